@@ -1,0 +1,117 @@
+"""What a dataset is: its classes, its splits, where it comes from. The only place where classes are declared."""
+
+import colorsys
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from segcli.errors import DataError
+
+VERSION = 1  # of info.json
+
+
+@dataclasses.dataclass(frozen=True)
+class Category:
+    """One class. `source_id` is the id in the files it was converted from; labels inside segcli are list positions."""
+
+    name: str
+    source_id: int
+    thing: bool = True
+    colour: tuple[int, int, int] | None = None  # RGB 0..255
+    keypoints: tuple[str, ...] = ()
+    skeleton: tuple[tuple[int, int], ...] = ()  # pairs of 0-based positions in `keypoints`
+    flip_pairs: tuple[tuple[int, int], ...] = ()  # keypoints that change places in a mirror image
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetInfo:
+    """A dataset's description, stored as `info.json` at the root of the canonical folder.
+
+    Categories are ordered things first, then stuff: label `i` is `categories[i]`, so a label below `num_things` is a
+    thing and models need nothing but the two counts.
+    """
+
+    name: str
+    categories: tuple[Category, ...]
+    splits: dict[str, int]  # split name -> number of images
+    licence: str = "unknown"
+    citation: str = ""
+    source: str = ""
+    image_root: str | None = None  # set by `prepare --link`: images are read from there
+    fingerprint: str = ""  # sha256 over the annotation files
+    semantic: bool = False  # has semantic/{split}/*.png; without them the views are derived from instances
+    panoptic: bool = False  # has panoptic/{split}.json
+
+    def __post_init__(self) -> None:
+        if not self.categories:
+            raise DataError(f"dataset {self.name!r} declares no category")
+        names = [c.name for c in self.categories]
+        twice = sorted({n for n in names if names.count(n) > 1})
+        if twice:
+            raise DataError(f"dataset {self.name!r} declares the category {twice[0]!r} twice")
+        things = [c.thing for c in self.categories]
+        if things != sorted(things, reverse=True):
+            raise DataError(f"dataset {self.name!r}: categories must be ordered things first, then stuff")
+
+    @property
+    def num_things(self) -> int:
+        return sum(c.thing for c in self.categories)
+
+    @property
+    def names(self) -> list[str]:
+        return [c.name for c in self.categories]
+
+    @property
+    def source_ids(self) -> list[int]:
+        return [c.source_id for c in self.categories]
+
+    def colours(self) -> list[tuple[int, int, int]]:
+        """One RGB colour (0..255) a label: the declared one, or a hue spread evenly by the golden ratio."""
+        out = []
+        for label, category in enumerate(self.categories):
+            hue = (0.07 + label * 0.618034) % 1.0
+            r, g, b = colorsys.hsv_to_rgb(hue, 0.75, 0.95 if category.thing else 0.6)
+            out.append(category.colour or (round(r * 255), round(g * 255), round(b * 255)))
+        return out
+
+    def to_json(self) -> dict[str, Any]:
+        return {"version": VERSION, **dataclasses.asdict(self)}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any], where: str = "info.json") -> "DatasetInfo":
+        data = dict(data)
+        version = data.pop("version", None)
+        if version != VERSION:
+            raise DataError(
+                f"{where}: version {version!r} is not {VERSION}", hint="run `segcli prepare` again with this segcli"
+            )
+        try:
+            categories = tuple(
+                Category(
+                    **{
+                        **c,
+                        "colour": tuple(c["colour"]) if c.get("colour") else None,
+                        "keypoints": tuple(c.get("keypoints", ())),
+                        "skeleton": tuple(tuple(p) for p in c.get("skeleton", ())),
+                        "flip_pairs": tuple(tuple(p) for p in c.get("flip_pairs", ())),
+                    }
+                )
+                for c in data.pop("categories")
+            )
+            return cls(categories=categories, **data)
+        except (TypeError, KeyError) as error:
+            raise DataError(f"{where}: not a dataset description ({error})") from error
+
+    @classmethod
+    def load(cls, root: str | Path) -> "DatasetInfo":
+        """Read `root/info.json`. Raises DataError where it is missing or broken."""
+        path = Path(root) / "info.json"
+        if not path.is_file():
+            raise DataError(
+                f"{root}: not a prepared dataset (no info.json)", hint=f"segcli prepare SOURCE --out {root}"
+            )
+        try:
+            return cls.from_json(json.loads(path.read_text(encoding="utf-8")), str(path))
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise DataError(f"{path}: not valid JSON: {error}") from error

@@ -1,0 +1,100 @@
+"""Find a plugin by its bare name, and check settings against its `build` signature (the signature is the schema).
+
+A plugin is one module that defines `build(*, ...)` with typed keyword-only arguments. Built-in kinds are folders;
+other packages add to them under the entry-point group `segcli.plugins`, as `head:NAME`, `backbone:NAME`, ...
+"""
+
+import difflib
+import importlib
+import importlib.metadata
+import importlib.util
+import inspect
+import pkgutil
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+from segcli.errors import UsageError
+
+FOLDERS = {
+    "model": "segcli.models",
+    "backbone": "segcli.models.backbones",
+    "head": "segcli.models.heads",
+    "converter": "segcli.data.convert",
+    "synthetic": "segcli.data.synthetic",
+    "metric": "segcli.metrics",
+}
+GROUP = "segcli.plugins"
+
+
+def names(kind: str) -> list[str]:
+    """The plugin names of one kind, built-in and installed, sorted."""
+    folder = importlib.util.find_spec(FOLDERS[kind])
+    assert folder is not None and folder.submodule_search_locations is not None
+    builtin = {
+        m.name
+        for m in pkgutil.iter_modules(folder.submodule_search_locations)
+        if not m.ispkg and not m.name.startswith("_")
+    }
+    return sorted(builtin | _installed(kind).keys())
+
+
+def find(kind: str, name: str, where: str = "") -> ModuleType:
+    """The plugin module called `name`. Raises UsageError with the nearest name; `where` names file and key."""
+    installed = _installed(kind)
+    path = f"{FOLDERS[kind]}.{name}"
+    builtin = name.isidentifier() and not name.startswith("_") and importlib.util.find_spec(path) is not None
+    if builtin and name in installed:
+        raise UsageError(
+            f"the installed plugin {kind}:{name} ({installed[name].value}) has the name of a built-in {kind}",
+            hint="give the plugin another name, or uninstall it",
+        )
+    if not builtin and name not in installed:
+        raise UsageError(
+            f"{where + ': ' if where else ''}no {kind} is called {name!r}", hint=nearest(name, names(kind))
+        )
+    if builtin:
+        module = importlib.import_module(path)
+    else:
+        try:
+            module = installed[name].load()
+        except Exception as error:
+            raise UsageError(
+                f"the plugin {kind}:{name} ({installed[name].value}) can't be imported: {error}"
+            ) from error
+    if not callable(getattr(module, "build", None)):
+        raise UsageError(f"the plugin {kind}:{name} ({module.__name__}) defines no build(...)")
+    return module
+
+
+def call(build: Callable[..., Any], settings: dict[str, Any], where: str, **given: Any) -> Any:
+    """`build(**given, **settings)` after checking `settings` against the signature.
+
+    `given` are the arguments that segcli supplies (class counts, channels); a plugin takes those it names. Raises
+    UsageError that lists every unknown or missing key with `where` and the nearest valid key.
+    """
+    parameters = inspect.signature(build).parameters
+    allowed = [p for p in parameters if p not in given]
+    problems = []
+    for key in settings:
+        if key not in allowed:
+            problems.append(f"{where}.{key} is not a setting here ({nearest(key, allowed)})")
+    for key in allowed:
+        if parameters[key].default is inspect.Parameter.empty and key not in settings:
+            problems.append(f"{where}.{key} is missing")
+    if problems:
+        raise UsageError("; ".join(problems))
+    return build(**{k: v for k, v in given.items() if k in parameters}, **settings)
+
+
+def nearest(word: str, choices: list[str]) -> str:
+    """A short hint: the choice most like `word`, or the first choices."""
+    close = difflib.get_close_matches(word, choices, 1, 0.5)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return "choose from: " + ", ".join(sorted(choices)[:20]) if choices else "there is nothing to choose from"
+
+
+def _installed(kind: str) -> dict[str, importlib.metadata.EntryPoint]:
+    points = importlib.metadata.entry_points(group=GROUP)
+    return {p.name.split(":", 1)[1]: p for p in points if p.name.startswith(kind + ":")}

@@ -1,0 +1,237 @@
+"""The values that travel between data, models and scores. Shapes are checked once, at construction.
+
+Boxes are xyxy in absolute pixels, half-open: x2 is the last column + 1. Labels are contiguous 0..C-1, no background.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from pycocotools import mask as coco_mask
+from torch import Tensor
+
+IGNORE = 255  # semantic label of pixels that count neither in a loss nor in a score
+Rle = dict[str, Any]  # COCO run-length encoding: {"size": [h, w], "counts": bytes or str}
+
+
+@runtime_checkable
+class Field(Protocol):
+    """Per-instance data beyond box, label and mask (keypoints, DensePose, meshes), declared by the head that needs it.
+
+    A field says itself how it is read from annotations and how it follows the image, so that a new head edits nothing
+    here or in `data/`. Every method returns a new field; indexing takes an integer array or a bool mask.
+    """
+
+    @classmethod
+    def read(cls, annotations: list[dict[str, Any]], info: Any) -> "Field": ...
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: Any) -> "Field": ...
+    def flip(self, width: float) -> "Field": ...
+    def crop(self, x: float, y: float, width: float, height: float) -> "Field": ...
+    def scale(self, x: float, y: float) -> "Field": ...
+    def to(self, device: Any) -> "Field": ...
+
+
+@dataclasses.dataclass
+class Instances:
+    """N objects of one image; all fields have the same length, and indexing indexes every one of them.
+
+    boxes [N,4] float32; labels [N] int64; scores [N] in 0..1 (predictions); crowd [N] bool (annotations);
+    masks: bool [N,h,w], or N RLEs on the same pixels (predictions, full-size annotations).
+    Raises ValueError where lengths or shapes disagree.
+    """
+
+    boxes: Tensor
+    labels: Tensor
+    scores: Tensor | None = None
+    crowd: Tensor | None = None
+    masks: Tensor | list[Rle] | None = None
+    fields: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.boxes.ndim != 2 or self.boxes.shape[1] != 4:
+            raise ValueError(f"boxes must be [N,4], not {list(self.boxes.shape)}")
+        if isinstance(self.masks, Tensor) and (self.masks.ndim != 3 or self.masks.dtype != torch.bool):
+            raise ValueError(f"masks must be bool [N,h,w], not {self.masks.dtype} {list(self.masks.shape)}")
+        for name, value in [
+            ("labels", self.labels),
+            ("scores", self.scores),
+            ("crowd", self.crowd),
+            ("masks", self.masks),
+            *self.fields.items(),
+        ]:
+            if value is not None and len(value) != len(self.boxes):
+                raise ValueError(f"{name} has {len(value)} entries for {len(self.boxes)} boxes")
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def __getitem__(self, index: Any) -> "Instances":
+        """The objects at `index`: a slice, an integer tensor or a bool tensor [N]."""
+        masks = self.masks
+        if isinstance(masks, list):
+            masks = [masks[i] for i in torch.arange(len(masks))[index].tolist()]
+        elif masks is not None:
+            masks = masks[index]
+        return Instances(
+            boxes=self.boxes[index],
+            labels=self.labels[index],
+            scores=None if self.scores is None else self.scores[index],
+            crowd=None if self.crowd is None else self.crowd[index],
+            masks=masks,
+            fields={name: value[index] for name, value in self.fields.items()},
+        )
+
+    def mask(self, i: int) -> np.ndarray:
+        """Object i's mask, bool [h,w], whichever way masks are held."""
+        assert self.masks is not None, "these instances have no masks"
+        if isinstance(self.masks, Tensor):
+            return self.masks[i].cpu().numpy()
+        return coco_mask.decode(self.masks[i]).astype(bool)
+
+    def rles(self) -> list[Rle]:
+        """All masks as RLE, encoding them where they are dense."""
+        assert self.masks is not None, "these instances have no masks"
+        if isinstance(self.masks, list):
+            return self.masks
+        return encode_masks(self.masks.cpu().numpy())
+
+    def to(self, device: Any) -> "Instances":
+        move = lambda v: v.to(device) if isinstance(v, Tensor) else v  # noqa: E731
+        return Instances(
+            move(self.boxes),
+            move(self.labels),
+            move(self.scores),
+            move(self.crowd),
+            move(self.masks),
+            {name: value.to(device) for name, value in self.fields.items()},
+        )
+
+    @classmethod
+    def empty(cls, size: tuple[int, int] | None = None) -> "Instances":
+        """No objects; with `size` (h, w) also an empty dense mask tensor."""
+        masks = None if size is None else torch.zeros(0, *size, dtype=torch.bool)
+        return cls(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), masks=masks)
+
+
+@dataclasses.dataclass
+class Segment:
+    """One region of a panoptic map: its id in the map, its class, and whether it is a crowd region."""
+
+    id: int
+    label: int
+    score: float = 1.0
+    crowd: bool = False
+
+
+@dataclasses.dataclass
+class Panoptic:
+    """ids [H,W] int32 (0 = void) and the segments that they name."""
+
+    ids: np.ndarray
+    segments: list[Segment]
+
+
+@dataclasses.dataclass
+class Target:
+    """What is labelled on one image. `size` (H, W) is the canvas that boxes and masks are on.
+
+    semantic [H,W] int64 holds labels, IGNORE where unlabelled; None where the task does not need it.
+    """
+
+    image_id: int
+    size: tuple[int, int]
+    instances: Instances
+    semantic: Tensor | None = None
+    panoptic: Panoptic | None = None
+
+    def to(self, device: Any) -> "Target":
+        semantic = None if self.semantic is None else self.semantic.to(device)
+        return dataclasses.replace(self, instances=self.instances.to(device), semantic=semantic)
+
+
+@dataclasses.dataclass
+class Prediction:
+    """What a model says of one image, on the original image's pixels; `size` is (H, W).
+
+    instances carry scores, sorted from high to low, masks as RLE; semantic is uint8/int32 [H,W] of labels.
+    """
+
+    image_id: int
+    size: tuple[int, int]
+    instances: Instances | None = None
+    semantic: np.ndarray | None = None
+    panoptic: Panoptic | None = None
+
+
+@dataclasses.dataclass
+class Sample:
+    """One image as read, or as augmented: RGB uint8 [H,W,3], its target on the same pixels, the file's own size."""
+
+    image: np.ndarray
+    target: Target
+    file_name: str
+    original_size: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        if self.image.ndim != 3 or self.image.shape[2] != 3 or self.image.dtype != np.uint8:
+            raise ValueError(
+                f"{self.file_name}: image must be uint8 [H,W,3], not {self.image.dtype} {self.image.shape}"
+            )
+
+
+@dataclasses.dataclass
+class Batch:
+    """B preprocessed images on one canvas.
+
+    images [B,3,H,W] float32; padding [B,H,W] bool, True = padded; sizes: (h, w) of each image's content on the canvas;
+    original_sizes: (h, w) of the files; targets on canvas pixels (None at inference); seeds: one integer an image, made
+    of (run seed, epoch, image), that every random sampler inside a model draws from: then ranks, accumulation and
+    resume do not change the numbers.
+    """
+
+    images: Tensor
+    padding: Tensor
+    sizes: list[tuple[int, int]]
+    original_sizes: list[tuple[int, int]]
+    image_ids: list[int]
+    targets: list[Target] | None = None
+    seeds: list[int] = dataclasses.field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        b, c, h, w = self.images.shape
+        if c != 3 or self.padding.shape != (b, h, w):
+            raise ValueError(f"images {list(self.images.shape)} and padding {list(self.padding.shape)} disagree")
+        for name, value in [("sizes", self.sizes), ("original_sizes", self.original_sizes), ("targets", self.targets)]:
+            if value is not None and len(value) != b:
+                raise ValueError(f"{name} has {len(value)} entries for {b} images")
+
+    def to(self, device: Any) -> "Batch":
+        targets = None if self.targets is None else [t.to(device) for t in self.targets]
+        return dataclasses.replace(
+            self, images=self.images.to(device), padding=self.padding.to(device), targets=targets
+        )
+
+
+def encode_masks(masks: np.ndarray) -> list[Rle]:
+    """Bool or uint8 [N,h,w] -> N compressed RLEs (counts as bytes)."""
+    if len(masks) == 0:
+        return []
+    return coco_mask.encode(np.asfortranarray(masks.astype(np.uint8).transpose(1, 2, 0)))
+
+
+def mask_boxes(masks: np.ndarray) -> np.ndarray:
+    """Tight half-open boxes [N,4] float32 of bool masks [N,h,w]; all zero for an empty mask."""
+    boxes = np.zeros((len(masks), 4), np.float32)
+    for box, mask in zip(boxes, masks, strict=True):
+        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        if len(rows):
+            box[:] = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
+    return boxes
+
+
+def collect(predictions: Sequence[Prediction]) -> dict[int, Prediction]:
+    """Predictions by image id."""
+    return {p.image_id: p for p in predictions}
