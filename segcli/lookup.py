@@ -10,9 +10,12 @@ import importlib.metadata
 import importlib.util
 import inspect
 import pkgutil
+import typing
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
+
+import pydantic
 
 from segcli.errors import UsageError
 
@@ -25,12 +28,14 @@ FOLDERS = {
     "metric": "segcli.metrics",
 }
 GROUP = "segcli.plugins"
+ANY_TYPE = pydantic.ConfigDict(arbitrary_types_allowed=True)  # a plugin may take what only Python can pass
 
 
 def names(kind: str) -> list[str]:
     """The plugin names of one kind, built-in and installed, sorted."""
     folder = importlib.util.find_spec(FOLDERS[kind])
-    assert folder is not None and folder.submodule_search_locations is not None
+    assert folder is not None
+    assert folder.submodule_search_locations is not None
     builtin = {
         m.name
         for m in pkgutil.iter_modules(folder.submodule_search_locations)
@@ -68,23 +73,30 @@ def find(kind: str, name: str, where: str = "") -> ModuleType:
 
 
 def call(build: Callable[..., Any], settings: dict[str, Any], where: str, **given: Any) -> Any:
-    """`build(**given, **settings)` after checking `settings` against the signature.
+    """`build(**given, **settings)` after checking `settings` against the signature, annotated types included.
 
     `given` are the arguments that segcli supplies (class counts, channels); a plugin takes those it names. Raises
-    UsageError that lists every unknown or missing key with `where` and the nearest valid key.
+    UsageError that lists every unknown, missing or mistyped key with `where` and the nearest valid key.
     """
     parameters = inspect.signature(build).parameters
+    types = typing.get_type_hints(build)
     allowed = [p for p in parameters if p not in given]
     problems = []
-    for key in settings:
+    checked = {}
+    for key, value in settings.items():
         if key not in allowed:
             problems.append(f"{where}.{key} is not a setting here ({nearest(key, allowed)})")
+            continue
+        try:
+            checked[key] = pydantic.TypeAdapter(types.get(key, Any), config=ANY_TYPE).validate_python(value)
+        except pydantic.ValidationError as error:
+            problems.append(f"{where}.{key}: {error.errors()[0]['msg'].lower()}, not {value!r}")
     for key in allowed:
         if parameters[key].default is inspect.Parameter.empty and key not in settings:
             problems.append(f"{where}.{key} is missing")
     if problems:
         raise UsageError("; ".join(problems))
-    return build(**{k: v for k, v in given.items() if k in parameters}, **settings)
+    return build(**{k: v for k, v in given.items() if k in parameters}, **checked)
 
 
 def nearest(word: str, choices: list[str]) -> str:

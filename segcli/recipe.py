@@ -1,8 +1,8 @@
 """The recipe: one YAML file that says what to train on what. Strict: every wrong key is reported at once."""
 
-import json
 import re
 import typing
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -23,12 +23,15 @@ PRIMARY = {
     "mesh": "mesh_AP",
 }
 Task = Literal["detection", "instance", "semantic", "panoptic", "keypoints", "densepose", "mesh"]
+LENGTHS = {"epochs", "steps", "minutes"}  # of training: one is set
 FOLDER = Path(str(resources.files("segcli") / "recipes"))  # installed with the wheel
 CHECKOUT = Path(__file__).parent.parent / "recipes"  # the same files, where segcli runs from a checkout
 
 
 class Settings(pydantic.BaseModel):
-    model_config = pydantic.ConfigDict(extra="forbid", validate_default=True, use_attribute_docstrings=True)
+    model_config = pydantic.ConfigDict(
+        extra="forbid", validate_default=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
 
 class Data(Settings):
@@ -42,7 +45,7 @@ class Data(Settings):
     """Settings of the embedded generator (`shapes`: train, val, seed, size)."""
     split_file: str | None = None
     """A text file beside the recipe that names the val images, one a line; everything else is train."""
-    size: int | tuple[int, int] | None = None
+    size: pydantic.PositiveInt | tuple[pydantic.PositiveInt, pydantic.PositiveInt] | None = None
     """Longest side in pixels, or [short side, longest side]; null is the model's own rule."""
     augment: dict[str, Any] = {}
     """Training augmentation (see docs/train.md); {} leaves images as they are."""
@@ -119,7 +122,7 @@ class Eval(Settings):
 
 class Hardware(Settings):
     device: str = "auto"
-    """auto | cpu | cuda | mps"""
+    """auto | cpu | cuda | cuda:N | mps"""
     devices: int = pydantic.Field(1, gt=0)
     nodes: int = pydantic.Field(1, gt=0)
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
@@ -127,6 +130,13 @@ class Hardware(Settings):
     threads: int | None = pydantic.Field(None, gt=0)
     """CPU threads of the training process; null is torch's own choice."""
     compile: bool = False
+
+    @pydantic.field_validator("device")
+    @classmethod
+    def _known_device(cls, value: str) -> str:
+        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", value):
+            raise ValueError(f"expected auto, cpu, mps, cuda or cuda:N, not {value!r}")
+        return value
 
 
 class Expect(Settings):
@@ -174,15 +184,15 @@ class Recipe(Settings):
         data = _read(file, ())
         for key, value in (overrides or {}).items():
             _put(data, key, value)
-        return cls.parse(data, str(file), file)
+        return cls.parse(data, str(file), file, flags=list(overrides or {}))
 
     @classmethod
-    def parse(cls, data: dict[str, Any], where: str, path: Path | None = None) -> "Recipe":
-        """Validate plain data. `where` names the file in errors."""
+    def parse(cls, data: dict[str, Any], where: str, path: Path | None = None, flags: Sequence[str] = ()) -> "Recipe":
+        """Validate plain data. `where` names the file in errors; `flags` are the keys that came from `--set`."""
         try:
             recipe = cls.model_validate(data)
         except pydantic.ValidationError as error:
-            raise UsageError(f"{where}: " + "; ".join(_explain(e) for e in error.errors())) from error
+            raise UsageError(f"{where}: " + "; ".join(_explanations(error.errors(), flags))) from error
         recipe._path = path
         return recipe
 
@@ -192,13 +202,14 @@ class Recipe(Settings):
         return beside if beside.exists() else Path(name)
 
     def to_yaml(self) -> str:
-        return yaml.safe_dump(json.loads(self.model_dump_json()), sort_keys=False, allow_unicode=True)
+        """The recipe as a file; reading that file gives an equal recipe."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
 def shipped() -> list[str]:
     """Names of the recipes that come with segcli, such as `quickstart/mask_rcnn`."""
     root = _shipped_root()
-    return sorted(str(p.relative_to(root).with_suffix("")) for p in root.rglob("*.yaml"))
+    return sorted(p.relative_to(root).with_suffix("").as_posix() for p in root.rglob("*.yaml"))
 
 
 def find_recipe(name: str | Path) -> Path:
@@ -221,20 +232,23 @@ def parse_overrides(pairs: list[str]) -> dict[str, Any]:
         if not sign or not key:
             raise UsageError(f"--set {pair!r} is not KEY=VALUE", hint="for example --set train.epochs=3")
         try:
-            out[key] = yaml.safe_load(value)
+            out[key] = yaml.load(value, Loader=_Loader)
         except yaml.YAMLError as error:
-            raise UsageError(f"--set {pair!r}: the value is not YAML: {error}") from error
-        if isinstance(out[key], str):
-            try:  # YAML 1.1 reads 1e-4 as text; people mean the number
-                out[key] = float(value)
-            except ValueError:
-                pass
+            raise UsageError(f"--set {pair}: the value is not YAML: {_yaml_problem(error)}") from error
     return out
 
 
 def schema() -> dict[str, Any]:
-    """JSON Schema of a recipe, for editors."""
-    return Recipe.model_json_schema()
+    """JSON Schema of a recipe file, for editors. Nothing is required: what `extends` names may provide it."""
+    out = Recipe.model_json_schema()
+    extends = {
+        "type": "string",
+        "description": "Another recipe beside this one; its keys hold where this file is silent.",
+    }
+    out["properties"] = {"extends": extends, **out["properties"]}
+    for part in (out, *out["$defs"].values()):
+        part.pop("required", None)
+    return out
 
 
 def _shipped_root() -> Path:
@@ -245,7 +259,7 @@ def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     try:
         data = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+        raise UsageError(f"{path}: not valid YAML: {_yaml_problem(error)}") from error
     except OSError as error:
         raise UsageError(f"{path}: can't be read: {error.strerror}") from error
     if not isinstance(data, dict):
@@ -257,8 +271,19 @@ def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
         raise UsageError(f"{path}: extends itself through {parent}")
     file = path.parent / str(parent)
     if not file.is_file():
-        raise UsageError(f"{path}: extends {parent}, which is not beside it")
-    return _merge(_read(file, (*seen, path.resolve())), data)
+        raise UsageError(f"{path}: extends {parent}, but there is no file {file}")
+    base = _read(file, (*seen, path.resolve()))
+    section = base.get("data")
+    names = section.get("split_file") if isinstance(section, dict) else None
+    if isinstance(section, dict) and isinstance(names, str) and (file.parent / names).is_file():
+        section["split_file"] = str(file.parent / names)  # it lies beside the parent, which may be another folder
+    return _merge(base, data)
+
+
+def _yaml_problem(error: Exception) -> str:
+    mark = getattr(error, "problem_mark", None)
+    place = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
+    return " ".join(str(getattr(error, "problem", None) or error).split()) + place
 
 
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
@@ -270,9 +295,8 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
             isinstance(old, dict) and isinstance(value, dict) and value.get("name", old.get("name")) == old.get("name")
         )
         out[key] = _merge(old, value) if same and isinstance(old, dict) else value
-    lengths = {"epochs", "steps", "minutes"}
-    if lengths & over.keys() and lengths & base.keys():
-        out.update({k: None for k in lengths - over.keys() if k in base})
+        if key == "train" and isinstance(value, dict) and LENGTHS & value.keys():  # one length replaces another
+            out[key] = {k: v for k, v in out[key].items() if k not in LENGTHS or k in value}
     return out
 
 
@@ -287,23 +311,23 @@ def _put(data: dict[str, Any], key: str, value: Any) -> None:
             raise UsageError(f"--set {key}: {'.'.join(parts[: i + 1])} is not a mapping")
         here = step
     here[parts[-1]] = value
-    if parts[:-1] == ["train"] and parts[-1] in {"epochs", "steps", "minutes"} and value is not None:
-        here.update({k: None for k in ("epochs", "steps", "minutes") if k != parts[-1] and k in here})
+    if parts[:-1] == ["train"] and parts[-1] in LENGTHS and value is not None:
+        for other in LENGTHS - {parts[-1]}:
+            here.pop(other, None)
 
 
 class _Loader(yaml.SafeLoader):
     """The safe loader, with two differences: 1e-4 is a number, and a key given twice is an error."""
 
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, typing.Hashable) and key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} stands twice", key_node.start_mark
-                )
-            seen.add(key)
-        return super().construct_mapping(node, deep)
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise yaml.composer.ComposerError(None, None, f"the key {key.value!r} stands twice", key.start_mark)
+                seen.add(key.value)
+        return node
 
 
 _Loader.add_implicit_resolver(
@@ -313,21 +337,37 @@ _Loader.add_implicit_resolver(
 )
 
 
-def _explain(error: Any) -> str:
-    place = ".".join(str(p) for p in error["loc"])
+def _explanations(errors: Sequence[Any], flags: Sequence[str]) -> list[str]:
+    """One clause a mistake; a key that came from `--set` is named by its flag."""
+    out: dict[str, str] = {}
+    for error in errors:
+        # the loc of a value that may be several types ends in a type's name, once for each of them
+        loc = [p for p in error["loc"] if not re.search(r"^constrained-|^tuple\[|\[key\]", str(p))]
+        place = ".".join(str(p) for p in loc)
+        flag = next((f for f in flags if place == f or place.startswith(f"{f}.")), None)
+        out.setdefault(place, (f"--set {flag}: " if flag else "") + _explain(error, loc, place))
+    return list(out.values())
+
+
+def _explain(error: Any, loc: list[Any], place: str) -> str:
     if error["type"] == "extra_forbidden":
-        return f"{place} is not a recipe key ({nearest(str(error['loc'][-1]), _keys_at(error['loc'][:-1]))})"
+        return f"{place} is not a recipe key ({nearest(str(loc[-1]), _keys_at(loc[:-1]))})"
     if error["type"] == "missing":
         return f"{place} is missing"
-    message = error["msg"].removeprefix("Value error, ")
+    if len(loc) < len(error["loc"]) and not isinstance(error["input"], int):
+        return f"{place}: expected a number or a pair of numbers, not {error['input']!r}"
+    message = error["msg"].removeprefix("Value error, ").removesuffix(f" or instance of {place.split('.')[-1].title()}")
+    message = message.replace("valid dictionary", "mapping of keys to values")
     shown = "" if error["type"] == "value_error" else f", not {error['input']!r}"
     return f"{place}: {message[0].lower() + message[1:]}{shown}" if place else message
 
 
-def _keys_at(loc: tuple[Any, ...]) -> list[str]:
+def _keys_at(loc: Sequence[Any]) -> list[str]:
+    """The keys of the section at `loc`, such as ("train", "optimizer")."""
     model: Any = Recipe
     for part in loc:
-        field = model.model_fields.get(part) if isinstance(model, type) and issubclass(model, Settings) else None
-        model = field.annotation if field else None
-    is_settings = isinstance(model, type) and issubclass(model, Settings)
-    return [*model.model_fields] if is_settings else []
+        if typing.get_origin(model) is dict:  # expect: any key, then an Expect
+            model = typing.get_args(model)[1]
+        else:
+            model = model.model_fields[part].annotation
+    return [*model.model_fields]

@@ -99,7 +99,7 @@ class Instances:
         return encode_masks(self.masks.cpu().numpy())
 
     def to(self, device: Any) -> "Instances":
-        move = lambda v: v.to(device) if isinstance(v, Tensor) else v  # noqa: E731
+        move = lambda v: v.to(device) if isinstance(v, Tensor) else v
         return Instances(
             move(self.boxes),
             move(self.labels),

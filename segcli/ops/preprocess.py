@@ -1,7 +1,8 @@
 """From a uint8 image to a model's input: resize, normalise, pad. One executor for training, evaluation and prediction.
 
 Each family has its own rule, and parity needs it exactly: torchvision normalises and then interpolates floats;
-DETR and MaskFormer resize 8-bit images as PIL does and then normalise; the lite models resize with OpenCV's area filter.
+DETR and MaskFormer resize 8-bit images as PIL does and then normalise; the lite models resize with OpenCV's area
+filter.
 """
 
 import dataclasses
@@ -53,7 +54,7 @@ class Preprocess:
         if self.method == "pil" and self.shortest is not None:
             side = self.shortest
             if long / short * side > self.longest:
-                side = int(round(self.longest * short / long))
+                side = round(self.longest * short / long)
             if height <= width:
                 return side, max(1, int(side * width / height)) if height != side else width
             return max(1, int(side * height / width)) if width != side else height, side
@@ -106,7 +107,7 @@ class Preprocess:
         """The (H, W) that images of these sizes are padded to."""
         if self.square:
             sizes = [*sizes, (self.longest, self.longest)]
-        up = lambda v: -(-v // self.divisor) * self.divisor  # noqa: E731
+        up = lambda v: -(-v // self.divisor) * self.divisor
         return up(max(h for h, _ in sizes)), up(max(w for _, w in sizes))
 
     def pad(self, images: list[Tensor]) -> tuple[Tensor, Tensor]:
