@@ -287,7 +287,7 @@ def _yaml_problem(error: Exception) -> str:
 
 
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """`over` on `base`, mapping by mapping; a model or head of another name replaces the whole mapping."""
+    """`over` on `base`, mapping by mapping; a mapping of another `name` replaces the whole one, null removes it."""
     out = dict(base)
     for key, value in over.items():
         old = out.get(key)
@@ -295,6 +295,8 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
             isinstance(old, dict) and isinstance(value, dict) and value.get("name", old.get("name")) == old.get("name")
         )
         out[key] = _merge(old, value) if same and isinstance(old, dict) else value
+        if value is None and isinstance(old, dict):
+            del out[key]
         if key == "train" and isinstance(value, dict) and LENGTHS & value.keys():  # one length replaces another
             out[key] = {k: v for k, v in out[key].items() if k not in LENGTHS or k in value}
     return out

@@ -19,3 +19,19 @@ def build_model(settings: dict[str, Any], *, task: str, num_classes: int, num_th
     name = settings.pop("name")
     plugin = find("model", name, "model.name")
     return call(plugin.build, settings, "model", task=task, num_classes=num_classes, num_things=num_things)
+
+
+def build_backbone(settings: dict[str, Any], **given: Any) -> nn.Module:
+    """Build `settings["name"]` from the backbone folder; `given` are defaults that the model family sets.
+
+    The key `weights` names pretrained weights. They are not loaded here: it is kept as `backbone.pretrained`, and
+    `checkpoint.initialise` loads it before training. A backbone has `channels` and `strides` (fine to coarse) and
+    returns one feature map for each.
+    """
+    settings = {**given, **settings}
+    name = settings.pop("name", None)
+    pretrained = settings.pop("weights", None)
+    plugin = find("backbone", str(name), "model.backbone.name")
+    backbone = call(plugin.build, settings, "model.backbone")
+    backbone.pretrained = pretrained
+    return backbone

@@ -1,0 +1,57 @@
+"""Pool each region of interest from the pyramid level that fits its size, by RoIAlign or RoIPool."""
+
+import torch
+from torch import Tensor, nn
+from torchvision.ops import roi_align, roi_pool
+
+METHODS = ("roi_align", "roi_pool")
+
+
+class Pooler(nn.Module):
+    """Boxes on a pyramid -> [K, C, size, size].
+
+    method: `roi_align` (He et al., 2017: samples at exact positions, averages) or `roi_pool` (Girshick, 2015: borders
+    rounded to whole cells, maximum). Level of a box: ⌊4 + log2(√area / canonical)⌋ counted from stride 4
+    (Lin et al., 2017, equation 1), clamped to the levels there are. aligned=False and sampling=2 are torchvision's.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        strides: list[int],
+        *,
+        method: str = "roi_align",
+        sampling: int = 2,
+        aligned: bool = False,
+        canonical: float = 224.0,
+    ):
+        super().__init__()
+        if method not in METHODS:
+            raise ValueError(f"pooler must be one of {', '.join(METHODS)}, not {method!r}")
+        self.size, self.strides, self.method = size, strides, method
+        self.sampling, self.aligned, self.canonical = sampling, aligned, canonical
+        self.lowest = strides[0].bit_length() - 1  # log2 of the finest stride
+
+    def levels(self, boxes_K4: Tensor) -> Tensor:
+        """The index into `strides` for each box [K]."""
+        side = ((boxes_K4[:, 2] - boxes_K4[:, 0]) * (boxes_K4[:, 3] - boxes_K4[:, 1])).clamp(min=0).sqrt()
+        level = torch.floor(4 + torch.log2(side / self.canonical) + 1e-6)
+        return level.clamp(self.lowest, self.lowest + len(self.strides) - 1).long() - self.lowest
+
+    def forward(self, features: list[Tensor], boxes: list[Tensor]) -> Tensor:
+        """features: one [B,C,H,W] a stride; boxes: B tensors [n,4] xyxy on the canvas. -> [Σn, C, size, size]"""
+        index = torch.cat([b.new_full((len(b), 1), i) for i, b in enumerate(boxes)])
+        rois = torch.cat([index, torch.cat(boxes)], 1)
+        if len(self.strides) == 1:
+            return self._pool(features[0], rois, self.strides[0])
+        level = self.levels(rois[:, 1:])
+        out = features[0].new_zeros(len(rois), features[0].shape[1], self.size, self.size)
+        for i, stride in enumerate(self.strides):
+            at = torch.where(level == i)[0]
+            out = out.index_put((at,), self._pool(features[i], rois[at], stride).to(out.dtype))
+        return out
+
+    def _pool(self, feature: Tensor, rois: Tensor, stride: int) -> Tensor:
+        if self.method == "roi_pool":
+            return roi_pool(feature, rois, (self.size, self.size), 1 / stride)
+        return roi_align(feature, rois, (self.size, self.size), 1 / stride, self.sampling, self.aligned)

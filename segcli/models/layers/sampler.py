@@ -1,0 +1,33 @@
+"""Random samplers whose draw depends on (seed, epoch, image) alone, so that ranks and resume change no number."""
+
+import torch
+from torch import Tensor
+
+
+class BalancedSampler:
+    """Draw up to `size` candidates an image, at most `positive` of them with label ≥ 1 (Ren et al., 2015, section 3.1).
+
+    Set `seeds` (one an image) before each call; two samplers of one model differ by `salt`.
+    """
+
+    def __init__(self, size: int, positive: float, salt: int):
+        self.size, self.positive, self.salt = size, positive, salt
+        self.seeds: list[int] = []
+
+    def __call__(self, labels: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """labels [n] an image (≥ 1 positive, 0 negative, -1 left out) -> bool masks of drawn positives and negatives."""
+        positives, negatives = [], []
+        for i, label in enumerate(labels):
+            generator = torch.Generator().manual_seed((self.seeds[i] if self.seeds else i) * 7919 + self.salt)
+            positive, negative = torch.where(label >= 1)[0], torch.where(label == 0)[0]
+            wanted = min(len(positive), int(self.size * self.positive))
+            positives.append(_draw(positive, wanted, label, generator))
+            negatives.append(_draw(negative, min(len(negative), self.size - wanted), label, generator))
+        return positives, negatives
+
+
+def _draw(candidates: Tensor, count: int, like: Tensor, generator: torch.Generator) -> Tensor:
+    chosen = torch.zeros_like(like, dtype=torch.bool)
+    order = torch.randperm(len(candidates), generator=generator)[:count].to(candidates.device)
+    chosen[candidates[order]] = True
+    return chosen

@@ -1,0 +1,139 @@
+"""The R-CNN family: a pyramid, proposals, and heads. Faster R-CNN is the box head alone, Mask R-CNN adds the mask head.
+
+Standard: torchvision's Mask R-CNN, number for number (tests/parity). Lite: the same design made to learn from a hundred
+images in minutes on a CPU. Where the time of the standard one goes on two cores at 320 px: the stride-4 level of RPN,
+FPN and box head, and 256-wide mask layers. So lite has
+- boxes on strides 8-32 at 128 channels; stride 4 only as a 64-channel map that the masks read (layers/pyramid.py);
+- tens of well-ranked proposals in place of a thousand (layers/dense_proposals.py);
+- scores trained to be the box's IoU (layers/quality_box.py), masks with a dice loss and a quality (layers/fine_mask.py);
+- group norm, and a trunk with folded batch norms whose first stages are frozen (backbones/efficientnet_lite0.py).
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from segcli.errors import UsageError
+from segcli.lookup import call, find
+from segcli.models import build_backbone
+from segcli.models.layers.dense_proposals import DenseProposals
+from segcli.models.layers.proposals import RPN
+from segcli.models.layers.pyramid import FPN, LitePyramid
+from segcli.models.layers.roi_heads import Detections, RoIHead, RoIHeads
+from segcli.ops.preprocess import Preprocess
+from segcli.types import Batch, Instances, Prediction
+
+TASKS = ("detection", "instance", "keypoints", "densepose", "mesh")
+
+
+def build(
+    *,
+    task: str,
+    num_things: int,
+    backbone: dict[str, Any],
+    heads: dict[str, dict[str, Any]],
+    variant: str = "standard",
+    width: int | None = None,
+    fine: int = 64,
+    fpn_norm: bool = False,
+    rpn_convolutions: int = 1,
+    proposals: tuple[int, int] | None = None,
+    samples: int | None = None,
+    positive: float = 0.25,
+    foreground: float = 0.5,
+) -> "RCNN":
+    """variant: `standard` or `lite` (see above). width: channels of the pyramid (256; lite 128). fine: channels of
+    lite's stride-4 map. fpn_norm, rpn_convolutions: the v2 models' batch norm and 2 layers. proposals: kept in training
+    and at inference (2000, 1000; lite 64, 100). samples: proposals an image that the heads learn from, of which at most
+    the share `positive` are objects (512; lite takes all). foreground: IoU from which a proposal is an object's.
+    """
+    if task not in TASKS:
+        raise UsageError(f"model rcnn does not do task {task!r}", hint="tasks: " + ", ".join(TASKS))
+    if not num_things:
+        raise UsageError("model rcnn needs thing classes, and the dataset declares none")
+    if variant not in ("standard", "lite"):
+        raise UsageError(f"model.variant must be standard or lite, not {variant!r}")
+    lite = variant == "lite"
+    body = build_backbone(backbone)
+    pyramid: Any = LitePyramid(body, width or 128, fine) if lite else FPN(body, width or 256, fpn_norm)
+    proposer: Any
+    if lite:
+        proposer = DenseProposals(pyramid.channels, pyramid.strides[1:], proposals=proposals or (64, 100))
+    else:
+        proposer = RPN(pyramid.channels, convolutions=rpn_convolutions, proposals=proposals or (2000, 1000))
+        samples = samples or 512
+    given = {
+        "num_things": num_things,
+        "channels": pyramid.channels,
+        "strides": pyramid.strides,
+        "variant": variant,
+        "fine": fine,
+    }
+    built: dict[str, RoIHead] = {}
+    for name, settings in heads.items():
+        plugin = find("head", name, "model.heads")
+        built[name] = call(plugin.build, settings or {}, f"model.heads.{name}", **given)
+    if sum(hasattr(h, "detect") for h in built.values()) != 1:
+        raise UsageError("model.heads needs exactly one head that detects", hint="heads: {box: {}, mask: {}}")
+    roi_heads = RoIHeads(built, foreground=foreground, samples=samples, positive=positive)
+    preprocess = Preprocess(None, 320, "opencv") if lite else Preprocess(800, 1333, "torchvision")
+    return RCNN(pyramid, proposer, roi_heads, preprocess, lite)
+
+
+class RCNN(nn.Module):
+    """backbone (pyramid) -> rpn (proposals) -> roi_heads."""
+
+    def __init__(self, backbone: Any, rpn: Any, roi_heads: RoIHeads, preprocess: Preprocess, lite: bool):
+        super().__init__()
+        self.backbone, self.rpn, self.roi_heads = backbone, rpn, roi_heads
+        self.preprocess, self.lite = preprocess, lite
+        self.max_detections = 100
+        self.fields = {name: field for head in roi_heads.heads.values() for name, field in head.needs.items()}
+
+    def _levels(self, features: list[Tensor]) -> list[Tensor]:
+        return features[1:] if self.lite else features  # lite's first map is the masks' own
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Weighted losses of the proposals and of every head."""
+        assert batch.targets is not None
+        features = self.backbone(batch.images)
+        proposals, _, raw = self.rpn.propose(batch, self._levels(features))
+        losses = self.rpn.loss(raw, batch.targets, batch.seeds)
+        losses.update(self.roi_heads(features, proposals, batch.targets, batch.seeds))
+        return losses
+
+    def predict(self, batch: Batch) -> list[Prediction]:
+        """Detections on the original images' pixels, best first."""
+        found = self._detect(batch)[0]
+        return [self._finish(d, batch, i) for i, d in enumerate(found)]
+
+    def _detect(self, batch: Batch) -> tuple[list[Detections], list[Tensor], dict[str, Tensor], list[Tensor]]:
+        features = self.backbone(batch.images)
+        proposals, scores, raw = self.rpn.propose(batch, self._levels(features))
+        found = self.roi_heads.predict(features, proposals, scores, batch.sizes, self.max_detections)
+        return found, proposals, raw, features
+
+    def _finish(self, found: Detections, batch: Batch, i: int) -> Prediction:
+        size, original = batch.sizes[i], batch.original_sizes[i]
+        values: dict[str, Any] = {}
+        for head in self.roi_heads.heads.values():
+            values.update(head.finish(found, size, original))
+        scale = found.boxes.new_tensor([original[1] / size[1], original[0] / size[0]] * 2)
+        values.setdefault("scores", found.scores)
+        instances = Instances(boxes=found.boxes * scale, labels=found.labels, **values).to("cpu")
+        order = instances.scores.argsort(descending=True, stable=True)  # type: ignore[union-attr]
+        return Prediction(batch.image_ids[i], original, instances[order])
+
+    def inspect(self, batch: Batch) -> dict[str, Any]:
+        """Proposals with scores, detections with every mask channel, the pyramid: what `predict` computes on its way."""
+        found, proposals, raw, features = self._detect(batch)
+        return {"proposals": proposals, "proposal_outputs": raw, "features": features, "detections": found}
+
+    def network(self, images_BCHW: Tensor, proposals: int = 1000, detections: int = 100) -> None:
+        """All layers at fixed shapes: `proposals` regions in the detecting head, `detections` in the others."""
+        features = self.backbone(images_BCHW)
+        self.rpn.count(self._levels(features))
+        limit = min(proposals, self.rpn.proposals[1]) if self.lite else proposals
+        for head in self.roi_heads.heads.values():
+            head.count(features, limit if hasattr(head, "detect") else detections)

@@ -1,0 +1,70 @@
+"""Optimiser, learning-rate schedule and moving average, from a recipe's `train` section."""
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from segcli.recipe import Optimizer, Schedule
+
+
+def build_optimizer(model: nn.Module, settings: Optimizer) -> torch.optim.Optimizer:
+    """AdamW or SGD over groups that share a learning rate and a weight decay; each group keeps its rate as `base`."""
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        rate = settings.lr
+        if "backbone" in name.split(".") and "body" in name.split("."):
+            rate = settings.lr if settings.backbone_lr is None else settings.backbone_lr
+        for fragment, factor in settings.lr_scales.items():
+            if fragment in name:
+                rate *= factor
+        decay = settings.weight_decay
+        if parameter.ndim <= 1 and settings.norm_weight_decay is not None:
+            decay = settings.norm_weight_decay
+        groups.setdefault((rate, decay), []).append(parameter)
+    listed = [{"params": p, "lr": r, "base": r, "weight_decay": d} for (r, d), p in groups.items()]
+    if settings.name == "sgd":
+        return torch.optim.SGD(listed, lr=settings.lr, momentum=settings.momentum)
+    return torch.optim.AdamW(listed, lr=settings.lr, betas=settings.betas)
+
+
+def rate_factor(settings: Schedule, step: int, total: int) -> float:
+    """The factor on every group's base rate at `step` (0-based) of `total`."""
+    if step < settings.warmup_steps:
+        return settings.warmup_factor + (1 - settings.warmup_factor) * (step + 1) / settings.warmup_steps
+    share = step / max(total, 1)
+    if settings.name == "constant":
+        return 1.0
+    if settings.name == "step":
+        return settings.gamma ** sum(share >= m for m in settings.milestones)
+    rest = min(max((share - settings.flat) / (1 - settings.flat), 0.0), 1.0)
+    if settings.name == "poly":
+        return (1 - rest) ** settings.power
+    return settings.final + (1 - settings.final) * 0.5 * (1 + math.cos(math.pi * rest))
+
+
+class MovingAverage:
+    """Exponential moving average of the weights: s ← d·s + (1 − d)·w, with d rising to `decay` over the first steps."""
+
+    def __init__(self, model: nn.Module, decay: float):
+        self.decay = decay
+        self.state = {k: v.detach().clone() for k, v in model.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, step: int) -> None:
+        """step: how many optimiser steps are done, 1 after the first."""
+        decay = min(self.decay, (1 + step) / (20 + step))
+        current = model.state_dict()
+        pairs = [(self.state[k], v) for k, v in current.items() if v.is_floating_point()]
+        torch._foreach_lerp_([s for s, _ in pairs], [v for _, v in pairs], 1 - decay)
+        for key, value in current.items():
+            if not value.is_floating_point():
+                self.state[key].copy_(value)
+
+
+def clip_gradients(parameters: Iterable[nn.Parameter], limit: float | None) -> Tensor:
+    """Scale gradients down to a total norm of `limit`; -> the norm before. None only measures."""
+    return torch.nn.utils.clip_grad_norm_(list(parameters), math.inf if limit is None else limit, foreach=True)

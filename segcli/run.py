@@ -1,0 +1,229 @@
+"""Run folders, and models opened from them or from recipes."""
+
+import dataclasses
+import json
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+from torch import nn
+
+import segcli
+from segcli.checkpoint import initialise, load_state, load_strict, write_atomic
+from segcli.errors import ModelError, UsageError
+from segcli.info import DatasetInfo
+from segcli.models import build_model
+from segcli.recipe import Recipe, find_recipe
+from segcli.weights.backbones import read_state
+
+
+class RunFolder:
+    """runs/NAME: everything that one training leaves (CONTRACT, "Run folder"). Files are replaced whole."""
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+
+    @classmethod
+    def create(cls, name: str, out: Path | None, force: bool) -> "RunFolder":
+        """`out`, or runs/NAME, runs/NAME-2, …; an existing `out` only with `force`."""
+        if out is None:
+            base = Path("runs") / name
+            out, count = base, 2
+            while out.exists() and not force:
+                out, count = base.with_name(f"{base.name}-{count}"), count + 1
+        elif out.exists() and any(out.iterdir()) and not force:
+            raise UsageError(f"{out} is not empty", hint="choose another --out, or --force to overwrite it")
+        out.mkdir(parents=True, exist_ok=True)
+        for old in ("log.jsonl", "metrics.json", "cost.json", "checkpoints/last.pt", "checkpoints/best.safetensors"):
+            (out / old).unlink(missing_ok=True)
+        return cls(out)
+
+    def recipe(self) -> Recipe:
+        path = self.path / "recipe.yaml"
+        if not path.is_file():
+            raise ModelError(f"{self.path}: not a run folder (no recipe.yaml)")
+        return Recipe.load(path)
+
+    def write_recipe(self, recipe: Recipe) -> None:
+        self._text("recipe.yaml", recipe.to_yaml())
+
+    def log(self, entry: dict[str, Any]) -> None:
+        with open(self.path / "log.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+
+    def read_log(self) -> list[dict[str, Any]]:
+        path = self.path / "log.jsonl"
+        if not path.is_file():
+            return []
+        entries = []
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                entries.append(json.loads(line))
+            except json.JSONDecodeError:
+                break  # the last line of a killed process may be half a line
+        return entries
+
+    def truncate_log(self, step: int) -> None:
+        """Drop what was logged after `step`: a resumed run writes it again."""
+        kept = [e for e in self.read_log() if e["step"] <= step]
+        self._text("log.jsonl", "".join(json.dumps(e) + "\n" for e in kept))
+
+    def write_metrics(self, metrics: dict[str, Any]) -> None:
+        self._text("metrics.json", json.dumps({"schema_version": 1, **metrics}, indent=1))
+
+    def read_metrics(self) -> dict[str, Any]:
+        return self._json("metrics.json")
+
+    def write_cost(self, cost: dict[str, Any]) -> None:
+        self._text("cost.json", json.dumps(cost, indent=1))
+
+    def read_cost(self) -> dict[str, Any]:
+        return self._json("cost.json")
+
+    def write_environment(self, environment: dict[str, Any]) -> None:
+        self._text("environment.json", json.dumps(environment, indent=1))
+
+    def environment(self) -> dict[str, Any]:
+        return self._json("environment.json")
+
+    def info(self) -> DatasetInfo:
+        """The dataset that the run was trained on, as it was then."""
+        return DatasetInfo.from_json(self.environment()["dataset"], str(self.path / "environment.json"))
+
+    @property
+    def last(self) -> Path:
+        return self.path / "checkpoints" / "last.pt"
+
+    @property
+    def best(self) -> Path:
+        return self.path / "checkpoints" / "best.safetensors"
+
+    def _text(self, name: str, text: str) -> None:
+        write_atomic(self.path / name, lambda p: p.write_text(text, encoding="utf-8"))
+
+    def _json(self, name: str) -> dict[str, Any]:
+        path = self.path / name
+        if not path.is_file():
+            raise ModelError(
+                f"{path}: missing", hint="the run was not finished: segcli train --resume " + str(self.path)
+            )
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except json.JSONDecodeError as error:
+            raise ModelError(f"{path}: not valid JSON: {error}") from error
+
+
+@dataclasses.dataclass
+class Opened:
+    """A model ready to predict, with the recipe and the classes that it was built from; path: the run's, or None."""
+
+    model: nn.Module
+    recipe: Recipe
+    info: DatasetInfo
+    path: Path | None
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto`: CUDA, else Apple's MPS, else the CPU. Raises UsageError for a device that is not there."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise UsageError(f"hardware.device is {name}, and torch sees no CUDA device here", hint="hardware.device: auto")
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(f"hardware.device {name!r} is no device: auto, cpu, cuda or mps") from error
+
+
+def build(recipe: Recipe, info: DatasetInfo) -> Any:
+    """The recipe's model for a dataset's classes, with random weights and the recipe's input size."""
+    instance = recipe.task in ("detection", "instance", "keypoints", "densepose", "mesh")
+    if instance and not info.num_things:
+        raise UsageError(f"task {recipe.task} needs thing classes, and dataset {info.name!r} has stuff alone")
+    model = build_model(recipe.model, task=recipe.task, num_classes=len(info.categories), num_things=info.num_things)
+    model.preprocess = model.preprocess.with_size(recipe.data.size)
+    model.max_detections = recipe.eval.max_detections
+    return model
+
+
+def open_model(
+    source: str | Path,
+    *,
+    weights: str | None = None,
+    overrides: dict[str, Any] | None = None,
+    device: str | None = None,
+) -> Opened:
+    """A run folder (its last weights, the averaged ones where it averages; `weights="best"`: the best on val; or a
+    file), or a recipe with `weights` (or its `init`).
+
+    Raises ModelError where weights are missing or belong to another model.
+    """
+    path = Path(source)
+    if path.is_dir():
+        run = RunFolder(path)
+        recipe, info = run.recipe(), run.info()
+        if overrides:
+            recipe = Recipe.load(path / "recipe.yaml", overrides)
+        model = build(recipe, info)
+        if weights in (None, "last"):
+            state = load_state(run.last)
+            load_strict(model, state["ema"] or state["model"], str(run.last))
+        else:
+            file = run.best if weights == "best" else Path(str(weights))
+            load_strict(model, read_state(file), str(file))
+    else:
+        recipe = Recipe.load(find_recipe(source), overrides)
+        info = DatasetInfo.load(recipe.data.root)
+        model = build(recipe, info)
+        file_name = weights or recipe.init
+        if file_name is None:
+            raise ModelError(f"{source} is a recipe and names no weights", hint="train it, or give --weights FILE")
+        load_strict(model, read_state(Path(file_name)), file_name)
+        run = None
+    target = choose_device(device or recipe.hardware.device)
+    return Opened(model.to(target).eval(), recipe, info, run.path if run else None)
+
+
+def prepare_layout(model: nn.Module) -> nn.Module:
+    """Channels-last convolutions: on CPUs a quarter to a third faster for these models, on GPUs never slower."""
+    return model.to(memory_format=torch.channels_last)
+
+
+def start(recipe: Recipe, info: DatasetInfo) -> tuple[Any, list[dict[str, str]]]:
+    """A model at the start of training: seeded random weights, then what the recipe loads. -> model, weights used."""
+    torch.manual_seed(recipe.train.seed)
+    model = build(recipe, info)
+    used = initialise(model, recipe.model)
+    if recipe.init is not None:
+        load_strict(model, read_state(recipe.resolve(recipe.init)), recipe.init)
+        used.append({"source": recipe.init, "licence": "unknown"})
+    return prepare_layout(model), used
+
+
+def describe_environment(recipe: Recipe, info: DatasetInfo, used: list[dict[str, str]]) -> dict[str, Any]:
+    """What environment.json records."""
+    return {
+        "segcli": segcli.__version__,
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": str(choose_device(recipe.hardware.device)),
+        "threads": torch.get_num_threads(),
+        "seed": recipe.train.seed,
+        "git": _git_state(),
+        "dataset": info.to_json(),
+        "weights": used,
+    }
+
+
+def _git_state() -> str | None:
+    """The working folder's commit, `+` where it has changes; None outside git."""
+    try:
+        done = subprocess.run(["git", "describe", "--always", "--dirty=+"], capture_output=True, text=True, timeout=5)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None
