@@ -1,0 +1,174 @@
+"""Read and check one COCO annotation file: what is wrong is named by file and annotation id, nothing is guessed.
+
+Sparse work only: masks are checked for shape and finite numbers here and decoded one image at a time by `encode`.
+"""
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from segcli.errors import DataError
+from segcli.types import Rle
+
+FAR = 16  # polygons further outside than this many image sides are taken for a unit error, not drawn
+
+
+def load(path: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """(images, annotations) of a COCO file. Raises DataError where it is missing, no JSON, or lacks a list."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise DataError(f"{path}: there is no such annotation file", hint="run `segcli prepare` again") from None
+    except OSError as error:
+        raise DataError(f"{path}: can't be read: {error.strerror}") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: not valid JSON: {error}") from error
+    for key in ("images", "annotations"):
+        if not isinstance(data, dict) or not isinstance(data.get(key), list):
+            raise DataError(f"{path}: not a COCO file: it has no list {key!r}")
+        wrong = next((item for item in data[key] if not isinstance(item, dict)), None)
+        if wrong is not None:
+            raise DataError(f"{path}: {key} must hold objects, not {wrong!r}")
+    return data["images"], data["annotations"]
+
+
+def image_problems(images: list[dict[str, Any]]) -> Iterator[str]:
+    """What is wrong with the image records, one sentence each."""
+    seen: set[int] = set()
+    for image in images:
+        key = image.get("id")
+        if not isinstance(key, int) or isinstance(key, bool) or key < 0:
+            yield f"image {image.get('file_name')!r}: id {key!r} is not a whole number from 0 up"
+            continue
+        if key in seen:
+            yield f"image id {key} stands twice"
+        seen.add(key)
+        if not isinstance(image.get("file_name"), str) or not image["file_name"]:
+            yield f"image {key}: file_name is missing"
+        for side in ("width", "height"):
+            if not _is_int(image.get(side)) or image[side] < 1:
+                yield f"image {key} ({image.get('file_name')}): {side} {image.get(side)!r} is not a size in pixels"
+
+
+def annotation_problems(
+    annotations: list[dict[str, Any]], sizes: dict[int, tuple[int, int]], categories: set[int]
+) -> Iterator[str]:
+    """What is wrong with the annotations, one sentence each.
+
+    sizes: image id -> (h, w); categories: the source ids that the dataset declares.
+    """
+    for annotation in annotations:
+        name, image = annotation.get("id"), annotation.get("image_id")
+        if image not in sizes:
+            yield f"annotation {name}: image id {image!r} is not in the file"
+            continue
+        if annotation.get("category_id") not in categories:
+            yield f"annotation {name}: category id {annotation.get('category_id')!r} is not declared in info.json"
+        box, segmentation = annotation.get("bbox"), annotation.get("segmentation")
+        if box is None and not segmentation:
+            yield f"annotation {name}: neither a bbox nor a segmentation"
+        elif box is not None and (problem := _box_problem(box)):
+            yield f"annotation {name}: {problem}"
+        if segmentation and (problem := _segmentation_problem(segmentation, sizes[image])):
+            yield f"annotation {name}: {problem}"
+
+
+def encode(segmentation: Any, size: tuple[int, int]) -> Rle:
+    """COCO polygons or RLE, checked before, -> one compressed RLE of `size` (h, w).
+
+    Polygons are joined (a hole is whatever no part covers, as COCO has it); parts of fewer than three points are empty.
+    Raises ValueError where an RLE's runs do not fill the image: pycocotools would return uninitialised memory.
+    """
+    h, w = size
+    if isinstance(segmentation, list):
+        parts = [part for part in segmentation if len(part) >= 6]  # four numbers would be taken for a box
+        if not parts:
+            return coco_mask.encode(np.zeros((h, w), np.uint8, order="F"))
+        rles = coco_mask.frPyObjects(parts, h, w)
+        return rles[0] if len(rles) == 1 else coco_mask.merge(rles)
+    counts = segmentation["counts"]
+    if isinstance(counts, list):
+        return coco_mask.frPyObjects({"size": [h, w], "counts": counts}, h, w)
+    raw = counts.encode("ascii", "replace") if isinstance(counts, str) else counts
+    covered = run_total(raw)
+    if covered != h * w:
+        raise ValueError(f"its RLE covers {covered} pixels of {h * w}")
+    return {"size": [h, w], "counts": raw}
+
+
+def run_total(counts: bytes) -> int:
+    """How many pixels a compressed RLE covers, -1 where it is malformed.
+
+    Each run is a little-endian number in 5-bit groups, offset by 48; bit 5 says that a group follows, bit 4 of the last
+    one is the sign; from the fourth run on, a number is the difference from the run two before it.
+    """
+    groups = np.frombuffer(counts, np.uint8).astype(np.int64) - 48
+    if not len(groups):
+        return 0
+    last = (groups & 0x20) == 0
+    if groups.min() < 0 or groups.max() > 63 or not last[-1]:
+        return -1
+    ends = np.flatnonzero(last)
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    place = np.arange(len(groups)) - np.repeat(starts, ends - starts + 1)
+    if place.max() > 7:
+        return -1
+    runs = np.add.reduceat((groups & 0x1F) << (5 * place), starts)
+    runs = np.where(groups[ends] & 0x10, runs - (np.int64(1) << (5 * (ends - starts + 1))), runs)
+    # differences start at the fourth run (the second of the odd ones); the first run stands alone
+    odd, even = np.cumsum(runs[1::2]), runs[2::2].cumsum()
+    if runs[0] < 0 or (len(odd) and odd.min() < 0) or (len(even) and even.min() < 0):
+        return -1
+    return int(runs[0] + odd.sum() + even.sum())
+
+
+def _box_problem(box: Any) -> str | None:
+    if not isinstance(box, list) or len(box) != 4 or not all(_is_number(v) for v in box):
+        return f"bbox {box!r} is not [x, y, width, height]"
+    if not all(math.isfinite(v) for v in box):
+        return f"bbox {box} is not finite"
+    if box[2] < 0 or box[3] < 0:
+        return f"bbox {box} has a negative size"
+    return None
+
+
+def _segmentation_problem(segmentation: Any, size: tuple[int, int]) -> str | None:
+    h, w = size
+    if isinstance(segmentation, dict):
+        counts = segmentation.get("counts")
+        if segmentation.get("size") != [h, w]:
+            return f"its RLE has the size {segmentation.get('size')}, its image [{h}, {w}] (height, width)"
+        if isinstance(counts, list):
+            if not all(_is_int(v) and v >= 0 for v in counts):
+                return "its RLE counts are not whole numbers from 0 up"
+            if sum(counts) != h * w:
+                return f"its RLE covers {sum(counts)} pixels of {h * w}"
+            return None
+        return None if isinstance(counts, str) else "its RLE has no counts"
+    if not isinstance(segmentation, list):
+        return f"segmentation is {type(segmentation).__name__}, not polygons or an RLE"
+    for part in segmentation:
+        if not isinstance(part, list) or not all(_is_number(v) for v in part):
+            return "a polygon is not a list of numbers"
+        if len(part) % 2:
+            return f"a polygon has {len(part)} numbers, which are not pairs of x and y"
+        if not part:
+            continue
+        if not math.isfinite(sum(part)):
+            return "a polygon has a coordinate that is not finite"
+        if min(part) < -FAR * max(h, w) or max(part) > FAR * max(h, w):
+            return f"a polygon reaches {max(part, key=abs)}, far outside its image of {w} x {h}"
+    return None
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -1,0 +1,337 @@
+"""The only reader of a canonical dataset folder (see docs/architecture.md): images, targets, raw annotations."""
+
+import dataclasses
+import itertools
+import json
+import unicodedata
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pycocotools import mask as coco_mask
+
+from segcli.data import annotations as coco_file
+from segcli.data import views
+from segcli.data.image import read_image
+from segcli.errors import DataError, UsageError
+from segcli.info import DatasetInfo
+from segcli.lookup import nearest
+from segcli.types import Instances, Panoptic, Rle, Sample, Target
+
+NEED_MASKS = ("instance", "semantic", "panoptic")
+
+
+@dataclasses.dataclass
+class _Record:
+    """One image as its annotation file has it. `split` is the file's; `--split_file` may reassign the image."""
+
+    id: int
+    file_name: str
+    size: tuple[int, int]
+    split: str
+    annotations: list[dict[str, Any]]
+
+
+class Dataset:
+    """The images of one split and what is labelled on them.
+
+    root: the canonical folder. split: a name from info.json, None = all images. split_file: a text file of image names,
+    one a line (folder and suffix may be left out): those are "val", all other images of every split "train".
+    task: "semantic" and "panoptic" also fill Target.semantic; "panoptic" fills Target.panoptic too. fields: name ->
+    types.Field class that is read from the annotations into Instances.fields.
+
+    Attributes: info, root, split, image_ids, file_names, sizes [(h, w)], has_masks, and `dropped`: ids of annotations
+    met so far whose mask or box is empty on its image; they are left out of targets, with one warning.
+    Raises DataError that names the file and the annotation or image where anything is inconsistent.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: str | None = None,
+        *,
+        split_file: str | Path | None = None,
+        task: str = "instance",
+        fields: dict[str, Any] | None = None,
+    ):
+        self.root, self.split, self.task, self.fields = Path(root), split, task, dict(fields or {})
+        self.info = DatasetInfo.load(self.root)
+        self.dropped: list[int] = []
+        self._warned = False
+        self._labels = {source: label for label, source in enumerate(self.info.source_ids)}
+        splits = list(self.info.splits)
+        if split is not None and split_file is None:
+            if split not in splits:
+                raise DataError(f"{self.root}: no split is called {split!r}", hint=nearest(split, splits))
+            splits = [split]
+        self._records = [record for name in splits for record in self._load(name)]
+        if len(splits) > 1:
+            self._check_unique()
+        if split_file is not None:
+            self._records = _choose(self._records, Path(split_file), split)
+        if not self._records:
+            raise DataError(f"{self.root}: the split {split or 'of all images'!r} has no image")
+        self.image_ids = [r.id for r in self._records]
+        self.file_names = [r.file_name for r in self._records]
+        self.sizes = [r.size for r in self._records]
+        self.has_masks = self._check_masks()
+        self._panoptic = self._load_panoptic() if self.info.panoptic and task in ("panoptic", "semantic") else {}
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def path(self, i: int) -> Path:
+        """The image file."""
+        return self.root / (self.info.image_root or "images") / self._records[i].file_name
+
+    def image(self, i: int) -> np.ndarray:
+        """uint8 RGB [H,W,3]. Raises DataError where it can't be read or is not of the annotated size."""
+        image = read_image(self.path(i))
+        if image.shape[:2] != self.sizes[i]:
+            (h, w), (ah, aw) = image.shape[:2], self.sizes[i]
+            turned = (h, w) == (aw, ah)
+            raise DataError(
+                f"{self.path(i)}: the image is {w} x {h}, its annotations say {aw} x {ah}",
+                hint="the labels were made on the image before its EXIF rotation" if turned else None,
+            )
+        return image
+
+    def annotations(self, i: int) -> list[dict[str, Any]]:
+        """The raw COCO annotations of image i."""
+        return self._records[i].annotations
+
+    def target(self, i: int) -> Target:
+        """Image i's labels on its own pixels, masks as bool [N,H,W]; the image is not read."""
+        return decoded(self.encoded_target(i))
+
+    def read(self, i: int) -> Sample:
+        """Image i with its target."""
+        sample = self.encoded(i)
+        return dataclasses.replace(sample, target=decoded(sample.target))
+
+    def encoded(self, i: int) -> Sample:
+        """Like `read`, with masks as RLE: what is small enough to keep for many images."""
+        return Sample(self.image(i), self.encoded_target(i), self.file_names[i], self.sizes[i])
+
+    def encoded_target(self, i: int) -> Target:
+        """Like `target`, with masks as RLE."""
+        record = self._records[i]
+        everything, _ = self._instances(record)
+        things = everything.labels < self.info.num_things
+        instances = everything if bool(things.all()) else everything[things]
+        semantic, panoptic = self._maps(record, everything)
+        labels = None if semantic is None else torch.from_numpy(semantic.astype(np.int64))
+        return Target(record.id, record.size, instances, labels, panoptic)
+
+    def coco(self) -> dict[str, Any]:
+        """The split's things as one COCO ground truth: category id = label + 1, annotation ids from 1 up (COCO's own
+        evaluation mistakes id 0 for "unmatched"), masks as RLE with text counts, areas as annotated where they are."""
+        out: list[dict[str, Any]] = []
+        for record in self._records:
+            instances, kept = self._instances(record)
+            boxes = instances.boxes.tolist()
+            for i, annotation in enumerate(kept):
+                label, (x1, y1, x2, y2) = int(instances.labels[i]), boxes[i]
+                if label >= self.info.num_things:
+                    continue
+                entry = {
+                    "id": len(out) + 1,
+                    "image_id": record.id,
+                    "category_id": label + 1,
+                    "bbox": [x1, y1, x2 - x1, y2 - y1],
+                    "area": annotation.get("area", (x2 - x1) * (y2 - y1)),
+                    "iscrowd": int(bool(annotation.get("iscrowd", 0))),
+                }
+                if isinstance(instances.masks, list):
+                    rle = instances.masks[i]
+                    entry["segmentation"] = {"size": list(record.size), "counts": rle["counts"].decode("ascii")}
+                    entry["area"] = annotation.get("area", float(coco_mask.area(rle)))
+                out.append(entry)
+        return {
+            "images": [
+                {"id": r.id, "file_name": r.file_name, "height": r.size[0], "width": r.size[1]} for r in self._records
+            ],
+            "annotations": out,
+            "categories": [
+                {"id": label + 1, "name": c.name} for label, c in enumerate(self.info.categories) if c.thing
+            ],
+        }
+
+    def _load(self, split: str) -> list[_Record]:
+        path = self.root / "annotations" / f"{split}.json"
+        images, annotations = coco_file.load(path)
+        _refuse(path, coco_file.image_problems(images))
+        sizes = {image["id"]: (image["height"], image["width"]) for image in images}
+        _refuse(path, coco_file.annotation_problems(annotations, sizes, set(self._labels)))
+        grouped: dict[int, list[dict[str, Any]]] = {key: [] for key in sizes}
+        for annotation in annotations:
+            grouped[annotation["image_id"]].append(annotation)
+        return [_Record(i["id"], i["file_name"], sizes[i["id"]], split, grouped[i["id"]]) for i in images]
+
+    def _check_unique(self) -> None:
+        seen: dict[int, _Record] = {}
+        for record in self._records:
+            other = seen.setdefault(record.id, record)
+            if other is not record:
+                raise DataError(
+                    f"{self.root}: image id {record.id} is {other.file_name} in the split {other.split!r} and "
+                    f"{record.file_name} in {record.split!r}",
+                    hint="run `segcli prepare` again: it numbers images over all splits",
+                )
+
+    def _check_masks(self) -> bool:
+        """Whether every annotation has a mask. Raises DataError where the task needs them."""
+        without = [(r, a) for r in self._records for a in r.annotations if not a.get("segmentation")]
+        mapped = self.info.semantic or self.info.panoptic
+        if without and self.task in NEED_MASKS and (self.task == "instance" or not mapped):
+            record, annotation = without[0]
+            raise DataError(
+                f"{self.root}/annotations/{record.split}.json: annotation {annotation.get('id')} ({record.file_name}) "
+                f"has no segmentation, as have {len(without)} in all, and task {self.task!r} needs masks",
+                hint="set task: detection, or leave those annotations out",
+            )
+        return not without
+
+    def _instances(self, record: _Record) -> tuple[Instances, list[dict[str, Any]]]:
+        """Things and stuff regions of one image that are not empty, masks as RLE, and their raw annotations."""
+        h, w = record.size
+        kept: list[dict[str, Any]] = []
+        boxes: list[list[float]] = []
+        masks: list[Rle] = []
+        for annotation in record.annotations:
+            rle = self._encode(annotation, record) if annotation.get("segmentation") else None
+            x, y, bw, bh = annotation["bbox"] if rle is None else coco_mask.toBbox(rle).tolist()
+            box = [min(max(x, 0), w), min(max(y, 0), h), min(max(x + bw, 0), w), min(max(y + bh, 0), h)]
+            if box[2] <= box[0] or box[3] <= box[1]:
+                self._drop(annotation, record)
+                continue
+            kept.append(annotation)
+            boxes.append(box)
+            masks += [] if rle is None else [rle]
+        instances = Instances(
+            boxes=torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
+            labels=torch.tensor([self._labels[a["category_id"]] for a in kept], dtype=torch.int64),
+            crowd=torch.tensor([bool(a.get("iscrowd", 0)) for a in kept], dtype=torch.bool),
+            masks=masks if self.has_masks else None,
+            fields={name: field.read(kept, self.info) for name, field in self.fields.items()},
+        )
+        return instances, kept
+
+    def _encode(self, annotation: dict[str, Any], record: _Record) -> Rle:
+        try:
+            return coco_file.encode(annotation["segmentation"], record.size)
+        except ValueError as error:
+            raise DataError(
+                f"{self.root}/annotations/{record.split}.json: annotation {annotation.get('id')}: {error}"
+            ) from error
+
+    def _drop(self, annotation: dict[str, Any], record: _Record) -> None:
+        key = annotation.get("id", -1)
+        if key not in self.dropped:
+            self.dropped.append(key)
+        if not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"{self.root}/annotations/{record.split}.json: annotation {key} ({record.file_name}) covers no pixel "
+                "and is left out, as is every other such one (Dataset.dropped lists those met)",
+                stacklevel=2,
+            )
+
+    def _maps(self, record: _Record, instances: Instances) -> tuple[np.ndarray | None, Panoptic | None]:
+        """(semantic uint8 [H,W], panoptic) as far as the task needs them: read where stored, else derived."""
+        if self.task not in ("semantic", "panoptic"):
+            return None, None
+        semantic = panoptic = None
+        if self.info.semantic:
+            path = self.root / "semantic" / record.split / f"{Path(record.file_name).stem}.png"
+            semantic = views.read_semantic(path, record.size, len(self.info.categories))
+        if self.info.panoptic and (self.task == "panoptic" or semantic is None):
+            entry = self._panoptic[record.id]
+            path = self.root / "panoptic" / record.split / entry["file_name"]
+            panoptic = views.read_panoptic(path, entry["segments_info"], record.size, self._labels)
+        if panoptic is None and self.task == "panoptic":
+            panoptic = views.panoptic_from_instances(instances, record.size, self.info.num_things, semantic)
+        if semantic is None:
+            if panoptic is not None:
+                semantic = views.semantic_from_panoptic(panoptic)
+            else:
+                semantic = views.semantic_from_instances(instances, record.size)
+        return semantic, panoptic if self.task == "panoptic" else None
+
+    def _load_panoptic(self) -> dict[int, dict[str, Any]]:
+        """Image id -> its entry of panoptic/{split}.json. Raises DataError for an image without one."""
+        entries: dict[int, dict[str, Any]] = {}
+        for split, records in itertools.groupby(sorted(self._records, key=lambda r: r.split), lambda r: r.split):
+            path = self.root / "panoptic" / f"{split}.json"
+            try:
+                listed = json.loads(path.read_text(encoding="utf-8-sig"))["annotations"]
+                found = {e["image_id"]: {k: e[k] for k in ("file_name", "segments_info")} for e in listed}
+            except OSError as error:
+                raise DataError(f"{path}: can't be read: {error.strerror}") from error
+            except (json.JSONDecodeError, UnicodeDecodeError) as error:
+                raise DataError(f"{path}: not valid JSON: {error}") from error
+            except (KeyError, TypeError) as error:
+                raise DataError(f"{path}: not a COCO panoptic file ({error})") from error
+            for record in records:
+                if record.id not in found:
+                    raise DataError(f"{path}: image {record.id} ({record.file_name}) has no entry")
+                entries[record.id] = found[record.id]
+        return entries
+
+
+def decoded(target: Target) -> Target:
+    """RLE masks -> bool [N,H,W], laid out column by column as COCO has it: decoding is then the only cost, cutting and
+    encoding again need no copy."""
+    masks = target.instances.masks
+    if not isinstance(masks, list):
+        return target
+    dense = torch.zeros(0, *target.size, dtype=torch.bool)
+    if masks:
+        dense = torch.from_numpy(coco_mask.decode(masks).view(np.bool_)).permute(2, 0, 1)
+    return dataclasses.replace(target, instances=dataclasses.replace(target.instances, masks=dense))
+
+
+def _refuse(path: Path, problems: Iterable[str]) -> None:
+    """Raise DataError with the first problem and the number of the others."""
+    found = list(problems)
+    if found:
+        others = f" (and {len(found) - 1} more such problems)" if len(found) > 1 else ""
+        raise DataError(f"{path}: {found[0]}{others}", hint="segcli prepare ... --check lists all, --fix repairs")
+
+
+def _choose(records: list[_Record], path: Path, split: str | None) -> list[_Record]:
+    """The records of "train" or "val" (None: all) where `path` lists the val images."""
+    if split not in (None, "train", "val"):
+        raise UsageError(f"{path}: a split file divides images into train and val, there is no {split!r}")
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: the split file can't be read: {error}") from error
+    known: dict[str, set[int]] = {}
+    for record in records:
+        name = Path(_normal(record.file_name))
+        for key in {str(name), str(name.with_suffix("")), name.name, name.stem}:
+            known.setdefault(key, set()).add(record.id)
+    chosen: set[int] = set()
+    for number, line in enumerate(lines, 1):
+        written = _normal(line.strip())
+        if not written or written.startswith("#"):
+            continue
+        # an exact name first; then as written elsewhere, with another folder or suffix
+        keys = (written, Path(written).name, Path(written).stem)
+        hits: set[int] = next((known[k] for k in keys if k in known), set())
+        if len(hits) != 1:
+            problem = "no image" if not hits else f"{len(hits)} images"
+            raise DataError(f"{path}, line {number}: {written!r} names {problem} of the dataset")
+        chosen |= hits
+    if split is None:
+        return records
+    return [r for r in records if (r.id in chosen) == (split == "val")]
+
+
+def _normal(name: str) -> str:
+    # the same name may be composed (Linux, Windows) or decomposed (macOS): 한 or ㅎ+ㅏ+ㄴ
+    return unicodedata.normalize("NFC", name)

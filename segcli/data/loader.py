@@ -1,0 +1,167 @@
+"""Batches for training and evaluation. What a step holds depends on (seed, step) alone, never on the worker processes.
+
+Epoch e visits the images in an order keyed by (seed, e), and a sample draws its augmentation from (seed, e, image id).
+So a run resumed at any step, with any number of workers, sees what it would have seen.
+"""
+
+import itertools
+import signal
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from segcli.data.cache import LIMIT, SampleCache
+from segcli.data.dataset import Dataset
+from segcli.errors import SegcliError
+from segcli.ops.preprocess import Preprocess
+from segcli.types import Batch, Instances, Sample, Target
+
+Augment = Callable[[Sample, np.random.Generator, Callable[[], Sample]], Sample]
+Key = tuple[int, int, int]  # epoch, position in the dataset, how often the image is in the epoch already
+PREFETCH = 2  # batches a worker keeps ready
+
+
+def steps_per_epoch(dataset: Dataset, batch_size: int) -> int:
+    """Batches in an epoch; the last partial one is left out. A dataset smaller than a batch is one step."""
+    return max(1, len(dataset) // batch_size)
+
+
+def train_loader(
+    dataset: Dataset,
+    preprocess: Preprocess,
+    augment: Augment | None,
+    *,
+    batch_size: int,
+    seed: int,
+    start_step: int = 0,
+    workers: int = 0,
+) -> Iterator[Batch]:
+    """Endless batches with targets and seeds, from step `start_step` (0-based) on.
+
+    A dataset smaller than a batch is repeated within it, each copy with its own augmentation. Decoded images are kept
+    in memory, 1 GB in all. Raises DataError naming the file, in this process, where an image can't be read.
+    """
+    load = _TrainBatch(dataset, preprocess, augment, seed, LIMIT // max(1, workers))
+    steps = _steps(len(dataset), batch_size, seed, start_step)
+    if workers == 0:
+        return (_checked(load(keys)) for keys in steps)
+    return _parallel(load, steps, workers)
+
+
+def eval_loader(dataset: Dataset, preprocess: Preprocess, *, batch_size: int = 1, workers: int = 0) -> Iterator[Batch]:
+    """Every image once, in order, without targets. Nothing is kept in memory. Raises DataError naming the file."""
+    load = _EvalBatch(dataset, preprocess)
+    steps = (list(range(i, min(i + batch_size, len(dataset)))) for i in range(0, len(dataset), batch_size))
+    if workers == 0:
+        return (_checked(load(positions)) for positions in steps)
+    return _parallel(load, steps, workers)
+
+
+class _TrainBatch:
+    """Keys -> Batch. A data error is returned, not raised: torch would bury it in a worker's traceback."""
+
+    def __init__(self, dataset: Dataset, preprocess: Preprocess, augment: Augment | None, seed: int, limit: int):
+        self.samples, self.preprocess, self.augment, self.seed = SampleCache(dataset, limit), preprocess, augment, seed
+
+    def __call__(self, keys: list[Key]) -> Batch | SegcliError:
+        try:
+            samples = [self._sample(*key) for key in keys]
+        except SegcliError as error:
+            return error
+        targets = [self.preprocess.target(s.target) for s in samples]
+        seeds = [int(self._entropy(*key).generate_state(2, np.uint64)[1] >> np.uint64(1)) for key in keys]
+        return _batch(self.preprocess, samples, targets, seeds)
+
+    def _sample(self, epoch: int, position: int, repeat: int) -> Sample:
+        sample = self.samples.read(position)
+        if self.augment is None:
+            return sample
+        rng = np.random.default_rng(self._entropy(epoch, position, repeat))
+        return self.augment(sample, rng, lambda: self.samples.read(int(rng.integers(len(self.samples.dataset)))))
+
+    def _entropy(self, epoch: int, position: int, repeat: int) -> np.random.SeedSequence:
+        return np.random.SeedSequence([self.seed, epoch, self.samples.dataset.image_ids[position], repeat])
+
+
+class _EvalBatch:
+    def __init__(self, dataset: Dataset, preprocess: Preprocess):
+        self.dataset, self.preprocess = dataset, preprocess
+
+    def __call__(self, positions: list[int]) -> Batch | SegcliError:
+        try:
+            images = [self.dataset.image(i) for i in positions]
+        except SegcliError as error:
+            return error
+        names, ids, sizes = self.dataset.file_names, self.dataset.image_ids, self.dataset.sizes
+        samples = [
+            Sample(image, Target(ids[i], sizes[i], Instances.empty()), names[i], sizes[i])
+            for i, image in zip(positions, images, strict=True)
+        ]
+        return _batch(self.preprocess, samples, None, [])
+
+
+def _batch(preprocess: Preprocess, samples: list[Sample], targets: list[Target] | None, seeds: list[int]) -> Batch:
+    images = [preprocess.image(s.image) for s in samples]
+    padded, padding = preprocess.pad(images)
+    return Batch(
+        images=padded,
+        padding=padding,
+        sizes=[(i.shape[1], i.shape[2]) for i in images],
+        original_sizes=[s.original_size for s in samples],
+        image_ids=[s.target.image_id for s in samples],
+        targets=targets,
+        seeds=seeds,
+    )
+
+
+def _steps(count: int, batch_size: int, seed: int, start: int) -> Iterator[list[Key]]:
+    """The keys of step `start`, `start` + 1, ..."""
+    per_epoch = max(1, count // batch_size)
+    for epoch in itertools.count(start // per_epoch):
+        order = np.random.default_rng([seed, epoch]).permutation(count).tolist()
+        keys = [(epoch, order[k % count], k // count) for k in range(per_epoch * batch_size)]
+        for step in range(start % per_epoch if epoch == start // per_epoch else 0, per_epoch):
+            yield keys[step * batch_size : (step + 1) * batch_size]
+
+
+def _parallel(load: Any, steps: Iterator[Any], workers: int) -> Iterator[Batch]:
+    """Worker processes run `load` on `steps`; the batches come back in order."""
+    loader = DataLoader(
+        _Calls(load),
+        sampler=steps,
+        batch_size=None,
+        num_workers=workers,
+        prefetch_factor=PREFETCH,
+        worker_init_fn=_start_worker,
+        generator=torch.Generator(),  # its own: a loader must not advance the global random state
+    )
+    return (_checked(result) for result in loader)
+
+
+class _Calls(torch.utils.data.Dataset[Any]):
+    """A torch dataset whose "index" is all that one batch needs."""
+
+    def __init__(self, load: Any):
+        self.load = load
+
+    def __getitem__(self, keys: Any) -> Any:
+        return self.load(keys)
+
+
+def _start_worker(_: int) -> None:
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)
+    # Ctrl-C reaches every process of the group; the main one saves and then ends its workers with SIGTERM, for which a
+    # worker must not run the handler that it inherited
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _checked(result: Batch | SegcliError) -> Batch:
+    if isinstance(result, SegcliError):
+        raise result
+    return result

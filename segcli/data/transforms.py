@@ -1,0 +1,158 @@
+"""Training augmentation, from the recipe's `data.augment` mapping to a function of (sample, generator, another sample).
+
+Everything random comes from the generator that is passed, so a sample depends on its own key alone. The geometric part
+is `geometry.py` on purpose: one exact map must move the image, boxes, masks, semantic maps and fields alike. Colour and
+blur are albumentations', which is imported here and nowhere else.
+"""
+
+import dataclasses
+import math
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from segcli.data import copy_paste
+from segcli.data.geometry import Geometry, Scene, transform
+from segcli.errors import UsageError
+from segcli.info import DatasetInfo
+from segcli.lookup import nearest
+from segcli.types import Sample
+
+os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # before the import: it asks a server for its newest version
+import albumentations
+
+LEAST_PIXELS = 60  # an object that was cut and has fewer left is dropped
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """The keys of `data.augment`; probabilities are 0..1, and true stands for the usual one.
+
+    flip, flip_vertical: mirror left to right, top to bottom. rot90: a random number of quarter turns.
+    scale: [lo, hi], the image's size relative to fitting the canvas, then a random crop or placement on it.
+    aspect: log-uniform jitter of the aspect ratio by up to +-s. colour: strength of brightness, contrast (1: +-30 %),
+    saturation (0.5 to 1.4) and hue jitter. blur: a light Gaussian blur. copy_paste: one to three objects of another
+    image on top. min_visible: objects of which a smaller share is left, or that were cut to below 60 pixels, are
+    dropped from the target (crowd regions are kept while a pixel is left; an uncut object is never too small).
+    """
+
+    flip: float = 0.0
+    flip_vertical: float = 0.0
+    rot90: float = 0.0
+    scale: tuple[float, float] | None = None
+    aspect: float = 0.0
+    colour: float = 0.0
+    blur: float = 0.0
+    copy_paste: float = 0.0
+    min_visible: float = 0.2
+
+
+USUAL = {
+    "flip": 0.5,
+    "flip_vertical": 0.5,
+    "rot90": 1.0,
+    "blur": 0.1,
+    "copy_paste": 0.5,
+    "colour": 1.0,
+}  # what true means
+
+
+def build_augment(
+    settings: dict[str, Any], *, canvas: tuple[int, int] | None, info: DatasetInfo
+) -> Callable[[Sample, np.random.Generator, Callable[[], Sample]], Sample] | None:
+    """The augmentation that `settings` (see `Settings`) describe; None for {}.
+
+    canvas: (H, W) that `scale` and `aspect` fill; without those two, images keep their sizes. The third argument of the
+    result draws another random sample. The result's masks are bool [N,H,W], its panoptic map None.
+    Raises UsageError for an unknown key or a bad value.
+    """
+    if not settings:
+        return None
+    chosen = _parse(settings)
+    if (chosen.scale or chosen.aspect) and canvas is None:
+        raise UsageError(
+            "data.augment.scale and data.augment.aspect need an input of one size", hint="set data.size to a number"
+        )
+    if chosen.copy_paste and not info.num_things:
+        raise UsageError(f"data.augment.copy_paste: the dataset {info.name!r} has no things to paste")
+    return Augment(chosen, canvas)
+
+
+class Augment:
+    """See `build_augment`. Picklable, so that worker processes can be started in any way."""
+
+    def __init__(self, settings: Settings, canvas: tuple[int, int] | None):
+        self.settings, self.canvas = settings, canvas
+        s = settings.colour
+        spread = lambda down, up: (max(0.0, 1 - down * s), 1 + up * s)
+        jitter = albumentations.ColorJitter(
+            spread(0.3, 0.3), spread(0.3, 0.3), spread(0.5, 0.4), (-0.02 * s, 0.02 * s), p=1
+        )
+        blur = albumentations.GaussianBlur(blur_limit=0, sigma_limit=(0.3, 1.5), p=settings.blur)
+        steps = ([jitter] if s else []) + ([blur] if settings.blur else [])
+        self.pixels = albumentations.Compose(steps) if steps else None
+
+    def __call__(self, sample: Sample, rng: np.random.Generator, draw: Callable[[], Sample]) -> Sample:
+        scene = transform(sample, self._geometry(sample.target.size, rng))
+        if rng.random() < self.settings.copy_paste:
+            copy_paste.paste(scene, draw(), rng)
+        if self.pixels is not None:
+            self.pixels.set_random_seed(int(rng.integers(2**31)))
+            scene.image = self.pixels(image=scene.image)["image"]
+        return scene.sample(sample, self._kept(scene))
+
+    def _geometry(self, size: tuple[int, int], rng: np.random.Generator) -> Geometry:
+        s = self.settings
+        # every number is drawn whether it is used or not: one setting more leaves the other draws as they were
+        turned, vertical, mirrored = rng.random(3) < (s.rot90, s.flip_vertical, s.flip)
+        turns = int(rng.integers(4)) if turned else 0
+        h, w = size[::-1] if turns % 2 else size
+        scale, stretch = rng.uniform(*(s.scale or (1.0, 1.0))), rng.uniform(-s.aspect, s.aspect)
+        place = rng.random(2)
+        if self.canvas is None or not (s.scale or s.aspect):
+            return Geometry(turns, bool(vertical), bool(mirrored), (h, w), (h, w))
+        height, width = self.canvas
+        scale *= min(height / h, width / w)
+        new_h = max(1, round(h * scale * math.exp(stretch / 2)))
+        new_w = max(1, round(w * scale * math.exp(-stretch / 2)))
+        # from flush with one border to flush with the other, whichever of image and canvas is larger
+        offset = round(place[0] * (height - new_h)), round(place[1] * (width - new_w))
+        return Geometry(turns, bool(vertical), bool(mirrored), (new_h, new_w), (height, width), offset)
+
+    def _kept(self, scene: Scene) -> np.ndarray:
+        visible = scene.visible()
+        enough = (visible >= self.settings.min_visible * scene.area) & (~scene.cut | (visible >= LEAST_PIXELS))
+        return np.flatnonzero((visible > 0) & (enough | scene.crowd))
+
+
+def _parse(settings: dict[str, Any]) -> Settings:
+    known = [f.name for f in dataclasses.fields(Settings)]
+    problems: list[str] = []
+    out: dict[str, Any] = {}
+    for key, value in settings.items():
+        if key not in known:
+            problems.append(f"data.augment.{key} is not a setting ({nearest(str(key), known)})")
+        elif value is None or value is False:
+            continue
+        elif key == "scale":
+            pair = value if isinstance(value, (list, tuple)) else [value, value]
+            if len(pair) != 2 or not all(_is_number(v) for v in pair) or not 0.05 <= pair[0] <= pair[1] <= 20:
+                problems.append(f"data.augment.scale: {value!r} is not [lo, hi] with 0.05 <= lo <= hi <= 20")
+            else:
+                out[key] = (float(pair[0]), float(pair[1]))
+        else:
+            number = USUAL.get(key) if value is True else value
+            most = 2.0 if key == "colour" else 1.0
+            if not _is_number(number) or not 0 <= number <= most:  # type: ignore[operator]
+                problems.append(f"data.augment.{key}: {value!r} is not a number from 0 to {most:g}")
+            else:
+                out[key] = float(number)  # type: ignore[arg-type]
+    if problems:
+        raise UsageError("; ".join(problems))
+    return Settings(**out)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
