@@ -1,0 +1,172 @@
+"""Box and mask AP as COCO defines them, on original pixels, image by image (Lin et al., "Microsoft COCO", 2014).
+
+hotcoco does the matching in Rust and keeps per image only which detection matched what, so memory does not hold masks.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import hotcoco
+import numpy as np
+import torch
+from pycocotools import mask as coco_mask
+
+from segcli.errors import SegcliError
+from segcli.info import DatasetInfo
+from segcli.types import Instances, Prediction, Target
+
+KINDS = ("bbox", "segm")
+_ALL, _SMALL, _MEDIUM, _LARGE = range(4)  # COCO's area ranges: any, < 32², < 96², larger (square pixels)
+_AP50, _AP75 = 0, 5  # positions among the IoU thresholds .50, .55, ... .95
+
+
+def build(*, info: DatasetInfo, kinds: Sequence[str] = KINDS, max_detections: int = 100) -> "InstanceScores":
+    return InstanceScores(info, kinds, max_detections)
+
+
+class InstanceScores:
+    """COCO AP of boxes (`bbox`) and masks (`segm`), averaged over IoU .50:.95 and over classes; 0..1.
+
+    Args:
+        info: the dataset's classes, of which the things are scored.
+        kinds: which of "bbox" and "segm" to score.
+        max_detections: the best-scored detections of a class on an image that count (COCO: 100). Every number here
+            uses this limit; COCO's area ranges stay as they are.
+    A number that the labels say nothing about (no object in that size range, or of that class) has no key.
+    """
+
+    def __init__(self, info: DatasetInfo, kinds: Sequence[str] = KINDS, max_detections: int = 100):
+        self.names = info.names[: info.num_things]
+        self.kinds = tuple(kinds)
+        self.max_detections = max_detections
+        categories = [{"id": label + 1, "name": name} for label, name in enumerate(self.names)]
+        self.streams = {}
+        for kind in self.kinds:
+            params = hotcoco.Params(kind)
+            params.max_dets = [max_detections]
+            self.streams[kind] = hotcoco.StreamingEval(categories, kind, params=params)
+
+    def update(
+        self,
+        predictions: Sequence[Prediction],
+        targets: Sequence[Target],
+        annotations: Sequence[Sequence[dict[str, Any]]] | None = None,
+    ) -> None:
+        """Match one batch of images; predictions and targets are in the same order, on original pixels.
+
+        `annotations` are the targets' COCO dicts. Their `area` decides the size range, as in COCO's own evaluation,
+        and their `bbox` is exact where the target's is float32. Without them the area is the mask's, or else the
+        box's. Raises SegcliError for a score that is not a number or a mask of another size than the image.
+        """
+        for i, (prediction, target) in enumerate(zip(predictions, targets, strict=True)):
+            assert prediction.image_id == target.image_id, "predictions and targets are of different images"
+            found = prediction.instances if prediction.instances is not None else Instances.empty()
+            _check(found, prediction, target.size)
+            image = {"id": target.image_id, "height": target.size[0], "width": target.size[1]}
+            truth = _truth(target, "segm" in self.kinds, annotations[i] if annotations is not None else None)
+            for kind, stream in self.streams.items():
+                stream.update([image], truth, _detections(found, kind, target.image_id))
+
+    def merge(self, other: "InstanceScores") -> None:
+        """Take in the images that `other` has seen (another process's share)."""
+        for kind in self.kinds:
+            self.streams[kind] = hotcoco.StreamingEval.merge([self.streams[kind], other.streams[kind]])
+
+    def compute(self) -> dict[str, float]:
+        """{"bbox_AP", "bbox_AP50", "bbox_AP75", "bbox_APs", "bbox_APm", "bbox_APl", "segm_AP", ...}."""
+        out: dict[str, float] = {}
+        for kind, precision in self._precision():
+            for key, values in {
+                "AP": precision[..., _ALL],
+                "AP50": precision[_AP50, ..., _ALL],
+                "AP75": precision[_AP75, ..., _ALL],
+                "APs": precision[..., _SMALL],
+                "APm": precision[..., _MEDIUM],
+                "APl": precision[..., _LARGE],
+            }.items():
+                _put_mean(out, f"{kind}_{key}", values)
+        return out
+
+    def per_class(self) -> dict[str, dict[str, float]]:
+        """Class name -> {"bbox_AP", "bbox_AP50", "segm_AP", ...}; empty for a class that no image shows."""
+        out: dict[str, dict[str, float]] = {name: {} for name in self.names}
+        for kind, precision in self._precision():
+            for label, name in enumerate(self.names):
+                _put_mean(out[name], f"{kind}_AP", precision[..., label, _ALL])
+                _put_mean(out[name], f"{kind}_AP50", precision[_AP50, ..., label, _ALL])
+        return out
+
+    def _precision(self) -> Iterable[tuple[str, np.ndarray]]:
+        """(kind, precision [10 IoU thresholds, 101 recalls, C, 4 area ranges]); -1 where there is nothing to find."""
+        for kind in self.kinds:
+            # finalize() uses its evaluator up, so it gets a copy: more updates may follow
+            result = hotcoco.StreamingEval.merge([self.streams[kind]]).finalize()
+            result.accumulate()
+            assert result.eval is not None
+            yield kind, result.eval["precision"][..., 0]
+
+
+def _put_mean(out: dict[str, float], key: str, values: np.ndarray) -> None:
+    known = values[values > -1]
+    if known.size:
+        out[key] = float(known.mean())
+
+
+def _check(found: Instances, prediction: Prediction, size: tuple[int, int]) -> None:
+    if len(found) == 0:
+        return
+    if found.scores is None or not torch.isfinite(found.scores).all():
+        raise SegcliError(f"image {prediction.image_id}: a prediction has no score, or one that is not a number")
+    for rle in found.masks if isinstance(found.masks, list) else []:
+        if tuple(rle["size"]) != tuple(size):
+            raise SegcliError(
+                f"image {prediction.image_id}: a predicted mask is of size {list(rle['size'])}, the image {list(size)}"
+            )
+
+
+def _truth(target: Target, with_masks: bool, annotations: Sequence[dict[str, Any]] | None) -> list[dict[str, Any]]:
+    """The labels of one image as COCO annotations; category id = label + 1."""
+    instances = target.instances
+    boxes = _xywh(instances)
+    masks = instances.rles() if instances.masks is not None and (with_masks or annotations is None) else None
+    assert annotations is None or len(annotations) == len(instances), "annotations and target disagree"
+    out = []
+    for i, label in enumerate(instances.labels.tolist()):
+        raw = {} if annotations is None else annotations[i]
+        area = raw.get("area")
+        if area is None:
+            area = float(coco_mask.area(masks[i])) if masks is not None else boxes[i, 2] * boxes[i, 3]
+        entry = {
+            "id": i + 1,
+            "image_id": target.image_id,
+            "category_id": label + 1,
+            "bbox": raw.get("bbox") or boxes[i].tolist(),
+            "area": area,
+            "iscrowd": int(instances.crowd is not None and bool(instances.crowd[i])),
+        }
+        if with_masks:
+            assert masks is not None, "labels without masks can't score masks"
+            entry["segmentation"] = masks[i]
+        out.append(entry)
+    return out
+
+
+def _detections(found: Instances, kind: str, image_id: int) -> Any:
+    """Boxes as hotcoco's [N,7] array, masks as dicts: without a bbox, a result's area is its mask's."""
+    if len(found) == 0:
+        return np.zeros((0, 7))
+    assert found.scores is not None
+    scores = found.scores.double().cpu().numpy()
+    labels = found.labels.cpu().numpy()
+    if kind == "bbox":
+        return np.column_stack([np.full(len(found), image_id), _xywh(found), scores, labels + 1])
+    return [
+        {"image_id": image_id, "category_id": int(label) + 1, "segmentation": rle, "score": float(score)}
+        for rle, label, score in zip(found.rles(), labels, scores, strict=True)
+    ]
+
+
+def _xywh(instances: Instances) -> np.ndarray:
+    boxes = instances.boxes.double().cpu().numpy().copy()
+    boxes[:, 2:] -= boxes[:, :2]
+    return boxes
