@@ -1,0 +1,103 @@
+"""Bipartite matching of queries with labelled objects (Carion et al. 2020, section 3.1), and the costs it weighs.
+
+Legend: L decoder layers, B images, Q queries, N objects of one image, C classes, P pixels, M matched pairs.
+"""
+
+import dataclasses
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from segcli.errors import SegcliError
+from segcli.ops import boxes
+
+
+@dataclasses.dataclass(frozen=True)
+class Matching:
+    """The matched pairs of all layers and images, ordered by layer, then image, then query.
+
+    layer, image, query [M] int64 index tensors of shape [L,B,Q,...]; object [M] indexes the objects of all images laid
+    end to end. Every layer has M/L pairs: min(Q, N) an image.
+    """
+
+    layer: Tensor
+    image: Tensor
+    query: Tensor
+    object: Tensor
+
+    def take(self, outputs_LBQx: Tensor) -> Tensor:
+        """The outputs of the matched queries, [M,...]."""
+        return outputs_LBQx[self.layer, self.image, self.query]
+
+    def pairs(self, layer: int, image: int) -> tuple[Tensor, Tensor]:
+        """(queries, objects) of one layer and image, [m] each; objects count from the first object of the batch."""
+        here = (self.layer == layer) & (self.image == image)
+        return self.query[here], self.object[here]
+
+
+@torch.no_grad()
+def match(costs: list[Tensor], image_ids: list[int]) -> Matching:
+    """The pairs of least total cost, for every layer and image on its own.
+
+    costs: one [L,Q,N] tensor an image (N may be 0 and may exceed Q), on one device. All of them travel to the host in
+    one transfer, and the result travels back in one. Raises SegcliError naming the image where a cost is not finite.
+    """
+    layers, queries = costs[0].shape[:2]
+    host = torch.cat([c.float().flatten() for c in costs]).cpu().numpy()
+    counts = [c.shape[2] for c in costs]
+    ends = np.cumsum([layers * queries * n for n in counts])
+    tables = [t.reshape(layers, queries, n) for t, n in zip(np.split(host, ends[:-1]), counts, strict=True)]
+    if not np.isfinite(host).all():
+        bad = [str(i) for i, t in zip(image_ids, tables, strict=True) if not np.isfinite(t).all()]
+        raise SegcliError(
+            f"the matching costs of image {', '.join(bad)} are not finite: the model's outputs or the labels hold "
+            "NaN or infinity",
+            hint="lower train.optimizer.lr or set train.clip; `segcli prepare --check` finds broken boxes",
+        )
+    starts = np.cumsum([0, *counts])
+    rows = []
+    for layer in range(layers):
+        for image, table in enumerate(tables):
+            query, target = linear_sum_assignment(table[layer])
+            place = np.full((2, len(query)), [[layer], [image]])
+            rows.append(np.concatenate([place, query[None], target[None] + starts[image]]))
+    index = torch.from_numpy(np.concatenate(rows, axis=1).astype(np.int64)).to(costs[0].device)
+    return Matching(*index)
+
+
+def class_cost(probabilities_LQC: Tensor, labels_N: Tensor) -> Tensor:
+    """Minus the probability of the object's class, [L,Q,N] in -1..0."""
+    return -probabilities_LQC[..., labels_N]
+
+
+def l1_cost(boxes_LQ4: Tensor, targets_N4: Tensor) -> Tensor:
+    """Sum of absolute differences over the four coordinates, [L,Q,N]."""
+    return torch.cdist(boxes_LQ4, targets_N4.expand(len(boxes_LQ4), -1, -1), p=1)
+
+
+def giou_cost(boxes_LQ4: Tensor, targets_N4: Tensor) -> Tensor:
+    """Minus the generalised IoU of xyxy boxes, [L,Q,N] in -1..1."""
+    return -boxes.giou(boxes_LQ4[:, :, None], targets_N4)
+
+
+def focal_cost(logits_LQP: Tensor, masks_NP: Tensor, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
+    """Focal loss of every query's mask against every object's (0..1), mean over pixels, [L,Q,N]."""
+    inside = alpha * _focal_weight(-logits_LQP, gamma)
+    outside = (1 - alpha) * _focal_weight(logits_LQP, gamma)
+    # inside·m + outside·(1−m), summed over pixels, as one product instead of two
+    return ((inside - outside) @ masks_NP.T + outside.sum(-1, keepdim=True)) / logits_LQP.shape[-1]
+
+
+def dice_cost(logits_LQP: Tensor, masks_NP: Tensor) -> Tensor:
+    """Dice loss (with 1 added to both sides) of every query's mask against every object's (0..1), [L,Q,N] in 0..1."""
+    p = logits_LQP.sigmoid()
+    total = p.sum(-1, keepdim=True) + masks_NP.sum(-1)
+    return 1 - (2 * (p @ masks_NP.T) + 1) / (total + 1)
+
+
+def _focal_weight(x: Tensor, gamma: float) -> Tensor:
+    """-log(1-p)·p^gamma for p = sigmoid(x): what a pixel with label 0 costs."""
+    return F.softplus(x) * x.sigmoid() ** gamma
