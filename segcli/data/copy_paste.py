@@ -43,7 +43,7 @@ def paste(scene: Scene, other: Sample, rng: np.random.Generator) -> None:
         h, w = mask.shape
         y, x = int(rng.integers(0, height - h + 1)), int(rng.integers(0, width - w + 1))
         place = (slice(y, y + h), slice(x, x + w))
-        scene.image[place][mask] = pixels[mask]
+        np.copyto(scene.image[place], pixels, where=mask[:, :, None])
         if scene.semantic is not None:
             scene.semantic[place][mask] = label
         below = scene.boxes[:i]

@@ -96,7 +96,7 @@ def transform(sample: Sample, geometry: Geometry) -> Scene:
     if instances.fields and (geometry.turns % 4 or geometry.flip_vertical):
         name = "rot90" if geometry.turns % 4 else "flip_vertical"
         raise UsageError(f"data.augment.{name}: {sorted(instances.fields)[0]} can be mirrored left to right only")
-    turned = _turn(sample.image, geometry, 0)
+    turned = _turn_image(sample.image, geometry)
     (h0, w0), (h1, w1) = turned.shape[:2], geometry.size
     sy, sx = h1 / h0, w1 / w0
     oy, ox = geometry.offset
@@ -158,6 +158,16 @@ def _turn(pixels: np.ndarray, geometry: Geometry, axis: int) -> np.ndarray:
     return np.flip(pixels, axis + 1) if geometry.flip else pixels
 
 
+def _turn_image(image: np.ndarray, geometry: Geometry) -> np.ndarray:
+    """The same for an image, as OpenCV does it: several times faster than copying a mirrored view."""
+    turns = (None, cv2.ROTATE_90_COUNTERCLOCKWISE, cv2.ROTATE_180, cv2.ROTATE_90_CLOCKWISE)[geometry.turns % 4]
+    if turns is not None:
+        image = cv2.rotate(image, turns)
+    if geometry.flip or geometry.flip_vertical:
+        image = cv2.flip(image, -1 if geometry.flip and geometry.flip_vertical else int(geometry.flip))
+    return image
+
+
 def _turn_boxes(boxes: np.ndarray, size: tuple[int, int], geometry: Geometry) -> np.ndarray:
     h, w = size
     for _ in range(geometry.turns % 4):
@@ -179,14 +189,11 @@ def _source(old: int, new: int, offset: int, canvas: int) -> Source:
 
 def _move_image(image: np.ndarray, geometry: Geometry) -> np.ndarray:
     (h, w), (height, width), (oy, ox) = geometry.size, geometry.canvas, geometry.offset
-    image = resize(np.ascontiguousarray(image), (h, w))
-    if (h, w) == (height, width) and (oy, ox) == (0, 0):
-        return image.copy()  # the source may be kept for other epochs
+    image = resize(image, (h, w))
     y1, x1, y2, x2 = max(0, oy), max(0, ox), min(height, oy + h), min(width, ox + w)
-    canvas = np.empty((height, width, 3), np.uint8)
-    canvas[:] = PADDING
-    canvas[y1:y2, x1:x2] = image[y1 - oy : y2 - oy, x1 - ox : x2 - ox]
-    return canvas
+    content = image[y1 - oy : y2 - oy, x1 - ox : x2 - ox]
+    # always a copy: the source is kept for other epochs, and pasting writes into the result
+    return cv2.copyMakeBorder(content, y1, height - y2, x1, width - x2, cv2.BORDER_CONSTANT, value=PADDING)
 
 
 def _move_map(labels: np.ndarray, geometry: Geometry, rows: Source, columns: Source) -> np.ndarray:
