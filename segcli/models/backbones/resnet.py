@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any, Literal
 
 import torchvision
 from torch import Tensor, nn
@@ -16,21 +17,34 @@ def build(
     norm: str = "frozen",
     norm_eps: float = 1e-5,
     frozen_stages: int = 2,
-    dilate_last: bool = False,
+    dilate_last: int = 0,
+    stem: Literal["7x7", "3x3"] = "7x7",
+    multi_grid: tuple[int, int, int] = (1, 1, 1),
 ) -> "ResNet":
     """depth: 18, 34, 50 or 101. norm: `frozen` (statistics and affine are constants, as detectors use it on small
     batches) or `trainable`. norm_eps: torchvision's official detection weights need 0.0. frozen_stages: how many of
-    stem, layer1..layer4 keep their weights (2 = stem and layer1). dilate_last: stride 16 in layer4 (the DC5 variants).
+    stem, layer1..layer4 keep their weights (2 = stem and layer1). dilate_last: how many of the last stages dilate in
+    place of their stride (1: DETR's DC5; 2: FCN). stem: `7x7`, or three 3x3 convolutions with 128 channels and
+    multi_grid (1, 2, 4), the dilations of layer4's blocks: together the R101c of DeepLab and MaskFormer.
     """
     if depth not in CHANNELS:
         raise ValueError(f"ResNet depth must be one of {sorted(CHANNELS)}, not {depth}")
-    return ResNet(depth, norm, norm_eps, frozen_stages, dilate_last)
+    return ResNet(depth, norm, norm_eps, frozen_stages, dilate_last, stem == "3x3", multi_grid)
 
 
 class ResNet(nn.Module):
-    """Feature maps of layer1..layer4: strides 4, 8, 16, 32 (16 with dilate_last)."""
+    """Feature maps of layer1..layer4: strides 4, 8, 16, 32 (8 for stages that dilate, or 16)."""
 
-    def __init__(self, depth: int, norm: str, norm_eps: float, frozen_stages: int, dilate_last: bool):
+    def __init__(
+        self,
+        depth: int,
+        norm: str = "frozen",
+        norm_eps: float = 1e-5,
+        frozen_stages: int = 2,
+        dilate_last: int = 0,
+        deep_stem: bool = False,
+        multi_grid: tuple[int, int, int] = (1, 1, 1),
+    ):
         super().__init__()
         norms: dict[str, Callable[..., nn.Module]] = {
             "frozen": partial(FrozenBatchNorm2d, eps=norm_eps),
@@ -39,17 +53,40 @@ class ResNet(nn.Module):
         if norm not in norms:
             raise ValueError(f"norm must be frozen or trainable, not {norm!r}")
         build_resnet = getattr(torchvision.models, f"resnet{depth}")
-        dilate = [False, False, dilate_last] if depth >= 50 else None
-        if dilate_last and dilate is None:
-            raise ValueError("dilate_last needs bottleneck blocks: depth 50 or 101")
+        if (dilate_last or multi_grid != (1, 1, 1)) and depth < 50:
+            raise ValueError("dilate_last and multi_grid need bottleneck blocks: depth 50 or 101")
+        if not 0 <= dilate_last <= 2:
+            raise ValueError(f"dilate_last must be 0, 1 or 2, not {dilate_last}")
+        dilate = [False, dilate_last > 1, dilate_last > 0] if dilate_last else None
         net = build_resnet(weights=None, norm_layer=norms[norm], replace_stride_with_dilation=dilate)
+        self.conv1: Any
         self.conv1, self.bn1, self.relu, self.maxpool = net.conv1, net.bn1, net.relu, net.maxpool
         self.layer1, self.layer2, self.layer3, self.layer4 = net.layer1, net.layer2, net.layer3, net.layer4
+        if deep_stem:
+            self._deepen(norms[norm])
+        for block, rate in zip(self.layer4, multi_grid, strict=False):
+            if rate > 1:
+                block.conv2.dilation = block.conv2.padding = (rate * block.conv2.dilation[0],) * 2
         self.channels = [CHANNELS[depth] * 2**i for i in range(4)]
-        self.strides = [4, 8, 16, 16 if dilate_last else 32]
+        self.strides = [4, 8, 8 if dilate_last > 1 else 16, [32, 16, 8][dilate_last]]
         stages = [nn.ModuleList([self.conv1, self.bn1]), self.layer1, self.layer2, self.layer3, self.layer4]
         for stage in stages[:frozen_stages]:
             stage.requires_grad_(False)
+
+    def _deepen(self, norm: Callable[..., nn.Module]) -> None:
+        """Three 3x3 convolutions in place of the 7x7 one, named as timm's deep stems; 128 channels enter layer1."""
+        conv = lambda inputs, outputs, stride: nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        relu = lambda: nn.ReLU(inplace=True)
+        self.conv1 = nn.Sequential(
+            conv(3, 64, 2), norm(64), relu(), conv(64, 64, 1), norm(64), relu(), conv(64, 128, 1)
+        )
+        self.bn1 = norm(128)
+        first = self.layer1[0]
+        first.conv1 = nn.Conv2d(128, first.conv1.out_channels, 1, bias=False)
+        first.downsample[0] = nn.Conv2d(128, first.downsample[0].out_channels, 1, bias=False)
+        for module in [*self.conv1, first.conv1, first.downsample[0]]:
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x_BCHW: Tensor) -> list[Tensor]:
         x = self.maxpool(self.relu(self.bn1(self.conv1(x_BCHW))))
