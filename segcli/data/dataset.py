@@ -118,13 +118,18 @@ class Dataset:
 
     def encoded_target(self, i: int) -> Target:
         """Like `target`, with masks as RLE."""
+        return self.annotated_target(i)[0]
+
+    def annotated_target(self, i: int) -> tuple[Target, list[dict[str, Any]]]:
+        """`encoded_target`, and the raw annotation of each of its instances, in their order."""
         record = self._records[i]
-        everything, _ = self._instances(record)
+        everything, kept = self._instances(record)
         things = everything.labels < self.info.num_things
         instances = everything if bool(things.all()) else everything[things]
         semantic, panoptic = self._maps(record, everything)
         labels = None if semantic is None else torch.from_numpy(semantic.astype(np.int64))
-        return Target(record.id, record.size, instances, labels, panoptic)
+        own = [annotation for annotation, thing in zip(kept, things.tolist(), strict=True) if thing]
+        return Target(record.id, record.size, instances, labels, panoptic), own
 
     def coco(self) -> dict[str, Any]:
         """The split's things as one COCO ground truth: category id = label + 1, annotation ids from 1 up (COCO's own
