@@ -1,0 +1,281 @@
+"""Write the canonical dataset folder, the only one that segcli reads. It appears whole or not at all.
+
+info.json                  DatasetInfo
+prepared.json              what it was made from, with which settings, and what was left out
+images/FILE_NAME           files as they were, byte by byte; with --link they stay below info.image_root instead
+annotations/SPLIT.json     COCO: images (file_name is the path below images/), annotations, categories (source ids)
+semantic/SPLIT/NAME.png    8-bit labels, 255 = ignore; NAME is file_name without suffix and without a leading SPLIT/
+panoptic/SPLIT.json        COCO panoptic, with panoptic/SPLIT/NAME.png (id = R + 256 G + 65536 B, 0 = void)
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import sys
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any, Protocol
+
+from tqdm import tqdm
+
+from segcli.errors import DataError, UsageError
+from segcli.info import DatasetInfo
+
+UNDECIDED = "all"  # the one split of a source that has none
+
+
+class Entry(Protocol):
+    """One image that a source has, before it is read. `file_name`: its path below the image root, "/" between parts."""
+
+    @property
+    def file_name(self) -> str: ...
+
+
+@dataclasses.dataclass
+class Record:
+    """One image with its labels, ready to be written.
+
+    size: (H, W). image: the file to copy or to link, or the content of a new file. annotations: COCO dicts whose
+    category_id is a source id; `id` is kept where it is unique in the dataset. semantic, panoptic: PNG content;
+    segments: COCO's segments_info. extra: further fields of the COCO image.
+    """
+
+    file_name: str
+    size: tuple[int, int]
+    image: Path | bytes
+    annotations: list[dict[str, Any]]
+    id: int | None = None
+    semantic: bytes | None = None
+    panoptic: bytes | None = None
+    segments: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    extra: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass
+class Draft:
+    """What a converter or a generator offers: a description, its images by split, and how to read them.
+
+    The one split UNDECIDED means that the source has none. image_root: the folder that file names are relative to, None
+    where images are made. notes: sentences on what was left out or changed; `records` may add to them.
+    """
+
+    info: DatasetInfo
+    splits: dict[str, list[Any]]
+    records: Callable[[Sequence[Any]], Iterator[Record]]
+    image_root: Path | None = None
+    notes: list[str] = dataclasses.field(default_factory=list)
+
+
+def write(
+    out: Path,
+    info: DatasetInfo,
+    splits: Mapping[str, Iterable[Record]],
+    *,
+    settings: Mapping[str, Any] | None = None,
+    notes: list[str] | None = None,
+    link: bool = False,
+    force: bool = False,
+    total: int | None = None,
+) -> DatasetInfo:
+    """Write the folder `out` and return its description with splits and fingerprint filled in.
+
+    Everything goes into a hidden folder beside `out`, which takes the name at the end. `settings` (JSON values) say
+    what the dataset is made of: an `out` with equal settings is left alone, any other is replaced only with `force`.
+    With `link`, info.image_root must be set and no image is copied. `notes` is written last, so that it may still grow.
+    Raises DataError where `out` is something else, a file name repeats, or the disk refuses; UsageError for a link to
+    images that are made.
+    """
+    wanted: dict[str, Any] = json.loads(json.dumps(dict(settings or {})))
+    if not force and (found := existing(out, wanted)):
+        return found
+    building = out.parent / f".{out.name}.{uuid.uuid4().hex[:8]}.part"
+    try:
+        building.mkdir(parents=True)
+        counts, names, ids = {}, _Names(), _Ids()
+        with tqdm(total=total, desc=f"writing {out.name}", unit="image", **_pace()) as bar:
+            for split, records in splits.items():
+                counts[split] = _write_split(building, split, info, records, names, ids, link, bar)
+        info = dataclasses.replace(info, splits=counts, fingerprint=fingerprint(building))
+        said = [*(notes or []), *ids.notes()]
+        _dump(building / "info.json", info.to_json(), indent=1)
+        _dump(building / "prepared.json", {"version": 1, "settings": wanted, "notes": said}, indent=1)
+        return _publish(building, out, info, wanted, force)
+    except OSError as error:
+        raise DataError(f"{error.filename or out}: can't be written: {error.strerror}") from error
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+
+
+def existing(out: Path, settings: Mapping[str, Any]) -> DatasetInfo | None:
+    """The description of `out` where it was made with these settings; None where there is nothing yet.
+
+    Raises DataError where `out` is anything else: it is never overwritten unasked.
+    """
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return None
+    hint = "choose another --out, or replace it with --force"
+    if not (out / "info.json").is_file():
+        raise DataError(f"{out}: exists and is not a prepared dataset", hint="choose another --out")
+    before = prepared(out).get("settings", {})
+    wanted = json.loads(json.dumps(dict(settings)))
+    if before != wanted:
+        differing = sorted(k for k in before.keys() | wanted.keys() if before.get(k) != wanted.get(k))
+        raise DataError(f"{out}: holds a dataset prepared differently ({', '.join(differing)})", hint=hint)
+    return DatasetInfo.load(out)
+
+
+def prepared(root: Path) -> dict[str, Any]:
+    """The content of `prepared.json`: {"version", "settings", "notes"}; empty where there is none."""
+    path = root / "prepared.json"
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return {}
+    except (json.JSONDecodeError, UnicodeDecodeError, OSError, TypeError, ValueError) as error:
+        raise DataError(f"{path}: can't be read: {error}") from error
+
+
+def fingerprint(root: Path) -> str:
+    """sha256, as hex, over the annotation files' names and contents."""
+    digest = hashlib.sha256()
+    for folder in ("annotations", "panoptic"):
+        for path in sorted((root / folder).glob("*.json")):
+            digest.update(f"{folder}/{path.name}\0".encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def label_name(file_name: str, split: str) -> str:
+    """The name of an image's semantic or panoptic PNG inside the folder of its split."""
+    return PurePosixPath(file_name.removeprefix(f"{split}/")).with_suffix(".png").as_posix()
+
+
+def coco_categories(info: DatasetInfo) -> list[dict[str, Any]]:
+    """info's categories as COCO declares them."""
+    out = []
+    for category, colour in zip(info.categories, info.colours(), strict=True):
+        entry: dict[str, Any] = {"id": category.source_id, "name": category.name, "isthing": int(category.thing)}
+        entry["color"] = list(colour)
+        if category.keypoints:
+            entry["keypoints"] = list(category.keypoints)
+            entry["skeleton"] = [[a + 1, b + 1] for a, b in category.skeleton]  # COCO counts from 1
+        out.append(entry)
+    return out
+
+
+def _pace() -> dict[str, Any]:
+    """How tqdm reports: on stderr, after two seconds; in a log (no terminal) a line now and then."""
+    terminal = sys.stderr.isatty()
+    return {"file": sys.stderr, "delay": 2, "leave": not terminal, "mininterval": 0.1 if terminal else 10}
+
+
+class _Names:
+    """File names used so far, and what each stands for."""
+
+    def __init__(self) -> None:
+        self.sources: dict[str, Path | None] = {}
+
+    def add(self, record: Record) -> bool:
+        """True where the file is new; DataError where the name already stands for another file, or leads outside."""
+        name = PurePosixPath(record.file_name)
+        if name.is_absolute() or ".." in name.parts or not name.parts:
+            raise DataError(f"{record.file_name!r}: not a path below the image folder")
+        source = record.image if isinstance(record.image, Path) else None
+        if record.file_name in self.sources:
+            if source is None or self.sources[record.file_name] != source:
+                raise DataError(
+                    f"{record.file_name}: two images have this name: {self.sources[record.file_name]} and {source}"
+                )
+            return False
+        self.sources[record.file_name] = source
+        return True
+
+
+class _Ids:
+    """Image and annotation ids, unique over all splits: the source's own where that is free, else the next one."""
+
+    def __init__(self) -> None:
+        self.used: dict[str, set[int]] = {"image": set(), "annotation": set()}
+        self.highest = {"image": 0, "annotation": 0}
+        self.changed = {"image": 0, "annotation": 0}
+
+    def take(self, kind: str, wanted: int | None) -> int:
+        value = wanted
+        if value is None or value in self.used[kind]:
+            self.changed[kind] += value is not None
+            value = self.highest[kind] + 1
+        self.used[kind].add(value)
+        self.highest[kind] = max(self.highest[kind], value)
+        return value
+
+    def notes(self) -> list[str]:
+        return [f"{n} {kind} ids were used twice and are renumbered" for kind, n in self.changed.items() if n]
+
+
+def _write_split(
+    root: Path, split: str, info: DatasetInfo, records: Iterable[Record], names: _Names, ids: _Ids, link: bool, bar: Any
+) -> int:
+    images, annotations, panoptic = [], [], []
+    for record in records:
+        image_id = ids.take("image", record.id)
+        if names.add(record) and not link:
+            _write_image(root / "images" / record.file_name, record.image)
+        elif link and isinstance(record.image, bytes):
+            raise UsageError(f"--link: {info.name} makes its images, there is nothing to link to")
+        h, w = record.size
+        images.append({"id": image_id, "file_name": record.file_name, "width": w, "height": h, **record.extra})
+        for annotation in record.annotations:
+            key = ids.take("annotation", annotation.get("id"))
+            annotations.append({**annotation, "id": key, "image_id": image_id})
+        name = label_name(record.file_name, split)
+        if record.semantic is not None:
+            _write_image(root / "semantic" / split / name, record.semantic)
+        if record.panoptic is not None:
+            _write_image(root / "panoptic" / split / name, record.panoptic)
+            panoptic.append({"image_id": image_id, "file_name": name, "segments_info": record.segments})
+        bar.update()
+    common = {"images": images, "categories": coco_categories(info)}
+    _dump(root / "annotations" / f"{split}.json", {**common, "annotations": annotations})
+    if info.panoptic:
+        _dump(root / "panoptic" / f"{split}.json", {**common, "annotations": panoptic})
+    return len(images)
+
+
+def _write_image(path: Path, content: Path | bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+        return
+    if not content.is_file():
+        raise DataError(f"{content}: the image file is missing")
+    shutil.copyfile(content, path)
+
+
+def _dump(path: Path, data: Any, indent: int | None = None) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    separators = (",", ":") if indent is None else None
+    path.write_text(json.dumps(data, ensure_ascii=False, indent=indent, separators=separators), encoding="utf-8")
+
+
+def _publish(building: Path, out: Path, info: DatasetInfo, settings: dict[str, Any], force: bool) -> DatasetInfo:
+    """Give the finished folder its name. Where another process was faster, its dataset counts if it is the same."""
+    old = None
+    if out.exists() and force:
+        old = out.parent / f".{out.name}.{uuid.uuid4().hex[:8]}.old"
+        os.rename(out, old)
+    try:
+        if out.is_dir() and not any(out.iterdir()):
+            out.rmdir()
+        os.rename(building, out)
+    except OSError:
+        found = existing(out, settings)
+        if found is None:
+            raise
+        return found
+    finally:
+        if old is not None:
+            shutil.rmtree(old, ignore_errors=True)
+    return info
