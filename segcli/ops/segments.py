@@ -1,0 +1,52 @@
+"""What a mask-classification model is to find on one image: a label and a binary mask for each segment."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from segcli.errors import DataError
+from segcli.ops.preprocess import resize_nearest
+from segcli.types import IGNORE, Target
+
+
+def segments(target: Target, task: str, *, num_things: int, canvas: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """labels [N] int64 and masks bool [N,*canvas] of one image; segments without a pixel on the canvas are left out.
+
+    semantic: one mask for each class present. instance: one for each object. panoptic: one for each thing, one for
+    each stuff class present. Crowd regions and unlabelled pixels (IGNORE) belong to no segment: they are background to
+    every mask, as in the official code. Raises DataError naming the image where the task's labels are missing.
+    """
+    labels, masks = [], []
+    if task != "semantic":
+        objects = target.instances
+        masks_of = objects.masks if len(objects) else torch.zeros(0, *target.size, dtype=torch.bool)
+        if not isinstance(masks_of, Tensor):
+            raise DataError(
+                f"image {target.image_id}: its objects have no masks, and task {task} needs them",
+                hint="annotate polygons or RLE, or train a detector (task: detection)",
+            )
+        wanted = torch.ones_like(objects.labels, dtype=torch.bool) if objects.crowd is None else ~objects.crowd
+        if task == "panoptic":
+            wanted &= objects.labels < num_things
+        labels.append(objects.labels[wanted])
+        masks.append(masks_of.to(wanted.device)[wanted])
+    if task != "instance":
+        if target.semantic is None:
+            raise DataError(
+                f"image {target.image_id} has no semantic labels, and task {task} needs them",
+                hint="segcli prepare the dataset again",
+            )
+        present = target.semantic.unique()
+        present = present[(present != IGNORE) & (present >= (num_things if task == "panoptic" else 0))]
+        labels.append(present)
+        masks.append(target.semantic == present[:, None, None])
+    label, mask = torch.cat(labels), torch.cat(masks)
+    visible = mask.flatten(1).any(1)
+    label, mask = label[visible], mask[visible]
+    (height, width), (h, w) = canvas, mask.shape[1:]
+    return label, F.pad(mask, (0, width - w, 0, height - h))
+
+
+def shrink(masks_NHW: Tensor, size: tuple[int, int]) -> Tensor:
+    """bool [N,H,W] -> float [N,h*w] by nearest neighbour: what matching compares with mask logits of `size`."""
+    return resize_nearest(masks_NHW, size).flatten(1).float()
