@@ -64,11 +64,16 @@ def annotation_problems(
     """
     for annotation in annotations:
         name, image = annotation.get("id"), annotation.get("image_id")
-        if image not in sizes:
+        if not _is_int(image) or image not in sizes:
             yield f"annotation {name}: image id {image!r} is not in the file"
             continue
-        if annotation.get("category_id") not in categories:
-            yield f"annotation {name}: category id {annotation.get('category_id')!r} is not declared in info.json"
+        category, crowd, area = (annotation.get(key) for key in ("category_id", "iscrowd", "area"))
+        if not _is_int(category) or category not in categories:
+            yield f"annotation {name}: category id {category!r} is not declared in info.json"
+        if crowd is not None and not (isinstance(crowd, int) and 0 <= crowd <= 1):
+            yield f"annotation {name}: iscrowd {crowd!r} is neither 0 nor 1"
+        if area is not None and not (_is_number(area) and math.isfinite(area) and area >= 0):
+            yield f"annotation {name}: area {area!r} is not a number of pixels"
         box, segmentation = annotation.get("bbox"), annotation.get("segmentation")
         if box is None and not segmentation:
             yield f"annotation {name}: neither a bbox nor a segmentation"

@@ -3,7 +3,6 @@
 import dataclasses
 import itertools
 import json
-import unicodedata
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,6 +15,7 @@ from pycocotools import mask as coco_mask
 from segcli.data import annotations as coco_file
 from segcli.data import views
 from segcli.data.image import read_image
+from segcli.data.split_file import named_images
 from segcli.errors import DataError, UsageError
 from segcli.info import DatasetInfo
 from segcli.lookup import nearest
@@ -26,7 +26,7 @@ NEED_MASKS = ("instance", "semantic", "panoptic")
 
 @dataclasses.dataclass
 class _Record:
-    """One image as its annotation file has it. `split` is the file's; `--split_file` may reassign the image."""
+    """One image as its annotation file has it. `split` is that file's, also where a split file says otherwise."""
 
     id: int
     file_name: str
@@ -71,7 +71,11 @@ class Dataset:
         if len(splits) > 1:
             self._check_unique()
         if split_file is not None:
-            self._records = _choose(self._records, Path(split_file), split)
+            if split not in (None, "train", "val"):
+                raise UsageError(f"{split_file}: a split file divides images into train and val, not {split!r}")
+            val = named_images(Path(split_file), [r.file_name for r in self._records])
+            wanted = {None: (False, True), "train": (False,), "val": (True,)}[split]
+            self._records = [r for i, r in enumerate(self._records) if (i in val) in wanted]
         if not self._records:
             raise DataError(f"{self.root}: the split {split or 'of all images'!r} has no image")
         self.image_ids = [r.id for r in self._records]
@@ -147,14 +151,15 @@ class Dataset:
                     "image_id": record.id,
                     "category_id": label + 1,
                     "bbox": [x1, y1, x2 - x1, y2 - y1],
-                    "area": annotation.get("area", (x2 - x1) * (y2 - y1)),
-                    "iscrowd": int(bool(annotation.get("iscrowd", 0))),
+                    "iscrowd": int(bool(annotation.get("iscrowd"))),
                 }
+                area = (x2 - x1) * (y2 - y1)
                 if isinstance(instances.masks, list):
                     rle = instances.masks[i]
                     entry["segmentation"] = {"size": list(record.size), "counts": rle["counts"].decode("ascii")}
-                    entry["area"] = annotation.get("area", float(coco_mask.area(rle)))
-                out.append(entry)
+                    area = float(coco_mask.area(rle))
+                given = annotation.get("area")
+                out.append({**entry, "area": area if given is None else given})
         return {
             "images": [
                 {"id": r.id, "file_name": r.file_name, "height": r.size[0], "width": r.size[1]} for r in self._records
@@ -219,7 +224,7 @@ class Dataset:
         instances = Instances(
             boxes=torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
             labels=torch.tensor([self._labels[a["category_id"]] for a in kept], dtype=torch.int64),
-            crowd=torch.tensor([bool(a.get("iscrowd", 0)) for a in kept], dtype=torch.bool),
+            crowd=torch.tensor([bool(a.get("iscrowd")) for a in kept], dtype=torch.bool),
             masks=masks if self.has_masks else None,
             fields={name: field.read(kept, self.info) for name, field in self.fields.items()},
         )
@@ -305,38 +310,3 @@ def _refuse(path: Path, problems: Iterable[str]) -> None:
     if found:
         others = f" (and {len(found) - 1} more such problems)" if len(found) > 1 else ""
         raise DataError(f"{path}: {found[0]}{others}", hint="segcli prepare ... --check lists all, --fix repairs")
-
-
-def _choose(records: list[_Record], path: Path, split: str | None) -> list[_Record]:
-    """The records of "train" or "val" (None: all) where `path` lists the val images."""
-    if split not in (None, "train", "val"):
-        raise UsageError(f"{path}: a split file divides images into train and val, there is no {split!r}")
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: the split file can't be read: {error}") from error
-    known: dict[str, set[int]] = {}
-    for record in records:
-        name = Path(_normal(record.file_name))
-        for key in {str(name), str(name.with_suffix("")), name.name, name.stem}:
-            known.setdefault(key, set()).add(record.id)
-    chosen: set[int] = set()
-    for number, line in enumerate(lines, 1):
-        written = _normal(line.strip())
-        if not written or written.startswith("#"):
-            continue
-        # an exact name first; then as written elsewhere, with another folder or suffix
-        keys = (written, Path(written).name, Path(written).stem)
-        hits: set[int] = next((known[k] for k in keys if k in known), set())
-        if len(hits) != 1:
-            problem = "no image" if not hits else f"{len(hits)} images"
-            raise DataError(f"{path}, line {number}: {written!r} names {problem} of the dataset")
-        chosen |= hits
-    if split is None:
-        return records
-    return [r for r in records if (r.id in chosen) == (split == "val")]
-
-
-def _normal(name: str) -> str:
-    # the same name may be composed (Linux, Windows) or decomposed (macOS): 한 or ㅎ+ㅏ+ㄴ
-    return unicodedata.normalize("NFC", name)
