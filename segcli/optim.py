@@ -10,19 +10,26 @@ from segcli.recipe import Optimizer, Schedule
 
 
 def build_optimizer(model: nn.Module, settings: Optimizer) -> torch.optim.Optimizer:
-    """AdamW or SGD over groups that share a learning rate and a weight decay; each group keeps its rate as `base`."""
+    """AdamW or SGD over groups that share a learning rate and a weight decay; each group keeps its rate as `base`.
+
+    The backbone's rate holds for what lies under `backbone`, or under its `body` where a pyramid is built around one.
+    """
+    embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
+    has_body = any({"backbone", "body"} <= set(name.split(".")) for name, _ in model.named_parameters())
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
         rate = settings.lr
-        if "backbone" in name.split(".") and "body" in name.split("."):
+        path = name.split(".")
+        if "backbone" in path and ("body" in path or not has_body):
             rate = settings.lr if settings.backbone_lr is None else settings.backbone_lr
         for fragment, factor in settings.lr_scales.items():
             if fragment in name:
                 rate *= factor
         decay = settings.weight_decay
-        if parameter.ndim <= 1 and settings.norm_weight_decay is not None:
+        plain = parameter.ndim <= 1 or id(parameter) in embeddings or "bias" in path[-1]  # bias tables are matrices
+        if plain and settings.norm_weight_decay is not None:
             decay = settings.norm_weight_decay
         groups.setdefault((rate, decay), []).append(parameter)
     listed = [{"params": p, "lr": r, "base": r, "weight_decay": d} for (r, d), p in groups.items()]
