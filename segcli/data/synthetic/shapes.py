@@ -2,8 +2,9 @@
 
 Eight classes, two of them pairs that look alike at any rotation (square and rhombus, circle and ellipse), and four
 stuff classes. 3 to 12 objects an image; extents log-uniform from 12 pixels to 9/16 of the side (90 of 160); any
-rotation. Of every object at least 25 pixels and a quarter of its whole area are visible; more than 30 % of the objects have
-a fifth or more of their area hidden by others. Masks are exact: a pixel belongs to a shape when its centre lies inside.
+rotation. Of every object at least 25 pixels and a quarter of its whole area are visible; more than 30 % of the
+objects have a fifth or more of their area hidden by others. Masks are exact: a pixel belongs to a shape when its
+centre lies inside.
 
 Image `index` of a split depends on (seed, split, index, size) alone, not on how many are made, nor by how many
 processes. The generator is a fixed measure: scores on it are comparable only as long as nothing here changes.
