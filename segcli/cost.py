@@ -35,7 +35,7 @@ MOVES = (
     "scatter scatter_ select slice split split_with_sizes stack _to_copy tril triu unbind unfold uniform_ unsafe_split "
     "_unsafe_index _unsafe_view where zero_ zeros zeros_like _local_scalar_dense _reshape_copy _assert_async "
     "is_same_size equal"
-).split()
+)
 NO_DISPATCH = {"is_contiguous", "is_strides_like_format", "is_non_overlapping_and_dense", "sym_is_contiguous"} | {
     *("size", "sym_size", "stride", "sym_stride", "storage_offset", "sym_storage_offset", "numel", "sym_numel", "dim"),
     *("layout", "device"),
@@ -210,7 +210,7 @@ class _Counter(TorchDispatchMode):
         if packet in flop_registry:
             part = _part_of(self._inside[-1] if self._inside else "", self.parts)
             self.macs[part] += flop_registry[packet](*args, **kwargs, out_val=out) // 2
-        elif name not in MOVES and not func.is_view and torch.Tag.pointwise not in func.tags:
+        elif name not in MOVES.split() and not func.is_view and torch.Tag.pointwise not in func.tags:
             self.uncounted[f"{packet._qualified_op_name.replace('::', '.')}"] += 1
         return out
 

@@ -90,7 +90,8 @@ def call(build: Callable[..., Any], settings: dict[str, Any], where: str, **give
         try:
             checked[key] = pydantic.TypeAdapter(types.get(key, Any), config=ANY_TYPE).validate_python(value)
         except pydantic.ValidationError as error:
-            problems.append(f"{where}.{key}: {error.errors()[0]['msg'].lower()}, not {value!r}")
+            mistake = error.errors()[0]["msg"].lower().replace("valid dictionary", "mapping of keys to values")
+            problems.append(f"{where}.{key}: {mistake}, not {value!r}")
     for key in allowed:
         if parameters[key].default is inspect.Parameter.empty and key not in settings:
             problems.append(f"{where}.{key} is missing")

@@ -295,7 +295,7 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
             isinstance(old, dict) and isinstance(value, dict) and value.get("name", old.get("name")) == old.get("name")
         )
         out[key] = _merge(old, value) if same and isinstance(old, dict) else value
-        if value is None and isinstance(old, dict):
+        if value is None and (old is None or isinstance(old, dict)):
             del out[key]
         if key == "train" and isinstance(value, dict) and LENGTHS & value.keys():  # one length replaces another
             out[key] = {k: v for k, v in out[key].items() if k not in LENGTHS or k in value}
@@ -312,7 +312,10 @@ def _put(data: dict[str, Any], key: str, value: Any) -> None:
         if not isinstance(step, dict):
             raise UsageError(f"--set {key}: {'.'.join(parts[: i + 1])} is not a mapping")
         here = step
-    here[parts[-1]] = value
+    if value is None and isinstance(here.get(parts[-1]), dict):
+        del here[parts[-1]]  # as null in a file that extends another one
+    else:
+        here[parts[-1]] = value
     if parts[:-1] == ["train"] and parts[-1] in LENGTHS and value is not None:
         for other in LENGTHS - {parts[-1]}:
             here.pop(other, None)
