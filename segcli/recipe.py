@@ -296,7 +296,7 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
         )
         out[key] = _merge(old, value) if same and isinstance(old, dict) else value
         if value is None and (old is None or isinstance(old, dict)):
-            del out[key]
+            out.pop(key, None)
         if key == "train" and isinstance(value, dict) and LENGTHS & value.keys():  # one length replaces another
             out[key] = {k: v for k, v in out[key].items() if k not in LENGTHS or k in value}
     return out

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torchvision.models.detection._utils import Matcher
 from torchvision.ops import box_iou
 
-from segcli.models.layers.sampler import BalancedSampler
+from segcli.models.layers.sampler import BalancedSampler, keyed_generator
 from segcli.types import Target
 
 
@@ -37,7 +37,7 @@ class Samples:
         for label, seed in zip(self.labels, self.seeds, strict=True):
             at = torch.where(label > 0)[0]
             if limit is not None and len(at) > limit:
-                order = torch.randperm(len(at), generator=torch.Generator().manual_seed(seed * 7919 + 3))
+                order = torch.randperm(len(at), generator=keyed_generator(seed, 3))
                 at = at[order[:limit].sort().values.to(at.device)]
             keep.append(at)
         pick = lambda values: [v[k] for v, k in zip(values, keep, strict=True)]

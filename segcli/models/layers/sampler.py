@@ -18,12 +18,17 @@ class BalancedSampler:
         """labels [n] an image (≥ 1 positive, 0 negative, -1 left out) -> bool masks of drawn positives and negatives."""
         positives, negatives = [], []
         for i, label in enumerate(labels):
-            generator = torch.Generator().manual_seed((self.seeds[i] if self.seeds else i) * 7919 + self.salt)
+            generator = keyed_generator(self.seeds[i] if self.seeds else i, self.salt)
             positive, negative = torch.where(label >= 1)[0], torch.where(label == 0)[0]
             wanted = min(len(positive), int(self.size * self.positive))
             positives.append(_draw(positive, wanted, label, generator))
             negatives.append(_draw(negative, min(len(negative), self.size - wanted), label, generator))
         return positives, negatives
+
+
+def keyed_generator(seed: int, salt: int) -> torch.Generator:
+    """A generator for one image; samplers of one model use different salts."""
+    return torch.Generator().manual_seed((seed * 7919 + salt) % 2**63)
 
 
 def _draw(candidates: Tensor, count: int, like: Tensor, generator: torch.Generator) -> Tensor:
