@@ -31,15 +31,11 @@ def segments(target: Target, task: str, *, num_things: int, canvas: tuple[int, i
         labels.append(objects.labels[wanted])
         masks.append(masks_of.to(wanted.device)[wanted])
     if task != "instance":
-        if target.semantic is None:
-            raise DataError(
-                f"image {target.image_id} has no semantic labels, and task {task} needs them",
-                hint="segcli prepare the dataset again",
-            )
-        present = target.semantic.unique()
+        semantic = semantic_labels(target, task)
+        present = semantic.unique()
         present = present[(present != IGNORE) & (present >= (num_things if task == "panoptic" else 0))]
         labels.append(present)
-        masks.append(target.semantic == present[:, None, None])
+        masks.append(semantic == present[:, None, None])
     label, mask = torch.cat(labels), torch.cat(masks)
     visible = mask.flatten(1).any(1)
     label, mask = label[visible], mask[visible]
@@ -50,3 +46,23 @@ def segments(target: Target, task: str, *, num_things: int, canvas: tuple[int, i
 def shrink(masks_NHW: Tensor, size: tuple[int, int]) -> Tensor:
     """bool [N,H,W] -> float [N,h*w] by nearest neighbour: what matching compares with mask logits of `size`."""
     return resize_nearest(masks_NHW, size).flatten(1).float()
+
+
+def label_maps(targets: list[Target], canvas: tuple[int, int]) -> Tensor:
+    """The images' semantic labels on one canvas, int64 [B,H,W], IGNORE in the padding. Raises as `segments` does."""
+    maps = []
+    for target in targets:
+        labels = semantic_labels(target, "semantic")
+        height, width = labels.shape
+        maps.append(F.pad(labels, (0, canvas[1] - width, 0, canvas[0] - height), value=IGNORE))
+    return torch.stack(maps).long()
+
+
+def semantic_labels(target: Target, task: str) -> Tensor:
+    """The image's label map [h,w]. Raises DataError naming the image where it has none."""
+    if target.semantic is None:
+        raise DataError(
+            f"image {target.image_id} has no semantic labels, and task {task} needs them",
+            hint="segcli prepare the dataset again",
+        )
+    return target.semantic
