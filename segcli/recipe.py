@@ -3,7 +3,6 @@
 import re
 import typing
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +11,11 @@ import yaml
 
 from segcli.errors import UsageError
 from segcli.lookup import nearest
+from segcli.recipe_file import find_recipe as find_recipe
+from segcli.recipe_file import find_source as find_source
+from segcli.recipe_file import parse_overrides as parse_overrides
+from segcli.recipe_file import put, read_recipe
+from segcli.recipe_file import shipped as shipped
 
 PRIMARY = {
     "detection": "bbox_AP",
@@ -23,15 +27,21 @@ PRIMARY = {
     "mesh": "mesh_AP",
 }
 Task = Literal["detection", "instance", "semantic", "panoptic", "keypoints", "densepose", "mesh"]
-LENGTHS = {"epochs", "steps", "minutes"}  # of training: one is set
-FOLDER = Path(str(resources.files("segcli") / "recipes"))  # installed with the wheel
-CHECKOUT = Path(__file__).parent.parent / "recipes"  # the same files, where segcli runs from a checkout
 
 
 class Settings(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(
         extra="forbid", validate_default=True, use_attribute_docstrings=True, allow_inf_nan=False
     )
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _null_is_the_default(cls, data: Any) -> Any:
+        """`expect: null` and the like: where a key can't be null, null means that it is not set."""
+        if not isinstance(data, dict):
+            return data
+        fields = cls.model_fields
+        return {k: v for k, v in data.items() if v is not None or k not in fields or fields[k].default is None}
 
 
 class Data(Settings):
@@ -181,9 +191,9 @@ class Recipe(Settings):
         Raises UsageError that lists every problem: unknown keys with the nearest valid one, wrong types, wrong values.
         """
         file = find_recipe(path)
-        data = _read(file, ())
+        data = read_recipe(file)
         for key, value in (overrides or {}).items():
-            _put(data, key, value)
+            put(data, key, value)
         return cls.parse(data, str(file), file, flags=list(overrides or {}))
 
     @classmethod
@@ -206,38 +216,6 @@ class Recipe(Settings):
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def shipped() -> list[str]:
-    """Names of the recipes that come with segcli, such as `quickstart/mask_rcnn`."""
-    root = _shipped_root()
-    return sorted(p.relative_to(root).with_suffix("").as_posix() for p in root.rglob("*.yaml"))
-
-
-def find_recipe(name: str | Path) -> Path:
-    """The file of a recipe given by path or by shipped name. Raises UsageError with the nearest name."""
-    path = Path(name)
-    if path.is_file():
-        return path
-    text = str(name).removeprefix("recipes/").removesuffix(".yaml")
-    for candidate in shipped():
-        if candidate == text:
-            return _shipped_root() / f"{candidate}.yaml"
-    raise UsageError(f"no recipe {str(name)!r}", hint=nearest(text, shipped()))
-
-
-def parse_overrides(pairs: list[str]) -> dict[str, Any]:
-    """`["train.epochs=3", ...]` -> {"train.epochs": 3}; values are YAML, never evaluated."""
-    out = {}
-    for pair in pairs:
-        key, sign, value = pair.partition("=")
-        if not sign or not key:
-            raise UsageError(f"--set {pair!r} is not KEY=VALUE", hint="for example --set train.epochs=3")
-        try:
-            out[key] = yaml.load(value, Loader=_Loader)
-        except yaml.YAMLError as error:
-            raise UsageError(f"--set {pair}: the value is not YAML: {_yaml_problem(error)}") from error
-    return out
-
-
 def schema() -> dict[str, Any]:
     """JSON Schema of a recipe file, for editors. Nothing is required: what `extends` names may provide it."""
     out = Recipe.model_json_schema()
@@ -249,97 +227,6 @@ def schema() -> dict[str, Any]:
     for part in (out, *out["$defs"].values()):
         part.pop("required", None)
     return out
-
-
-def _shipped_root() -> Path:
-    return FOLDER if FOLDER.is_dir() else CHECKOUT
-
-
-def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
-    try:
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: not valid YAML: {_yaml_problem(error)}") from error
-    except OSError as error:
-        raise UsageError(f"{path}: can't be read: {error.strerror}") from error
-    if not isinstance(data, dict):
-        raise UsageError(f"{path}: a recipe is a mapping of keys to values, not {type(data).__name__}")
-    parent = data.pop("extends", None)
-    if parent is None:
-        return data
-    if path.resolve() in seen:
-        raise UsageError(f"{path}: extends itself through {parent}")
-    file = path.parent / str(parent)
-    if not file.is_file():
-        raise UsageError(f"{path}: extends {parent}, but there is no file {file}")
-    base = _read(file, (*seen, path.resolve()))
-    section = base.get("data")
-    names = section.get("split_file") if isinstance(section, dict) else None
-    if isinstance(section, dict) and isinstance(names, str) and (file.parent / names).is_file():
-        section["split_file"] = str(file.parent / names)  # it lies beside the parent, which may be another folder
-    return _merge(base, data)
-
-
-def _yaml_problem(error: Exception) -> str:
-    mark = getattr(error, "problem_mark", None)
-    place = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
-    return " ".join(str(getattr(error, "problem", None) or error).split()) + place
-
-
-def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """`over` on `base`, mapping by mapping; a mapping of another `name` replaces the whole one, null removes it."""
-    out = dict(base)
-    for key, value in over.items():
-        old = out.get(key)
-        same = (
-            isinstance(old, dict) and isinstance(value, dict) and value.get("name", old.get("name")) == old.get("name")
-        )
-        out[key] = _merge(old, value) if same and isinstance(old, dict) else value
-        if value is None and (old is None or isinstance(old, dict)):
-            out.pop(key, None)
-        if key == "train" and isinstance(value, dict) and LENGTHS & value.keys():  # one length replaces another
-            out[key] = {k: v for k, v in out[key].items() if k not in LENGTHS or k in value}
-    return out
-
-
-def _put(data: dict[str, Any], key: str, value: Any) -> None:
-    parts = key.split(".")
-    here = data
-    for i, part in enumerate(parts[:-1]):
-        step = here.setdefault(part, {})
-        if step is None:
-            step = here[part] = {}
-        if not isinstance(step, dict):
-            raise UsageError(f"--set {key}: {'.'.join(parts[: i + 1])} is not a mapping")
-        here = step
-    if value is None and isinstance(here.get(parts[-1]), dict):
-        del here[parts[-1]]  # as null in a file that extends another one
-    else:
-        here[parts[-1]] = value
-    if parts[:-1] == ["train"] and parts[-1] in LENGTHS and value is not None:
-        for other in LENGTHS - {parts[-1]}:
-            here.pop(other, None)
-
-
-class _Loader(yaml.SafeLoader):
-    """The safe loader, with two differences: 1e-4 is a number, and a key given twice is an error."""
-
-    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        node: yaml.MappingNode = super().compose_mapping_node(anchor)
-        seen = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode):
-                if key.value in seen:
-                    raise yaml.composer.ComposerError(None, None, f"the key {key.value!r} stands twice", key.start_mark)
-                seen.add(key.value)
-        return node
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?$"),
-    list("-+0123456789."),
-)
 
 
 def _explanations(errors: Sequence[Any], flags: Sequence[str]) -> list[str]:

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from segcli.errors import UsageError
-from segcli.recipe import Recipe, find_recipe, parse_overrides, schema, shipped
+from segcli.errors import ModelError, UsageError
+from segcli.recipe import Recipe, find_recipe, find_source, parse_overrides, schema, shipped
 
 BASE = """
 name: a
@@ -153,6 +153,19 @@ def test_extends_another_name_replaces_the_whole_mapping(load):
     assert child.model["heads"] == {"box": {}, "mask": {}}
 
 
+def test_extends_with_another_dataset_keeps_size_and_augmentation(load):
+    load(BASE.replace("data/x", "data/x, name: x, size: 320, augment: {flip: 0.5}"), name="parent.yaml")
+    data = load("extends: parent.yaml\ndata: {name: null, root: data/y}\n").data
+    assert (data.name, data.root, data.size, data.augment) == (None, "data/y", 320, {"flip": 0.5})
+
+
+def test_null_is_the_default_where_a_key_cannot_be_null(load):
+    recipe = load(BASE + "expect: null\nhardware: null\n", "data.augment=null", "train.optimizer=null")
+    assert (recipe.expect, recipe.hardware.workers, recipe.data.augment) == ({}, 2, {})
+    assert load(BASE, "model.heads.box.nms=null").model["heads"]["box"] == {"nms": None}
+    assert "task is missing" in refused(load, BASE, "task=null")
+
+
 def test_extends_finds_the_split_file_that_lies_beside_the_parent(load, tmp_path):
     load(BASE.replace("data/x", "data/x, split_file: val.txt"), name="parents/parent.yaml")
     (tmp_path / "parents" / "val.txt").write_text("a.png\n")
@@ -185,6 +198,22 @@ def test_a_recipe_is_found_by_shipped_name_and_by_path(tmp_path):
     with pytest.raises(UsageError, match="no recipe") as caught:
         find_recipe(name + "x")
     assert f"did you mean '{name}'?" in str(caught.value.hint)
+
+
+def test_a_run_or_a_recipe_is_found_and_a_missing_one_says_which(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = tmp_path / "runs" / "my run"
+    run.mkdir(parents=True)
+    with pytest.raises(ModelError, match="not a run folder"):
+        find_source("runs/my run")
+    (run / "recipe.yaml").write_text(BASE)
+    assert find_source("runs/my run") == Path("runs/my run")
+    assert find_source(shipped()[0]).suffix == ".yaml"
+    with pytest.raises(ModelError, match="no run folder") as caught:
+        find_source("runs/my rum")
+    assert caught.value.hint == "did you mean 'runs/my run'?"
+    with pytest.raises(UsageError, match="no recipe"):
+        find_source("absent.yaml")
 
 
 def test_a_recipe_that_is_not_text(tmp_path):

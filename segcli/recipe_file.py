@@ -1,0 +1,166 @@
+"""Recipe files as plain data: find, read, merge what they extend, override keys. Nothing is validated here."""
+
+import re
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from segcli.errors import ModelError, UsageError
+from segcli.lookup import nearest
+
+LENGTHS = {"epochs", "steps", "minutes"}  # of training: one is set
+FOLDER = Path(str(resources.files("segcli") / "recipes"))  # installed with the wheel
+CHECKOUT = Path(__file__).parent.parent / "recipes"  # the same files, where segcli runs from a checkout
+
+
+def shipped() -> list[str]:
+    """Names of the recipes that come with segcli, such as `quickstart/mask_rcnn`."""
+    root = _shipped_root()
+    return sorted(p.relative_to(root).with_suffix("").as_posix() for p in root.rglob("*.yaml"))
+
+
+def find_recipe(name: str | Path) -> Path:
+    """The file of a recipe given by path or by shipped name. Raises UsageError with the nearest name."""
+    path = Path(name)
+    if path.is_file():
+        return path
+    text = str(name).removeprefix("recipes/").removesuffix(".yaml")
+    for candidate in shipped():
+        if candidate == text:
+            return _shipped_root() / f"{candidate}.yaml"
+    raise UsageError(f"no recipe {str(name)!r}", hint=nearest(text, shipped()))
+
+
+def find_source(name: str | Path) -> Path:
+    """The run folder or the recipe file that `name` means, as `eval`, `predict` and `compare` take them.
+
+    Raises ModelError for a run that is not there, UsageError for a recipe that is not there.
+    """
+    path = Path(name)
+    if path.is_dir():
+        if not (path / "recipe.yaml").is_file():
+            raise ModelError(f"{path}: not a run folder (no recipe.yaml)", hint="runs are made by segcli train")
+        return path
+    try:
+        return find_recipe(name)
+    except UsageError:
+        if path.suffix == ".yaml":
+            raise
+        runs = [p.parent.as_posix() for p in Path("runs").glob("*/recipe.yaml")]
+        raise ModelError(
+            f"no run folder and no recipe is called {str(name)!r}", hint=nearest(str(name), [*runs, *shipped()])
+        ) from None
+
+
+def parse_overrides(pairs: list[str]) -> dict[str, Any]:
+    """`["train.epochs=3", ...]` -> {"train.epochs": 3}; values are YAML, never evaluated."""
+    out = {}
+    for pair in pairs:
+        key, sign, value = pair.partition("=")
+        if not sign or not key:
+            raise UsageError(f"--set {pair!r} is not KEY=VALUE", hint="for example --set train.epochs=3")
+        try:
+            out[key] = yaml.load(value, Loader=_Loader)
+        except yaml.YAMLError as error:
+            raise UsageError(f"--set {pair}: the value is not YAML: {_yaml_problem(error)}") from error
+    return out
+
+
+def _shipped_root() -> Path:
+    return FOLDER if FOLDER.is_dir() else CHECKOUT
+
+
+def read_recipe(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The file merged onto what it extends; `seen` are the files that extend it. Raises UsageError naming the file."""
+    try:
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: not valid YAML: {_yaml_problem(error)}") from error
+    except OSError as error:
+        raise UsageError(f"{path}: can't be read: {error.strerror}") from error
+    if not isinstance(data, dict):
+        raise UsageError(f"{path}: a recipe is a mapping of keys to values, not {type(data).__name__}")
+    parent = data.pop("extends", None)
+    if parent is None:
+        return data
+    if path.resolve() in seen:
+        raise UsageError(f"{path}: extends itself through {parent}")
+    file = path.parent / str(parent)
+    if not file.is_file():
+        raise UsageError(f"{path}: extends {parent}, but there is no file {file}")
+    base = read_recipe(file, (*seen, path.resolve()))
+    section = base.get("data")
+    names = section.get("split_file") if isinstance(section, dict) else None
+    if isinstance(section, dict) and isinstance(names, str) and (file.parent / names).is_file():
+        section["split_file"] = str(file.parent / names)  # it lies beside the parent, which may be another folder
+    return _merge(base, data)
+
+
+def _yaml_problem(error: Exception) -> str:
+    mark = getattr(error, "problem_mark", None)
+    place = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
+    return " ".join(str(getattr(error, "problem", None) or error).split()) + place
+
+
+def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """`over` on `base`, mapping by mapping. A mapping of another `name` replaces the whole one (not `data`, whose name
+    is no plugin), null removes a mapping."""
+    out = dict(base)
+    for key, value in over.items():
+        old = out.get(key)
+        if isinstance(old, dict) and value is None:
+            del out[key]
+        elif isinstance(old, dict) and isinstance(value, dict) and (key == "data" or _same_name(old, value)):
+            out[key] = _merge(old, value)
+        else:
+            out[key] = value
+        if key == "train" and isinstance(value, dict) and LENGTHS & value.keys():  # one length replaces another
+            out[key] = {k: v for k, v in out[key].items() if k not in LENGTHS or k in value}
+    return out
+
+
+def _same_name(old: dict[str, Any], new: dict[str, Any]) -> bool:
+    return "name" not in new or new["name"] == old.get("name")
+
+
+def put(data: dict[str, Any], key: str, value: Any) -> None:
+    """Set `a.b.c` in nested mappings, making those that are missing. Raises UsageError naming the flag."""
+    parts = key.split(".")
+    here = data
+    for i, part in enumerate(parts[:-1]):
+        step = here.setdefault(part, {})
+        if step is None:
+            step = here[part] = {}
+        if not isinstance(step, dict):
+            raise UsageError(f"--set {key}: {'.'.join(parts[: i + 1])} is not a mapping")
+        here = step
+    if value is None and isinstance(here.get(parts[-1]), dict):
+        del here[parts[-1]]  # as null in a file that extends another one
+    else:
+        here[parts[-1]] = value
+    if parts[:-1] == ["train"] and parts[-1] in LENGTHS and value is not None:
+        for other in LENGTHS - {parts[-1]}:
+            here.pop(other, None)
+
+
+class _Loader(yaml.SafeLoader):
+    """The safe loader, with two differences: 1e-4 is a number, and a key given twice is an error."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise yaml.composer.ComposerError(None, None, f"the key {key.value!r} stands twice", key.start_mark)
+                seen.add(key.value)
+        return node
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?$"),
+    list("-+0123456789."),
+)
