@@ -1,0 +1,218 @@
+"""Predictions on disk, in COCO's formats, written as they come and never all in memory.
+
+- `NAME.json`: COCO results, one object a detection: image_id, category_id (the dataset's source id, as in its
+  annotation files), bbox [x, y, width, height], score, and segmentation as compressed RLE. Mind that pycocotools sorts
+  masks into size ranges by the box's area where a result has a bbox too: leave bbox out when scoring masks with it.
+- `NAME_panoptic.json` + `NAME_panoptic/*.png`: COCO panoptic format (id = R + 256 G + 65536 B, 0 = void).
+- `NAME_semantic/*.png`: labels as in the dataset's own maps, 255 = none.
+"""
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+from segcli.errors import DataError, SegcliError
+from segcli.info import DatasetInfo
+from segcli.types import Instances, Panoptic, Prediction
+
+
+class JsonStream:
+    """A JSON file that is written entry by entry: `head`, then one list (or one object), then `tail`.
+
+    Written beside `path` under a temporary name and renamed by `close`; an exception inside `with` leaves nothing.
+    """
+
+    def __init__(self, path: Path, head: str = "[", tail: str = "]"):
+        self.path, self.tail, self.count = path, tail, 0
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        self.temporary, self.file = Path(name), os.fdopen(handle, "w", encoding="utf-8")
+        self.file.write(head)
+
+    def add(self, value: Any, key: str | None = None) -> None:
+        name = "" if key is None else json.dumps(key, ensure_ascii=False) + ": "
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+        self.file.write(("," if self.count else "") + "\n" + name + text)
+        self.count += 1
+
+    def close(self) -> None:
+        self.file.write(f"\n{self.tail}\n")
+        self.file.close()
+        os.chmod(self.temporary, 0o644)
+        os.replace(self.temporary, self.path)
+
+    def discard(self) -> None:
+        self.file.close()
+        self.temporary.unlink(missing_ok=True)
+
+    def __enter__(self) -> "JsonStream":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.discard()
+
+
+class ResultsWriter:
+    """Stores predictions at `path` (say predictions/val.json) and beside it, as far as they hold instances, a panoptic
+    and a semantic map. Use as a context manager; nothing is left of the json files when it ends by an exception."""
+
+    def __init__(self, path: Path, info: DatasetInfo):
+        self.path, self.info = path, info
+        self.instances: JsonStream | None = None
+        self.panoptic: JsonStream | None = None
+
+    def add(self, prediction: Prediction, file_name: str) -> None:
+        """`file_name`: the image's name in its dataset, which names the PNGs. Raises SegcliError: disk full, ..."""
+        try:
+            if prediction.instances is not None:
+                if self.instances is None:
+                    self.instances = JsonStream(self.path)
+                for entry in coco_results(prediction, self.info):
+                    self.instances.add(entry)
+            if prediction.panoptic is not None:
+                self._add_panoptic(prediction, file_name)
+            if prediction.semantic is not None:
+                folder = self.path.with_name(f"{self.path.stem}_semantic")
+                write_png(folder / Path(file_name).with_suffix(".png"), label_map(prediction.semantic))
+        except OSError as error:
+            raise SegcliError(f"{self.path}: can't be written: {error.strerror}", hint="is the disk full?") from error
+
+    def _add_panoptic(self, prediction: Prediction, file_name: str) -> None:
+        assert prediction.panoptic is not None
+        if self.panoptic is None:
+            categories = [{"id": c.source_id, "name": c.name, "isthing": int(c.thing)} for c in self.info.categories]
+            head = '{"categories": ' + json.dumps(categories, ensure_ascii=False) + ',\n"annotations": ['
+            self.panoptic = JsonStream(self.path.with_name(f"{self.path.stem}_panoptic.json"), head, "]}")
+        name = Path(file_name).with_suffix(".png").as_posix()
+        write_png(self.path.with_name(f"{self.path.stem}_panoptic") / name, panoptic_rgb(prediction.panoptic))
+        segments = [
+            {"id": s.id, "category_id": self.info.source_ids[s.label], "score": round(s.score, 6)}
+            for s in prediction.panoptic.segments
+        ]
+        self.panoptic.add({"image_id": prediction.image_id, "file_name": name, "segments_info": segments})
+
+    def __enter__(self) -> "ResultsWriter":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        for stream in (self.instances, self.panoptic):
+            if stream is not None:
+                stream.__exit__(kind, error, None)
+
+
+def coco_results(prediction: Prediction, info: DatasetInfo) -> list[dict[str, Any]]:
+    """One image's detections as COCO results. Numbers are the shortest that give the same float32 again."""
+    found = prediction.instances
+    assert found is not None
+    assert found.scores is not None
+    boxes = found.boxes.double().cpu().numpy().copy()
+    boxes[:, 2:] -= boxes[:, :2]
+    scores = found.scores.cpu().numpy().astype(np.float32).astype(str)
+    rles = found.rles() if found.masks is not None else None
+    out = []
+    for i, label in enumerate(found.labels.tolist()):
+        entry: dict[str, Any] = {
+            "image_id": prediction.image_id,
+            "category_id": info.source_ids[label],
+            "bbox": [round(v, 4) for v in boxes[i].tolist()],
+            "score": float(scores[i]),
+        }
+        if rles is not None:
+            counts = rles[i]["counts"]
+            text = counts.decode("ascii") if isinstance(counts, bytes) else counts
+            entry["segmentation"] = {"size": [int(v) for v in rles[i]["size"]], "counts": text}
+        out.append(entry)
+    return out
+
+
+def read_results(path: Path, info: DatasetInfo, sizes: dict[int, tuple[int, int]]) -> dict[int, Prediction]:
+    """The instances of `NAME.json`, by image id; an image of `sizes` (id -> (h, w)) without any has empty instances.
+
+    Raises DataError where the file is missing, truncated, no COCO results, or of other images or classes.
+    """
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"{path}: can't be read: {error.strerror}", hint="segcli eval writes it") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: not valid JSON: {error}", hint="segcli eval writes it again") from error
+    labels = {source: label for label, source in enumerate(info.source_ids)}
+    grouped: dict[int, list[dict[str, Any]]] = {image_id: [] for image_id in sizes}
+    try:
+        for entry in entries:
+            if entry["image_id"] not in grouped:
+                raise DataError(f"{path}: image {entry['image_id']} is not in the dataset {info.name!r}")
+            if entry["category_id"] not in labels:
+                raise DataError(f"{path}: category {entry['category_id']} is not in the dataset {info.name!r}")
+            grouped[entry["image_id"]].append(entry)
+        return {key: Prediction(key, sizes[key], _instances(items, labels)) for key, items in grouped.items()}
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{path}: not a list of COCO results ({error!r})") from error
+
+
+def _instances(entries: list[dict[str, Any]], labels: dict[int, int]) -> Instances:
+    boxes = torch.tensor([e["bbox"] for e in entries], dtype=torch.float32).reshape(-1, 4)
+    boxes[:, 2:] += boxes[:, :2]
+    with_masks = all("segmentation" in e for e in entries)
+    return Instances(
+        boxes=boxes,
+        labels=torch.tensor([labels[e["category_id"]] for e in entries], dtype=torch.int64),
+        scores=torch.tensor([e["score"] for e in entries], dtype=torch.float32),
+        masks=[e["segmentation"] for e in entries] if with_masks else None,
+    )
+
+
+def panoptic_rgb(panoptic: Panoptic) -> np.ndarray:
+    """uint8 [H,W,3]: id = R + 256 G + 65536 B."""
+    ids = panoptic.ids
+    return np.stack([ids & 255, ids >> 8 & 255, ids >> 16 & 255], -1).astype(np.uint8)
+
+
+def write_image(path: Path, rgb: np.ndarray) -> None:
+    """uint8 RGB [H,W,3] as .png or .jpg, by the suffix; JPEG with full colour resolution, so that thin lines stay."""
+    if path.suffix.lower() == ".png":
+        write_png(path, rgb)
+        return
+    quality = [cv2.IMWRITE_JPEG_QUALITY, 93, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+    done, data = cv2.imencode(".jpg", rgb[:, :, ::-1], quality)
+    if not done:
+        raise SegcliError(f"{path}: {rgb.shape[1]} x {rgb.shape[0]} pixels are too many for JPEG", hint="write .png")
+    write_bytes(path, data.tobytes())
+
+
+def label_map(labels: np.ndarray) -> np.ndarray:
+    """A semantic map as it is stored: 8 bits while they suffice, else 16."""
+    return labels.astype(np.uint8 if labels.max(initial=0) < 256 else np.uint16)
+
+
+def write_png(path: Path, pixels: np.ndarray) -> None:
+    """uint8 or uint16 [H,W], or uint8 RGB [H,W,3], whole or not at all."""
+    done, data = cv2.imencode(".png", pixels[:, :, ::-1] if pixels.ndim == 3 else pixels)
+    assert done, "every array of these types is a PNG"
+    write_bytes(path, data.tobytes())
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """A small file under a temporary name, then renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

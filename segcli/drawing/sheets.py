@@ -1,0 +1,120 @@
+"""Many pictures on one page, each with a caption."""
+
+import cv2
+import numpy as np
+
+from segcli.drawing.chips import draw_text, shorten, text_size, text_width
+from segcli.drawing.overlays import draw
+from segcli.info import DatasetInfo
+from segcli.types import Prediction, Target
+
+PAPER = (250, 249, 247)
+INK = (32, 32, 36)
+FAINT = (112, 112, 118)
+GAP = 14  # pixels between pictures
+TEXT = 17  # pixels
+
+
+def contact_sheet(
+    pictures: list[np.ndarray], captions: list[str], *, columns: int | None = None, width: int = 1600, title: str = ""
+) -> np.ndarray:
+    """Pictures (uint8 RGB, any sizes) in rows, each with its caption below: -> uint8 RGB [H,width,3].
+
+    columns: None chooses by number and shape. A picture keeps its proportions; a row is as high as its highest one.
+    Drawn `cell_width(width, columns)` wide, pictures need no scaling here, and lines and text look alike in all.
+    """
+    if not pictures:
+        raise ValueError("a sheet needs at least one picture")
+    columns = columns or choose_columns([(p.shape[0], p.shape[1]) for p in pictures])
+    cell = cell_width(width, columns)
+    pictures = [_fit(p, cell, 2 * cell) for p in pictures]
+    rows = [range(i, min(i + columns, len(pictures))) for i in range(0, len(pictures), columns)]
+    line = round(1.6 * TEXT)
+    top = GAP + (round(2.4 * TEXT) if title else 0)
+    height = top + sum(max(pictures[i].shape[0] for i in row) + line + GAP for row in rows)
+    sheet = np.full((height, width, 3), PAPER, np.uint8)
+    if title:
+        size = round(1.3 * TEXT)
+        draw_text(sheet, shorten(title, size, width - 2 * GAP), GAP, GAP, size, INK)
+    y = top
+    for row in rows:
+        high = max(pictures[i].shape[0] for i in row)
+        for column, i in enumerate(row):
+            picture = pictures[i]
+            x = GAP + column * (cell + GAP) + (cell - picture.shape[1]) // 2
+            sheet[y : y + picture.shape[0], x : x + picture.shape[1]] = picture
+            draw_text(sheet, shorten(captions[i], TEXT, cell), x, y + picture.shape[0] + 4, TEXT, FAINT)
+        y += high + line + GAP
+    return sheet
+
+
+def draw_labels_beside_predictions(
+    image: np.ndarray,
+    target: Target,
+    prediction: Prediction,
+    info: DatasetInfo,
+    *,
+    score: float = 0.5,
+    width: int | None = None,
+) -> np.ndarray:
+    """One image twice: what is labelled, and what is predicted with at least `score`. -> uint8 RGB [H,W,3].
+
+    width: of the whole; None keeps the image's own size (small ones are enlarged, see `draw`).
+    """
+    gap = 6
+    half = (width - gap) // 2 if width else None
+    left, right = draw(image, target, info, width=half), draw(image, prediction, info, score=score, width=half)
+    size = text_size(left.shape[:2])
+    head = round(1.7 * size)
+    pair = np.full((left.shape[0] + head, 2 * left.shape[1] + gap, 3), PAPER, np.uint8)
+    for x, picture, text in (
+        (0, left, _counted("labelled", target, 0)),
+        (left.shape[1] + gap, right, _counted("predicted", prediction, score)),
+    ):
+        pair[head:, x : x + picture.shape[1]] = picture
+        draw_text(pair, shorten(text, size, picture.shape[1]), x, round(0.25 * size), size, INK)
+    return pair
+
+
+def legend(names: list[str], colours: list[tuple[int, int, int]], width: int) -> np.ndarray:
+    """Class names beside their colours, wrapped to `width` pixels: uint8 RGB [H,width,3]."""
+    line, x, y = round(1.7 * TEXT), GAP, GAP // 2
+    places = []
+    for name in names:
+        need = text_width(name, TEXT) + 2 * TEXT + GAP
+        if x + need > width and x > GAP:
+            x, y = GAP, y + line
+        places.append((x, y))
+        x += need
+    strip = np.full((y + line + GAP // 2, width, 3), PAPER, np.uint8)
+    for name, colour, (x, y) in zip(names, colours, places, strict=True):
+        cv2.rectangle(strip, (x, y + 2), (x + TEXT, y + 2 + TEXT), colour, -1)
+        draw_text(strip, name, x + round(1.4 * TEXT), y + 1, TEXT, INK)
+    return strip
+
+
+def _counted(word: str, found: Target | Prediction, score: float) -> str:
+    if found.panoptic is not None:
+        return f"{word}: {len(found.panoptic.segments)} segments"
+    if found.semantic is not None or found.instances is None:
+        return word
+    scores = found.instances.scores
+    count = len(found.instances) if scores is None else int((scores >= score).sum())
+    return f"{word}: {count}"
+
+
+def choose_columns(sizes: list[tuple[int, int]]) -> int:
+    """Columns, 1 to 6, that make a sheet of pictures (h, w) about as wide as high."""
+    aspect = float(np.median([w / h for h, w in sizes]))
+    return int(np.clip(round((1.2 * len(sizes) / aspect) ** 0.5), 1, min(6, len(sizes))))
+
+
+def cell_width(width: int, columns: int) -> int:
+    """How wide one picture is on a sheet, in pixels."""
+    return (width - GAP * (columns + 1)) // columns
+
+
+def _fit(picture: np.ndarray, width: int, height: int) -> np.ndarray:
+    scale = min(width / picture.shape[1], height / picture.shape[0])
+    size = max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale))
+    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
