@@ -91,7 +91,7 @@ class RoIHeads(nn.Module):
         """foreground: IoU from which a proposal is an object's. samples: proposals an image (None: all of them)."""
         super().__init__()
         self.heads = nn.ModuleDict(heads)
-        self.detector: Any = next(h for h in heads.values() if hasattr(h, "detect"))
+        self._detecting = next(name for name, head in heads.items() if hasattr(head, "detect"))
         self.matcher = Matcher(foreground, foreground, allow_low_quality_matches=False)
         self.sampler = None if samples is None else BalancedSampler(samples, positive, salt=2)
 
@@ -147,7 +147,8 @@ class RoIHeads(nn.Module):
         limit: int,
     ) -> list[Detections]:
         """At most `limit` detections an image. scores: the proposals' own [n]."""
-        detections = self.detector.detect(features, proposals, scores, sizes, limit)
+        detector: Any = self.heads[self._detecting]
+        detections = detector.detect(features, proposals, scores, sizes, limit)
         for head in self.heads.values():
             head.predict(features, detections)
         return detections
