@@ -116,3 +116,41 @@ def write_image(path: Path, image: np.ndarray) -> None:
     ok, data = cv2.imencode(path.suffix, image[:, :, ::-1])
     assert ok
     path.write_bytes(data.tobytes())
+
+
+@pytest.fixture
+def fake_run(tmp_path):
+    """Make a finished run folder of JSON alone: `fake_run("a", gflops=2.0, metrics={"segm_AP": 0.5})` -> its path."""
+
+    def make(
+        name: str, *, gflops=1.0, metrics=None, data="shapes", fingerprint="f", recipe="", task="instance", **cost
+    ):
+        run = tmp_path / "runs" / name
+        run.mkdir(parents=True)
+        (run / "recipe.yaml").write_text(
+            f"name: {name}\ntask: {task}\ndata: {{name: {data}, root: data/{data}}}\n{recipe}"
+            + (
+                ""
+                if "model:" in recipe
+                else "model: {name: rcnn, variant: lite, backbone: {name: resnet, depth: 18}}\n"
+            )
+        )
+        primary = {"instance": "segm_AP", "detection": "bbox_AP", "semantic": "mIoU"}[task]
+        scores = {"segm_AP": 0.5, "bbox_AP": 0.6} if metrics is None else metrics
+        write_json(
+            run / "metrics.json",
+            {"schema_version": 1, "task": task, "primary": primary, "metrics": scores, "per_class": {}, "images": 20}
+            | {"seconds": 1.0, "split": "val", "weights": "last"},
+        )
+        write_json(
+            run / "cost.json",
+            {"params": 5_000_000, "params_trainable": 5_000_000, "gflops": gflops, "gflops_paper_rule": None}
+            | {"gflops_input": [160, 160], "flops_uncounted": [], "parts": {}, "peak_memory_mb": 123.4}
+            | {"latency_ms": {"median": 45.6, "p95": 50.0}, "train_seconds": 270.0, "images_seen": 10}
+            | {"measured_on": {"device": "cpu", "threads": 2, "batch": 1}}
+            | cost,
+        )
+        write_json(run / "environment.json", {"dataset": {"name": data, "fingerprint": fingerprint}})
+        return run
+
+    return make

@@ -139,7 +139,21 @@ def _parallel(load: Any, steps: Iterator[Any], workers: int) -> Iterator[Batch]:
         worker_init_fn=_start_worker,
         generator=torch.Generator(),  # its own: a loader must not advance the global random state
     )
-    return (_checked(result) for result in loader)
+    return _ordered(iter(loader))
+
+
+def _ordered(results: Iterator[Batch | SegcliError]) -> Iterator[Batch]:
+    failure = None
+    for result in results:
+        if isinstance(result, SegcliError):
+            failure = result
+            break
+        yield result
+    # the workers end here, by reference count: an error raised above would hold them in the cycle of its own traceback,
+    # and torch waits five seconds for each worker that the garbage collector finds
+    del results
+    if failure is not None:
+        raise failure
 
 
 class _Calls(torch.utils.data.Dataset[Any]):

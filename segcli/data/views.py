@@ -89,11 +89,13 @@ def read_panoptic(
     ids = rgb[:, :, 0].astype(np.int32) + 256 * rgb[:, :, 1].astype(np.int32) + 65536 * rgb[:, :, 2].astype(np.int32)
     segments = []
     for entry in segments_info:
+        if not isinstance(entry.get("id"), int):
+            raise DataError(f"{path}: a segment of its json entry has the id {entry.get('id')!r}, no whole number")
         if entry.get("category_id") not in labels:
             raise DataError(
                 f"{path}: segment {entry.get('id')}: category id {entry.get('category_id')!r} is not in info.json"
             )
-        segments.append(Segment(entry["id"], labels[entry["category_id"]], crowd=bool(entry.get("iscrowd", 0))))
+        segments.append(Segment(entry["id"], labels[entry["category_id"]], crowd=bool(entry.get("iscrowd"))))
     declared = [s.id for s in segments]
     if len(set(declared)) != len(declared):
         raise DataError(f"{path}: its json entry names a segment id twice")
