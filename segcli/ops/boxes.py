@@ -48,6 +48,18 @@ def clamp(boxes: Tensor, size: tuple[int, int]) -> Tensor:
     )
 
 
+def from_masks(masks_NHW: Tensor) -> Tensor:
+    """Tight half-open xyxy boxes [N,4] float32 of bool masks [N,H,W]; all zero for an empty mask. No host transfer."""
+    sides = []
+    for axis in (1, 2):
+        line = masks_NHW.any(axis).float()  # over the rows first: which columns hold the mask
+        first, length = line.argmax(1), line.shape[1]
+        end = length - line.flip(1).argmax(1)
+        sides.append(torch.stack([first, end]) * line.any(1))
+    (x1, x2), (y1, y2) = sides
+    return torch.stack([x1, y1, x2, y2], 1).float()
+
+
 _TINY = 1e-12  # 0/0 becomes 0; no visible box has so small an area, in pixels or as a share of the image
 
 

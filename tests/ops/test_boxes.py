@@ -4,6 +4,7 @@ import torch
 import torchvision.ops as tv
 
 from segcli.ops import boxes
+from segcli.types import mask_boxes
 
 
 def random_boxes(n: int, seed: int) -> torch.Tensor:
@@ -37,3 +38,14 @@ def test_boxes_without_area_give_finite_values_and_gradients():
 
 def test_clamp_uses_height_for_y_and_width_for_x():
     assert boxes.clamp(torch.tensor([[-5.0, -5.0, 500.0, 500.0]]), (100, 200)).tolist() == [[0, 0, 200, 100]]
+
+
+def test_boxes_of_masks_reach_the_border_and_are_zero_for_empty_masks():
+    masks = torch.zeros(4, 7, 9, dtype=torch.bool)
+    masks[0, 2:5, 3:9] = True
+    masks[1, 6, 0] = masks[1, 1, 4] = True
+    masks[3] = True
+    found = boxes.from_masks(masks)
+    assert found.tolist() == [[3, 2, 9, 5], [0, 1, 5, 7], [0, 0, 0, 0], [0, 0, 9, 7]]
+    assert found.numpy().tolist() == mask_boxes(masks.numpy()).tolist()
+    assert boxes.from_masks(masks[:0]).shape == (0, 4)

@@ -36,7 +36,7 @@ class Attention(nn.Module):
         mask: Tensor | None = None,
         record: Record | None = None,
     ) -> Tensor:
-        """[B,Q,D]. mask: added to the logits, broadcastable to [B,N,Q,S]. Query and key as one tensor save a product."""
+        """[B,Q,D]. mask: added to the logits, broadcastable to [B,N,Q,S]. One tensor as query and key saves time."""
         dim = query_BQD.shape[-1]
         weight, bias = self.in_proj_weight, self.in_proj_bias
         if query_BQD is key_BSD:
