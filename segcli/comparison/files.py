@@ -1,0 +1,68 @@
+"""The comparison as files: the JSON document, CSV, and one plot a group."""
+
+import csv
+import io
+import os
+import re
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from segcli.comparison.ranking import Row, accuracy, group_title, notes
+
+COLUMNS = [
+    *("name", "source", "model", "variant", "backbone", "data", "split", "params", "gflops", "gflops_paper_rule"),
+    *("latency_ms", "latency_ms_p95", "peak_memory_mb", "train_seconds", "pareto"),
+]
+
+
+def document(groups: Sequence[Sequence[Row]], failed: Sequence[tuple[str, Exception]]) -> dict[str, Any]:
+    """What `compare --json` prints: rows in the order of the table, with pairs to come, notes, and what was skipped."""
+    return {
+        "schema_version": 1,
+        "rows": [row for group in groups for row in group],
+        "pairs": [],
+        "notes": notes(groups),
+        "skipped": [{"item": item, "error": str(error)} for item, error in failed],
+    }
+
+
+def write_csv(groups: Sequence[Sequence[Row]], path: Path) -> None:
+    """One line a row: costs, then every metric that any row has (fractions 0..1); an empty cell is an unknown."""
+    rows = [row for group in groups for row in group]
+    metrics = list(dict.fromkeys(key for row in rows for key in row["metrics"]))
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow([*COLUMNS, *metrics])
+    for row in rows:
+        latency = row["latency_ms"] or {}
+        cells = {**row, "latency_ms": latency.get("median"), "latency_ms_p95": latency.get("p95"), **row["metrics"]}
+        table.writerow(["" if cells.get(key) is None else cells[key] for key in [*COLUMNS, *metrics]])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with open(handle, "w", encoding="utf-8", newline="") as file:
+            file.write(text.getvalue())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def plot(groups: Sequence[Sequence[Row]], path: Path) -> list[Path]:
+    """GFLOPs against the group's metric, one picture for each group with scores: FILE, then FILE-DATA. -> what was
+    written. Raises UsageError where nothing has both numbers."""
+    from segcli.drawing.plots import pareto_plot  # imports matplotlib
+
+    scored = [group for group in groups if accuracy(group) is not None] or list(groups[:1])
+    written: list[Path] = []
+    for group in scored:
+        place = path
+        if written:
+            title = re.sub(r"[^\w.-]+", "-", group_title(group))
+            place = path.with_name(f"{path.stem}-{title}{path.suffix}")
+        pareto_plot(group, "gflops", accuracy(group) or "segm_AP", place)
+        written.append(place)
+    return written

@@ -1,0 +1,103 @@
+"""Which rows may be compared, in which order, and which of them no other one beats."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from segcli.errors import UsageError
+from segcli.lookup import nearest
+from segcli.recipe import PRIMARY
+
+Row = dict[str, Any]
+COSTS = ("params", "gflops", "gflops_paper_rule", "latency_ms", "peak_memory_mb", "train_seconds")  # less is better
+TEXTS = ("name", "model", "backbone")
+
+
+def rank(rows: Sequence[Row], sort: str | None = None) -> list[list[Row]]:
+    """Rows in groups that were scored on the same images, each sorted, its Pareto-optimal rows marked.
+
+    sort: a cost or text (ascending) or a metric (descending); None is the group's own metric (`accuracy`). Rows without
+    the number come last. A recipe that was not trained stands with the runs on its dataset. Raises UsageError for an
+    unknown key.
+    """
+    _check_key(sort, rows)
+    groups: dict[Any, list[Row]] = {}
+    for row in sorted(rows, key=lambda r: r["source"] != "run"):
+        groups.setdefault(_place(row, list(groups)), []).append(row)
+    for members in groups.values():
+        metric = accuracy(members)
+        mark(members, metric)
+        key = sort or metric or "gflops"
+        members.sort(key=lambda r: _order(r, key))
+    return list(groups.values())
+
+
+def accuracy(rows: Sequence[Row]) -> str | None:
+    """The metric that these rows are judged by: the primary one of most, among those that every scored row has."""
+    scored = [r for r in rows if r["metrics"]]
+    votes = [key for key, _ in Counter(r["primary"] for r in scored).most_common()]
+    shared = [key for key in [*votes, *PRIMARY.values()] if all(key in r["metrics"] for r in scored)]
+    return shared[0] if scored and shared else None
+
+
+def mark(rows: Sequence[Row], metric: str | None, cost: str = "gflops") -> None:
+    """Set "pareto" where no other row is at least as good at no more cost, and better in one of the two."""
+    points = [(value(r, cost), None if metric is None else value(r, metric)) for r in rows]
+    for row, (price, gain) in zip(rows, points, strict=True):
+        row["pareto"] = (
+            price is not None
+            and gain is not None
+            and not any(
+                p is not None and g is not None and p <= price and g >= gain and (p < price or g > gain)
+                for p, g in points
+            )
+        )
+
+
+def value(row: Row, key: str) -> Any:
+    """A row's number or text: at its top level (a latency's median), or among its metrics; None where it has none."""
+    found = row.get(key)
+    if isinstance(found, dict):
+        found = found.get("median")
+    return row["metrics"].get(key) if found is None else found
+
+
+def group_title(rows: Sequence[Row]) -> str:
+    """Data, split and number of images that the group's scores are of."""
+    run = next((r for r in rows if r["source"] == "run"), rows[0])
+    images = f", {run['images']} images" if run["images"] else ""
+    return f"{run['data']} {run['split']}{images}"
+
+
+def notes(groups: Sequence[Sequence[Row]]) -> list[str]:
+    """What a reader has to know beside the numbers."""
+    rows = [r for group in groups for r in group]
+    out = [note for r in rows for note in r["notes"]]
+    runs = [g for g in groups if any(r["source"] == "run" for r in g)]
+    if len(runs) > 1:
+        out.append("scores on different data, splits or versions of a dataset are not ranked against each other")
+    machines = {str(sorted(r["measured_on"].items())) for r in rows if r["measured_on"]}
+    if len(machines) > 1:
+        out.append("latencies were measured on different devices or numbers of threads (measured_on in --json)")
+    return out
+
+
+def _place(row: Row, taken: Sequence[Any]) -> Any:
+    key = (row["data"], row["split"], row["split_names"], row["fingerprint"], row["images"])
+    if row["source"] == "run":
+        return key
+    near = [k for k in taken if k[:2] == key[:2] and row["fingerprint"] in (None, k[3])]
+    return near[0] if near else key
+
+
+def _order(row: Row, key: str) -> tuple[bool, Any, Any]:
+    found = value(row, key)
+    down = key not in COSTS and key not in TEXTS
+    cost = value(row, "gflops")
+    return found is None, -found if down and found is not None else found, (cost is None, cost, row["name"])
+
+
+def _check_key(sort: str | None, rows: Sequence[Row]) -> None:
+    known = sorted({*COSTS, *TEXTS, *(key for r in rows for key in r["metrics"])})
+    if sort is not None and sort not in known:
+        raise UsageError(f"--sort {sort}: no such column", hint=nearest(sort, known))

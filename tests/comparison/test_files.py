@@ -1,0 +1,54 @@
+"""The comparison as JSON, CSV and picture."""
+
+import csv
+import json
+
+import pytest
+
+from segcli.comparison.files import document, plot, write_csv
+from segcli.comparison.ranking import rank
+from segcli.comparison.rows import run_row
+from segcli.errors import ModelError, UsageError
+
+CONTRACT_KEYS = {
+    *("name", "source", "model", "variant", "backbone", "data", "params", "params_published", "gflops"),
+    *("gflops_paper_rule", "gflops_published", "latency_ms", "peak_memory_mb", "metrics", "metrics_published"),
+    *("ci95", "pareto"),
+}
+
+
+@pytest.fixture
+def groups(fake_run):
+    a = fake_run("a, with comma", gflops=2.0, metrics={"segm_AP": 0.5, "bbox_AP": 0.6})
+    b = fake_run("b", gflops=1.0, metrics={"bbox_AP": 0.3}, peak_memory_mb=None)
+    return rank([run_row(a), run_row(b)])
+
+
+def test_the_document_has_every_key_of_the_contract(groups):
+    made = json.loads(json.dumps(document(groups, [("runs/x", ModelError("runs/x: broken"))])))
+    assert made["schema_version"] == 1
+    assert made["pairs"] == []
+    assert made["skipped"] == [{"item": "runs/x", "error": "runs/x: broken"}]
+    assert [row["name"] for row in made["rows"]] == ["a, with comma", "b"]
+    assert all(set(row) >= CONTRACT_KEYS for row in made["rows"])
+
+
+def test_csv_has_a_line_a_row_and_empty_cells_for_unknowns(groups, tmp_path):
+    file = tmp_path / "new folder" / "표.csv"
+    write_csv(groups, file)
+    a, b = csv.DictReader(file.read_text(encoding="utf-8").splitlines())
+    assert (a["name"], a["gflops"], a["latency_ms"], a["latency_ms_p95"]) == ("a, with comma", "2.0", "45.6", "50.0")
+    assert (a["segm_AP"], b["segm_AP"], b["peak_memory_mb"]) == ("0.5", "", "")
+    assert [p.name for p in file.parent.iterdir()] == ["표.csv"]
+
+
+def test_one_plot_for_each_dataset(groups, fake_run, tmp_path):
+    other = rank([run_row(fake_run("c", data="pennfudan"))])
+    written = plot([*groups, *other], tmp_path / "plot.svg")
+    assert [p.name for p in written] == ["plot.svg", "plot-pennfudan-val-20-images.svg"]
+    assert all(p.read_text(encoding="utf-8").rstrip().endswith("</svg>") for p in written)
+
+
+def test_nothing_to_plot_is_said(fake_run, tmp_path):
+    with pytest.raises(UsageError, match="nothing to plot"):
+        plot(rank([run_row(fake_run("a", metrics={}))]), tmp_path / "plot.svg")

@@ -1,0 +1,131 @@
+"""Rows from finished runs and from recipes; what is broken is named and skipped."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from segcli.comparison.rows import backbone_name, collect, run_row
+from segcli.errors import ModelError, UsageError
+
+
+def silent(text: str) -> None:
+    pass
+
+
+def test_a_finished_run_gives_every_cell(fake_run):
+    row = run_row(fake_run("my run 🐈", gflops=3.5, metrics={"segm_AP": 0.5, "bbox_AP": None}))
+    expected = {
+        "name": "my run 🐈",
+        "source": "run",
+        "model": "rcnn",
+        "variant": "lite",
+        "backbone": "resnet18",
+        "data": "shapes",
+        "params": 5_000_000,
+        "params_published": None,
+        "gflops": 3.5,
+        "gflops_paper_rule": None,
+        "gflops_published": None,
+        "latency_ms": {"median": 45.6, "p95": 50.0},
+        "peak_memory_mb": 123.4,
+        "metrics": {"segm_AP": 0.5},
+        "metrics_published": {},
+        "ci95": {},
+        "train_seconds": 270.0,
+        "split": "val",
+        "images": 20,
+        "primary": "segm_AP",
+    }
+    assert {key: row[key] for key in expected} == expected
+
+
+@pytest.mark.parametrize("name", ["metrics.json", "cost.json", "environment.json"])
+def test_an_interrupted_run_names_the_file_and_how_to_go_on(fake_run, name):
+    run = fake_run("a")
+    (run / name).unlink()
+    with pytest.raises(ModelError, match=f"{name}: missing, the run is not finished") as caught:
+        run_row(run)
+    assert caught.value.hint == f"segcli train --resume {run}"
+
+
+@pytest.mark.parametrize("text", ['{"params": 1', "", "[]", "{}", "\x00"])
+@pytest.mark.parametrize("name", ["metrics.json", "cost.json", "environment.json"])
+def test_a_truncated_or_foreign_file_is_refused(fake_run, name, text):
+    run = fake_run("a")
+    (run / name).write_text(text)
+    with pytest.raises(ModelError, match="a"):
+        run_row(run)
+
+
+def test_what_is_broken_is_reported_and_the_rest_remains(fake_run, tmp_path):
+    good, bad = fake_run("good"), fake_run("bad")
+    (bad / "metrics.json").write_text("{")
+    (tmp_path / "typo.yaml").write_text("name: x\n")
+    rows, failed = collect([good, bad, tmp_path / "absent", tmp_path / "typo.yaml"], silent)
+    assert [r["name"] for r in rows] == ["good"]
+    assert [item for item, _ in failed] == [str(bad), str(tmp_path / "absent"), str(tmp_path / "typo.yaml")]
+    assert [type(error) for _, error in failed] == [ModelError, ModelError, UsageError]
+
+
+def test_finished_runs_need_no_torch(fake_run):
+    code = (
+        "import sys; from segcli.comparison.rows import collect; from segcli.comparison.ranking import rank\n"
+        "from segcli.comparison.files import document\n"
+        "rows, failed = collect(sys.argv[1:], print); document(rank(rows), failed)\n"
+        "assert len(rows) == 2 and not failed\n"
+        "print([m for m in ('torch', 'cv2', 'numpy', 'matplotlib') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, fake_run("a"), fake_run("b")], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+RECIPE = """
+name: x
+task: instance
+data: {root: %s, size: 64}
+model: {name: rcnn, variant: lite, backbone: {name: resnet, depth: 18}, heads: {box: {}}, proposals: [10, 10]}
+hardware: {device: cpu, workers: 0}
+"""
+
+
+def test_an_untrained_recipe_is_built_and_measured(tmp_path, tiny_dataset):
+    recipe = tmp_path / "x.yaml"
+    recipe.write_text(RECIPE % json.dumps(str(tiny_dataset)), encoding="utf-8")
+    said: list[str] = []
+    rows, failed = collect([recipe], said.append)
+    assert not failed
+    row = rows[0]
+    assert (row["source"], row["data"], row["metrics"], row["notes"]) == ("recipe", "tiny", {}, [])
+    assert row["params"] > 11_000_000  # ResNet-18 alone
+    assert row["gflops"] > 0.1
+    assert row["gflops_input"] == [64, 64]
+    assert row["latency_ms"]["median"] > 0
+    assert said == [f"measuring {recipe}"]
+
+
+def test_a_dataset_that_is_not_there_is_said_to_be_replaced(tmp_path):
+    recipe = tmp_path / "x.yaml"
+    recipe.write_text(RECIPE % "data/absent", encoding="utf-8")
+    rows, _ = collect([recipe], silent)
+    assert "data/absent is not prepared, so it is measured for COCO's 80 thing classes" in rows[0]["notes"][0]
+
+
+def test_a_recipe_whose_model_cannot_be_built_is_reported(tmp_path, tiny_dataset):
+    recipe = tmp_path / "x.yaml"
+    recipe.write_text(RECIPE.replace("heads: {box", "heads: {bx") % json.dumps(str(tiny_dataset)), encoding="utf-8")
+    rows, failed = collect([recipe], silent)
+    assert rows == []
+    assert "no head is called 'bx'" in str(failed[0][1])
+    assert "x.yaml" in str(failed[0][1])
+
+
+def test_backbones_have_short_names():
+    assert backbone_name({"name": "resnet", "depth": 50, "norm": "frozen"}) == "resnet50"
+    assert backbone_name({"name": "swin", "variant": "tiny"}) == "swin-tiny"
+    assert backbone_name({"name": "timm", "model": "tf_efficientnet_lite0"}) == "tf_efficientnet_lite0"
+    assert backbone_name({"name": "efficientnet_lite0", "weights": "imagenet"}) == "efficientnet_lite0"
+    assert backbone_name(None) is None
