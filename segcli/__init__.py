@@ -9,7 +9,7 @@ __all__ = ["Recipe", "evaluate", "load", "load_weights", "train"]
 _HOME = {
     "Recipe": "segcli.recipe",
     "evaluate": "segcli.evaluation",
-    "load": "segcli.run",
+    "load": "segcli.prediction",
     "load_weights": "segcli.checkpoint",
     "train": "segcli.training",
 }

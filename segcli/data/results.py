@@ -7,59 +7,71 @@
 - `NAME_semantic/*.png`: labels as in the dataset's own maps, 255 = none.
 """
 
+import contextlib
 import json
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import cv2
 import numpy as np
-import torch
 
-from segcli.errors import DataError, SegcliError
+from segcli.errors import SegcliError
 from segcli.info import DatasetInfo
-from segcli.types import Instances, Panoptic, Prediction
+from segcli.types import Panoptic, Prediction
 
 
 class JsonStream:
     """A JSON file that is written entry by entry: `head`, then one list (or one object), then `tail`.
 
-    Written beside `path` under a temporary name and renamed by `close`; an exception inside `with` leaves nothing.
+    It appears whole at the end of `with`, or not at all after an exception; and not without entries, unless `needed`.
     """
 
-    def __init__(self, path: Path, head: str = "[", tail: str = "]"):
-        self.path, self.tail, self.count = path, tail, 0
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        self.temporary, self.file = Path(name), os.fdopen(handle, "w", encoding="utf-8")
-        self.file.write(head)
+    def __init__(self, path: Path, head: str = "[", tail: str = "]", *, needed: bool = True):
+        self.path, self.head, self.tail, self.needed = path, head, tail, needed
+        self.count = 0
+        self.temporary: Path | None = None
+        self.file: Any = None
 
     def add(self, value: Any, key: str | None = None) -> None:
+        """Write one entry; with `key` where the container is an object. Raises SegcliError where the disk is full."""
         name = "" if key is None else json.dumps(key, ensure_ascii=False) + ": "
         text = json.dumps(value, ensure_ascii=False, allow_nan=False)
-        self.file.write(("," if self.count else "") + "\n" + name + text)
+        with _explained(self.path):
+            if self.file is None:
+                self._open()
+            self.file.write(("," if self.count else "") + "\n" + name + text)
         self.count += 1
 
-    def close(self) -> None:
-        self.file.write(f"\n{self.tail}\n")
-        self.file.close()
-        os.chmod(self.temporary, 0o644)
-        os.replace(self.temporary, self.path)
-
-    def discard(self) -> None:
-        self.file.close()
-        self.temporary.unlink(missing_ok=True)
+    def _open(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{self.path.name}.", dir=self.path.parent)
+        self.temporary, self.file = Path(name), os.fdopen(handle, "w", encoding="utf-8")
+        self.file.write(self.head)
 
     def __enter__(self) -> "JsonStream":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self.discard()
+        try:
+            if kind is None and (self.needed or self.count):
+                with _explained(self.path):
+                    if self.file is None:
+                        self._open()
+                    assert self.temporary is not None
+                    self.file.write(f"\n{self.tail}\n")
+                    self.file.close()
+                    os.chmod(self.temporary, 0o644)
+                    os.replace(self.temporary, self.path)
+        finally:
+            if self.file is not None:
+                with contextlib.suppress(OSError):  # a full disk again, on what is thrown away
+                    self.file.close()
+                assert self.temporary is not None
+                self.temporary.unlink(missing_ok=True)
 
 
 class ResultsWriter:
@@ -73,25 +85,23 @@ class ResultsWriter:
 
     def add(self, prediction: Prediction, file_name: str) -> None:
         """`file_name`: the image's name in its dataset, which names the PNGs. Raises SegcliError: disk full, ..."""
-        try:
-            if prediction.instances is not None:
-                if self.instances is None:
-                    self.instances = JsonStream(self.path)
-                for entry in coco_results(prediction, self.info):
-                    self.instances.add(entry)
-            if prediction.panoptic is not None:
-                self._add_panoptic(prediction, file_name)
-            if prediction.semantic is not None:
-                folder = self.path.with_name(f"{self.path.stem}_semantic")
-                write_png(folder / Path(file_name).with_suffix(".png"), label_map(prediction.semantic))
-        except OSError as error:
-            raise SegcliError(f"{self.path}: can't be written: {error.strerror}", hint="is the disk full?") from error
+        if prediction.instances is not None:
+            if self.instances is None:
+                self.instances = JsonStream(self.path)
+            for entry in coco_results(prediction, self.info):
+                self.instances.add(entry)
+        if prediction.panoptic is not None:
+            self._add_panoptic(prediction, file_name)
+        if prediction.semantic is not None:
+            folder = self.path.with_name(f"{self.path.stem}_semantic")
+            write_png(folder / Path(file_name).with_suffix(".png"), label_map(prediction.semantic))
 
     def _add_panoptic(self, prediction: Prediction, file_name: str) -> None:
         assert prediction.panoptic is not None
         if self.panoptic is None:
-            categories = [{"id": c.source_id, "name": c.name, "isthing": int(c.thing)} for c in self.info.categories]
-            head = '{"categories": ' + json.dumps(categories, ensure_ascii=False) + ',\n"annotations": ['
+            head = (
+                '{"categories": ' + json.dumps(coco_categories(self.info), ensure_ascii=False) + ',\n"annotations": ['
+            )
             self.panoptic = JsonStream(self.path.with_name(f"{self.path.stem}_panoptic.json"), head, "]}")
         name = Path(file_name).with_suffix(".png").as_posix()
         write_png(self.path.with_name(f"{self.path.stem}_panoptic") / name, panoptic_rgb(prediction.panoptic))
@@ -108,6 +118,11 @@ class ResultsWriter:
         for stream in (self.instances, self.panoptic):
             if stream is not None:
                 stream.__exit__(kind, error, None)
+
+
+def coco_categories(info: DatasetInfo) -> list[dict[str, Any]]:
+    """The classes as COCO lists them."""
+    return [{"id": c.source_id, "name": c.name, "isthing": int(c.thing)} for c in info.categories]
 
 
 def coco_results(prediction: Prediction, info: DatasetInfo) -> list[dict[str, Any]]:
@@ -133,45 +148,6 @@ def coco_results(prediction: Prediction, info: DatasetInfo) -> list[dict[str, An
             entry["segmentation"] = {"size": [int(v) for v in rles[i]["size"]], "counts": text}
         out.append(entry)
     return out
-
-
-def read_results(path: Path, info: DatasetInfo, sizes: dict[int, tuple[int, int]]) -> dict[int, Prediction]:
-    """The instances of `NAME.json`, by image id; an image of `sizes` (id -> (h, w)) without any has empty instances.
-
-    Raises DataError where the file is missing, truncated, no COCO results, or of other images or classes.
-    """
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"{path}: can't be read: {error.strerror}", hint="segcli eval writes it") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not valid JSON: {error}", hint="segcli eval writes it again") from error
-    labels = {source: label for label, source in enumerate(info.source_ids)}
-    grouped: dict[int, list[dict[str, Any]]] = {image_id: [] for image_id in sizes}
-    try:
-        for entry in entries:
-            if entry["image_id"] not in grouped:
-                raise DataError(f"{path}: image {entry['image_id']} is not in the dataset {info.name!r}")
-            if entry["category_id"] not in labels:
-                raise DataError(f"{path}: category {entry['category_id']} is not in the dataset {info.name!r}")
-            grouped[entry["image_id"]].append(entry)
-        return {key: Prediction(key, sizes[key], _instances(items, labels)) for key, items in grouped.items()}
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{path}: not a list of COCO results ({error!r})") from error
-
-
-def _instances(entries: list[dict[str, Any]], labels: dict[int, int]) -> Instances:
-    boxes = torch.tensor([e["bbox"] for e in entries], dtype=torch.float32).reshape(-1, 4)
-    boxes[:, 2:] += boxes[:, :2]
-    with_masks = all("segmentation" in e for e in entries)
-    return Instances(
-        boxes=boxes,
-        labels=torch.tensor([labels[e["category_id"]] for e in entries], dtype=torch.int64),
-        scores=torch.tensor([e["score"] for e in entries], dtype=torch.float32),
-        masks=[e["segmentation"] for e in entries] if with_masks else None,
-    )
 
 
 def panoptic_rgb(panoptic: Panoptic) -> np.ndarray:
@@ -205,14 +181,23 @@ def write_png(path: Path, pixels: np.ndarray) -> None:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """A small file under a temporary name, then renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    """A small file under a temporary name, then renamed. Raises SegcliError where it can't be written."""
+    with _explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+            os.chmod(name, 0o644)
+            os.replace(name, path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+        yield
+    except OSError as error:
+        raise SegcliError(f"{path}: can't be written: {error.strerror}", hint="is the disk full?") from error

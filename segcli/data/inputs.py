@@ -1,0 +1,66 @@
+"""Which image files a user means by files, folders and patterns, and names for what is made of them."""
+
+import glob
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from segcli.errors import DataError
+
+SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".gif"}
+SUFFIXES |= {".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".avif", ".tga"}
+
+
+def find_images(inputs: Iterable[str | Path]) -> list[Path]:
+    """The image files that `inputs` name, each once, in the order given.
+
+    A file is taken as it is, whatever its name. A folder stands for the image files in it (by suffix; not those in its
+    subfolders), a pattern (`*`, `?`, `[...]`, `**`) for the image files that match it; both in natural order, 2 before
+    10. Raises DataError for a name that does not exist, and for a folder or pattern without an image.
+    """
+    out: dict[Path, None] = {}
+    for given in inputs:
+        path = Path(given)
+        if path.is_file():
+            found = [path]
+        elif path.is_dir():
+            found = _images(path.iterdir())
+            if not found:
+                below = any(p.suffix.lower() in SUFFIXES for p in path.glob("*/*"))
+                hint = f"its subfolders have some: give '{path}/**/*'" if below else None
+                raise DataError(f"{path}: the folder has no image file", hint=hint)
+        elif glob.has_magic(str(given)):
+            found = _images(map(Path, glob.iglob(str(given), recursive=True)))
+            if not found:
+                raise DataError(f"{given}: no image file matches this pattern")
+        else:
+            raise DataError(f"{path}: there is no such file or folder")
+        out.update(dict.fromkeys(found))
+    return list(out)
+
+
+def output_names(files: Iterable[Path]) -> list[str]:
+    """One name without suffix for each file: its stem, with -2, -3, ... where it is taken (whatever its letter case,
+    which some file systems don't tell apart)."""
+    taken: set[str] = set()
+    out = []
+    for file in files:
+        name, number = file.stem, 2
+        while name.casefold() in taken:
+            name, number = f"{file.stem}-{number}", number + 1
+        taken.add(name.casefold())
+        out.append(name)
+    return out
+
+
+def natural(path: Path) -> list[Any]:
+    """A sort key under which img2 comes before img10."""
+    parts = re.split(r"(\d+)", str(path).casefold())
+    return [(int(p), "") if p.isdecimal() else (-1, p) for p in parts]
+
+
+def _images(paths: Iterable[Path]) -> list[Path]:
+    """Image files by suffix, sorted; hidden ones, such as macOS's ._ companions, left out."""
+    kept = (p for p in paths if p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and p.is_file())
+    return sorted(kept, key=natural)

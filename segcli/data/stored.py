@@ -1,0 +1,93 @@
+"""Read back what `data/results.py` stored, one image at a time."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from segcli.data import views
+from segcli.data.dataset import Dataset
+from segcli.errors import DataError
+from segcli.types import Instances, Prediction
+
+AGAIN = "segcli eval RUN writes it again"
+
+
+class StoredPredictions:
+    """The predictions stored at `path` (predictions/val.json and its neighbours) for the images of `dataset`.
+
+    Detections are held as they are in the file, maps are read when asked for. Raises DataError where a file is
+    missing, truncated, of another format, or about other images or classes.
+    """
+
+    def __init__(self, path: Path, dataset: Dataset):
+        self.path, self.dataset = path, dataset
+        self.labels = {source: label for label, source in enumerate(dataset.info.source_ids)}
+        self.results: dict[int, list[dict[str, Any]]] | None = None
+        self.segments: dict[int, dict[str, Any]] = {}
+        if dataset.task == "panoptic":
+            self.segments = self._load_panoptic(path.with_name(f"{path.stem}_panoptic.json"))
+        elif dataset.task != "semantic":
+            self.results = self._load_results()
+
+    def read(self, i: int) -> Prediction:
+        """The prediction for image i of the dataset, on its own pixels."""
+        image_id, size = self.dataset.image_ids[i], self.dataset.sizes[i]
+        if self.results is not None:
+            try:
+                return Prediction(image_id, size, _instances(self.results[image_id], self.labels))
+            except (KeyError, TypeError, ValueError, IndexError) as error:
+                raise DataError(f"{self.path}: image {image_id}: not COCO results ({error!r})", hint=AGAIN) from error
+        if self.dataset.task == "panoptic":
+            entry = self.segments[image_id]
+            file = self.path.with_name(f"{self.path.stem}_panoptic") / entry["file_name"]
+            found = views.read_panoptic(file, entry["segments_info"], size, self.labels)
+            return Prediction(image_id, size, panoptic=found)
+        name = Path(self.dataset.file_names[i]).with_suffix(".png")
+        file = self.path.with_name(f"{self.path.stem}_semantic") / name
+        return Prediction(image_id, size, semantic=views.read_semantic(file, size, len(self.labels)))
+
+    def _load_results(self) -> dict[int, list[dict[str, Any]]]:
+        entries = _load(self.path)
+        grouped: dict[int, list[dict[str, Any]]] = {image_id: [] for image_id in self.dataset.image_ids}
+        for entry in entries if isinstance(entries, list) else [None]:
+            if not isinstance(entry, dict):
+                raise DataError(f"{self.path}: not a list of COCO results", hint=AGAIN)
+            if entry.get("image_id") not in grouped:
+                raise DataError(f"{self.path}: image {entry.get('image_id')} is not in {self.dataset.root}", hint=AGAIN)
+            if entry.get("category_id") not in self.labels:
+                raise DataError(f"{self.path}: category {entry.get('category_id')} is not in {self.dataset.root}")
+            grouped[entry["image_id"]].append(entry)
+        return grouped
+
+    def _load_panoptic(self, path: Path) -> dict[int, dict[str, Any]]:
+        try:
+            found = {entry["image_id"]: entry for entry in _load(path)["annotations"]}
+        except (KeyError, TypeError) as error:
+            raise DataError(f"{path}: not COCO panoptic results ({error!r})", hint=AGAIN) from error
+        missing = next((i for i in self.dataset.image_ids if i not in found), None)
+        if missing is not None:
+            raise DataError(f"{path}: it has nothing for image {missing} of {self.dataset.root}", hint=AGAIN)
+        return found
+
+
+def _load(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"{path}: can't be read: {error.strerror}", hint="segcli eval RUN writes it") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: not valid JSON: {error}", hint=AGAIN) from error
+
+
+def _instances(entries: list[dict[str, Any]], labels: dict[int, int]) -> Instances:
+    boxes = torch.tensor([e["bbox"] for e in entries], dtype=torch.float32).reshape(-1, 4)
+    boxes[:, 2:] += boxes[:, :2]
+    with_masks = all("segmentation" in e for e in entries)
+    return Instances(
+        boxes=boxes,
+        labels=torch.tensor([labels[e["category_id"]] for e in entries], dtype=torch.int64),
+        scores=torch.tensor([e["score"] for e in entries], dtype=torch.float32),
+        masks=[e["segmentation"] for e in entries] if with_masks else None,
+    )

@@ -1,0 +1,106 @@
+"""`segcli visualize data`: images with their labels, before or after augmentation."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from segcli.data.dataset import Dataset
+from segcli.data.loader import Augment
+from segcli.data.results import write_image
+from segcli.data.transforms import build_augment
+from segcli.drawing.overlays import draw
+from segcli.drawing.sheets import cell_width, choose_columns, contact_sheet, legend
+from segcli.errors import UsageError
+from segcli.info import DatasetInfo
+from segcli.recipe import Recipe
+from segcli.run import build
+from segcli.types import Sample, Target
+
+PER_SHEET = 24  # pictures
+WIDTH = 1800  # pixels
+VARIANTS = 3  # augmented versions beside each image
+
+
+def show_data(
+    root: str | Path,
+    out: str | Path,
+    *,
+    split: str | None = None,
+    split_file: str | Path | None = None,
+    count: int = 16,
+    seed: int = 0,
+    augmented: Recipe | None = None,
+) -> list[Path]:
+    """Draw `count` images of a split (None: of all), chosen by `seed`, with their labels. -> the sheets written,
+    out/data-SPLIT.jpg and, of 24 pictures each, data-SPLIT-2.jpg, ...
+
+    augmented: a recipe whose `data.augment` is shown: each image as labelled, then three versions as training would
+    see them, on the recipe's canvas. Raises DataError where the dataset can't be read, UsageError where the recipe
+    augments nothing.
+    """
+    info = DatasetInfo.load(root)
+    dataset = Dataset(root, split, split_file=split_file, task=augmented.task if augmented else _task(info))
+    number = min(len(dataset), count if augmented is None else max(1, count // (VARIANTS + 1)))
+    chosen = np.sort(np.random.default_rng(seed).choice(len(dataset), number, replace=False)).tolist()
+    columns = VARIANTS + 1 if augmented else choose_columns([dataset.sizes[i] for i in chosen])
+    title = f"{info.name}: {number} of {len(dataset)} images" + (f" ({split})" if split else "")
+    per_sheet = PER_SHEET if augmented is None else PER_SHEET // columns
+    augment = _augmentation(augmented, info) if augmented else None
+    sheets: list[Path] = []
+    for start in range(0, number, per_sheet):
+        pictures, captions = [], []
+        for i in chosen[start : start + per_sheet]:
+            sample = dataset.read(i)
+            versions = [("", sample)]
+            if augment is not None:
+                versions += [
+                    ("augmented", augment(dataset.read(i), *_draws(dataset, seed, i, v))) for v in range(VARIANTS)
+                ]
+            for what, version in versions:
+                pictures.append(draw(version.image, version.target, info, width=cell_width(WIDTH, columns)))
+                captions.append(f"{what or sample.file_name} · {_counts(version.target, info)}")
+        sheet = contact_sheet(pictures, captions, columns=columns, width=WIDTH, title=title)
+        if 1 < len(info.names) <= 60:
+            sheet = np.concatenate([sheet, legend(info.names, info.colours(), WIDTH)])
+        path = Path(out) / f"data-{split or 'all'}{f'-{len(sheets) + 1}' if sheets else ''}.jpg"
+        write_image(path, sheet)
+        sheets.append(path)
+    return sheets
+
+
+def _augmentation(recipe: Recipe, info: DatasetInfo) -> Augment:
+    """What the training loader does to a sample, on the same canvas."""
+    preprocess = build(recipe, info).preprocess
+    canvas = preprocess.canvas([]) if preprocess.square else None
+    if canvas is None and preprocess.shortest is None:
+        canvas = (preprocess.longest, preprocess.longest)
+    augment = build_augment(recipe.data.augment, canvas=canvas, info=info)
+    if augment is None:
+        raise UsageError(f"recipe {recipe.name}: data.augment is empty", hint="for example data.augment.flip=0.5")
+    return augment
+
+
+def _draws(dataset: Dataset, seed: int, i: int, version: int) -> tuple[np.random.Generator, Callable[[], Sample]]:
+    """The random source of one version, and the function that gives it another sample."""
+    rng = np.random.default_rng([seed, i, version])
+    return rng, lambda: dataset.read(int(rng.integers(len(dataset))))
+
+
+def _task(info: DatasetInfo) -> str:
+    """The richest view of a dataset: panoptic or semantic maps where it has them, else its objects."""
+    if info.panoptic:
+        return "panoptic"
+    return "detection" if info.num_things else "semantic"
+
+
+def _counts(target: Target, info: DatasetInfo) -> str:
+    """`2 cat, 1 dog`; the three most frequent."""
+    if target.panoptic is not None:
+        return f"{len(target.panoptic.segments)} segments"
+    if target.semantic is not None and not len(target.instances):
+        return f"{sum(v < len(info.names) for v in target.semantic.unique().tolist())} classes"
+    labels, counts = np.unique(target.instances.labels.numpy(), return_counts=True)
+    order = np.argsort(-counts, kind="stable")
+    shown = [f"{counts[k]} {info.names[labels[k]]}" for k in order[:3]]
+    return ", ".join(shown) + (", …" if len(order) > 3 else "") if shown else "no objects"
