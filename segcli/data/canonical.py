@@ -4,7 +4,7 @@ info.json                  DatasetInfo
 prepared.json              what it was made from, with which settings, and what was left out
 images/FILE_NAME           files as they were, byte by byte; with --link they stay below info.image_root instead
 annotations/SPLIT.json     COCO: images (file_name is the path below images/), annotations, categories (source ids)
-semantic/SPLIT/NAME.png    8-bit labels, 255 = ignore; NAME is file_name without suffix and without a leading SPLIT/
+semantic/SPLIT/NAME.png    8-bit labels, 255 = ignore; NAME is the last part of file_name, no suffix
 panoptic/SPLIT.json        COCO panoptic, with panoptic/SPLIT/NAME.png (id = R + 256 G + 65536 B, 0 = void)
 """
 
@@ -21,9 +21,11 @@ from typing import Any, Protocol
 
 from tqdm import tqdm
 
+from segcli.data.annotations import annotation_problems
 from segcli.errors import DataError, UsageError
 from segcli.info import DatasetInfo
 
+SEE_ALL = "segcli prepare SOURCE --check lists everything that is wrong"
 UNDECIDED = "all"  # the one split of a source that has none
 
 
@@ -77,6 +79,7 @@ def write(
     settings: Mapping[str, Any] | None = None,
     notes: list[str] | None = None,
     link: bool = False,
+    strict: bool = True,
     force: bool = False,
     total: int | None = None,
 ) -> DatasetInfo:
@@ -85,6 +88,7 @@ def write(
     Everything goes into a hidden folder beside `out`, which takes the name at the end. `settings` (JSON values) say
     what the dataset is made of: an `out` with equal settings is left alone, any other is replaced only with `force`.
     With `link`, info.image_root must be set and no image is copied. `notes` is written last, so that it may still grow.
+    strict=False writes what can't be read later, too (missing images, broken annotations), for the doctor to list.
     Raises DataError where `out` is something else, a file name repeats, or the disk refuses; UsageError for a link to
     images that are made.
     """
@@ -97,7 +101,7 @@ def write(
         counts, names, ids = {}, _Names(), _Ids()
         with tqdm(total=total, desc=f"writing {out.name}", unit="image", **_pace()) as bar:
             for split, records in splits.items():
-                counts[split] = _write_split(building, split, info, records, names, ids, link, bar)
+                counts[split] = _write_split(building, split, info, records, names, ids, link, strict, bar)
         info = dataclasses.replace(info, splits=counts, fingerprint=fingerprint(building))
         said = [*(notes or []), *ids.notes()]
         _dump(building / "info.json", info.to_json(), indent=1)
@@ -148,9 +152,9 @@ def fingerprint(root: Path) -> str:
     return digest.hexdigest()
 
 
-def label_name(file_name: str, split: str) -> str:
+def label_name(file_name: str) -> str:
     """The name of an image's semantic or panoptic PNG inside the folder of its split."""
-    return PurePosixPath(file_name.removeprefix(f"{split}/")).with_suffix(".png").as_posix()
+    return PurePosixPath(file_name).stem + ".png"
 
 
 def coco_categories(info: DatasetInfo) -> list[dict[str, Any]]:
@@ -216,25 +220,43 @@ class _Ids:
 
 
 def _write_split(
-    root: Path, split: str, info: DatasetInfo, records: Iterable[Record], names: _Names, ids: _Ids, link: bool, bar: Any
+    root: Path,
+    split: str,
+    info: DatasetInfo,
+    records: Iterable[Record],
+    names: _Names,
+    ids: _Ids,
+    link: bool,
+    strict: bool,
+    bar: Any,
 ) -> int:
     images, annotations, panoptic = [], [], []
+    labels: dict[str, str] = {}
+    declared = set(info.source_ids)
     for record in records:
-        image_id = ids.take("image", record.id)
-        if names.add(record) and not link:
-            _write_image(root / "images" / record.file_name, record.image)
-        elif link and isinstance(record.image, bytes):
-            raise UsageError(f"--link: {info.name} makes its images, there is nothing to link to")
         h, w = record.size
+        image_id = ids.take("image", record.id)
+        if link and isinstance(record.image, bytes):
+            raise UsageError(f"--link: {info.name} makes its images, there is nothing to link to")
+        if strict:
+            _refuse_broken(record, declared)
+            if isinstance(record.image, Path) and not record.image.is_file():
+                raise DataError(f"{record.image}: the image file is missing", hint=SEE_ALL)
+        if names.add(record) and not link:
+            _write_file(root / "images" / record.file_name, record.image)
         images.append({"id": image_id, "file_name": record.file_name, "width": w, "height": h, **record.extra})
         for annotation in record.annotations:
             key = ids.take("annotation", annotation.get("id"))
             annotations.append({**annotation, "id": key, "image_id": image_id})
-        name = label_name(record.file_name, split)
+        name = label_name(record.file_name)
+        if record.semantic is not None or record.panoptic is not None:
+            other = labels.setdefault(name, record.file_name)
+            if other != record.file_name:
+                raise DataError(f"{split}: {other} and {record.file_name} would share the label map {name}")
         if record.semantic is not None:
-            _write_image(root / "semantic" / split / name, record.semantic)
+            _write_file(root / "semantic" / split / name, record.semantic)
         if record.panoptic is not None:
-            _write_image(root / "panoptic" / split / name, record.panoptic)
+            _write_file(root / "panoptic" / split / name, record.panoptic)
             panoptic.append({"image_id": image_id, "file_name": name, "segments_info": record.segments})
         bar.update()
     common = {"images": images, "categories": coco_categories(info)}
@@ -244,14 +266,20 @@ def _write_split(
     return len(images)
 
 
-def _write_image(path: Path, content: Path | bytes) -> None:
+def _refuse_broken(record: Record, declared: set[int]) -> None:
+    # an id of 0 stands for the image here: the record has not been given its own yet
+    listed = [{**a, "image_id": 0} for a in record.annotations]
+    problem = next(annotation_problems(listed, {0: record.size}, declared), None)
+    if problem:
+        raise DataError(f"{record.file_name}: {problem}", hint=SEE_ALL)
+
+
+def _write_file(path: Path, content: Path | bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if isinstance(content, bytes):
         path.write_bytes(content)
-        return
-    if not content.is_file():
-        raise DataError(f"{content}: the image file is missing")
-    shutil.copyfile(content, path)
+    else:
+        shutil.copyfile(content, path)
 
 
 def _dump(path: Path, data: Any, indent: int | None = None) -> None:

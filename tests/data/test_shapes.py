@@ -138,9 +138,11 @@ def test_all_views_agree(tmp_path):
             assert (mask == (ids == segment["id"])).all()
             assert annotation["area"] == mask.sum()
             assert annotation["bbox"] == coco_mask.toBbox(annotation["segmentation"]).tolist()
-    said = shapes.statistics(coco["annotations"], 4)
-    assert said["objects_per_image"] == len(coco["annotations"]) / 4
-    assert sum(said["per_class"].values()) > 0
+    said = shapes.statistics(coco, panoptic)
+    assert said["objects_per_image"][1] == len(coco["annotations"]) / 4
+    assert sum(said["per_class"].values()) == len(coco["annotations"])
+    assert sum(said["stuff"].values()) == pytest.approx(1, abs=1e-3)
+    assert said["occluded"] == np.mean([a["visible"] <= 0.8 for a in coco["annotations"]])
 
 
 @pytest.mark.parametrize("wrong", [{"train": 0}, {"size": 10}, {"val": -1}, {"seed": -1}])

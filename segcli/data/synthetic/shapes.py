@@ -13,7 +13,8 @@ processes. The generator is a fixed measure: scores on it are comparable only as
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import cv2
@@ -115,22 +116,27 @@ def record(entry: Index) -> Record:
     )
 
 
-def statistics(annotations: Iterable[dict[str, Any]], images: int) -> dict[str, Any]:
-    """What the objects of a generated split are like, from its COCO annotations.
+def statistics(coco: dict[str, Any], panoptic: dict[str, Any]) -> dict[str, Any]:
+    """What a generated split is like, from the contents of its annotations and panoptic json.
 
-    objects_per_image; occluded: share with a fifth or more of the area hidden by others; extents: the deciles, in
-    pixels; per_class: counts by name.
+    objects_per_image: fewest, mean, most; extents: the deciles of the whole shapes' longest extents, in pixels;
+    occluded: share of objects with a fifth or more of the area hidden by others; per_class: objects by name;
+    stuff: share of the pixels that no object covers, by name.
     """
-    annotations = list(annotations)
-    extents = np.array([a["extent"] for a in annotations])
-    visible = np.array([a["visible"] for a in annotations])
-    labels = np.array([a["category_id"] - 1 for a in annotations])
-    counts = np.bincount(labels, minlength=len(THINGS)).tolist()
+    annotations = coco["annotations"]
+    counts = Counter(a["image_id"] for a in annotations)
+    labels = Counter(a["category_id"] for a in annotations)
+    areas: Counter[int] = Counter()
+    for entry in panoptic["annotations"]:
+        for segment in entry["segments_info"]:
+            areas[segment["category_id"]] += segment["area"]
+    bare = sum(areas[len(THINGS) + 1 + i] for i in range(len(STUFF)))
     return {
-        "objects_per_image": len(annotations) / images,
-        "occluded": float((visible <= 1 - HIDE).mean()),
-        "extents": [round(v, 1) for v in np.quantile(extents, np.linspace(0, 1, 11)).tolist()],
-        "per_class": dict(zip(THINGS, counts, strict=False)),
+        "objects_per_image": [min(counts.values()), len(annotations) / len(coco["images"]), max(counts.values())],
+        "extents": np.quantile([a["extent"] for a in annotations], np.linspace(0, 1, 11)).round(1).tolist(),
+        "occluded": float(np.mean([a["visible"] <= 1 - HIDE for a in annotations])),
+        "per_class": {name: labels[i + 1] for i, name in enumerate(THINGS)},
+        "stuff": {name: round(areas[len(THINGS) + 1 + i] / bare, 4) for i, name in enumerate(STUFF)},
     }
 
 

@@ -1,0 +1,85 @@
+"""Find the image files that an annotation file speaks of, wherever they were put beside it."""
+
+import os
+import unicodedata
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePosixPath
+
+from segcli.errors import DataError
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
+SAMPLE = 32  # about as many file names a folder is judged by
+DEPTH = 3  # levels of subfolders that are searched when no usual place fits
+
+
+def is_image(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+
+
+def locate(names: Sequence[str], usual: Iterable[Path], root: Path, where: Path) -> list[Path]:
+    """The path of every file in `names`; those that are not there keep the path where they should be.
+
+    usual: folders to try, the likeliest first; then every folder below `root`. A name's own folders may be missing on
+    this disk: then its last part decides, if that is not ambiguous. where: the annotation file, for the message.
+    Raises DataError where no folder holds any of them.
+    """
+    names = [name.replace("\\", "/") for name in names]
+    folders = list(_folders(usual, root))
+    short = [PurePosixPath(name).name for name in names]
+    for wanted in (names, short) if len(set(short)) == len(set(names)) else (names,):
+        base = _best(wanted, folders)
+        if base is not None:
+            listed: dict[Path, dict[str, Path]] = {}
+            return [_find(base, name, listed) for name in wanted]
+    looked = ", ".join(map(str, folders[:4])) + (f" and {len(folders) - 4} more folders" if len(folders) > 4 else "")
+    raise DataError(
+        f"{where}: its images (such as {names[0]}) are not found in {looked}",
+        hint="put them in a folder called images beside the annotation file",
+    )
+
+
+def below(paths: Sequence[Path]) -> tuple[Path, list[str]]:
+    """The deepest folder that holds all `paths`, and each path below it, with "/" between parts."""
+    parents = {str(path.parent.absolute()) for path in paths}
+    root = Path(os.path.commonpath(parents))
+    return root, [path.absolute().relative_to(root).as_posix() for path in paths]
+
+
+def _folders(usual: Iterable[Path], root: Path) -> Iterable[Path]:
+    seen = set()
+    for folder in usual:
+        if folder not in seen and folder.is_dir():
+            seen.add(folder)
+            yield folder
+    for current, inner, _ in os.walk(root):
+        folder = Path(current)
+        inner[:] = sorted(name for name in inner if not name.startswith("."))
+        if len(folder.relative_to(root).parts) >= DEPTH:
+            inner.clear()
+        if folder not in seen:
+            yield folder
+
+
+def _best(names: Sequence[str], folders: Sequence[Path]) -> Path | None:
+    """The folder that holds most of a sample of `names`, the first of equals; None where none holds any."""
+    sample = names[:: max(1, len(names) // SAMPLE)]
+    best, most = None, 0
+    for folder in folders:
+        listed: dict[Path, dict[str, Path]] = {}
+        found = sum(_find(folder, name, listed).is_file() for name in sample)
+        if found > most:
+            best, most = folder, found
+        if found == len(sample):
+            break
+    return best
+
+
+def _find(folder: Path, name: str, listed: dict[Path, dict[str, Path]]) -> Path:
+    """folder/name, as the disk spells it: 한 may be one character or ㅎ + ㅏ + ㄴ, and file systems do not agree."""
+    path = folder / name
+    if path.is_file() or name.isascii():
+        return path
+    if path.parent not in listed:
+        files = path.parent.iterdir() if path.parent.is_dir() else ()
+        listed[path.parent] = {unicodedata.normalize("NFC", p.name): p for p in files}
+    return listed[path.parent].get(unicodedata.normalize("NFC", path.name), path)

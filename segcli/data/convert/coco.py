@@ -1,0 +1,249 @@
+"""COCO json files: polygons in parts, both kinds of RLE, crowds, id gaps, images without annotations, keypoints.
+
+SOURCE is a json file, or a folder that has such files in it, in `annotations/`, or in folders called train, val, test
+(as Roboflow writes them). Files of one name but for the split (`instances_train2017.json`, `instances_val2017.json`)
+are one dataset with these splits; of several such groups `instances…` is taken, and the others are noted. Annotations
+are kept as they are: polygons stay polygons, RLE stays RLE, keypoints stay.
+"""
+
+import json
+import mmap
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from segcli.data.canonical import UNDECIDED, Draft, Record
+from segcli.data.convert._images import below, locate
+from segcli.data.image import image_size
+from segcli.errors import DataError
+from segcli.info import Category, DatasetInfo
+
+SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val", "test": "test"}
+SPLIT_WORD = re.compile(rf"(?:^|(?<=[_\-. ]))({'|'.join(sorted(SPLITS, key=len, reverse=True))})(?=[\d_\-. ]|$)", re.I)
+OWN = {"id", "file_name", "width", "height"}  # fields of an image that a Record has by itself
+
+
+class Entry(NamedTuple):
+    """One image of a COCO file: its name below the image root, its file, its json object, its annotations."""
+
+    file_name: str
+    path: Path
+    image: dict[str, Any]
+    annotations: list[dict[str, Any]]
+
+
+def detect(path: Path) -> bool:
+    """Whether `path` is a COCO file or a folder with one."""
+    return any(_is_coco(file) for file in _json_files(path))
+
+
+def build(*, path: Path, images: str | None = None) -> Draft:
+    """Read the COCO files of `path`. images: the folder that file names are relative to; None: look for it.
+
+    Raises DataError for what is no COCO file, contradictory categories, and images that are nowhere.
+    """
+    files, notes = _choose(path)
+    parsed = {split: _load(file) for split, file in files.items()}
+    categories = _categories({files[split]: data["categories"] for split, data in parsed.items()})
+    found: dict[str, list[tuple[Path, dict[str, Any], list[dict[str, Any]]]]] = {}
+    for split, data in parsed.items():
+        grouped = _group(files[split], data, notes)
+        paths = locate(
+            [image["file_name"] for image, _ in grouped],
+            [Path(images)] if images else _usual_places(files[split]),
+            path if path.is_dir() else path.parent,
+            files[split],
+        )
+        found[split] = [(p, image, own) for p, (image, own) in zip(paths, grouped, strict=True)]
+    root, names = below([p for part in found.values() for p, _, _ in part])
+    entries = iter(names)
+    splits = {split: [Entry(next(entries), p, image, own) for p, image, own in part] for split, part in found.items()}
+    first = next(iter(parsed.values()))
+    info = DatasetInfo(
+        name=path.stem,
+        categories=categories,
+        splits={split: len(part) for split, part in splits.items()},
+        licence=_licence(first),
+        citation=str(_about(first).get("description") or ""),
+        source=str(_about(first).get("url") or ""),
+    )
+    return Draft(info, splits, records, root, notes)
+
+
+def records(entries: Sequence[Entry]) -> Iterator[Record]:
+    for file_name, path, image, annotations in entries:
+        height, width = image.get("height"), image.get("width")
+        known = isinstance(height, int) and isinstance(width, int) and height > 0 and width > 0
+        yield Record(
+            file_name=file_name,
+            size=(height, width) if known else image_size(path),  # type: ignore[arg-type]
+            image=path,
+            annotations=annotations,
+            id=_int(image.get("id")),
+            extra={key: value for key, value in image.items() if key not in OWN},
+        )
+
+
+def _json_files(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path] if path.suffix.lower() == ".json" else []
+    places = [path, path / "annotations", *(path / word for word in SPLITS)]
+    return [file for place in places if place.is_dir() for file in sorted(place.glob("*.json"))]
+
+
+def _is_coco(file: Path) -> bool:
+    """By its keys, without parsing: a file may have hundreds of megabytes. Panoptic files are another format."""
+    if file.stat().st_size == 0:
+        return False
+    with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as text:
+        keys = (b'"images"', b'"annotations"', b'"categories"')
+        return all(text.find(key) >= 0 for key in keys) and text.find(b'"segments_info"') < 0
+
+
+def _choose(path: Path) -> tuple[dict[str, Path], list[str]]:
+    """split -> file of the dataset that `path` holds, and notes on files left aside."""
+    files = [file for file in _json_files(path) if _is_coco(file)]
+    if not files:
+        raise DataError(f"{path}: no COCO file (a json with images, annotations and categories) is there")
+    if path.is_file():
+        return {UNDECIDED: path}, []
+    groups: dict[str, dict[str, Path]] = {}
+    for file in files:
+        split, kind = _split_of(file)
+        group = groups.setdefault(kind, {})
+        if split in group:
+            raise DataError(
+                f"{path}: {group[split].relative_to(path)} and {file.relative_to(path)} both seem to be the split "
+                f"{split!r}",
+                hint="give one json file as SOURCE",
+            )
+        group[split] = file
+    preferred = [kind for kind in groups if kind.startswith("instances")] if len(groups) > 1 else [*groups]
+    if len(preferred) != 1:
+        listed = ", ".join(str(file.relative_to(path)) for file in files)
+        raise DataError(
+            f"{path}: holds several COCO datasets: {listed}", hint="give the wanted json file itself as SOURCE"
+        )
+    aside = [
+        str(f.relative_to(path)) for kind, group in groups.items() if kind not in preferred for f in group.values()
+    ]
+    return groups[preferred[0]], [f"{name} is left aside" for name in aside]
+
+
+def _split_of(file: Path) -> tuple[str, str]:
+    """(split, the file's name without it); the split may also be the folder's name."""
+    match = SPLIT_WORD.search(file.stem)
+    if match:
+        return SPLITS[match[1].lower()], file.stem[: match.start()] + file.stem[match.end() :]
+    return SPLITS.get(file.parent.name.lower(), UNDECIDED), file.stem
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise DataError(f"{path}: can't be read: {error.strerror}") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: not valid JSON: {error}") from error
+    for key in ("images", "annotations", "categories"):
+        if not isinstance(data, dict) or not isinstance(data.get(key), list):
+            raise DataError(f"{path}: not a COCO file: it has no list {key!r}")
+        wrong = next((item for item in data[key] if not isinstance(item, dict)), None)
+        if wrong is not None:
+            raise DataError(f"{path}: {key} must hold objects, not {wrong!r}")
+    if not data["images"]:
+        raise DataError(f"{path}: lists no image")
+    return data
+
+
+def _group(path: Path, data: dict[str, Any], notes: list[str]) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
+    """Every image with its annotations. Images listed twice and annotations of unknown images are noted, by id."""
+    grouped: dict[Any, tuple[dict[str, Any], list[dict[str, Any]]]] = {}
+    twice, lost = [], []
+    for image in data["images"]:
+        key, name = image.get("id"), image.get("file_name")
+        if not isinstance(key, (int, str)) or not isinstance(name, str) or not name:
+            raise DataError(f"{path}: the image {image!r:.200} needs an id and a file_name")
+        if key in grouped:
+            twice.append(key)
+        else:
+            grouped[key] = (image, [])
+    for annotation in data["annotations"]:
+        key = annotation.get("image_id")
+        if isinstance(key, (int, str)) and key in grouped:
+            grouped[key][1].append({**annotation, "id": _int(annotation.get("id"))})
+        else:
+            lost.append(annotation.get("id"))
+    if twice:
+        notes.append(f"{path.name}: {len(twice)} image ids stand twice, the first is kept: {_some(twice)}")
+    if lost:
+        notes.append(f"{path.name}: {len(lost)} annotations of images that are not listed are left out: {_some(lost)}")
+    return [*grouped.values()]
+
+
+def _categories(declared: dict[Path, list[dict[str, Any]]]) -> tuple[Category, ...]:
+    """The categories of all files, which must agree: things by id, then stuff by id."""
+    by_id: dict[int, Category] = {}
+    for path, categories in declared.items():
+        for entry in categories:
+            key, name = entry.get("id"), entry.get("name")
+            if _int(key) is None or not isinstance(name, str):
+                raise DataError(f"{path}: the category {entry!r:.200} needs a whole number as id and a name")
+            category = _category(path, entry)
+            if by_id.setdefault(category.source_id, category).name != name:
+                raise DataError(
+                    f"{path}: category {key} is called {name!r} here and {by_id[category.source_id].name!r} in "
+                    "another of the files"
+                )
+    return tuple(sorted(by_id.values(), key=lambda c: (not c.thing, c.source_id)))
+
+
+def _category(path: Path, entry: dict[str, Any]) -> Category:
+    points = tuple(str(name) for name in entry.get("keypoints") or ())
+    skeleton = tuple((int(a) - 1, int(b) - 1) for a, b in entry.get("skeleton") or ())  # COCO counts from 1
+    if any(not 0 <= i < len(points) for pair in skeleton for i in pair):
+        raise DataError(f"{path}: the skeleton of {entry['name']!r} names a keypoint that is not declared")
+    swapped = [re.sub("left|right", lambda m: "right" if m[0] == "left" else "left", name) for name in points]
+    pairs = tuple((i, points.index(s)) for i, s in enumerate(swapped) if s in points and i < points.index(s))
+    colour = entry.get("color")
+    return Category(
+        name=entry["name"],
+        source_id=entry["id"],
+        thing=bool(entry.get("isthing", 1)),
+        colour=(colour[0], colour[1], colour[2]) if isinstance(colour, list) and len(colour) == 3 else None,
+        keypoints=points,
+        skeleton=skeleton,
+        flip_pairs=pairs,
+    )
+
+
+def _usual_places(file: Path) -> list[Path]:
+    """Where the images of an annotation file lie, as a rule."""
+    match = SPLIT_WORD.search(file.stem)
+    words = [] if match is None else [file.stem[match.start() :], match[1]]  # val2017, val
+    places = []
+    for folder in (file.parent, file.parent.parent):
+        for inner in (folder, folder / "images", folder / "JPEGImages"):
+            places += [*(inner / word for word in words), inner]
+    return places
+
+
+def _about(data: dict[str, Any]) -> dict[str, Any]:
+    about = data.get("info")
+    return about if isinstance(about, dict) else {}
+
+
+def _licence(data: dict[str, Any]) -> str:
+    listed = data.get("licenses")
+    used = {image.get("license") for image in data["images"]}
+    named = [x for x in listed if isinstance(x, dict)] if isinstance(listed, list) else []
+    return "; ".join(str(x.get("name")) for x in named if x.get("id") in used or len(named) == 1) or "unknown"
+
+
+def _int(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _some(ids: list[Any]) -> str:
+    return ", ".join(str(i) for i in ids[:10]) + (f" and {len(ids) - 10} more" if len(ids) > 10 else "")

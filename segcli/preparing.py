@@ -1,0 +1,354 @@
+"""From any source to a canonical dataset folder, divided into splits, and what is in it."""
+
+import dataclasses
+import hashlib
+import inspect
+import json
+import shlex
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from segcli import lookup
+from segcli.data import canonical
+from segcli.data.canonical import Draft
+from segcli.data.check import Report, check
+from segcli.data.division import divide
+from segcli.errors import DataError, UsageError
+from segcli.info import DatasetInfo
+from segcli.recipe import Recipe
+from segcli.recipe_file import shipped
+
+FOLDER = Path("data")  # where prepared datasets go by default
+
+
+@dataclasses.dataclass(frozen=True)
+class Known:
+    """A dataset that segcli knows by name and reads from a copy on disk."""
+
+    converter: str
+    settings: dict[str, Any]
+    home: str
+    licence: str
+    citation: str
+
+
+KNOWN = {
+    "pennfudan": Known(
+        "masks",
+        {"category": "pedestrian"},
+        "https://www.cis.upenn.edu/~jshi/ped_html/",
+        "no open licence; for local use only",
+        "Wang, Shi, Song, Shen: Object Detection Combining Recognition and Segmentation, ACCV 2007",
+    ),
+    "nuclei": Known(
+        "masks",
+        {"category": "nucleus"},
+        "https://bbbc.broadinstitute.org/BBBC038",
+        "CC0-1.0",
+        "Caicedo et al.: Nucleus segmentation across imaging experiments, Nature Methods 2019",
+    ),
+}
+
+
+def known() -> list[str]:
+    """The names that `prepare` takes without a path, sorted."""
+    return sorted({*KNOWN, *lookup.names("synthetic")})
+
+
+def prepare(
+    source: str,
+    out: Path | None = None,
+    *,
+    format: str | None = None,
+    source_path: str | Path | None = None,
+    split: str | None = None,
+    split_by: str | Path | None = None,
+    seed: int = 0,
+    link: bool = False,
+    force: bool = False,
+    settings: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write the canonical folder of `source` and return it; `describe` says what it holds.
+
+    source: a known name, or a file or folder in a supported format (`format` names the converter, else it is detected).
+    out: the folder, None = data/NAME; one that was made of the same with the same settings is left as it is.
+    source_path: where a known dataset lies on disk. split: shares such as "train=0.8,val=0.2", drawn with `seed`;
+    split_by: a text file that names the val images; with neither, a source's own splits are kept, or 20 % become val.
+    link: images stay where they are. force: replace `out`. settings: of the generator or converter, checked against
+    its signature.
+    Raises UsageError and DataError.
+    """
+    plan = _plan(source, format, source_path, seed, settings)
+    target = Path(out) if out is not None else FOLDER / plan.name
+    if split is not None and split_by is not None:
+        raise UsageError("--split and --split-by exclude each other")
+    if plan.generated:
+        for flag, value in (("--split", split), ("--split-by", split_by), ("--link", link)):
+            if value:
+                raise UsageError(f"{flag}: {source} is made by segcli, with splits and images of its own")
+    recorded = {
+        **plan.recorded,
+        "split": split,
+        "split_by": _digest(Path(split_by)) if split_by is not None else None,
+        "seed": seed,
+        "link": link,
+    }
+    if not force and canonical.existing(target, recorded):
+        return target
+    draft = plan.build()
+    divided = divide(draft, split, split_by, seed)
+    _write(target, plan, draft, divided, recorded, link=link, strict=True, force=force)
+    return target
+
+
+def diagnose(
+    source: str,
+    *,
+    format: str | None = None,
+    source_path: str | Path | None = None,
+    seed: int = 0,
+    settings: Mapping[str, Any] | None = None,
+) -> Report:
+    """The doctor's report on a prepared folder, or on any source that `prepare` takes; nothing is kept.
+
+    Raises UsageError and DataError where the source can't be read as a whole.
+    """
+    if (Path(source) / "info.json").is_file():
+        return check(Path(source))
+    plan = _plan(source, format, source_path, seed, settings)
+    draft = plan.build()
+    with tempfile.TemporaryDirectory(prefix="segcli-check-") as folder:
+        target = Path(folder) / plan.name
+        _write(target, plan, draft, draft.splits, {}, link=not plan.generated, strict=False, force=False)
+        return dataclasses.replace(check(target), root=source)
+
+
+def prepare_for(recipe: Recipe) -> Path:
+    """The dataset folder of a recipe, prepared now where it is absent and the recipe names a known dataset.
+
+    Raises DataError where it is absent and nothing says what to prepare, or where an embedded dataset's folder holds
+    something made with other settings than the recipe's.
+    """
+    data, root = recipe.data, Path(recipe.data.root)
+    there = (root / "info.json").is_file()
+    if there and data.name in lookup.names("synthetic"):
+        before = canonical.prepared(root).get("settings", {})
+        plan = _plan(data.name, None, None, 0, data.prepare)
+        if before and any(before.get(key) != value for key, value in plan.recorded.items()):
+            raise DataError(
+                f"{root}: was not made with this recipe's data.prepare ({before.get('settings')}, not "
+                f"{plan.recorded['settings']})",
+                hint="--set data.root=FOLDER, or remove that folder",
+            )
+    if there:
+        return root
+    if data.name not in known() and data.source is None:
+        raise DataError(f"{root}: not a prepared dataset", hint=f"segcli prepare SOURCE --out {shlex.quote(str(root))}")
+    if data.name in KNOWN and data.source is None:
+        raise _missing_source(data.name, "--set data.source=PATH")
+    print(f"preparing {data.name or data.source} in {root}", file=sys.stderr)
+    return prepare(data.name or str(data.source), root, source_path=data.source, settings=data.prepare)
+
+
+def describe(root: str | Path) -> dict[str, Any]:
+    """What a prepared folder holds, as JSON values.
+
+    {"name", "root", "categories", "licence", "fingerprint", "splits": {split: {"images", "objects", "crowd",
+    "without_objects", "per_class": {name: count}}}, "statistics" (embedded data: by split), "notes", "next":
+    the command to go on with}. Raises DataError.
+    """
+    root = Path(root)
+    info = DatasetInfo.load(root)
+    before = canonical.prepared(root)
+    names = dict(zip(info.source_ids, info.names, strict=True))
+    splits, statistics = {}, {}
+    maker = before.get("settings", {}).get("source")
+    module = lookup.find("synthetic", maker) if maker in lookup.names("synthetic") else None
+    for split in info.splits:
+        coco = _read_json(root / "annotations" / f"{split}.json")
+        counted = Counter(names.get(a["category_id"], "?") for a in coco["annotations"])
+        labelled = {a["image_id"] for a in coco["annotations"]}
+        splits[split] = {
+            "images": len(coco["images"]),
+            "objects": len(coco["annotations"]),
+            "crowd": sum(bool(a.get("iscrowd")) for a in coco["annotations"]),
+            "without_objects": sum(image["id"] not in labelled for image in coco["images"]),
+            "per_class": {name: counted[name] for name in info.names if counted[name]},
+        }
+        if module is not None:
+            statistics[split] = module.statistics(coco, _read_json(root / "panoptic" / f"{split}.json"))
+    return {
+        "name": info.name,
+        "root": str(root),
+        "categories": info.names,
+        "licence": info.licence,
+        "fingerprint": info.fingerprint,
+        "splits": splits,
+        "statistics": statistics,
+        "notes": before.get("notes", []),
+        "next": next_command(info.name, root),
+    }
+
+
+def next_command(name: str, root: Path) -> str:
+    """The command that trains on a prepared folder: with this dataset's own recipe where one is shipped."""
+    data = {recipe: Recipe.load(recipe).data for recipe in shipped()}
+    own = [recipe for recipe, d in data.items() if d.name == name or Path(d.root) == root]
+    own = [recipe for recipe in own if not recipe.startswith("custom/")]
+    recipe = min(own, key=lambda r: ("mask_rcnn" not in r, r), default="custom/mask_rcnn")
+    if own and Path(data[recipe].root) == root:
+        return f"segcli train {recipe}"
+    return f"segcli train {recipe} --set {shlex.quote(f'data.root={root}')}"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Plan:
+    """What to build a draft from; `recorded` identifies it in prepared.json."""
+
+    name: str
+    module: Any
+    where: str
+    settings: dict[str, Any]
+    given: dict[str, Any]
+    recorded: dict[str, Any]
+    known: Known | None = None
+
+    @property
+    def generated(self) -> bool:
+        return "path" not in self.given
+
+    def build(self) -> Draft:
+        draft: Draft = lookup.call(self.module.build, self.settings, self.where, **self.given)
+        facts: dict[str, Any] = {"name": self.name}
+        if self.known is not None:
+            facts |= {"licence": self.known.licence, "citation": self.known.citation, "source": self.known.home}
+        draft.info = dataclasses.replace(draft.info, **facts)
+        return draft
+
+
+def _plan(
+    source: str,
+    format: str | None,
+    source_path: str | Path | None,
+    seed: int,
+    settings: Mapping[str, Any] | None,
+) -> _Plan:
+    """Decide what `source` is. Raises UsageError for flags that do not fit, DataError for what is unknown."""
+    chosen = dict(settings or {})
+    if source in lookup.names("synthetic"):
+        if format is not None or source_path is not None:
+            raise UsageError(f"{source} is made by segcli: --format and --source do not apply")
+        if seed:
+            chosen.setdefault("seed", seed)
+        module = lookup.find("synthetic", source)
+        defaults = {name: p.default for name, p in inspect.signature(module.build).parameters.items()}
+        recorded = {"source": source, "settings": {**defaults, **chosen}}
+        return _Plan(source, module, "data.prepare", chosen, {}, recorded)
+    entry = KNOWN.get(source)
+    if entry is not None and source_path is None:
+        raise _missing_source(source, "--source PATH")
+    path = Path(source_path if source_path is not None else source).absolute()
+    if not path.exists():
+        raise _unknown(source, path, source_path is not None)
+    if (path / "info.json").is_file():
+        raise DataError(f"{path}: is a prepared dataset already", hint=next_command(path.name, path))
+    name = source if entry or source_path is not None else _name(path)
+    kind = format or (entry.converter if entry else _detect(path))
+    if format is not None and entry is not None and format != entry.converter:
+        raise UsageError(f"--format {format}: {source} is read as {entry.converter}")
+    module = lookup.find("converter", kind, "--format")
+    chosen = {**(entry.settings if entry else {}), **chosen}
+    recorded = {"source": str(path), "format": kind, "settings": chosen, "files": _listing(path)}
+    return _Plan(name, module, "data.prepare", chosen, {"path": path}, recorded, entry)
+
+
+def _detect(path: Path) -> str:
+    names = lookup.names("converter")
+    fitting = [name for name in names if lookup.find("converter", name).detect(path)]
+    if not fitting:
+        raise DataError(
+            f"{path}: in no format that segcli knows ({', '.join(names)})",
+            hint="docs: your own data; or name the format with --format",
+        )
+    if len(fitting) > 1:
+        raise DataError(f"{path}: could be {' or '.join(fitting)}", hint="choose one with --format")
+    return fitting[0]
+
+
+def _write(
+    target: Path,
+    plan: _Plan,
+    draft: Draft,
+    splits: dict[str, list[Any]],
+    recorded: dict[str, Any],
+    *,
+    link: bool,
+    strict: bool,
+    force: bool,
+) -> None:
+    info = draft.info
+    if link:
+        info = dataclasses.replace(info, image_root=str(draft.image_root))
+    canonical.write(
+        target,
+        info,
+        {name: draft.records(entries) for name, entries in splits.items()},
+        settings=recorded,
+        notes=draft.notes,
+        link=link,
+        strict=strict,
+        force=force,
+        total=sum(map(len, splits.values())),
+    )
+
+
+def _listing(path: Path) -> str:
+    """sha256 over names, sizes and times of a source's files: says whether it changed, without reading it."""
+    digest = hashlib.sha256()
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    for file in files:
+        facts = file.stat()
+        digest.update(f"{file.relative_to(path).as_posix()}\0{facts.st_size}\0{facts.st_mtime_ns}\0".encode())
+    return digest.hexdigest()
+
+
+def _digest(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise UsageError(
+            f"--split-by {path}: can't be read: {error.strerror}", hint="a text file, one val image a line"
+        ) from error
+
+
+def _name(path: Path) -> str:
+    """A dataset's name from its path: the folder's, for a json file that of the folder around `annotations`."""
+    folder = path if path.is_dir() else path.parent
+    while folder.name in ("annotations", "stage1_train", "") and folder != folder.parent:
+        folder = folder.parent
+    return folder.name or "dataset"
+
+
+def _unknown(source: str, path: Path, given: bool) -> DataError:
+    if given:
+        return DataError(f"--source {path}: there is no such file or folder")
+    return DataError(
+        f"{source}: neither a known dataset nor a file or folder here", hint=lookup.nearest(source, known())
+    )
+
+
+def _missing_source(name: str, flag: str) -> DataError:
+    return DataError(
+        f"{name} is not downloaded by segcli", hint=f"get it from {KNOWN[name].home}, unpack it, and give {flag}"
+    )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise DataError(f"{path}: can't be read: {error}", hint="run `segcli prepare` again") from error
