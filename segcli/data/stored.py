@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from segcli.data import views
+from segcli.data.annotations import encode
 from segcli.data.dataset import Dataset
 from segcli.errors import DataError
 from segcli.types import Instances, Prediction
@@ -36,7 +37,7 @@ class StoredPredictions:
         image_id, size = self.dataset.image_ids[i], self.dataset.sizes[i]
         if self.results is not None:
             try:
-                return Prediction(image_id, size, _instances(self.results[image_id], self.labels))
+                return Prediction(image_id, size, _instances(self.results[image_id], self.labels, size))
             except (KeyError, TypeError, ValueError, IndexError) as error:
                 raise DataError(f"{self.path}: image {image_id}: not COCO results ({error!r})", hint=AGAIN) from error
         if self.dataset.task == "panoptic":
@@ -81,13 +82,17 @@ def _load(path: Path) -> Any:
         raise DataError(f"{path}: not valid JSON: {error}", hint=AGAIN) from error
 
 
-def _instances(entries: list[dict[str, Any]], labels: dict[int, int]) -> Instances:
-    boxes = torch.tensor([e["bbox"] for e in entries], dtype=torch.float32).reshape(-1, 4)
-    boxes[:, 2:] += boxes[:, :2]
-    with_masks = all("segmentation" in e for e in entries)
+def _instances(entries: list[dict[str, Any]], labels: dict[int, int], size: tuple[int, int]) -> Instances:
+    corners = [(x, y, x + w, y + h) for x, y, w, h in (e["bbox"] for e in entries)]
+    masks = None
+    if all("segmentation" in e for e in entries):
+        for e in entries:
+            if tuple(e["segmentation"]["size"]) != size:
+                raise ValueError(f"a mask of size {e['segmentation']['size']} on an image of {list(size)}")
+        masks = [encode(e["segmentation"], size) for e in entries]
     return Instances(
-        boxes=boxes,
+        boxes=torch.tensor(corners, dtype=torch.float32).reshape(-1, 4),
         labels=torch.tensor([labels[e["category_id"]] for e in entries], dtype=torch.int64),
         scores=torch.tensor([e["score"] for e in entries], dtype=torch.float32),
-        masks=[e["segmentation"] for e in entries] if with_masks else None,
+        masks=masks,
     )
