@@ -1,0 +1,205 @@
+"""MaskFormer as a model: three tasks from one set of outputs, losses on any labels, costs as published."""
+
+import warnings
+
+import pytest
+import torch
+
+from segcli.errors import DataError, UsageError
+from segcli.models import build_model
+from segcli.types import IGNORE, Batch, Instances, Target
+
+H, W = 64, 96
+SMALL = {  # a ResNet-18 with two decoder layers: seconds, not minutes
+    "name": "maskformer",
+    "backbone": {"name": "resnet", "depth": 18},
+    "decoder_layers": 2,
+    "encoder_layers": 1,
+    "queries": 8,
+}
+
+
+def model_for(task, **settings):
+    torch.manual_seed(0)
+    return build_model({**SMALL, **settings}, task=task, num_classes=4, num_things=2)
+
+
+def target(i, objects=2, semantic=True):
+    """Things of classes 0 and 1 on stuff 3; a strip of IGNORE at the right."""
+    masks = torch.zeros(objects, H - 8, W - 6, dtype=torch.bool)
+    labels = torch.full((H - 8, W - 6), 3)
+    for k in range(objects):
+        masks[k, 4 + 9 * k : 12 + 9 * k, 10 : 40 + 3 * k] = True
+        labels[masks[k]] = k % 2
+    labels[:, -10:] = IGNORE
+    things = Instances(torch.zeros(objects, 4), torch.arange(objects) % 2, masks=masks)
+    return Target(i, (H - 8, W - 6), things, labels if semantic else None)
+
+
+def batch_of(*targets):
+    torch.manual_seed(1)
+    b = len(targets)
+    padding = torch.zeros(b, H, W, dtype=torch.bool)
+    padding[:, H - 8 :] = padding[:, :, W - 6 :] = True
+    ids = [t.image_id for t in targets]
+    return Batch(torch.randn(b, 3, H, W), padding, [(H - 8, W - 6)] * b, [(101, 163)] * b, ids, list(targets))
+
+
+EMPTY = Target(9, (H - 8, W - 6), Instances.empty((H - 8, W - 6)), torch.full((H - 8, W - 6), IGNORE))
+
+
+@pytest.mark.parametrize("task", ["semantic", "instance", "panoptic"])
+@pytest.mark.parametrize("pixel_decoder", ["fpn", "transformer"])
+def test_every_parameter_learns_from_every_batch(task, pixel_decoder):
+    model = model_for(task, pixel_decoder=pixel_decoder)
+    for batch in (batch_of(target(1), target(2, objects=1)), batch_of(target(1), EMPTY), batch_of(EMPTY, EMPTY)):
+        model.zero_grad()
+        losses = model(batch)
+        assert set(losses) == {"class", "mask", "dice", "class_aux", "mask_aux", "dice_aux"}
+        assert all(v.ndim == 0 and torch.isfinite(v) for v in losses.values())
+        sum(losses.values()).backward()
+        without = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
+        assert without == []
+    assert losses["mask"] == 0  # nothing is labelled in the last batch; every query learns "no object"
+    assert losses["class"] > 0
+
+
+def test_losses_fall_on_one_batch():
+    model = model_for("panoptic", dropout=0.0)
+    batch = batch_of(target(1), target(2))
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-4)
+    totals = []
+    for _ in range(16):
+        loss = torch.stack(list(model(batch).values())).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 0.1)
+        optimizer.step()
+        totals.append(loss.item())
+    assert totals[-1] < 0.5 * totals[0]
+
+
+@torch.no_grad()
+def test_one_model_predicts_all_three_tasks_on_the_original_pixels():
+    model = model_for("panoptic", outputs=["semantic", "instance", "panoptic"], score=0.01, overlap=0.0).eval()
+    model.max_detections = 5
+    prediction, other = model.predict(batch_of(target(1), target(2)))
+    assert (prediction.image_id, other.image_id) == (1, 2)
+    assert prediction.size == (101, 163)
+    assert prediction.semantic.shape == (101, 163)
+    assert prediction.semantic.max() < 4
+    assert prediction.panoptic.ids.shape == (101, 163)
+    assert {s.id for s in prediction.panoptic.segments} >= set(prediction.panoptic.ids.flatten().tolist()) - {0}
+    found = prediction.instances
+    assert len(found) <= 5
+    assert (found.labels < 2).all()
+    assert found.scores.tolist() == sorted(found.scores.tolist(), reverse=True)
+    assert found.mask(0).shape == (101, 163)
+    assert model_for("instance").eval().predict(batch_of(target(1)))[0].semantic is None
+
+
+def test_more_segments_than_queries_warns_once_with_image_and_setting():
+    model = model_for("instance", queries=2)
+    batch = batch_of(target(1, objects=1), target(7, objects=5))
+    with pytest.warns(UserWarning, match=r"image 7 has 5 segments and the model 2 queries.*model\.queries"):
+        model(batch)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        losses = model(batch)
+    assert all(torch.isfinite(v) for v in losses.values())
+
+
+def test_ignored_pixels_and_a_class_never_seen_enter_nothing():
+    model = model_for("semantic").eval()
+    labels, masks, counts = model._segments(batch_of(target(1), EMPTY))
+    assert labels.tolist() == [0, 1, 3]
+    assert counts == [3, 0]
+    assert masks.shape == (3, H, W)
+    assert not masks[:, :, W - 16 :].any()
+
+
+def test_missing_labels_are_named():
+    with pytest.raises(DataError, match="image 4 has no semantic labels"):
+        model_for("panoptic")(batch_of(target(4, semantic=False)))
+    with pytest.raises(UsageError, match="does not do task 'keypoints'"):
+        model_for("keypoints")
+
+
+@torch.no_grad()
+def test_inspect_shows_masks_attention_and_matching():
+    model = model_for("instance").eval()
+    out = model.inspect(batch_of(target(1), EMPTY))
+    assert out["class_probabilities"].shape == (2, 8, 5)
+    assert out["mask_logits"].shape == (2, 8, H // 4, W // 4)
+    assert out["attention"].shape == (2, 2, 8, H // 32, W // 32)
+    torch.testing.assert_close(out["attention"].sum((-1, -2)), torch.ones(2, 2, 8))
+    (queries, objects), (none, _) = out["matching"]
+    assert sorted(objects.tolist()) == [0, 1]
+    assert len(set(queries.tolist())) == 2
+    assert len(none) == 0
+
+
+def test_official_names():
+    names = {n for n in model_for("panoptic", pixel_decoder="transformer").state_dict() if n.startswith("sem_seg_head")}
+    pixel, predictor = "sem_seg_head.pixel_decoder.", "sem_seg_head.predictor."
+    expected = {f"{pixel}adapter_{i}{n}" for i in (1, 2, 3) for n in (".weight", ".norm.weight", ".norm.bias")}
+    expected |= {f"{pixel}layer_{i}{n}" for i in (1, 2, 3, 4) for n in (".weight", ".norm.weight", ".norm.bias")}
+    expected |= {f"{pixel}{m}.{n}" for m in ("mask_features", "input_proj") for n in ("weight", "bias")}
+    for prefix, layers, norms, attention in (
+        (f"{pixel}transformer.encoder.", 1, 2, ["self_attn"]),
+        (f"{predictor}transformer.decoder.", 2, 3, ["self_attn", "multihead_attn"]),
+    ):
+        for i in range(layers):
+            parts = [f"norm{k + 1}.{n}" for k in range(norms) for n in ("weight", "bias")]
+            parts += [f"linear{k}.{n}" for k in (1, 2) for n in ("weight", "bias")]
+            for a in attention:
+                parts += [f"{a}.{n}" for n in ("in_proj_weight", "in_proj_bias", "out_proj.weight", "out_proj.bias")]
+            expected |= {f"{prefix}layers.{i}.{part}" for part in parts}
+    expected |= {f"{predictor}transformer.decoder.norm.{n}" for n in ("weight", "bias")}
+    expected |= {f"{predictor}class_embed.{n}" for n in ("weight", "bias")} | {f"{predictor}query_embed.weight"}
+    expected |= {f"{predictor}mask_embed.layers.{i}.{n}" for i in (0, 1, 2) for n in ("weight", "bias")}
+    assert names == expected
+    plain = set(model_for("panoptic").state_dict())
+    assert f"{predictor}input_proj.weight" in plain
+    assert not any("encoder" in n or f"{pixel}input_proj" in n for n in plain)
+
+
+R50, R101 = {"name": "resnet", "depth": 50}, {"name": "resnet", "depth": 101}
+R101C = {**R101, "stem": "3x3", "multi_grid": [1, 2, 4]}
+SWIN = {v: {"name": "swin", "variant": v} for v in ("tiny", "small", "base", "large")}
+PUBLISHED = [  # dataset, backbone, millions of parameters (exact), GFLOPs printed, crop
+    ("ade", R50, 41.255, 53, 512),
+    ("ade", R101, 60.195, 73, 512),
+    ("ade", R101C, 60.318, 80, 512),
+    ("ade", SWIN["tiny"], 41.757, 55, 512),
+    ("ade", SWIN["small"], 63.075, 79, 512),
+    ("ade", SWIN["base"], 101.829, 195, 640),
+    ("ade", SWIN["large"], 211.576, 375, 640),
+    ("coco", R50, 45, 181, None),
+    ("coco", R101, 64, 248, None),
+    ("coco", SWIN["tiny"], 42, 179, None),
+    ("coco", SWIN["small"], 63, 259, None),
+    ("coco", SWIN["base"], 102, 411, None),
+    ("coco", SWIN["large"], 212, 792, None),
+]
+
+
+@pytest.mark.parametrize(("data", "backbone", "millions", "gflops", "crop"), PUBLISHED)
+def test_published_cost(data, backbone, millions, gflops, crop, capsys):
+    settings = {"name": "maskformer", "backbone": backbone}
+    with torch.device("meta"):
+        if data == "ade":
+            model = build_model(settings, task="semantic", num_classes=150, num_things=0)
+        else:
+            decoder = "transformer" if backbone["name"] == "resnet" else "fpn"
+            model = build_model({**settings, "pixel_decoder": decoder}, task="panoptic", num_classes=133, num_things=80)
+    model.preprocess = model.preprocess.with_size((crop, 4 * crop) if crop else None)
+    parameters, found = sum(p.numel() for p in model.parameters()) / 1e6, model.paper_gflops()
+    with capsys.disabled():
+        name = " ".join(str(v) for v in backbone.values())
+        print(
+            f"\n{data:5}{name:24}{parameters:9.3f} M ({millions}){found:8.1f} G ({gflops}) {found / gflops - 1:+.2%}",
+            end="",
+        )
+    assert parameters == pytest.approx(millions, abs=5e-4 if data == "ade" else 0.5)
+    assert found == pytest.approx(gflops, rel=0.015)
