@@ -135,7 +135,7 @@ class Hardware(Settings):
     """auto | cpu | cuda | cuda:N | mps"""
     devices: int = pydantic.Field(1, gt=0)
     nodes: int = pydantic.Field(1, gt=0)
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
     workers: int = pydantic.Field(2, ge=0)
     threads: int | None = pydantic.Field(None, gt=0)
     """CPU threads of the training process; null is torch's own choice."""

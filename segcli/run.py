@@ -143,7 +143,9 @@ def build(recipe: Recipe, info: DatasetInfo) -> Any:
     instance = recipe.task in ("detection", "instance", "keypoints", "densepose", "mesh")
     if instance and not info.num_things:
         raise UsageError(f"task {recipe.task} needs thing classes, and dataset {info.name!r} has stuff alone")
-    model = build_model(recipe.model, task=recipe.task, num_classes=len(info.categories), num_things=info.num_things)
+    model: Any = build_model(
+        recipe.model, task=recipe.task, num_classes=len(info.categories), num_things=info.num_things
+    )
     model.preprocess = model.preprocess.with_size(recipe.data.size)
     model.max_detections = recipe.eval.max_detections
     return model

@@ -8,7 +8,7 @@ Legend: B images, Q queries, C classes, D width, M rows: any queries of any imag
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -47,22 +47,23 @@ def build(
     mask_weight: float = 1.0,
     dice_weight: float = 1.0,
     no_object: float = 0.1,
-    frozen_detector: bool = False,
+    stage: Literal["joint", "boxes", "masks"] = "joint",
     score: float = 0.85,
 ) -> "DETR | DETRMasks":
     """backbone: a ResNet-50 by default (`dilate_last: 1` is DC5). queries: at most so many objects an image.
     dim, heads, encoder_layers, decoder_layers, ffn, dropout: of the transformer. auxiliary: losses on every decoder
     layer. class_weight, l1_weight, giou_weight: of the losses and of the matching. mask_weight (focal), dice_weight: of
-    the mask losses. no_object: of that class in the cross-entropy. frozen_detector: train the mask head alone, on a
-    detector from `init` (the paper's second stage). score: panoptic segments need a higher class probability.
+    the mask losses. no_object: of that class in the cross-entropy. stage: with masks, train all at once (joint), or as
+    the paper does first `boxes` with an idle mask head, then `masks` on that frozen detector (from `init`).
+    score: panoptic segments need a higher class probability.
     """
     if task not in TASKS:
         raise UsageError(f"model detr does not do task {task!r}", hint="tasks: " + ", ".join(TASKS))
     classes = num_classes if task == "panoptic" else num_things
     if not classes:
         raise UsageError("model detr needs thing classes, and the dataset declares none")
-    if frozen_detector and task == "detection":
-        raise UsageError("model.frozen_detector leaves nothing to train in task detection")
+    if stage != "joint" and task == "detection":
+        raise UsageError(f"model.stage {stage} is for tasks with masks, and this one is detection")
     detector = DETR(
         build_backbone({"name": "resnet", **(backbone or {})}),
         Transformer(dim, heads, encoder_layers, decoder_layers, ffn, dropout),
@@ -73,13 +74,13 @@ def build(
         weights=Weights(class_weight, l1_weight, giou_weight, mask_weight, dice_weight, no_object),
         auxiliary=auxiliary,
     )
-    return detector if task == "detection" else DETRMasks(detector, heads, frozen_detector, score)
+    return detector if task == "detection" else DETRMasks(detector, heads, stage, score)
 
 
 class DETRMasks(nn.Module):
     """The detector with the mask head, for instances or, with stuff among the classes, panoptic segmentation."""
 
-    def __init__(self, detr: DETR, heads: int, frozen_detector: bool, score: float):
+    def __init__(self, detr: DETR, heads: int, stage: str, score: float):
         super().__init__()
         if len(detr.channels) < 4:
             raise UsageError(
@@ -90,9 +91,10 @@ class DETRMasks(nn.Module):
         self.detr = detr
         self.bbox_attention = AttentionMap(dim, heads)
         self.mask_head = MaskHead(dim, heads, detr.channels[-2:-5:-1])
-        self.frozen_detector, self.score, self.task = frozen_detector, score, detr.task
-        if frozen_detector:
-            detr.requires_grad_(False)
+        self.stage, self.score, self.task = stage, score, detr.task
+        for part, trained_in in [(detr, "boxes"), (self.bbox_attention, "masks"), (self.mask_head, "masks")]:
+            if stage not in ("joint", trained_in):
+                part.requires_grad_(False)
         self.preprocess, self.fields, self.max_detections = detr.preprocess, detr.fields, detr.max_detections
 
     def masks(self, out: Outputs, image_M: Tensor, query_M: Tensor) -> Tensor:
@@ -105,15 +107,16 @@ class DETRMasks(nn.Module):
         return torch.cat([self.mask_head(sides, attention[part], image_M[part]) for part in parts])
 
     def forward(self, batch: Batch, normalisers: dict[str, float] | None = None) -> dict[str, Tensor]:
-        """The detector's losses (not with a frozen one) and {"mask", "dice"} of the last layer's matched queries."""
+        """The detector's losses and {"mask", "dice"} of the last layer's matched queries; one of both in stages."""
         detr = self.detr
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen_detector):
-            every_layer = detr.auxiliary and not self.frozen_detector
-            out = detr.run(batch.images, padding(batch), every_layer=every_layer)
+        if self.stage == "boxes":
+            return detr(batch, normalisers)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.stage == "joint"):
+            out = detr.run(batch.images, padding(batch), every_layer=detr.auxiliary and self.stage == "joint")
         wanted = detr.objects(batch)
         matching = detr.match(out, wanted, batch)
         normalisers = normalisers or detr.normalisers(wanted)
-        losses = {} if self.frozen_detector else detr.losses(out, wanted, matching, normalisers)
+        losses = detr.losses(out, wanted, matching, normalisers) if self.stage == "joint" else {}
         last = detr_loss.last_layer(matching, len(out.logits))
         logits = self.masks(out, last.image, last.query)
         losses.update(detr_loss.pair_mask_losses(logits, wanted, last, detr.weights, normalisers))

@@ -5,13 +5,12 @@ images in minutes on a CPU. Where the time of the standard one goes on two cores
 FPN and box head, and 256-wide mask layers. So lite has
 - boxes on strides 8-32 at 128 channels; stride 4 only as a 64-channel map that the masks read (layers/pyramid.py);
 - tens of well-ranked proposals in place of a thousand (layers/dense_proposals.py);
-- scores trained to be the box's IoU (layers/quality_box.py), masks with a dice loss and a quality (layers/fine_mask.py);
+- scores trained to be the box's IoU (layers/quality_box.py), masks with a dice loss (layers/fine_mask.py);
 - group norm, and a trunk with folded batch norms whose first stages are frozen (backbones/efficientnet_lite0.py).
 """
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from segcli.errors import UsageError
@@ -89,7 +88,7 @@ class RCNN(nn.Module):
         self.backbone, self.rpn, self.roi_heads = backbone, rpn, roi_heads
         self.preprocess, self.lite = preprocess, lite
         self.max_detections = 100
-        self.fields = {name: field for head in roi_heads.heads.values() for name, field in head.needs.items()}
+        self.fields = {name: field for head in roi_heads.all() for name, field in head.needs.items()}
 
     def _levels(self, features: list[Tensor]) -> list[Tensor]:
         return features[1:] if self.lite else features  # lite's first map is the masks' own
@@ -117,7 +116,7 @@ class RCNN(nn.Module):
     def _finish(self, found: Detections, batch: Batch, i: int) -> Prediction:
         size, original = batch.sizes[i], batch.original_sizes[i]
         values: dict[str, Any] = {}
-        for head in self.roi_heads.heads.values():
+        for head in self.roi_heads.all():
             values.update(head.finish(found, size, original))
         scale = found.boxes.new_tensor([original[1] / size[1], original[0] / size[0]] * 2)
         values.setdefault("scores", found.scores)
@@ -126,7 +125,7 @@ class RCNN(nn.Module):
         return Prediction(batch.image_ids[i], original, instances[order])
 
     def inspect(self, batch: Batch) -> dict[str, Any]:
-        """Proposals with scores, detections with every mask channel, the pyramid: what `predict` computes on its way."""
+        """Proposals, detections with every mask channel, the pyramid: what `predict` computes on its way."""
         found, proposals, raw, features = self._detect(batch)
         return {"proposals": proposals, "proposal_outputs": raw, "features": features, "detections": found}
 
@@ -135,5 +134,5 @@ class RCNN(nn.Module):
         features = self.backbone(images_BCHW)
         self.rpn.count(self._levels(features))
         limit = min(proposals, self.rpn.proposals[1]) if self.lite else proposals
-        for head in self.roi_heads.heads.values():
+        for head in self.roi_heads.all():
             head.count(features, limit if hasattr(head, "detect") else detections)

@@ -10,7 +10,8 @@ def select(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Every class of every box on its own: threshold, suppress duplicates class by class, keep the best `limit`.
 
-    boxes [N,C,4], or [N,1,4] where all classes share one box; scores [N,C]. -> boxes [n,4], labels [n], scores [n], from high to low.
+    boxes [N,C,4], or [N,1,4] where all classes share one box; scores [N,C]. -> boxes [n,4],
+    labels [n], scores [n], from high to low.
     """
     row, label = torch.where(scores_NC > lowest)
     score = scores_NC[row, label]

@@ -4,7 +4,7 @@ from segcli.models.backbones import timm
 
 
 def build(*, norm: str = "folded", frozen_stages: int = 3, levels: list[int] | None = None) -> timm.TimmFeatures:
-    """3.4 M parameters, 0.4 GFLOPs at 224 px: a trunk that a CPU trains. `weights: imagenet` loads the packaged weights.
+    """3.4 M parameters, 0.4 GFLOPs at 224 px: a trunk that a CPU trains. `weights: imagenet` comes with pip.
 
     The defaults are for CPUs: batch norm folded into trainable convolutions and the stem with the first two stages
     frozen, which together halve the time of a step; neither lowered the score on 100 photographs.

@@ -1,5 +1,7 @@
 """Any convolutional timm model as a feature pyramid's trunk."""
 
+from typing import Any
+
 import timm
 from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
@@ -37,12 +39,13 @@ class TimmFeatures(nn.Module):
             raise UsageError(f"model.backbone.model: timm has no {model!r}", hint=nearest(model, timm.list_models()))
         if norm not in ("frozen", "trainable", "folded"):
             raise UsageError(f"model.backbone.norm must be frozen, trainable or folded, not {norm!r}")
-        probe = timm.create_model(model, features_only=True)
+        probe: Any = timm.create_model(model, features_only=True)
         reductions = probe.feature_info.reduction()
         indices = levels if levels is not None else [i for i, r in enumerate(reductions) if r >= 4]
-        self.net = timm.create_model(model, features_only=True, out_indices=indices)
-        self.channels: list[int] = self.net.feature_info.channels()
-        self.strides: list[int] = self.net.feature_info.reduction()
+        net: Any = timm.create_model(model, features_only=True, out_indices=indices)
+        self.net = net
+        self.channels: list[int] = net.feature_info.channels()
+        self.strides: list[int] = net.feature_info.reduction()
         self.norm = norm
         if norm == "folded":
             fold_norms(self.net)

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 
 from segcli.models.layers.fine_mask import FineMaskHead
-from segcli.models.layers.pooler import Pooler
 from segcli.models.layers.mask_targets import crop_targets
+from segcli.models.layers.pooler import Pooler
 from segcli.models.layers.roi_heads import Detections, RoIHead, Samples
 from segcli.ops.paste import paste_masks
 

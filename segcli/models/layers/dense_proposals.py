@@ -26,15 +26,11 @@ class DenseProposals(nn.Module):
         super().__init__()
         self.strides, self.proposals, self.overlap = strides, proposals, overlap
         self.tower = conv_norm(channels, channels)
-        self.objectness = nn.Conv2d(channels, 1, 1)
-        self.sides = nn.Conv2d(channels, 4, 1)
-        nn.init.normal_(self.objectness.weight, std=0.01)
-        nn.init.constant_(self.objectness.bias, -4.0)  # objects are rare: start at 2 %
-        nn.init.normal_(self.sides.weight, std=0.01)
-        nn.init.constant_(self.sides.bias, 1.8)  # softplus(1.8) ≈ 2 cells to each side
+        self.objectness = _head(channels, 1, -4.0)  # objects are rare: start at 2 %
+        self.sides = _head(channels, 4, 1.8)  # softplus(1.8) ≈ 2 cells to each side
 
     def propose(self, batch: Batch, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor], dict[str, Tensor]]:
-        """-> proposals [n,4] and scores [n] an image, and the raw outputs: logit [B,N], boxes [B,N,4], points, steps."""
+        """-> proposals [n,4] and scores [n] an image, and the raw outputs: logit [B,N], boxes [B,N,4], points."""
         towers = [self.tower(f) for f in features]
         logit_BN = torch.cat([self.objectness(t).flatten(1) for t in towers], 1)
         sides = torch.cat([self.sides(t).flatten(2).transpose(1, 2) for t in towers], 1)
@@ -51,7 +47,7 @@ class DenseProposals(nn.Module):
             keep = nms(box, score, self.overlap)[:limit]
             kept.append(box[keep])
             scores.append(score[keep])
-        return kept, scores, {"logit": logit_BN, "boxes": boxes_BN4, "points": points_N2, "steps": steps_N}
+        return kept, scores, {"logit": logit_BN, "boxes": boxes_BN4, "points": points_N2}
 
     def loss(self, raw: dict[str, Tensor], targets: list[Target], seeds: list[int]) -> dict[str, Tensor]:
         """Varifocal loss on the agreement, GIoU and L1 on the boxes, all divided by the batch's summed agreement."""
@@ -92,6 +88,14 @@ class DenseProposals(nn.Module):
             tower = self.tower(feature)
             self.objectness(tower)
             self.sides(tower)
+
+
+def _head(channels: int, outputs: int, bias: float) -> nn.Conv2d:
+    layer = nn.Conv2d(channels, outputs, 1)
+    nn.init.normal_(layer.weight, std=0.01)
+    assert layer.bias is not None
+    nn.init.constant_(layer.bias, bias)
+    return layer
 
 
 @torch.no_grad()

@@ -1,6 +1,7 @@
 """Feature pyramids: torchvision's FPN for the full-size models, a narrow one with group norm for the lite models."""
 
 from collections import OrderedDict
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ class FPN(nn.Module):
     Output: `width` channels at strides 4, 8, 16, 32 and, by max-pooling, 64.
     """
 
-    def __init__(self, body: nn.Module, width: int = 256, norm: bool = False):
+    def __init__(self, body: Any, width: int = 256, norm: bool = False):
         super().__init__()
         self.body = body
         self.fpn = FeaturePyramidNetwork(body.channels, width, LastLevelMaxPool(), nn.BatchNorm2d if norm else None)
@@ -32,7 +33,7 @@ class LitePyramid(nn.Module):
     its resolution, not its width. The fine map comes first in the output.
     """
 
-    def __init__(self, body: nn.Module, width: int = 128, fine: int = 64):
+    def __init__(self, body: Any, width: int = 128, fine: int = 64):
         super().__init__()
         if body.strides != [4, 8, 16, 32]:
             raise ValueError(f"the lite pyramid needs features at strides 4, 8, 16, 32, not {body.strides}")

@@ -63,7 +63,7 @@ class Detections:
 
 
 class RoIHead(nn.Module):
-    """Base of every head. `needs`: field name -> types.Field class that its labels require (boxes and masks are given)."""
+    """Base of every head. `needs`: field name -> types.Field class that it learns from, beside boxes and masks."""
 
     needs: dict[str, Any] = {}
 
@@ -94,6 +94,9 @@ class RoIHeads(nn.Module):
         self._detecting = next(name for name, head in heads.items() if hasattr(head, "detect"))
         self.matcher = Matcher(foreground, foreground, allow_low_quality_matches=False)
         self.sampler = None if samples is None else BalancedSampler(samples, positive, salt=2)
+
+    def all(self) -> list[RoIHead]:
+        return list(self.heads.values())  # type: ignore[arg-type]
 
     def select(self, proposals: list[Tensor], targets: list[Target], seeds: list[int]) -> Samples:
         """Add the labelled boxes to the proposals, match by IoU, draw. Crowd regions teach nothing: proposals that
@@ -134,7 +137,7 @@ class RoIHeads(nn.Module):
         with torch.no_grad():
             samples = self.select(proposals, targets, seeds)
         losses: dict[str, Tensor] = {}
-        for head in self.heads.values():
+        for head in self.all():
             losses.update(head.loss(features, samples))
         return losses
 
@@ -149,7 +152,7 @@ class RoIHeads(nn.Module):
         """At most `limit` detections an image. scores: the proposals' own [n]."""
         detector: Any = self.heads[self._detecting]
         detections = detector.detect(features, proposals, scores, sizes, limit)
-        for head in self.heads.values():
+        for head in self.all():
             head.predict(features, detections)
         return detections
 

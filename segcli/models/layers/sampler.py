@@ -15,7 +15,7 @@ class BalancedSampler:
         self.seeds: list[int] = []
 
     def __call__(self, labels: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """labels [n] an image (≥ 1 positive, 0 negative, -1 left out) -> bool masks of drawn positives and negatives."""
+        """labels [n] an image (≥ 1 positive, 0 negative, -1 left out) -> bool masks of drawn positives, negatives."""
         positives, negatives = [], []
         for i, label in enumerate(labels):
             generator = keyed_generator(self.seeds[i] if self.seeds else i, self.salt)

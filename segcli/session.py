@@ -1,0 +1,104 @@
+"""The state of a training: everything that a resumed run needs, saved whole and put back exactly."""
+
+import dataclasses
+import math
+import os
+import signal
+import sys
+from types import FrameType
+from typing import Any
+
+import torch
+
+from segcli.checkpoint import load_state, save_state
+from segcli.errors import ModelError, SegcliError
+from segcli.optim import MovingAverage, build_optimizer
+from segcli.recipe import Recipe
+from segcli.run import RunFolder
+from segcli.types import Batch
+
+
+@dataclasses.dataclass
+class Progress:
+    """Where a training stands, beside its tensors. seconds: of training alone, evaluations left out."""
+
+    step: int = 0
+    best: float = -1.0
+    seconds: float = 0.0
+    images: int = 0
+
+
+class Session:
+    """One training: recipe, model, optimiser, moving average, progress, and the run folder that holds them."""
+
+    def __init__(self, run: RunFolder, recipe: Recipe, model: Any, total: int, device: torch.device):
+        self.run, self.recipe, self.model, self.total, self.device = run, recipe, model, total, device
+        self.trainable = [p for p in model.parameters() if p.requires_grad]
+        self.optimizer = build_optimizer(model, recipe.train.optimizer)
+        self.average = MovingAverage(model, recipe.train.ema) if recipe.train.ema else None
+        self.progress = Progress()
+
+    def save(self) -> None:
+        """Write checkpoints/last.pt."""
+        state = {
+            "model": self.model.state_dict(),
+            "ema": self.average.state if self.average else None,
+            "optimizer": self.optimizer.state_dict(),
+            "progress": dataclasses.asdict(self.progress),
+            "rng": torch.get_rng_state(),
+        }
+        save_state(self.run.last, state)
+
+    def restore(self) -> None:
+        """Put checkpoints/last.pt back, and drop what was logged after it. Raises ModelError where it does not fit."""
+        state = load_state(self.run.last)
+        try:
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            if self.average is not None:
+                self.average.state = state["ema"]
+            self.progress = Progress(**state["progress"])
+            torch.set_rng_state(state["rng"])
+        except (KeyError, RuntimeError, ValueError, TypeError) as error:
+            reason = str(error).splitlines()[0]
+            raise ModelError(f"{self.run.last}: does not fit the run's recipe: {reason}") from error
+        self.run.truncate_log(self.progress.step)
+
+    def refuse_not_finite(self, numbers: dict[str, float], batch: Batch) -> None:
+        """Where a number is not finite: save the state before this step, and raise with step, images and term."""
+        bad = [name for name, value in numbers.items() if not math.isfinite(value)]
+        if not bad:
+            return
+        self.save()
+        ids = ", ".join(str(i) for i in batch.image_ids)
+        raise SegcliError(
+            f"step {self.progress.step + 1}: {', '.join(bad)} not finite on image ids {ids}; "
+            f"the state before it is saved in {self.run.last}",
+            hint="segcli prepare --check on these images, or a lower train.optimizer.lr, or train.clip",
+        )
+
+
+class Interrupt:
+    """Turns the first Ctrl-C or SIGTERM into a request that the loop honours after its step; the second kills."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._old: dict[int, Any] = {}
+
+    def __enter__(self) -> "Interrupt":
+        for number in (signal.SIGINT, signal.SIGTERM):
+            try:
+                self._old[number] = signal.signal(number, self._ask)
+            except ValueError:  # not the main thread (a notebook server): the caller's own handling stays
+                return self
+        return self
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            os._exit(130)
+        self.asked = True
+        print("\nstopping after this step …", file=sys.stderr)
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._old.items():
+            signal.signal(number, handler)
