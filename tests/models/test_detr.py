@@ -1,0 +1,260 @@
+"""DETR as its users meet it: sizes and costs, gradients, predictions, stages, bad labels."""
+
+import math
+
+import pytest
+import torch
+
+from segcli.errors import DataError, SegcliError, UsageError
+from segcli.models import build_model
+from segcli.types import IGNORE, Batch, Instances, Target
+
+SMALL = {"dim": 128, "ffn": 64, "queries": 12, "encoder_layers": 1, "decoder_layers": 2}
+SIZES = [(60, 76), (64, 50)]
+
+
+def small(task: str, **settings):
+    torch.manual_seed(0)
+    backbone = {"name": "resnet", "depth": 18}
+    return build_model(
+        {"name": "detr", "backbone": backbone, **SMALL, **settings}, task=task, num_classes=5, num_things=3
+    )
+
+
+def batch(counts: tuple[int, int] = (2, 3), seed: int = 0) -> Batch:
+    """Two images of unequal size with boxes, masks and two kinds of stuff."""
+    generator = torch.Generator().manual_seed(seed)
+    images, padding = torch.zeros(2, 3, 64, 76), torch.ones(2, 64, 76, dtype=torch.bool)
+    targets = []
+    for i, ((h, w), n) in enumerate(zip(SIZES, counts, strict=True)):
+        images[i, :, :h, :w] = torch.randn(3, h, w, generator=generator)
+        padding[i, :h, :w] = False
+        low = (torch.rand(n, 2, generator=generator) * torch.tensor([w / 2, h / 2])).round()
+        xyxy = torch.cat([low, low + 6 + (torch.rand(n, 2, generator=generator) * 15).round()], 1)
+        masks = torch.zeros(n, h, w, dtype=torch.bool)
+        for mask, (x1, y1, x2, y2) in zip(masks, xyxy.int().tolist(), strict=True):
+            mask[y1:y2, x1:x2] = True
+        semantic = torch.full((h, w), IGNORE)
+        if n:
+            semantic[h // 2 :, :] = 3 + i
+        labels = torch.randint(3, (n,), generator=generator)
+        targets.append(Target(10 + i, (h, w), Instances(xyxy, labels, masks=masks), semantic))
+    return Batch(images, padding, SIZES, [(120, 152), (128, 100)], [10, 11], targets)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "task", "classes", "parameters", "trainable", "gflops"),
+    [
+        ({}, "detection", 91, 41_524_768, 41_302_368, 86),
+        ({"dilate_last": 1}, "detection", 91, 41_524_768, 41_302_368, 187),
+        ({"depth": 101}, "detection", 91, 60_464_672, None, 152),
+        ({"depth": 101, "dilate_last": 1}, "detection", 91, 60_464_672, None, 253),
+        ({}, "panoptic", 250, 42_899_288, None, 250.7),
+        ({"dilate_last": 1}, "panoptic", 250, 42_899_288, None, 597.4),
+        ({"depth": 101}, "panoptic", 250, 61_839_192, None, 318.0),
+    ],
+    ids=["r50", "dc5-r50", "r101", "dc5-r101", "r50-panoptic", "dc5-r50-panoptic", "r101-panoptic"],
+)
+def test_published_size_and_cost(backbone, task, classes, parameters, trainable, gflops, capsys):
+    settings = {"name": "detr", "backbone": {"name": "resnet", **backbone}}
+    with torch.device("meta"):
+        model = build_model(settings, task=task, num_classes=classes, num_things=min(classes, 91))
+    assert sum(p.numel() for p in model.parameters()) == parameters
+    if trainable is not None:
+        assert sum(p.numel() for p in model.parameters() if p.requires_grad) == trainable
+    found = model.paper_gflops()
+    with capsys.disabled():
+        print(f"\n  {task} {backbone}: {parameters / 1e6:.3f}M, {found:.1f} GFLOP (published {gflops})", end="")
+    assert found == pytest.approx(gflops, rel=0.015)
+
+
+def test_parameter_names_are_the_official_ones():
+    names = set(small("instance").state_dict())
+    assert {n.split(".")[0] for n in names} == {"detr", "bbox_attention", "mask_head"}
+    for name in [
+        "detr.backbone.0.body.layer1.0.bn1.running_mean",
+        "detr.transformer.encoder.layers.0.self_attn.in_proj_weight",
+        "detr.transformer.decoder.layers.1.multihead_attn.out_proj.bias",
+        "detr.transformer.decoder.layers.1.norm3.weight",
+        "detr.transformer.decoder.norm.weight",
+        "detr.class_embed.weight",
+        "detr.bbox_embed.layers.2.bias",
+        "detr.query_embed.weight",
+        "detr.input_proj.weight",
+        "bbox_attention.k_linear.bias",
+        "mask_head.lay5.weight",
+        "mask_head.gn5.bias",
+        "mask_head.adapter3.weight",
+        "mask_head.out_lay.bias",
+    ]:
+        assert name in names
+    assert "detr.transformer.encoder.norm.weight" not in names
+    assert {n.removeprefix("detr.") for n in names if n.startswith("detr.")} == set(small("detection").state_dict())
+
+
+@pytest.mark.parametrize("counts", [(2, 3), (0, 1), (0, 0), (1, 30)])
+@pytest.mark.parametrize("task", ["detection", "instance", "panoptic"])
+@pytest.mark.filterwarnings("ignore:image 11 has")
+def test_every_trainable_parameter_gets_a_finite_gradient(task, counts):
+    model = small(task).train()
+    losses = model(batch(counts))
+    assert all(torch.isfinite(value) and value.ndim == 0 for value in losses.values())
+    torch.stack(list(losses.values())).sum().backward()
+    for name, parameter in model.named_parameters():
+        assert (parameter.grad is not None) == parameter.requires_grad, name
+        assert parameter.grad is None or torch.isfinite(parameter.grad).all(), name
+
+
+@pytest.mark.parametrize("task", ["detection", "instance"])
+@torch.no_grad()
+def test_predictions_are_on_the_original_pixels_and_ranked(task):
+    model = small(task).eval()
+    model.max_detections = 7
+    for prediction, image_id, size in zip(model.predict(batch()), [10, 11], [(120, 152), (128, 100)], strict=True):
+        assert (prediction.image_id, prediction.size) == (image_id, size)
+        found = prediction.instances
+        assert len(found) == 7
+        assert found.scores.tolist() == sorted(found.scores.tolist(), reverse=True)
+        assert (found.boxes >= 0).all()
+        assert (found.boxes <= torch.tensor([size[1], size[0]] * 2)).all()
+        assert set(found.labels.tolist()) <= {0, 1, 2}
+        if task == "instance":
+            assert [rle["size"] for rle in found.masks] == [list(size)] * 7
+
+
+@torch.no_grad()
+def test_panoptic_map_covers_the_original_image():
+    model = small("panoptic", score=0.0).eval()
+    model.detr.class_embed.bias.copy_(torch.tensor([0.0, 0, 0, 9, 9, 0]))
+    for prediction, size in zip(model.predict(batch()), [(120, 152), (128, 100)], strict=True):
+        assert prediction.panoptic.ids.shape == size
+        assert {s.id for s in prediction.panoptic.segments} == set(np_unique(prediction.panoptic.ids))
+        labels = [s.label for s in prediction.panoptic.segments]
+        assert len(labels) == len(set(labels)) > 0  # stuff alone, each class once
+
+
+def np_unique(ids) -> list[int]:
+    return sorted(set(ids.ravel().tolist()))
+
+
+@torch.no_grad()
+def test_network_gives_what_predict_reads():
+    model = small("instance").eval()
+    one = batch()
+    whole = Batch(
+        one.images[:, :, :60, :50], torch.zeros(2, 60, 50, dtype=torch.bool), [(60, 50)] * 2, [(60, 50)] * 2, [1, 2]
+    )
+    logits, _, masks = model.network(whole.images)
+    found = model.predict(whole)[0].instances
+    best = logits[0].softmax(-1)[:, :-1].max(-1)[0]
+    torch.testing.assert_close(found.scores, best.sort(descending=True)[0])
+    query = best.argmax()
+    canvas = torch.nn.functional.interpolate(masks[:1, query, None], size=(60, 50), mode="bilinear")[0, 0]
+    assert (torch.from_numpy(found.mask(0)) == (canvas > 0)).all()
+
+
+def test_counts_of_parts_of_a_step_give_the_whole_steps_loss():
+    model = small("instance").eval()
+    whole = batch((1, 4))
+    parts = [
+        Batch(whole.images[i : i + 1], whole.padding[i : i + 1], [s], [s], [i], [whole.targets[i]])
+        for i, s in enumerate(SIZES)
+    ]
+    counts = [model.detr.normalisers(model.detr.objects(p)) for p in parts]
+    average = {key: sum(c[key] for c in counts) / 2 for key in counts[0]}
+    together = model(whole)
+    apart = [model(p, average) for p in parts]
+    for name, value in together.items():
+        torch.testing.assert_close((apart[0][name] + apart[1][name]) / 2, value, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("stage", "trained"), [("boxes", "detr."), ("masks", ("bbox_attention.", "mask_head."))])
+def test_two_stages_train_one_part_each(stage, trained):
+    model = small("panoptic", stage=stage).train()
+    losses = model(batch())
+    assert set(losses) == ({"mask", "dice"} if stage == "masks" else set(small("detection")(batch())))
+    torch.stack(list(losses.values())).sum().backward()
+    names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    assert names
+    for name, parameter in model.named_parameters():
+        assert name.startswith(trained) or not parameter.requires_grad
+        assert (parameter.grad is not None) == parameter.requires_grad
+    assert set(model.state_dict()) == set(small("panoptic").state_dict())
+
+
+def test_it_learns_two_objects():
+    model = small("instance", dropout=0.0).train()
+    one = batch((1, 1))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-4)
+    history = []
+    for _ in range(20):
+        loss = torch.stack(list(model(one).values())).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        history.append(loss.item())
+    assert history[-1] < 0.5 * history[0]
+    model.eval()
+    for prediction, target in zip(model.predict(one), one.targets, strict=True):
+        assert prediction.instances.labels[0] == target.instances.labels[0]
+
+
+@torch.no_grad()
+def test_inspect_shows_attention_over_the_image_alone_and_the_matching():
+    model = small("instance").eval()
+    one = batch((2, 3))
+    found = model.inspect(one)
+    h, w = found["decoder_attention"].shape[-2:]
+    assert found["decoder_attention"].shape == (2, 2, 8, 12, h, w)
+    assert found["encoder_attention"].shape == (2, 8, h * w, h, w)
+    assert found["mask_attention"].shape == (2, 12, 8, h, w)
+    assert found["mask_logits"].shape == (2, 12, 16, 19)
+    torch.testing.assert_close(found["decoder_attention"].sum((-1, -2)), torch.ones(2, 2, 8, 12))
+    torch.testing.assert_close(found["mask_attention"].sum((-1, -2, -3)), torch.ones(2, 12))
+    assert (found["decoder_attention"][:, 1, ..., -1] == 0).all()  # image 11 is 50 of 76 columns wide
+    assert found["labels"].tolist() == [*one.targets[0].instances.labels, *one.targets[1].instances.labels]
+    torch.testing.assert_close(found["target_boxes"][2:], one.targets[1].instances.boxes)
+    query, target = found["matching"][1]
+    assert sorted(target.tolist()) == [2, 3, 4]
+    assert len(set(query.tolist())) == 3
+    plain = model.predict(one)[1].instances
+    scores = found["class_probabilities"][1, :, :-1].max(-1)[0]
+    torch.testing.assert_close(plain.scores, scores.sort(descending=True)[0])
+
+
+def test_crowds_flat_boxes_and_stuff_are_no_objects():
+    model = small("detection")
+    one = batch((2, 3))
+    instances = one.targets[1].instances
+    instances.crowd = torch.tensor([True, False, False])
+    instances.boxes[1, 2] = instances.boxes[1, 0]
+    instances.labels[2] = 4  # a stuff class
+    assert model.objects(one).counts == [2, 0]
+
+
+def test_more_objects_than_queries_is_a_warning_that_names_image_and_setting():
+    with pytest.warns(UserWarning, match=r"image 11 has 20 objects and model\.queries is 12"):
+        small("detection")(batch((1, 20)))
+
+
+def test_a_broken_box_names_its_image():
+    one = batch((1, 1))
+    one.targets[1].instances.boxes[0, 2] = math.nan
+    with pytest.raises(SegcliError, match="image 11 "):
+        small("detection")(one)
+
+
+def test_missing_masks_name_their_image():
+    one = batch((1, 1))
+    one.targets[1].instances.masks = None
+    with pytest.raises(DataError, match="image 11"):
+        small("instance")(one)
+
+
+def test_settings_that_make_no_sense_are_refused():
+    with pytest.raises(UsageError, match="does not do task 'semantic'"):
+        small("semantic")
+    with pytest.raises(UsageError, match=r"model\.stage"):
+        small("detection", stage="masks")
+    with pytest.raises(UsageError, match="querys"):
+        small("detection", querys=5)
