@@ -32,6 +32,7 @@ class Settings:
 
     flip, flip_vertical: mirror left to right, top to bottom. rot90: a random number of quarter turns.
     scale: [lo, hi], the image's size relative to fitting the canvas, then a random crop or placement on it.
+    crop: pixels; a square of this side takes the canvas's place, and scale is relative to a short side of this length.
     aspect: log-uniform jitter of the aspect ratio by up to +-s. colour: strength of brightness, contrast (1: +-30 %),
     saturation (0.5 to 1.4) and hue jitter. blur: a light Gaussian blur. copy_paste: one to three objects of another
     image on top. min_visible: objects of which a smaller share is left, or that were cut to below 60 pixels, are
@@ -42,6 +43,7 @@ class Settings:
     flip_vertical: float = 0.0
     rot90: float = 0.0
     scale: tuple[float, float] | None = None
+    crop: int = 0
     aspect: float = 0.0
     colour: float = 0.0
     blur: float = 0.0
@@ -71,9 +73,10 @@ def build_augment(
     if not settings:
         return None
     chosen = _parse(settings)
-    if (chosen.scale or chosen.aspect) and canvas is None:
+    if (chosen.scale or chosen.aspect) and canvas is None and not chosen.crop:
         raise UsageError(
-            "data.augment.scale and data.augment.aspect need an input of one size", hint="set data.size to a number"
+            "data.augment.scale and data.augment.aspect need an input of one size",
+            hint="set data.size to a number, or data.augment.crop",
         )
     if chosen.copy_paste and not info.num_things:
         raise UsageError(f"data.augment.copy_paste: the dataset {info.name!r} has no things to paste")
@@ -111,10 +114,14 @@ class Augment:
         h, w = size[::-1] if turns % 2 else size
         scale, stretch = rng.uniform(*(s.scale or (1.0, 1.0))), rng.uniform(-s.aspect, s.aspect)
         place = rng.random(2)
-        if self.canvas is None or not (s.scale or s.aspect):
+        if s.crop:
+            height = width = s.crop
+            scale *= s.crop / min(h, w)
+        elif self.canvas is not None and (s.scale or s.aspect):
+            height, width = self.canvas
+            scale *= min(height / h, width / w)
+        else:
             return Geometry(turns, bool(vertical), bool(mirrored), (h, w), (h, w))
-        height, width = self.canvas
-        scale *= min(height / h, width / w)
         new_h = max(1, round(h * scale * math.exp(stretch / 2)))
         new_w = max(1, round(w * scale * math.exp(-stretch / 2)))
         # from flush with one border to flush with the other, whichever of image and canvas is larger
@@ -142,6 +149,11 @@ def _parse(settings: dict[str, Any]) -> Settings:
                 problems.append(f"data.augment.scale: {value!r} is not [lo, hi] with 0.05 <= lo <= hi <= 20")
             else:
                 out[key] = (float(pair[0]), float(pair[1]))
+        elif key == "crop":
+            if not isinstance(value, int) or isinstance(value, bool) or not 16 <= value <= 8192:
+                problems.append(f"data.augment.crop: {value!r} is not a whole number from 16 to 8192")
+            else:
+                out[key] = value
         else:
             number = USUAL.get(key) if value is True else value
             most = 2.0 if key == "colour" else 1.0

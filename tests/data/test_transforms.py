@@ -178,6 +178,16 @@ def test_scale_is_relative_to_fitting_the_canvas():
     assert (double.target.semantic != IGNORE).all()
 
 
+def test_crop_cuts_a_square_of_the_short_side():
+    whole = run({"crop": 40}, canvas=None)
+    assert whole.image.shape == (40, 40, 3)
+    assert (whole.target.semantic != IGNORE).all()  # 80 x 120 became 40 x 60: the square is full
+    assert_consistent(run({"crop": 60, "scale": [0.9, 1.6], "flip": True}, canvas=None))
+    half = run({"crop": 40, "scale": 0.5}, canvas=None)
+    assert half.image.shape == (40, 40, 3)
+    assert (half.target.semantic != IGNORE).sum() == 20 * 30
+
+
 def test_aspect_changes_the_ratio_within_its_limits():
     ratios = []
     for seed in range(30):
