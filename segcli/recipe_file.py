@@ -22,10 +22,12 @@ def shipped() -> list[str]:
 
 
 def find_recipe(name: str | Path) -> Path:
-    """The file of a recipe given by path or by shipped name. Raises UsageError with the nearest name."""
+    """The file of a recipe: a path, a shipped name, or a run folder's. Raises UsageError with the nearest name."""
     path = Path(name)
     if path.is_file():
         return path
+    if (path / "recipe.yaml").is_file():
+        return path / "recipe.yaml"
     text = str(name).removeprefix("recipes/").removesuffix(".yaml")
     for candidate in shipped():
         if candidate == text:

@@ -1,0 +1,86 @@
+"""The program `segcli`: wires the commands together. Nothing here or in a command's signature imports torch."""
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+import segcli
+from segcli.cli import compare, evaluate, options, predict, prepare, train, visualize
+from segcli.cli.errors import guard
+
+app = typer.Typer(
+    name="segcli",
+    help="Images and labels to trained, scored and compared segmentation models, on the machine that you have.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["--help", "-h"]},
+    **options.example("train quickstart/mask_rcnn", "compare runs/quickstart-mask_rcnn quickstart/faster_rcnn"),
+)
+app.command("prepare", **prepare.HELP)(prepare.prepare)
+app.command("train", **train.HELP)(train.train)
+app.command("eval", **evaluate.HELP)(evaluate.evaluate)
+app.command("predict", **predict.HELP)(predict.predict)
+app.add_typer(visualize.app, name="visualize")
+app.command("compare", **compare.HELP)(compare.compare)
+
+
+def _version(value: bool) -> None:
+    if not value:
+        return
+    import importlib.metadata
+
+    lines = [f"segcli {segcli.__version__}"]
+    lines += [f"{name} {importlib.metadata.version(name)}" for name in ("torch", "torchvision")]
+    import torch
+
+    if torch.cuda.is_available():
+        lines.append(f"device cuda ({torch.cuda.get_device_name()})")
+    elif torch.backends.mps.is_available():
+        lines.append("device mps")
+    else:
+        lines.append(f"device cpu ({torch.get_num_threads()} threads)")
+    typer.echo("\n".join(lines))
+    raise typer.Exit
+
+
+@app.callback()
+def program(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            metavar=options.FLAG,
+            callback=_version,
+            is_eager=True,
+            help="Print the versions of segcli, torch and torchvision, and the device.",
+        ),
+    ] = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    pass
+
+
+def command() -> Any:
+    """The program as a click command, for the reference page and tests."""
+    return typer.main.get_command(app)
+
+
+def run(args: list[str]) -> int:
+    """Run `segcli ARGS…` in this process. -> its exit code."""
+    flags = args[: args.index("--")] if "--" in args else args
+    return guard(lambda: command().main(args, prog_name="segcli", standalone_mode=False), debug="--debug" in flags)
+
+
+def main() -> None:
+    """The console script."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a terminal without ★ shows ? instead of failing
+    sys.exit(run(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

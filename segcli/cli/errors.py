@@ -1,0 +1,107 @@
+"""The one place where exceptions end: one line `error: …`, where known a line `hint: …`, and an exit code."""
+
+import contextlib
+import errno
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import typer
+
+from segcli.errors import SegcliError, UsageError
+
+# typer carries click under its own name or imports it, depending on its version; both meet here
+BadUsage: Any = typer.BadParameter.__base__
+INTERRUPTED = 130
+
+
+def guard(run: Callable[[], Any], *, debug: bool = False) -> int:
+    """Call `run` and return the exit code: what `run` returns where that is an integer, else 0.
+
+    Ctrl-C and SIGTERM give 130; a reader that closed the pipe ends the program without a word.
+    """
+    try:
+        with _sigterm_as_interrupt():
+            code = run()
+            sys.stdout.flush()
+    except SystemExit as request:
+        return request.code if isinstance(request.code, int) else int(request.code is not None)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing more to flush at exit
+        return 1
+    except BaseException as error:  # the last stop: everything becomes one line and a code
+        if debug:
+            traceback.print_exc()
+        message, hint, code = explain(error)
+        if hint is None and code == 1 and not isinstance(error, (SegcliError, OSError)) and not debug:
+            hint = "run it again with --debug to see where"
+        print("error: " + _one_line(message), file=sys.stderr)
+        if hint:
+            print("hint: " + _one_line(hint), file=sys.stderr)
+        return code
+    return code if isinstance(code, int) else 0
+
+
+def explain(error: BaseException) -> tuple[str, str | None, int]:
+    """(message, hint or None, exit code) of any exception."""
+    if isinstance(error, SegcliError):
+        return str(error), error.hint, error.exit_code
+    if isinstance(error, (KeyboardInterrupt, typer.Abort)):
+        return "interrupted", None, INTERRUPTED
+    if isinstance(error, BadUsage):
+        return _bad_usage(error)
+    if isinstance(error, OSError):
+        return _operating_system(error)
+    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+        return f"out of memory: {error}", "a smaller train.batch_size, eval.batch_size or data.size needs less", 1
+    return f"{type(error).__name__}: {error}", None, 1
+
+
+def _bad_usage(error: Any) -> tuple[str, str | None, int]:
+    """A wrong flag, argument or command, with the nearest option where one is close."""
+    from segcli.lookup import nearest  # imports pydantic, which `segcli --help` does without
+
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else "segcli"
+    option = getattr(error, "option_name", None)
+    if type(error).__name__ == "NoArgsIsHelpError":
+        return f"{command} needs a command", f"{command} --help", UsageError.exit_code
+    if option and context and type(error).__name__ == "NoSuchOption":
+        options = [o for p in context.command.params for o in p.opts if o.startswith("--")]
+        return f"{command} has no option {option}", nearest(option, [*options, "--help"]), UsageError.exit_code
+    message = error.format_message().rstrip(".")
+    return message[:1].lower() + message[1:], f"{command} --help", UsageError.exit_code
+
+
+def _operating_system(error: OSError) -> tuple[str, str | None, int]:
+    place = f"{error.filename}: " if error.filename else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{place}the disk is full", "make room, or write elsewhere with --out", 1
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"{place}not permitted to read or write here", "choose another folder with --out", 1
+    return f"{place}{error.strerror or error or type(error).__name__}", None, 1
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+@contextlib.contextmanager
+def _sigterm_as_interrupt() -> Any:
+    """A polite kill ends like Ctrl-C: whatever cleans up on the way does so."""
+
+    def interrupt(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:  # not the main thread: whoever runs us there handles signals
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,50 @@
+"""`segcli eval`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from segcli.cli import options, output, tables
+from segcli.errors import SegcliError, UsageError
+
+HELP = options.example("eval runs/quickstart-mask_rcnn", "eval runs/quickstart-mask_rcnn --weights best --json")
+
+
+def evaluate(
+    source: options.Source,
+    weights: options.Weights = None,
+    data: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Another dataset folder, with the same classes.")
+    ] = None,
+    split: Annotated[str | None, typer.Option(metavar="NAME", help="The split. [dim]default: the recipe's[/]")] = None,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check", metavar=options.FLAG, help="Exit 1 where a score leaves the range that the recipe expects."
+        ),
+    ] = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Score a trained model on a split, at the images' original resolution."""
+    from segcli.recipe import Recipe, find_source
+
+    path = find_source(source)
+    recipe = Recipe.load(path)
+    if check and not recipe.expect:
+        raise UsageError(f"{source}: --check needs a recipe that expects a score", hint="add expect: to it")
+
+    from segcli import evaluation
+
+    scores = evaluation.score_run(path, weights=weights, data=data, split=split, progress=not quiet)
+    chosen = split or recipe.eval.split
+    document = {"schema_version": 1, **scores.to_json(recipe, split=chosen, weights=weights or "last")}
+    outside = evaluation.check_expectations(scores.metrics, recipe.expect)
+    if json:
+        output.print_json({**document, "outside_expectations": outside} if check else document)
+    else:
+        output.show(*tables.scores(document, title=f"{path}, {scores.images} {chosen} images"))
+    if check and outside:
+        raise SegcliError(f"{source}: " + "; ".join(outside))

@@ -1,0 +1,56 @@
+"""Arguments and options that several commands share, so that they read alike everywhere."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+FLAG = " "  # the metavar of an option without a value: newer typers would print <bool>
+
+
+def _quiet(context: typer.Context, value: bool) -> bool:
+    """True for `segcli -q COMMAND` and `segcli COMMAND -q` alike."""
+    quiet = value or bool(context.find_root().params.get("quiet"))
+    if quiet:
+        os.environ["TQDM_DISABLE"] = "1"  # progress bars that are not told otherwise, loader processes included
+    return quiet
+
+
+def complete_recipes(incomplete: str) -> list[str]:
+    """Shipped recipe names for the shell's completion."""
+    from segcli.recipe import shipped
+
+    return [name for name in shipped() if name.startswith(incomplete)]
+
+
+def complete_sources(incomplete: str) -> list[str]:
+    """Run folders below `runs`, then shipped recipe names, for the shell's completion."""
+    runs = sorted(p.parent.as_posix() for p in Path("runs").glob("*/recipe.yaml"))
+    return [name for name in runs if name.startswith(incomplete)] + complete_recipes(incomplete)
+
+
+Quiet = Annotated[
+    bool,
+    typer.Option(
+        "--quiet", "-q", metavar=FLAG, callback=_quiet, help="No progress and no messages; results and errors only."
+    ),
+]
+Debug = Annotated[bool, typer.Option("--debug", metavar=FLAG, help="Show the traceback of an error.")]
+Json = Annotated[
+    bool, typer.Option("--json", metavar=FLAG, help="Print one JSON document on stdout instead of tables.")
+]
+Force = Annotated[bool, typer.Option("--force", metavar=FLAG, help="Overwrite what is there.")]
+Weights = Annotated[
+    str | None,
+    typer.Option(metavar="NAME|FILE", help="Other weights: a file, or of a run `last` (the default) or `best`."),
+]
+Source = Annotated[
+    str, typer.Argument(metavar="RUN|RECIPE", help="A run folder, or a recipe.", autocompletion=complete_sources)
+]
+
+
+def example(*commands: str) -> dict[str, Any]:
+    """The end of a command's help: commands that work as they stand."""
+    lines = [f"[bold]segcli {command}[/bold]" for command in commands]
+    return {"epilog": "\n\n".join(["Examples:" if len(lines) > 1 else "Example:", *lines])}

@@ -1,0 +1,130 @@
+"""How commands print: tables that fit the terminal for people, one JSON document for scripts; results go to stdout."""
+
+import dataclasses
+import json
+import math
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+MISSING = "–"
+PLAIN_WIDTH = 160  # columns where the output is no terminal
+
+
+@dataclasses.dataclass
+class Column:
+    """drop: 0 = always shown; the highest number goes first where the terminal is narrow. best: printed bold."""
+
+    title: str
+    drop: int = 0
+    left: bool = False
+    best: bool = False
+
+
+@dataclasses.dataclass
+class Grid:
+    """A table: a row has one text for each column; `bold` names rows to stress."""
+
+    columns: list[Column]
+    rows: list[list[str]]
+    title: str = ""
+    caption: str = ""
+    bold: Sequence[int] = ()
+
+    def render(self, hidden: Sequence[Column] = ()) -> Table:
+        notes = [self.caption] if self.caption else []
+        if hidden:
+            titles = [c.title.replace("\n", " ") for c in self.columns if c in hidden]
+            notes.append(f"too narrow for: {', '.join(titles)}")
+        table = Table(
+            title=escape(self.title) or None,
+            caption=escape("\n".join(notes)) or None,
+            box=box.SIMPLE_HEAD,
+            title_justify="left",
+            caption_justify="left",
+            title_style="bold",
+            pad_edge=False,
+        )
+        shown = [i for i, c in enumerate(self.columns) if c not in hidden]
+        for i in shown:
+            column = self.columns[i]
+            table.add_column(
+                escape(column.title),
+                justify="left" if column.left else "right",
+                style="bold cyan" if column.best else None,
+                overflow="fold",
+            )
+        for number, row in enumerate(self.rows):
+            table.add_row(*[escape(row[i]) for i in shown], style="bold" if number in self.bold else None)
+        return table
+
+    def fitted(self, console: Console) -> Table:
+        """The table with as many columns as the console has room for."""
+        hidden: list[Column] = []
+        unbounded = console.options.update(max_width=10_000)  # else nothing measures wider than the console
+        for column in sorted((c for c in self.columns if c.drop), key=lambda c: -c.drop):
+            if console.measure(self.render(hidden), options=unbounded).maximum <= console.width:
+                break
+            hidden.append(column)
+        return self.render(hidden)
+
+
+def show(*parts: Grid | str) -> None:
+    """Print to stdout: without colour, and without a terminal's width, where stdout is a file or a pipe."""
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else PLAIN_WIDTH
+    console = Console(width=width, highlight=False, soft_wrap=False)
+    for part in parts:
+        if isinstance(part, Grid):
+            console.print(part.fitted(console))
+        else:
+            console.print(part, soft_wrap=True, markup=False)
+
+
+def print_json(document: dict[str, Any]) -> None:
+    """The only thing on stdout. What is no number (nan, inf) becomes null."""
+    print(json.dumps(_finite(document), ensure_ascii=False, indent=1))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    return dict(json.loads(path.read_text(encoding="utf-8")))
+
+
+def next_commands(*commands: str) -> None:
+    """How to go on; each line can be copied into a shell."""
+    show("next:", *[f"  {command}" for command in commands])
+
+
+def quoted(path: str | Path) -> str:
+    """A path as a shell takes it."""
+    return shlex.quote(str(path))
+
+
+def percent(value: Any) -> str:
+    """A fraction × 100 with one decimal; – where it is not known (COCO writes -1)."""
+    return MISSING if value is None or not math.isfinite(value) or value < 0 else f"{100 * value:.1f}"
+
+
+def number(value: Any, unit: float = 1.0, digits: int = 0) -> str:
+    """A cost in `unit`s; small ones keep three figures."""
+    if value is None:
+        return MISSING
+    value = value / unit
+    if value and abs(value) < 10:
+        digits = max(digits, 2 if abs(value) >= 0.1 else 4)
+    return f"{value:,.{digits}f}"
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(k): _finite(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,67 @@
+"""`segcli predict`."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from segcli.cli import options, output
+from segcli.errors import DataError
+
+HELP = options.example(
+    "predict runs/quickstart-mask_rcnn data/shapes/images",
+    "predict runs/quickstart-mask_rcnn 'photos/*.jpg' --score 0.7 --save overlay,png --out predicted",
+)
+
+
+def predict(
+    source: options.Source,
+    inputs: Annotated[list[str], typer.Argument(metavar="INPUT", help="Image files, folders, or patterns in quotes.")],
+    weights: options.Weights = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where to write. [dim]default: predictions/NAME, then NAME-2, …[/]"),
+    ] = None,
+    score: Annotated[
+        float, typer.Option(min=0.0, max=1.0, metavar="S", help="Keep detections with at least this score.")
+    ] = 0.5,
+    save: Annotated[
+        str, typer.Option(metavar="LIST", help="overlay: pictures; coco: predictions.json; png: object numbers.")
+    ] = "overlay,coco,png",
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Draw and save a trained model's predictions on images of your own."""
+    from segcli.recipe import Recipe, find_source
+
+    path = find_source(source)
+    recipe = Recipe.load(path)
+
+    from segcli import prediction
+
+    predictor = prediction.load(path, weights)
+    target = out or _fresh(Path("predictions") / (path.name if path.is_dir() else recipe.name))
+    choices = [part.strip() for part in save.split(",") if part.strip()]
+    report = prediction.predict_files(predictor, inputs, target, score=score, save=choices, progress=not quiet)
+    for file, reason in report.failed:
+        print(f"skipped: {reason if str(file) in reason else f'{file}: {reason}'}", file=sys.stderr)
+    if report.failed and not report.images:
+        raise DataError(f"none of the {len(report.failed)} images could be read")
+    if json:
+        failed = [{"file": str(file), "reason": reason} for file, reason in report.failed]
+        facts = {"images": report.images, "detections": report.detections, "seconds": round(report.seconds, 2)}
+        output.print_json({"schema_version": 1, "out": str(target), "saved": choices, **facts, "failed": failed})
+        return
+    found = f"{report.images} images, {report.detections} objects with a score of at least {score:g}"
+    skipped = f", {len(report.failed)} skipped" if report.failed else ""
+    typer.echo(f"{found}{skipped}, {report.seconds:.1f} s: {target}")
+
+
+def _fresh(path: Path) -> Path:
+    """`path`, or path-2, path-3, …: the first that is not there."""
+    count, out = 2, path
+    while out.exists():
+        count, out = count + 1, path.with_name(f"{path.name}-{count}")
+    return out

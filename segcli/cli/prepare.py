@@ -1,0 +1,89 @@
+"""`segcli prepare`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from segcli.cli import options, output, tables
+from segcli.errors import DataError
+
+HELP = options.example(
+    "prepare shapes",
+    "prepare my_photos --out data/mine",
+    "prepare annotations.json --split train=0.9,val=0.1",
+    "prepare my_photos --check",
+)
+
+
+def prepare(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="A known dataset's name (shapes is made by segcli), or a file or folder in a supported format.",
+        ),
+    ],
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="What to write. [dim]default: data/NAME[/]")] = None,
+    format: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="The format, where it is not to be detected: coco, masks."),
+    ] = None,
+    source_path: Annotated[
+        Path | None, typer.Option("--source", metavar="PATH", help="Where a known dataset lies on this disk.")
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SHARES", help="Divide at random, such as train=0.8,val=0.2. [dim]default: as it comes[/]"
+        ),
+    ] = None,
+    split_by: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Divide by a text file that names the val images, one a line.")
+    ] = None,
+    seed: Annotated[int, typer.Option(metavar="N", help="Of the random division, or of the embedded data.")] = 0,
+    link: Annotated[
+        bool, typer.Option("--link", metavar=options.FLAG, help="Copy no image: read them where they are.")
+    ] = False,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check", metavar=options.FLAG, help="Write nothing: only report what is wrong or doubtful in the data."
+        ),
+    ] = False,
+    force: options.Force = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Turn images and labels from any supported source into segcli's dataset folder."""
+    from segcli import preparing
+
+    if check:
+        report = preparing.diagnose(source, format=format, source_path=source_path, seed=seed)
+        document = report.to_json()
+        if json:
+            output.print_json(document)
+        else:
+            output.show(*tables.findings(document))
+        if not report.ok:
+            count = sum(f["count"] for f in document["findings"] if f["severity"] == "error")
+            raise DataError(f"{source}: {count} error{'s' * (count > 1)} in the data", hint="see the report above")
+        return
+    root = preparing.prepare(
+        source,
+        out,
+        format=format,
+        source_path=source_path,
+        split=split,
+        split_by=split_by,
+        seed=seed,
+        link=link,
+        force=force,
+    )
+    facts: dict[str, Any] = preparing.describe(root)
+    if json:
+        output.print_json({"schema_version": 1, **facts})
+        return
+    output.show(*tables.dataset(facts))
+    output.next_commands(f"segcli visualize data {output.quoted(root)}", facts["next"])

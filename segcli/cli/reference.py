@@ -1,0 +1,92 @@
+"""docs/cli.md and docs/recipe.schema.json, made from what --help is made of: `python -m segcli.cli.reference`."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rich.text import Text
+
+from segcli.cli.app import command
+from segcli.recipe import schema
+
+HEAD = """# The command line
+
+<!-- made by `python -m segcli.cli.reference` from the same declarations as --help; a test checks that it is current -->
+
+Results go to stdout, progress and messages to stderr. Exit codes: 0 ok, 1 failure while running, 2 usage, 3 data,
+4 model or weights, 130 interrupted. On an error stderr holds one line `error: …` and, where one is known, `hint: …`.
+"""
+
+
+def page() -> str:
+    """The whole page."""
+    return "\n".join([HEAD, *(part for path, one in commands() for part in _section(path, one))])
+
+
+def commands() -> Iterator[tuple[str, Any]]:
+    """("segcli", program), ("segcli prepare", command), …, sub-commands after their group."""
+
+    def walk(path: str, one: Any) -> Iterator[tuple[str, Any]]:
+        yield path, one
+        for name, inner in getattr(one, "commands", {}).items():
+            yield from walk(f"{path} {name}", inner)
+
+    yield from walk("segcli", command())
+
+
+def examples(one: Any) -> list[str]:
+    """The commands at the end of a command's help."""
+    lines = plain(one.epilog or "").split("\n\n")
+    return [line for line in lines if line.startswith("segcli ")]
+
+
+def plain(text: str) -> str:
+    """Help text without rich's markup."""
+    return Text.from_markup(text).plain
+
+
+def options(one: Any) -> list[Any]:
+    """A command's own options (not --help, nor those that every command has), in order."""
+    shared = {"--help", "--quiet", "--debug", "--install-completion", "--show-completion"}
+    return [p for p in one.params if p.param_type_name == "option" and not shared & set(p.opts)]
+
+
+def _section(path: str, one: Any) -> Iterator[str]:
+    arguments = [p for p in one.params if p.param_type_name == "argument"]
+    words = [p.metavar if p.required else f"[{p.metavar}]" for p in arguments]
+    words = [word + ("…" if p.nargs == -1 else "") for word, p in zip(words, arguments, strict=True)]
+    if hasattr(one, "commands"):
+        words = [" | ".join(one.commands)]
+    yield f"## {path}\n" if path.count(" ") < 2 else f"### {path}\n"
+    yield f"`{' '.join([path, *words])}`\n"
+    yield plain(" ".join((one.help or "").split())) + "\n"
+    rows = [(f"`{p.metavar}`", _help(p)) for p in arguments]
+    for p in options(one):
+        names = ", ".join(f"`{o}`" for o in p.opts)
+        value = (p.metavar or "").strip()
+        rows.append((f"{names} `{value}`" if value else names, _help(p)))
+    if rows:
+        yield "| | |\n|---|---|"
+        yield "\n".join("| {} | {} |".format(*(cell.replace("|", "\\|") for cell in row)) for row in rows)
+        yield ""
+    if path == "segcli":
+        yield "Every command takes `-q` or `--quiet` (no progress, no messages) and `--debug` (an error's traceback).\n"
+    yield "```sh\n" + "\n".join(examples(one)) + "\n```\n"
+
+
+def _help(parameter: Any) -> str:
+    text, default = plain(parameter.help or ""), parameter.default
+    if parameter.param_type_name == "option" and type(default) in (int, float, str):
+        text += f" default: {default}"
+    return text
+
+
+def write(folder: Path) -> None:
+    """Both files, into `folder`."""
+    (folder / "cli.md").write_text(page(), encoding="utf-8")
+    (folder / "recipe.schema.json").write_text(json.dumps(schema(), indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write(Path(__file__).parent.parent.parent / "docs")

@@ -1,0 +1,76 @@
+"""`segcli train`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from segcli.cli import options, output, tables
+from segcli.errors import UsageError
+
+HELP = options.example(
+    "train quickstart/mask_rcnn",
+    "train quickstart/mask_rcnn --set train.minutes=2 --set train.seed=1 --out runs/short",
+    "train --resume runs/quickstart-mask_rcnn",
+)
+
+
+def train(
+    recipe: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="RECIPE", help="A recipe file, or a shipped recipe's name.", autocompletion=options.complete_recipes
+        ),
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe key, such as train.epochs=3; repeatable."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The run folder. [dim]default: runs/NAME, then runs/NAME-2, …[/]")
+    ] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="Go on with an interrupted run as if it had not stopped."),
+    ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            metavar=options.FLAG,
+            help="Train nothing: run a batch and print cost, memory and expected time.",
+        ),
+    ] = False,
+    force: options.Force = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Train a recipe's model on its data, score it, and keep everything in a run folder.
+
+    Prepares the dataset first where the recipe names a known one. Ctrl-C saves; --resume goes on.
+    """
+    from segcli.recipe import Recipe, find_source, parse_overrides
+
+    if resume is not None:
+        if set_ or out or force or dry_run:
+            raise UsageError("--resume goes on with a run as it was: it takes no --set, --out, --force or --dry-run")
+        loaded = Recipe.load(find_source(resume))
+        if recipe is not None and Recipe.load(recipe).name != loaded.name:
+            raise UsageError(f"{resume} is a run of recipe {loaded.name}, not of {recipe}", hint="leave RECIPE away")
+    elif recipe is None:
+        raise UsageError("train needs a RECIPE, or --resume RUN", hint="segcli train quickstart/mask_rcnn")
+    else:
+        loaded = Recipe.load(recipe, parse_overrides(set_ or []))
+
+    from segcli import training
+
+    if dry_run:
+        output.show(*tables.forecast(training.dry_run(loaded)))
+        return
+    run = training.train(loaded, out=out, resume=resume, force=force, quiet=quiet)
+    scores = output.read_json(run / "metrics.json")
+    output.show(*tables.scores(scores, title=f"{loaded.name}, {scores['images']} {loaded.eval.split} images"))
+    name = output.quoted(run)
+    output.next_commands(
+        f"segcli predict {name} FOLDER", f"segcli visualize predictions {name} --worst 12", f"segcli compare {name}"
+    )

@@ -1,0 +1,71 @@
+"""`segcli visualize data` and `segcli visualize predictions`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from segcli.cli import options
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Draw a dataset's labels, or a run's predictions beside the labels.",
+    **options.example("visualize data data/shapes", "visualize predictions runs/quickstart-mask_rcnn --worst 12"),
+)
+HELP_DATA = options.example(
+    "visualize data data/shapes --split val", "visualize data data/shapes --augmented quickstart/mask_rcnn"
+)
+HELP_PREDICTIONS = options.example("visualize predictions runs/quickstart-mask_rcnn --worst 12")
+
+Out = Annotated[Path | None, typer.Option(metavar="DIR", help="Where to write. [dim]default: pictures/NAME[/]")]
+Split = Annotated[str | None, typer.Option(metavar="NAME", help="Only this split.")]
+
+
+@app.command("data", **HELP_DATA)
+def data(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A prepared dataset folder.")],
+    augmented: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RECIPE",
+            help="Beside each image, what this recipe's augmentation makes of it.",
+            autocompletion=options.complete_recipes,
+        ),
+    ] = None,
+    split: Split = None,
+    out: Out = None,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Draw images with their labels, as labelled or as training sees them."""
+    from segcli.recipe import Recipe
+
+    recipe = Recipe.load(augmented) if augmented else None
+    names = recipe.resolve(recipe.data.split_file) if recipe and recipe.data.split_file and split else None
+
+    from segcli.inspection.data import show_data
+
+    target = out or Path("pictures") / folder.resolve().name
+    for path in show_data(folder, target, split=split, split_file=names, augmented=recipe):
+        typer.echo(path)
+
+
+@app.command("predictions", **HELP_PREDICTIONS)
+def predictions(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run folder.", autocompletion=options.complete_sources)],
+    worst: Annotated[
+        int | None, typer.Option(metavar="K", min=1, help="The K worst images, not a random choice.")
+    ] = None,
+    split: Split = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where to write. [dim]default: RUN/pictures[/]")
+    ] = None,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Draw a run's stored predictions beside the labels."""
+    from segcli.inspection.predictions import show_predictions
+    from segcli.recipe import find_source
+
+    for path in show_predictions(find_source(run), out, split=split, worst=worst, progress=not quiet):
+        typer.echo(path)
