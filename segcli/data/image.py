@@ -64,7 +64,10 @@ def _decode(data: bytes) -> np.ndarray:
         whole = {"JPEG": data[-2:] == b"\xff\xd9", "PNG": data[-8:-4] == b"IEND"}.get(image.format or "", False)
         if whole and image.mode in ("RGB", "RGBA", "L", "P") and not getattr(image, "is_animated", False):
             flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
-            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+            try:
+                pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+            except cv2.error:  # above OpenCV's limits of size: Pillow decodes it, or names the cause
+                pixels = None
             if pixels is not None:
                 return _upright(pixels, _orientation(image))
         return _upright(_to_rgb(image), _orientation(image))

@@ -79,7 +79,7 @@ class Preprocess:
         if (h, w) == image.shape[:2]:
             return image
         if self.method == "pil":
-            return np.asarray(Image.fromarray(image).resize((w, h), Image.Resampling.BILINEAR))
+            return np.array(Image.fromarray(image).resize((w, h), Image.Resampling.BILINEAR))
         shrink = h * w < image.shape[0] * image.shape[1]
         return cv2.resize(image, (w, h), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_LINEAR)
 

@@ -1,6 +1,7 @@
 """What a training step holds depends on the seed and the step alone."""
 
 import itertools
+import pickle
 
 import cv2
 import numpy as np
@@ -180,6 +181,11 @@ def test_the_cache_gives_what_the_dataset_gives_within_its_bound(tiny_dataset):
                 assert torch.equal(a.target.semantic, b.target.semantic)
         assert cache.left >= 0
         assert len(cache._samples) == {0: 0, 25_000: 0, 10**9: 4}[limit]
+
+
+def test_a_dataset_reaches_workers_that_are_not_forked(tiny_dataset):
+    data = pickle.loads(pickle.dumps(Dataset(tiny_dataset, "train", task="panoptic")))
+    assert np.array_equal(data.image(0), Dataset(tiny_dataset, "train").image(0))
 
 
 def test_a_cached_image_is_not_read_again(tiny_copy):
