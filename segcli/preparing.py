@@ -86,7 +86,7 @@ def prepare(
     target = Path(out) if out is not None else FOLDER / plan.name
     if split is not None and split_by is not None:
         raise UsageError("--split and --split-by exclude each other")
-    if plan.generated:
+    if plan.path is None:
         for flag, value in (("--split", split), ("--split-by", split_by), ("--link", link)):
             if value:
                 raise UsageError(f"{flag}: {source} is made by segcli, with splits and images of its own")
@@ -96,8 +96,11 @@ def prepare(
         "split_by": _digest(Path(split_by)) if split_by is not None else None,
         "seed": seed,
         "link": link,
+        "source files": _listing(plan.path, target) if plan.path is not None else None,
     }
-    if not force and canonical.existing(target, recorded):
+    if plan.path is not None and plan.path.resolve().is_relative_to(target.resolve()):
+        raise UsageError(f"--out {target}: holds the source {plan.path}", hint="choose another --out")
+    if canonical.existing(target, recorded, force):
         return target
     draft = plan.build()
     divided = divide(draft, split, split_by, seed)
@@ -123,8 +126,8 @@ def diagnose(
     draft = plan.build()
     with tempfile.TemporaryDirectory(prefix="segcli-check-") as folder:
         target = Path(folder) / plan.name
-        _write(target, plan, draft, draft.splits, {}, link=not plan.generated, strict=False, force=False)
-        return dataclasses.replace(check(target), root=source)
+        _write(target, plan, draft, draft.splits, {}, link=plan.path is not None, strict=False, force=False)
+        return dataclasses.replace(check(target, notes=draft.notes), root=source)
 
 
 def prepare_for(recipe: Recipe) -> Path:
@@ -195,12 +198,11 @@ def describe(root: str | Path) -> dict[str, Any]:
 
 
 def next_command(name: str, root: Path) -> str:
-    """The command that trains on a prepared folder: with this dataset's own recipe where one is shipped."""
-    data = {recipe: Recipe.load(recipe).data for recipe in shipped()}
-    own = [recipe for recipe, d in data.items() if d.name == name or Path(d.root) == root]
-    own = [recipe for recipe in own if not recipe.startswith("custom/")]
-    recipe = min(own, key=lambda r: ("mask_rcnn" not in r, r), default="custom/mask_rcnn")
-    if own and Path(data[recipe].root) == root:
+    """The command that trains on a prepared folder: with this dataset's own Mask R-CNN recipe where one is shipped."""
+    folder = "quickstart" if name in lookup.names("synthetic") else name  # recipes lie in folders called as their data
+    own = [recipe for recipe in shipped() if recipe.startswith(f"{folder}/mask_rcnn")]
+    recipe = own[0] if own else "custom/mask_rcnn"
+    if own and Path(Recipe.load(recipe).data.root) == root:
         return f"segcli train {recipe}"
     return f"segcli train {recipe} --set {shlex.quote(f'data.root={root}')}"
 
@@ -211,18 +213,14 @@ class _Plan:
 
     name: str
     module: Any
-    where: str
     settings: dict[str, Any]
-    given: dict[str, Any]
     recorded: dict[str, Any]
+    path: Path | None = None  # None: the images are made
     known: Known | None = None
 
-    @property
-    def generated(self) -> bool:
-        return "path" not in self.given
-
     def build(self) -> Draft:
-        draft: Draft = lookup.call(self.module.build, self.settings, self.where, **self.given)
+        given = {} if self.path is None else {"path": self.path}
+        draft: Draft = lookup.call(self.module.build, self.settings, "data.prepare", **given)
         facts: dict[str, Any] = {"name": self.name}
         if self.known is not None:
             facts |= {"licence": self.known.licence, "citation": self.known.citation, "source": self.known.home}
@@ -247,7 +245,7 @@ def _plan(
         module = lookup.find("synthetic", source)
         defaults = {name: p.default for name, p in inspect.signature(module.build).parameters.items()}
         recorded = {"source": source, "settings": {**defaults, **chosen}}
-        return _Plan(source, module, "data.prepare", chosen, {}, recorded)
+        return _Plan(source, module, chosen, recorded)
     entry = KNOWN.get(source)
     if entry is not None and source_path is None:
         raise _missing_source(source, "--source PATH")
@@ -262,8 +260,8 @@ def _plan(
         raise UsageError(f"--format {format}: {source} is read as {entry.converter}")
     module = lookup.find("converter", kind, "--format")
     chosen = {**(entry.settings if entry else {}), **chosen}
-    recorded = {"source": str(path), "format": kind, "settings": chosen, "files": _listing(path)}
-    return _Plan(name, module, "data.prepare", chosen, {"path": path}, recorded, entry)
+    recorded = {"source": str(path), "format": kind, "settings": chosen}
+    return _Plan(name, module, chosen, recorded, path, entry)
 
 
 def _detect(path: Path) -> str:
@@ -306,10 +304,12 @@ def _write(
     )
 
 
-def _listing(path: Path) -> str:
-    """sha256 over names, sizes and times of a source's files: says whether it changed, without reading it."""
+def _listing(path: Path, out: Path) -> str:
+    """sha256 over names, sizes and times of a source's files, `out` aside: says whether they changed, without reading
+    them."""
     digest = hashlib.sha256()
-    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    out = out.absolute()
+    files = sorted(p for p in path.rglob("*") if p.is_file() and out not in p.parents) if path.is_dir() else [path]
     for file in files:
         facts = file.stat()
         digest.update(f"{file.relative_to(path).as_posix()}\0{facts.st_size}\0{facts.st_mtime_ns}\0".encode())

@@ -20,6 +20,7 @@ CODES: dict[str, tuple[Severity, str]] = {
     "dangling_category": ("error", "annotations are of a category that is not declared"),
     "malformed": ("error", "annotations are malformed"),
     "label_map": ("error", "semantic or panoptic maps do not fit"),
+    "left_out": ("warning", "notes on what reading the source left out or changed"),
     "exif_unsure": ("warning", "images are turned by EXIF without a change of size: look whether their labels fit"),
     "same_image": ("warning", "images of two splits have the same content: scores will be too high"),
     "no_objects": ("warning", "images have no object (they are trained on as negatives)"),

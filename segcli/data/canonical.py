@@ -93,7 +93,7 @@ def write(
     images that are made.
     """
     wanted: dict[str, Any] = json.loads(json.dumps(dict(settings or {})))
-    if not force and (found := existing(out, wanted)):
+    if found := existing(out, wanted, force):
         return found
     building = out.parent / f".{out.name}.{uuid.uuid4().hex[:8]}.part"
     try:
@@ -113,16 +113,18 @@ def write(
         shutil.rmtree(building, ignore_errors=True)
 
 
-def existing(out: Path, settings: Mapping[str, Any]) -> DatasetInfo | None:
-    """The description of `out` where it was made with these settings; None where there is nothing yet.
+def existing(out: Path, settings: Mapping[str, Any], force: bool = False) -> DatasetInfo | None:
+    """The description of `out` where it was made with these settings; None where it is to be written.
 
-    Raises DataError where `out` is anything else: it is never overwritten unasked.
+    Raises DataError where `out` holds another dataset, which only `force` replaces, or anything else: nothing does.
     """
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return None
     hint = "choose another --out, or replace it with --force"
     if not (out / "info.json").is_file():
         raise DataError(f"{out}: exists and is not a prepared dataset", hint="choose another --out")
+    if force:
+        return None
     before = prepared(out).get("settings", {})
     wanted = json.loads(json.dumps(dict(settings)))
     if before != wanted:

@@ -3,6 +3,7 @@
 import hashlib
 import sys
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,11 @@ IMBALANCE = 100  # times as many objects in the most as in the least frequent ca
 LIKE = 0.5  # IoU of an annotated box with its mask's own box, at least
 
 
-def check(root: str | Path, *, max_objects: int = 100) -> Report:
+def check(root: str | Path, *, max_objects: int = 100, notes: Sequence[str] = ()) -> Report:
     """Look at every image and annotation of the canonical folder `root`.
 
-    max_objects: images with more are named. Raises DataError only where `root` is no prepared folder at all.
+    max_objects: images with more are named. notes: what its conversion left out, to be listed too. Raises
+    DataError only where `root` is no prepared folder at all.
     """
     root = Path(root)
     info = DatasetInfo.load(root)
@@ -40,6 +42,7 @@ def check(root: str | Path, *, max_objects: int = 100) -> Report:
         for split, (images, annotations) in splits.items():
             doctor.examine(split, images, annotations, bar)
     doctor.examine_categories()
+    doctor.found["left_out"] = [Item(detail=note) for note in notes]
     findings = [Finding(code, *CODES[code], doctor.found[code]) for code in CODES if doctor.found[code]]
     return Report(str(root), total, sum(len(annotations) for _, annotations in splits.values()), findings)
 

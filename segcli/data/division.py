@@ -47,7 +47,7 @@ def divide(draft: Draft, split: str | None, split_by: str | Path | None, seed: i
 
 
 def parse_split(text: str) -> dict[str, float]:
-    """Shares by split name, of text like DEFAULT_SPLIT. Raises UsageError for anything else and for sums other than 1."""
+    """Shares by split name, of text like DEFAULT_SPLIT. Raises UsageError for anything else or another sum than 1."""
     hint = f"for example --split {DEFAULT_SPLIT}"
     shares: dict[str, float] = {}
     for part in text.split(","):

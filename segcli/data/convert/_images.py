@@ -54,6 +54,9 @@ def _folders(usual: Iterable[Path], root: Path) -> Iterable[Path]:
     for current, inner, _ in os.walk(root):
         folder = Path(current)
         inner[:] = sorted(name for name in inner if not name.startswith("."))
+        if (folder / "info.json").is_file():  # what was prepared before, perhaps inside its own source
+            inner.clear()
+            continue
         if len(folder.relative_to(root).parts) >= DEPTH:
             inner.clear()
         if folder not in seen:
