@@ -12,11 +12,11 @@ from typing import Any
 
 from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 MISSING = "–"
-PLAIN_WIDTH = 160  # columns where the output is no terminal
+PLAIN_WIDTH = 1000  # characters where the output is no terminal: nothing is left out or folded there
 
 
 @dataclasses.dataclass
@@ -45,25 +45,27 @@ class Grid:
             titles = [c.title.replace("\n", " ") for c in self.columns if c in hidden]
             notes.append(f"too narrow for: {', '.join(titles)}")
         table = Table(
-            title=escape(self.title) or None,
-            caption=escape("\n".join(notes)) or None,
+            title=Text(self.title) if self.title else None,  # Text: names are no markup
+            caption=Text("\n".join(notes)) if notes else None,
             box=box.SIMPLE_HEAD,
             title_justify="left",
             caption_justify="left",
             title_style="bold",
+            show_header=any(c.title for c in self.columns),
             pad_edge=False,
+            padding=(0, 1, 0, 0),
         )
         shown = [i for i, c in enumerate(self.columns) if c not in hidden]
         for i in shown:
             column = self.columns[i]
             table.add_column(
-                escape(column.title),
+                Text(column.title),
                 justify="left" if column.left else "right",
                 style="bold cyan" if column.best else None,
                 overflow="fold",
             )
         for number, row in enumerate(self.rows):
-            table.add_row(*[escape(row[i]) for i in shown], style="bold" if number in self.bold else None)
+            table.add_row(*[Text(row[i]) for i in shown], style="bold" if number in self.bold else None)
         return table
 
     def fitted(self, console: Console) -> Table:
@@ -84,8 +86,9 @@ def show(*parts: Grid | str) -> None:
     for part in parts:
         if isinstance(part, Grid):
             console.print(part.fitted(console))
+            console.print()
         else:
-            console.print(part, soft_wrap=True, markup=False)
+            console.print(Text(part), soft_wrap=True)
 
 
 def print_json(document: dict[str, Any]) -> None:

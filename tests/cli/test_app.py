@@ -1,0 +1,96 @@
+"""The program as a whole: help, version, usage errors, quietness, and that help costs no torch."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = "('torch', 'torchvision', 'cv2', 'numpy', 'matplotlib', 'albumentations', 'timm')"
+
+
+COMMANDS = ("prepare", "train", "eval", "predict", "visualize", "compare")
+
+
+def modules_after(code: str) -> str:
+    program = f"import sys\n{code}\nprint([m for m in {HEAVY} if m in sys.modules], file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    return done.stderr.strip()
+
+
+def test_help_and_usage_errors_import_no_torch():
+    calls = [["--help"], *([name, "--help"] for name in COMMANDS), ["visualize", "data", "--help"], ["compare"], ["x"]]
+    code = f"import segcli; segcli.Recipe\nfrom segcli.cli.app import run\n[run(args) for args in {calls}]"
+    assert modules_after(code).splitlines()[-1] == "[]"
+
+
+def test_version_names_what_matters(segcli):
+    result = segcli("--version")
+    assert result.code == 0
+    assert [line.split()[0] for line in result.out.splitlines()] == ["segcli", "torch", "torchvision", "device"]
+
+
+def test_without_a_command_it_helps(segcli):
+    result = segcli()
+    assert result.code == 2
+    assert "quickstart/mask_rcnn" in result.out
+    assert result.err.startswith("error: segcli needs a command\nhint: ")
+
+
+@pytest.mark.parametrize(
+    ("args", "error", "hint"),
+    [
+        (["trian"], "error: no such command 'trian'. Did you mean 'train'?", "segcli --help"),
+        (["compare", "--srot", "x"], "error: segcli compare has no option --srot", "did you mean '--sort'?"),
+        (["predict"], "error: missing argument 'RUN|RECIPE'", "segcli predict --help"),
+        (["predict", "a", "b", "--score", "x"], "error: invalid value for '--score'", "segcli predict --help"),
+        (["predict", "a", "b", "--score", "2"], "error: invalid value for '--score'", "segcli predict --help"),
+        (["train"], "error: train needs a RECIPE", "segcli train quickstart/mask_rcnn"),
+        (["train", "quikstart/mask_rcnn"], "error: no recipe", "did you mean 'quickstart/mask_rcnn'?"),
+        (["train", "quickstart/mask_rcnn", "--set", "train.epcohs=1"], "error: ", None),
+    ],
+)
+def test_usage_errors_are_one_line_with_the_nearest(segcli, args, error, hint):
+    result = segcli(*args)
+    assert result.code == 2
+    assert result.out == ""
+    lines = result.err.splitlines()
+    assert lines[0].startswith(error)
+    assert len(lines) == 1 + (hint is not None)
+    assert hint is None or lines[1] == f"hint: {hint}"
+
+
+def test_a_typo_in_set_names_flag_and_key(segcli):
+    err = segcli("train", "quickstart/mask_rcnn", "--set", "train.epcohs=1").err
+    assert "--set train.epcohs: train.epcohs is not a recipe key (did you mean 'epochs'?)" in err
+
+
+@pytest.mark.parametrize("command", ["eval", "predict"])
+def test_a_missing_run_is_a_model_error(segcli, command):
+    result = segcli(command, "runs/absent", *(["x"] if command == "predict" else []))
+    assert result.code == 4
+    assert "no run folder and no recipe is called 'runs/absent'" in result.err
+
+
+@pytest.mark.parametrize("where", ["before", "after"])
+def test_debug_shows_a_traceback_on_either_side_of_the_command(segcli, where):
+    args = ["--debug", "eval", "runs/absent"] if where == "before" else ["eval", "runs/absent", "--debug"]
+    result = segcli(*args)
+    assert result.code == 4
+    assert "Traceback" in result.err
+    assert "Traceback" not in segcli("eval", "runs/absent").err
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_complete_recipe_names(shell):
+    environment = {**os.environ, "_SEGCLI_COMPLETE": f"complete_{shell}", "_TYPER_COMPLETE_ARGS": "segcli train qui"}
+    environment |= {"COMP_WORDS": "segcli train qui", "COMP_CWORD": "2", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
+    code = "from segcli.cli.app import main; main()"
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert "quickstart/mask_rcnn" in done.stdout
+    assert "pennfudan" not in done.stdout
+
+
+def test_no_colour_where_stdout_is_no_terminal(segcli, fake_run):
+    assert "\x1b" not in segcli("compare", fake_run("a")).out
+    assert "\x1b" not in segcli("--help").out

@@ -1,0 +1,82 @@
+"""`segcli compare` on finished runs: table, order, files, and what it does about broken runs."""
+
+import csv
+
+import pytest
+
+
+@pytest.fixture
+def runs(fake_run):
+    fake_run("good", gflops=10.0, metrics={"segm_AP": 0.5, "bbox_AP": 0.6, "segm_APs": 0.1, "segm_AP50": 0.7})
+    fake_run("cheap", gflops=1.0, metrics={"segm_AP": 0.3, "bbox_AP": 0.4})
+    fake_run("beaten", gflops=11.0, metrics={"segm_AP": 0.4, "bbox_AP": 0.5})
+
+
+def names(text: str) -> list[str]:
+    return [line.split()[0 if line[1] != "★" else 1] for line in text.splitlines() if " 5.00 " in line]
+
+
+def test_every_run_below_runs_best_first_with_stars(segcli, runs):
+    result = segcli("compare")
+    assert result.code == 0
+    assert names(result.out) == ["good", "beaten", "cheap"]
+    starred = [line.split()[1] for line in result.out.splitlines() if line.startswith(" ★")]
+    assert starred == ["good", "cheap"]
+    assert "shapes val, 20 images" in result.out
+    assert max(map(len, result.out.splitlines())) <= 80
+
+
+def test_sort(segcli, runs):
+    assert names(segcli("compare", "--sort", "gflops").out) == ["cheap", "good", "beaten"]
+    result = segcli("compare", "--sort", "gflop")
+    assert result.code == 2
+    assert "did you mean 'gflops'?" in result.err
+
+
+def test_json_is_the_only_thing_on_stdout(segcli, runs):
+    result = segcli("compare", "--json")
+    assert [row["name"] for row in result.json["rows"]] == ["good", "beaten", "cheap"]
+    assert [row["pareto"] for row in result.json["rows"]] == [True, False, True]
+
+
+def test_csv_and_plot(segcli, runs, tmp_path):
+    result = segcli("compare", "--csv", "a table.csv", "--plot", "out/plot.svg")
+    assert result.code == 0
+    lines = list(csv.DictReader((tmp_path / "a table.csv").read_text().splitlines()))
+    assert [(line["name"], line["segm_AP50"]) for line in lines] == [("good", "0.7"), ("beaten", ""), ("cheap", "")]
+    assert (tmp_path / "out" / "plot.svg").read_text().startswith("<?xml")
+    assert "plot: out/plot.svg" in result.err
+    assert segcli("compare", "--plot", "plot.xyz").code == 2
+
+
+def test_a_broken_run_is_skipped_aloud_and_the_rest_is_shown(segcli, runs, tmp_path):
+    (tmp_path / "runs" / "good" / "metrics.json").unlink()
+    (tmp_path / "runs" / "cheap" / "cost.json").write_text('{"params": 3')
+    result = segcli("compare")
+    assert result.code == 0
+    assert names(result.out) == ["beaten"]
+    assert "skipped: runs/good/metrics.json: missing, the run is not finished" in result.err
+    assert "skipped: runs/cheap/cost.json: can't be read" in result.err
+
+
+def test_nothing_left_is_an_error(segcli, fake_run):
+    (fake_run("a") / "metrics.json").unlink()
+    result = segcli("compare", "runs/a")
+    assert result.code == 4
+    assert result.err.splitlines() == [
+        "error: runs/a/metrics.json: missing, the run is not finished",
+        "hint: segcli train --resume runs/a",
+    ]
+
+
+def test_no_runs_at_all(segcli):
+    result = segcli("compare")
+    assert result.code == 4
+    assert "there is no run below runs/" in result.err
+
+
+def test_two_datasets_are_two_tables_and_a_note(segcli, runs, fake_run):
+    fake_run("elsewhere", data="pennfudan")
+    out = segcli("compare").out
+    assert "pennfudan val, 20 images" in out
+    assert "note: scores on different data" in out
