@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from segcli.errors import UsageError
 from segcli.models import build_backbone
 from segcli.models.layers import detr_loss
-from segcli.models.layers.detector import DETR, Outputs, count, padding
+from segcli.models.layers.detector import DETR, Outputs, gflops, padding
 from segcli.models.layers.detr_loss import Weights
 from segcli.models.layers.detr_masks import AttentionMap, MaskHead
 from segcli.models.layers.transformer import Transformer
@@ -115,12 +115,16 @@ class DETRMasks(nn.Module):
             out = detr.run(batch.images, padding(batch), every_layer=detr.auxiliary and self.stage == "joint")
         wanted = detr.objects(batch)
         matching = detr.match(out, wanted, batch)
-        normalisers = normalisers or detr.normalisers(wanted)
+        normalisers = normalisers or detr.count(wanted)
         losses = detr.losses(out, wanted, matching, normalisers) if self.stage == "joint" else {}
         last = detr_loss.last_layer(matching, len(out.logits))
         logits = self.masks(out, last.image, last.query)
         losses.update(detr_loss.pair_mask_losses(logits, wanted, last, detr.weights, normalisers))
         return losses
+
+    def normalisers(self, batch: Batch) -> dict[str, float]:
+        """See `DETR.normalisers`."""
+        return self.detr.normalisers(batch)
 
     def predict(self, batch: Batch) -> list[Prediction]:
         """Instances with masks, or a panoptic map, on the original images' pixels."""
@@ -172,4 +176,4 @@ class DETRMasks(nn.Module):
             attention = model.bbox_attention(out.queries, out.memory, out.size, out.mask)
             model.mask_head.plain(out.projected, attention, out.features[-2:-5:-1])
 
-        return count(self, plain)
+        return gflops(self, plain)

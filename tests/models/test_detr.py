@@ -153,6 +153,18 @@ def test_network_gives_what_predict_reads():
     assert (torch.from_numpy(found.mask(0)) == (canvas > 0)).all()
 
 
+@torch.no_grad()
+def test_half_precision_changes_little():
+    model = small("instance").eval()
+    exact = model(batch())
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = model(batch())
+        found = model.predict(batch())
+    for name in ("class", "l1", "giou", "mask", "dice"):
+        torch.testing.assert_close(rough[name], exact[name], rtol=0.1, atol=0.02)
+    assert all(p.instances.boxes.dtype == torch.float32 for p in found)
+
+
 def test_counts_of_parts_of_a_step_give_the_whole_steps_loss():
     model = small("instance").eval()
     whole = batch((1, 4))
@@ -160,7 +172,7 @@ def test_counts_of_parts_of_a_step_give_the_whole_steps_loss():
         Batch(whole.images[i : i + 1], whole.padding[i : i + 1], [s], [s], [i], [whole.targets[i]])
         for i, s in enumerate(SIZES)
     ]
-    counts = [model.detr.normalisers(model.detr.objects(p)) for p in parts]
+    counts = [model.normalisers(p) for p in parts]
     average = {key: sum(c[key] for c in counts) / 2 for key in counts[0]}
     together = model(whole)
     apart = [model(p, average) for p in parts]

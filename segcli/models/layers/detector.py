@@ -115,7 +115,7 @@ class DETR(nn.Module):
             decoder_record,
         )
         read = hs_LBQD if every_layer else hs_LBQD[-1:]
-        logits, found = self.class_embed(read), self.bbox_embed(read).sigmoid()
+        logits, found = self.class_embed(read), self.bbox_embed(read).float().sigmoid()
         return Outputs(logits, found, hs_LBQD[-1], memory_BTD, size, mask, projected, features)
 
     def objects(self, batch: Batch) -> Objects:
@@ -128,8 +128,11 @@ class DETR(nn.Module):
     def match(self, out: Outputs, wanted: Objects, batch: Batch) -> Matching:
         return detr_loss.match_objects(out.logits, out.boxes, wanted, self.weights, batch.image_ids)
 
-    def normalisers(self, wanted: Objects) -> dict[str, float]:
-        """What the losses are divided by; sums that ranks and accumulation steps may average (see `forward`)."""
+    def normalisers(self, batch: Batch) -> dict[str, float]:
+        """What `forward` divides the losses by; sums that ranks and accumulation steps may average and hand it."""
+        return self.count(self.objects(batch))
+
+    def count(self, wanted: Objects) -> dict[str, float]:
         return detr_loss.normalisers(wanted.counts, self.query_embed.num_embeddings, self.weights.no_object)
 
     def losses(
@@ -143,10 +146,10 @@ class DETR(nn.Module):
         return losses
 
     def forward(self, batch: Batch, normalisers: dict[str, float] | None = None) -> dict[str, Tensor]:
-        """Weighted losses. normalisers: counts averaged over ranks and accumulation steps; None: this batch's own."""
+        """Weighted losses. normalisers: averaged over ranks and accumulation steps; None: this batch's own."""
         out = self.run(batch.images, padding(batch), every_layer=self.auxiliary)
         wanted = self.objects(batch)
-        return self.losses(out, wanted, self.match(out, wanted, batch), normalisers or self.normalisers(wanted))
+        return self.losses(out, wanted, self.match(out, wanted, batch), normalisers or self.count(wanted))
 
     def predict(self, batch: Batch) -> list[Prediction]:
         """Detections on the original images' pixels, best first: each query's best class, and no suppression."""
@@ -198,7 +201,7 @@ class DETR(nn.Module):
 
     def paper_gflops(self) -> float:
         """Multiply-adds / 1e9 of convolutions and matrix products at 800×1130, as the paper's tables count them."""
-        return count(self, lambda model, images: model.network(images))
+        return gflops(self, lambda model, images: model.network(images))
 
 
 def padding(batch: Batch) -> Tensor | None:
@@ -206,7 +209,7 @@ def padding(batch: Batch) -> Tensor | None:
     return None if all(size == tuple(batch.images.shape[2:]) for size in batch.sizes) else batch.padding
 
 
-def count(model: nn.Module, run: Any) -> float:
+def gflops(model: nn.Module, run: Any) -> float:
     """GFLOPs of `run(model, images)` on the meta device at the paper's size; 1 multiply-add = 1."""
     model = copy.deepcopy(model).eval().requires_grad_(False).to("meta")  # the counter follows gradients, if any
     with FlopCounterMode(display=False) as counter, torch.no_grad():
