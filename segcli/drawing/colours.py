@@ -12,13 +12,23 @@ _TO_LAB = np.array([[0.2104542553, 0.7936177850, -0.0040720468], [1.9779984951, 
                     [0.0259040371, 0.7827717662, -0.8086757660]])  # fmt: skip
 
 
+def class_colours(info: DatasetInfo) -> list[Rgb]:
+    """One RGB colour (0..255) a label, the dataset's own with a floor under the lightness: dark blues and browns would
+    vanish in shadows."""
+    out = []
+    for colour in info.colours():
+        light, chroma, hue = to_oklch(colour)
+        out.append(colour if light >= 0.58 else oklch(0.58, chroma, hue))
+    return out
+
+
 def object_colours(labels: list[int], info: DatasetInfo) -> list[Rgb]:
     """One RGB colour (0..255) for each object.
 
     With a single thing class every object gets a hue of its own; with several, objects keep near their class's colour
     and differ in lightness and a little in hue.
     """
-    base = info.colours()
+    base = class_colours(info)
     seen: dict[int, int] = {}
     out = []
     for label in labels:
@@ -28,10 +38,9 @@ def object_colours(labels: list[int], info: DatasetInfo) -> list[Rgb]:
             out.append(oklch(0.74 - 0.06 * (nth % 2), 0.17, 360 * step))
         else:
             light, chroma, hue = to_oklch(base[label])
-            sway = (nth * _GOLDEN + 0.5) % 1 - 0.5 if nth else 0.0
-            # dark blues and browns would vanish in shadows: the lightness of an outline has a floor
-            light = float(np.clip(max(light, 0.62) + 0.26 * sway, 0.56, 0.9))
-            out.append(oklch(light, chroma, hue + 24 * sway))
+            sway = (nth * _GOLDEN + 0.5) % 1 - 0.5
+            light = float(np.clip(light + 0.26 * sway, 0.54, 0.9))
+            out.append(oklch(light, chroma, hue + 24 * sway) if nth else base[label])
     return out
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from segcli.drawing.chips import Chip, draw_chips, text_size
-from segcli.drawing.colours import Rgb, object_colours
+from segcli.drawing.colours import Rgb, class_colours, object_colours
 from segcli.info import DatasetInfo
 from segcli.types import IGNORE, Instances, Panoptic, Prediction, Target, mask_boxes
 
@@ -103,7 +103,7 @@ def _draw_panoptic(canvas: np.ndarray, found: Panoptic, info: DatasetInfo, facto
 
 
 def _draw_semantic(canvas: np.ndarray, found: np.ndarray, info: DatasetInfo, factor: float, alpha: float) -> list[Chip]:
-    colours = info.colours()
+    colours = class_colours(info)
     chips = []
     for label in np.unique(found).tolist():
         if label == IGNORE or label >= len(colours):

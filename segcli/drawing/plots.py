@@ -10,7 +10,6 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from matplotlib.transforms import Bbox
 
@@ -187,7 +186,7 @@ def _label(figure: Figure, axes: Axes, points: list[tuple[float, float, str]]) -
         text = axes.annotate(
             name, (x, y), (dx, dy), textcoords="offset points", ha=side, va=level, fontsize=9, arrowprops=arrow
         )
-        text.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
+        text.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.4, "alpha": 0.8})
         text.set_in_layout(False)  # the axes stay where they were when the places were chosen
         reserved.append(box.padded(1))
 

@@ -9,6 +9,7 @@ from segcli.data.dataset import Dataset
 from segcli.data.loader import Augment
 from segcli.data.results import write_image
 from segcli.data.transforms import build_augment
+from segcli.drawing.colours import class_colours
 from segcli.drawing.overlays import draw
 from segcli.drawing.sheets import cell_width, choose_columns, contact_sheet, legend
 from segcli.errors import UsageError
@@ -46,6 +47,8 @@ def show_data(
     columns = VARIANTS + 1 if augmented else choose_columns([dataset.sizes[i] for i in chosen])
     title = f"{info.name}: {number} of {len(dataset)} images" + (f" ({split})" if split else "")
     per_sheet = PER_SHEET if augmented is None else PER_SHEET // columns
+    if augmented:
+        title += f", each as labelled and {VARIANTS} times as recipe {augmented.name} augments it"
     augment = _augmentation(augmented, info) if augmented else None
     sheets: list[Path] = []
     for start in range(0, number, per_sheet):
@@ -62,7 +65,7 @@ def show_data(
                 captions.append(f"{what or sample.file_name} · {_counts(version.target, info)}")
         sheet = contact_sheet(pictures, captions, columns=columns, width=WIDTH, title=title)
         if 1 < len(info.names) <= 60:
-            sheet = np.concatenate([sheet, legend(info.names, info.colours(), WIDTH)])
+            sheet = np.concatenate([sheet, legend(info.names, class_colours(info), WIDTH)])
         path = Path(out) / f"data-{split or 'all'}{f'-{len(sheets) + 1}' if sheets else ''}.jpg"
         write_image(path, sheet)
         sheets.append(path)

@@ -1,0 +1,71 @@
+"""Sheets of many pictures."""
+
+import numpy as np
+import pytest
+import torch
+
+from segcli.drawing.sheets import (
+    PAPER,
+    cell_width,
+    choose_columns,
+    contact_sheet,
+    draw_labels_beside_predictions,
+    legend,
+)
+from segcli.info import Category, DatasetInfo
+from segcli.types import Instances, Prediction, Target
+
+INFO = DatasetInfo("one", (Category("cat", 1), Category("dog", 2)), {"val": 1})
+
+
+def test_every_picture_is_on_the_sheet_with_room_for_its_caption():
+    colours = [(200, 10, 10), (10, 200, 10), (10, 10, 200), (200, 200, 10), (10, 200, 200)]
+    shapes = [(100, 150), (300, 150), (50, 400), (120, 120), (900, 90)]
+    pictures = [np.full((*s, 3), c, np.uint8) for s, c in zip(shapes, colours, strict=True)]
+    captions = [f"사진 {i} " + "long " * 40 for i in range(5)]
+    sheet = contact_sheet(pictures, captions, columns=2, width=800, title="five pictures " * 20)
+    assert sheet.shape[1] == 800
+    boxes = []
+    for colour, (h, w) in zip(colours, shapes, strict=True):
+        rows, columns = np.nonzero((np.abs(sheet.astype(int) - colour) < 6).all(2))
+        boxes.append((columns.min(), rows.min(), columns.max() + 1, rows.max() + 1))
+        width, height = columns.max() + 1 - columns.min(), rows.max() + 1 - rows.min()
+        assert width / height == pytest.approx(w / h, rel=0.05), "proportions are kept"
+        below = sheet[rows.max() + 2 : rows.max() + 26, columns.min() : columns.max()]
+        assert (below != PAPER).any(), "a caption"
+    assert boxes[0][1] == boxes[1][1] < boxes[2][1] == boxes[3][1] < boxes[4][1]
+
+
+def test_a_sheet_of_nothing_is_an_error():
+    with pytest.raises(ValueError, match="at least one"):
+        contact_sheet([], [])
+
+
+def test_columns_follow_number_and_shape():
+    assert choose_columns([(100, 100)]) == 1
+    assert choose_columns([(100, 100)] * 16) == 4
+    assert choose_columns([(100, 400)] * 16) < choose_columns([(400, 100)] * 16) <= 6
+    assert cell_width(1000, 4) * 4 < 1000
+
+
+def test_labels_and_predictions_stand_side_by_side():
+    image = np.zeros((100, 150, 3), np.uint8)
+    box = torch.tensor([[20.0, 20, 80, 80]])
+    target = Target(1, (100, 150), Instances(box, torch.tensor([0])))
+    found = Prediction(1, (100, 150), Instances(box, torch.tensor([1]), torch.tensor([0.4])))
+    pair = draw_labels_beside_predictions(image, target, found, INFO, score=0.5, width=606)
+    assert abs(pair.shape[1] - 606) <= 1
+    head = pair.shape[0] - 200
+    assert pair[head:, :300].max() > 100, "the label"
+    assert pair[head:, 306:].max() == 0, "the prediction is below the score"
+    pair = draw_labels_beside_predictions(image, target, found, INFO, score=0.3, width=606)
+    assert pair[head:, 306:].max() > 100
+
+
+def test_a_legend_wraps_and_shows_each_colour():
+    names, colours = [f"class number {i}" for i in range(20)], [(i * 12, 255 - i * 12, 90) for i in range(20)]
+    strip = legend(names, colours, 500)
+    assert strip.shape[1] == 500
+    assert strip.shape[0] > 100
+    for colour in colours:
+        assert (strip == colour).all(2).sum() > 100
