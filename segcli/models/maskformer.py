@@ -8,8 +8,6 @@ B images, Q queries, L decoder layers, C channels, M matched pairs, N segments o
 quarter of the canvas). Parameter names are the official ones but for a ResNet's (weights/detectron2_resnet.py).
 """
 
-import dataclasses
-import warnings
 from typing import Any, Literal
 
 import torch
@@ -19,28 +17,24 @@ from segcli.errors import UsageError
 from segcli.models import build_backbone
 from segcli.models.layers.flop_rule import count
 from segcli.models.layers.mask_predictor import MaskPredictor
+from segcli.models.layers.mask_set_loss import (
+    Outputs,
+    Wanted,
+    Weights,
+    match_segments,
+    set_losses,
+    wanted_segments,
+    warn_of_many,
+)
 from segcli.models.layers.pixel_decoder import FpnPixelDecoder, TransformerPixelDecoder
-from segcli.ops import losses, mask_inference
+from segcli.ops import mask_inference
 from segcli.ops.mask_inference import Enlarge
-from segcli.ops.mask_losses import mask_losses
-from segcli.ops.matcher import Matching, class_cost, dice_cost, focal_cost, match
 from segcli.ops.panoptic import panoptic
 from segcli.ops.preprocess import Preprocess
-from segcli.ops.segments import segments, shrink
 from segcli.types import Batch, Prediction
 
 TASKS = ("semantic", "instance", "panoptic")
 Output = Literal["semantic", "instance", "panoptic"]
-
-
-@dataclasses.dataclass(frozen=True)
-class Weights:
-    """Of the losses, and of the same terms in the matching costs; no_object: of that class in the cross-entropy."""
-
-    classes: float = 1.0
-    mask: float = 20.0
-    dice: float = 1.0
-    no_object: float = 0.1
 
 
 def build(
@@ -74,6 +68,9 @@ def build(
     """
     if task not in TASKS:
         raise UsageError(f"model maskformer does not do task {task!r}", hint="tasks: " + ", ".join(TASKS))
+    classes = num_things if task == "instance" else num_classes
+    if not classes:
+        raise UsageError("model maskformer needs thing classes for task instance, and the dataset declares none")
     settings = backbone or {}
     if settings.get("name", "resnet") == "resnet":
         settings = {"name": "resnet", "frozen_stages": 0, **settings}
@@ -86,7 +83,7 @@ def build(
     predictor = MaskPredictor(
         pixels.memory_channels,
         queries,
-        classes=num_classes,
+        classes=classes,
         layers=decoder_layers,
         project=pixel_decoder == "fpn",
         dropout=dropout,
@@ -96,7 +93,7 @@ def build(
         pixels,
         predictor,
         task=task,
-        num_classes=num_classes,
+        num_classes=classes,
         num_things=num_things,
         weights=Weights(class_weight, mask_weight, dice_weight, no_object),
         auxiliary=auxiliary,
@@ -141,91 +138,37 @@ class MaskFormer(nn.Module):
         self.max_detections = 100
         self._warned = False
 
-    def embed(self, images_BCHW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """class logits [L,B,Q,C+1], mask embeddings [L,B,Q,C], pixel embeddings [B,C,h,w]."""
+    def run(self, images_BCHW: Tensor) -> Outputs:
+        """The outputs of every decoder layer."""
         head: Any = self.sem_seg_head
         pixels_BChw, memory_BCHW = head.pixel_decoder(self.backbone(images_BCHW))
-        return *head.predictor(memory_BCHW), pixels_BChw
+        logits_LBQC, embeddings_LBQC = head.predictor(memory_BCHW)
+        return Outputs(logits_LBQC, embeddings_LBQC, pixels_BChw)
 
     def network(self, images_BCHW: Tensor) -> tuple[Tensor, Tensor]:
         """The last layer's class logits [B,Q,C+1] and mask logits [B,Q,h,w]."""
-        logits_LBQC, masks_LBQC, pixels_BChw = self.embed(images_BCHW)
-        return logits_LBQC[-1], mask_logits(masks_LBQC[-1], pixels_BChw)
+        out = self.run(images_BCHW)
+        return out.logits[-1], mask_logits(out)
 
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Weighted losses {"class", "mask", "dice"} of the last layer and, summed, {"…_aux"} of the earlier ones."""
-        logits_LBQC, masks_LBQC, pixels_BChw = self.embed(batch.images)
-        if not self.auxiliary:
-            logits_LBQC, masks_LBQC = logits_LBQC[-1:], masks_LBQC[-1:]
-        labels, masks_NHW, counts = self._segments(batch)
-        matching = self._match(batch, logits_LBQC, masks_LBQC, pixels_BChw, labels, masks_NHW, counts)
-        layers, images, queries, _ = logits_LBQC.shape
-        w = self.weights
-        classes = losses.target_classes(
-            (layers, images, queries),
-            (matching.layer, matching.image, matching.query),
-            labels[matching.object],
-            self.num_classes,
-        )
-        matched = len(matching.query) // layers
-        by_class = losses.cross_entropy(logits_LBQC, classes, w.no_object)
-        by_class = by_class / losses.cross_entropy_count(matched, images * queries, w.no_object)
-        chosen_Mhw = matched_logits(matching, masks_LBQC, pixels_BChw)
-        focal_M, dice_M = mask_losses(chosen_Mhw, masks_NHW, matching.object)
-        segments_ = max(1, len(labels))
-        terms = {
-            "class": w.classes * by_class,
-            "mask": w.mask / segments_ * losses.per_layer(focal_M, layers),
-            "dice": w.dice / segments_ * losses.per_layer(dice_M, layers),
-        }
-        out = {name: term[-1] for name, term in terms.items()}
-        if layers > 1:
-            out.update({f"{name}_aux": term[:-1].sum() for name, term in terms.items()})
-        return out
+    def forward(self, batch: Batch, normalisers: dict[str, float] | None = None) -> dict[str, Tensor]:
+        """Weighted losses {"class", "mask", "dice"} of the last layer and, summed, {"…_aux"} of the earlier ones.
 
-    def _segments(self, batch: Batch) -> tuple[Tensor, Tensor, list[int]]:
-        """labels [N] and masks [N,H,W] of the whole batch, and how many each image has."""
-        assert batch.targets is not None
-        canvas = (batch.images.shape[2], batch.images.shape[3])
-        found = [segments(t, self.task, num_things=self.num_things, canvas=canvas) for t in batch.targets]
-        counts = [len(labels) for labels, _ in found]
-        queries = self.queries
-        if max(counts) > queries and not self._warned:
-            self._warned = True
-            image = batch.image_ids[counts.index(max(counts))]
-            warnings.warn(
-                f"image {image} has {max(counts)} segments and the model {queries} queries: the rest is never learned. "
-                f"Set model.queries to at least {max(counts)}",
-                stacklevel=2,
-            )
-        return torch.cat([labels for labels, _ in found]), torch.cat([masks for _, masks in found]), counts
+        normalisers: counts averaged over ranks and accumulation steps; None: this batch's own.
+        """
+        out = self.run(batch.images)
+        out = out if self.auxiliary else out.last()
+        wanted = self._wanted(batch)
+        matching = match_segments(out, wanted, self.weights, batch.image_ids)
+        by_layer = set_losses(out, wanted, matching, self.weights, normalisers)
+        losses = {name: value[-1] for name, value in by_layer.items()}
+        if self.auxiliary:
+            losses.update({f"{name}_aux": value[:-1].sum() for name, value in by_layer.items()})
+        return losses
 
-    @torch.no_grad()
-    def _match(
-        self,
-        batch: Batch,
-        logits_LBQC: Tensor,
-        masks_LBQC: Tensor,
-        pixels_BChw: Tensor,
-        labels: Tensor,
-        masks_NHW: Tensor,
-        counts: list[int],
-    ) -> Matching:
-        """Costs layer by layer and image by image: all queries' masks exist for one layer of one image at a time."""
-        size = (pixels_BChw.shape[2], pixels_BChw.shape[3])
-        small_NP = shrink(masks_NHW, size)
-        costs = []
-        for i, (wanted, masks_NP) in enumerate(zip(labels.split(counts), small_NP.split(counts), strict=True)):
-            by_mask = [self._mask_cost(masks_QC, pixels_BChw[i], masks_NP) for masks_QC in masks_LBQC[:, i]]
-            p_LQC = logits_LBQC[:, i].float().softmax(-1)
-            costs.append(torch.stack(by_mask) + self.weights.classes * class_cost(p_LQC, wanted))
-        return match(costs, batch.image_ids)
-
-    def _mask_cost(self, masks_QC: Tensor, pixels_Chw: Tensor, masks_NP: Tensor) -> Tensor:
-        logits_1QP = (masks_QC @ pixels_Chw.flatten(1)).float()[None]
-        return (
-            self.weights.mask * focal_cost(logits_1QP, masks_NP) + self.weights.dice * dice_cost(logits_1QP, masks_NP)
-        )[0]
+    def _wanted(self, batch: Batch) -> Wanted:
+        wanted = wanted_segments(batch, self.task, self.num_things)
+        self._warned = self._warned or warn_of_many(wanted, self.queries, batch.image_ids)
+        return wanted
 
     def predict(self, batch: Batch) -> list[Prediction]:
         """What `outputs` names, on the original images' pixels."""
@@ -243,9 +186,8 @@ class MaskFormer(nn.Module):
         if "semantic" in self.outputs:
             out.semantic = mask_inference.semantic(logits_QC, masks_Qhw, enlarge)
         if "instance" in self.outputs:
-            classes = self.num_classes if self.task == "instance" else self.num_things
             out.instances = mask_inference.instances(
-                logits_QC, masks_Qhw, enlarge, classes=classes, limit=self.max_detections
+                logits_QC, masks_Qhw, enlarge, classes=self.num_things, limit=self.max_detections
             )
         if "panoptic" in self.outputs:
             score, overlap = self.thresholds
@@ -265,20 +207,21 @@ class MaskFormer(nn.Module):
         features = self.backbone(batch.images)
         pixels_BChw, memory_BCHW = head.pixel_decoder(features)
         attention: list[Tensor] = []
-        logits_LBQC, masks_LBQC = head.predictor(memory_BCHW, attention)
-        out: dict[str, Any] = {
+        logits_LBQC, embeddings_LBQC = head.predictor(memory_BCHW, attention)
+        out = Outputs(logits_LBQC, embeddings_LBQC, pixels_BChw)
+        found: dict[str, Any] = {
             "features": features,
             "pixels": pixels_BChw,
-            "class_probabilities": logits_LBQC[-1].softmax(-1),
-            "mask_logits": mask_logits(masks_LBQC[-1], pixels_BChw),
+            "class_probabilities": out.logits[-1].softmax(-1),
+            "mask_logits": mask_logits(out),
             "attention": torch.stack(attention).mean(2).unflatten(-1, memory_BCHW.shape[2:]),
         }
         if batch.targets is not None:
-            labels, masks_NHW, counts = self._segments(batch)
-            matching = self._match(batch, logits_LBQC[-1:], masks_LBQC[-1:], pixels_BChw, labels, masks_NHW, counts)
-            out["labels"], out["masks"] = labels, masks_NHW
-            out["matching"] = [matching.pairs(0, i) for i in range(len(batch.images))]
-        return out
+            wanted = self._wanted(batch)
+            matching = match_segments(out.last(), wanted, self.weights, batch.image_ids)
+            found["labels"], found["masks"] = wanted.labels, wanted.masks
+            found["matching"] = [matching.pairs(0, i) for i in range(len(batch.images))]
+        return found
 
     def paper_gflops(self, size: tuple[int, int] | None = None) -> float:
         """Multiply-adds / 1e9 as the paper's tables count them.
@@ -299,16 +242,6 @@ class MaskFormer(nn.Module):
         return total + (predictor.num_layers - 1) * queries * dim * pixels / 1e9
 
 
-def mask_logits(masks_BQC: Tensor, pixels_BChw: Tensor) -> Tensor:
-    """[B,Q,h,w]: the dot product of every mask embedding with every pixel embedding."""
-    return torch.einsum("bqc,bchw->bqhw", masks_BQC, pixels_BChw)
-
-
-def matched_logits(matching: Matching, masks_LBQC: Tensor, pixels_BChw: Tensor) -> Tensor:
-    """[M,h,w]: the same for the matched queries alone, in the order of the matching."""
-    chosen_MC = matching.take(masks_LBQC)
-    out = chosen_MC.new_zeros(len(chosen_MC), *pixels_BChw.shape[2:])
-    for i, pixels_Chw in enumerate(pixels_BChw):
-        here = (matching.image == i).nonzero()[:, 0]
-        out = out.index_add(0, here, torch.einsum("mc,chw->mhw", chosen_MC[here], pixels_Chw))
-    return out
+def mask_logits(out: Outputs) -> Tensor:
+    """[B,Q,h,w]: the dot product of the last layer's mask embeddings with the pixel embeddings."""
+    return torch.einsum("bqc,bchw->bqhw", out.embeddings[-1], out.pixels)

@@ -12,8 +12,8 @@ from segcli.types import IGNORE, Target
 def segments(target: Target, task: str, *, num_things: int, canvas: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """labels [N] int64 and masks bool [N,*canvas] of one image; segments without a pixel on the canvas are left out.
 
-    semantic: one mask for each class present. instance: one for each object. panoptic: one for each thing, one for
-    each stuff class present. Crowd regions and unlabelled pixels (IGNORE) belong to no segment: they are background to
+    semantic: one mask for each class present. instance: one for each thing. panoptic: one for each thing, one for each
+    stuff class present. Crowd regions and unlabelled pixels (IGNORE) belong to no segment: they are background to
     every mask, as in the official code. Raises DataError naming the image where the task's labels are missing.
     """
     labels, masks = [], []
@@ -26,8 +26,7 @@ def segments(target: Target, task: str, *, num_things: int, canvas: tuple[int, i
                 hint="annotate polygons or RLE, or train a detector (task: detection)",
             )
         wanted = torch.ones_like(objects.labels, dtype=torch.bool) if objects.crowd is None else ~objects.crowd
-        if task == "panoptic":
-            wanted &= objects.labels < num_things
+        wanted &= objects.labels < num_things
         labels.append(objects.labels[wanted])
         masks.append(masks_of.to(wanted.device)[wanted])
     if task != "instance":

@@ -111,11 +111,11 @@ def test_more_segments_than_queries_warns_once_with_image_and_setting():
 
 def test_ignored_pixels_and_a_class_never_seen_enter_nothing():
     model = model_for("semantic").eval()
-    labels, masks, counts = model._segments(batch_of(target(1), EMPTY))
-    assert labels.tolist() == [0, 1, 3]
-    assert counts == [3, 0]
-    assert masks.shape == (3, H, W)
-    assert not masks[:, :, W - 16 :].any()
+    found = model.inspect(batch_of(target(1), EMPTY))
+    assert found["labels"].tolist() == [0, 1, 3]
+    assert [len(queries) for queries, _ in found["matching"]] == [3, 0]
+    assert found["masks"].shape == (3, H, W)
+    assert not found["masks"][:, :, W - 16 :].any()
 
 
 def test_missing_labels_are_named():
@@ -129,7 +129,7 @@ def test_missing_labels_are_named():
 def test_inspect_shows_masks_attention_and_matching():
     model = model_for("instance").eval()
     out = model.inspect(batch_of(target(1), EMPTY))
-    assert out["class_probabilities"].shape == (2, 8, 5)
+    assert out["class_probabilities"].shape == (2, 8, 3)  # two things and no object
     assert out["mask_logits"].shape == (2, 8, H // 4, W // 4)
     assert out["attention"].shape == (2, 2, 8, H // 32, W // 32)
     torch.testing.assert_close(out["attention"].sum((-1, -2)), torch.ones(2, 2, 8))

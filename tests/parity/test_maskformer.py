@@ -75,10 +75,10 @@ def test_class_and_mask_logits(pair, images):
 @torch.no_grad()
 def test_matching_and_losses_on_every_decoder_layer(pair, labelled):
     ours, theirs = pair
-    logits_LBQC, masks_LBQC, pixels = ours.embed(labelled.images)
+    out = ours.run(labelled.images)
     layers = [
-        {"class_queries_logits": c, "masks_queries_logits": torch.einsum("bqc,bchw->bqhw", m, pixels)}
-        for c, m in zip(logits_LBQC, masks_LBQC, strict=True)
+        {"class_queries_logits": c, "masks_queries_logits": torch.einsum("bqc,bchw->bqhw", m, out.pixels)}
+        for c, m in zip(out.logits, out.embeddings, strict=True)
     ]
     masks = [t.instances.masks.float() for t in labelled.targets]
     labels = [t.instances.labels for t in labelled.targets]
