@@ -51,16 +51,9 @@ class TimmFeatures(nn.Module):
             fold_norms(self.net)
         elif norm == "frozen":
             freeze_norms(self.net)
-        for stage in list(self.net.children())[: self._stage_count(frozen_stages)]:
-            stage.requires_grad_(False)
-
-    def _stage_count(self, frozen_stages: int) -> int:
-        """How many children make the stem plus frozen_stages - 1 stages: the stem of timm's nets is conv + norm."""
-        if frozen_stages <= 0:
-            return 0
-        stem = [n for n, _ in self.net.named_children()]
-        first = next((i for i, n in enumerate(stem) if "block" in n or "layer" in n or "stage" in n), 1)
-        return first + frozen_stages - 1
+        for stage in stages(self.net)[:frozen_stages]:
+            for module in stage:
+                module.requires_grad_(False)
 
     def forward(self, x_BCHW: Tensor) -> list[Tensor]:
         return self.net(x_BCHW)
@@ -74,6 +67,19 @@ class TimmFeatures(nn.Module):
         if self.norm == "folded":
             state = fold_state(state, own)
         self.net.load_state_dict({k: state[k] for k in own})
+
+
+def stages(net: nn.Module) -> list[list[nn.Module]]:
+    """The stem's modules, then each stage's, in order; timm keeps stages as children or as one list of them."""
+    found: list[list[nn.Module]] = [[]]
+    for name, child in net.named_children():
+        if name in ("blocks", "stages", "layers"):
+            found += [[c] for c in child.children()]
+        elif any(word in name for word in ("block", "stage", "layer")):
+            found.append([child])
+        elif len(found) == 1:
+            found[0].append(child)
+    return found
 
 
 def norm_pairs(net: nn.Module) -> list[tuple[str, str]]:

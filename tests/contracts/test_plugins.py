@@ -1,0 +1,101 @@
+"""House rule: every plugin in the folders builds, and every model trains on any batch and predicts on original pixels."""
+
+import math
+
+import pytest
+import torch
+
+from segcli import lookup
+from segcli.models import build_backbone, build_model
+from segcli.types import Batch, Instances, Target
+
+BACKBONE = {"name": "resnet", "depth": 18}
+LITE = {"name": "efficientnet_lite0"}
+MODELS = {
+    "rcnn": [
+        ({"backbone": BACKBONE, "heads": {"box": {"width": 64}, "mask": {"width": 32}}}, "instance"),
+        ({"backbone": BACKBONE, "heads": {"box": {"width": 64, "pooler": "roi_pool"}}}, "detection"),
+        ({"backbone": LITE, "variant": "lite", "heads": {"box": {}, "mask": {}}}, "instance"),
+    ],
+    "detr": [({"backbone": BACKBONE}, "detection"), ({"backbone": BACKBONE}, "instance")],
+    "maskformer": [({"backbone": BACKBONE}, task) for task in ("semantic", "instance", "panoptic")],
+    "per_pixel": [({"backbone": BACKBONE}, "semantic")],
+}
+CASES = [(name, settings, task) for name, cases in MODELS.items() for settings, task in cases]
+BACKBONES = {
+    "resnet": {"depth": 18},
+    "efficientnet_lite0": {},
+    "timm": {"model": "resnet10t", "norm": "frozen"},
+    "swin": {"variant": "tiny"},
+}
+
+
+def batch(counts, task):
+    """Images of 96 × 80 and 64 × 96 on one canvas, with so many objects."""
+    torch.manual_seed(0)
+    sizes, originals = [(96, 80), (64, 96)], [(123, 101), (70, 105)]
+    targets = []
+    padding = torch.ones(2, 96, 96, dtype=torch.bool)
+    for i, ((h, w), n) in enumerate(zip(sizes, counts, strict=True)):
+        padding[i, :h, :w] = False
+        masks = torch.zeros(n, h, w, dtype=torch.bool)
+        boxes = torch.zeros(n, 4)
+        for k in range(n):
+            x, y = 4 + 20 * k, 6 + 8 * k
+            masks[k, y : y + 30, x : x + 24] = True
+            boxes[k] = torch.tensor([x, y, x + 24, y + 30])
+        semantic = torch.full((h, w), 255)
+        semantic[: h // 2] = 2
+        for k in range(n):
+            semantic[masks[k]] = k % 2
+        instances = Instances(boxes, torch.arange(n) % 2, masks=masks, crowd=torch.zeros(n, dtype=torch.bool))
+        targets.append(Target(i + 7, (h, w), instances, semantic=semantic))
+    return Batch(torch.randn(2, 3, 96, 96), padding, sizes, originals, [7, 8], targets, [11, 12])
+
+
+@pytest.mark.parametrize(("name", "settings", "task"), CASES)
+def test_models_learn_from_every_batch_and_predict_on_original_pixels(name, settings, task):
+    torch.manual_seed(0)
+    model = build_model({"name": name, **settings}, task=task, num_classes=3, num_things=2)
+    model.train()
+    for counts in ((3, 1), (0, 2), (0, 0)):
+        model.zero_grad(set_to_none=True)
+        losses = model(batch(counts, task))
+        assert all(value.ndim == 0 and math.isfinite(value) for value in losses.values()), losses
+        sum(losses.values()).backward()
+        missing = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
+        assert not missing, f"no gradient with {counts} objects: {missing[:5]}"
+    model.eval()
+    with torch.inference_mode():
+        predictions = model.predict(batch((1, 1), task))
+    for prediction, size, key in zip(predictions, [(123, 101), (70, 105)], [7, 8], strict=True):
+        assert (prediction.size, prediction.image_id) == (size, key)
+        if prediction.instances is not None:
+            found = prediction.instances
+            assert (found.boxes[:, 2:] <= torch.tensor([size[1], size[0]]) + 1e-3).all()
+            assert (found.scores[:-1] >= found.scores[1:]).all()
+            if task == "instance":
+                assert all(tuple(r["size"]) == size for r in found.rles())
+        if task == "semantic":
+            assert prediction.semantic.shape == size
+        if task == "panoptic":
+            assert prediction.panoptic.ids.shape == size
+
+
+def test_every_model_plugin_is_listed_here():
+    assert set(lookup.names("model")) == set(MODELS)
+
+
+def test_every_backbone_plugin_is_listed_here():
+    assert set(lookup.names("backbone")) == set(BACKBONES)
+
+
+@pytest.mark.parametrize("name", sorted(BACKBONES))
+def test_backbones_return_what_they_declare(name):
+    backbone = build_backbone({"name": name, **BACKBONES[name]}).eval()
+    with torch.inference_mode():
+        features = backbone(torch.randn(1, 3, 96, 128))
+    assert [f.shape[1] for f in features] == backbone.channels
+    assert [96 // f.shape[2] for f in features] == backbone.strides
+    trainable = [p for p in backbone.parameters() if p.requires_grad]
+    assert trainable
