@@ -12,7 +12,8 @@ def build_model(settings: dict[str, Any], *, task: str, num_classes: int, num_th
 
     Never loads weights. The module has `forward(batch) -> dict of weighted losses`, `predict(batch) -> [Prediction]`,
     `inspect(batch) -> dict`, `network(images_BCHW)` (the inference network at fixed shapes, for counting), `preprocess`
-    (ops.preprocess.Preprocess), `fields` (name -> types.Field that its targets need) and `max_detections`.
+    (ops.preprocess.Preprocess), `fields` (name -> types.Field that its targets need), `max_detections`, and
+    `class_layers`, the beginnings of the names of those parameters that another number of classes replaces.
     Raises UsageError for an unknown name or setting.
     """
     settings = dict(settings)

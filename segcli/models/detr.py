@@ -80,6 +80,8 @@ def build(
 class DETRMasks(nn.Module):
     """The detector with the mask head, for instances or, with stuff among the classes, panoptic segmentation."""
 
+    class_layers = ("detr.class_embed.",)
+
     def __init__(self, detr: DETR, heads: int, stage: str, score: float):
         super().__init__()
         if len(detr.channels) < 4:

@@ -106,6 +106,8 @@ def build(
 class MaskFormer(nn.Module):
     """`backbone`, `sem_seg_head.pixel_decoder`, `sem_seg_head.predictor`."""
 
+    class_layers = ("sem_seg_head.predictor.class_embed.",)
+
     def __init__(
         self,
         backbone: Any,

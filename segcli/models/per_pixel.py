@@ -143,6 +143,8 @@ def _enlarge_part(logits_Chw: Tensor, enlarge: Enlarge, part: slice) -> Tensor:
 class Fcn(PerPixel):
     """Two 3×3 heads, on the last and on the last but one feature map; the second one is for training alone."""
 
+    class_layers = ("classifier.4.", "aux_classifier.4.")
+
     def __init__(self, backbone: Any, classes: int, auxiliary: float):
         super().__init__()
         self.backbone = backbone
@@ -161,6 +163,9 @@ class Fcn(PerPixel):
 
 class PixelDecoderModel(PerPixel):
     """per_pixel and per_pixel_plus: `sem_seg_head.{pixel_decoder,predictor}` on a backbone."""
+
+    # the 1×1 classifier, or the queries, each of which is a class
+    class_layers = tuple(f"sem_seg_head.predictor.{name}" for name in ("weight", "bias", "query_embed."))
 
     def __init__(self, backbone: Any, pixel_decoder: nn.Module, predictor: nn.Module, auxiliary: float):
         super().__init__()

@@ -90,6 +90,11 @@ class RCNN(nn.Module):
         self.max_detections = 100
         self.fields = {name: field for head in roi_heads.all() for name, field in head.needs.items()}
 
+    @property
+    def class_layers(self) -> tuple[str, ...]:
+        heads: Any = self.roi_heads.heads
+        return tuple(f"roi_heads.heads.{name}.{part}" for name, head in heads.items() for part in head.class_layers)
+
     def _levels(self, features: list[Tensor]) -> list[Tensor]:
         return features[1:] if self.lite else features  # lite's first map is the masks' own
 

@@ -60,6 +60,8 @@ class Body(nn.Module):
 class DETR(nn.Module):
     """The detector. `forward` gives the losses, `run` the outputs of every decoder layer."""
 
+    class_layers = ("class_embed.",)
+
     def __init__(
         self,
         backbone: Any,

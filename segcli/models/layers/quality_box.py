@@ -21,6 +21,8 @@ class QualityBoxHead(RoIHead):
     - the final score is the geometric mean with the proposal's own (Zhou et al., 2021).
     """
 
+    class_layers = ("classes.",)
+
     def __init__(self, num_things: int, channels: int, pooler: Pooler, width: int, score: float, nms: float | None):
         super().__init__()
         self.pooler, self.score, self.nms = pooler, score, nms

@@ -63,9 +63,12 @@ class Detections:
 
 
 class RoIHead(nn.Module):
-    """Base of every head. `needs`: field name -> types.Field class that it learns from, beside boxes and masks."""
+    """Base of every head. `needs`: field name -> types.Field class that it learns from, beside boxes and masks.
+    `class_layers`: the layers with outputs for each class, as beginnings of their parameters' names.
+    """
 
     needs: dict[str, Any] = {}
+    class_layers: tuple[str, ...] = ("predictor.",)
 
     def loss(self, features: list[Tensor], samples: Samples) -> dict[str, Tensor]:
         """Weighted losses, scalars; zero but connected to every parameter where there is nothing to learn from."""
