@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from segcli.errors import UsageError
 from segcli.models import build_backbone
+from segcli.models.layers.detr_loss import normalisers
 from segcli.models.layers.flop_rule import count
 from segcli.models.layers.mask_predictor import MaskPredictor
 from segcli.models.layers.mask_set_loss import (
@@ -166,6 +167,10 @@ class MaskFormer(nn.Module):
         if self.auxiliary:
             losses.update({f"{name}_aux": value[:-1].sum() for name, value in by_layer.items()})
         return losses
+
+    def normalisers(self, batch: Batch) -> dict[str, float]:
+        """What the losses are divided by, plain counts that ranks and accumulation steps may average."""
+        return normalisers(self._wanted(batch).counts, self.queries, self.weights.no_object)
 
     def _wanted(self, batch: Batch) -> Wanted:
         wanted = wanted_segments(batch, self.task, self.num_things)

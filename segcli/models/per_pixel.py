@@ -94,12 +94,17 @@ class PerPixel(nn.Module):
         """[logits [B,C,h,w]], with `every` those of the auxiliary losses behind."""
         raise AssertionError("a variant defines this")
 
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """{"pixel": mean cross-entropy over labelled pixels, "pixel_aux": weighted sum of the auxiliary ones}."""
-        assert batch.targets is not None
-        canvas = (batch.images.shape[2], batch.images.shape[3])
-        labels_BHW = label_maps(batch.targets, canvas)
-        pixels = (labels_BHW != IGNORE).sum().clamp(min=1)
+    def normalisers(self, batch: Batch) -> dict[str, float]:
+        """What the losses are divided by, a plain count that ranks and accumulation steps may average."""
+        return {"pixels": float((_labels(batch) != IGNORE).sum())}
+
+    def forward(self, batch: Batch, normalisers: dict[str, float] | None = None) -> dict[str, Tensor]:
+        """{"pixel": mean cross-entropy over labelled pixels, "pixel_aux": weighted sum of the auxiliary ones}.
+
+        normalisers: counts averaged over ranks and accumulation steps; None: this batch's own.
+        """
+        labels_BHW = _labels(batch)
+        pixels = max((normalisers or self.normalisers(batch))["pixels"], 1)
         main, *others = [
             pixel_cross_entropy(maps, labels_BHW, IGNORE).sum() / pixels
             for maps in self.maps(batch.images, every=self.auxiliary > 0)
@@ -134,6 +139,11 @@ class PerPixel(nn.Module):
         """Multiply-adds / 1e9 as the MaskFormer paper counts them, by default on a square of the input's short side."""
         side = self.preprocess.shortest or self.preprocess.longest
         return count(self, size or (side, side))
+
+
+def _labels(batch: Batch) -> Tensor:
+    assert batch.targets is not None
+    return label_maps(batch.targets, (batch.images.shape[2], batch.images.shape[3]))
 
 
 def _enlarge_part(logits_Chw: Tensor, enlarge: Enlarge, part: slice) -> Tensor:

@@ -98,6 +98,19 @@ def test_one_model_predicts_all_three_tasks_on_the_original_pixels():
     assert model_for("instance").eval().predict(batch_of(target(1)))[0].semantic is None
 
 
+@torch.no_grad()
+def test_two_halves_with_shared_normalisers_sum_to_the_whole():
+    model = model_for("instance").eval()
+    halves = [batch_of(target(1, objects=1)), batch_of(target(2, objects=3))]
+    halves[1].images += 0.5
+    whole = batch_of(target(1, objects=1), target(2, objects=3))
+    whole.images[:] = torch.cat([half.images for half in halves])
+    divisors = model.normalisers(whole)
+    parts = [model(half, divisors) for half in halves]
+    for name, value in model(whole).items():
+        assert sum(part[name].item() for part in parts) == pytest.approx(value.item(), rel=1e-4)
+
+
 def test_more_segments_than_queries_warns_once_with_image_and_setting():
     model = model_for("instance", queries=2)
     batch = batch_of(target(1, objects=1), target(7, objects=5))
