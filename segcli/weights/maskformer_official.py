@@ -18,7 +18,7 @@ def from_official(state: dict[str, Tensor]) -> dict[str, Tensor]:
         trunk = to_torchvision(trunk)
     out = {f"backbone.{key}": value for key, value in trunk.items()}
     for key, value in state.items():
-        if key.startswith("backbone."):
+        if key.startswith("backbone.") or key == "criterion.empty_weight":  # the loss's class weights: a setting here
             continue
         if key.startswith(HEAD) and not key.startswith(PARTS):
             key = f"{HEAD}pixel_decoder.{key.removeprefix(HEAD)}"

@@ -12,6 +12,7 @@ from segcli.ops.mask_inference import Enlarge, semantic
 from segcli.types import Batch, Instances, Target
 from segcli.weights.detectron2_resnet import to_detectron2, to_torchvision
 from segcli.weights.huggingface_maskformer import to_official
+from segcli.weights.maskformer_official import from_official
 
 CLASSES, SIZE = 5, (203, 250)
 STAGES = ["stage1", "stage2", "stage3", "stage4"]
@@ -126,6 +127,19 @@ def test_both_layouts_of_transformers_have_the_same_official_names(pair):
         older[name.replace(".mlp.fc", ".fc") if "transformer_module" in key else name] = value
     assert older.keys() != state.keys()
     assert to_official(older).keys() == to_official(state).keys() == ours.state_dict().keys()
+
+
+def test_released_files_have_a_place_for_every_tensor(pair):
+    ours, _ = pair
+    state = ours.state_dict()
+    trunk = {k.removeprefix("backbone."): v for k, v in state.items() if k.startswith("backbone.")}
+    trunk = to_detectron2(trunk) if "conv1.weight" in trunk else trunk
+    released = {f"backbone.{k}": v for k, v in trunk.items()}
+    released |= {k: v for k, v in state.items() if not k.startswith("backbone.")}
+    released["criterion.empty_weight"] = torch.ones(CLASSES + 1)
+    back = from_official(released)
+    assert back.keys() == state.keys()
+    assert all(back[k] is state[k] for k in state if not k.startswith("backbone."))
 
 
 @pytest.mark.parametrize("stem", [{}, {"stem": "3x3", "multi_grid": (1, 2, 4)}])
