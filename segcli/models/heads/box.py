@@ -33,7 +33,7 @@ def build(
     if variant == "lite":
         if convolutions:
             raise UsageError("model.heads.box.convolutions: the lite box head has none")
-        lite = Pooler(7, strides[1:], method=pooler, canonical=112.0)
+        lite = Pooler(7, strides[1:], method=pooler, aligned=True, canonical=112.0)
         return QualityBoxHead(num_things, channels, lite, width or 384, 0.02 if score is None else score, nms)
     width, score = width or 1024, 0.05 if score is None else score
     pool = Pooler(7, strides[:4], method=pooler)

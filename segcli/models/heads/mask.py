@@ -30,7 +30,7 @@ def build(
     The lite head takes none of the three: it is as wide as the fine map that it reads.
     """
     if variant == "lite":
-        return FineMaskHead(num_things, fine, Pooler(14, [4], method=pooler))
+        return FineMaskHead(num_things, fine, Pooler(14, [4], method=pooler, aligned=True))
     pool = Pooler(14, strides[:4], method=pooler)
     return MaskHead(num_things, channels, pool, width, convolutions, norm)
 

@@ -10,7 +10,7 @@ from segcli.models.layers.mask_targets import crop_targets
 from segcli.models.layers.pooler import Pooler
 from segcli.models.layers.pyramid import conv_norm
 from segcli.models.layers.roi_heads import Detections, RoIHead, Samples
-from segcli.ops.paste import paste_masks
+from segcli.ops.paste import paste_exact
 
 LIMIT = 16  # positive samples an image: the head's time is proportional to it
 
@@ -38,13 +38,13 @@ class FineMaskHead(RoIHead):
         logits = self._run(self.pooler(features[:1], positive.boxes))
         if not len(logits):
             return {"loss_mask": logits.sum() * 0, "loss_dice": logits.sum() * 0}
-        goal, label = crop_targets(positive, logits.shape[-1]), torch.cat(positive.labels)
+        goal, label = crop_targets(positive, logits.shape[-1], aligned=True), torch.cat(positive.labels)
         chosen = logits[torch.arange(len(label), device=label.device), label - 1]
         entropy = F.binary_cross_entropy_with_logits(chosen, goal)
         guess = chosen.sigmoid()
         overlap = (guess * goal).sum((1, 2))
         dice = 1 - (2 * overlap + 1) / (guess.sum((1, 2)) + goal.sum((1, 2)) + 1)
-        return {"loss_mask": 2 * entropy, "loss_dice": dice.mean()}
+        return {"loss_mask": 4 * entropy, "loss_dice": 3 * dice.mean()}
 
     def predict(self, features: list[Tensor], detections: list[Detections]) -> None:
         """Adds `masks` [n,28,28] and the channels of all classes, and rescales the scores."""
@@ -57,7 +57,7 @@ class FineMaskHead(RoIHead):
             found.extra["mask_quality"] = sure
 
     def finish(self, found: Detections, size: tuple[int, int], original: tuple[int, int]) -> dict[str, Any]:
-        masks = paste_masks(found.extra["masks"], found.boxes, size, original)
+        masks = paste_exact(found.extra["masks"], found.boxes, size, original)
         return {"masks": masks, "scores": found.scores * found.extra["mask_quality"]}
 
     def count(self, features: list[Tensor], regions: int) -> None:
