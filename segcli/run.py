@@ -197,10 +197,11 @@ def start(recipe: Recipe, info: DatasetInfo) -> tuple[Any, list[dict[str, str]]]
     """A model at the start of training: seeded random weights, then what the recipe loads. -> model, weights used."""
     torch.manual_seed(recipe.train.seed)
     model = build(recipe, info)
-    used = initialise(model, recipe.model)
-    if recipe.init is not None:
+    if recipe.init is None:
+        used = initialise(model, recipe.model)
+    else:  # it has a backbone too
         load_weights(model, _named(recipe), info=info)
-        used.append({"source": recipe.init, "licence": licence(_named(recipe))})
+        used = [{"source": recipe.init, "licence": licence(_named(recipe))}]
     return prepare_layout(model), used
 
 

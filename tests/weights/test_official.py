@@ -7,8 +7,12 @@ import pytest
 import torch
 import torchvision
 
+from segcli import checkpoint, run
 from segcli.errors import ModelError
+from segcli.info import Category, DatasetInfo
+from segcli.recipe import Recipe, shipped
 from segcli.weights import backbones, official
+from segcli.weights.class_rows import layouts
 from segcli.weights.official import NON_COMMERCIAL, TABLE, find, licence, resolve
 
 
@@ -155,3 +159,36 @@ def test_swin_weights_by_variant(monkeypatch, loaded):
         assert loaded[-1][0].endswith(f"/{file}")
     with pytest.raises(ModelError, match="no weights imagenet22k for Swin tiny"):
         backbones.load_backbone(None, "imagenet22k", {"name": "swin", "variant": "tiny"})
+
+
+@pytest.mark.parametrize(
+    ("recipe", "reference"),
+    [
+        ("mask_rcnn_r50_fpn", "maskrcnn_resnet50_fpn"),
+        ("mask_rcnn_r50_fpn_v2", "maskrcnn_resnet50_fpn_v2"),
+        ("faster_rcnn_r50_fpn", "fasterrcnn_resnet50_fpn"),
+    ],
+)
+def test_the_coco_recipes_take_torchvisions_weights_whole(recipe, reference, monkeypatch, capsys):
+    """Names and shapes, on the meta device; the 80 classes find their rows among torchvision's 91."""
+    names = [name for name in layouts()[("torchvision", 91)] if name]
+    info = DatasetInfo("coco2017", tuple(Category(name, i) for i, name in enumerate(names)), {"train": 1})
+    loaded = Recipe.load(f"coco/{recipe}")
+    assert loaded.init == f"torchvision/{reference}"
+    with torch.device("meta"):
+        state = getattr(torchvision.models.detection, reference)(weights=None, weights_backbone=None).state_dict()
+        model = run.build(loaded, info)
+    monkeypatch.setattr(checkpoint, "resolve", lambda name: name)
+    monkeypatch.setattr(checkpoint, "read_state", lambda _: state)
+    report = checkpoint.load_weights(model, loaded.init, info=info, partial=False)
+    assert set(report["loaded"]) == set(model.state_dict())
+    assert report["selected"]
+    assert all(key.endswith("num_batches_tracked") for key in report["ignored"])
+    assert capsys.readouterr().err.count("note:") == 1  # of the class rows; none of the norms' eps
+
+
+def test_the_weights_that_shipped_recipes_name_are_in_the_table():
+    named = {name: Recipe.load(name).init for name in shipped()}
+    official_names = {init for init in named.values() if init and not init.endswith((".safetensors", ".pt", ".pth"))}
+    assert official_names
+    assert official_names <= set(TABLE)
