@@ -171,6 +171,7 @@ def describe(root: str | Path) -> dict[str, Any]:
     splits, statistics = {}, {}
     maker = before.get("settings", {}).get("source")
     module = lookup.find("synthetic", maker) if maker in lookup.names("synthetic") else None
+    measure = getattr(module, "statistics", None)  # a generator may offer it
     for split in info.splits:
         coco = _read_json(root / "annotations" / f"{split}.json")
         counted = Counter(names.get(a["category_id"], "?") for a in coco["annotations"])
@@ -182,8 +183,8 @@ def describe(root: str | Path) -> dict[str, Any]:
             "without_objects": sum(image["id"] not in labelled for image in coco["images"]),
             "per_class": {name: counted[name] for name in info.names if counted[name]},
         }
-        if module is not None:
-            statistics[split] = module.statistics(coco, _read_json(root / "panoptic" / f"{split}.json"))
+        if measure is not None:
+            statistics[split] = measure(coco, _read_json(root / "panoptic" / f"{split}.json"))
     return {
         "name": info.name,
         "root": str(root),
