@@ -17,7 +17,8 @@ from segcli.errors import ModelError, UsageError
 from segcli.info import DatasetInfo
 from segcli.models import build_model
 from segcli.recipe import Recipe, find_recipe
-from segcli.weights.official import licence
+from segcli.weights.class_rows import official_info
+from segcli.weights.official import find, licence
 
 
 class RunFolder:
@@ -177,12 +178,12 @@ def open_model(
             load_weights(model, run.best if weights == "best" else str(weights), info=info, partial=False)
     else:
         recipe = Recipe.load(find_recipe(source), overrides)
-        info = DatasetInfo.load(recipe.data.root)
-        model = build(recipe, info)
-        file_name = weights or recipe.init
-        if file_name is None:
+        if weights is None and recipe.init is None:
             raise ModelError(f"{source} is a recipe and names no weights", hint="train it, or give --weights FILE")
-        load_weights(model, weights or _named(recipe), info=info, partial=False)
+        file = weights or _named(recipe)
+        info = _classes(recipe, file)
+        model = build(recipe, info)
+        load_weights(model, file, info=info, partial=False)
         run = None
     target = choose_device(device or recipe.hardware.device)
     return Opened(model.to(target).eval(), recipe, info, run.path if run else None)
@@ -203,6 +204,14 @@ def start(recipe: Recipe, info: DatasetInfo) -> tuple[Any, list[dict[str, str]]]
         load_weights(model, _named(recipe), info=info)
         used = [{"source": recipe.init, "licence": licence(_named(recipe))}]
     return prepare_layout(model), used
+
+
+def _classes(recipe: Recipe, weights: str | Path) -> DatasetInfo:
+    """The classes of the recipe's dataset; where that is not there, those of official weights."""
+    known = find(weights)
+    if known is not None and known.classes is not None and not (Path(recipe.data.root) / "info.json").is_file():
+        return official_info(known.classes)
+    return DatasetInfo.load(recipe.data.root)
 
 
 def _named(recipe: Recipe) -> str | Path:

@@ -10,6 +10,8 @@ from torch import Tensor
 from torchvision.models.detection import MaskRCNN_ResNet50_FPN_Weights
 from torchvision.models.segmentation import FCN_ResNet50_Weights
 
+from segcli.info import Category, DatasetInfo
+
 # COCO's panoptic stuff categories, id -> name
 STUFF_IDS = [
     *(92, 93, 95, 100, 107, 109, 112, 118, 119, 122, 125, 128, 130, 133, 138, 141, 144, 145, 147, 148, 149, 151, 154),
@@ -61,6 +63,15 @@ def take_rows(value: Tensor, rows: int, order: list[int]) -> Tensor:
     """Rows of a class layer's weight or bias; a layer with several outputs a class (boxes) keeps them together."""
     grouped = value.reshape(rows, value.shape[0] // rows, *value.shape[1:])
     return grouped[order].flatten(0, 1)
+
+
+def official_info(classes: str) -> DatasetInfo:
+    """The classes of `coco` (80 things), `coco_panoptic` (and 53 kinds of stuff) or `voc` (21 labels, background among
+    them) without the dataset: enough to predict with official weights."""
+    rows = layouts()[{"coco": ("detr", 92), "coco_panoptic": ("detr", 251), "voc": ("torchvision", 21)}[classes]]
+    things = lambda row: classes != "voc" and row <= 90
+    categories = [Category(name, row, thing=things(row)) for name, row in rows.items() if name]
+    return DatasetInfo(classes, tuple(categories), {})
 
 
 @lru_cache

@@ -28,6 +28,7 @@ class Checkpoint:
     licence: str
     megabytes: float | None = None
     frozen_eps: float | None = None
+    classes: str | None = None  # whose class names it predicts: see class_rows.official_info
 
     @property
     def digests(self) -> dict[str, str]:
@@ -41,8 +42,10 @@ class Checkpoint:
         return {}
 
 
-def _torchvision(file: str, megabytes: float, frozen_eps: float | None = None) -> Checkpoint:
-    return Checkpoint(f"{PYTORCH}{file}.pth", "torchvision", "BSD-3-Clause", megabytes, frozen_eps)
+def _torchvision(
+    file: str, megabytes: float, frozen_eps: float | None = None, classes: str | None = "coco"
+) -> Checkpoint:
+    return Checkpoint(f"{PYTORCH}{file}.pth", "torchvision", "BSD-3-Clause", megabytes, frozen_eps, classes)
 
 
 def _trunk(file: str, megabytes: float) -> Checkpoint:
@@ -50,11 +53,13 @@ def _trunk(file: str, megabytes: float) -> Checkpoint:
 
 
 def _detr(file: str, megabytes: float) -> Checkpoint:
-    return Checkpoint(f"{DETR}detr-{file}.pth", "detr", "Apache-2.0", megabytes)
+    classes = "coco_panoptic" if "panoptic" in file else "coco"
+    return Checkpoint(f"{DETR}detr-{file}.pth", "detr", "Apache-2.0", megabytes, classes=classes)
 
 
 def _maskformer(file: str) -> Checkpoint:
-    return Checkpoint(f"{MASKFORMER}{file}.pkl", "maskformer", NON_COMMERCIAL)
+    classes = "coco_panoptic" if file.startswith("panoptic-coco") else None
+    return Checkpoint(f"{MASKFORMER}{file}.pkl", "maskformer", NON_COMMERCIAL, classes=classes)
 
 
 def _swin(file: str) -> Checkpoint:
@@ -62,7 +67,9 @@ def _swin(file: str) -> Checkpoint:
 
 
 def _hub(repository: str, licence: str) -> Checkpoint:
-    return Checkpoint(f"{HUB}facebook/{repository}/resolve/main/model.safetensors", "huggingface", licence)
+    classes = "coco_panoptic" if repository.endswith(("coco", "panoptic")) else "coco"
+    address = f"{HUB}facebook/{repository}/resolve/main/model.safetensors"
+    return Checkpoint(address, "huggingface", licence, classes=None if repository.endswith("ade") else classes)
 
 
 TABLE: dict[str, Checkpoint] = {
@@ -71,10 +78,10 @@ TABLE: dict[str, Checkpoint] = {
     "torchvision/fasterrcnn_resnet50_fpn_v2": _torchvision("fasterrcnn_resnet50_fpn_v2_coco-dd69338a", 167.1),
     "torchvision/maskrcnn_resnet50_fpn": _torchvision("maskrcnn_resnet50_fpn_coco-bf2d0c1e", 169.8, 0.0),
     "torchvision/maskrcnn_resnet50_fpn_v2": _torchvision("maskrcnn_resnet50_fpn_v2_coco-73cbd019", 177.2),
-    "torchvision/keypointrcnn_resnet50_fpn": _torchvision("keypointrcnn_resnet50_fpn_coco-fc266e95", 226.1, 0.0),
+    "torchvision/keypointrcnn_resnet50_fpn": _torchvision("keypointrcnn_resnet50_fpn_coco-fc266e95", 226.1, 0.0, None),
     # COCO images with Pascal VOC's 21 labels
-    "torchvision/fcn_resnet50": _torchvision("fcn_resnet50_coco-1167a1af", 135.0),
-    "torchvision/fcn_resnet101": _torchvision("fcn_resnet101_coco-7ecb50ca", 207.7),
+    "torchvision/fcn_resnet50": _torchvision("fcn_resnet50_coco-1167a1af", 135.0, None, "voc"),
+    "torchvision/fcn_resnet101": _torchvision("fcn_resnet101_coco-7ecb50ca", 207.7, None, "voc"),
     # ImageNet trunks
     "torchvision/resnet18": _trunk("resnet18-f37072fd", 44.7),
     "torchvision/resnet34": _trunk("resnet34-b627a593", 83.3),

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 import segcli
 from segcli.checkpoint import load_strict, load_weights, save_weights
-from segcli.errors import ModelError, UsageError
+from segcli.errors import DataError, ModelError, UsageError
 from segcli.info import Category, DatasetInfo
 from segcli.models import build_model
 from segcli.recipe import Recipe
 from segcli.run import open_model, start
 from segcli.weights import official
-from segcli.weights.class_rows import layouts
+from segcli.weights.class_rows import layouts, official_info
 from segcli.weights.detectron2_resnet import to_detectron2
 
 TRUNK = {"name": "timm", "model": "test_resnet"}  # half a million parameters
@@ -371,3 +371,29 @@ def test_a_recipe_opens_with_weights_that_leave_nothing_at_random(tmp_path, tiny
         open_model(tmp_path / "x.yaml", weights=str(five))
     with pytest.raises(ModelError, match="names no weights"):
         open_model(tmp_path / "x.yaml")
+
+
+def test_official_weights_predict_without_their_dataset(tmp_path, monkeypatch):
+    """A recipe with `init` opens with COCO's 80 classes though COCO was never prepared here."""
+    source = as_torchvision(rcnn(90))
+    write(tmp_path / "coco.pth", source)
+    monkeypatch.setattr(official, "fetch", lambda *_, **__: tmp_path / "coco.pth")
+    recipe = small_recipe(tmp_path / "not prepared", "torchvision/maskrcnn_resnet50_fpn")
+    (tmp_path / "x.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
+    opened = open_model(tmp_path / "x.yaml")
+    assert (opened.info.num_things, len(opened.info.names)) == (80, 80)
+    assert (opened.info.names[0], opened.info.names[79]) == ("person", "toothbrush")
+    assert opened.info.source_ids[79] == 90
+    bias = opened.model.roi_heads.heads.box.predictor.cls_score.bias
+    assert torch.equal(bias[[1, 80]], source["roi_heads.box_predictor.cls_score.bias"][[1, 90]])
+    with pytest.raises(DataError, match="not a prepared dataset"):
+        open_model(tmp_path / "x.yaml", weights=str(tmp_path / "coco.pth"))
+
+
+def test_the_classes_of_official_weights():
+    coco, panoptic, voc = (official_info(name) for name in ("coco", "coco_panoptic", "voc"))
+    assert coco.names == panoptic.names[:80]
+    assert (panoptic.num_things, len(panoptic.names)) == (80, 133)
+    assert (panoptic.names[80], panoptic.source_ids[132]) == ("banner", 200)
+    assert (voc.num_things, voc.names[0], voc.names[15], len(voc.names)) == (0, "background", "person", 21)
+    assert {c.classes for c in official.TABLE.values()} == {"coco", "coco_panoptic", "voc", None}
