@@ -66,10 +66,16 @@ def assert_equal(a, b):
 
 def test_a_run_folder_holds_what_the_contract_names(recipe, tmp_path):
     run = segcli.train(recipe(), out=tmp_path / "run 한글", quiet=True)
-    for name in (
-        "recipe.yaml environment.json log.jsonl metrics.json cost.json checkpoints/last.pt checkpoints/best.safetensors "
-        "predictions/val.json"
-    ).split():
+    for name in [
+        "recipe.yaml",
+        "environment.json",
+        "log.jsonl",
+        "metrics.json",
+        "cost.json",
+        "checkpoints/last.pt",
+        "checkpoints/best.safetensors",
+        "predictions/val.json",
+    ]:
         assert (run / name).is_file(), name
     metrics = json.loads((run / "metrics.json").read_text())
     assert metrics["schema_version"] == 1
@@ -204,7 +210,12 @@ def test_nothing_is_overwritten_without_force(recipe, tmp_path, monkeypatch):
 
 def test_resuming_another_architecture_is_refused(recipe, tmp_path):
     run = segcli.train(recipe(**{"train.steps": 1}), out=tmp_path / "run", quiet=True)
-    text = (run / "recipe.yaml").read_text().replace("steps: 1\n", "steps: 2\n").replace("variant: lite", "variant: lite\n  width: 64")
+    text = (
+        (run / "recipe.yaml")
+        .read_text()
+        .replace("steps: 1\n", "steps: 2\n")
+        .replace("variant: lite", "variant: lite\n  width: 64")
+    )
     (run / "recipe.yaml").write_text(text)
     with pytest.raises(ModelError, match=r"last\.pt"):
         segcli.train(None, resume=run, quiet=True)

@@ -4,7 +4,8 @@
     python tests/benchmarks/rcnn_training.py quickstart/mask_rcnn --minutes 4.5
 
 torchvision's side: MaskRCNN as it comes (default heads), the same EfficientNet-Lite0 with ImageNet weights, FPN-128
-from stride 4, the recipe's input size, AdamW (backbone 1e-4, rest 3e-4, weight decay 0.01), batch 2, flips, 50 warm-up steps
+from stride 4, the recipe's input
+size, AdamW (backbone 1e-4, rest 3e-4, weight decay 0.01), batch 2, flips, 50 warm-up steps
 then cosine, clip 5. Both sides train on the same images and are scored by the same evaluator on the same split, five
 times, evaluation not counted as training time. The dataset must be prepared already (`segcli prepare`).
 """

@@ -1,4 +1,4 @@
-"""House rule: every plugin in the folders builds, and every model trains on any batch and predicts on original pixels."""
+"""Every plugin in the folders builds; every model trains on any batch and predicts on original pixels."""
 
 import math
 
@@ -61,7 +61,7 @@ def test_models_learn_from_every_batch_and_predict_on_original_pixels(name, sett
     for counts in ((3, 1), (0, 2), (0, 0)):
         model.zero_grad(set_to_none=True)
         losses = model(batch(counts, task))
-        assert all(value.ndim == 0 and math.isfinite(value) for value in losses.values()), losses
+        assert all(value.ndim == 0 and math.isfinite(value.item()) for value in losses.values()), losses
         sum(losses.values()).backward()
         missing = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
         assert not missing, f"no gradient with {counts} objects: {missing[:5]}"
@@ -98,4 +98,4 @@ def test_backbones_return_what_they_declare(name):
     assert [f.shape[1] for f in features] == backbone.channels
     assert [96 // f.shape[2] for f in features] == backbone.strides
     trainable = [p for p in backbone.parameters() if p.requires_grad]
-    assert trainable
+    assert len(trainable) > len(list(backbone.parameters())) / 2  # what is frozen by default is the beginning
