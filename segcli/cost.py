@@ -143,7 +143,7 @@ def measure(
     counted, sizes = flops(model, size), parameters(model)
     paper: Callable[[], float] | None = getattr(model, "paper_gflops", None)
     memory = peak_memory(model, size)
-    times = latency(model, size, repeats=repeats)
+    times = latency(model, size, repeats=repeats, warmup=1)  # after the runs for memory
     names = [n for n in [*part_names(model), OTHER] if n in counted["parts"] or n in sizes["parts"]]
     return {
         "schema_version": 1,

@@ -201,7 +201,7 @@ def _difference(path: Path, checks: dict[str, str]) -> str:
 def _lock(target: Path) -> Iterator[None]:
     """Only one process at a time is in the body. The system releases the lock of a process that dies."""
     lock = target.with_name(target.name + ".lock")
-    with open(lock, "w") as file:
+    with open(lock, "w", encoding="utf-8") as file:
         if fcntl is not None:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -197,6 +197,7 @@ def make_loader(recipe: Recipe, model: Any, train_set: Dataset, first_step: int)
 
 
 def total_steps(recipe: Recipe, train_set: Dataset) -> int:
+    """Optimiser steps of the whole training; `minutes` must have been calibrated to steps."""
     settings = recipe.train
     if settings.steps is not None:
         return settings.steps

@@ -1,17 +1,17 @@
 """The program `segcli`: wires the commands together. Nothing here or in a command's signature imports torch."""
 
+import os
 import sys
 from typing import Annotated, Any
 
 import typer
 
 import segcli
-from segcli.cli import compare, evaluate, options, predict, prepare, train, visualize
+from segcli.cli import compare, evaluate, options, output, predict, prepare, train, visualize
 from segcli.cli.errors import guard
 
 app = typer.Typer(
     name="segcli",
-    help="Images and labels to trained, scored and compared segmentation models, on the machine that you have.",
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
@@ -60,7 +60,7 @@ def program(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    pass
+    """Images and labels to trained, scored and compared segmentation models, on the machine that you have."""
 
 
 def command() -> Any:
@@ -79,7 +79,13 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal without ★ shows ? instead of failing
-    sys.exit(run(sys.argv[1:]))
+    if sys.stderr.isatty():
+        sys.exit(run(sys.argv[1:]))
+    os.environ.setdefault("TQDM_MININTERVAL", "10")  # seconds between the lines of a progress bar in a log
+    sys.stderr = lines = output.PlainLines(sys.stderr)
+    code = run(sys.argv[1:])
+    lines.finish()
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import os
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -79,6 +80,30 @@ class Grid:
         return self.render(hidden)
 
 
+class PlainLines:
+    """A stream for logs: a progress bar that redraws itself becomes one line for each state that it had."""
+
+    def __init__(self, stream: Any):
+        self._stream, self._line = stream, ""
+
+    def write(self, text: str) -> int:
+        for piece in re.split("([\r\n])", text):
+            if piece == "\n" or (piece == "\r" and self._line.strip()):
+                self._stream.write(self._line.rstrip() + "\n")
+            self._line = "" if piece in ("\r", "\n") else self._line + piece
+        return len(text)
+
+    def finish(self) -> None:
+        """Write what has no line end yet."""
+        if self._line.strip():
+            self._stream.write(self._line.rstrip() + "\n")
+        self._line = ""
+        self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
 def show(*parts: Grid | str) -> None:
     """Print to stdout: without colour, and without a terminal's width, where stdout is a file or a pipe."""
     width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else PLAIN_WIDTH
@@ -97,6 +122,7 @@ def print_json(document: dict[str, Any]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object that segcli itself wrote."""
     return dict(json.loads(path.read_text(encoding="utf-8")))
 
 

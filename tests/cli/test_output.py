@@ -1,9 +1,11 @@
 """Tables that fit, numbers as people read them, JSON that any parser takes."""
 
+import io
 import json
 
 import pytest
 from rich.console import Console
+from tqdm import tqdm
 
 from segcli.cli import output, tables
 from segcli.cli.output import Column, Grid, number, percent
@@ -79,3 +81,21 @@ def test_scores_of_other_tasks_are_listed():
     )
     assert whole.rows == [["PQ", "50.0"], ["SQ", "80.0"], ["mesh_chamfer", "2.500"]]
     assert tables.scores({"primary": "PQ", "metrics": {}, "per_class": {}}, "") == []
+
+
+def test_a_progress_bar_in_a_log_is_plain_lines():
+    stream = io.StringIO()
+    lines = output.PlainLines(stream)
+    with tqdm(total=3, file=lines, mininterval=0, desc="scoring", leave=False) as bar:
+        bar.update()
+        tqdm.write("a message", file=lines)
+        bar.update(2)
+    print("after", file=lines)
+    lines.write("no line end")
+    lines.finish()
+    text = stream.getvalue()
+    assert "\r" not in text
+    assert [line.split(":")[0] for line in text.splitlines()][-1] == "no line end"
+    assert {"a message", "after"} < set(text.splitlines())
+    assert all(line.strip() == line and line for line in text.splitlines())
+    assert "1/3" in text

@@ -1,0 +1,221 @@
+"""Every command on a model of three training steps: what is printed, what is written, which code is returned."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from segcli.cli import app
+
+RECIPE = {
+    "name": "tiny run",
+    "task": "instance",
+    "data": {"root": "data/tiny", "size": 64, "augment": {"flip": 0.5}},
+    "model": {
+        **{"name": "rcnn", "variant": "lite", "width": 32, "proposals": [8, 8]},
+        **{"backbone": {"name": "resnet", "depth": 18}, "heads": {"box": {}, "mask": {}}},
+    },
+    "train": {"steps": 3, "batch_size": 2, "evaluations": 1, "log_every": 1},
+    "hardware": {"device": "cpu", "workers": 0, "threads": 1},
+}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, tiny_dataset) -> Path:
+    """A folder with data/tiny, r.yaml and runs/tiny run, made by `segcli train`."""
+    folder = tmp_path_factory.mktemp("a folder")
+    shutil.copytree(tiny_dataset, folder / "data" / "tiny")
+    (folder / "r.yaml").write_text(yaml.safe_dump(RECIPE))
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        assert app.run(["train", "r.yaml", "-q"]) == 0
+    finally:
+        os.chdir(before)
+    return folder
+
+
+@pytest.fixture
+def here(segcli, trained, monkeypatch):
+    """`segcli`, run where the trained model is."""
+    monkeypatch.chdir(trained)
+    return segcli
+
+
+def test_train_keeps_everything_in_a_run_folder(trained):
+    run = trained / "runs" / "tiny run"
+    files = {p.relative_to(run).as_posix() for p in run.rglob("*") if p.is_file()}
+    assert files >= {
+        *("recipe.yaml", "environment.json", "log.jsonl", "metrics.json", "cost.json", "predictions/val.json"),
+        *("checkpoints/last.pt", "checkpoints/best.safetensors"),
+    }
+
+
+def test_a_finished_run_resumed_prints_its_scores_and_the_next_commands(here):
+    result = here("train", "--resume", "runs/tiny run", "-q")
+    assert result.code == 0
+    assert "tiny run, 2 val images" in result.out
+    assert "segcli predict 'runs/tiny run' FOLDER" in result.out
+    assert "segcli compare 'runs/tiny run'" in result.out
+
+
+@pytest.mark.parametrize("extra", [["--set", "train.steps=5"], ["--out", "x"], ["--force"], ["--dry-run"]])
+def test_resume_changes_nothing_about_a_run(here, extra):
+    result = here("train", "--resume", "runs/tiny run", *extra)
+    assert result.code == 2
+    assert "--resume goes on with a run as it was" in result.err
+
+
+def test_resume_of_something_else(here):
+    assert here("train", "--resume", "runs/absent").code == 4
+    result = here("train", "quickstart/mask_rcnn", "--resume", "runs/tiny run")
+    assert result.code == 2
+    assert "is a run of recipe tiny run, not of quickstart/mask_rcnn" in result.err
+
+
+def test_dry_run_forecasts_and_writes_nothing(here, trained):
+    before = sorted(trained.rglob("*"))
+    result = here("train", "r.yaml", "--dry-run", "--set", "train.epochs=2")
+    assert result.code == 0
+    for words in ("train images   4", "4 of ", "roi_heads.heads.mask", "1 multiply-add = 1 FLOP"):
+        assert words in result.out
+    assert sorted(trained.rglob("*")) == before
+
+
+def test_train_refuses_a_folder_in_use_and_keeps_it(here, trained):
+    scores = (trained / "runs" / "tiny run" / "metrics.json").read_bytes()
+    result = here("train", "r.yaml", "--out", "runs/tiny run")
+    assert result.code == 2
+    assert "--force" in result.err
+    assert (trained / "runs" / "tiny run" / "metrics.json").read_bytes() == scores
+
+
+def test_eval_gives_what_training_gave(here):
+    trained = here("train", "--resume", "runs/tiny run", "-q").out.split("next:")[0].splitlines()
+    result = here("eval", "runs/tiny run", "-q")
+    assert result.code == 0
+    assert [line.strip() for line in result.out.splitlines()[1:]] == [line.strip() for line in trained[1:]]
+    assert result.err == ""
+
+
+def test_eval_json_is_metrics_json(here, trained):
+    result = here("eval", "runs/tiny run", "--json")
+    assert result.code == 0
+    keys = {"schema_version", "task", "primary", "metrics", "per_class", "images", "seconds"}
+    assert keys <= result.json.keys()
+    assert (result.json["schema_version"], result.json["primary"], result.json["images"]) == (1, "segm_AP", 2)
+    assert set(result.json["per_class"]) == {"cat", "dog"}
+
+
+@pytest.mark.parametrize(("value", "code"), [(0.5, 1), (0.0, 0)])
+def test_eval_check_exits_1_outside_the_expected_range(here, trained, tmp_path, value, code):
+    run = shutil.copytree(trained / "runs" / "tiny run", tmp_path / "run")
+    recipe = yaml.safe_load((run / "recipe.yaml").read_text())
+    recipe["expect"] = {"segm_AP": {"value": value, "tolerance": 0.45}}
+    (run / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    result = here("eval", run, "--check", "--json")
+    assert result.code == code
+    assert len(result.json["outside_expectations"]) == code
+    assert ("below the expected 0.050 to 0.950" in result.err) == bool(code)
+
+
+def test_eval_check_without_expectations_is_a_mistake(here):
+    assert here("eval", "runs/tiny run", "--check").code == 2
+
+
+def test_eval_of_a_recipe_without_weights(here):
+    result = here("eval", "r.yaml")
+    assert result.code == 4
+    assert "names no weights" in result.err
+
+
+def test_eval_of_a_split_that_is_not_there(here):
+    result = here("eval", "runs/tiny run", "--split", "vla")
+    assert result.code in (2, 3)
+    assert "vla" in result.err
+
+
+def test_predict_writes_what_was_asked_into_a_fresh_folder(here, trained, tmp_path):
+    images = shutil.copytree(trained / "data" / "tiny" / "images", tmp_path / "my images")
+    (images / "broken.png").write_bytes(b"no image")
+    first = here("predict", "runs/tiny run", images, "--score", "0", "--json")
+    assert first.code == 0
+    assert (first.json["out"], first.json["images"]) == ("predictions/tiny run", 5)
+    assert [f["file"] for f in first.json["failed"]] == [str(images / "broken.png")]
+    assert "broken.png" in first.err
+    out = trained / "predictions" / "tiny run"
+    assert len(list((out / "overlays").iterdir())) == 5
+    assert (out / "predictions.json").is_file()
+    again = here("predict", "runs/tiny run", images, "--save", "coco", "-q")
+    assert again.code == 0
+    assert "5 images, 0 objects with a score of at least 0.5, 1 skipped" in again.out
+    assert again.out.rstrip().endswith("predictions/tiny run-2")
+    assert [p.name for p in (trained / "predictions" / "tiny run-2").iterdir()] == ["predictions.json"]
+
+
+def test_predict_on_nothing_readable(here, tmp_path):
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    assert here("predict", "runs/tiny run", tmp_path / "broken.png").code == 3
+    assert here("predict", "runs/tiny run", tmp_path / "absent.png").code == 3
+    result = here("predict", "runs/tiny run", tmp_path / "broken.png", "--save", "overlay,cocoa")
+    assert result.code == 2
+    assert "cocoa" in result.err
+
+
+def test_visualize_prints_the_pictures_that_it_wrote(here, tmp_path):
+    for args in (
+        ("data", "data/tiny", "--split", "val", "--out", tmp_path),
+        ("data", "data/tiny", "--split", "train", "--augmented", "r.yaml", "--out", tmp_path),
+        ("predictions", "runs/tiny run", "--worst", "1", "--out", tmp_path),
+    ):
+        result = here("visualize", *args)
+        assert result.code == 0
+        written = [Path(line) for line in result.out.splitlines()]
+        assert written
+        assert all(p.parent == tmp_path and p.stat().st_size > 1000 for p in written)
+
+
+def test_visualize_of_what_is_not_there(here):
+    assert here("visualize", "data", "data/absent").code == 3
+    assert here("visualize", "predictions", "runs/absent").code == 4
+
+
+def test_compare_a_run_with_an_untrained_recipe(here):
+    result = here("compare", "runs/tiny run", "r.yaml", "--json")
+    assert result.code == 0
+    run, recipe = result.json["rows"]
+    assert (run["source"], recipe["source"]) == ("run", "recipe")
+    assert run["gflops"] == recipe["gflops"] > 0
+    assert run["params"] == recipe["params"]
+    assert recipe["metrics"] == {}
+    assert "measuring r.yaml" in result.err
+
+
+def test_prepare_says_what_it_made_and_how_to_go_on(segcli, tiny_dataset, tmp_path):
+    result = segcli("prepare", tiny_dataset / "annotations", "--out", "data/my set", "-q")
+    assert result.code == 0
+    assert (tmp_path / "data" / "my set" / "info.json").is_file()
+    assert "segcli visualize data 'data/my set'" in result.out
+    assert "segcli train custom/mask_rcnn --set 'data.root=data/my set'" in result.out
+    facts = segcli("prepare", tiny_dataset / "annotations", "--out", "data/my set", "--json")
+    assert facts.json["schema_version"] == 1
+    assert facts.json["splits"]["train"]["images"] == 4
+
+
+def test_prepare_check_reports_and_writes_nothing(segcli, tiny_copy, tmp_path):
+    result = segcli("prepare", tiny_copy, "--check")
+    assert result.code == 0
+    assert "6 images, 9 annotations" in result.out
+    next((tiny_copy / "images").glob("one*")).unlink()
+    broken = segcli("prepare", tiny_copy, "--check", "--json")
+    assert broken.code == 3
+    assert not broken.json["ok"]
+    assert "1 error in the data" in broken.err
+
+
+def test_prepare_of_what_is_unknown(segcli):
+    result = segcli("prepare", "shapse")
+    assert result.code == 3
+    assert "did you mean 'shapes'?" in result.err
