@@ -271,7 +271,7 @@ def _detect(path: Path) -> str:
     if not fitting:
         raise DataError(
             f"{path}: in no format that segcli knows ({', '.join(names)})",
-            hint="docs: your own data; or name the format with --format",
+            hint="docs/own_data.md shows the layouts; --format NAME says why one does not fit",
         )
     if len(fitting) > 1:
         raise DataError(f"{path}: could be {' or '.join(fitting)}", hint="choose one with --format")

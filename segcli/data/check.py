@@ -21,6 +21,7 @@ from segcli.info import DatasetInfo
 
 OUTSIDE = 1.0  # pixels that a box or polygon may reach outside its image: rounding, no mistake
 IMBALANCE = 100  # times as many objects in the most as in the least frequent category
+SMALL = 3  # pixels that box and mask may differ by, whatever their IoU: tiny objects
 LIKE = 0.5  # IoU of an annotated box with its mask's own box, at least
 
 
@@ -233,7 +234,7 @@ def _label_problems(annotation: dict[str, Any], size: tuple[int, int]) -> list[t
     tight = coco_mask.toBbox(rle)
     if box is not None and box[2] > 0 and box[3] > 0:
         overlap = float(coco_mask.iou(tight[None], np.array([box], np.float64), [0])[0, 0])
-        if overlap < LIKE:
+        if overlap < LIKE and np.abs(tight - box).max() > SMALL:
             out.append(("box_mismatch", f"box {box}, mask {tight.tolist()}, IoU {overlap:.2f}"))
     return out
 
