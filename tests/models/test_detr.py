@@ -133,6 +133,15 @@ def test_panoptic_map_covers_the_original_image():
         assert len(labels) == len(set(labels)) > 0  # stuff alone, each class once
 
 
+@torch.no_grad()
+def test_no_confident_query_gives_a_void_map():
+    model = small("panoptic", score=0.999).eval()
+    for prediction, size in zip(model.predict(batch()), [(120, 152), (128, 100)], strict=True):
+        assert prediction.panoptic.ids.shape == size
+        assert not prediction.panoptic.ids.any()
+        assert prediction.panoptic.segments == []
+
+
 def np_unique(ids) -> list[int]:
     return sorted(set(ids.ravel().tolist()))
 

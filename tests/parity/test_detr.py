@@ -20,7 +20,7 @@ CLASSES = 7
 
 
 def randomise(module: torch.nn.Module) -> None:
-    """Statistics and affine parameters that a fresh model has at 0 and 1."""
+    """Statistics, affine parameters and biases that a fresh model has at 0 and 1; attention that is not uniform."""
     generator = torch.Generator().manual_seed(1)
     for name, buffer in module.named_buffers():
         if name.endswith(("running_mean", "bias")):
@@ -28,8 +28,19 @@ def randomise(module: torch.nn.Module) -> None:
         elif name.endswith(("running_var", "weight")):
             buffer.copy_(torch.rand(buffer.shape, generator=generator) + 0.5)
     for name, parameter in module.named_parameters():
-        if "norm" in name or name.endswith("bias"):
-            parameter.data.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
+        noise = torch.randn(parameter.shape, generator=generator)
+        if "query_position" in name:
+            parameter.data.copy_(noise)
+        elif parameter.ndim == 2:
+            # sharp attention and a strong residual path: otherwise deep stacks make all tokens and queries alike
+            gain = (
+                3.0 if ".q_proj" in name or ".k_proj" in name else 0.3 if ".o_proj" in name or ".fc2" in name else 1.4
+            )
+            parameter.data.copy_(noise * gain / parameter.shape[1] ** 0.5)
+        elif "norm" in name or name.endswith("bias"):
+            parameter.data.add_(noise * 0.1)
+        elif "mask_head.conv1.conv" in name:
+            parameter.data[:, -8:] *= 300  # of the 8 attention maps, whose values are around 1/(8·T)
 
 
 def pair(task: str, *, full: bool = False, auxiliary: bool = False):
@@ -90,6 +101,13 @@ def their_labels(batch: Batch) -> list[dict[str, Tensor]]:
     ]
 
 
+def assert_diverse(values_BQx: Tensor) -> None:
+    """Images and queries differ by far more than the tolerance, or equal values would prove little."""
+    scale = values_BQx.abs().max()
+    assert (values_BQx[0] - values_BQx[-1]).abs().max() > 0.01 * scale
+    assert (values_BQx[:, 0] - values_BQx[:, 1]).abs().max() > 0.01 * scale
+
+
 def assert_close(ours: Tensor, theirs: Tensor) -> None:
     """Within 1e-4 of the largest value."""
     assert ours.shape == theirs.shape
@@ -103,6 +121,8 @@ def test_logits_and_boxes(full: bool):
     batch = padded_batch()
     expected = theirs(pixel_values=batch.images, pixel_mask=(~batch.padding).long())
     found = ours.run(batch.images, padding(batch), every_layer=False)
+    assert_diverse(expected.logits)
+    assert_diverse(expected.pred_boxes)
     assert_close(found.logits[-1], expected.logits)
     assert_close(found.boxes[-1], expected.pred_boxes)
 
@@ -126,6 +146,7 @@ def test_masks_of_every_query():
     assert_close(found.logits[-1], expected.logits)
     rows = torch.arange(3 * 15)
     masks = ours.masks(found, rows // 15, rows % 15).unflatten(0, (3, 15))
+    assert_diverse(expected.pred_masks)
     assert_close(masks, expected.pred_masks)
     # what the paper counts is the same function by another order of work
     attention = ours.bbox_attention(found.queries, found.memory, found.size, found.mask)

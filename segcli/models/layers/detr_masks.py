@@ -92,10 +92,10 @@ class MaskHead(nn.Module):
         return self.out_lay(x)[:, 0]
 
     def chunks(self, rows: int, sides: list[Tensor]) -> list[slice]:
-        """Slices of `rows` query rows, small enough to be worked on at once."""
+        """Slices of `rows` query rows, small enough to be worked on at once; one empty slice where there are none."""
         widest = max(side[0].numel() for side in sides)
         step = max(1, ROWS // widest)
-        return [slice(i, i + step) for i in range(0, rows, step)]
+        return [slice(i, i + step) for i in range(0, max(rows, 1), step)]
 
     def _adapted(self, features: list[Tensor]) -> list[Tensor]:
         return [self.get_submodule(f"adapter{i + 1}")(f) for i, f in enumerate(features)]
