@@ -92,3 +92,10 @@ def test_models_losses_and_metrics_do_no_io():
 def test_no_draw_from_numpys_global_state():
     """No recipe seeds it."""
     assert [place(path, node) for path, name, node, _ in calls() if GLOBAL_RANDOM.match(name)] == []
+
+
+def test_every_package_is_installed():
+    listed = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    folders = [p.parent.relative_to(ROOT).as_posix().replace("/", ".") for p in PACKAGE if p.name == "__init__.py"]
+    assert [folder for folder in folders if f'"{folder}"' not in listed] == []
+    assert [p for p in (ROOT / "segcli").rglob("*.py") if not (p.parent / "__init__.py").is_file()] == []

@@ -1,5 +1,6 @@
 """Every shipped recipe: it reads, its model builds for its task, its augmentation and its data settings are known."""
 
+import itertools
 import re
 import shlex
 
@@ -9,7 +10,7 @@ import torch
 from segcli.data.transforms import build_augment
 from segcli.info import Category, DatasetInfo
 from segcli.models import build_model
-from segcli.recipe import Recipe, find_recipe, shipped
+from segcli.recipe import Recipe, find_recipe, parse_overrides, shipped
 
 INFO = DatasetInfo("three", (Category("a", 1), Category("b", 2), Category("c", 3, thing=False)), {})
 every_recipe = pytest.mark.parametrize("name", shipped())
@@ -44,9 +45,10 @@ def test_it_begins_with_the_command_that_runs_it(name):
     assert head, "a recipe begins with a comment"
     lines = [line for line in head[0].splitlines() if "segcli train" in line]
     assert lines
-    words = shlex.split(lines[0].lstrip("# "))
-    assert words[2] == name
-    assert not set(words[3::2]) - {"--set"}
+    words = shlex.split(lines[0].lstrip("# ").replace("`", ""))
+    assert words[2].rstrip(",;:") == name
+    sets = [value for flag, value in itertools.pairwise(words) if flag == "--set"]
+    Recipe.load(name, parse_overrides(sets))
 
 
 @every_recipe
