@@ -12,7 +12,7 @@ from segcli.models.layers.pyramid import conv_norm
 from segcli.models.layers.roi_heads import Detections, RoIHead, Samples
 from segcli.ops.paste import paste_exact
 
-LIMIT = 16  # positive samples an image: the head's time is proportional to it
+LIMIT = 10  # positive samples an image: the head's time is proportional to it
 
 
 class FineMaskHead(RoIHead):

@@ -4,6 +4,8 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import roi_align, roi_pool
 
+from segcli.ops.roi_align import LARGEST, roi_align_products
+
 METHODS = ("roi_align", "roi_pool")
 
 
@@ -40,18 +42,21 @@ class Pooler(nn.Module):
 
     def forward(self, features: list[Tensor], boxes: list[Tensor]) -> Tensor:
         """features: one [B,C,H,W] a stride; boxes: B tensors [n,4] xyxy on the canvas. -> [Σn, C, size, size]"""
-        index = torch.cat([b.new_full((len(b), 1), i) for i, b in enumerate(boxes)])
-        rois = torch.cat([index, torch.cat(boxes)], 1)
         if len(self.strides) == 1:
-            return self._pool(features[0], rois, self.strides[0])
-        level = self.levels(rois[:, 1:])
-        out = features[0].new_zeros(len(rois), features[0].shape[1], self.size, self.size)
+            return self._pool(features[0], boxes, self.strides[0])
+        level = self.levels(torch.cat(boxes))
+        levels = level.split([len(b) for b in boxes])
+        out = features[0].new_zeros(len(level), features[0].shape[1], self.size, self.size)
         for i, stride in enumerate(self.strides):
-            at = torch.where(level == i)[0]
-            out = out.index_put((at,), self._pool(features[i], rois[at], stride).to(out.dtype))
+            chosen = [b[at == i] for b, at in zip(boxes, levels, strict=True)]
+            out = out.index_put((torch.where(level == i)[0],), self._pool(features[i], chosen, stride).to(out.dtype))
         return out
 
-    def _pool(self, feature: Tensor, rois: Tensor, stride: int) -> Tensor:
+    def _pool(self, feature: Tensor, boxes: list[Tensor], stride: int) -> Tensor:
+        size, scale = (self.size, self.size), 1 / stride
         if self.method == "roi_pool":
-            return roi_pool(feature, rois, (self.size, self.size), 1 / stride)
-        return roi_align(feature, rois, (self.size, self.size), 1 / stride, self.sampling, self.aligned)
+            return roi_pool(feature, boxes, size, scale)
+        small = feature.shape[-2] * feature.shape[-1] <= LARGEST
+        if feature.device.type == "cpu" and feature.requires_grad and small:
+            return roi_align_products(feature, boxes, self.size, scale, self.sampling, self.aligned)
+        return roi_align(feature, boxes, size, scale, self.sampling, self.aligned)
