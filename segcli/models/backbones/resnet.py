@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 import torchvision
 from torch import Tensor, nn
-from torchvision.ops import FrozenBatchNorm2d
+
+from segcli.models.layers.frozen_norm import FrozenNorm, apply_norms
 
 CHANNELS = {18: 64, 34: 64, 50: 256, 101: 256}
 
@@ -47,7 +48,7 @@ class ResNet(nn.Module):
     ):
         super().__init__()
         norms: dict[str, Callable[..., nn.Module]] = {
-            "frozen": partial(FrozenBatchNorm2d, eps=norm_eps),
+            "frozen": partial(FrozenNorm, eps=norm_eps),
             "trainable": partial(nn.BatchNorm2d, eps=norm_eps),
         }
         if norm not in norms:
@@ -67,6 +68,7 @@ class ResNet(nn.Module):
         for block, rate in zip(self.layer4, multi_grid, strict=False):
             if rate > 1:
                 block.conv2.dilation = block.conv2.padding = (rate * block.conv2.dilation[0],) * 2
+        apply_norms(self)
         self.channels = [CHANNELS[depth] * 2**i for i in range(4)]
         self.strides = [4, 8, 8 if dilate_last > 1 else 16, [32, 16, 8][dilate_last]]
         stages = [nn.ModuleList([self.conv1, self.bn1]), self.layer1, self.layer2, self.layer3, self.layer4]
