@@ -68,13 +68,14 @@ def save_weights(path: Path, state: dict[str, Tensor], metadata: dict[str, str])
     write_atomic(path, lambda p: safetensors.torch.save_file(plain, p, metadata))
 
 
-def initialise(model: nn.Module, settings: dict[str, Any]) -> list[dict[str, str]]:
+def initialise(model: nn.Module) -> list[dict[str, str]]:
     """Load the pretrained backbone weights that a recipe's `model` section names. -> source and licence of each."""
     used = []
+    module: Any
     for module in model.modules():
         name = getattr(module, "pretrained", None)
         if name is not None:
-            used.append(load_backbone(module, name, settings["backbone"]))
+            used.append(load_backbone(module, name, module.settings))
     return used
 
 

@@ -194,15 +194,19 @@ def prepare_layout(model: nn.Module) -> nn.Module:
     return model.to(memory_format=torch.channels_last)
 
 
-def start(recipe: Recipe, info: DatasetInfo) -> tuple[Any, list[dict[str, str]]]:
-    """A model at the start of training: seeded random weights, then what the recipe loads. -> model, weights used."""
+def start(recipe: Recipe, info: DatasetInfo, *, load: bool = True) -> tuple[Any, list[dict[str, str]]]:
+    """A model at the start of training: seeded random weights, then what the recipe loads. -> model, weights used.
+
+    load=False leaves it at the random ones, for a resumed run that puts its own back.
+    """
     torch.manual_seed(recipe.train.seed)
     model = build(recipe, info)
-    if recipe.init is None:
-        used = initialise(model, recipe.model)
-    else:  # it has a backbone too
+    used: list[dict[str, str]] = []
+    if load and recipe.init is None:
+        used = initialise(model)
+    elif load:  # official weights hold the backbone too
         load_weights(model, _named(recipe), info=info)
-        used = [{"source": recipe.init, "licence": licence(_named(recipe))}]
+        used = [{"source": str(recipe.init), "licence": licence(_named(recipe))}]
     return prepare_layout(model), used
 
 

@@ -55,7 +55,7 @@ def train(
     if recipe.hardware.threads is not None:
         torch.set_num_threads(recipe.hardware.threads)
     device = choose_device(recipe.hardware.device)
-    model, used = start(recipe, DatasetInfo.load(recipe.data.root))
+    model, used = start(recipe, DatasetInfo.load(recipe.data.root), load=resume is None)
     train_set, val_set = open_datasets(recipe, model.fields)
     if resume is None:
         if recipe.train.minutes is not None:
@@ -94,9 +94,10 @@ def loop(session: Session, train_set: Dataset, val_set: Dataset, quiet: bool) ->
                 group["lr"] = group["base"] * factor
             numbers: dict[str, float] = {}
             pieces = split(batch, settings.accumulate)
+            shared = shared_normalisers(model, pieces)
             for piece in pieces:
                 with autocast:
-                    losses = model(layout(piece.to(session.device)))
+                    losses = model(layout(piece.to(session.device)), *shared)
                 for name, value in losses.items():
                     numbers[name] = numbers.get(name, 0.0) + value.item() / len(pieces)
                 session.refuse_not_finite(numbers, piece)
@@ -255,6 +256,16 @@ def split(batch: Batch, parts: int) -> list[Batch]:
             )
         )
     return out
+
+
+def shared_normalisers(model: Any, pieces: list[Batch]) -> list[dict[str, float]]:
+    """What the parts of an accumulated batch divide their losses by: the mean of their own counts, so that the parts'
+    mean loss is the whole batch's. [] where there is one part, or where the model's losses are means of fixed counts.
+    """
+    if len(pieces) == 1 or not hasattr(model, "normalisers"):
+        return []
+    counts = [model.normalisers(piece) for piece in pieces]
+    return [{name: sum(c[name] for c in counts) / len(counts) for name in counts[0]}]
 
 
 def layout(batch: Batch) -> Batch:

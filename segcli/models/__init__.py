@@ -34,5 +34,5 @@ def build_backbone(settings: dict[str, Any], **given: Any) -> nn.Module:
     pretrained = settings.pop("weights", None)
     plugin = find("backbone", str(name), "model.backbone.name")
     backbone = call(plugin.build, settings, "model.backbone")
-    backbone.pretrained = pretrained
+    backbone.pretrained, backbone.settings = pretrained, {"name": name, **settings}
     return backbone

@@ -41,7 +41,7 @@ class Backbone(nn.Module):
         super().__init__()
         settings = {"name": "efficientnet_lite0", "weights": "imagenet", "norm": "frozen", "frozen_stages": 0}
         self.body = build_backbone(settings)
-        initialise(self, {"backbone": settings})
+        initialise(self)
         self.fpn = FeaturePyramidNetwork(self.body.channels, 128, LastLevelMaxPool())
         self.out_channels = 128
 
