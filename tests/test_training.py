@@ -147,10 +147,13 @@ def wait_for_steps(folder, steps, process):
 
 
 def test_kill_9_loses_nothing_that_was_saved(recipe, tmp_path):
-    """Killed at random moments, resumed each time: the end is bitwise that of a run that was never killed."""
+    """Killed at random moments, resumed each time: the end is bitwise that of a run that was never killed.
+
+    All in processes of their own: another number of threads, which a test before this may have set, rounds otherwise.
+    """
     changes = {"train.steps": 16, "train.ema": 0.9, "hardware.workers": 1, "train.save_minutes": 1e-9}
-    whole = segcli.train(recipe(**changes), out=tmp_path / "whole", quiet=True)
-    killed = tmp_path / "killed"
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert start_training(recipe(**changes), whole, tmp_path).wait(timeout=300) == 0
     rng = random.Random(0)
     process = start_training(recipe(**changes), killed, tmp_path)
     for at in (3, 9):
@@ -163,7 +166,8 @@ def test_kill_9_loses_nothing_that_was_saved(recipe, tmp_path):
             process = subprocess.Popen(
                 [*COMMAND, "train", "--resume", str(killed)], stderr=subprocess.PIPE, text=True, cwd=tmp_path
             )
-    segcli.train(None, resume=killed, quiet=True)
+    last = subprocess.run([*COMMAND, "train", "--resume", str(killed)], capture_output=True, text=True, cwd=tmp_path)
+    assert last.returncode == 0, last.stderr
     assert_equal(states(whole)["ema"], states(killed)["ema"])
     assert_equal(states(whole)["optimizer"], states(killed)["optimizer"])
 
