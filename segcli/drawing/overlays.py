@@ -25,13 +25,15 @@ def draw(
     boxes: bool | None = None,
     alpha: float = 0.42,
     width: int | None = None,
+    colours: list[Rgb] | None = None,
 ) -> np.ndarray:
     """What is predicted or labelled, over the image: uint8 RGB [H,W,3] -> uint8 RGB [kH,kW,3].
 
     The panoptic map is drawn where there is one, else the semantic map, else the instances with at least `score`.
     k is 1, or a whole number that brings the longest side of a small image to about `SMALLEST` pixels; with `width` it
     is what makes the picture that wide, and lines and text are drawn for that size. boxes: thin box lines; None draws
-    them where there are no masks. alpha: strength of the fill. Crowd regions are hatched.
+    them where there are no masks. alpha: strength of the fill. colours: RGB of each instance (of all, also those with
+    a lower score), else `object_colours`. Crowd regions are hatched.
     """
     factor = width / image.shape[1] if width else float(max(1, round(SMALLEST / max(image.shape[:2]))))
     canvas = image.copy()
@@ -44,19 +46,26 @@ def draw(
         chips = _draw_semantic(canvas, np.asarray(found.semantic), info, factor, alpha)
     else:
         instances = found.instances if found.instances is not None else Instances.empty()
+        colours = colours or object_colours(instances.labels.tolist(), info)
         if score > 0 and instances.scores is not None:
-            instances = instances[instances.scores >= score]
-        chips = _draw_instances(canvas, instances, info, factor, alpha, boxes)
+            kept = (instances.scores >= score).nonzero()[:, 0]
+            instances, colours = instances[kept], [colours[i] for i in kept.tolist()]
+        chips = _draw_instances(canvas, instances, info, colours, factor, alpha, boxes)
     if labels:
         draw_chips(canvas, chips, text_size(canvas.shape[:2]))
     return canvas
 
 
 def _draw_instances(
-    canvas: np.ndarray, found: Instances, info: DatasetInfo, factor: float, alpha: float, boxes: bool | None
+    canvas: np.ndarray,
+    found: Instances,
+    info: DatasetInfo,
+    colours: list[Rgb],
+    factor: float,
+    alpha: float,
+    boxes: bool | None,
 ) -> list[Chip]:
     names = info.names
-    colours = object_colours(found.labels.tolist(), info)
     corners = found.boxes.double().cpu().numpy() * factor
     sides = np.sqrt((corners[:, 2] - corners[:, 0]).clip(0) * (corners[:, 3] - corners[:, 1]).clip(0))
     order = np.argsort(-sides, kind="stable")

@@ -2,11 +2,13 @@
 
 import cv2
 import numpy as np
+from pycocotools import mask as coco_mask
 
 from segcli.drawing.chips import draw_text, shorten, text_size, text_width
+from segcli.drawing.colours import Rgb, object_colours
 from segcli.drawing.overlays import draw
 from segcli.info import DatasetInfo
-from segcli.types import Prediction, Target
+from segcli.types import Instances, Prediction, Target
 
 PAPER = (250, 249, 247)
 INK = (32, 32, 36)
@@ -59,11 +61,14 @@ def draw_labels_beside_predictions(
 ) -> np.ndarray:
     """One image twice: what is labelled, and what is predicted with at least `score`. -> uint8 RGB [H,W,3].
 
+    A prediction has the colour of the label that it overlaps most, one of its own where it overlaps none by half.
     width: of the whole; None keeps the image's own size (small ones are enlarged, see `draw`).
     """
     gap = 6
     half = (width - gap) // 2 if width else None
-    left, right = draw(image, target, info, width=half), draw(image, prediction, info, score=score, width=half)
+    of_labels, of_predictions = _shared_colours(target.instances, prediction.instances, info)
+    left = draw(image, target, info, width=half, colours=of_labels)
+    right = draw(image, prediction, info, width=half, colours=of_predictions, score=score)
     size = text_size(left.shape[:2])
     head = round(1.7 * size)
     pair = np.full((left.shape[0] + head, 2 * left.shape[1] + gap, 3), PAPER, np.uint8)
@@ -91,6 +96,37 @@ def legend(names: list[str], colours: list[tuple[int, int, int]], width: int) ->
         cv2.rectangle(strip, (x, y + 2), (x + TEXT, y + 2 + TEXT), colour, -1)
         draw_text(strip, name, x + round(1.4 * TEXT), y + 1, TEXT, INK)
     return strip
+
+
+def _shared_colours(
+    labelled: Instances, predicted: Instances | None, info: DatasetInfo
+) -> tuple[list[Rgb], list[Rgb] | None]:
+    """Colours of labels and predictions: the best-scored prediction that overlaps a label by half takes its colour."""
+    if predicted is None:
+        return object_colours(labelled.labels.tolist(), info), None
+    colours = object_colours(labelled.labels.tolist() + predicted.labels.tolist(), info)
+    of_labels, own = colours[: len(labelled)], colours[len(labelled) :]
+    if not len(labelled) or not len(predicted):
+        return of_labels, own
+    overlap = _overlaps(predicted, labelled)
+    overlap[predicted.labels.cpu().numpy()[:, None] != labelled.labels.cpu().numpy()] = 0
+    scores = np.zeros(len(predicted)) if predicted.scores is None else predicted.scores.cpu().numpy()
+    for i in np.argsort(-scores, kind="stable").tolist():
+        best = int(overlap[i].argmax())
+        if overlap[i, best] >= 0.5:
+            own[i] = of_labels[best]
+            overlap[:, best] = 0
+    return of_labels, own
+
+
+def _overlaps(predicted: Instances, labelled: Instances) -> np.ndarray:
+    """IoU [P,L] of masks where both sides have them, else of boxes."""
+    if predicted.masks is not None and labelled.masks is not None:
+        return np.array(coco_mask.iou(predicted.rles(), labelled.rles(), [0] * len(labelled)))
+    sides = [i.boxes.double().cpu().numpy().copy() for i in (predicted, labelled)]
+    for xywh in sides:
+        xywh[:, 2:] -= xywh[:, :2]
+    return np.array(coco_mask.iou(*sides, [0] * len(labelled)))
 
 
 def _counted(word: str, found: Target | Prediction, score: float) -> str:

@@ -62,6 +62,21 @@ def test_labels_and_predictions_stand_side_by_side():
     assert pair[head:, 306:].max() > 100
 
 
+def test_a_prediction_has_the_colour_of_its_label():
+    image = np.zeros((200, 480, 3), np.uint8)
+    one, two = [20.0, 20, 120, 180], [300.0, 20, 400, 180]
+    info = DatasetInfo("single", (Category("cat", 1),), {"val": 1})
+    target = Target(1, (200, 480), Instances(torch.tensor([one, two]), torch.tensor([0, 0])))
+    found = Instances(torch.tensor([two, one]), torch.tensor([0, 0]), torch.tensor([0.9, 0.8]))
+    pair = draw_labels_beside_predictions(image, target, Prediction(1, (200, 480), found), info, width=966)
+    left, right = pair[-200:, :480], pair[-200:, -480:]
+    for x in (70, 350):  # the lower edge of either box, where there is no text
+        edges = [part[174:186, x].reshape(-1, 3) for part in (left, right)]
+        assert np.array_equal(edges[0], edges[1])
+        assert edges[0].max() > 100
+    assert not np.array_equal(left[174:186, 70], left[174:186, 350])
+
+
 def test_a_legend_wraps_and_shows_each_colour():
     names, colours = [f"class number {i}" for i in range(20)], [(i * 12, 255 - i * 12, 90) for i in range(20)]
     strip = legend(names, colours, 500)
