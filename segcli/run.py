@@ -12,6 +12,7 @@ import torchvision
 from torch import nn
 
 import segcli
+from segcli.allocator import keep_freed_memory
 from segcli.checkpoint import initialise, load_state, load_strict, load_weights, write_atomic
 from segcli.errors import ModelError, UsageError
 from segcli.info import DatasetInfo
@@ -128,11 +129,16 @@ class Opened:
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto`: CUDA, else Apple's MPS, else the CPU. Raises UsageError for a device that is not there."""
+    """`auto`: CUDA, else Apple's MPS, else the CPU, whose allocator then keeps freed memory (allocator.py).
+
+    Raises UsageError for a device that is not there.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise UsageError(f"hardware.device is {name}, and torch sees no CUDA device here", hint="hardware.device: auto")
+    if name == "cpu":
+        keep_freed_memory()
     try:
         return torch.device(name)
     except RuntimeError as error:
