@@ -159,7 +159,7 @@ def test_an_evaluation_that_fails_keeps_the_last_one(segcli, edit, trained, tmp_
         (("train", {"steps": 3, "batch_sise": 2}), "train.batch_sise", "batch_size"),
         (("model", {"name": "rcn"}), "rcn", "rcnn"),
         (("train", {"steps": -3}), "train.steps", None),
-        (("task", "instnace"), "instnace", "instance"),
+        (("task", "instnace"), "task: input should be 'detection', 'instance'", None),
     ],
 )
 def test_a_recipe_with_typos(segcli, edit, tmp_path, change, says, hint):
