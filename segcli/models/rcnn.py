@@ -94,7 +94,9 @@ class RCNN(nn.Module):
     def class_layers(self) -> tuple[str, ...]:
         heads: Any = self.roi_heads.heads
         own = tuple(f"rpn.{part}" for part in getattr(self.rpn, "class_layers", ()))
-        return own + tuple(f"roi_heads.heads.{name}.{part}" for name, head in heads.items() for part in head.class_layers)
+        return own + tuple(
+            f"roi_heads.heads.{name}.{part}" for name, head in heads.items() for part in head.class_layers
+        )
 
     def _levels(self, features: list[Tensor]) -> list[Tensor]:
         return features[1:] if self.lite else features  # lite's first map is the masks' own

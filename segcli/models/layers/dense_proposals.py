@@ -114,8 +114,8 @@ def align(
     score_NM: Tensor, boxes_N4: Tensor, labelled_M4: Tensor, points_N2: Tensor, top: int = 9
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Task-aligned assignment (TOOD, equation 1 with α = 1, β = 5): the `top` cells inside each object whose
-    score of its class · IoU⁵ is highest. -> cells [K], the object of each [K], and its goal [K]: the agreement, scaled so that an
-    object's best cell gets its IoU.
+    score of its class · IoU⁵ is highest. score_NM: every cell's score of every object's class. -> cells [K], the object
+    of each [K], and its goal [K]: the agreement, scaled so that an object's best cell gets its IoU.
     """
     centre, half = (labelled_M4[:, :2] + labelled_M4[:, 2:]) / 2, (labelled_M4[:, 2:] - labelled_M4[:, :2]) / 2
     near = ((points_N2[:, None] - centre).abs() < half.clamp(min=6.0)).all(-1)
