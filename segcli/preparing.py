@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import inspect
-import json
 import shlex
 import sys
 import tempfile
@@ -14,6 +13,7 @@ from typing import Any
 
 from segcli import lookup
 from segcli.data import canonical
+from segcli.data.annotations import read_json
 from segcli.data.canonical import Draft
 from segcli.data.check import Report, check
 from segcli.data.division import divide
@@ -269,6 +269,9 @@ def _detect(path: Path) -> str:
     names = lookup.names("converter")
     fitting = [name for name in names if lookup.find("converter", name).detect(path)]
     if not fitting:
+        for file in [path] if path.is_file() else sorted(path.glob("*.json")):
+            if file.suffix.lower() == ".json":
+                read_json(file)  # a file that was cut off fits nothing
         raise DataError(
             f"{path}: in no format that segcli knows ({', '.join(names)})",
             hint="docs/own_data.md shows the layouts; --format NAME says why one does not fit",
@@ -349,7 +352,7 @@ def _missing_source(name: str, flag: str) -> DataError:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise DataError(f"{path}: can't be read: {error}", hint="run `segcli prepare` again") from error
+    data = read_json(path)
+    if not isinstance(data, dict):
+        raise DataError(f"{path}: holds no JSON object", hint="run `segcli prepare` again")
+    return data

@@ -12,8 +12,9 @@ import torchvision
 from torch import nn
 
 import segcli
+from segcli.allocator import keep_freed_memory
 from segcli.checkpoint import initialise, load_state, load_strict, load_weights, write_atomic
-from segcli.errors import ModelError, UsageError
+from segcli.errors import DataError, ModelError, SegcliError, UsageError
 from segcli.info import DatasetInfo
 from segcli.models import build_model
 from segcli.recipe import Recipe, find_recipe
@@ -52,8 +53,12 @@ class RunFolder:
         self._text("recipe.yaml", recipe.to_yaml())
 
     def log(self, entry: dict[str, Any]) -> None:
-        with open(self.path / "log.jsonl", "a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
+        path = self.path / "log.jsonl"
+        try:
+            with open(path, "a", encoding="utf-8") as file:
+                file.write(json.dumps(entry) + "\n")
+        except OSError as error:
+            raise SegcliError(f"{path}: can't be written: {error.strerror}", hint="is the disk full?") from error
 
     def read_log(self) -> list[dict[str, Any]]:
         path = self.path / "log.jsonl"
@@ -67,9 +72,13 @@ class RunFolder:
                 break  # the last line of a killed process may be half a line
         return entries
 
-    def truncate_log(self, step: int) -> None:
-        """Drop what was logged after `step`: a resumed run writes it again."""
-        kept = [e for e in self.read_log() if e["step"] <= step]
+    def rewind(self, step: int, *, scored: bool) -> None:
+        """Drop what a resumed run writes again: log entries after `step`, that step's scores unless they were `scored`
+        before its checkpoint; and the temporary files of a process that was killed while saving."""
+        for path in self.path.rglob(".*.????????"):
+            if path.is_file():
+                path.unlink()
+        kept = [e for e in self.read_log() if e["step"] < step or (e["step"] == step and (scored or "loss" in e))]
         self._text("log.jsonl", "".join(json.dumps(e) + "\n" for e in kept))
 
     def write_metrics(self, metrics: dict[str, Any]) -> None:
@@ -92,7 +101,11 @@ class RunFolder:
 
     def info(self) -> DatasetInfo:
         """The dataset that the run was trained on, as it was then."""
-        return DatasetInfo.from_json(self.environment()["dataset"], str(self.path / "environment.json"))
+        where = str(self.path / "environment.json")
+        try:
+            return DatasetInfo.from_json(self.environment()["dataset"], where)
+        except (KeyError, TypeError, DataError) as error:
+            raise ModelError(f"{where}: does not describe the dataset of a run ({error})") from error
 
     @property
     def last(self) -> Path:
@@ -128,11 +141,16 @@ class Opened:
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto`: CUDA, else Apple's MPS, else the CPU. Raises UsageError for a device that is not there."""
+    """`auto`: CUDA, else Apple's MPS, else the CPU, whose allocator then keeps freed memory (allocator.py).
+
+    Raises UsageError for a device that is not there.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise UsageError(f"hardware.device is {name}, and torch sees no CUDA device here", hint="hardware.device: auto")
+    if name == "cpu":
+        keep_freed_memory()
     try:
         return torch.device(name)
     except RuntimeError as error:

@@ -50,7 +50,7 @@ class Session:
         save_state(self.run.last, state)
 
     def restore(self) -> None:
-        """Put checkpoints/last.pt back, and drop what was logged after it. Raises ModelError where it does not fit."""
+        """Put checkpoints/last.pt back. Raises ModelError where it does not fit."""
         state = load_state(self.run.last)
         try:
             self.model.load_state_dict(state["model"])
@@ -62,7 +62,6 @@ class Session:
         except (KeyError, RuntimeError, ValueError, TypeError) as error:
             reason = str(error).splitlines()[0]
             raise ModelError(f"{self.run.last}: does not fit the run's recipe: {reason}") from error
-        self.run.truncate_log(self.progress.step)
 
     def refuse_not_finite(self, numbers: dict[str, float], batch: Batch) -> None:
         """Where a number is not finite: save the state before this step, and raise with step, images and term."""

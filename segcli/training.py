@@ -18,7 +18,7 @@ from segcli.checkpoint import save_weights
 from segcli.data.dataset import Dataset
 from segcli.data.loader import steps_per_epoch, train_loader
 from segcli.data.transforms import build_augment
-from segcli.errors import UsageError
+from segcli.errors import DataError, UsageError
 from segcli.evaluation import Scores, check_expectations, score_model
 from segcli.info import DatasetInfo
 from segcli.optim import MovingAverage, build_optimizer, clip_gradients, rate_factor
@@ -68,9 +68,11 @@ def train(
     session = Session(run, recipe, model.to(device), total_steps(recipe, train_set), device)
     if resume is not None:
         session.restore()
-        if session.progress.step >= session.total and (run.path / "metrics.json").is_file():
+        trained = session.progress.step >= session.total
+        if trained and (run.path / "cost.json").is_file():  # what `finish` writes last
             print(f"{run.path} is finished already", file=sys.stderr)
             return run.path
+        run.rewind(session.progress.step, scored=not trained)  # the last scores come after the last checkpoint
     loop(session, train_set, val_set, quiet)
     return run.path
 
@@ -88,7 +90,7 @@ def loop(session: Session, train_set: Dataset, val_set: Dataset, quiet: bool) ->
     with Interrupt() as interrupt, bar:
         while progress.step < total:
             begun = time.perf_counter()
-            batch = next(batches)
+            batch = next_batch(batches, session)
             factor = rate_factor(settings.schedule, progress.step, total)
             for group in session.optimizer.param_groups:
                 group["lr"] = group["base"] * factor
@@ -127,6 +129,16 @@ def loop(session: Session, train_set: Dataset, val_set: Dataset, quiet: bool) ->
                 raise KeyboardInterrupt
     scores = score_now(session, val_set, quiet)
     finish(session, scores, val_set)
+
+
+def next_batch(batches: Iterator[Batch], session: Session) -> Batch:
+    """The next batch; where an image can't be read, what was learned so far is saved before the error goes on."""
+    try:
+        return next(batches)
+    except DataError:
+        if session.progress.step:
+            session.save()
+        raise
 
 
 def score_now(session: Session, val_set: Dataset, quiet: bool) -> Scores:

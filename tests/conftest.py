@@ -1,18 +1,88 @@
 """Fixtures for the whole suite."""
 
+import dataclasses
 import json
+import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+import yaml
 from pycocotools import mask as coco_mask
 
+from segcli.cli import app
 from segcli.data.annotations import encode
 from segcli.info import Category, DatasetInfo
 
 COLOURS = {3: (220, 60, 40), 17: (40, 90, 230)}  # RGB of the objects, by source id
+
+TINY_RECIPE = {
+    "name": "tiny run",
+    "task": "instance",
+    "data": {"root": "data/tiny", "size": 64, "augment": {"flip": 0.5}},
+    "model": {
+        **{"name": "rcnn", "variant": "lite", "width": 32, "proposals": [8, 8]},
+        **{"backbone": {"name": "resnet", "depth": 18}, "heads": {"box": {}, "mask": {}}},
+    },
+    "train": {"steps": 3, "batch_size": 2, "evaluations": 1, "log_every": 1},
+    "hardware": {"device": "cpu", "workers": 0, "threads": 1},
+}
+
+
+@dataclasses.dataclass
+class Result:
+    """What a command left: its exit code, stdout and stderr."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+    @property
+    def error(self) -> str:
+        """The one line `error: ...`; a failure without it, with more, or with a traceback is a bug."""
+        lines = [line for line in self.err.splitlines() if line.startswith("error: ")]
+        assert len(lines) == 1, self.err
+        assert "Traceback" not in self.err
+        return lines[0]
+
+
+@pytest.fixture
+def segcli(capfd, monkeypatch, tmp_path):
+    """`segcli("compare", "runs/a")` -> Result, run in this process in a folder of its own, output 80 columns wide."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TQDM_DISABLE", "0")
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+
+    def run(*args: Any) -> Result:
+        capfd.readouterr()
+        code = app.run([str(a) for a in args])
+        return Result(code, *capfd.readouterr())
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory, tiny_dataset) -> Path:
+    """A folder with data/tiny, r.yaml and runs/tiny run, made by `segcli train`; tests leave these as they are."""
+    folder = tmp_path_factory.mktemp("a folder")
+    shutil.copytree(tiny_dataset, folder / "data" / "tiny")
+    (folder / "r.yaml").write_text(yaml.safe_dump(TINY_RECIPE), encoding="utf-8")
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        assert app.run(["train", "r.yaml", "-q"]) == 0
+    finally:
+        os.chdir(before)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import warnings
 from typing import Annotated, Any
 
 import typer
@@ -79,6 +80,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal without ★ shows ? instead of failing
+    warnings.formatwarning = lambda message, *_, **__: f"note: {message}\n"
     if sys.stderr.isatty():
         sys.exit(run(sys.argv[1:]))
     os.environ.setdefault("TQDM_MININTERVAL", "10")  # seconds between the lines of a progress bar in a log

@@ -45,10 +45,11 @@ def predict(
     target = out or _fresh(Path("predictions") / (path.name if path.is_dir() else recipe.name))
     choices = [part.strip() for part in save.split(",") if part.strip()]
     report = prediction.predict_files(predictor, inputs, target, score=score, save=choices, progress=not quiet)
-    for file, reason in report.failed:
+    for file, reason in report.failed if report.images else report.failed[1:]:  # else the first one is the error
         print(f"skipped: {reason if str(file) in reason else f'{file}: {reason}'}", file=sys.stderr)
     if report.failed and not report.images:
-        raise DataError(f"none of the {len(report.failed)} images could be read")
+        others = f", nor any of the {len(report.failed) - 1} others" if len(report.failed) > 1 else ""
+        raise DataError(report.failed[0][1] + others)
     if json:
         failed = [{"file": str(file), "reason": reason} for file, reason in report.failed]
         facts = {"images": report.images, "detections": report.detections, "seconds": round(report.seconds, 2)}

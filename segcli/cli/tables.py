@@ -133,9 +133,19 @@ def dataset(facts: dict[str, Any]) -> list[Grid | str]:
             if any(name in split["per_class"] for split in splits.values())
         ]
         out.append(Grid([Column("class", left=True), *map(Column, splits)], counts))
-    for split, statistics in facts["statistics"].items():
-        out += [f"{split}: {key}: {value}" for key, value in statistics.items()]
+    out += [f"{split}: {made(measured)}" for split, measured in facts["statistics"].items()]
     return [*out, *(f"note: {note}" for note in facts["notes"]), f"licence: {facts['licence']}"]
+
+
+def made(measured: dict[str, Any]) -> str:
+    """What a generated split is like, in a sentence; classes are counted in the table."""
+    fewest, mean, most = measured["objects_per_image"]
+    extents, stuff = measured["extents"], measured["stuff"].items()
+    return (
+        f"{fewest} to {most} objects an image, {mean:.1f} on average; {extents[0]:g} to {extents[-1]:g} pixels long, "
+        f"half of them under {extents[len(extents) // 2]:g}; {measured['occluded']:.0%} have a fifth or more hidden; "
+        f"ground: {', '.join(f'{name} {share:.0%}' for name, share in stuff)}"
+    )
 
 
 def findings(report: dict[str, Any], places: int = 5) -> list[Grid | str]:

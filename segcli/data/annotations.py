@@ -6,7 +6,7 @@ Sparse work only: masks are checked for shape and finite numbers here and decode
 import json
 import math
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -18,16 +18,21 @@ from segcli.types import Rle
 FAR = 16  # polygons further outside than this many image sides are taken for a unit error, not drawn
 
 
-def load(path: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """(images, annotations) of a COCO file. Raises DataError where it is missing, no JSON, or lacks a list."""
+def read_json(path: Path) -> Any:
+    """The content of a JSON file. Raises DataError where it can't be read or parsed."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise DataError(f"{path}: there is no such annotation file", hint="run `segcli prepare` again") from None
+        return json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise DataError(f"{path}: can't be read: {error.strerror}") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also numbers and nesting beyond what Python parses
         raise DataError(f"{path}: not valid JSON: {error}") from error
+
+
+def load(path: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """(images, annotations) of a COCO file. Raises DataError where it is missing, no JSON, or lacks a list."""
+    if not path.exists():
+        raise DataError(f"{path}: there is no such annotation file", hint="run `segcli prepare` again")
+    data = read_json(path)
     for key in ("images", "annotations"):
         if not isinstance(data, dict) or not isinstance(data.get(key), list):
             raise DataError(f"{path}: not a COCO file: it has no list {key!r}")
@@ -50,6 +55,8 @@ def image_problems(images: list[dict[str, Any]]) -> Iterator[str]:
         seen.add(key)
         if not isinstance(image.get("file_name"), str) or not image["file_name"]:
             yield f"image {key}: file_name is missing"
+        elif PurePosixPath(image["file_name"]).is_absolute() or ".." in PurePosixPath(image["file_name"]).parts:
+            yield f"image {key}: file_name {image['file_name']!r} is not a path below the image folder"
         for side in ("width", "height"):
             if not _is_int(image.get(side)) or image[side] < 1:
                 yield f"image {key} ({image.get('file_name')}): {side} {image.get(side)!r} is not a size in pixels"
@@ -72,7 +79,7 @@ def annotation_problems(
             yield f"annotation {name}: category id {category!r} is not declared in info.json"
         if crowd is not None and not (isinstance(crowd, int) and 0 <= crowd <= 1):
             yield f"annotation {name}: iscrowd {crowd!r} is neither 0 nor 1"
-        if area is not None and not (_is_number(area) and math.isfinite(area) and area >= 0):
+        if area is not None and not (_is_number(area) and _is_finite(area) and area >= 0):
             yield f"annotation {name}: area {area!r} is not a number of pixels"
         box, segmentation = annotation.get("bbox"), annotation.get("segmentation")
         if box is None and not segmentation:
@@ -135,7 +142,7 @@ def run_total(counts: bytes) -> int:
 def _box_problem(box: Any) -> str | None:
     if not isinstance(box, list) or len(box) != 4 or not all(_is_number(v) for v in box):
         return f"bbox {box!r} is not [x, y, width, height]"
-    if not all(math.isfinite(v) for v in box):
+    if not _is_finite(*box):
         return f"bbox {box} is not finite"
     if box[2] < 0 or box[3] < 0:
         return f"bbox {box} has a negative size"
@@ -164,11 +171,19 @@ def _segmentation_problem(segmentation: Any, size: tuple[int, int]) -> str | Non
             return f"a polygon has {len(part)} numbers, which are not pairs of x and y"
         if not part:
             continue
-        if not math.isfinite(sum(part)):
+        if not _is_finite(*part):
             return "a polygon has a coordinate that is not finite"
         if min(part) < -FAR * max(h, w) or max(part) > FAR * max(h, w):
             return f"a polygon reaches {max(part, key=abs)}, far outside its image of {w} x {h}"
     return None
+
+
+def _is_finite(*values: float) -> bool:
+    """Whether all are; also False for whole numbers beyond what a float can hold."""
+    try:
+        return math.isfinite(sum(values))
+    except OverflowError:
+        return False
 
 
 def _is_int(value: Any) -> bool:

@@ -22,7 +22,7 @@ from typing import Any, Protocol
 from tqdm import tqdm
 
 from segcli.data.annotations import annotation_problems
-from segcli.errors import DataError, UsageError
+from segcli.errors import DataError, SegcliError, UsageError
 from segcli.info import DatasetInfo
 
 SEE_ALL = "segcli prepare SOURCE --check lists everything that is wrong"
@@ -89,8 +89,8 @@ def write(
     what the dataset is made of: an `out` with equal settings is left alone, any other is replaced only with `force`.
     With `link`, info.image_root must be set and no image is copied. `notes` is written last, so that it may still grow.
     strict=False writes what can't be read later, too (missing images, broken annotations), for the doctor to list.
-    Raises DataError where `out` is something else, a file name repeats, or the disk refuses; UsageError for a link to
-    images that are made.
+    Raises DataError where `out` is something else or a file name repeats; SegcliError where the disk refuses;
+    UsageError for a link to images that are made.
     """
     wanted: dict[str, Any] = json.loads(json.dumps(dict(settings or {})))
     if found := existing(out, wanted, force):
@@ -108,7 +108,7 @@ def write(
         _dump(building / "prepared.json", {"version": 1, "settings": wanted, "notes": said}, indent=1)
         return _publish(building, out, info, wanted, force)
     except OSError as error:
-        raise DataError(f"{error.filename or out}: can't be written: {error.strerror}") from error
+        raise SegcliError(f"{error.filename or out}: can't be written: {error.strerror}") from error
     finally:
         shutil.rmtree(building, ignore_errors=True)
 

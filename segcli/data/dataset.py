@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-import json
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -277,12 +276,8 @@ class Dataset:
         for split, records in itertools.groupby(sorted(self._records, key=lambda r: r.split), lambda r: r.split):
             path = self.root / "panoptic" / f"{split}.json"
             try:
-                listed = json.loads(path.read_text(encoding="utf-8-sig"))["annotations"]
+                listed = coco_file.read_json(path)["annotations"]
                 found = {e["image_id"]: {k: e[k] for k in ("file_name", "segments_info")} for e in listed}
-            except OSError as error:
-                raise DataError(f"{path}: can't be read: {error.strerror}") from error
-            except (json.JSONDecodeError, UnicodeDecodeError) as error:
-                raise DataError(f"{path}: not valid JSON: {error}") from error
             except (KeyError, TypeError) as error:
                 raise DataError(f"{path}: not a COCO panoptic file ({error})") from error
             for record in records:

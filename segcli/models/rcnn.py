@@ -4,7 +4,7 @@ Standard: torchvision's Mask R-CNN, number for number (tests/parity). Lite: the 
 images in minutes on a CPU. Where the time of the standard one goes on two cores at 320 px: the stride-4 level of RPN,
 FPN and box head, and 256-wide mask layers. So lite has
 - boxes on strides 8-32 at 128 channels; stride 4 only as a 64-channel map that the masks read (layers/pyramid.py);
-- tens of well-ranked proposals in place of a thousand (layers/dense_proposals.py);
+- tens of proposals, ranked class by class, in place of a thousand (layers/dense_proposals.py);
 - scores trained to be the box's IoU (layers/quality_box.py), masks with a dice loss (layers/fine_mask.py);
 - group norm, and a trunk with folded batch norms whose first stages are frozen (backbones/efficientnet_lite0.py).
 """
@@ -44,7 +44,7 @@ def build(
 ) -> "RCNN":
     """variant: `standard` or `lite` (see above). width: channels of the pyramid (256; lite 128). fine: channels of
     lite's stride-4 map. fpn_norm, rpn_convolutions: the v2 models' batch norm and 2 layers. proposals: kept in training
-    and at inference (2000, 1000; lite 64, 100). samples: proposals an image that the heads learn from, of which at most
+    and at inference (2000, 1000; lite 32, 100). samples: proposals an image that the heads learn from, of which at most
     the share `positive` are objects (512; lite takes all). foreground: IoU from which a proposal is an object's.
     """
     if task not in TASKS:
@@ -58,7 +58,7 @@ def build(
     pyramid: Any = LitePyramid(body, width or 128, fine) if lite else FPN(body, width or 256, fpn_norm)
     proposer: Any
     if lite:
-        proposer = DenseProposals(pyramid.channels, pyramid.strides[1:], proposals=proposals or (64, 100))
+        proposer = DenseProposals(num_things, pyramid.channels, pyramid.strides[1:], proposals=proposals or (32, 100))
     else:
         proposer = RPN(pyramid.channels, convolutions=rpn_convolutions, proposals=proposals or (2000, 1000))
         samples = samples or 512
@@ -93,7 +93,10 @@ class RCNN(nn.Module):
     @property
     def class_layers(self) -> tuple[str, ...]:
         heads: Any = self.roi_heads.heads
-        return tuple(f"roi_heads.heads.{name}.{part}" for name, head in heads.items() for part in head.class_layers)
+        own = tuple(f"rpn.{part}" for part in getattr(self.rpn, "class_layers", ()))
+        return own + tuple(
+            f"roi_heads.heads.{name}.{part}" for name, head in heads.items() for part in head.class_layers
+        )
 
     def _levels(self, features: list[Tensor]) -> list[Tensor]:
         return features[1:] if self.lite else features  # lite's first map is the masks' own

@@ -6,7 +6,7 @@
 torchvision's side: MaskRCNN as it comes (default heads), the same EfficientNet-Lite0 with ImageNet weights, FPN-128
 from stride 4, the recipe's input
 size, AdamW (backbone 1e-4, rest 3e-4, weight decay 0.01), batch 2, flips, 50 warm-up steps
-then cosine, clip 5. Both sides train on the same images and are scored by the same evaluator on the same split, five
+then cosine, clip 5. Both sides train on the same images and are scored by the same evaluator on the same split, four
 times, evaluation not counted as training time. The dataset must be prepared already (`segcli prepare`).
 """
 
@@ -23,6 +23,7 @@ from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 import segcli
+from segcli.allocator import keep_freed_memory
 from segcli.checkpoint import initialise
 from segcli.data.dataset import Dataset
 from segcli.data.loader import eval_loader, train_loader
@@ -50,7 +51,7 @@ class Backbone(nn.Module):
 
 
 def torchvision_run(recipe: Recipe, minutes: float, seed: int) -> list[tuple[float, dict[str, float]]]:
-    """-> (minutes of training, scores) at five moments."""
+    """-> (minutes of training, scores) at four moments."""
     torch.manual_seed(seed)
     names = str(recipe.resolve(recipe.data.split_file)) if recipe.data.split_file else None
     train_set = Dataset(recipe.data.root, "train", split_file=names)
@@ -99,7 +100,7 @@ def torchvision_run(recipe: Recipe, minutes: float, seed: int) -> list[tuple[flo
         optimizer.step()
         spent += time.perf_counter() - begun
         step += 1
-        if spent >= budget * (len(curve) + 1) / 5:
+        if spent >= budget * (len(curve) + 1) / 4:
             curve.append((spent / 60, torchvision_scores(model, recipe, names, plain)))
             print(f"torchvision seed {seed} step {step}", *shown(curve[-1]), flush=True)
     return curve
@@ -138,7 +139,7 @@ def capture(model: MaskRCNN, images: torch.Tensor) -> tuple[torch.Tensor, dict[s
 
 
 def segcli_run(recipe_name: str, overrides: dict, minutes: float, seed: int) -> list[tuple[float, dict[str, float]]]:
-    settings = {**overrides, "train.minutes": minutes, "train.seed": seed, "train.evaluations": 5}
+    settings = {**overrides, "train.minutes": minutes, "train.seed": seed, "train.evaluations": 4}
     run = RunFolder(segcli.train(Recipe.load(recipe_name, settings)))
     curve = [(e["seconds"] / 60, e["metrics"]) for e in run.read_log() if "metrics" in e]
     for point in curve:
@@ -161,6 +162,7 @@ def main() -> None:
     arguments = parser.parse_args()
     overrides = {"data.root": arguments.root} if arguments.root else {}
     recipe = Recipe.load(arguments.recipe, overrides)
+    keep_freed_memory()  # for both sides
     ends: dict[str, list[float]] = {}
     for seed in arguments.seeds:
         if arguments.side != "torchvision":

@@ -1,40 +1,10 @@
 """Every command on a model of three training steps: what is printed, what is written, which code is returned."""
 
-import os
 import shutil
 from pathlib import Path
 
 import pytest
 import yaml
-
-from segcli.cli import app
-
-RECIPE = {
-    "name": "tiny run",
-    "task": "instance",
-    "data": {"root": "data/tiny", "size": 64, "augment": {"flip": 0.5}},
-    "model": {
-        **{"name": "rcnn", "variant": "lite", "width": 32, "proposals": [8, 8]},
-        **{"backbone": {"name": "resnet", "depth": 18}, "heads": {"box": {}, "mask": {}}},
-    },
-    "train": {"steps": 3, "batch_size": 2, "evaluations": 1, "log_every": 1},
-    "hardware": {"device": "cpu", "workers": 0, "threads": 1},
-}
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory, tiny_dataset) -> Path:
-    """A folder with data/tiny, r.yaml and runs/tiny run, made by `segcli train`."""
-    folder = tmp_path_factory.mktemp("a folder")
-    shutil.copytree(tiny_dataset, folder / "data" / "tiny")
-    (folder / "r.yaml").write_text(yaml.safe_dump(RECIPE))
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        assert app.run(["train", "r.yaml", "-q"]) == 0
-    finally:
-        os.chdir(before)
-    return folder
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent.parent / "segcli"
 FILES = sorted(ROOT.rglob("*.py"))
 LAYERS = [
-    {"errors", "info", "recipe", "recipe_file", "lookup", "fetch", "types", "dist"},
+    {"allocator", "errors", "info", "recipe", "recipe_file", "lookup", "fetch", "types", "dist"},
     {"ops"},
     {"data", "models", "metrics", "drawing", "weights", "optim"},
     {"checkpoint", "cost", "run", "session"},
@@ -22,7 +22,7 @@ ALLOWED = {
     ("comparison", "evaluation"),
     ("preparing", "evaluation"),
 }
-WITHOUT_TORCH = {"errors", "info", "recipe", "recipe_file", "lookup", "fetch"}
+WITHOUT_TORCH = {"allocator", "errors", "info", "recipe", "recipe_file", "lookup", "fetch"}
 HEAVY = {"torch", "torchvision", "timm", "cv2", "albumentations", "matplotlib", "scipy", "numpy"}
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 from segcli.data import canonical
 from segcli.data.canonical import Record, write
 from segcli.data.dataset import Dataset
-from segcli.errors import DataError, UsageError
+from segcli.errors import DataError, SegcliError, UsageError
 from segcli.info import Category, DatasetInfo
 
 INFO = DatasetInfo("toy", (Category("cat", 4, colour=(9, 8, 7)), Category("sky", 2, thing=False)), {})
@@ -159,13 +159,13 @@ def test_file_names_stay_inside(tmp_path, photos, name):
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="needs permissions that count")
 def test_a_folder_that_cant_be_written(tmp_path, photos):
     (tmp_path / "closed").mkdir(mode=0o500)
-    with pytest.raises(DataError, match="can't be written"):
+    with pytest.raises(SegcliError, match="can't be written"):
         write(tmp_path / "closed/out", INFO, {"train": records(photos)})
 
 
 def test_a_place_that_is_no_folder(tmp_path, photos):
     (tmp_path / "file").write_text("x", encoding="utf-8")
-    with pytest.raises(DataError, match="can't be written"):
+    with pytest.raises(SegcliError, match="can't be written"):
         write(tmp_path / "file/out", INFO, {"train": records(photos)})
 
 

@@ -6,13 +6,13 @@ are one dataset with these splits; of several such groups `instances…` is take
 are kept as they are: polygons stay polygons, RLE stays RLE, keypoints stay.
 """
 
-import json
 import mmap
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from segcli.data.annotations import read_json
 from segcli.data.canonical import UNDECIDED, Draft, Record
 from segcli.data.convert._images import below, locate
 from segcli.data.image import image_size
@@ -103,8 +103,11 @@ def _is_coco(file: Path) -> bool:
 
 def _choose(path: Path) -> tuple[dict[str, Path], list[str]]:
     """split -> file of the dataset that `path` holds, and notes on files left aside."""
-    files = [file for file in _json_files(path) if _is_coco(file)]
+    there = _json_files(path)
+    files = [file for file in there if _is_coco(file)]
     if not files:
+        if path.suffix.lower() == ".json":
+            _load(path)  # names what is wrong with it
         raise DataError(f"{path}: no COCO file (a json with images, annotations and categories) is there")
     if path.is_file():
         return {UNDECIDED: path}, []
@@ -128,6 +131,10 @@ def _choose(path: Path) -> tuple[dict[str, Path], list[str]]:
     aside = [
         str(f.relative_to(path)) for kind, group in groups.items() if kind not in preferred for f in group.values()
     ]
+    for file in there:  # a file that was cut off has lost the keys that tell what it is: no split may vanish so
+        if file not in files and _split_of(file)[1] == preferred[0]:
+            read_json(file)
+            aside.append(str(file.relative_to(path)))
     return groups[preferred[0]], [f"{name} is left aside" for name in aside]
 
 
@@ -140,12 +147,7 @@ def _split_of(file: Path) -> tuple[str, str]:
 
 
 def _load(path: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise DataError(f"{path}: can't be read: {error.strerror}") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not valid JSON: {error}") from error
+    data = read_json(path)
     for key in ("images", "annotations", "categories"):
         if not isinstance(data, dict) or not isinstance(data.get(key), list):
             raise DataError(f"{path}: not a COCO file: it has no list {key!r}")

@@ -143,6 +143,7 @@ def statistics(coco: dict[str, Any], panoptic: dict[str, Any]) -> dict[str, Any]
 def _quiet() -> None:
     """A worker leaves Ctrl-C to the main process, and threads to the other workers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # how the pool ends its workers: not with the program's own handler
     cv2.setNumThreads(0)
 
 

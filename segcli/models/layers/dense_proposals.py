@@ -15,66 +15,77 @@ from segcli.types import Batch, Target
 
 
 class DenseProposals(nn.Module):
-    """One 3×3 layer shared by all levels, then objectness and distances to the four sides at every cell.
+    """One 3×3 layer shared by all levels, then a score for every class and distances to the four sides at every cell.
 
-    proposals: kept in training and at inference, after non-maximum suppression at IoU `nms` among the best 4× as many.
+    Scoring classes here, not only object against background, gives the trunk a class signal at every cell of every
+    object from the first step on, which a few sampled regions do not. proposals: kept in training and at inference,
+    after non-maximum suppression at IoU `overlap` among the best 4× as many.
     """
 
+    class_layers = ("classes.",)
+
     def __init__(
-        self, channels: int, strides: list[int], *, proposals: tuple[int, int] = (64, 100), overlap: float = 0.7
+        self,
+        num_things: int,
+        channels: int,
+        strides: list[int],
+        *,
+        proposals: tuple[int, int] = (32, 100),
+        overlap: float = 0.7,
     ):
         super().__init__()
         self.strides, self.proposals, self.overlap = strides, proposals, overlap
         self.tower = conv_norm(channels, channels)
-        self.objectness = _head(channels, 1, -4.0)  # objects are rare: start at 2 %
+        self.classes = _head(channels, num_things, -4.0)  # objects are rare: start at 2 %
         self.sides = _head(channels, 4, 1.8)  # softplus(1.8) ≈ 2 cells to each side
 
     def propose(self, batch: Batch, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor], dict[str, Tensor]]:
-        """-> proposals [n,4] and scores [n] an image, and the raw outputs: logit [B,N], boxes [B,N,4], points."""
+        """-> proposals [n,4] and scores [n,C] an image, and the raw outputs: logits [B,N,C], boxes [B,N,4], points."""
         towers = [self.tower(f) for f in features]
-        logit_BN = torch.cat([self.objectness(t).flatten(1) for t in towers], 1)
+        logit_BNC = torch.cat([self.classes(t).flatten(2).transpose(1, 2) for t in towers], 1)
         sides = torch.cat([self.sides(t).flatten(2).transpose(1, 2) for t in towers], 1)
         points_N2, steps_N = _grid(features, self.strides)
         sides_BN4 = F.softplus(sides) * steps_N[None, :, None]
         boxes_BN4 = torch.cat([points_N2 - sides_BN4[..., :2], points_N2 + sides_BN4[..., 2:]], -1)
         kept, scores = [], []
         limit = self.proposals[0 if self.training else 1]
-        for logit_N, boxes_N4, size in zip(logit_BN.detach(), boxes_BN4.detach(), batch.sizes, strict=True):
-            score, at = logit_N.sigmoid().topk(min(4 * limit, len(logit_N)))
+        for score_NC, boxes_N4, size in zip(logit_BNC.detach().sigmoid(), boxes_BN4.detach(), batch.sizes, strict=True):
+            best, at = score_NC.amax(1).topk(min(4 * limit, len(score_NC)))
             box = clip_boxes_to_image(boxes_N4[at], size)
             solid = ((box[:, 2:] - box[:, :2]) >= 1.0).all(1)
-            box, score = box[solid], score[solid]
-            keep = nms(box, score, self.overlap)[:limit]
+            box, best, at = box[solid], best[solid], at[solid]
+            keep = nms(box, best, self.overlap)[:limit]
             kept.append(box[keep])
-            scores.append(score[keep])
-        return kept, scores, {"logit": logit_BN, "boxes": boxes_BN4, "points": points_N2}
+            scores.append(score_NC[at[keep]])
+        return kept, scores, {"logits": logit_BNC, "boxes": boxes_BN4, "points": points_N2}
 
     def loss(self, raw: dict[str, Tensor], targets: list[Target], seeds: list[int]) -> dict[str, Tensor]:
         """Varifocal loss on the agreement, GIoU and L1 on the boxes, all divided by the batch's summed agreement."""
-        logit_BN, boxes_BN4 = raw["logit"], raw["boxes"]
-        goal_BN = torch.zeros_like(logit_BN)
-        crowd_BN = torch.zeros_like(logit_BN, dtype=torch.bool)
+        logit_BNC, boxes_BN4 = raw["logits"], raw["boxes"]
+        goal_BNC = torch.zeros_like(logit_BNC)
+        crowd_BN = torch.zeros_like(logit_BNC[..., 0], dtype=torch.bool)
         weights, predicted, labelled = [], [], []
         for i, target in enumerate(targets):
             crowd = target.instances.crowd
-            boxes = target.instances.boxes.to(logit_BN)
+            boxes, labels = target.instances.boxes.to(logit_BNC), target.instances.labels
             if crowd is not None and crowd.any():
                 crowd_BN[i] = _inside(raw["points"], boxes[crowd]).any(1)
-                boxes = boxes[~crowd]
+                boxes, labels = boxes[~crowd], labels[~crowd]
             if not len(boxes):
                 continue
-            cell, matched, weight = align(logit_BN[i].detach(), boxes_BN4[i].detach(), boxes, raw["points"])
-            goal_BN[i, cell] = weight
+            score_NM = logit_BNC[i].detach()[:, labels].sigmoid()
+            cell, matched, weight = align(score_NM, boxes_BN4[i].detach(), boxes, raw["points"])
+            goal_BNC[i, cell, labels[matched]] = weight
             weights.append(weight)
             predicted.append(boxes_BN4[i, cell])
             labelled.append(boxes[matched])
-        weight_K = torch.cat(weights) if weights else logit_BN.new_zeros(0)
+        weight_K = torch.cat(weights) if weights else logit_BNC.new_zeros(0)
         total = weight_K.sum().clamp(min=1.0)
-        probability = logit_BN.detach().sigmoid()
-        importance = torch.where(goal_BN > 0, torch.ones_like(goal_BN), 0.75 * probability**1.5)
-        importance = importance.masked_fill(crowd_BN & (goal_BN == 0), 0.0)
-        entropy = F.binary_cross_entropy_with_logits(logit_BN, goal_BN, reduction="none")
-        losses = {"loss_objectness": (entropy * importance).sum() / total}
+        probability = logit_BNC.detach().sigmoid()
+        importance = torch.where(goal_BNC > 0, torch.ones_like(goal_BNC), 0.75 * probability**1.5)
+        importance = importance.masked_fill(crowd_BN[..., None] & (goal_BNC == 0), 0.0)
+        entropy = F.binary_cross_entropy_with_logits(logit_BNC, goal_BNC, reduction="none")
+        losses = {"loss_proposal_classes": (entropy * importance).sum() / total}
         if not len(weight_K):
             return {**losses, "loss_proposal_box": boxes_BN4.sum() * 0}
         a, b = torch.cat(predicted), torch.cat(labelled)
@@ -86,7 +97,7 @@ class DenseProposals(nn.Module):
     def count(self, features: list[Tensor]) -> None:
         for feature in features:
             tower = self.tower(feature)
-            self.objectness(tower)
+            self.classes(tower)
             self.sides(tower)
 
 
@@ -100,17 +111,17 @@ def _head(channels: int, outputs: int, bias: float) -> nn.Conv2d:
 
 @torch.no_grad()
 def align(
-    logit_N: Tensor, boxes_N4: Tensor, labelled_M4: Tensor, points_N2: Tensor, top: int = 9
+    score_NM: Tensor, boxes_N4: Tensor, labelled_M4: Tensor, points_N2: Tensor, top: int = 9
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Task-aligned assignment (TOOD, equation 1 with α = 1, β = 5): the `top` cells inside each object whose
-    score · IoU⁵ is highest. -> cells [K], the object of each [K], and its goal [K]: the agreement, scaled so that an
-    object's best cell gets its IoU.
+    score of its class · IoU⁵ is highest. score_NM: every cell's score of every object's class. -> cells [K], the object
+    of each [K], and its goal [K]: the agreement, scaled so that an object's best cell gets its IoU.
     """
     centre, half = (labelled_M4[:, :2] + labelled_M4[:, 2:]) / 2, (labelled_M4[:, 2:] - labelled_M4[:, :2]) / 2
     near = ((points_N2[:, None] - centre).abs() < half.clamp(min=6.0)).all(-1)
     overlap = iou_matrix(boxes_N4, labelled_M4).clamp(min=1e-4)
-    agreement = logit_N.sigmoid()[:, None] * overlap**5 * near
-    chosen = torch.zeros_like(near).scatter_(0, agreement.topk(min(top, len(logit_N)), 0).indices, True) & near
+    agreement = score_NM * overlap**5 * near
+    chosen = torch.zeros_like(near).scatter_(0, agreement.topk(min(top, len(score_NM)), 0).indices, True) & near
     best, matched = torch.where(chosen, overlap, 0.0).max(1)
     cell = torch.where(best > 0)[0]
     matched = matched[cell]

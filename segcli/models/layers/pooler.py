@@ -46,11 +46,12 @@ class Pooler(nn.Module):
             return self._pool(features[0], boxes, self.strides[0])
         level = self.levels(torch.cat(boxes))
         levels = level.split([len(b) for b in boxes])
-        out = features[0].new_zeros(len(level), features[0].shape[1], self.size, self.size)
+        pooled = []
         for i, stride in enumerate(self.strides):
             chosen = [b[at == i] for b, at in zip(boxes, levels, strict=True)]
-            out = out.index_put((torch.where(level == i)[0],), self._pool(features[i], chosen, stride).to(out.dtype))
-        return out
+            pooled.append(self._pool(features[i], chosen, stride))
+        place = level.argsort(stable=True).argsort()  # of each box among those sorted by level
+        return torch.cat(pooled).index_select(0, place)
 
     def _pool(self, feature: Tensor, boxes: list[Tensor], stride: int) -> Tensor:
         size, scale = (self.size, self.size), 1 / stride

@@ -18,7 +18,7 @@ class QualityBoxHead(RoIHead):
     - sigmoid per class whose goal is the IoU of the refined box (Zhang et al., "VarifocalNet", 2021), not 0/1: the
       ranking that AP measures is trained directly;
     - one class-agnostic refinement with a GIoU loss (Rezatofighi et al., 2019);
-    - the final score is the geometric mean with the proposal's own (Zhou et al., 2021).
+    - the final score is the geometric mean with the proposal's own for the class (Zhou et al., 2021).
     """
 
     class_layers = ("classes.",)
@@ -69,10 +69,10 @@ class QualityBoxHead(RoIHead):
         logits, refined = self._run(features, proposals)
         counts = [len(p) for p in proposals]
         found = []
-        for logit_NC, box_N4, score_N, size in zip(
+        for logit_NC, box_N4, score_NC, size in zip(
             logits.split(counts), refined.split(counts), scores, sizes, strict=True
         ):
-            final = (logit_NC.sigmoid() * score_N[:, None]).sqrt()
+            final = (logit_NC.sigmoid() * score_NC).sqrt()
             boxes = clip_boxes_to_image(box_N4, size)[:, None]
             found.append(Detections(*select(boxes, final, self.score, self.nms, limit)))
         return found

@@ -1,0 +1,99 @@
+"""Run by hand: the peak memory of `segcli predict` and `segcli eval` does not grow with the number of images.
+
+    python tests/benchmarks/flat_memory.py --images 100 5000
+
+A tiny Mask R-CNN is trained for a few steps on images made here; then both commands run on each number of images, in
+processes of their own. Goal: flat, that is, the peak on the most images within 10 % of the one on the fewest. What
+`eval` must hold, the annotations and one number for each detection and threshold, is all that may grow.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from PIL import Image
+
+SIDE = 96
+OBJECTS = 3
+RECIPE: dict[str, Any] = {
+    "name": "tiny",
+    "task": "instance",
+    "data": {"root": "set", "size": SIDE},
+    "model": {
+        **{"name": "rcnn", "variant": "lite", "width": 32, "proposals": [8, 20]},
+        **{"backbone": {"name": "resnet", "depth": 18}, "heads": {"box": {}, "mask": {}}},
+    },
+    "train": {"steps": 5, "batch_size": 2, "evaluations": 0},
+    "hardware": {"device": "cpu", "workers": 1},
+}
+
+
+def write(root: Path, images: int) -> None:
+    """A canonical folder whose train and val split are the same `images` images with squares."""
+    rng = np.random.default_rng(0)
+    (root / "images").mkdir(parents=True)
+    (root / "annotations").mkdir()
+    records, annotations = [], []
+    for image_id in range(1, images + 1):
+        pixels = rng.integers(90, 140, (SIDE, SIDE, 3)).astype(np.uint8)
+        for _ in range(OBJECTS):
+            x, y, side = (int(v) for v in rng.integers((0, 0, 10), (60, 60, 36)))
+            pixels[y : y + side, x : x + side] = (220, 60, 40)
+            polygon = [x, y, x + side, y, x + side, y + side, x, y + side]
+            annotations.append(
+                {
+                    **{"id": len(annotations) + 1, "image_id": image_id, "category_id": 1, "iscrowd": 0},
+                    **{"segmentation": [polygon], "bbox": [x, y, side, side], "area": side * side},
+                }
+            )
+        Image.fromarray(pixels).save(root / "images" / f"{image_id}.jpg")
+        records.append({"id": image_id, "file_name": f"{image_id}.jpg", "width": SIDE, "height": SIDE})
+    coco = {"images": records, "annotations": annotations, "categories": [{"id": 1, "name": "square"}]}
+    for split in ("train", "val"):
+        (root / "annotations" / f"{split}.json").write_text(json.dumps(coco), encoding="utf-8")
+    info = {"version": 1, "name": "squares", "categories": [{"name": "square", "source_id": 1}]}
+    (root / "info.json").write_text(json.dumps({**info, "splits": {"train": images, "val": images}}), encoding="utf-8")
+
+
+def peak(folder: Path, *arguments: str) -> float:
+    """Run `segcli ARGUMENTS`. -> the largest memory in MB of its processes."""
+    command = [sys.executable, "-m", "segcli.cli.app", *arguments, "-q"]
+    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0, f"{' '.join(arguments)} failed"
+    return usage.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, nargs="+", default=[100, 1000, 5000])
+    arguments = parser.parse_args()
+    counts = sorted(arguments.images)
+    with tempfile.TemporaryDirectory(prefix="segcli-memory-") as name:
+        folder = Path(name)
+        (folder / "r.yaml").write_text(yaml.safe_dump(RECIPE), encoding="utf-8")
+        for count in counts:
+            write(folder / f"set{count}", count)
+        peak(folder, "train", "r.yaml", "--out", "run", "--set", f"data.root=set{counts[0]}")
+        for command in ("predict", "eval"):
+            peaks = []
+            for count in counts:
+                if command == "predict":
+                    given = ("predict", "run", f"set{count}/images", "--score", "0", "--out", f"out{count}")
+                else:
+                    given = ("eval", "run", "--data", f"set{count}")
+                peaks.append(peak(folder, *given))
+                print(f"{command} {count} images: {peaks[-1]:.0f} MB", flush=True)
+            print(f"{command}: {counts[-1]} images take {peaks[-1] / peaks[0]:.2f} of what {counts[0]} take; goal 1.10")
+
+
+if __name__ == "__main__":
+    main()
