@@ -22,17 +22,22 @@ def build_model(settings: dict[str, Any], *, task: str, num_classes: int, num_th
     return call(plugin.build, settings, "model", task=task, num_classes=num_classes, num_things=num_things)
 
 
-def build_backbone(settings: dict[str, Any], **given: Any) -> nn.Module:
-    """Build `settings["name"]` from the backbone folder; `given` are defaults that the model family sets.
+def build_backbone(settings: dict[str, Any], *, maps: int | None = None) -> nn.Module:
+    """Build `settings["name"]` from the backbone folder.
+
+    maps: how many of its coarsest maps the model reads (None: all). A backbone whose finer maps have parameters of
+    their own defines `keep_coarsest(maps)`: what nobody reads would never get a gradient.
 
     The key `weights` names pretrained weights. They are not loaded here: it is kept as `backbone.pretrained`, and
     `checkpoint.initialise` loads it before training. A backbone has `channels` and `strides` (fine to coarse) and
     returns one feature map for each.
     """
-    settings = {**given, **settings}
+    settings = dict(settings)
     name = settings.pop("name", None)
     pretrained = settings.pop("weights", None)
     plugin = find("backbone", str(name), "model.backbone.name")
     backbone = call(plugin.build, settings, "model.backbone")
+    if maps is not None and hasattr(backbone, "keep_coarsest"):
+        backbone.keep_coarsest(maps)
     backbone.pretrained, backbone.settings = pretrained, {"name": name, **settings}
     return backbone

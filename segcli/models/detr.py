@@ -64,8 +64,9 @@ def build(
         raise UsageError("model detr needs thing classes, and the dataset declares none")
     if stage != "joint" and task == "detection":
         raise UsageError(f"model.stage {stage} is for tasks with masks, and this one is detection")
+    masks = task != "detection" and stage != "boxes"
     detector = DETR(
-        build_backbone({"name": "resnet", **(backbone or {})}),
+        build_backbone({"name": "resnet", **(backbone or {})}, maps=None if masks else 1),
         Transformer(dim, heads, encoder_layers, decoder_layers, ffn, dropout),
         task=task,
         classes=classes,
@@ -87,7 +88,7 @@ class DETRMasks(nn.Module):
         if len(detr.channels) < 4:
             raise UsageError(
                 f"DETR's masks need a backbone with four feature maps, and this one has {len(detr.channels)}",
-                hint="task: detection, or another backbone",
+                hint="task: detection, stage: joint, or another backbone",
             )
         dim = detr.query_embed.embedding_dim
         self.detr = detr

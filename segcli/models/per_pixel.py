@@ -48,8 +48,9 @@ def build(
     body: Any
     if variant == "fcn":
         given = {"name": "resnet", "norm": "trainable", "frozen_stages": 0, "dilate_last": 2}
-        body = build_backbone(_with_defaults(backbone, given))
-        return Fcn(body, num_classes, 0.5 if auxiliary is None else auxiliary)
+        auxiliary = 0.5 if auxiliary is None else auxiliary
+        body = build_backbone(_with_defaults(backbone, given), maps=2 if auxiliary else 1)
+        return Fcn(body, num_classes, auxiliary)
     body = build_backbone(_with_defaults(backbone, {"name": "resnet", "frozen_stages": 0}))
     plus = variant == "per_pixel_plus"
     predictor: nn.Module

@@ -11,15 +11,30 @@ from segcli.types import Batch, Instances, Target
 
 BACKBONE = {"name": "resnet", "depth": 18}
 LITE = {"name": "efficientnet_lite0"}
+VIT = {"name": "vit", "model": "deit_tiny_distilled_patch16_224", "width": 64}
+SWIN = {"name": "swin"}
 MODELS = {
     "rcnn": [
         ({"backbone": BACKBONE, "heads": {"box": {"width": 64}, "mask": {"width": 32}}}, "instance"),
         ({"backbone": BACKBONE, "heads": {"box": {"width": 64, "pooler": "roi_pool"}}}, "detection"),
         ({"backbone": LITE, "variant": "lite", "heads": {"box": {}, "mask": {}}}, "instance"),
+        ({"backbone": VIT, "heads": {"box": {"width": 64}, "mask": {"width": 32}}}, "instance"),
+        ({"backbone": VIT, "variant": "lite", "heads": {"box": {}, "mask": {}}}, "instance"),
     ],
-    "detr": [({"backbone": BACKBONE}, "detection"), ({"backbone": BACKBONE}, "instance")],
-    "maskformer": [({"backbone": BACKBONE}, task) for task in ("semantic", "instance", "panoptic")],
-    "per_pixel": [({"backbone": BACKBONE}, "semantic")],
+    "detr": [
+        *(({"backbone": backbone}, "detection") for backbone in (BACKBONE, VIT, SWIN)),
+        *(({"backbone": backbone}, "instance") for backbone in (BACKBONE, VIT)),
+        ({"backbone": SWIN, "stage": "boxes"}, "instance"),
+    ],
+    "maskformer": [
+        *(({"backbone": BACKBONE}, task) for task in ("semantic", "instance", "panoptic")),
+        ({"backbone": VIT}, "panoptic"),
+    ],
+    "per_pixel": [
+        *(({"backbone": backbone}, "semantic") for backbone in (BACKBONE, VIT)),
+        *(({"backbone": backbone, "variant": "fcn"}, "semantic") for backbone in (VIT, SWIN)),
+        ({"backbone": VIT, "variant": "fcn", "auxiliary": 0}, "semantic"),
+    ],
 }
 CASES = [(name, settings, task) for name, cases in MODELS.items() for settings, task in cases]
 BACKBONES = {
@@ -27,6 +42,7 @@ BACKBONES = {
     "efficientnet_lite0": {},
     "timm": {"model": "resnet10t", "norm": "frozen"},
     "swin": {"variant": "tiny"},
+    "vit": {"model": "vit_tiny_patch16_224"},
 }
 
 

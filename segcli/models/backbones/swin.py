@@ -62,6 +62,11 @@ class Swin(nn.Module):
             features.append(self.get_submodule(f"norm{i}")(out_BHWC).permute(0, 3, 1, 2))
         return features
 
+    def keep_coarsest(self, count: int) -> None:
+        """Freeze the norms of all outputs but the last `count`: for a model that reads no others."""
+        for i in range(len(self.channels) - count):
+            self.get_submodule(f"norm{i}").requires_grad_(False)
+
     def load_pretrained(self, state: dict[str, Tensor]) -> None:
         """Load the official ImageNet classification weights.
 
