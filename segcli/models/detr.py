@@ -91,6 +91,10 @@ class DETRMasks(nn.Module):
                 hint="task: detection, stage: joint, or another backbone",
             )
         dim = detr.query_embed.embedding_dim
+        if dim % 128 or heads % 8:  # the mask head narrows to dim/16 channels, and its norms have eight groups
+            raise UsageError(
+                f"DETR's masks need model.dim to be a multiple of 128 and model.heads of 8, not {dim} and {heads}"
+            )
         self.detr = detr
         self.bbox_attention = AttentionMap(dim, heads)
         self.mask_head = MaskHead(dim, heads, detr.channels[-2:-5:-1])

@@ -279,3 +279,6 @@ def test_settings_that_make_no_sense_are_refused():
         small("detection", stage="masks")
     with pytest.raises(UsageError, match="querys"):
         small("detection", querys=5)
+    for change in ({"dim": 64}, {"heads": 4}):
+        with pytest.raises(UsageError, match=r"model\.dim to be a multiple of 128"):
+            small("instance", **change)

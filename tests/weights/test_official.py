@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -192,3 +193,11 @@ def test_the_weights_that_shipped_recipes_name_are_in_the_table():
     official_names = {init for init in named.values() if init and not init.endswith((".safetensors", ".pt", ".pth"))}
     assert official_names
     assert official_names <= set(TABLE)
+
+
+def test_the_page_covers_every_family_of_names():
+    page = (Path(__file__).parents[2] / "docs" / "weights.md").read_text(encoding="utf-8")
+    whole_models = [name for name, known in TABLE.items() if known.source != "backbone"]
+    starts = [start.removesuffix("…") for start in re.findall(r"`([^`]+/[^`]+)`", page)]
+    assert [name for name in whole_models if not name.startswith(tuple(starts))] == []
+    assert all(known.licence.split(" (")[0] in page for known in TABLE.values() if known.source != "backbone")
