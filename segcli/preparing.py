@@ -202,6 +202,7 @@ def next_command(name: str, root: Path) -> str:
     """The command that trains on a prepared folder: with this dataset's own Mask R-CNN recipe where one is shipped."""
     folder = "quickstart" if name in lookup.names("synthetic") else name  # recipes lie in folders called as their data
     own = [recipe for recipe in shipped() if recipe.startswith(f"{folder}/mask_rcnn")]
+    own = [recipe for recipe in own if Recipe.load(recipe).init is None]  # trains without a download
     recipe = own[0] if own else "custom/mask_rcnn"
     if own and Path(Recipe.load(recipe).data.root) == root:
         return f"segcli train {recipe}"
