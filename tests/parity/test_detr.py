@@ -1,5 +1,7 @@
 """DETR equals transformers' DETR: random weights and statistics, padded batches, sizes that 32 does not divide."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -185,23 +187,29 @@ def test_matching_and_losses_of_every_layer(counts):
 
 
 def test_losses_and_gradients_with_masks_end_to_end():
-    theirs, ours = pair("instance")
+    """In double precision: in single, an activation that rounds to the other side of a ReLU's kink moves a gradient."""
+    theirs, ours = (model.double() for model in pair("instance"))
     batch = padded_batch(masks=True)
+    batch = dataclasses.replace(batch, images=batch.images.double())
     ours.detr.auxiliary = False
-    expected = theirs(pixel_values=batch.images, pixel_mask=(~batch.padding).long(), labels=their_labels(batch))
+    labels = [{**label, "boxes": label["boxes"].double()} for label in their_labels(batch)]
+    torch.set_default_dtype(torch.float64)  # for the tensors that transformers makes on its way
+    try:
+        expected = theirs(pixel_values=batch.images, pixel_mask=(~batch.padding).long(), labels=labels)
+    finally:
+        torch.set_default_dtype(torch.float32)
     losses = ours(batch)
     names = {"class": ("loss_ce", 1), "l1": ("loss_bbox", 5), "giou": ("loss_giou", 2), "mask": ("loss_mask", 1)}
     for name, (key, weight) in {**names, "dice": ("loss_dice", 1)}.items():
-        torch.testing.assert_close(losses[name], expected.loss_dict[key] * weight, rtol=1e-4, atol=1e-5)
-    torch.stack(list(losses.values())).sum().backward()
+        torch.testing.assert_close(losses[name].double(), expected.loss_dict[key] * weight, rtol=1e-4, atol=1e-5)
+    torch.stack([value.double() for value in losses.values()]).sum().backward()
     expected.loss.backward()
     gradients = {k: p.grad for k, p in theirs.named_parameters() if p.grad is not None}
     gradients = to_official(gradients)
     for name, parameter in ours.named_parameters():
         if parameter.requires_grad:
-            # not the largest difference: an activation that rounds to the other side of a ReLU's kink moves single ones
-            scale = gradients[name].norm().clamp(min=1e-3)
-            assert ((parameter.grad - gradients[name]).norm() / scale).item() < 1e-2, name
+            scale = gradients[name].abs().max().clamp(min=1e-3)
+            assert ((parameter.grad - gradients[name]).abs().max() / scale).item() < 1e-3, name
 
 
 @torch.no_grad()
