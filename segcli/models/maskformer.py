@@ -15,6 +15,9 @@ from torch import Tensor, nn
 
 from segcli.errors import UsageError
 from segcli.models import build_backbone
+from segcli.models.layers.box_maskformer import BoxMaskFormer, MaskSettings
+from segcli.models.layers.box_masks import BoxMasks
+from segcli.models.layers.box_queries import BoxWeights, box_queries_on
 from segcli.models.layers.detr_loss import normalisers
 from segcli.models.layers.flop_rule import count
 from segcli.models.layers.mask_predictor import MaskPredictor
@@ -58,20 +61,54 @@ def build(
     upsampling: Literal["official", "direct"] = "official",
     score: float | None = None,
     overlap: float = 0.8,
-) -> "MaskFormer":
+    dim: int = 256,
+    mask_dim: int | None = None,
+    heads: int = 8,
+    ffn: int = 2048,
+    box_queries: bool = False,
+    levels: int = 3,
+    deformable: bool = False,
+    selection: bool = False,
+    denoising: int = 0,
+    groups: int = 1,
+    points: int = 256,
+) -> "MaskFormer | BoxMaskFormer":
     """backbone: a ResNet-50 by default. pixel_decoder: fpn, or transformer with encoder_layers (the papers' COCO
     ResNets). queries: at most so many segments an image. auxiliary: losses on every decoder layer. class_weight,
     mask_weight (focal), dice_weight, no_object: of the losses and of the matching.
 
     Prediction: outputs: which of semantic, instance, panoptic predict() gives (null: the task's own). upsampling:
     official (masks to the input's size, there combined, then to the original's), or direct (one step; semantic scores
-    combined at stride 4, a sixteenth of the work). score, overlap: panoptic thresholds (score null: 0.8).
+    combined at stride 4, a sixteenth of the work). score, overlap: panoptic thresholds (score null: 0.8; 0.4 for
+    box_queries, whose scores are lower: they say how good a box is).
+
+    dim, mask_dim, heads, ffn: widths of the decoders, of the pixel embeddings (null: dim), of the transformer.
+
+    For little data (docs/little_data.md): box_queries (Mask DINO): queries are boxes, see model detr for levels,
+    deformable, selection, denoising, groups; masks are learned at so many sampled points a segment (Mask2Former), with
+    mask_weight for their cross-entropy.
     """
     if task not in TASKS:
         raise UsageError(f"model maskformer does not do task {task!r}", hint="tasks: " + ", ".join(TASKS))
     classes = num_things if task == "instance" else num_classes
     if not classes:
         raise UsageError("model maskformer needs thing classes for task instance, and the dataset declares none")
+    if box_queries:
+        body, head = box_queries_on(
+            backbone, classes, queries=queries, dim=dim, heads=heads, ffn=ffn, encoder_layers=encoder_layers,
+            decoder_layers=decoder_layers, dropout=dropout, levels=levels, deformable=deformable, selection=selection,
+            denoising=denoising, groups=groups, weights=BoxWeights(class_weight),
+        )  # fmt: skip
+        return BoxMaskFormer(
+            body,
+            head,
+            BoxMasks(body.channels[0], dim, mask_dim or dim),
+            MaskSettings(
+                points, mask_weight, dice_weight, tuple(outputs or [task]), 0.4 if score is None else score, overlap
+            ),
+            task=task,
+            num_things=num_things,
+        )
     settings = backbone or {}
     if settings.get("name", "resnet") == "resnet":
         settings = {"name": "resnet", "frozen_stages": 0, **settings}
