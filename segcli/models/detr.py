@@ -66,8 +66,8 @@ def build(
     score: panoptic segments need a higher class probability.
 
     For little data (docs/little_data.md); all off is the official model. box_queries (DAB-DETR): queries are boxes,
-    refined layer by layer, with a sigmoid a class whose goal is the box's IoU (DEIM). The others need it. levels: how many
-    of the coarsest maps are read (RT-DETR's encoder). deformable: cross-attention to a few points around the box.
+    refined layer by layer, with a sigmoid a class whose goal is the box's IoU (DEIM). The others need it. levels: how
+    many of the coarsest maps are read (RT-DETR's encoder). deformable: cross-attention to a few points around the box.
     selection (DINO, RT-DETR): queries begin at the best cells of a dense head, trained one-to-many (TOOD). denoising
     (DN-DETR, DINO): about so many noisy copies of labelled boxes join in training. groups (Group DETR): so many sets of
     learned queries in training, each matched on its own; for box_queries without selection.

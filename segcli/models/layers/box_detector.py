@@ -18,7 +18,7 @@ from segcli.types import Batch, Instances, Prediction, Target
 
 
 class BoxDetector(nn.Module):
-    """backbone -> `levels` coarsest maps -> box queries. A prediction is a (query, class) pair; nothing is suppressed."""
+    """backbone -> `levels` coarsest maps -> box queries. Predictions are (query, class) pairs; none is suppressed."""
 
     def __init__(self, backbone: Any, head: BoxQueries, *, task: str, num_things: int):
         super().__init__()

@@ -1,4 +1,4 @@
-"""MaskFormer on box queries: mask classification whose queries know where they are (as in Li et al., "Mask DINO", 2023).
+"""MaskFormer on box queries: mask classification whose queries know where they are (Li et al., "Mask DINO", 2023).
 
 Segments are found and matched as boxes with a class; each query's mask is the product of its embedding with the pixels'
 and a term of its box. Legend: B images, Q queries, L decoder layers, M matched pairs, K denoising pairs.

@@ -1,6 +1,6 @@
 """Queries that are boxes, from a backbone's maps: encoder, query selection, denoising, decoder, and their losses.
 
-What DETR and MaskFormer share where plain learned queries would need hundreds of epochs. Each part is an option of theirs.
+What DETR and MaskFormer share where plain learned queries would need hundreds of epochs; each part is an option.
 Legend: B images, Q queries, N noisy copies, L decoder layers, C classes, D width, T tokens of all maps.
 """
 
@@ -16,8 +16,8 @@ from segcli.models import build_backbone
 from segcli.models.layers import box_query_loss
 from segcli.models.layers.box_decoder import BoxDecoder, Seen
 from segcli.models.layers.box_query_loss import Weights as BoxWeights
-from segcli.models.layers.dense_proposals import DenseProposals
 from segcli.models.layers.denoising import Noise, make_noise
+from segcli.models.layers.dense_proposals import DenseProposals
 from segcli.models.layers.detr_loss import Objects
 from segcli.models.layers.hybrid_encoder import HybridEncoder, shrink_padding, to_tokens
 from segcli.models.layers.position import SinePosition
@@ -31,7 +31,7 @@ from segcli.types import Batch, Target
 @dataclasses.dataclass
 class Outputs:
     """Of the real queries: hidden [L,B,Q,D], logits [L,B,Q,C], boxes [L,B,Q,4] (cxcywh, shares of the canvas; with G
-    groups in training L·G rows for L). maps [B,D,h,w] of each level. In training also the noise, its (logits, boxes) and
+    groups in training L·G rows for L). maps [B,D,h,w] of each level. In training also the noise, its (logits, boxes), its
     last hidden states [B,N,D]; with selection the dense head's raw outputs."""
 
     hidden: Tensor
@@ -71,9 +71,8 @@ class BoxQueries(nn.Module):
         weights: BoxWeights,
     ):
         super().__init__()
-        self.queries, self.num_classes, self.groups, self.denoising, self.weights = (
-            queries, classes, groups, denoising, weights,
-        )  # fmt: skip
+        self.queries, self.groups, self.denoising = queries, groups, denoising
+        self.num_classes, self.weights = classes, weights
         self.encoder = HybridEncoder(channels, dim, layers=encoder_layers, heads=heads, ffn=ffn, dropout=dropout)
         self.decoder = BoxDecoder(
             decoder_layers, classes, dim, heads, ffn, dropout, len(channels) if deformable else None
@@ -189,7 +188,8 @@ class BoxQueries(nn.Module):
     ) -> dict[str, Tensor]:
         """Weighted losses of every layer, summed; of the noisy copies ("…_dn") and of the dense head ("dense_…").
 
-        targets: the objects again, on canvas pixels, for the dense head. count: objects of the batch, averaged over ranks and accumulation steps. Every parameter takes part, if by zero.
+        targets: the objects again, on canvas pixels, for the dense head. count: objects of the batch, averaged over ranks
+        and accumulation steps. Every parameter takes part, if by zero.
         """
         count = max(count, 1.0)
         groups = len(out.logits) / len(self.decoder.layers)
@@ -210,7 +210,7 @@ class BoxQueries(nn.Module):
 def box_queries_on(
     backbone: dict[str, Any] | None, classes: int, *, levels: int, selection: bool, groups: int, **settings: Any
 ) -> tuple[Any, BoxQueries]:
-    """(the backbone, box queries on its `levels` coarsest maps). Raises UsageError for options that exclude each other."""
+    """(the backbone, box queries on its `levels` coarsest maps). UsageError for options that exclude each other."""
     body: Any = build_backbone({"name": "resnet", **(backbone or {})})
     if not 1 <= levels <= len(body.channels):
         raise UsageError(f"model.levels must be from 1 to {len(body.channels)} with this backbone, not {levels}")

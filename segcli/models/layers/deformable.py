@@ -1,7 +1,7 @@
 """Deformable cross-attention in plain PyTorch (Zhu et al., "Deformable DETR", 2021, equation 3).
 
-A query reads a few points around its box instead of all tokens: what to look at need not be learned from scratch, which
-is most of what plain DETR's long training is for. Each point is one bilinear reading (`grid_sample`), so no operator has
+A query reads a few points around its box instead of all tokens: where to look need not be learned from scratch, most
+of what plain DETR's long training is for. Each point is one bilinear reading (`grid_sample`), so no operator has
 to be compiled. In a decoder of a hundred queries it costs next to nothing.
 
 Legend: B images, Q queries, D width, N heads, S levels, P points of each head on each level.

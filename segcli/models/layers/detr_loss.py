@@ -55,7 +55,8 @@ def objects(
 ) -> Objects:
     """of_canvas: boxes become shares of the canvas, not of each image.
 
-    detection, instance: the annotated objects; panoptic: one for each thing, one for each stuff class present; semantic: one for each class.
+    detection, instance: the annotated objects; panoptic: one for each thing, one for each stuff
+    class present; semantic: one for each class.
 
     Crowds, stuff that a detector has no class for, and boxes without area are left out: they are no object to find.
     Raises DataError naming the image where the task needs labels that are missing.
