@@ -1,8 +1,8 @@
-"""Masks of box queries: MaskFormer's product of a query's embedding with every pixel's, and the pixel's place in its box.
+"""Masks of box queries: MaskFormer's product of a query's embedding with every pixel's, and its place in the box.
 
 Pixel embeddings alone can't tell two objects of one class apart, and learning to say "the left one" takes long. So each
 query adds six numbers, the coefficients of 1, u, v, u², v², uv at a pixel's place (u, v) in the query's own box (-1..1
-along its sides; Tian et al., "CondInst", 2020, feed such relative coordinates to their masks). They begin as an ellipse.
+along its sides; Tian et al., "CondInst", 2020, feed such relative coordinates to their masks). At first: an ellipse.
 Training reads logits at sampled points alone (Cheng et al., "Mask2Former", 2022, section 3.3): they are linear in the
 pixel embeddings, so no mask is ever drawn whole.
 

@@ -31,7 +31,7 @@ from segcli.types import Batch, Target
 @dataclasses.dataclass
 class Outputs:
     """Of the real queries: hidden [L,B,Q,D], logits [L,B,Q,C], boxes [L,B,Q,4] (cxcywh, shares of the canvas; with G
-    groups in training L·G rows for L). maps [B,D,h,w] of each level. In training also the noise, its (logits, boxes), its
+    groups in training L·G rows for L). maps [B,D,h,w] of each level. In training also the noise, its (logits, boxes) and
     last hidden states [B,N,D]; with selection the dense head's raw outputs."""
 
     hidden: Tensor
@@ -188,8 +188,8 @@ class BoxQueries(nn.Module):
     ) -> dict[str, Tensor]:
         """Weighted losses of every layer, summed; of the noisy copies ("…_dn") and of the dense head ("dense_…").
 
-        targets: the objects again, on canvas pixels, for the dense head. count: objects of the batch, averaged over ranks
-        and accumulation steps. Every parameter takes part, if by zero.
+        targets: the objects again, on canvas pixels, for the dense head. count: objects of the batch, averaged over
+        ranks and accumulation steps. Every parameter takes part, if by zero.
         """
         count = max(count, 1.0)
         groups = len(out.logits) / len(self.decoder.layers)

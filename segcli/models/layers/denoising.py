@@ -1,7 +1,7 @@
 """Denoising queries (Li et al., "DN-DETR", 2022), contrastive as in DINO (Zhang et al., 2023).
 
-In training, noisy copies of the labelled boxes join the queries. Each has its object from the start: the decoder learns to
-correct boxes without waiting for the matching to settle; a second copy, noised too much, learns to say "no object".
+In training, noisy copies of the labelled boxes join the queries. Each has its object from the start: the decoder learns
+to correct boxes without waiting for the matching to settle; a copy that is noised too much learns to say "no object".
 Copies may not see each other's groups, and the real queries none of them: they would read the answers.
 
 Legend: B images, N noisy queries, G groups, Q real queries, M most objects of an image, K pairs.
@@ -20,7 +20,7 @@ FLIPPED = 0.25  # share of copies with a random class (DINO: half of 0.5)
 @dataclasses.dataclass(frozen=True)
 class Noise:
     """labels [B,N] (the number of classes where an image has fewer than M objects); boxes [B,N,4] cxcywh;
-    used bool [B,N]: copies of real objects; image, query, object [K]: the lightly noised copies and what they are of."""
+    used bool [B,N]: copies of objects; image, query, object [K]: the lightly noised copies and what they are of."""
 
     labels: Tensor
     boxes: Tensor

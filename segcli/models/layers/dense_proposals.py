@@ -56,7 +56,7 @@ class DenseProposals(nn.Module):
         return kept, scores, raw
 
     def outputs(self, features: list[Tensor]) -> tuple[dict[str, Tensor], Tensor]:
-        """({"logits" [B,N,C], "boxes" [B,N,4] xyxy on the canvas, "points" [N,2]} of all cells, the tower's [B,N,D])."""
+        """({"logits" [B,N,C], "boxes" [B,N,4] xyxy on the canvas, "points" [N,2]} of cells, the tower's [B,N,D])."""
         towers = [self.tower(f) for f in features]
         tokens = lambda maps: torch.cat([m.flatten(2).transpose(1, 2) for m in maps], 1)
         points_N2, steps_N = _grid(features, self.strides)
