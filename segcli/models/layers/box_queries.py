@@ -30,9 +30,9 @@ from segcli.types import Batch, Target
 
 @dataclasses.dataclass
 class Outputs:
-    """Of the real queries: hidden [L,B,Q,D], logits [L,B,Q,C], boxes [L,B,Q,4] (cxcywh, shares of the canvas; with G
-    groups in training L·G rows for L). maps [B,D,h,w] of each level. In training also the noise, its (logits, boxes) and
-    last hidden states [B,N,D]; with selection the dense head's raw outputs."""
+    """Of real queries: hidden [L,B,Q,D], logits [L,B,Q,C], boxes [L,B,Q,4] (cxcywh, shares of the canvas; with G groups
+    in training L·G rows for L). maps [B,D,h,w] of each level. In training also the noise, its (logits, boxes) and last
+    hidden states [B,N,D]; with selection the dense head's raw outputs."""
 
     hidden: Tensor
     logits: Tensor
