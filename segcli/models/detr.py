@@ -17,7 +17,7 @@ from segcli.errors import UsageError
 from segcli.models import build_backbone
 from segcli.models.layers import detr_loss
 from segcli.models.layers.box_detector import BoxDetector
-from segcli.models.layers.box_queries import BoxWeights, box_queries_on
+from segcli.models.layers.box_queries import BoxWeights, box_queries_on, refuse_without_boxes
 from segcli.models.layers.detector import DETR, Outputs, gflops, padding
 from segcli.models.layers.detr_loss import Weights
 from segcli.models.layers.detr_masks import AttentionMap, MaskHead
@@ -79,8 +79,6 @@ def build(
         raise UsageError("model detr needs thing classes, and the dataset declares none")
     if stage != "joint" and task == "detection":
         raise UsageError(f"model.stage {stage} is for tasks with masks, and this one is detection")
-    options = {"levels": levels > 1, "deformable": deformable, "selection": selection, "denoising": denoising > 0,
-               "groups": groups > 1}  # fmt: skip
     if box_queries:
         if task != "detection":
             raise UsageError(
@@ -91,14 +89,13 @@ def build(
             *box_queries_on(
                 backbone, classes, queries=queries, dim=dim, heads=heads, ffn=ffn, encoder_layers=encoder_layers,
                 decoder_layers=decoder_layers, dropout=dropout, levels=levels, deformable=deformable,
-                selection=selection, denoising=denoising, groups=groups,
+                selection=selection, denoising=denoising, groups=groups, masks=False,
                 weights=BoxWeights(class_weight, l1_weight, giou_weight),
             ),
             task=task,
             num_things=num_things,
         )  # fmt: skip
-    if any(options.values()):
-        raise UsageError(f"model.{next(k for k, on in options.items() if on)} needs model.box_queries: true")
+    refuse_without_boxes(deformable=deformable, selection=selection, denoising=denoising > 0, groups=groups > 1)
     masks = task != "detection" and stage != "boxes"
     detector = DETR(
         build_backbone({"name": "resnet", **(backbone or {})}, maps=None if masks else 1),

@@ -17,7 +17,7 @@ from segcli.errors import UsageError
 from segcli.models import build_backbone
 from segcli.models.layers.box_maskformer import BoxMaskFormer, MaskSettings
 from segcli.models.layers.box_masks import BoxMasks
-from segcli.models.layers.box_queries import BoxWeights, box_queries_on
+from segcli.models.layers.box_queries import BoxWeights, box_queries_on, refuse_without_boxes
 from segcli.models.layers.detr_loss import normalisers
 from segcli.models.layers.flop_rule import count
 from segcli.models.layers.mask_predictor import MaskPredictor
@@ -99,11 +99,13 @@ def build(
     classes = num_things if task == "instance" else num_classes
     if not classes:
         raise UsageError("model maskformer needs thing classes for task instance, and the dataset declares none")
+    if box_queries and masked_attention:
+        raise UsageError("model.masked_attention and model.box_queries exclude each other")
     if box_queries:
         body, head = box_queries_on(
             backbone, classes, queries=queries, dim=dim, heads=heads, ffn=ffn, encoder_layers=encoder_layers,
             decoder_layers=decoder_layers, dropout=dropout, levels=levels, deformable=deformable, selection=selection,
-            denoising=denoising, groups=groups, weights=BoxWeights(class_weight),
+            denoising=denoising, groups=groups, masks=True, weights=BoxWeights(class_weight),
         )  # fmt: skip
         return BoxMaskFormer(
             body,
@@ -120,6 +122,7 @@ def build(
             task=task,
             num_things=num_things,
         )
+    refuse_without_boxes(deformable=deformable, selection=selection, denoising=denoising > 0, groups=groups > 1)
     settings = backbone or {}
     if settings.get("name", "resnet") == "resnet":
         settings = {"name": "resnet", "frozen_stages": 0, **settings}
@@ -134,6 +137,8 @@ def build(
     widths = {"dim": dim, "mask_dim": mask_dim or dim, "heads": heads, "ffn": ffn, "dropout": dropout}
     predictor: MaskPredictor | MaskedPredictor
     if masked_attention:
+        if not 1 <= levels <= len(body.channels):
+            raise UsageError(f"model.levels must be from 1 to {len(body.channels)} with this backbone, not {levels}")
         predictor = MaskedPredictor(queries, classes=classes, maps=levels, layers=decoder_layers, **widths)
     else:
         predictor = MaskPredictor(

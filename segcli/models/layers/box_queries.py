@@ -207,11 +207,26 @@ class BoxQueries(nn.Module):
         return losses
 
 
+def refuse_without_boxes(**options: bool) -> None:
+    """Raise UsageError naming the first option that is on, where model.box_queries is off."""
+    for name, on in options.items():
+        if on:
+            raise UsageError(f"model.{name} needs model.box_queries: true")
+
+
 def box_queries_on(
-    backbone: dict[str, Any] | None, classes: int, *, levels: int, selection: bool, groups: int, **settings: Any
+    backbone: dict[str, Any] | None,
+    classes: int,
+    *,
+    levels: int,
+    selection: bool,
+    groups: int,
+    masks: bool,
+    **settings: Any,
 ) -> tuple[Any, BoxQueries]:
-    """(the backbone, box queries on its `levels` coarsest maps). UsageError for options that exclude each other."""
-    body: Any = build_backbone({"name": "resnet", **(backbone or {})})
+    """(the backbone, box queries on its `levels` coarsest maps; with masks all maps). UsageError for options that
+    exclude each other."""
+    body: Any = build_backbone({"name": "resnet", **(backbone or {})}, maps=None if masks else levels)
     if not 1 <= levels <= len(body.channels):
         raise UsageError(f"model.levels must be from 1 to {len(body.channels)} with this backbone, not {levels}")
     if selection and groups > 1:
