@@ -9,7 +9,7 @@
 | classes.txt, labels.txt, class_names.txt | names by value, from 0 (not for folders of mask PNGs) |
 
 kind may be absent: `stuff` (the pixels are a class), `object` (the pixels of that value in a file are one object),
-`regions` (every connected region is one), or `ignore`. A class called ignore, void or unlabelled is one only if `kind` says so.
+`regions` (every connected region is one), or `ignore`. What is called void is ignored only if `kind` says so.
 """
 
 import csv

@@ -111,7 +111,7 @@ def _paired(path: Path, notes: list[str]) -> Found:
     if not out:
         raise DataError(f"{images}: holds no image")
     if by_stem:
-        some = ", ".join(str(file) for file in [*by_stem.values()][:3])
+        names = ", ".join(str(file) for file in [*by_stem.values()][:3])
         raise DataError(
             f"{path}: {len(by_stem)} mask files have no image of the same name in {images.name}: {names}",
             hint="a mask is called as its image, or NAME_mask",
