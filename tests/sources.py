@@ -73,7 +73,7 @@ def coco(root: Path) -> None:
             content["images"].append({"id": key, "file_name": f"{name}.png", "width": W, "height": H})
             for part, category, (x1, y1, x2, y2) in zip(corners(name), (3, 7), SCENE[name].values(), strict=True):
                 one = {"id": len(content["annotations"]), "image_id": key, "category_id": category, "iscrowd": 0}
-                one |= {"segmentation": [sum(part, [])], "bbox": [x1, y1, x2 - x1, y2 - y1]}
+                one |= {"segmentation": [np.ravel(part).tolist()], "bbox": [x1, y1, x2 - x1, y2 - y1]}
                 if category == 3:
                     one |= {"keypoints": [x1, y1, 2], "num_keypoints": 1, "dp_I": [1], "dp_U": [0.5], "dp_masks": [[]]}
                 content["annotations"].append({**one, "area": (x2 - x1) * (y2 - y1)})
@@ -197,14 +197,9 @@ def cityscapes(root: Path) -> None:
         stem = f"{split}/town/town_00000{number}_000019"
         photo(root / "leftImg8bit" / f"{stem}_leftImg8bit.png")
         # Pillow's polygons include their last row and column
-        inner = [
-            [(max(x - 1, 0) if i in (1, 2) else x, max(y - 1, 0) if i > 1 else y) for i, (x, y) in enumerate(part)]
-            for part in corners(name)
-        ]
+        inner = [[[x1, y1], [x2 - 1, y1], [x2 - 1, y2 - 1], [x1, y2 - 1]] for x1, y1, x2, y2 in SCENE[name].values()]
         objects = [{"label": "sky", "polygon": [[0, 0], [W, 0], [W, H], [0, H]]}]
-        objects += [
-            {"label": label, "polygon": part} for label, part in zip(("car", "persongroup"), inner, strict=True)
-        ]
+        objects += [{"label": k, "polygon": part} for k, part in zip(("car", "persongroup"), inner, strict=True)]
         text(root / "gtFine" / f"{stem}_gtFine_polygons.json", {"imgHeight": H, "imgWidth": W, "objects": objects})
         if split == "val":
             picture(root / "gtFine" / f"{stem}_gtFine_labelIds.png", ids(name, 26, 24, background=23))

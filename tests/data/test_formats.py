@@ -1,5 +1,6 @@
-"""The same scene in every format arrives as the same objects, by auto-detection, with its splits; and goes out again."""
+"""The same scene in every format arrives as the same objects, by detection, with its splits; and goes out again."""
 
+import base64
 import itertools
 import json
 from pathlib import Path
@@ -11,10 +12,10 @@ from sources import FORMATS, NAMES, SCENE, H, W, ids, photo, picture, text
 
 from segcli.data.convert import _shapes as shapes
 from segcli.data.dataset import Dataset
-from segcli.data.synthetic import shapes as generator
 from segcli.errors import DataError, UsageError
 from segcli.preparing import export, prepare
 
+POLYGONS = "gtFine/train/town/town_000000_000019_gtFine_polygons.json"
 MAPS = ("semantic", "camvid")  # classes of pixels, no objects
 
 
@@ -148,8 +149,6 @@ def test_out_and_in_again(made, tmp_path, name, to):
 
 def test_hard_masks_survive_every_format(tmp_path, segcli):
     """Embedded scenes: occluded objects in many parts, rings; the command itself; panoptic goes along in COCO."""
-    draft = generator.build(train=6, val=3)
-    assert draft.splits
     root = prepare("shapes", tmp_path / "shapes", settings={"train": 6, "val": 3})
     first = masks_of(root)
     for to in ("coco", "yolo", "labelme"):
@@ -276,8 +275,8 @@ def test_a_legend_says_whether_colours_are_classes_or_objects(tmp_path):
         ("yolo", "data.yaml", ("names:", "x: !!python/object/apply:os.system [echo]\nnames:"), "as YAML"),
         ("voc_boxes", "train/a.xml", ("<annotation>", "<!DOCTYPE x [<!ENTITY y 'z'>]><annotation>"), "entities"),
         ("voc_boxes", "train/a.xml", ("<xmin>3", "<xmin>300"), "object 1 (cat): the box"),
-        ("cityscapes", "gtFine/train/town/town_000000_000019_gtFine_polygons.json", ('"car"', '"cra"'), "'cra' is no label"),
-        ("cityscapes", "gtFine/train/town/town_000000_000019_gtFine_polygons.json", ('"imgHeight": 24', '"imgHeight": 25'), "32 x 25"),
+        ("cityscapes", POLYGONS, ('"car"', '"cra"'), "'cra' is no label"),
+        ("cityscapes", POLYGONS, ('"imgHeight": 24', '"imgHeight": 25'), "32 x 25"),
         ("panoptic", "annotations/panoptic_train.json", ('"id": 300', '"id": 301'), "segment 300 is in the PNG"),
         ("coco", "annotations/instances_train.json", ('"bbox": [2', '"bbox": [null'), "bbox"),
     ],
@@ -317,8 +316,6 @@ def test_a_box_of_labelled_circles(tmp_path):
 
 def test_images_inside_labelme_files(tmp_path):
     FORMATS["labelme"](tmp_path / "l")
-    import base64
-
     for split, name in (("train", "a"), ("train", "b")):
         file, image = tmp_path / "l" / split / f"{name}.json", tmp_path / "l" / split / f"{name}.png"
         stored = base64.b64encode(image.read_bytes()).decode()

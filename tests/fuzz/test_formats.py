@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from sources import FORMATS
 
 from segcli.data.dataset import Dataset
-from segcli.errors import SegcliError
+from segcli.errors import DataError, UsageError
 from segcli.preparing import prepare
 
 RUNS = int(os.environ.get("SEGCLI_FUZZ", "0"))
@@ -103,9 +103,16 @@ def whole(tmp_path_factory):
     return base
 
 
-def load(source: Path, out: Path) -> None:
-    """Prepare and read everything, as training would."""
-    root = prepare(str(source), out)
+def refusal(source: Path, out: Path) -> str | None:
+    """Prepare and read everything, as training would. -> the error that a user sees, if any."""
+    try:
+        load(prepare(str(source), out))
+    except (DataError, UsageError) as error:
+        return str(error)
+    return None
+
+
+def load(root: Path) -> None:
     for task in ("detection", "semantic", "panoptic"):
         data = Dataset(root, task=task)
         for i in range(len(data)):
@@ -136,16 +143,14 @@ def test_damaged_datasets(whole, tmp_path_factory, name):
         done = [damage(source, rng) for _ in range(times)]
         signal.alarm(LONGEST)
         try:
-            load(source, place / "out")
-        except SegcliError as error:
-            assert error.exit_code in (2, 3), (done, error)
-            assert str(place) in str(error) or any(p.name in str(error) for p in place.rglob("*")), (done, error)
-            assert "\n" not in str(error) or len(str(error)) < 2000, done
+            said = refusal(source, place / "out")
         except Exception as error:
             raise AssertionError(f"{done}: {type(error).__name__}: {error}") from error
         finally:
             signal.alarm(0)
-            shutil.rmtree(place)
+        known = {str(place), *(p.name for p in place.rglob("*") if len(p.name) > 2)}
+        assert said is None or any(name in said for name in known), (done, said)
+        shutil.rmtree(place)
 
     before = signal.signal(signal.SIGALRM, too_long)
     try:
