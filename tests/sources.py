@@ -189,7 +189,7 @@ def camvid(root: Path) -> None:
     for name, split in SPLIT.items():
         photo(root / split / f"{name}.png")
         picture(root / f"{split}annot" / f"{name}.png", ids(name, 0, 1, background=11))
-    text(root / "classes.txt", "cat\ndog\n" + "more\n" * 9 + "void\n")
+    text(root / "legend.csv", "value,name,kind\n0,cat,stuff\n1,dog,stuff\n11,void,ignore\n")
 
 
 def cityscapes(root: Path) -> None:
@@ -204,7 +204,7 @@ def cityscapes(root: Path) -> None:
         if split == "val":
             picture(root / "gtFine" / f"{stem}_gtFine_labelIds.png", ids(name, 26, 24, background=23))
             picture(
-                root / "gtFine" / f"{stem}_gtFine_instanceIds.png", ids(name, 26001, 24, background=23, dtype=np.int32)
+                root / "gtFine" / f"{stem}_gtFine_instanceIds.png", ids(name, 26001, 24, background=23, dtype=np.uint16)
             )
 
 

@@ -88,7 +88,7 @@ def test_maps_arrive_renumbered(made, name):
     assert data.info.names[:2] == list(NAMES)
     assert (data.info.num_things, data.info.splits) == (0, {"train": 2, "val": 1})
     for i, file_name in enumerate(data.file_names):
-        want = ids(Path(file_name).stem, 0, 1, background=255 if name == "semantic" else 11)
+        want = ids(Path(file_name).stem, 0, 1, background=255)
         assert (data.target(i).semantic.numpy() == want).all()
 
 

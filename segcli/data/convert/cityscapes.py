@@ -123,7 +123,7 @@ def _records(entries: Sequence[Entry], info: DatasetInfo, instances: bool) -> It
         values = drawn[0] if source is None and drawn is not None else read_ids(source)
         if source is not None:
             check_size(source, values, entry.path, size)
-            values = np.where(values >= 1000, values // 1000, values)
+            values = values if values.dtype == np.uint8 else np.where(values >= 1000, values // 1000, values)
         meaning = {key: labels.get(key, IGNORE) for key in range(MOST + 1)}
         semantic = translate(values, meaning, lambda value, file=source: _refuse(file, value))
         annotations: list[dict[str, Any]] = []

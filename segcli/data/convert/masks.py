@@ -16,7 +16,7 @@ import numpy as np
 
 from segcli.data.canonical import UNDECIDED, Draft, Record
 from segcli.data.convert import _legend
-from segcli.data.convert._files import some, split_folders
+from segcli.data.convert._files import SPLITS, some, split_folders
 from segcli.data.convert._images import below, is_image
 from segcli.data.convert._legend import Legend
 from segcli.data.convert._mask_files import check_size, objects, read_colours, read_ids, regions
@@ -87,7 +87,7 @@ def _parts(path: Path) -> dict[str, tuple[Path, Reader]]:
 def _layout(path: Path) -> Reader | None:
     if any((path / images).is_dir() and (path / masks).is_dir() for images, masks in PAIRS):
         return _paired
-    if path.is_dir() and any((p / "images").is_dir() and (p / "masks").is_dir() for p in path.iterdir()):
+    if path.is_dir() and next(_each(path), None) is not None:
         return _nested
     return None
 
@@ -121,10 +121,17 @@ def _paired(path: Path, notes: list[str]) -> Found:
     return out
 
 
+def _each(path: Path) -> Iterator[Path]:
+    """Folders of one image; those of splits are not."""
+    for folder in sorted(path.iterdir()):
+        if folder.name.lower() not in SPLITS and (folder / "images").is_dir() and (folder / "masks").is_dir():
+            yield folder
+
+
 def _nested(path: Path, notes: list[str]) -> Found:
     """One folder an image, one file an object."""
     out: Found = []
-    for folder in sorted(p for p in path.iterdir() if (p / "images").is_dir() and (p / "masks").is_dir()):
+    for folder in _each(path):
         images = [p for p in sorted((folder / "images").iterdir()) if is_image(p)]
         if len(images) != 1:
             raise DataError(f"{folder / 'images'}: must hold one image, not {len(images)}")

@@ -3,7 +3,7 @@
 With SegmentationObject, every value but 0 and the 255 of borders is one object, and its class is that of its pixels in
 SegmentationClass; the class map itself is kept, with background as a class and 255 ignored. SegmentationClass alone is
 a class for every pixel. Else the boxes of the xml files, which may also lie beside their images. Classes are those of
-class_names.txt (by value), without it VOC's 20, or the names in the xml files. `ImageSets/` gives the splits.
+class_names.txt (by value), without it VOC's 20; of boxes the names in use, sorted (as VOC's are). `ImageSets/` gives the splits.
 """
 
 import re
@@ -146,7 +146,7 @@ def _boxes(path: Path, root: Path, classes: list[str] | None) -> Draft:
     if bare:
         notes.append(f"{len(bare)} images have no xml file and are left out: {some(bare)}")
     image_root, entries = arrange(found, path)
-    names = classes if classes is not None else list(CLASSES) if used.keys() <= set(CLASSES) else sorted(used)
+    names = classes if classes is not None else sorted(used)
     unknown = next((name for name in used if name not in names), None)
     if unknown is not None:
         raise DataError(f"{used[unknown]}: the class {unknown!r} is not among the names", hint=nearest(unknown, names))
