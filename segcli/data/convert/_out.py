@@ -31,9 +31,10 @@ class Exported:
     def size(self) -> tuple[int, int]:
         return self.record["height"], self.record["width"]
 
-    def copy(self, folder: Path) -> Path:
-        """Copy the image below `folder`, subfolders and all, and return where it is now."""
-        target = self.claim(folder / self.record["file_name"])
+    def copy(self, folder: Path, without: str = "") -> Path:
+        """Copy the image below `folder`, subfolders and all but those called `without`, and return where it is now."""
+        parts = Path(self.record["file_name"]).parts
+        target = self.claim(folder.joinpath(*(p for p in parts[:-1] if p != without), parts[-1]))
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(self.path, target)
         return target

@@ -81,7 +81,7 @@ def export(image: Exported, names: dict[int, str], out: Path) -> None:
     for annotation in image.annotations:
         values = _row(image, annotation) / (w, h)
         rows.append(" ".join([str(index[annotation["category_id"]]), *(f"{v:.7g}" for v in values.ravel())]))
-    file = image.copy(out / "images" / image.split)
+    file = image.copy(out / "images" / image.split, without="images")  # the last images/ of a path becomes labels/
     text = out / "labels" / file.relative_to(out / "images").with_suffix(".txt")
     text.parent.mkdir(parents=True, exist_ok=True)
     image.claim(text).write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
