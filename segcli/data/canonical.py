@@ -273,7 +273,7 @@ def _write_split(
 def _refuse_broken(record: Record, declared: set[int]) -> None:
     # an id of 0 stands for the image here: the record has not been given its own yet
     listed = [{**a, "image_id": 0} for a in record.annotations]
-    image = {"id": 0, "file_name": record.file_name, "width": record.size[1], "height": record.size[0]}
+    image = {"id": 0, "file_name": record.file_name or "-", "width": record.size[1], "height": record.size[0]}
     problem = next(image_problems([image]), None) or record.problem
     problem = problem or next(annotation_problems(listed, {0: record.size}, declared), None)
     if problem:
