@@ -3,7 +3,8 @@
 With SegmentationObject, every value but 0 and the 255 of borders is one object, and its class is that of its pixels in
 SegmentationClass; the class map itself is kept, with background as a class and 255 ignored. SegmentationClass alone is
 a class for every pixel. Else the boxes of the xml files, which may also lie beside their images. Classes are those of
-class_names.txt (by value), without it VOC's 20; of boxes the names in use, sorted (as VOC's are). `ImageSets/` gives the splits.
+class_names.txt (by value), without it VOC's 20; of boxes the names in use, sorted.
+`ImageSets/` gives the splits.
 """
 
 import re
