@@ -18,18 +18,12 @@ def is_image(path: Path) -> bool:
 
 def is_there(path: Path) -> bool:
     """Whether a file is there; names that no file system can have are not."""
-    try:
-        return path.is_file()
-    except (OSError, ValueError):
-        return False
+    return os.path.isfile(path)
 
 
 def is_folder(path: Path) -> bool:
     """The same for folders."""
-    try:
-        return path.is_dir()
-    except (OSError, ValueError):
-        return False
+    return os.path.isdir(path)
 
 
 def locate(names: Sequence[str], usual: Iterable[Path], root: Path, where: Path) -> list[Path]:

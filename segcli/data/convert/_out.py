@@ -1,6 +1,7 @@
 """From a canonical folder out again: image by image, into a folder that appears whole or not at all."""
 
 import dataclasses
+import os
 import shutil
 import uuid
 from pathlib import Path
@@ -107,7 +108,7 @@ def _write(root: Path, out: Path, info: DatasetInfo, module: ModuleType, notes: 
                 left.setdefault(reason, []).append(annotation.get("id"))
         for image in images:
             path = root / (info.image_root or "images") / image["file_name"]
-            if not path.is_file():
+            if not os.path.isfile(path):
                 raise DataError(f"{path}: the image file is missing")
             try:
                 module.export(Exported(split, image, path, grouped[image["id"]], used), names, out)

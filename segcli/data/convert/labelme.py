@@ -22,7 +22,7 @@ from segcli.data.annotations import encode, read_json
 from segcli.data.canonical import Draft, Record
 from segcli.data.convert import _shapes as shapes
 from segcli.data.convert._files import LOOK, Entry, arrange, has_keys, lines, parsed, some, split_of, walk
-from segcli.data.convert._images import SUFFIXES
+from segcli.data.convert._images import SUFFIXES, is_there
 from segcli.data.convert._out import Exported
 from segcli.data.image import image_size
 from segcli.errors import DataError
@@ -76,7 +76,7 @@ def build(*, path: Path, classes: list[str] | None = None) -> Draft:
             continue
         label = parsed(File, content, file)
         image = _image(file, label)
-        label.stored = not image.is_file() and bool(content.get("imageData"))
+        label.stored = not is_there(image) and bool(content.get("imageData"))
         found.append((split_of(file, path), image, (file, label)))
     if aside:
         notes.append(f"{len(aside)} json files are no LabelMe files and left aside: {some(aside)}")
@@ -137,7 +137,7 @@ def _image(file: Path, label: File) -> Path:
         raise DataError(f"{file}: imagePath: {label.imagePath!r} names no file")
     beside = [file.parent / name, file.parent / PurePosixPath(name).name]
     called = [file.with_suffix(suffix) for suffix in sorted(SUFFIXES)]
-    return next((place for place in [*beside, *called] if place.is_file()), beside[1])
+    return next((place for place in [*beside, *called] if is_there(place)), beside[1])
 
 
 def _ids(path: Path, classes: list[str] | None, found: list[tuple[Path, File]]) -> dict[str, int]:
