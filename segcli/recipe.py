@@ -44,6 +44,17 @@ class Settings(pydantic.BaseModel):
         return {k: v for k, v in data.items() if v is not None or k not in fields or fields[k].default is None}
 
 
+class Cache(Settings):
+    """Decoded training images on disk."""
+
+    gigabytes: float = pydantic.Field(20.0, gt=0)
+    """Disk space at most; images beyond it are decoded each time."""
+    longest: pydantic.PositiveInt | None = None
+    """Images whose longest side has more pixels are shrunk to this before they are stored; null keeps their size."""
+    folder: str | None = None
+    """Where; null: a folder of the dataset's own in ~/.cache/segcli (or $SEGCLI_CACHE)."""
+
+
 class Data(Settings):
     name: str | None = None
     """A known dataset's name, prepared by `train` when `root` is not there yet; null for your own data."""
@@ -59,6 +70,8 @@ class Data(Settings):
     """Longest side in pixels, or [short side, longest side]; null is the model's own rule."""
     augment: dict[str, Any] = {}
     """Training augmentation (see docs/train.md); {} leaves images as they are."""
+    cache: Cache | None = None
+    """Keep decoded training images on disk, for large photographs that cost more to decode than to augment."""
 
 
 class Optimizer(Settings):

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from segcli import cost
 from segcli.checkpoint import save_weights
+from segcli.data.cache import ImageCache
 from segcli.data.dataset import Dataset
 from segcli.data.loader import steps_per_epoch, train_loader
 from segcli.data.transforms import build_augment
@@ -194,10 +195,9 @@ def open_datasets(recipe: Recipe, fields: dict[str, Any]) -> tuple[Dataset, Data
 def make_loader(recipe: Recipe, model: Any, train_set: Dataset, first_step: int) -> Iterator[Batch]:
     """Endless batches from `first_step` on."""
     preprocess = model.preprocess
-    canvas = preprocess.canvas([]) if preprocess.square else None
-    if canvas is None and preprocess.shortest is None:
-        canvas = (preprocess.longest, preprocess.longest)
-    augment = build_augment(recipe.data.augment, canvas=canvas, info=train_set.info)
+    canvas, longest = preprocess.fixed_canvas(), preprocess.longest
+    augment = build_augment(recipe.data.augment, canvas=canvas, info=train_set.info, longest=longest)
+    kept = recipe.data.cache
     return train_loader(
         train_set,
         preprocess,
@@ -206,6 +206,7 @@ def make_loader(recipe: Recipe, model: Any, train_set: Dataset, first_step: int)
         seed=recipe.train.seed,
         start_step=first_step,
         workers=recipe.hardware.workers,
+        disk=ImageCache(train_set, kept.gigabytes, kept.longest, kept.folder) if kept else None,
     )
 
 
