@@ -1,6 +1,7 @@
 """Keep decoded images between epochs, in memory and, where the recipe asks for it, on disk: a 500 x 400 PNG costs 5 ms
 to decode, more than all augmentation; a photograph of 12 million pixels costs a hundred."""
 
+import contextlib
 import dataclasses
 import hashlib
 import itertools
@@ -106,18 +107,19 @@ class ImageCache:
         key = np.array((zlib.crc32(str(source).encode()), state.st_size, state.st_mtime_ns, h, w), HEADER)
         try:
             data = np.fromfile(file, np.uint8)
-        except FileNotFoundError:
+        except OSError:  # not there yet; where the folder can't be used at all, writing below says so
             data = np.empty(0, np.uint8)
         if len(data) == HEADER.itemsize + h * w * 3 and data[: HEADER.itemsize].tobytes() == key.tobytes():
             return data[HEADER.itemsize :].reshape(h, w, 3)
         image = resize(self.dataset.image(i), (h, w))
-        part = file.with_name(f".{file.name}.{os.getpid()}")
+        part = file.with_name(f".{file.name}.{os.getpid()}.{id(self)}")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             part.write_bytes(key.tobytes() + image.tobytes())
             part.replace(file)
         except OSError as error:
-            part.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                part.unlink()
             self.stored = 0
             warnings.warn(
                 f"{self.folder}: can't be written ({error.strerror}): no image is cached from here on", stacklevel=2
