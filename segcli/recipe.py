@@ -147,12 +147,19 @@ class Hardware(Settings):
     device: str = "auto"
     """auto | cpu | cuda | cuda:N | mps"""
     devices: int = pydantic.Field(1, gt=0)
+    """Devices of each machine; each gets a process and `train.batch_size` images a step."""
     nodes: int = pydantic.Field(1, gt=0)
+    """Machines; above 1 the command is started on each with torchrun (see docs/train.md)."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     workers: int = pydantic.Field(2, ge=0)
     threads: int | None = pydantic.Field(None, gt=0)
     """CPU threads of the training process; null is torch's own choice."""
     compile: bool = False
+
+    @property
+    def processes(self) -> int:
+        """One a device."""
+        return self.devices * self.nodes
 
     @pydantic.field_validator("device")
     @classmethod

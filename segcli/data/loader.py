@@ -41,9 +41,12 @@ def train_loader(
     start_step: int = 0,
     workers: int = 0,
     disk: ImageCache | None = None,
+    rank: int = 0,
+    ranks: int = 1,
 ) -> Iterator[Batch]:
     """Endless batches with targets and seeds, from step `start_step` (0-based) on.
 
+    With several ranks, batch_size is each one's; together they see what one process would with a batch of all of them.
     A dataset smaller than a batch is repeated within it, each copy with its own augmentation. Decoded images are kept
     in memory, 1 GB in all; `disk` keeps more of them. Where `augment` is final (it has a short_side), the model's own
     resize rule is left out. Raises DataError naming the file, in this process, where an image can't be read.
@@ -51,7 +54,8 @@ def train_loader(
     if getattr(augment, "final", False):
         preprocess = dataclasses.replace(preprocess, keep_size=True)
     load = _TrainBatch(SampleCache(disk or dataset, LIMIT // max(1, workers)), preprocess, augment, seed)
-    steps = _steps(len(dataset), batch_size, seed, start_step)
+    own = slice(rank * batch_size, (rank + 1) * batch_size)
+    steps = (keys[own] for keys in _steps(len(dataset), batch_size * ranks, seed, start_step))
     if workers == 0:
         return (_checked(load(keys)) for keys in steps)
     return _parallel(load, steps, workers)
