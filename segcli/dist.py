@@ -9,6 +9,7 @@ import datetime
 import json
 import logging
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -178,7 +179,9 @@ def launch(function: Callable[..., T], arguments: Sequence[Any], *, devices: int
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)  # it logs every start and every failure at length
+    for name in list(logging.root.manager.loggerDict):  # each has a level of its own; they tell of failures at length
+        if name.startswith("torch.distributed.elastic"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
     with tempfile.TemporaryDirectory(prefix="segcli-ranks-") as folder:
         config = LaunchConfig(
             min_nodes=1,
@@ -209,6 +212,7 @@ def launch(function: Callable[..., T], arguments: Sequence[Any], *, devices: int
 def _one_rank(function: Callable[..., T], arguments: Sequence[Any], folder: str, device: str) -> T:
     """Run in each process: an error is left in `folder` for the one that launched, and ends the process."""
     number = int(os.environ["RANK"])
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the training loop saves when asked, there is nothing to save
     if number:
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  (what rank 0 says is enough)
     if device == "cpu" and "OMP_NUM_THREADS" not in os.environ:

@@ -148,8 +148,10 @@ def loop(session: Session, train_set: Dataset, val_set: Dataset, quiet: bool) ->
                 if main:
                     run.log(entry)
                 bar.set_postfix(loss=f"{entry['loss']:.3f}", lr=f"{entry['lr']:.1e}", refresh=False)
-            if main and progress.step in score_at and progress.step < total:
-                score_now(session, val_set, quiet)
+            if progress.step in score_at and progress.step < total:
+                if main:
+                    score_now(session, val_set, quiet)
+                progress.best = dist.from_main(progress.best)  # any rank may be the one that saves, if it fails
             due = time.monotonic() - last_save > 60 * settings.save_minutes
             asked = dist.any_rank(interrupt.asked)
             if main and (progress.step in score_at or progress.step == total or asked or due):

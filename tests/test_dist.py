@@ -49,7 +49,7 @@ def recipe(root, name, **train):
         "task": task,
         "data": {"root": str(root), "size": 64, "augment": {"flip": 0.5, "colour": 0.3}},
         "model": {**model, "backbone": RESNET},
-        "train": {"steps": 3, "batch_size": 4, "evaluations": 0, "log_every": 1, "optimizer": optimizer, **train},
+        "train": {"steps": 2, "batch_size": 4, "evaluations": 0, "log_every": 1, "optimizer": optimizer, **train},
         "hardware": {"device": "cpu", "workers": 0, "threads": 1, "precision": "fp32"},
     }
 
@@ -94,7 +94,7 @@ def both(tiny_dataset, tmp_path_factory):
 def test_two_processes_train_what_one_does_with_twice_the_batch(both, name):
     one, two = both / "one" / name, both / "two" / name
     a, b = steps(one), steps(two)
-    assert [e["step"] for e in a] == [e["step"] for e in b] == [1, 2, 3]
+    assert [e["step"] for e in a] == [e["step"] for e in b] == [1, 2]
     for x, y in zip(a, b, strict=True):
         assert x["epoch"] == y["epoch"]
         for key in x.keys() - {"seconds", "epoch", "step"}:
@@ -104,7 +104,7 @@ def test_two_processes_train_what_one_does_with_twice_the_batch(both, name):
         assert torch.allclose(value, first[key], rtol=1e-3, atol=2e-5), key
     assert a[0]["loss"] != a[-1]["loss"]
     images = [json.loads((run / "cost.json").read_text())["images_seen"] for run in (one, two)]
-    assert images == [12, 12]
+    assert images == [8, 8]
     assert json.loads((two / "environment.json").read_text())["processes"] == 2
 
 
@@ -136,7 +136,8 @@ def test_an_interrupt_saves_and_the_run_goes_on_as_if_nothing_had_been(tiny_data
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130, errors
     assert "--resume run" in errors
-    assert [line for line in errors.splitlines() if "rror" in line] == ["error: interrupted"]
+    assert "Traceback" not in errors
+    assert "signal" not in errors
     state = torch.load(tmp_path / "run" / "checkpoints" / "last.pt", weights_only=True)
     at = state["progress"]["step"]
     assert 3 <= at < 40
