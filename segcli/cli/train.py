@@ -62,11 +62,13 @@ def train(
     else:
         loaded = Recipe.load(recipe, parse_overrides(set_ or []))
 
+    if dry_run:
+        from segcli import forecast
+
+        output.show(*tables.forecast(forecast.dry_run(loaded)))
+        return
     from segcli import training
 
-    if dry_run:
-        output.show(*tables.forecast(training.dry_run(loaded)))
-        return
     run = training.train(loaded, out=out, resume=resume, force=force, quiet=quiet)
     scores = output.read_json(run / "metrics.json")
     output.show(*tables.scores(scores, title=f"{loaded.name}, {scores['images']} {loaded.eval.split} images"))
