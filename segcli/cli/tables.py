@@ -95,7 +95,10 @@ def forecast(document: dict[str, Any]) -> list[Grid | str]:
         ["steps", f"{told['steps']:,} of {told['step_seconds']:.2f} s"],
         ["time", f"{told['train_minutes']:.1f} minutes of training + {told['evaluation_minutes']:.1f} of evaluation"],
         ["peak memory", f"{told['peak_memory_mb']:,} MB of {number(told['free_memory_mb'])} MB free"],
-        ["disk", f"{told['disk_mb']:,} MB, {told['disk_peak_mb']:,} MB while saving, of {told['free_disk_mb']:,} MB free"],
+        [
+            "disk",
+            f"{told['disk_mb']:,} MB, {told['disk_peak_mb']:,} MB while saving, of {told['free_disk_mb']:,} MB free",
+        ],
         ["this machine", can(told)],
         ["first losses", ", ".join(f"{key} {value:.2f}" for key, value in document["losses"].items()) or MISSING],
         ["weights", ", ".join(w["source"] for w in document["weights"]) or "random"],

@@ -24,6 +24,8 @@ ALLOWED = {
     ("forecast", "evaluation"),
     ("comparison", "evaluation"),
     ("comparison", "forecast"),
+    ("comparison", "inspection"),
+    ("comparison", "training"),
     ("preparing", "evaluation"),
 }
 WITHOUT_TORCH = {"allocator", "errors", "info", "recipe", "recipe_file", "lookup", "fetch"}
