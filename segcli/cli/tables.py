@@ -106,8 +106,8 @@ def forecast(document: dict[str, Any]) -> list[Grid | str]:
         [
             "inference",
             f"{number(times['median'])} ms an image of {height} × {width} (95th percentile {number(times['p95'])}, "
-            f"{cost['measured_on']['threads']} threads), {number(cost['peak_memory_mb'])} MB, {machine['share']:.0%} of "
-            f"this machine's {machine['gflops_per_second']:.0f} GFLOP/s",
+            f"{cost['measured_on']['threads']} threads), {number(cost['peak_memory_mb'])} MB, {machine['share']:.0%} "
+            f"of this machine's {machine['gflops_per_second']:.0f} GFLOP/s",
         ],
         ["GFLOPs", f"{over['mean']:.2f} ± {over['sd']:.2f} over the dataset's sizes"],
     ]

@@ -11,7 +11,7 @@ POINTS = 400  # of a loss curve at most, evenly spaced
 
 
 def read_log(run: Path) -> dict[str, list[Any]]:
-    """{"loss": [[step, training seconds, loss]], "scores": [[step, training seconds, metrics]]}; empty without a log."""
+    """{"loss": [[step, training seconds, loss]], "scores": [[step, training seconds, metrics]]}, [] without a log."""
     losses: list[Any] = []
     scores: list[Any] = []
     path = run / "log.jsonl"

@@ -35,9 +35,10 @@ def most_disagreed(rows: Sequence[Row], count: int = 12) -> tuple[dict[str, Any]
 
     Disagreement: 1 - the mean quality of one model's prediction judged by another's, over all pairs (`image_quality`:
     matched IoUs of detections scored 0.5 or more; mIoU where one of the two is a semantic map). With one run, it is
-    judged by the labels. -> {"classes": [{"name", "colour"}], "runs": [row names], "looked_at", "of", "images": [{"name",
-    "width", "height", "jpeg": base64, "disagreement", "panels": [{"title", "objects"}]}]}, labels first; None without
-    readable predictions. An object is {"label", "score", "box" [x1,y1,x2,y2], "path": SVG}, on the picture's pixels.
+    judged by the labels.
+    -> {"classes": [{"name", "colour"}], "runs": [row names], "looked_at", "of", "images": [{"name", "width", "height",
+    "jpeg": base64, "disagreement", "panels": [{"title", "objects"}]}]}, labels first; None without readable
+    predictions. An object is {"label", "score", "box" [x1,y1,x2,y2], "path": SVG}, on the picture's pixels.
     """
     opened: list[tuple[Row, Dataset, StoredPredictions]] = []
     notes: list[str] = []

@@ -1,4 +1,4 @@
-"""`segcli compare RECIPE… --train`: train what has not been trained, one process after the other, and go on past failures."""
+"""`segcli compare RECIPE… --train`: train what has not been trained, one after the other, and go on past failures."""
 
 import json
 import shlex

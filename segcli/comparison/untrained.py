@@ -1,4 +1,4 @@
-"""The cost of a recipe's model before any training: built with random weights, counted, timed, and what training takes."""
+"""The cost of a recipe's model before any training, built with random weights; and what training it would take."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -22,8 +22,11 @@ COCO = DatasetInfo(
 
 
 def recipe_row(item: str, recipe: Recipe, announce: Callable[[str], None]) -> dict[str, Any]:
-    """A row without metrics, with what training would take (`forecast`). Where the recipe's dataset is not on disk, COCO's numbers of classes and the model's own
-    input size stand in, and the row's notes say so. Raises UsageError for a model that can't be built."""
+    """A row without metrics, with what training would take (`forecast`).
+
+    Where the recipe's dataset is not on disk, COCO's numbers of classes and the model's own input size stand in, and the
+    row's notes say so. Raises UsageError for a model that can't be built.
+    """
     row = {**describe(recipe), "name": item, "path": None}
     if (Path(recipe.data.root) / "info.json").is_file():
         info = DatasetInfo.load(recipe.data.root)
