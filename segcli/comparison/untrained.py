@@ -24,8 +24,8 @@ COCO = DatasetInfo(
 def recipe_row(item: str, recipe: Recipe, announce: Callable[[str], None]) -> dict[str, Any]:
     """A row without metrics, with what training would take (`forecast`).
 
-    Where the recipe's dataset is not on disk, COCO's numbers of classes and the model's own input size stand in, and the
-    row's notes say so. Raises UsageError for a model that can't be built.
+    Where the recipe's dataset is not on disk, COCO's numbers of classes and the model's own input size stand in, and
+    the row's notes say so. Raises UsageError for a model that can't be built.
     """
     row = {**describe(recipe), "name": item, "path": None}
     if (Path(recipe.data.root) / "info.json").is_file():

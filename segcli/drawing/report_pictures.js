@@ -15,7 +15,7 @@ function panel(picture, shown, classes) {
       layer.append(el("text", { x: Math.min(x1 + 1, picture.width - 20), y: Math.max(y1 - 2, size / 34), style: `font-size:${Math.max(7, size / 34)}px` }, text));
     }
   }
-  return el("svg", { viewBox: `0 0 ${picture.width} ${picture.height}`, preserveAspectRatio: "xMidYMid meet" },
+  return el("svg", { class: "look", viewBox: `0 0 ${picture.width} ${picture.height}`, preserveAspectRatio: "xMidYMid meet" },
     el("image", { href: `data:image/jpeg;base64,${picture.jpeg}`, width: picture.width, height: picture.height }), layer);
 }
 function panelsOf(picture, group) {

@@ -80,8 +80,8 @@ class Browser:
         return [entry["message"] for entry in self._send("POST", "/se/log", {"type": "browser"})]
 
     def picture(self, path: Path) -> None:
-        """The whole page as a PNG."""
-        shot = self.devtools("Page.captureScreenshot", captureBeyondViewport=True)
+        """What the window shows, as a PNG."""
+        shot = self.devtools("Page.captureScreenshot")
         path.write_bytes(base64.b64decode(shot["data"]))
 
     def close(self) -> None:
