@@ -36,16 +36,16 @@ def most_disagreed(rows: Sequence[Row], count: int = 12) -> tuple[dict[str, Any]
     Disagreement: 1 - the mean quality of one model's prediction judged by another's, over all pairs (`image_quality`:
     matched IoUs of detections scored 0.5 or more; mIoU where one of the two is a semantic map). With one run, it is
     judged by the labels.
-    -> {"classes": [{"name", "colour"}], "runs": [row names], "looked_at", "of", "images": [{"name", "width", "height",
-    "jpeg": base64, "disagreement", "panels": [{"title", "objects"}]}]}, labels first; None without readable
-    predictions. An object is {"label", "score", "box" [x1,y1,x2,y2], "path": SVG}, on the picture's pixels.
+    -> {"classes": [{"name", "colour"}], "runs": how many, "looked_at", "of", "images": [{"name", "width", "height",
+    "jpeg": base64, "disagreement", "panels": [{"row", "objects"}]}]}, labels first: a panel's
+    "row" is a position in `rows`, or the kind of labels. None without readable predictions. An object is {"label", "score", "box" [x1,y1,x2,y2], "path": SVG}, on the picture's pixels.
     """
-    opened: list[tuple[Row, Dataset, StoredPredictions]] = []
+    opened: list[tuple[int, Dataset, StoredPredictions]] = []
     notes: list[str] = []
-    for row in rows:
+    for position, row in enumerate(rows):
         if row["source"] == "run":
             try:
-                opened.append((row, *_open(row)))
+                opened.append((position, *_open(row)))
             except SegcliError as error:
                 notes.append(f"{row['name']}: not among the pictures: {error}")
     if not opened:
@@ -68,15 +68,20 @@ def most_disagreed(rows: Sequence[Row], count: int = 12) -> tuple[dict[str, Any]
     for value, image_id in scored[:count]:
         try:
             looks = [(dataset, at[k][image_id], stored) for k, (_, dataset, stored) in enumerate(opened)]
-            images.append({"disagreement": round(value, 4), **_picture([row["name"] for row, _, _ in opened], looks)})
+            images.append({"disagreement": round(value, 4), **_picture([position for position, _, _ in opened], looks)})
         except DataError as error:
             notes.append(f"a picture is missing: {error}")
     classes = [
         {"name": name, "colour": list(colour)}
         for name, colour in zip(first.info.names, class_colours(first.info), strict=True)
     ]
-    names = [row["name"] for row, _, _ in opened]
-    return {"classes": classes, "runs": names, "looked_at": len(chosen), "of": len(common), "images": images}, notes
+    return {
+        "classes": classes,
+        "runs": len(opened),
+        "looked_at": len(chosen),
+        "of": len(common),
+        "images": images,
+    }, notes
 
 
 def disagreement(found: Sequence[Prediction], target: Target, info: DatasetInfo) -> float:
@@ -137,23 +142,23 @@ def _open(row: Row) -> tuple[Dataset, StoredPredictions]:
     return dataset, StoredPredictions(folder.path / "predictions" / f"{row['split']}.json", dataset)
 
 
-def _picture(names: Sequence[str], looks: Sequence[tuple[Dataset, int, StoredPredictions]]) -> dict[str, Any]:
+def _picture(rows: Sequence[int], looks: Sequence[tuple[Dataset, int, StoredPredictions]]) -> dict[str, Any]:
     dataset, i, _ = looks[0]
     image = dataset.image(i)
     factor = min(1.0, SIDE / max(image.shape[:2]))
     size = (max(1, round(image.shape[1] * factor)), max(1, round(image.shape[0] * factor)))
     small = cv2.resize(image, size, interpolation=cv2.INTER_AREA) if factor < 1 else image
     _, jpeg = cv2.imencode(".jpg", small[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
-    panels, kinds = [], set()
+    panels: list[dict[str, Any]] = []
+    kinds: set[str] = set()
     for other, j, stored in looks:  # the labels once for each kind of prediction
         kind = _kind(stored.read(j))
         if kind not in kinds:
-            title = "labels" if not kinds else f"labels ({kind})"
-            panels.append({"title": title, "objects": _objects(other.encoded_target(j), kind, factor)})
+            panels.append({"row": kind, "objects": _objects(other.encoded_target(j), kind, factor)})
             kinds.add(kind)
-    for name, (_, j, stored) in zip(names, looks, strict=True):
+    for row, (_, j, stored) in zip(rows, looks, strict=True):
         found = stored.read(j)
-        panels.append({"title": name, "objects": _objects(found, _kind(found), factor)})
+        panels.append({"row": row, "objects": _objects(found, _kind(found), factor)})
     return {
         "name": dataset.file_names[i],
         "width": size[0],
