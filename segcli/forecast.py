@@ -87,10 +87,13 @@ def forecast(
     run_here = data is not None and (free is None or need / 1e6 < free)
     if run_here:
         assert data is not None
-        step_seconds, losses, peak = _run_steps(recipe, model, data[0], device)
+        machine.reset_peak_resident()
+        step_seconds, losses, loaders = _run_steps(recipe, model, data[0], device)
         per_image, stored = _run_evaluation(recipe, model, data[1], device)
-        if peak is not None:
-            need = peak + (cached(data[0]) if device.type != "cuda" else 0)
+        if device.type == "cuda":
+            need = float(torch.cuda.max_memory_reserved(device))
+        elif (peak := machine.peak_resident()) is not None:
+            need = peak + loaders + cached(data[0])
     minutes = recipe.train.minutes
     steps: int | None = None
     if minutes is not None:
@@ -146,26 +149,20 @@ def cached(dataset: Dataset | None) -> float:
 
 def _run_steps(
     recipe: Recipe, model: Any, train_set: Dataset, device: torch.device
-) -> tuple[float, dict[str, float], float | None]:
-    """Real steps on `model`. -> median seconds, the first step's losses, peak bytes (None where not known)."""
+) -> tuple[float, dict[str, float], float]:
+    """Real steps on `model`. -> median seconds, the first step's losses, the bytes of the loader processes."""
     times: list[float] = []
     losses: dict[str, float] = {}
-    workers, begun = 0.0, time.perf_counter()
-    machine.reset_peak_resident()
+    loaders, begun = 0.0, time.perf_counter()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     for seconds, values in trial_steps(recipe, model, train_set, device):
         times.append(seconds)
         losses = losses or values
-        workers = max(workers, machine.children_memory())
+        loaders = max(loaders, machine.children_memory())
         if len(times) >= STEPS or (len(times) > WARM and time.perf_counter() - begun > SECONDS):
             break
-    peak: float | None = None
-    if device.type == "cuda":
-        peak = float(torch.cuda.max_memory_reserved(device))
-    elif (own := machine.peak_resident()) is not None:
-        peak = own + workers
-    return statistics.median(times[WARM:] or times), losses, peak
+    return statistics.median(times[WARM:] or times), losses, loaders
 
 
 def _run_evaluation(recipe: Recipe, model: Any, val_set: Dataset, device: torch.device) -> tuple[float, float]:

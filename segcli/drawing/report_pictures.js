@@ -18,10 +18,13 @@ function panel(picture, shown, classes) {
   return el("svg", { class: "look", viewBox: `0 0 ${picture.width} ${picture.height}`, preserveAspectRatio: "xMidYMid meet" },
     el("image", { href: `data:image/jpeg;base64,${picture.jpeg}`, width: picture.width, height: picture.height }), layer);
 }
+// [panel, title, mark] of those that are switched on; a panel's row is a position in its group, or the kind of labels
 function panelsOf(picture, group) {
-  const numbers = Object.fromEntries(group.rows.map((i) => [rows[i].name, i]));
-  return picture.panels.filter((p) => (p.title.startsWith("labels") && !(p.title in numbers) ? look.labels : !hidden.has(numbers[p.title])))
-    .map((p) => [p, p.title in numbers ? swatch(colourOf(numbers[p.title])) : null]);
+  const labels = picture.panels.filter((p) => typeof p.row === "string").length;
+  return picture.panels.filter((p) => (typeof p.row === "string" ? look.labels : !hidden.has(group.rows[p.row]))).map((p) => {
+    if (typeof p.row === "string") return [p, labels > 1 ? `labels (${p.row})` : "labels", null];
+    return [p, rows[group.rows[p.row]].name, swatch(colourOf(group.rows[p.row]))];
+  });
 }
 function pictures(group) {
   const found = group.pictures;
@@ -30,23 +33,23 @@ function pictures(group) {
   function fill() {
     holder.replaceChildren(...found.images.map((picture, at) => el("article", { class: "case" },
       el("h3", {}, `${at + 1}. ${picture.name} `, el("span", { class: "faint" }, `disagreement ${picture.disagreement.toFixed(2)}`)),
-      el("div", { class: "panels" }, panelsOf(picture, group).map(([p, mark]) => el("figure", {}, el("figcaption", {}, mark, p.title),
-        el("button", { type: "button", "aria-label": `enlarge ${picture.name}, ${p.title}`, onclick: () => enlarge(group, at) }, panel(picture, p, found.classes))))))));
+      el("div", { class: "panels" }, panelsOf(picture, group).map(([p, title, mark]) => el("figure", {}, el("figcaption", {}, mark, title),
+        el("button", { type: "button", "aria-label": `enlarge ${picture.name}, ${title}`, onclick: () => enlarge(group, at) }, panel(picture, p, found.classes))))))));
   }
   redraws.push(fill);
   fill();
   const value = el("output", {}, look.score.toFixed(2));
   const slider = el("input", { type: "range", min: 0.1, max: 0.95, step: 0.05, value: look.score, "aria-label": "least score", oninput: () => { look.score = Number(slider.value); value.textContent = look.score.toFixed(2); fill(); } });
   const toggle = (name, key) => check(name, look[key], (on) => { look[key] = on; fill(); });
-  const runs = found.runs.length > 1 ? "the models disagree" : "the model and the labels disagree";
-  return el("div", {}, el("h3", {}, group.title), el("p", { class: "faint" }, `The ${found.images.length} of ${found.looked_at}${found.looked_at < found.of ? ` looked at, of ${found.of},` : ""} images on which ${runs} most: 1 − the quality of one prediction judged by another, at score ≥ 0.5, averaged over pairs.`),
+  const runs = found.runs > 1 ? "the models disagree" : "the model and the labels disagree";
+  return el("div", {}, el("h3", {}, groutitle), el("p", { class: "faint" }, `The ${found.images.length} of ${found.looked_at}${found.looked_at < found.of ? ` looked at, of ${found.of},` : ""} images on which ${runs} most: 1 − the quality of one prediction judged by another, at score ≥ 0.5, averaged over pairs.`),
     el("div", { class: "controls" }, toggle("labels", "labels"), toggle("masks", "masks"), toggle("boxes", "boxes"), toggle("names", "names"), el("label", {}, "score ≥", slider, value)),
     el("div", { class: "legend" }, found.classes.slice(0, 40).map((c) => el("span", {}, swatch(`rgb(${c.colour.join(",")})`), c.name))), holder);
 }
 function enlarge(group, start) {
   const found = group.pictures;
   let at = start, view = null;
-  const stage = el("div", { class: "stage" }), title = el("strong", {});
+  const stage = el("div", { class: "stage" }), caption = el("strong", {});
   function apply() {
     for (const svg of stage.querySelectorAll("svg")) svg.setAttribute("viewBox", view.join(" "));
   }
@@ -60,8 +63,8 @@ function enlarge(group, start) {
   function fill() {
     const picture = found.images[at];
     view = [0, 0, picture.width, picture.height];
-    title.textContent = `${at + 1} of ${found.images.length}: ${picture.name}`;
-    stage.replaceChildren(...panelsOf(picture, group).map(([p, mark]) => {
+    caption.textContent = `${at + 1} of ${found.images.length}: ${picture.name}`;
+    stage.replaceChildren(...panelsOf(picture, group).map(([p, title, mark]) => {
       const svg = panel(picture, p, found.classes);
       const scale = () => Math.max(view[2] / svg.clientWidth, view[3] / svg.clientHeight);
       svg.addEventListener("wheel", (event) => {
@@ -70,13 +73,13 @@ function enlarge(group, start) {
         zoom(event.deltaY < 0 ? 1.25 : 0.8, view[0] + view[2] / 2 + (event.clientX - box.left - box.width / 2) * s, view[1] + view[3] / 2 + (event.clientY - box.top - box.height / 2) * s);
       }, { passive: false });
       svg.addEventListener("pointermove", (event) => { if (event.buttons) { view[0] -= event.movementX * scale(); view[1] -= event.movementY * scale(); apply(); } });
-      return el("figure", {}, el("figcaption", {}, mark, p.title), svg);
+      return el("figure", {}, el("figcaption", {}, mark, title), svg);
     }));
   }
   const step = (by) => { at = (at + by + found.images.length) % found.images.length; fill(); };
   const button = (text, label, onclick) => el("button", { type: "button", "aria-label": label, title: label, onclick }, text);
   const dialog = el("dialog", { "aria-label": "enlarged picture" },
-    el("div", { class: "controls" }, title, button("←", "previous image", () => step(-1)), button("→", "next image", () => step(1)), button("+", "zoom in", () => zoom(1.5)), button("−", "zoom out", () => zoom(1 / 1.5)), button("1:1", "whole image", fill), button("close", "close", () => dialog.close())), stage,
+    el("div", { class: "controls" }, caption, button("←", "previous image", () => step(-1)), button("→", "next image", () => step(1)), button("+", "zoom in", () => zoom(1.5)), button("−", "zoom out", () => zoom(1 / 1.5)), button("1:1", "whole image", fill), button("close", "close", () => dialog.close())), stage,
     el("p", { class: "faint", style: "margin:0" }, "All panels move together. Wheel or + −: zoom · drag or Shift + arrows: move · ← →: other images · Esc: close"));
   dialog.addEventListener("keydown", (event) => {
     const arrows = { ArrowLeft: [-0.1, 0], ArrowRight: [0.1, 0], ArrowUp: [0, -0.1], ArrowDown: [0, 0.1] };

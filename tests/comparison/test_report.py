@@ -131,7 +131,7 @@ def test_the_file_loads_nothing_and_a_name_cannot_break_out(runs, tmp_path):
     assert not [tag for tag in ("<link", "<iframe", " src=") if tag in head]
     document = json.loads(data.split("</script>")[0])
     first = document["groups"][0]["pictures"]["images"][0]
-    assert [p["title"] for p in first["panels"]] == ["labels", "exact", "half", "nothing <b>"]
+    assert [p["row"] for p in first["panels"]] == ["instances", 0, 1, 2]
     assert first["panels"][0]["objects"][0]["path"].startswith("M")
 
 
