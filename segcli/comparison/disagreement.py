@@ -38,7 +38,8 @@ def most_disagreed(rows: Sequence[Row], count: int = 12) -> tuple[dict[str, Any]
     judged by the labels.
     -> {"classes": [{"name", "colour"}], "runs": how many, "looked_at", "of", "images": [{"name", "width", "height",
     "jpeg": base64, "disagreement", "panels": [{"row", "objects"}]}]}, labels first: a panel's "row"
-    is a position in `rows`, or the kind of labels. None without readable predictions. An object is {"label", "score", "box" [x1,y1,x2,y2], "path": SVG}, on the picture's pixels.
+    is a position in `rows`, or the kind of labels. None without readable predictions. An object is
+    {"label", "score", "box" [x1,y1,x2,y2], "path": SVG}, on the picture's pixels.
     """
     opened: list[tuple[int, Dataset, StoredPredictions]] = []
     notes: list[str] = []
