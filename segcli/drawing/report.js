@@ -78,7 +78,7 @@ function sortable(caption, columns, items, visible) {
     };
     return el("th", { scope: "col", class: column.left ? "text" : "" }, el("button", { type: "button", onclick: sort }, column.title));
   });
-  const table = el("table", {}, el("caption", { class: "faint", style: "text-align:left;padding:.4rem .7rem" }, caption), el("thead", {}, el("tr", {}, heads)), body);
+  const table = el("table", {}, el("thead", {}, el("tr", {}, heads)), body);
   function draw() {
     const order = items.map((item, i) => [item, i]).filter(([item]) => visible(item));
     if (by >= 0) {
@@ -99,7 +99,8 @@ function sortable(caption, columns, items, visible) {
     }))));
   }
   draw();
-  return Object.assign(el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": caption }, table), { redraw: draw });
+  const region = el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": caption }, table);
+  return Object.assign(el("div", {}, el("p", { class: "faint" }, caption), region), { redraw: draw });
 }
 
 function scoreColumn(key, first) {
@@ -149,11 +150,11 @@ function layout(x, y, extra = {}) {
   const axis = (title) => ({ title: { text: title, standoff: 8 }, gridcolor: style("--line"), zerolinecolor: style("--line"), linecolor: style("--line"), automargin: true });
   return {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: style("--ink"), family: "system-ui, DejaVu Sans, sans-serif", size: 13 },
-    margin: { l: 50, r: 18, t: 18, b: 46 }, hovermode: "closest", showlegend: false, xaxis: axis(x), yaxis: axis(y),
+    margin: { l: 50, r: 18, t: 38, b: 46 }, modebar: { bgcolor: "rgba(0,0,0,0)", color: style("--faint"), activecolor: style("--accent") }, hovermode: "closest", showlegend: false, xaxis: axis(x), yaxis: axis(y),
     hoverlabel: { bgcolor: style("--card"), font: { color: style("--ink") } }, ...extra,
   };
 }
-const draw = (node, traces, look) => Plotly.react(node, traces, look, { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["lasso2d", "select2d"] });
+const draw = (node, traces, look) => Plotly.react(node, traces, look, { responsive: true, displaylogo: false, displayModeBar: !look.showlegend, modeBarButtonsToRemove: ["lasso2d", "select2d"] });
 function front(points) { // [x, y, …]: those that no other beats
   const order = [...points].sort((a, b) => a[0] - b[0] || b[1] - a[1]);
   return order.filter((p, at) => order.slice(0, at).every((q) => q[1] < p[1]));
@@ -172,7 +173,7 @@ function paretoPlot(group) {
       { x: line.map((p) => p[0]), y: line.map((p) => p[1] * factor), mode: "lines", line: { shape: "hv", dash: "dash", width: 1.5, color: style("--faint") }, hoverinfo: "skip" },
       {
         x: points.map((p) => p[0]), y: points.map((p) => p[1] * factor), mode: "markers+text", text: points.map((p) => rows[p[2]].name),
-        textposition: points.map((p) => p[0] > 0.7 * Math.max(...points.map((q) => q[0])) ? "middle left" : "middle right"), cliponaxis: false,
+        textposition: points.map((p) => p[0] > 0.7 * Math.max(...points.map((q) => q[0])) ? "top left" : "top right"), cliponaxis: false,
         marker: { size: 13, color: points.map((p) => colourOf(p[2])), symbol: points.map((p) => SYMBOLS[models.indexOf(rows[p[2]].model) % SYMBOLS.length] + (line.includes(p) ? "" : "-open")), line: { width: 2, color: points.map((p) => colourOf(p[2])) } },
         error_y: spread.some(Boolean) ? { type: "data", symmetric: false, color: style("--faint"), thickness: 1.2, array: spread.map((c, k) => c && known(c[1]) ? (c[1] - points[k][1]) * factor : 0), arrayminus: spread.map((c, k) => c && known(c[0]) ? (points[k][1] - c[0]) * factor : 0) } : undefined,
         hovertemplate: `%{text}<br>${COSTS[x]} %{x:,.4~g}<br>${heading(y)} %{y:.1f}<extra></extra>`,
@@ -206,7 +207,7 @@ function curves(group) {
     const at = (entry) => (minutes ? entry[1] / 60 : entry[0]), title = minutes ? "minutes of training" : "steps";
     const shown = runs.filter((i) => !hidden.has(i));
     const line = (i) => ({ color: colourOf(i), width: 2, dash: DASHES[Math.floor(i / COLOURS.length) % 4] });
-    const legend = { showlegend: true, legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 }, margin: { l: 50, r: 18, t: 60, b: 46 } };
+    const legend = { showlegend: true, legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 } };
     draw(left, shown.map((i) => ({ x: data.details[i].log.loss.map(at), y: smooth(data.details[i].log.loss.map((e) => e[2])), name: rows[i].name, mode: "lines", line: line(i) })), layout(title, "loss, smoothed", legend));
     const factor = key && isShare(key) ? 100 : 1;
     draw(right, shown.map((i) => {
@@ -290,7 +291,7 @@ function build() {
     redraws.forEach((redraw) => redraw());
   } }, "light / dark");
   const nav = el("nav", { "aria-label": "sections" });
-  main.append(el("header", {}, el("h1", {}, "segcli compare"), nav, theme));
+  main.append(el("header", {}, el("h1", {}, "segcli compare"), theme, nav));
   const verdict = [data.document.verdict ?? data.document.verdicts ?? []].flat().filter((line) => typeof line === "string");
   if (verdict.length) main.append(el("div", { class: "verdict", id: "verdict" }, verdict.map((line) => el("p", {}, line))));
   if (rows.length > 1) {

@@ -3,7 +3,7 @@
 const look = { masks: true, boxes: false, names: true, labels: true, score: 0.5 };
 function panel(picture, shown, classes) {
   const size = Math.max(picture.width, picture.height);
-  const layer = el("g");
+  const layer = el("g"), names = el("g"); // names come last, above all masks
   for (const object of shown.objects) {
     if (known(object.score) && object.score < look.score) continue;
     const colour = `rgb(${classes[object.label].colour.join(",")})`;
@@ -12,11 +12,12 @@ function panel(picture, shown, classes) {
     if (look.boxes || !object.path) layer.append(el("rect", { x: x1, y: y1, width: x2 - x1, height: y2 - y1, class: "box", stroke: colour }));
     if (look.names) {
       const text = classes[object.label].name + (known(object.score) && object.score < 1 ? ` ${Math.round(100 * object.score)}` : "");
-      layer.append(el("text", { x: Math.min(x1 + 1, picture.width - 20), y: Math.max(y1 - 2, size / 34), style: `font-size:${Math.max(7, size / 34)}px` }, text));
+      const late = x1 > 0.7 * picture.width; // a name that begins there would be cut
+      names.append(el("text", { x: late ? Math.min(x2, picture.width - 1) : x1 + 1, y: Math.max(y1 - 2, size / 34), "text-anchor": late ? "end" : "start" }, text));
     }
   }
-  return el("svg", { class: "look", viewBox: `0 0 ${picture.width} ${picture.height}`, preserveAspectRatio: "xMidYMid meet" },
-    el("image", { href: `data:image/jpeg;base64,${picture.jpeg}`, width: picture.width, height: picture.height }), layer);
+  return el("svg", { class: "look", viewBox: `0 0 ${picture.width} ${picture.height}`, preserveAspectRatio: "xMidYMid meet", style: `--size:${Math.max(7, size / 34)}px` },
+    el("image", { href: `data:image/jpeg;base64,${picture.jpeg}`, width: picture.width, height: picture.height }), layer, names);
 }
 // [panel, title, mark] of those that are switched on; a panel's row is a position in its group, or the kind of labels
 function panelsOf(picture, group) {
@@ -30,6 +31,8 @@ function pictures(group) {
   const found = group.pictures;
   if (!found || !found.images.length) return null;
   const holder = el("div");
+  const labels = new Set(found.images.flatMap((picture) => picture.panels.flatMap((p) => p.objects.map((o) => o.label))));
+  const drawn = found.classes.filter((_, label) => labels.has(label));
   function fill() {
     holder.replaceChildren(...found.images.map((picture, at) => el("article", { class: "case" },
       el("h3", {}, `${at + 1}. ${picture.name} `, el("span", { class: "faint" }, `disagreement ${picture.disagreement.toFixed(2)}`)),
@@ -44,14 +47,17 @@ function pictures(group) {
   const runs = found.runs > 1 ? "the models disagree" : "the model and the labels disagree";
   return el("div", {}, el("h3", {}, groutitle), el("p", { class: "faint" }, `The ${found.images.length} of ${found.looked_at}${found.looked_at < found.of ? ` looked at, of ${found.of},` : ""} images on which ${runs} most: 1 − the quality of one prediction judged by another, at score ≥ 0.5, averaged over pairs.`),
     el("div", { class: "controls" }, toggle("labels", "labels"), toggle("masks", "masks"), toggle("boxes", "boxes"), toggle("names", "names"), el("label", {}, "score ≥", slider, value)),
-    el("div", { class: "legend" }, found.classes.slice(0, 40).map((c) => el("span", {}, swatch(`rgb(${c.colour.join(",")})`), c.name))), holder);
+    el("div", { class: "legend" }, drawn.slice(0, 40).map((c) => el("span", {}, swatch(`rgb(${c.colour.join(",")})`), c.name))), holder);
 }
 function enlarge(group, start) {
   const found = group.pictures;
   let at = start, view = null;
   const stage = el("div", { class: "stage" }), caption = el("strong", {});
   function apply() {
-    for (const svg of stage.querySelectorAll("svg")) svg.setAttribute("viewBox", view.join(" "));
+    for (const svg of stage.querySelectorAll("svg")) {
+      svg.setAttribute("viewBox", view.join(" "));
+      svg.style.setProperty("--zoom", view[2] / found.images[at].width);
+    }
   }
   function zoom(factor, x = view[0] + view[2] / 2, y = view[1] + view[3] / 2) {
     const picture = found.images[at], width = Math.min(picture.width, Math.max(picture.width / 40, view[2] / factor));
@@ -64,6 +70,9 @@ function enlarge(group, start) {
     const picture = found.images[at];
     view = [0, 0, picture.width, picture.height];
     caption.textContent = `${at + 1} of ${found.images.length}: ${picture.name}`;
+    const count = panelsOf(picture, group).length;
+    const columns = innerWidth < 700 ? (count > 2 ? 2 : 1) : count <= 3 ? count : Math.ceil(Math.sqrt(count));
+    stage.style.gridTemplateColumns = `repeat(${columns}, minmax(0, 1fr))`;
     stage.replaceChildren(...panelsOf(picture, group).map(([p, title, mark]) => {
       const svg = panel(picture, p, found.classes);
       const scale = () => Math.max(view[2] / svg.clientWidth, view[3] / svg.clientHeight);
