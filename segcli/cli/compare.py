@@ -61,6 +61,8 @@ def compare(
     from segcli.comparison.curves import add_time_to_score
     from segcli.comparison.rows import collect
 
+    if train and not items:
+        raise UsageError("--train needs recipes", hint="segcli compare quickstart/mask_rcnn --train")
     chosen = items or sorted(str(p.parent) for p in Path("runs").glob("*/recipe.yaml"))
     if not chosen:
         raise ModelError("there is no run below runs/", hint="segcli train quickstart/mask_rcnn, or name a recipe")
@@ -69,8 +71,6 @@ def compare(
     if train:
         from segcli.comparison.study import train_missing
 
-        if not items:
-            raise UsageError("--train needs recipes", hint="segcli compare quickstart/mask_rcnn --train")
         chosen, untrained = train_missing(items, announce, quiet=quiet)
     rows, failed = collect(chosen, announce)
     failed = [*untrained, *failed]
