@@ -10,7 +10,7 @@ LAYERS = [
     {"allocator", "errors", "info", "recipe", "recipe_file", "lookup", "fetch", "types", "dist"},
     {"ops"},
     {"data", "models", "metrics", "drawing", "weights", "optim"},
-    {"checkpoint", "cost", "machine", "run", "session"},
+    {"checkpoint", "cost", "diagnosis", "machine", "run", "session"},
     {"preparing", "training", "evaluation", "prediction", "forecast", "comparison", "inspection", "exporting"},
     {"cli"},
 ]
