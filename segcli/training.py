@@ -1,7 +1,7 @@
 """`segcli train`: from a recipe to a scored run folder, in one visible loop."""
 
 import dataclasses
-import json
+import itertools
 import statistics
 import sys
 import time
@@ -205,7 +205,7 @@ def finish(session: Session, scores: Scores, val_set: Dataset) -> None:
     if session.average is not None:
         session.model.load_state_dict(session.average.state)
     run.write_metrics(scores.to_json(recipe, split=recipe.eval.split, weights="last"))
-    measured = cost.measure(session.model.eval(), cost_size(session.model, val_set), device=session.device)
+    measured = measure_cost(session.model, val_set, session.device)
     run.write_cost({**measured, "train_seconds": round(progress.seconds, 1), "images_seen": progress.images})
     predictions = run.path / "predictions" / f"{recipe.eval.split}.json"
     print_causes(run, recipe, val_set, scores.metrics, predictions)
@@ -213,10 +213,11 @@ def finish(session: Session, scores: Scores, val_set: Dataset) -> None:
         print(f"note: {line}", file=sys.stderr)
 
 
-def cost_size(model: Any, dataset: Dataset) -> tuple[int, int]:
-    """The canvas (h, w) of the dataset's median image, at which costs are stated."""
-    middle = sorted(dataset.sizes, key=lambda size: size[0] * size[1])[len(dataset) // 2]
-    return model.preprocess.canvas([model.preprocess.output_size(*middle)])
+def measure_cost(model: Any, dataset: Dataset, device: torch.device, repeats: int = 10) -> dict[str, Any]:
+    """`cost.measure` at the canvas of the dataset's median image, and GFLOPs over all its images."""
+    size = cost.median_canvas(model.preprocess, dataset.sizes)
+    over = cost.canvases(model.preprocess, dataset.sizes)
+    return cost.measure(model.eval(), size, sizes=over, device=device, repeats=repeats)
 
 
 def open_datasets(recipe: Recipe, fields: dict[str, Any]) -> tuple[Dataset, Dataset]:
@@ -268,17 +269,41 @@ def calibrate(recipe: Recipe, train_set: Dataset, device: torch.device, quiet: b
     """
     assert recipe.train.minutes is not None
     model, _ = start(recipe, train_set.info)
-    model = model.to(device).train()
+    first, last = CALIBRATION
+    trial = itertools.islice(trial_steps(recipe, model.to(device), train_set, device), last)
+    bar = tqdm(trial, total=last, desc="timing steps", disable=quiet, file=sys.stderr, leave=False)
+    own = statistics.median([seconds for seconds, _ in bar][first:])
+    step_seconds = dist.average({"seconds": own})["seconds"]
+    steps = max(1, round(60 * recipe.train.minutes / step_seconds))
+    if not quiet:
+        print(f"{recipe.train.minutes:g} minutes are {steps} steps of {step_seconds:.2f} s here", file=sys.stderr)
+    return recipe.model_copy(update={"train": recipe.train.model_copy(update={"minutes": None, "steps": steps})})
+
+
+def trial_steps(
+    recipe: Recipe, model: Any, train_set: Dataset, device: torch.device
+) -> Iterator[tuple[float, dict[str, float]]]:
+    """Endless training steps at a thousandth of the rate, to be timed: seconds and losses of each.
+
+    `model` is spoilt by them.
+    """
+    model.train()
     optimizer = build_optimizer(model, recipe.train.optimizer)
     average = MovingAverage(model, recipe.train.ema) if recipe.train.ema else None
     trainable = [p for p in model.parameters() if p.requires_grad]
-    first, last = CALIBRATION
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=bfloat16(recipe, device))
     batches = make_loader(recipe, model, train_set, 0)
-    times = []
-    for step in tqdm(range(last), desc="timing steps", disable=quiet, file=sys.stderr, leave=False):
+    for step in itertools.count(1):
         begun = time.perf_counter()
-        values = model(layout(next(batches).to(device)))
-        torch.stack(list(values.values())).sum().backward()
+        numbers: dict[str, float] = {}
+        pieces = split(next(batches), recipe.train.accumulate)
+        shared = shared_normalisers(model, pieces)
+        for piece in pieces:
+            with autocast:
+                losses: dict[str, Tensor] = model(layout(piece.to(device)), *shared)
+            for name, value in losses.items():
+                numbers[name] = numbers.get(name, 0.0) + value.item() / len(pieces)
+            (torch.stack(list(losses.values())).sum() / len(pieces)).backward()
         for group in optimizer.param_groups:
             group["lr"] = group["base"] * 1e-3
         dist.average_gradients(trainable)
@@ -286,15 +311,8 @@ def calibrate(recipe: Recipe, train_set: Dataset, device: torch.device, quiet: b
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         if average is not None:
-            average.update(model, step + 1)
-        if step >= first:
-            times.append(time.perf_counter() - begun)
-    del batches
-    step_seconds = dist.average({"seconds": statistics.median(times)})["seconds"]
-    steps = max(1, round(60 * recipe.train.minutes / step_seconds))
-    if not quiet:
-        print(f"{recipe.train.minutes:g} minutes are {steps} steps of {step_seconds:.2f} s here", file=sys.stderr)
-    return recipe.model_copy(update={"train": recipe.train.model_copy(update={"minutes": None, "steps": steps})})
+            average.update(model, step)
+        yield time.perf_counter() - begun, numbers
 
 
 def split(batch: Batch, parts: int) -> list[Batch]:
@@ -344,36 +362,4 @@ def log_entry(session: Session, numbers: dict[str, float], norm: float, epoch_st
         **numbers,
         "gradient_norm": norm,
         "seconds": round(session.progress.seconds, 2),
-    }
-
-
-def dry_run(recipe: Recipe) -> dict[str, Any]:
-    """Resolve the recipe, build the model, run three batches. -> parameters, FLOPs, memory and expected time."""
-    prepare_for(recipe)
-    device = choose_device(recipe.hardware.device)
-    model, used = start(recipe, DatasetInfo.load(recipe.data.root))
-    train_set, _ = open_datasets(recipe, model.fields)
-    model = model.to(device).train()
-    batches = make_loader(recipe, model, train_set, 0)
-    times, losses = [], {}
-    for _ in range(3):
-        batch = next(batches)
-        begun = time.perf_counter()
-        values: dict[str, Tensor] = model(layout(batch.to(device)))
-        torch.stack(list(values.values())).sum().backward()
-        times.append(time.perf_counter() - begun)
-        losses = {k: v.item() for k, v in values.items()}
-    seconds = min(times)
-    steps = None if recipe.train.minutes else total_steps(recipe, train_set)
-    measured = cost.measure(model.eval(), cost_size(model, train_set), device=device, repeats=3)
-    return {
-        "schema_version": 1,
-        "recipe": json.loads(recipe.model_dump_json()),
-        "train_images": len(train_set),
-        "weights": used,
-        "losses": losses,
-        "step_seconds": seconds,
-        "steps": steps if steps is not None else round(60 * (recipe.train.minutes or 0) / seconds),
-        "minutes": recipe.train.minutes if steps is None else steps * seconds / 60,
-        "cost": measured,
     }

@@ -63,11 +63,13 @@ def train(
     else:
         loaded = Recipe.load(recipe, parse_overrides(set_ or []))
 
+    if dry_run:
+        from segcli import forecast
+
+        output.show(*tables.forecast(forecast.dry_run(loaded)))
+        return
     from segcli import training
 
-    if dry_run:
-        output.show(*tables.forecast(training.dry_run(loaded)))
-        return
     run = training.train(loaded, out=out, resume=resume, force=force, quiet=quiet)
     if os.environ.get("RANK", "0") != "0":  # torchrun starts this command once a process
         return

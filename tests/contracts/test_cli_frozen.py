@@ -12,7 +12,7 @@ FROZEN = {
     "segcli train": ["[RECIPE]", "--set…", "--out", "--resume", "--dry-run", "--force"],
     "segcli eval": ["RUN|RECIPE", "--weights", "--data", "--split", "--check", "--json"],
     "segcli predict": ["RUN|RECIPE", "INPUT…", "--weights", "--out", "--score", "--save", "--json"],
-    "segcli compare": ["[RUN|RECIPE]…", "--sort", "--csv", "--plot", "--json"],
+    "segcli compare": ["[RUN|RECIPE]…", "--train", "--sort", "--html", "--csv", "--plot", "--json"],
     "segcli visualize": [],
     "segcli visualize data": ["DIR", "--augmented", "--split", "--out"],
     "segcli visualize predictions": ["RUN", "--worst", "--split", "--out"],
