@@ -63,7 +63,7 @@ def test_occlusion_is_measured_against_the_whole_shape():
 @pytest.mark.parametrize("name", THINGS)
 def test_extent_is_the_longest_side_to_side_distance(name):
     for seed in range(5):
-        distance, radius = outline(name, 60.0, np.random.default_rng(seed))
+        distance, radius, _ = outline(name, 60.0, np.random.default_rng(seed))
         grid = np.arange(-70, 70.5, 0.5)
         v, u = np.nonzero(distance(grid[None, :], grid[:, None]) <= 0)
         points = np.stack([grid[u], grid[v]], 1).astype(np.float32)
@@ -78,7 +78,7 @@ def test_the_look_alikes_differ():
     for seed in range(50):
         rng = np.random.default_rng(seed)
         for name in ("rhombus", "ellipse"):
-            distance, _ = outline(name, 100.0, rng)
+            distance, *_ = outline(name, 100.0, rng)
             across = np.arange(0, 60, 0.25)
             short = across[(distance(np.zeros_like(across), across) <= 0)].max()
             assert 20 <= short <= 39, name
