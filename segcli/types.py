@@ -26,7 +26,7 @@ class Field(Protocol):
     Where a field defines them, these are used, too:
     - `problems(annotations, info)`, a class method: what is wrong with a split's labels, one sentence each;
     - `labelled(annotations)`, a class method: whether any of a train split's has it, else there is nothing to learn;
-    - `write(labels, info)`: what a prediction file holds of each instance, a dict of JSON values that `read` reads back;
+    - `write(labels, info)`: what a prediction file holds of each instance, JSON values that `read` reads back;
     - `draw(canvas, instances, info, factor, colours)`: itself over an RGB picture that is `factor` times as large.
     """
 

@@ -53,7 +53,9 @@ def comparison(rows: Sequence[dict[str, Any]], metric: str | None, title: str) -
     rest = dict.fromkeys(r["primary"] for r in rows)
     keys += [key for key in rest if key not in keys and any(key in r["metrics"] for r in rows)]
     # what a head beside segcli's own scores begins with its name
-    of_heads = {key: None for r in rows for key in r["metrics"] if key.startswith(tuple(f"{h}_" for h in r["heads"] or ()))}
+    of_heads = {
+        key: None for r in rows for key in r["metrics"] if key.startswith(tuple(f"{h}_" for h in r["heads"] or ()))
+    }
     keys += [key for key in of_heads if key not in keys]
     columns = [
         Column("", left=True),

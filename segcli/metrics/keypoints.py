@@ -49,7 +49,9 @@ class KeypointScores(InstanceScores):
             check(found, prediction, target.size)
             image = {"id": target.image_id, "height": target.size[0], "width": target.size[1]}
             labels = truth(target, False, annotations[i] if annotations is not None else None)
-            for entry, points in zip(labels, target.instances.fields["keypoints"].points.double().tolist(), strict=True):
+            for entry, points in zip(
+                labels, target.instances.fields["keypoints"].points.double().tolist(), strict=True
+            ):
                 entry["keypoints"] = [v for point in points for v in point]
                 entry["num_keypoints"] = sum(v > 0 for _, _, v in points)
             self.streams["keypoints"].update([image], labels, _detections(found, target.image_id))

@@ -73,7 +73,7 @@ def take_rows(value: Tensor, rows: int, order: list[int]) -> Tensor:
 
 
 def official_info(classes: str) -> DatasetInfo:
-    """The classes of `coco` (80 things), `coco_panoptic` (and 53 kinds of stuff), `coco_person` (one, with 17 keypoints)
+    """The classes of `coco` (80 things), `coco_panoptic` (and 53 kinds of stuff), `coco_person` (with 17 keypoints)
     or `voc` (21 labels, background among them) without the dataset: enough to predict with official weights."""
     if classes == "coco_person":
         return DatasetInfo(classes, (Category("person", 1, keypoints=JOINTS, skeleton=SKELETON, flip_pairs=PAIRS),), {})

@@ -1,4 +1,4 @@
-"""The worked example of docs/write_a_head.md: a package of its own, installed without network, used by every command."""
+"""The worked example of docs/write_a_head.md: a package of its own, installed without network, used by each command."""
 
 import importlib
 import json

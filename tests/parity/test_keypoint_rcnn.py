@@ -65,7 +65,9 @@ def batch_of(model: Any, images: list[np.ndarray], targets: list[Target] | None 
     padded, padding = rule.pad(tensors)
     sizes, originals = [tuple(t.shape[1:]) for t in tensors], [i.shape[:2] for i in images]
     targets = None if targets is None else [rule.target(t) for t in targets]
-    return Batch(padded, padding, sizes, originals, [*range(len(images))], targets, [11 + i for i in range(len(images))])
+    return Batch(
+        padded, padding, sizes, originals, [*range(len(images))], targets, [11 + i for i in range(len(images))]
+    )
 
 
 def floats(images: list[np.ndarray]) -> list[torch.Tensor]:

@@ -23,7 +23,7 @@ class Scene(NamedTuple):
     """image uint8 [S,S,3] RGB; ids int32 [S,S] (0 = stuff, i + 1 = object i); labels [N] into THINGS;
     stuff uint8 [S,S] into STUFF, under the objects too; visible [N]: 1 - pixels hidden by other objects / pixels of
     the whole shape; extents [N]: longest extent of the whole shape in pixels; points: N arrays [1 + tips, 3] of x, y in
-    pixels and 0 outside the image, 1 behind another object, else 2: the middle, then the tips from the topmost clockwise.
+    pixels and 0 outside the image, 1 behind an object, else 2: the middle, then the tips clockwise from the topmost.
     """
 
     image: np.ndarray
@@ -143,14 +143,14 @@ def _shape(label: int, extent: float, rng: np.random.Generator) -> tuple[_Shape,
     tips = tips[np.argsort(np.arctan2(tips[:, 1], tips[:, 0]))]  # clockwise, as y points down
     if len(tips):
         tips = np.roll(tips, -int(tips[:, 1].argmin()), 0)
-    points = np.concatenate([np.zeros((1, 2)), tips]) + (half + dx + 0.5, half + dy + 0.5)
+    points = np.concatenate([np.zeros((1, 2)), tips]) + np.array([half + dx + 0.5, half + dy + 0.5])
     return _Shape(label, extent, distance(u, v), u, v, 0, 0, points), radius
 
 
 def _points(shape: _Shape, number: int, ids: np.ndarray) -> np.ndarray:
     """Scene.points of the object `number` of the map; objects of higher numbers are in front."""
     out = np.zeros((len(shape.points), 3))
-    for row, (x, y) in zip(out, shape.points + (shape.column, shape.row), strict=True):
+    for row, (x, y) in zip(out, shape.points + np.array([shape.column, shape.row]), strict=True):
         if 0 <= x < ids.shape[1] and 0 <= y < ids.shape[0]:
             row[:] = x, y, 1 if ids[int(y), int(x)] > number else 2
     return out

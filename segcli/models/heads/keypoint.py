@@ -5,6 +5,7 @@ longest list, and keypoint k of an object is read from map k whatever its class.
 """
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -49,7 +50,7 @@ def build(
     if variant == "lite":
         width, pool = width or 128, Pooler(14, [4], method=pooler, aligned=True)
         sizes = [fine] + [width] * (convolutions or 4)
-        layers = nn.Sequential(*(conv_norm(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True)))
+        layers = nn.Sequential(*(conv_norm(a, b) for a, b in itertools.pairwise(sizes)))
         return KeypointHead(layers, KeypointRCNNPredictor(width, num_keypoints), pool, lite=True)
     width, pool = width or 512, Pooler(14, strides[:4], method=pooler)
     layers = KeypointRCNNHeads(channels, [width] * (convolutions or 8))
@@ -128,7 +129,7 @@ class Keypoints:
         """matrix [2,3] maps a point (x, y, 1). Raises UsageError where names depend on what is up."""
         if self.upright:
             raise UsageError(
-                "data.augment: this dataset names keypoints by where they lie in the image, and a rotation renames them",
+                "data.augment: this dataset names keypoints by where they lie in an image, and a rotation renames them",
                 hint="leave rot90, flip_vertical and rotate away",
             )
         turn = torch.from_numpy(np.asarray(matrix, np.float32)).to(self.points)
@@ -219,7 +220,7 @@ class KeypointHead(RoIHead):
 def _between_cells(maps: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
     """maps [n,K,S,S], boxes [n,4] -> places [n,K,2], the mean over the 5×5 cells around each map's highest, weighted by
     probability; and the highest values [n,K]."""
-    n, count, side, _ = maps.shape
+    side = maps.shape[-1]
     values, best = maps.flatten(2).max(-1)
     grid = torch.arange(side, device=maps.device)
     centre = torch.stack([best % side, best // side], -1)

@@ -1,7 +1,10 @@
 """The plainest backbone: one strided convolution a stage."""
 
-from segcli.errors import ModelError
 from torch import Tensor, nn
+
+import itertools
+
+from segcli.errors import ModelError
 
 
 def build(*, width: int = 16) -> "Plain":
@@ -18,7 +21,7 @@ class Plain(nn.Module):
         )
         self.stem = nn.Sequential(nn.Conv2d(3, width, 3, 2, 1), nn.SiLU())
         sizes = [width, *self.channels]
-        self.stages = nn.ModuleList(stage(a, b, 2) for a, b in zip(sizes[:-1], sizes[1:], strict=True))
+        self.stages = nn.ModuleList(stage(a, b, 2) for a, b in itertools.pairwise(sizes))
 
     def forward(self, x: Tensor) -> list[Tensor]:
         x, maps = self.stem(x), []

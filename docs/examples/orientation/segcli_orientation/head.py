@@ -8,14 +8,15 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
+
 from segcli.models.layers.pooler import Pooler
 from segcli.models.layers.roi_heads import Detections, RoIHead, Samples
-from torch import Tensor, nn
 
 
 @dataclasses.dataclass
 class Orientation:
-    """What is labelled: one direction [N] an object, in radians counter-clockwise from the right; NaN = not labelled."""
+    """One direction [N] an object, in radians counter-clockwise from the right; NaN = not labelled."""
 
     angle: Tensor
 
@@ -93,8 +94,7 @@ class OrientationHead(RoIHead):
         positive = samples.positives()
         found = self._run(features, positive.boxes)
         angles = [
-            t.instances.fields["orientation"].angle[m]
-            for t, m in zip(positive.targets, positive.matched, strict=True)
+            t.instances.fields["orientation"].angle[m] for t, m in zip(positive.targets, positive.matched, strict=True)
         ]
         angle = torch.cat(angles).to(found)
         known = ~angle.isnan()
