@@ -1,8 +1,8 @@
 """The plainest backbone: one strided convolution a stage."""
 
-from torch import Tensor, nn
-
 import itertools
+
+from torch import Tensor, nn
 
 from segcli.errors import ModelError
 
