@@ -54,7 +54,7 @@ def comparison(rows: Sequence[dict[str, Any]], metric: str | None, title: str) -
     keys += [key for key in rest if key not in keys and any(key in r["metrics"] for r in rows)]
     # what a head beside segcli's own scores begins with its name
     of_heads = {
-        key: None for r in rows for key in r["metrics"] if key.startswith(tuple(f"{h}_" for h in r["heads"] or ()))
+        key: None for r in rows for key in r["metrics"] if key.startswith(tuple(f"{h}_" for h in r.get("heads") or ()))
     }
     keys += [key for key in of_heads if key not in keys]
     columns = [

@@ -10,8 +10,8 @@ from segcli.metrics.instance import AP50, InstanceScores, check, put_mean, truth
 from segcli.types import Instances, Prediction, Target
 
 # per-keypoint standard deviations, as shares of √(2·area), of COCO's 17 (its home page; constants of pycocotools)
-COCO = (0.026, *[0.025] * 2, *[0.035] * 2, *[0.079] * 2, *[0.072] * 2, *[0.062] * 2, *[0.107] * 2, *[0.087] * 2)
-COCO += (0.089, 0.089)
+PAIRS = (0.025, 0.035, 0.079, 0.072, 0.062, 0.107, 0.087, 0.089)  # eyes, ears, shoulders, … ankles
+COCO = [0.026, *(value for value in PAIRS for _ in range(2))]
 OTHER = sum(COCO) / len(COCO)  # for every keypoint of other data: 0.067
 MOST = 20  # COCO's limit on detections of an image
 
@@ -33,7 +33,7 @@ class KeypointScores(InstanceScores):
         self.kinds, self.count = ("keypoints",), info.num_keypoints
         params = hotcoco.Params("keypoints")
         params.max_dets = [self.max_detections]
-        params.kpt_oks_sigmas = list(COCO) if self.count == len(COCO) else [OTHER] * self.count
+        params.kpt_oks_sigmas = COCO if self.count == len(COCO) else [OTHER] * self.count
         categories = [{"id": label + 1, "name": name} for label, name in enumerate(self.names)]
         self.streams = {"keypoints": hotcoco.StreamingEval(categories, "keypoints", params=params)}
 

@@ -47,6 +47,7 @@ def build(
             "model.heads.keypoint: no class of the dataset declares keypoints",
             hint="if its annotations have some, prepare it again with this segcli: segcli prepare … --force",
         )
+    layers: nn.Module
     if variant == "lite":
         width, pool = width or 128, Pooler(14, [4], method=pooler, aligned=True)
         sizes = [fine] + [width] * (convolutions or 4)
