@@ -159,7 +159,7 @@ def test_keypoints_lie_on_the_tips(scenes):
             assert len(points) == shapes.TIPS.get(THINGS[label], 0) + 1
             assert len(points) == len(shapes.thing(THINGS[label], 1).keypoints)
             x, y, v = points[1:].T
-            if not (v == 2).all() or not len(x):
+            if not (v == 2).all() or not len(x) or scene.visible[i] < 0.999:
                 continue
             assert y[0] == y.min()
             turns = np.unwrap(np.arctan2(y - points[0, 1], x - points[0, 0]))
@@ -168,7 +168,7 @@ def test_keypoints_lie_on_the_tips(scenes):
             for px, py in zip(x, y, strict=True):
                 assert np.hypot(columns + 0.5 - px, rows + 0.5 - py).min() < 4
                 tips += 1
-    assert tips > 300
+    assert tips > 100
     hidden = np.concatenate([p[:, 2] for s in scenes for p in s.points])
     assert 0.02 < (hidden == 1).mean() < 0.4
     assert 0.01 < (hidden == 0).mean() < 0.3

@@ -150,9 +150,15 @@ def _shape(label: int, extent: float, rng: np.random.Generator) -> tuple[_Shape,
 def _points(shape: _Shape, number: int, ids: np.ndarray) -> np.ndarray:
     """Scene.points of the object `number` of the map; objects of higher numbers are in front."""
     out = np.zeros((len(shape.points), 3))
-    for row, (x, y) in zip(out, shape.points + np.array([shape.column, shape.row]), strict=True):
+    points = shape.points + np.array([shape.column, shape.row])
+    away = points - points[0]
+    length = np.linalg.norm(away, axis=1, keepdims=True)
+    # what hides a tip covers the shape's last pixel there: the tip's own may lie outside both
+    inside = points - away * np.minimum(1.5 / np.maximum(length, 1e-9), 1)
+    for row, (x, y), (column, line) in zip(out, points, inside.astype(int), strict=True):
         if 0 <= x < ids.shape[1] and 0 <= y < ids.shape[0]:
-            row[:] = x, y, 1 if ids[int(y), int(x)] > number else 2
+            line, column = min(max(line, 0), len(ids) - 1), min(max(column, 0), len(ids) - 1)
+            row[:] = x, y, 1 if ids[line, column] > number else 2
     return out
 
 
