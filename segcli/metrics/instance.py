@@ -17,7 +17,7 @@ from segcli.types import Instances, Prediction, Target
 
 KINDS = ("bbox", "segm")
 _ALL, _SMALL, _MEDIUM, _LARGE = range(4)  # COCO's area ranges: any, < 32², < 96², larger (square pixels)
-AP50, _AP75 = 0, 5  # positions among the IoU thresholds .50, .55, ... .95
+_AP50, _AP75 = 0, 5  # positions among the IoU thresholds .50, .55, ... .95
 
 
 def build(*, info: DatasetInfo, kinds: Sequence[str] = KINDS, max_detections: int = 100) -> "InstanceScores":
@@ -61,11 +61,11 @@ class InstanceScores:
         for i, (prediction, target) in enumerate(zip(predictions, targets, strict=True)):
             assert prediction.image_id == target.image_id, "predictions and targets are of different images"
             found = prediction.instances if prediction.instances is not None else Instances.empty()
-            check(found, prediction, target.size)
+            _check(found, prediction, target.size)
             image = {"id": target.image_id, "height": target.size[0], "width": target.size[1]}
-            labels = truth(target, "segm" in self.kinds, annotations[i] if annotations is not None else None)
+            truth = _truth(target, "segm" in self.kinds, annotations[i] if annotations is not None else None)
             for kind, stream in self.streams.items():
-                stream.update([image], labels, _detections(found, kind, target.image_id))
+                stream.update([image], truth, _detections(found, kind, target.image_id))
 
     def merge(self, other: "InstanceScores") -> None:
         """Take in the images that `other` has seen (another process's share)."""
@@ -78,13 +78,13 @@ class InstanceScores:
         for kind, precision in self._precision():
             for key, values in {
                 "AP": precision[..., _ALL],
-                "AP50": precision[AP50, ..., _ALL],
+                "AP50": precision[_AP50, ..., _ALL],
                 "AP75": precision[_AP75, ..., _ALL],
                 "APs": precision[..., _SMALL],
                 "APm": precision[..., _MEDIUM],
                 "APl": precision[..., _LARGE],
             }.items():
-                put_mean(out, f"{kind}_{key}", values)
+                _put_mean(out, f"{kind}_{key}", values)
         return out
 
     def per_class(self) -> dict[str, dict[str, float]]:
@@ -92,8 +92,8 @@ class InstanceScores:
         out: dict[str, dict[str, float]] = {name: {} for name in self.names}
         for kind, precision in self._precision():
             for label, name in enumerate(self.names):
-                put_mean(out[name], f"{kind}_AP", precision[..., label, _ALL])
-                put_mean(out[name], f"{kind}_AP50", precision[AP50, ..., label, _ALL])
+                _put_mean(out[name], f"{kind}_AP", precision[..., label, _ALL])
+                _put_mean(out[name], f"{kind}_AP50", precision[_AP50, ..., label, _ALL])
         return out
 
     def _precision(self) -> Iterable[tuple[str, np.ndarray]]:
@@ -106,13 +106,13 @@ class InstanceScores:
             yield kind, result.eval["precision"][..., 0]
 
 
-def put_mean(out: dict[str, float], key: str, values: np.ndarray) -> None:
+def _put_mean(out: dict[str, float], key: str, values: np.ndarray) -> None:
     known = values[values > -1]
     if known.size:
         out[key] = float(known.mean())
 
 
-def check(found: Instances, prediction: Prediction, size: tuple[int, int]) -> None:
+def _check(found: Instances, prediction: Prediction, size: tuple[int, int]) -> None:
     if len(found) == 0:
         return
     if found.scores is None or not torch.isfinite(found.scores).all():
@@ -124,7 +124,7 @@ def check(found: Instances, prediction: Prediction, size: tuple[int, int]) -> No
             )
 
 
-def truth(target: Target, with_masks: bool, annotations: Sequence[dict[str, Any]] | None) -> list[dict[str, Any]]:
+def _truth(target: Target, with_masks: bool, annotations: Sequence[dict[str, Any]] | None) -> list[dict[str, Any]]:
     """The labels of one image as COCO annotations; category id = label + 1."""
     instances = target.instances
     boxes = _xywh(instances)

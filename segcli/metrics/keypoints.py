@@ -6,7 +6,7 @@ from typing import Any
 import hotcoco
 
 from segcli.info import DatasetInfo
-from segcli.metrics.instance import AP50, InstanceScores, check, put_mean, truth
+from segcli.metrics.instance import _AP50, InstanceScores, _check, _put_mean, _truth
 from segcli.types import Instances, Prediction, Target
 
 # per-keypoint standard deviations, as shares of √(2·area), of COCO's 17 (its home page; constants of pycocotools)
@@ -46,9 +46,9 @@ class KeypointScores(InstanceScores):
         """As InstanceScores.update; labels and predictions have the field "keypoints"."""
         for i, (prediction, target) in enumerate(zip(predictions, targets, strict=True)):
             found = prediction.instances if prediction.instances is not None else Instances.empty()
-            check(found, prediction, target.size)
+            _check(found, prediction, target.size)
             image = {"id": target.image_id, "height": target.size[0], "width": target.size[1]}
-            labels = truth(target, False, annotations[i] if annotations is not None else None)
+            labels = _truth(target, False, annotations[i] if annotations is not None else None)
             for entry, points in zip(
                 labels, target.instances.fields["keypoints"].points.double().tolist(), strict=True
             ):
@@ -59,8 +59,8 @@ class KeypointScores(InstanceScores):
     def compute(self) -> dict[str, float]:
         out: dict[str, float] = {}
         for kind, precision in self._precision():
-            put_mean(out, f"{kind}_AP", precision[..., 0])
-            put_mean(out, f"{kind}_AP50", precision[AP50, ..., 0])
+            _put_mean(out, f"{kind}_AP", precision[..., 0])
+            _put_mean(out, f"{kind}_AP50", precision[_AP50, ..., 0])
         return out
 
 
