@@ -22,6 +22,12 @@ class Field(Protocol):
 
     A field says itself how it is read from annotations and how it follows the image, so that a new head edits nothing
     here or in `data/`. Every method returns a new field; indexing takes an integer array or a bool mask.
+
+    Where a field defines them, these are used, too:
+    - `problems(annotations, info)`, a class method: what is wrong with a split's labels, one sentence each;
+    - `labelled(annotations)`, a class method: whether any of a train split's has it, else there is nothing to learn;
+    - `write(labels, info)`: what a prediction file holds of each instance, JSON values that `read` reads back;
+    - `draw(canvas, instances, info, factor, colours)`: itself over an RGB picture that is `factor` times as large.
     """
 
     @classmethod

@@ -52,6 +52,11 @@ def comparison(rows: Sequence[dict[str, Any]], metric: str | None, title: str) -
     keys = [key for key in keys if any(key in row["metrics"] for row in rows)]
     rest = dict.fromkeys(r["primary"] for r in rows)
     keys += [key for key in rest if key not in keys and any(key in r["metrics"] for r in rows)]
+    # what a head beside segcli's own scores begins with its name
+    of_heads = {
+        key: None for r in rows for key in r["metrics"] if key.startswith(tuple(f"{h}_" for h in r.get("heads") or ()))
+    }
+    keys += [key for key in of_heads if key not in keys]
     columns = [
         Column("", left=True),
         Column("name", left=True),
@@ -77,7 +82,7 @@ def comparison(rows: Sequence[dict[str, Any]], metric: str | None, title: str) -
             number((row["latency_ms"] or {}).get("median")),
             number(row["peak_memory_mb"]),
             number(row["train_seconds"], 60, 1),
-            *(percent(row["metrics"].get(key)) for key in keys),
+            *(score(key, row["metrics"].get(key)) for key in keys),
         ]
         for row in rows
     ]

@@ -78,6 +78,9 @@ class Dataset:
             self._records = [r for i, r in enumerate(self._records) if (i in val) in wanted]
         if not self._records:
             raise DataError(f"{self.root}: the split {split or 'of all images'!r} has no image")
+        for field in self.fields.values():
+            if hasattr(field, "problems"):
+                _refuse(self.root, field.problems([a for r in self._records for a in r.annotations], self.info))
         self.image_ids = [r.id for r in self._records]
         self.file_names = [r.file_name for r in self._records]
         self.sizes = [r.size for r in self._records]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from segcli.drawing.overlays import draw
 from segcli.drawing.sheets import cell_width, choose_columns, contact_sheet, legend
 from segcli.errors import UsageError
 from segcli.info import DatasetInfo
+from segcli.models.heads.keypoint import Keypoints
 from segcli.ops.preprocess import Preprocess
 from segcli.recipe import Recipe
 from segcli.run import build
@@ -43,7 +45,8 @@ def show_data(
     """
     info = DatasetInfo.load(root)
     model = build(augmented, info) if augmented else None
-    task, fields = (augmented.task, model.fields) if augmented and model else (_task(info), None)
+    own: dict[str, Any] = {"keypoints": Keypoints} if info.num_keypoints else {}
+    task, fields = (augmented.task, model.fields) if augmented and model else (_task(info), own)
     dataset = Dataset(root, split, split_file=split_file, task=task, fields=fields)
     number = min(len(dataset), count if augmented is None else max(1, count // (VARIANTS + 1)))
     chosen = np.sort(np.random.default_rng(seed).choice(len(dataset), number, replace=False)).tolist()
