@@ -12,7 +12,6 @@ training step 0.8; memory of MaskFormer 0.7; or 1.05 times what this machine's l
 
 import argparse
 import multiprocessing
-import resource
 import sys
 import time
 from typing import Any
@@ -155,10 +154,16 @@ def peak(family: str, ours: bool, size: tuple[int, int], images: int, threads: i
     torch.set_num_threads(threads)
     model = our_model(family) if ours else their_model(family)
     side = Side(family, model, made_batch(size, images), ours=ours)
-    with open("/proc/self/statm", encoding="utf-8") as file:
-        before = int(file.read().split()[1]) * resource.getpagesize()
+    before = resident("VmRSS")
     side.step()
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before) / 1e6
+    return (resident("VmHWM") - before) / 1e3
+
+
+def resident(key: str) -> int:
+    """kB of this process now (VmRSS) or at its highest (VmHWM; `getrusage` would give the parent's, inherited at the
+    fork)."""
+    with open("/proc/self/status", encoding="utf-8") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith(key))
 
 
 def compare(family: str, rounds: int, size: tuple[int, int], images: int, at_most: float) -> None:
