@@ -244,9 +244,7 @@ def _write_split(
             raise UsageError(f"--link: {info.name} makes its images, there is nothing to link to")
         if strict:
             _refuse_broken(record, declared)
-            if isinstance(record.image, Path) and not os.path.isfile(
-                record.image
-            ):  # a name may be too long for is_file
+            if isinstance(record.image, Path) and not os.path.isfile(record.image):  # or no possible name
                 raise DataError(f"{record.image}: the image file is missing", hint=SEE_ALL)
         if names.add(record) and not link:
             _write_file(root / "images" / record.file_name, record.image)

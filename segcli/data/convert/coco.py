@@ -85,6 +85,7 @@ def records(entries: Sequence[Entry]) -> Iterator[Record]:
 
 
 def json_files(path: Path) -> list[Path]:
+    """The json files of a source, where COCO and Roboflow put them."""
     if path.is_file():
         return [path] if path.suffix.lower() == ".json" else []
     places = [path, path / "annotations", *(path / word for word in SPLITS)]
@@ -149,6 +150,7 @@ def split_of(file: Path) -> tuple[str, str]:
 
 
 def load(path: Path) -> dict[str, Any]:
+    """A file with its three lists of objects. Raises DataError where one is missing, or there is no image."""
     data = read_json(path)
     for key in ("images", "annotations", "categories"):
         if not isinstance(data, dict) or not isinstance(data.get(key), list):
