@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from segcli import cost
 from segcli.checkpoint import save_weights
+from segcli.data.checked import admit
 from segcli.data.dataset import Dataset
 from segcli.data.loader import steps_per_epoch, train_loader
 from segcli.data.transforms import build_augment
@@ -57,6 +58,8 @@ def train(
     device = choose_device(recipe.hardware.device)
     model, used = start(recipe, DatasetInfo.load(recipe.data.root), load=resume is None)
     train_set, val_set = open_datasets(recipe, model.fields)
+    queries = next((m.num_embeddings for name, m in model.named_modules() if name.endswith("query_embed")), None)
+    admit(recipe, queries)
     if resume is None:
         if recipe.train.minutes is not None:
             recipe = calibrate(recipe, train_set, device, quiet)

@@ -6,13 +6,14 @@ from typing import Annotated, Any
 import typer
 
 from segcli.cli import options, output, tables
-from segcli.errors import DataError
+from segcli.errors import DataError, UsageError
 
 HELP = options.example(
     "prepare shapes",
     "prepare my_photos --out data/mine",
     "prepare annotations.json --split train=0.9,val=0.1",
     "prepare my_photos --check",
+    "prepare my_photos --fix",
 )
 
 
@@ -51,6 +52,12 @@ def prepare(
             "--check", metavar=options.FLAG, help="Write nothing: only report what is wrong or doubtful in the data."
         ),
     ] = False,
+    fix: Annotated[
+        bool,
+        typer.Option(
+            "--fix", metavar=options.FLAG, help="Repair what is wrong, and say what was done to which annotation."
+        ),
+    ] = False,
     force: options.Force = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -59,6 +66,10 @@ def prepare(
     """Turn images and labels from any supported source into segcli's dataset folder."""
     from segcli import preparing
 
+    if check and fix:
+        raise UsageError(
+            "--check writes nothing, so it goes without --fix", hint="--fix checks what it wrote by itself"
+        )
     if check:
         report = preparing.diagnose(source, format=format, source_path=source_path, seed=seed)
         document = report.to_json()
@@ -80,10 +91,13 @@ def prepare(
         seed=seed,
         link=link,
         force=force,
+        fix=fix,
     )
     facts: dict[str, Any] = preparing.describe(root)
     if json:
         output.print_json({"schema_version": 1, **facts})
         return
     output.show(*tables.dataset(facts))
+    if fix:
+        output.show(*tables.repairs(facts["repairs"]), *tables.findings(preparing.diagnose(str(root)).to_json()))
     output.next_commands(f"segcli visualize data {output.quoted(root)}", facts["next"])

@@ -148,6 +148,23 @@ def made(measured: dict[str, Any]) -> str:
     )
 
 
+def repairs(done: list[dict[str, Any]], places: int = 5) -> list[Grid | str]:
+    """What `--fix` did, by kind, each with its first places."""
+    kinds = dict.fromkeys(repair["code"] for repair in done)
+    out: list[Grid | str] = []
+    for code in kinds:
+        own = [repair for repair in done if repair["code"] == code]
+        out.append(f"fixed: {len(own):,} × {code.replace('_', ' ')}")
+        for repair in own[:places]:
+            annotation = "" if repair["annotation_id"] is None else f"annotation {repair['annotation_id']}"
+            out.append(
+                f"  {' '.join(filter(None, (repair['split'], repair['file_name'], annotation)))}: {repair['action']}"
+            )
+        if len(own) > places:
+            out.append(f"  … and {len(own) - places:,} more (prepared.json lists all)")
+    return out or ["nothing to fix"]
+
+
 def findings(report: dict[str, Any], places: int = 5) -> list[Grid | str]:
     """The doctor's report: each kind of finding with its first places."""
     out: list[Grid | str] = [f"{report['root']}: {report['images']:,} images, {report['annotations']:,} annotations"]
@@ -159,7 +176,12 @@ def findings(report: dict[str, Any], places: int = 5) -> list[Grid | str]:
             out.append("  " + ": ".join(filter(None, (where, item["detail"]))))
         if finding["count"] > places:
             out.append(f"  … and {finding['count'] - places:,} more (--json lists up to 100)")
-    return out if report["findings"] else [*out, "nothing found"]
+    if not report["findings"]:
+        out.append("nothing found")
+    if report["self_test"]:
+        said = ", ".join(f"{key} {percent(value)}" for key, value in report["self_test"].items())
+        out.append(f"self-test (labels as predictions): {said}")
+    return out
 
 
 def score(key: str, value: Any) -> str:

@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
 from segcli.data import annotations as coco_file
 from segcli.data import canonical, views
 from segcli.data._findings import CODES, KEPT, Finding, Item, Report
-from segcli.data.image import ORIENTATION, SIDEWAYS, read_image
+from segcli.data.image import SIDEWAYS, exif_turn, read_image
 from segcli.data.label_rules import label_problems, rle_of_another_size
 from segcli.data.near_duplicates import groups, thumbnail
 from segcli.errors import DataError
@@ -269,12 +268,3 @@ def _facts(path: Path) -> "_Facts | DataError":
     except OSError as error:  # gone since
         return DataError(f"{path}: can't be read: {error.strerror}")
     return _Facts((pixels.shape[0], pixels.shape[1]), exif_turn(path), content, thumbnail(pixels))
-
-
-def exif_turn(path: Path) -> int:
-    try:
-        with Image.open(path) as image:
-            # without that block, getexif would decode a whole PNG to look behind its pixels
-            return int(image.getexif().get(ORIENTATION, 1) or 1) if image.info.get("exif") else 1
-    except (OSError, ValueError, SyntaxError):
-        return 1  # the reader ignores a damaged EXIF block as well

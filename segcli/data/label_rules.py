@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from segcli.data.annotations import encode
+from segcli.data.annotations import annotation_problems, encode
 
 OUTSIDE = 1.0  # pixels that a box or polygon may reach outside its image: rounding, no mistake
 SMALL = 3  # pixels that box and mask may differ by, whatever their IoU: tiny objects
@@ -13,6 +13,13 @@ LIKE = 0.5  # IoU of an annotated box with its mask's own box, at least
 AREAS = 0.3  # share that area and mask may differ by, and AREA pixels whatever the share: polygons have fractions
 AREA = 64
 STEP = 512  # edges of a polygon compared with all others at a time
+
+
+def sound(annotation: dict[str, Any], size: tuple[int, int], *keys: str) -> bool:
+    """Whether the values at `keys` are well-formed, whatever the others are."""
+    part = {"id": 0, "image_id": 0, "category_id": 0, "bbox": [0, 0, 1, 1]}
+    part |= {key: annotation[key] for key in keys if annotation.get(key) is not None}
+    return next(annotation_problems([part], {0: size}, {0}), None) is None
 
 
 def rle_of_another_size(annotation: dict[str, Any], size: tuple[int, int]) -> bool:

@@ -11,7 +11,7 @@ LAYERS = [
     {"ops"},
     {"data", "models", "metrics", "drawing", "weights", "optim"},
     {"checkpoint", "cost", "run", "session"},
-    {"preparing", "training", "evaluation", "prediction", "comparison", "inspection", "exporting"},
+    {"preparing", "training", "evaluation", "self_test", "prediction", "comparison", "inspection", "exporting"},
     {"cli"},
 ]
 LEVEL = {unit: level for level, units in enumerate(LAYERS, start=1) for unit in units}
@@ -20,7 +20,8 @@ ALLOWED = {
     ("training", "preparing"),
     ("training", "evaluation"),
     ("comparison", "evaluation"),
-    ("preparing", "evaluation"),
+    ("preparing", "self_test"),
+    ("self_test", "evaluation"),
 }
 WITHOUT_TORCH = {"allocator", "errors", "info", "recipe", "recipe_file", "lookup", "fetch"}
 HEAVY = {"torch", "torchvision", "timm", "cv2", "albumentations", "matplotlib", "scipy", "numpy"}
