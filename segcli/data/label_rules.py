@@ -23,6 +23,7 @@ def sound(annotation: dict[str, Any], size: tuple[int, int], *keys: str) -> bool
 
 
 def rle_of_another_size(annotation: dict[str, Any], size: tuple[int, int]) -> bool:
+    """Whether the mask is an RLE that says another size than the image's (h, w)."""
     segmentation = annotation.get("segmentation")
     return isinstance(segmentation, dict) and segmentation.get("size") != list(size)
 
