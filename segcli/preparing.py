@@ -7,7 +7,6 @@ import shlex
 import sys
 import tempfile
 import types
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from segcli.data.check import check
 from segcli.data.checked import checked, listing
 from segcli.data.division import divide
 from segcli.data.repair import Repairs, reopened
+from segcli.data.statistics import advise, measure
 from segcli.errors import DataError, UsageError
 from segcli.info import DatasetInfo
 from segcli.recipe import Recipe
@@ -180,31 +180,22 @@ def prepare_for(recipe: Recipe) -> Path:
 def describe(root: str | Path) -> dict[str, Any]:
     """What a prepared folder holds, as JSON values.
 
-    {"name", "root", "categories", "licence", "fingerprint", "splits": {split: {"images", "objects", "crowd",
-    "without_objects", "per_class": {name: count}}}, "statistics" (embedded data: by split), "notes", "next":
-    the command to go on with, "repairs"}. Raises DataError.
+    {"name", "root", "categories", "licence", "fingerprint", "splits": {split: what `statistics.measure` says},
+    "advice": what `statistics.advise` says, "statistics" (embedded data: by split), "notes", "repairs" (of --fix),
+    "next": the command to go on with}. Raises DataError.
     """
     root = Path(root)
     info = DatasetInfo.load(root)
     before = canonical.prepared(root)
-    names = dict(zip(info.source_ids, info.names, strict=True))
-    splits, statistics = {}, {}
+    splits, made = {}, {}
     maker = before.get("settings", {}).get("source")
     module = lookup.find("synthetic", maker) if maker in lookup.names("synthetic") else None
-    measure = getattr(module, "statistics", None)  # a generator may offer it
+    of_generator = getattr(module, "statistics", None)  # a generator may offer it
     for split in info.splits:
         coco = _read_json(root / "annotations" / f"{split}.json")
-        counted = Counter(names.get(a["category_id"], "?") for a in coco["annotations"])
-        labelled = {a["image_id"] for a in coco["annotations"]}
-        splits[split] = {
-            "images": len(coco["images"]),
-            "objects": len(coco["annotations"]),
-            "crowd": sum(bool(a.get("iscrowd")) for a in coco["annotations"]),
-            "without_objects": sum(image["id"] not in labelled for image in coco["images"]),
-            "per_class": {name: counted[name] for name in info.names if counted[name]},
-        }
-        if measure is not None:
-            statistics[split] = measure(coco, _read_json(root / "panoptic" / f"{split}.json"))
+        splits[split] = measure(coco, info)
+        if of_generator is not None:
+            made[split] = of_generator(coco, _read_json(root / "panoptic" / f"{split}.json"))
     return {
         "name": info.name,
         "root": str(root),
@@ -212,7 +203,8 @@ def describe(root: str | Path) -> dict[str, Any]:
         "licence": info.licence,
         "fingerprint": info.fingerprint,
         "splits": splits,
-        "statistics": statistics,
+        "advice": advise(splits, info),
+        "statistics": made,
         "notes": before.get("notes", []),
         "repairs": before.get("repairs", []),
         "next": next_command(info.name, root),

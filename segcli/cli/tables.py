@@ -137,6 +137,46 @@ def dataset(facts: dict[str, Any]) -> list[Grid | str]:
     return [*out, *(f"note: {note}" for note in facts["notes"]), f"licence: {facts['licence']}"]
 
 
+def statistics(facts: dict[str, Any]) -> list[Grid | str]:
+    """Objects, shapes and images of each split, and the advice that follows."""
+    splits = facts["splits"]
+    out: list[Grid | str] = []
+    if any(split["extent"] for split in splits.values()):
+        rows = [[name, *(row[name] for row in map(measured, splits.values()))] for name in MEASURED]
+        caption = f"of {len(facts['categories'])} classes; ranges are the middle 90 %; crowd regions aside"
+        out.append(Grid([Column("", left=True), *map(Column, splits)], rows, "Objects", caption))
+    advice = [[a["topic"], a["advice"], a["why"]] for a in facts["advice"]]
+    columns = [Column("", left=True), Column("advice", left=True), Column("because", left=True)]
+    return [*out, Grid(columns, advice, "Advice")] if advice else out
+
+
+MEASURED = (
+    "an image has",
+    "small, medium, large",
+    "length in pixels",
+    "share of the image",
+    "width : height",
+    "images",
+)
+
+
+def measured(split: dict[str, Any]) -> dict[str, str]:
+    """The rows of one split; what has no objects has no shapes."""
+    spread = lambda values, unit=1: (
+        f"{values[0] * unit:.3g} – {values[4] * unit:.3g}, median {values[2] * unit:.3g}" if values else MISSING
+    )
+    fewest, most = split["objects_per_image"]["percentiles"][:1], split["objects_per_image"]["max"]
+    values = [
+        f"{fewest[0]:g} to {most}, mean {split['objects_per_image']['mean']:g}" if fewest else MISSING,
+        ", ".join(f"{n:,}" for n in split["sizes"].values()),
+        spread(split["extent"]),
+        spread(split["share"], 100) + " %" if split["share"] else MISSING,
+        spread(split["aspect"]),
+        f"{split['image_width'][2]:g} × {split['image_height'][2]:g} (median)" if split["images"] else MISSING,
+    ]
+    return dict(zip(MEASURED, values, strict=True))
+
+
 def made(measured: dict[str, Any]) -> str:
     """What a generated split is like, in a sentence; classes are counted in the table."""
     fewest, mean, most = measured["objects_per_image"]

@@ -5,17 +5,48 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
-from test_check import CROSSED, INSIDE, SQUARE, add, edit, found
+from pycocotools import mask as coco_mask
 
+from segcli.data.annotations import encode
 from segcli.data.canonical import prepared
 from segcli.data.check import check
 from segcli.data.dataset import Dataset
+from segcli.data.refit import stored
 from segcli.preparing import prepare
-from tests.conftest import mask_of, uncompressed
 
 NAN = float("nan")
+SQUARE = [10.0, 10.0, 30.0, 10.0, 30.0, 30.0, 10.0, 30.0]
+CROSSED = [40.0, 5.0, 60.0, 25.0, 60.0, 5.0, 40.0, 25.0]
+INSIDE = [15.0, 15.0, 20.0, 15.0, 20.0, 20.0, 15.0, 20.0]
 WIDE = [50.0, 10.0, 90.0, 10.0, 90.0, 30.0]
-PLAIN = {"size": [48, 64], "counts": uncompressed(mask_of([SQUARE]))["counts"]}
+
+
+def edit(root, split, change):
+    """Change an annotation file in place."""
+    path = root / "annotations" / f"{split}.json"
+    data = json.loads(path.read_text(encoding="utf-8"))
+    change(data)
+    path.write_text(json.dumps(data, ensure_ascii=False), encoding="utf-8")
+
+
+def add(root, split, segmentation, key=500, **more):
+    def change(data):
+        image = data["images"][0]["id"]
+        known = {"id": key, "image_id": image, "category_id": 3, "segmentation": segmentation, "iscrowd": 0}
+        data["annotations"].append({**known, **more})
+
+    edit(root, split, change)
+
+
+def mask_of(segmentation):
+    return coco_mask.decode(encode(segmentation, (48, 64))).astype(bool)
+
+
+def found(root):
+    return {finding.code for finding in check(root).findings}
+
+
+PLAIN = stored(mask_of([SQUARE]))
 
 
 def fixed(root, tmp_path):
@@ -59,7 +90,7 @@ def test_sound_data_stays_as_it_is(tiny_dataset, tmp_path):
         ({"size": [48, 64], "counts": [3]}, {}, "malformed", None),
         ({"size": [64, 48], "counts": [64 * 48]}, {}, "rle_size", None),
         ({**PLAIN, "size": [64, 48]}, {"bbox": [10, 10, 20, 20]}, "rle_size", SQUARE),
-        (uncompressed(mask_of([SQUARE]).repeat(2, 0).repeat(2, 1)), {}, "rle_size", SQUARE),
+        (stored(mask_of([SQUARE]).repeat(2, 0).repeat(2, 1)), {}, "rle_size", SQUARE),
         ([[70.0, 60.0, 75.0, 60.0, 75.0, 65.0]], {}, "empty_mask", None),
         ([SQUARE, [1.0, 2.0, 3.0, 4.0]], {}, "short_polygon", SQUARE),
         ([WIDE], {}, "polygon_outside", WIDE),
@@ -164,7 +195,7 @@ def test_labels_follow_exif(tiny_copy, tmp_path, turn):
     Image.fromarray(pixels).save(tiny_copy / "images/one image.png", exif=exif)
     edit(tiny_copy, "train", lambda d: d.update(annotations=[a for a in d["annotations"] if a["image_id"] != 1]))
     add(tiny_copy, "train", [SQUARE], key["polygon"], bbox=[10, 10, 20, 20], area=400)
-    add(tiny_copy, "train", uncompressed(mask_of([WIDE])), key["rle"], keypoints=[10, 10, 2, 0, 0, 0])
+    add(tiny_copy, "train", stored(mask_of([WIDE])), key["rle"], keypoints=[10, 10, 2, 0, 0, 0])
     out, done = fixed(tiny_copy, tmp_path)
     assert "turned" in done["one image.png", "exif_rotated"]
     sample = Dataset(out, "train").read(0)
@@ -198,7 +229,7 @@ def test_label_maps(tmp_path):
     assert "384 pixels made void" in done["train/000003.png", "label_map"]
     assert "void" in done["val/000001.png", "label_map"]
     assert (Dataset(out, "train", task="semantic").read(1).target.semantic[:5] == 255).all()
-    assert found(root)["label_map"]
+    assert "label_map" in found(root)
 
 
 def test_a_source_is_mended_on_its_way_in(tiny_copy, tmp_path, segcli):
