@@ -37,9 +37,9 @@ def show_data(
     """Draw `count` images of a split (None: of all), chosen by `seed`, with their labels. -> the sheets written,
     out/data-SPLIT.jpg and, of 24 pictures each, data-SPLIT-2.jpg, ...
 
-    facts: lines of text that the first sheet begins with. augmented: a recipe whose `data.augment` is shown: each image as labelled, then three versions as training would
-    see them, on the recipe's canvas. Raises DataError where the dataset can't be read, UsageError where the recipe
-    augments nothing.
+    augmented: a recipe whose `data.augment` is shown: each image as labelled, then three versions as training would
+    see them, on the recipe's canvas. facts: lines of text that the first sheet begins with. Raises DataError where the
+    dataset can't be read, UsageError where the recipe augments nothing.
     """
     info = DatasetInfo.load(root)
     dataset = Dataset(root, split, split_file=split_file, task=augmented.task if augmented else _task(info))
