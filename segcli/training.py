@@ -59,7 +59,7 @@ def train(
     model, used = start(recipe, DatasetInfo.load(recipe.data.root), load=resume is None)
     train_set, val_set = open_datasets(recipe, model.fields)
     queries = next((m.num_embeddings for name, m in model.named_modules() if name.endswith("query_embed")), None)
-    admit(recipe, queries)
+    admit(recipe, queries, quiet)
     if resume is None:
         if recipe.train.minutes is not None:
             recipe = calibrate(recipe, train_set, device, quiet)

@@ -74,6 +74,7 @@ class _Doctor:
         self.found: dict[str, list[Item]] = defaultdict(list)
         self.counted: Counter[str] = Counter()
         self.names = dict(zip(info.source_ids, info.names, strict=True))
+        self.declared = set(self.names)
         self.image_ids: dict[int, str] = {}
         self.annotation_ids: set[int] = set()
         self.files: dict[str, str] = {}
@@ -101,20 +102,22 @@ class _Doctor:
         images, annotations = loaded
         self.images += len(images)
         self.annotations += len(annotations)
-        usable = {}
+        usable: dict[Any, dict[str, Any]] = {}
+        listed: list[dict[str, Any]] = []
         for image in images:
             problems = list(coco_file.image_problems([image]))
             for problem in problems:
                 self.note("bad_image_record", Item(split, str(image.get("file_name", "")), detail=problem))
             if not problems:
                 usable[image["id"]] = image
-        self._examine_images(split, [image for image in images if usable.get(image.get("id")) is not None], bar)
+                listed.append(image)
+        self._examine_images(split, listed, bar)
         by_image: dict[Any, list[dict[str, Any]]] = {key: [] for key in usable}
         self.counts[split] = Counter()
         for annotation in annotations:
             self._examine_id(split, annotation, usable)
-            if annotation.get("image_id") in usable:
-                by_image[annotation["image_id"]].append(annotation)
+            if (own := by_image.get(_key(annotation.get("image_id")))) is not None:
+                own.append(annotation)
             else:
                 detail = f"image id {annotation.get('image_id')!r}"
                 self.note("dangling_image", Item(split, "", annotation.get("id"), detail))
@@ -174,7 +177,7 @@ class _Doctor:
         if not isinstance(key, int):
             self.note("malformed", Item(split, detail=f"annotation id {key!r} is not a whole number"))
         elif key in self.annotation_ids:
-            name = images.get(annotation.get("image_id", -1), {}).get("file_name", "")
+            name = images.get(_key(annotation.get("image_id")), {}).get("file_name", "")
             self.note("duplicate_annotation_id", Item(split, name, key))
         else:
             self.annotation_ids.add(key)
@@ -189,12 +192,12 @@ class _Doctor:
         seen: dict[Any, Any] = {}
         for annotation in annotations:
             key = annotation.get("id")
-            if annotation.get("category_id") not in self.names:
+            if _key(annotation.get("category_id")) not in self.names:
                 detail = f"category id {annotation.get('category_id')!r}"
                 self.note("dangling_category", Item(split, name, key, detail))
                 continue
             self.counts[split][self.names[annotation["category_id"]]] += 1
-            broken = list(coco_file.annotation_problems([annotation], {image["id"]: size}, set(self.names)))
+            broken = list(coco_file.annotation_problems([annotation], {image["id"]: size}, self.declared))
             for problem in broken:
                 code = "rle_size" if rle_of_another_size(annotation, size) and "RLE" in problem else "malformed"
                 self.note(code, Item(split, name, key, problem))
@@ -216,7 +219,7 @@ class _Doctor:
             path = self.root / "panoptic" / f"{split}.json"
             try:
                 entries = {entry["image_id"]: entry for entry in coco_file.load(path)[1]}
-            except (DataError, KeyError) as error:
+            except (DataError, KeyError, TypeError) as error:
                 self.note("annotation_file", Item(split, detail=f"{path}: {error}"))
         labels = {source: label for label, source in enumerate(self.info.source_ids)}
         for image in images.values():
@@ -236,7 +239,7 @@ class _Doctor:
                     views.read_panoptic(path, entry["segments_info"], size, labels)
                 elif self.info.panoptic and entries:
                     self.note("label_map", Item(split, name, detail="no entry in the panoptic json"))
-            except (DataError, KeyError) as error:
+            except (DataError, KeyError, TypeError) as error:
                 self.note("label_map", Item(split, name, detail=str(error)))
 
     def examine_categories(self) -> None:
@@ -257,6 +260,11 @@ class _Doctor:
         if used and max(used)[0] >= IMBALANCE * min(used)[0]:
             (most, first), (least, last) = max(used), min(used)
             self.note("imbalance", Item(detail=f"{most} of {first}, {least} of {last}"))
+
+
+def _key(value: Any) -> Any:
+    """An id as a file may have it; None for what can be none, such as a list."""
+    return value if isinstance(value, (int, float, str)) else None
 
 
 def _facts(path: Path) -> "_Facts | DataError":

@@ -45,23 +45,24 @@ def checked(root: Path, *, fresh: bool = False) -> Report:
     return report
 
 
-def admit(recipe: Recipe, queries: int | None = None) -> Report:
+def admit(recipe: Recipe, queries: int | None = None, quiet: bool = False) -> Report:
     """Check a recipe's dataset before it is trained on. Warnings are counted on stderr; errors raise DataError.
 
-    queries: how many objects the model can find on an image, where its architecture has a fixed number.
+    queries: how many objects the model can find on an image, where its architecture has a fixed number. quiet: say
+    nothing of warnings.
     """
     root = Path(recipe.data.root)
     report = checked(root)
     limits = {"model.queries": queries, "eval.max_detections": recipe.eval.max_detections}
     for key, limit in limits.items():
         too_full = [] if limit is None or recipe.task == "semantic" else _above(report, limit)
-        if too_full:
+        if too_full and not quiet:
             most, name = max(too_full)
             more = "" if len(too_full) == 1 else f" and {len(too_full) - 1} more"
             print(f"note: {name}{more}: up to {most} objects, but {key} is {limit}: raise it", file=sys.stderr)
     if report.ok:
         doubts = [f for f in report.findings if f.severity == "warning" and f.code != "many_objects"]
-        if doubts:
+        if doubts and not quiet:
             said = "; ".join(f"{f.count:,} × {f.code}" for f in doubts)
             print(f"note: {root}: {said} (segcli prepare {root} --check explains)", file=sys.stderr)
         return report

@@ -79,20 +79,20 @@ class Repairs:
             for code, action in actions:
                 say(code, action, key)
             if mended is not None:
-                self._free("annotation", mended.get("id"), say)
+                self._take("annotation", mended.get("id"), say)
                 kept.append(mended)
-        self._free("image", record.id, say)
+        self._take("image", record.id, say)
         return dataclasses.replace(record, annotations=kept)
 
-    def _free(self, kind: str, key: Any, say: Any) -> None:
-        """Whether an id is new; the writer gives another one to those that are not."""
+    def _take(self, kind: str, key: Any, say: Any) -> None:
+        """Say so where an id is used again: the writer gives it another one."""
         if key in self._ids[kind]:
             say(f"duplicate_{kind}_id", f"{kind} id {key} is used before: renumbered", key if kind != "image" else None)
         elif key is not None:
             self._ids[kind].add(key)
 
     def _maps(self, record: Record, say: Any) -> Record:
-        """Label maps whose values are declared; a map of another size than the image is left out as a whole."""
+        """Label maps whose values are declared; of a map that does not fit the image nothing is kept."""
         semantic, panoptic, segments = record.semantic, record.panoptic, record.segments
         if semantic is not None:
             labels = _pixels(semantic)
@@ -110,9 +110,11 @@ class Repairs:
                 rgb, segments = np.zeros((*record.size, 3), np.uint8), []
                 panoptic = _png(rgb)
             ids = views.panoptic_ids(rgb)
-            counts = Counter(s.get("id") for s in segments)
-            fit = lambda s: s.get("category_id") in self.labels and isinstance(s.get("id"), int)
-            good = [s for s in segments if fit(s) and counts[s["id"]] == 1 and s["id"] > 0]
+            counts = Counter(str(s.get("id")) for s in segments)
+            fit = lambda s: (
+                type(s.get("category_id")) is int and s["category_id"] in self.labels and type(s.get("id")) is int
+            )
+            good = [s for s in segments if fit(s) and counts[str(s["id"])] == 1 and s["id"] > 0]
             painted = np.unique(ids)
             kept = [s for s in good if s["id"] in painted]
             undeclared = ~np.isin(ids, [0, *(s["id"] for s in kept)])
@@ -128,11 +130,11 @@ def mend(
 ) -> tuple[dict[str, Any] | None, list[tuple[str, str]]]:
     """(the annotation as it should be, [(code, action)]) on an image of `size` (h, w); None where it is left out."""
     out, actions = dict(annotation), []
-    if out.get("category_id") not in declared or isinstance(out.get("category_id"), bool):
+    if type(out.get("category_id")) is not int or out["category_id"] not in declared:
         return None, [("dangling_category", f"left out: category id {out.get('category_id')!r} is not declared")]
     if not isinstance(out.get("id"), int):
         actions.append(("malformed", f"annotation id {out.pop('id', None)!r} replaced"))
-    if out.get("iscrowd") not in (None, 0, 1):
+    if not isinstance(out.get("iscrowd", 0), int) or out.get("iscrowd", 0) not in (0, 1):
         out["iscrowd"] = int(bool(out["iscrowd"]))
         actions.append(("malformed", f"iscrowd {annotation['iscrowd']!r} made {out['iscrowd']}"))
     if out.get("segmentation"):
@@ -247,12 +249,18 @@ def reopened(root: Path) -> Draft:
                 notes.append(f"{split}: the image {name!r} is left out: its file_name is no path")
                 continue
             own = grouped.pop(str(image.get("id")), [])
-            entry = segments.get(image.get("id"))
+            entry = segments.get(str(image.get("id")))
             splits[split].append(_Entry(name, root, folder / name, split, image, own, entry, info))
         for annotation in itertools.chain.from_iterable(grouped.values()):
             key, image_id = annotation.get("id"), annotation.get("image_id")
             notes.append(f"{split}: annotation {key} is left out: image id {image_id!r} is not listed")
-    return Draft(info, splits, lambda entries: (entry.record() for entry in entries), folder, notes)
+    return Draft(
+        dataclasses.replace(info, image_root=None),
+        splits,
+        lambda entries: (entry.record() for entry in entries),
+        folder,
+        notes,
+    )
 
 
 @dataclasses.dataclass

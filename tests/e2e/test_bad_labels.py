@@ -162,7 +162,7 @@ def test_warnings_are_counted_before_a_training(segcli, edit):
 def test_an_image_that_breaks_later_stops_a_training_after_saving_what_it_had_learned(
     segcli, edit, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("segcli.training.admit", lambda recipe, queries: None)  # as if it had been whole then
+    monkeypatch.setattr("segcli.training.admit", lambda *given: None)  # as if it had been whole then
     late = tmp_path / "data" / "tiny" / "images" / "four.jpg"  # in the second batch of seed 0
     whole = late.read_bytes()
     late.write_bytes(whole[: len(whole) // 2])
