@@ -134,7 +134,7 @@ def mend(
         return None, [("dangling_category", f"left out: category id {out.get('category_id')!r} is not declared")]
     if not isinstance(out.get("id"), int):
         actions.append(("malformed", f"annotation id {out.pop('id', None)!r} replaced"))
-    if not isinstance(out.get("iscrowd", 0), int) or out.get("iscrowd", 0) not in (0, 1):
+    if (out.get("iscrowd") or 0) not in (0, 1):
         out["iscrowd"] = int(bool(out["iscrowd"]))
         actions.append(("malformed", f"iscrowd {annotation['iscrowd']!r} made {out['iscrowd']}"))
     if out.get("segmentation"):
