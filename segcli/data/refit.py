@@ -88,7 +88,7 @@ def _moved(annotation: dict[str, Any], size: tuple[int, int], point: Any, move: 
 
 
 def refitted(annotation: dict[str, Any], size: tuple[int, int]) -> dict[str, Any] | None:
-    """An RLE of another size on its image: sides exchanged in the record alone, turned, or scaled; None for neither."""
+    """An RLE of another size on its image: sides exchanged in the record alone, or scaled; None for neither."""
     segmentation, (h, w) = annotation["segmentation"], size
     old = segmentation.get("size")
     if not (isinstance(old, list) and len(old) == 2 and all(isinstance(v, int) and v > 0 for v in old)):
@@ -96,13 +96,13 @@ def refitted(annotation: dict[str, Any], size: tuple[int, int]) -> dict[str, Any
     as_said = {**segmentation, "size": old}
     if old == [w, h] and h != w:
         swapped = {**segmentation, "size": [h, w]}
-        box = np.array([annotation["bbox"]], np.float64) if sound(annotation, size, "bbox") else None
-        if "bbox" in annotation and box is not None and sound({"segmentation": swapped}, size, "segmentation"):
+        box = annotation.get("bbox") if sound(annotation, size, "bbox") else None
+        if box is not None and sound({"segmentation": swapped}, size, "segmentation"):
             try:
                 tight = coco_mask.toBbox(coco_file.encode(swapped, size))
             except ValueError:
                 return None
-            if coco_mask.iou(tight[None], box, [0])[0, 0] >= MATCH:
+            if coco_mask.iou(tight[None], np.array([box], np.float64), [0])[0, 0] >= MATCH:
                 return swapped
         return None
     if abs(old[0] / h / (old[1] / w) - 1) > SHAPE or not sound(

@@ -111,12 +111,10 @@ class Repairs:
                 panoptic = _png(rgb)
             ids = views.panoptic_ids(rgb)
             counts = Counter(str(s.get("id")) for s in segments)
-            fit = lambda s: (
-                type(s.get("category_id")) is int and s["category_id"] in self.labels and type(s.get("id")) is int
-            )
-            good = [s for s in segments if fit(s) and counts[str(s["id"])] == 1 and s["id"] > 0]
-            painted = np.unique(ids)
-            kept = [s for s in good if s["id"] in painted]
+            whole = [s for s in segments if type(s.get("id")) is int and type(s.get("category_id")) is int]
+            painted = set(np.unique(ids).tolist()) - {0}
+            kept = [s for s in whole if s["category_id"] in self.labels and s["id"] in painted]
+            kept = [s for s in kept if counts[str(s["id"])] == 1]
             undeclared = ~np.isin(ids, [0, *(s["id"] for s in kept)])
             if len(kept) < len(segments) or undeclared.any():
                 lost = len(segments) - len(kept)
@@ -132,8 +130,8 @@ def mend(
     out, actions = dict(annotation), []
     if type(out.get("category_id")) is not int or out["category_id"] not in declared:
         return None, [("dangling_category", f"left out: category id {out.get('category_id')!r} is not declared")]
-    if not isinstance(out.get("id"), int):
-        actions.append(("malformed", f"annotation id {out.pop('id', None)!r} replaced"))
+    if out.get("id") is not None and not isinstance(out["id"], int):
+        actions.append(("malformed", f"annotation id {out.pop("id")!r} replaced"))
     if (out.get("iscrowd") or 0) not in (0, 1):
         out["iscrowd"] = int(bool(out["iscrowd"]))
         actions.append(("malformed", f"iscrowd {annotation['iscrowd']!r} made {out['iscrowd']}"))
@@ -234,14 +232,13 @@ def reopened(root: Path) -> Draft:
     notes: list[str] = list(canonical.prepared(root).get("notes", []))
     for split in info.splits:
         images, annotations = coco_file.load(root / "annotations" / f"{split}.json")
-        grouped: dict[Any, list[dict[str, Any]]] = {}
+        grouped: dict[str, list[dict[str, Any]]] = {}
         for annotation in annotations:
             grouped.setdefault(str(annotation.get("image_id")), []).append(annotation)
-        segments: dict[Any, dict[str, Any]] = {}
+        segments: dict[str, dict[str, Any]] = {}
         if info.panoptic:
-            segments = {
-                entry.get("image_id"): entry for entry in coco_file.load(root / "panoptic" / f"{split}.json")[1]
-            }
+            entries = coco_file.load(root / "panoptic" / f"{split}.json")[1]
+            segments = {str(entry.get("image_id")): entry for entry in entries}
         splits[split] = []
         for image in images:
             name = str(image.get("file_name") or "")

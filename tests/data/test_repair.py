@@ -127,14 +127,16 @@ def test_holes_are_cut_out_and_islands_put_back(tiny_copy, tmp_path):
 
 
 def test_crossed_outlines_are_filled(tiny_copy, tmp_path):
-    """A ring of one stroke: what it encloses twice is drawn as a hole, and was meant to be inside."""
-    twice = [10.0, 10.0, 40.0, 10.0, 40.0, 40.0, 10.0, 40.0, 9.0, 5.0, 30.0, 20.0, 30.0, 30.0, 20.0, 30.0, 20.0, 20.0]
+    """A star drawn in one stroke: its middle is enclosed twice, so it falls out of the mask, and was meant to be in."""
+    angles = np.arange(5) * 4 * np.pi / 5
+    twice = np.stack([25 + 18 * np.sin(angles), 24 - 18 * np.cos(angles)], 1).ravel().tolist()
+    assert not mask_of([twice])[24, 25]
     add(tiny_copy, "train", [twice], key=500)
     add(tiny_copy, "train", [CROSSED], key=501)
     out, done = fixed(tiny_copy, tmp_path)
     assert {(500, "self_intersecting"), (501, "self_intersecting")} <= set(done)
     before, after = mask_of([twice]), mask_of(annotation(out, 500)["segmentation"])
-    assert after.sum() > before.sum()
+    assert after[24, 25]
     assert after[before].all()
     assert "self_intersecting" not in found(out)
 
