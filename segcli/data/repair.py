@@ -131,7 +131,7 @@ def mend(
     if type(out.get("category_id")) is not int or out["category_id"] not in declared:
         return None, [("dangling_category", f"left out: category id {out.get('category_id')!r} is not declared")]
     if out.get("id") is not None and not isinstance(out["id"], int):
-        actions.append(("malformed", f"annotation id {out.pop("id")!r} replaced"))
+        actions.append(("malformed", f"annotation id {out.pop('id')!r} replaced"))
     if (out.get("iscrowd") or 0) not in (0, 1):
         out["iscrowd"] = int(bool(out["iscrowd"]))
         actions.append(("malformed", f"iscrowd {annotation['iscrowd']!r} made {out['iscrowd']}"))
