@@ -68,7 +68,7 @@ def measure(coco: Mapping[str, Any], info: DatasetInfo) -> dict[str, Any]:
             "large": int((sizes >= MEDIUM).sum()),
         },
         "extent": _percentiles(np.sqrt(sizes)),
-        "share": _percentiles(shares, 4),
+        "share": _percentiles(shares, 5),
         "aspect": _percentiles(aspects, 2),
         "image_width": _percentiles([image["width"] for image in coco["images"]]),
         "image_height": _percentiles([image["height"] for image in coco["images"]]),
@@ -131,7 +131,7 @@ def _input_size(facts: Mapping[str, Any], longest: float) -> tuple[int, str]:
     smallest = facts["share"][0]
     wanted = CELLS / smallest if smallest else SIDES[1]
     bounded = min(max(wanted, SIDES[0]), SIDES[1])
-    size = min(math.ceil(bounded / 32) * 32, SIDES[1])
+    size = min(math.ceil(bounded / 32 - 0.05) * 32, SIDES[1])
     why = f"95 % of objects are longer than {100 * smallest:.1f} % of their image; at {size} that is "
     why += f"{smallest * size:.0f} pixels, and {CELLS} (four cells of stride 4) are needed"
     if wanted > SIDES[1]:
