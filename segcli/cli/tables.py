@@ -126,15 +126,20 @@ def dataset(facts: dict[str, Any]) -> list[Grid | str]:
     out: list[Grid | str] = [
         Grid([Column("split", left=True), *map(Column, titles)], totals, f"{facts['name']}: {facts['root']}")
     ]
-    if len(facts["categories"]) > 1:
-        counts = [
-            [name, *(f"{split['per_class'].get(name, 0):,}" for split in splits.values())]
-            for name in facts["categories"]
-            if any(name in split["per_class"] for split in splits.values())
-        ]
-        out.append(Grid([Column("class", left=True), *map(Column, splits)], counts))
+    out += [*class_counts(facts), *statistics(facts)]
     out += [f"{split}: {made(measured)}" for split, measured in facts["statistics"].items()]
     return [*out, *(f"note: {note}" for note in facts["notes"]), f"licence: {facts['licence']}"]
+
+
+def class_counts(facts: dict[str, Any]) -> list[Grid | str]:
+    """Objects of each class in each split, where there are several classes."""
+    splits = facts["splits"]
+    rows = [
+        [name, *(f"{split['per_class'].get(name, 0):,}" for split in splits.values())]
+        for name in facts["categories"]
+        if any(name in split["per_class"] for split in splits.values())
+    ]
+    return [Grid([Column("class", left=True), *map(Column, splits)], rows)] if len(facts["categories"]) > 1 else []
 
 
 def statistics(facts: dict[str, Any]) -> list[Grid | str]:

@@ -39,7 +39,7 @@ def data(
 ) -> None:
     """Draw images with their labels, as labelled or as training sees them.
 
-    Without --augmented also says what the data is like, and what that advises.
+    Without --augmented the sheet begins with what the data is like, and what that advises.
     """
     from segcli.recipe import Recipe
 
@@ -49,13 +49,11 @@ def data(
     from segcli.inspection.data import show_data
 
     target = out or Path("pictures") / folder.resolve().name
-    facts = None
+    lines = []
     if recipe is None:
         from segcli.preparing import describe
 
-        facts = tables.statistics(describe(folder))
-        output.show(*facts)
-    lines = output.lines(facts) if facts else []
+        lines = output.lines(tables.statistics(describe(folder)))
     for path in show_data(folder, target, split=split, split_file=names, augmented=recipe, facts=lines):
         typer.echo(path)
 
