@@ -25,7 +25,7 @@ def checked(root: Path, *, fresh: bool = False) -> Report:
     Raises DataError where `root` is no prepared folder.
     """
     info = DatasetInfo.load(root)
-    state = f"{RULES} {listing([root, *([Path(info.image_root)] if info.image_root else [])], root / FILE)}"
+    state = f"{RULES} {listing([root, *([Path(info.image_root)] if info.image_root else [])])}"
     path = root / FILE
     if not fresh and path.is_file():
         try:
@@ -73,14 +73,15 @@ def admit(recipe: Recipe, queries: int | None = None, quiet: bool = False) -> Re
     )
 
 
-def listing(folders: Iterable[Path], out: Path) -> str:
-    """sha256 over names, sizes and times of files, `out` aside: says whether they changed, without reading them."""
+def listing(folders: Iterable[Path], out: Path | None = None) -> str:
+    """sha256 over names, sizes and times of files: says whether they changed, without reading them. Reports, and what
+    lies in `out`, are left aside."""
     digest = hashlib.sha256()
-    out = out.absolute()
+    aside = None if out is None else out.absolute()
     for path in folders:
         files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
         for file in files:
-            if out in (file.absolute(), *file.absolute().parents):
+            if file.name == FILE or aside in file.absolute().parents:
                 continue
             facts = file.stat()
             digest.update(f"{file.relative_to(path).as_posix()}\0{facts.st_size}\0{facts.st_mtime_ns}\0".encode())
