@@ -146,8 +146,7 @@ def test_the_check_before_a_training_is_done_once(segcli, edit, tmp_path, monkey
     monkeypatch.setattr("segcli.data.checked.check", never)
     assert segcli("train", "r.yaml", "--set", "train.steps=1", "-q").code == 0
     (tmp_path / "data/tiny/images/one image.png").touch()
-    with pytest.raises(AssertionError, match="nothing has changed"):
-        segcli("train", "r.yaml", "--set", "train.steps=1", "--debug")
+    assert "nothing has changed" in segcli("train", "r.yaml", "--set", "train.steps=1", "--debug").err
 
 
 def test_warnings_are_counted_before_a_training(segcli, edit):
