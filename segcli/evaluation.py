@@ -23,6 +23,7 @@ from segcli.lookup import call, find
 from segcli.metrics.instance import InstanceScores
 from segcli.recipe import Expect, Recipe
 from segcli.run import RunFolder, open_model, prepare_layout
+from segcli.types import Prediction
 
 METRICS: dict[str, tuple[str, dict[str, Any]]] = {  # task -> plugin of segcli/metrics and its settings
     "detection": ("instance", {"kinds": ("bbox",)}),
@@ -140,18 +141,23 @@ def score_model(
             pixels = batch.images.contiguous(memory_format=torch.channels_last)
             for prediction in model.predict(dataclasses.replace(batch, images=pixels).to(device)):
                 i = position[prediction.image_id]
-                target, annotations = dataset.annotated_target(i)
                 for metric in metrics:
-                    if isinstance(metric, InstanceScores):
-                        metric.update([prediction], [target], [annotations])
-                    else:
-                        metric.update([prediction], [target])
+                    score_one(metric, prediction, dataset, i)
                 if writer:
                     writer.add(prediction, dataset.file_names[i])
                 images += 1
                 bar.update()
         values, per_class = join(metrics)
     return Scores(values, per_class, images, time.perf_counter() - begun)
+
+
+def score_one(metric: Any, prediction: Prediction, dataset: Dataset, i: int) -> None:
+    """Hold a prediction against the labels of image i."""
+    target, annotations = dataset.annotated_target(i)
+    if isinstance(metric, InstanceScores):
+        metric.update([prediction], [target], [annotations])
+    else:
+        metric.update([prediction], [target])
 
 
 def print_causes(
@@ -169,11 +175,16 @@ def print_causes(
 
 def build_metric(recipe: Recipe, info: DatasetInfo) -> Any:
     """The metric of the recipe's task (`update`, `merge`, `compute`, `per_class`)."""
-    if recipe.task not in METRICS:
-        raise UsageError(f"task {recipe.task!r} has no score yet", hint="tasks that have: " + ", ".join(METRICS))
-    name, settings = METRICS[recipe.task]
+    return metric_for(recipe.task, info, recipe.eval.max_detections)
+
+
+def metric_for(task: str, info: DatasetInfo, max_detections: int) -> Any:
+    """The metric of a task. Raises UsageError for one without."""
+    if task not in METRICS:
+        raise UsageError(f"task {task!r} has no score yet", hint="tasks that have: " + ", ".join(METRICS))
+    name, settings = METRICS[task]
     if name == "instance":
-        settings = {**settings, "max_detections": recipe.eval.max_detections}
+        settings = {**settings, "max_detections": max_detections}
     return call(find("metric", name).build, settings, f"metric {name}", info=info)
 
 

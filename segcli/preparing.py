@@ -6,18 +6,22 @@ import inspect
 import shlex
 import sys
 import tempfile
-from collections import Counter
+import types
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from segcli import lookup
 from segcli.data import canonical
+from segcli.data._findings import KEPT, Finding, Report
 from segcli.data.annotations import read_json
 from segcli.data.canonical import Draft
-from segcli.data.check import Report, check
+from segcli.data.check import check
+from segcli.data.checked import checked, listing
 from segcli.data.convert import _out
 from segcli.data.division import divide
+from segcli.data.repair import Repairs, reopened
+from segcli.data.statistics import advise, measure
 from segcli.errors import DataError, UsageError
 from segcli.info import DatasetInfo
 from segcli.recipe import Recipe
@@ -71,6 +75,7 @@ def prepare(
     seed: int = 0,
     link: bool = False,
     force: bool = False,
+    fix: bool = False,
     settings: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write the canonical folder of `source` and return it; `describe` says what it holds.
@@ -79,12 +84,14 @@ def prepare(
     out: the folder, None = data/NAME; one that was made of the same with the same settings is left as it is.
     source_path: where a known dataset lies on disk. split: shares such as "train=0.8,val=0.2", drawn with `seed`;
     split_by: a text file that names the val images; with neither, a source's own splits are kept, or 20 % become val.
-    link: images stay where they are. force: replace `out`. settings: of the generator or converter, checked against
-    its signature.
+    link: images stay where they are. force: replace `out`. fix: mend what `check` finds, and list the repairs in
+    prepared.json; source may then be a prepared folder too, which is left as it is (out: None = source-fixed).
+    settings: of the generator or converter, checked against its signature.
     Raises UsageError and DataError.
     """
-    plan = _plan(source, format, source_path, seed, settings)
-    target = Path(out) if out is not None else FOLDER / plan.name
+    again = fix and (Path(source) / "info.json").is_file()
+    plan = _reopen(Path(source)) if again else _plan(source, format, source_path, seed, settings)
+    target = Path(out) if out is not None else Path(f"{source}-fixed") if again else FOLDER / plan.name
     if split is not None and split_by is not None:
         raise UsageError("--split and --split-by exclude each other")
     if plan.path is None:
@@ -97,15 +104,17 @@ def prepare(
         "split_by": _digest(Path(split_by)) if split_by is not None else None,
         "seed": seed,
         "link": link,
-        "source files": _listing(plan.path, target) if plan.path is not None else None,
+        "source files": listing([plan.path], target) if plan.path is not None else None,
+        **({"fix": True} if fix else {}),
     }
     if plan.path is not None and plan.path.resolve().is_relative_to(target.resolve()):
         raise UsageError(f"--out {target}: holds the source {plan.path}", hint="choose another --out")
     if canonical.existing(target, recorded, force):
         return target
     draft = plan.build()
-    divided = divide(draft, split, split_by, seed)
-    _write(target, plan, draft, divided, recorded, link=link, strict=True, force=force)
+    as_it_was = again and split is None and split_by is None
+    divided = draft.splits if as_it_was else divide(draft, split, split_by, seed)
+    _write(target, draft, divided, recorded, link=link, force=force, repairs=Repairs(draft.info) if fix else None)
     return target
 
 
@@ -122,13 +131,24 @@ def diagnose(
     Raises UsageError and DataError where the source can't be read as a whole.
     """
     if (Path(source) / "info.json").is_file():
-        return check(Path(source))
+        return _tested(checked(Path(source), fresh=True), Path(source))
     plan = _plan(source, format, source_path, seed, settings)
     draft = plan.build()
     with tempfile.TemporaryDirectory(prefix="segcli-check-") as folder:
         target = Path(folder) / plan.name
-        _write(target, plan, draft, draft.splits, {}, link=plan.path is not None, strict=False, force=False)
-        return dataclasses.replace(check(target, notes=draft.notes), root=source)
+        _write(target, draft, draft.splits, {}, link=plan.path is not None, strict=False)
+        return dataclasses.replace(_tested(check(target, notes=draft.notes), target), root=source)
+
+
+def _tested(report: Report, root: Path) -> Report:
+    """The report with the self-test's result; labels with errors can't be read, so there is none."""
+    if report.ok:
+        from segcli.self_test import self_test  # brings models along, which preparing does without
+
+        report.self_test, failed = self_test(root)
+        if failed:
+            report.put(Finding("self_test", len(failed), failed[:KEPT]))
+    return report
 
 
 def export(source: str, to: str, out: Path | None = None, *, force: bool = False, **settings: Any) -> dict[str, Any]:
@@ -185,31 +205,22 @@ def prepare_for(recipe: Recipe) -> Path:
 def describe(root: str | Path) -> dict[str, Any]:
     """What a prepared folder holds, as JSON values.
 
-    {"name", "root", "categories", "licence", "fingerprint", "splits": {split: {"images", "objects", "crowd",
-    "without_objects", "per_class": {name: count}}}, "statistics" (embedded data: by split), "notes", "next":
-    the command to go on with}. Raises DataError.
+    {"name", "root", "categories", "licence", "fingerprint", "splits": {split: what `statistics.measure` says},
+    "advice": what `statistics.advise` says, "statistics" (embedded data: by split), "notes", "repairs" (of --fix),
+    "next": the command to go on with}. Raises DataError.
     """
     root = Path(root)
     info = DatasetInfo.load(root)
     before = canonical.prepared(root)
-    names = dict(zip(info.source_ids, info.names, strict=True))
-    splits, statistics = {}, {}
+    splits, made = {}, {}
     maker = before.get("settings", {}).get("source")
     module = lookup.find("synthetic", maker) if maker in lookup.names("synthetic") else None
-    measure = getattr(module, "statistics", None)  # a generator may offer it
+    of_generator = getattr(module, "statistics", None)  # a generator may offer it
     for split in info.splits:
         coco = _read_json(root / "annotations" / f"{split}.json")
-        counted = Counter(names.get(a["category_id"], "?") for a in coco["annotations"])
-        labelled = {a["image_id"] for a in coco["annotations"]}
-        splits[split] = {
-            "images": len(coco["images"]),
-            "objects": len(coco["annotations"]),
-            "crowd": sum(bool(a.get("iscrowd")) for a in coco["annotations"]),
-            "without_objects": sum(image["id"] not in labelled for image in coco["images"]),
-            "per_class": {name: counted[name] for name in info.names if counted[name]},
-        }
-        if measure is not None:
-            statistics[split] = measure(coco, _read_json(root / "panoptic" / f"{split}.json"))
+        splits[split] = measure(coco, info)
+        if of_generator is not None:
+            made[split] = of_generator(coco, _read_json(root / "panoptic" / f"{split}.json"))
     return {
         "name": info.name,
         "root": str(root),
@@ -217,8 +228,10 @@ def describe(root: str | Path) -> dict[str, Any]:
         "licence": info.licence,
         "fingerprint": info.fingerprint,
         "splits": splits,
-        "statistics": statistics,
+        "advice": advise(splits, info),
+        "statistics": made,
         "notes": before.get("notes", []),
+        "repairs": before.get("repairs", []),
         "next": next_command(info.name, root),
     }
 
@@ -311,43 +324,40 @@ def _detect(path: Path) -> str:
     return fitting[0]
 
 
+def _reopen(root: Path) -> _Plan:
+    """A prepared folder as a source, for repairs."""
+    module = types.SimpleNamespace(build=lambda *, path: reopened(path))
+    info = DatasetInfo.load(root)
+    return _Plan(info.name, module, {}, {"source": str(root.absolute())}, root)
+
+
 def _write(
     target: Path,
-    plan: _Plan,
     draft: Draft,
     splits: dict[str, list[Any]],
     recorded: dict[str, Any],
     *,
     link: bool,
-    strict: bool,
-    force: bool,
+    strict: bool = True,
+    force: bool = False,
+    repairs: Repairs | None = None,
 ) -> None:
     info = draft.info
     if link:
         info = dataclasses.replace(info, image_root=str(draft.image_root))
+    mend = repairs.mend if repairs else lambda split, records: records
     canonical.write(
         target,
         info,
-        {name: draft.records(entries) for name, entries in splits.items()},
+        {name: mend(name, draft.records(entries)) for name, entries in splits.items()},
         settings=recorded,
         notes=draft.notes,
+        repairs=repairs.done if repairs else None,
         link=link,
         strict=strict,
         force=force,
         total=sum(map(len, splits.values())),
     )
-
-
-def _listing(path: Path, out: Path) -> str:
-    """sha256 over names, sizes and times of a source's files, `out` aside: says whether they changed, without reading
-    them."""
-    digest = hashlib.sha256()
-    out = out.absolute()
-    files = sorted(p for p in path.rglob("*") if p.is_file() and out not in p.parents) if path.is_dir() else [path]
-    for file in files:
-        facts = file.stat()
-        digest.update(f"{file.relative_to(path).as_posix()}\0{facts.st_size}\0{facts.st_mtime_ns}\0".encode())
-    return digest.hexdigest()
 
 
 def _digest(path: Path) -> str:

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from segcli import cost, dist
 from segcli.checkpoint import save_weights
 from segcli.data.cache import ImageCache
+from segcli.data.checked import admit
 from segcli.data.dataset import Dataset
 from segcli.data.loader import steps_per_epoch, train_loader
 from segcli.data.transforms import build_augment
@@ -79,6 +80,8 @@ def train_joined(
         prepare_for(recipe)
     model, used = start(recipe, DatasetInfo.load(recipe.data.root), load=resume is None)
     train_set, val_set = open_datasets(recipe, model.fields)
+    queries = next((m.num_embeddings for name, m in model.named_modules() if name.endswith("query_embed")), None)
+    admit(recipe, queries, quiet)
     if resume is None:
         if recipe.train.minutes is not None:
             recipe = calibrate(recipe, train_set, device, quiet)

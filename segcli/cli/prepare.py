@@ -14,6 +14,7 @@ HELP = options.example(
     "prepare my_photos --out data/mine",
     "prepare annotations.json --split train=0.9,val=0.1",
     "prepare my_photos --check",
+    "prepare my_photos --fix",
     "prepare data/mine --to yolo --out mine_yolo",
 )
 
@@ -53,6 +54,12 @@ def prepare(
             "--check", metavar=options.FLAG, help="Write nothing: only report what is wrong or doubtful in the data."
         ),
     ] = False,
+    fix: Annotated[
+        bool,
+        typer.Option(
+            "--fix", metavar=options.FLAG, help="Repair what is wrong, and say what was done to which annotation."
+        ),
+    ] = False,
     to: Annotated[
         str | None,
         typer.Option(metavar="FORMAT", help="Write coco, yolo or labelme instead of segcli's own folder."),
@@ -65,6 +72,10 @@ def prepare(
     """Turn images and labels from any supported source into segcli's dataset folder."""
     from segcli import preparing
 
+    if check and fix:
+        raise UsageError(
+            "--check writes nothing, so it goes without --fix", hint="--fix checks what it wrote by itself"
+        )
     if check and to is not None:
         raise UsageError("--check and --to exclude each other")
     if check:
@@ -80,6 +91,8 @@ def prepare(
         return
     chosen: dict[str, Any] = {"format": format, "source_path": source_path, "seed": seed}
     chosen |= {"split": split, "split_by": split_by}
+    if to is not None and fix:
+        raise UsageError("--fix and --to exclude each other", hint="--fix first, then --to on the folder that it wrote")
     if to is not None:
         written = preparing.export(source, to, out, force=force, **chosen)
         if json:
@@ -87,10 +100,12 @@ def prepare(
             return
         output.show(*tables.exported(written))
         return
-    root = preparing.prepare(source, out, link=link, force=force, **chosen)
+    root = preparing.prepare(source, out, link=link, force=force, fix=fix, **chosen)
     facts: dict[str, Any] = preparing.describe(root)
     if json:
         output.print_json({"schema_version": 1, **facts})
         return
     output.show(*tables.dataset(facts))
+    if fix:
+        output.show(*tables.repairs(facts["repairs"]), *tables.findings(preparing.diagnose(str(root)).to_json()))
     output.next_commands(f"segcli visualize data {output.quoted(root)}", facts["next"])

@@ -80,6 +80,7 @@ def write(
     *,
     settings: Mapping[str, Any] | None = None,
     notes: list[str] | None = None,
+    repairs: list[Any] | None = None,
     link: bool = False,
     strict: bool = True,
     force: bool = False,
@@ -89,7 +90,8 @@ def write(
 
     Everything goes into a hidden folder beside `out`, which takes the name at the end. `settings` (JSON values) say
     what the dataset is made of: an `out` with equal settings is left alone, any other is replaced only with `force`.
-    With `link`, info.image_root must be set and no image is copied. `notes` is written last, so that it may still grow.
+    With `link`, info.image_root must be set and no image is copied. `notes` and
+    `repairs` (dataclasses; what --fix did) are written last, so that they may still grow.
     strict=False writes what can't be read later, too (missing images, broken annotations), for the doctor to list.
     Raises DataError where `out` is something else or a file name repeats; SegcliError where the disk refuses;
     UsageError for a link to images that are made.
@@ -107,7 +109,10 @@ def write(
         info = dataclasses.replace(info, splits=counts, fingerprint=fingerprint(building))
         said = [*(notes or []), *ids.notes()]
         write_json(building / "info.json", info.to_json(), indent=1)
-        write_json(building / "prepared.json", {"version": 1, "settings": wanted, "notes": said}, indent=1)
+        facts: dict[str, Any] = {"version": 1, "settings": wanted, "notes": said}
+        if repairs is not None:
+            facts["repairs"] = [dataclasses.asdict(repair) for repair in repairs]
+        write_json(building / "prepared.json", facts, indent=1)
         return _publish(building, out, info, wanted, force)
     except OSError as error:
         raise SegcliError(f"{error.filename or out}: can't be written: {error.strerror}") from error
@@ -136,7 +141,7 @@ def existing(out: Path, settings: Mapping[str, Any], force: bool = False) -> Dat
 
 
 def prepared(root: Path) -> dict[str, Any]:
-    """The content of `prepared.json`: {"version", "settings", "notes"}; empty where there is none."""
+    """The content of `prepared.json`: {"version", "settings", "notes", "repairs" after --fix}, or empty."""
     path = root / "prepared.json"
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))

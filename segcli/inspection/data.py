@@ -1,6 +1,6 @@
 """`segcli visualize data`: images with their labels, before or after augmentation."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from segcli.data.results import write_image
 from segcli.data.transforms import build_augment
 from segcli.drawing.colours import class_colours
 from segcli.drawing.overlays import draw
-from segcli.drawing.sheets import cell_width, choose_columns, contact_sheet, legend
+from segcli.drawing.sheets import cell_width, choose_columns, contact_sheet, legend, text_panel
 from segcli.errors import UsageError
 from segcli.info import DatasetInfo
 from segcli.models.heads.keypoint import Keypoints
@@ -35,13 +35,14 @@ def show_data(
     count: int = 16,
     seed: int = 0,
     augmented: Recipe | None = None,
+    facts: Sequence[str] = (),
 ) -> list[Path]:
     """Draw `count` images of a split (None: of all), chosen by `seed`, with their labels. -> the sheets written,
     out/data-SPLIT.jpg and, of 24 pictures each, data-SPLIT-2.jpg, ...
 
     augmented: a recipe whose `data.augment` is shown: each image as labelled, then three versions as training would
-    see them, on the recipe's canvas. Raises DataError where the dataset can't be read, UsageError where the recipe
-    augments nothing.
+    see them, on the recipe's canvas. facts: lines of text that the first sheet begins with. Raises DataError where the
+    dataset can't be read, UsageError where the recipe augments nothing.
     """
     info = DatasetInfo.load(root)
     model = build(augmented, info) if augmented else None
@@ -72,6 +73,8 @@ def show_data(
         sheet = contact_sheet(pictures, captions, columns=columns, width=WIDTH, title=title)
         if 1 < len(info.names) <= 60:
             sheet = np.concatenate([sheet, legend(info.names, class_colours(info), WIDTH)])
+        if facts and not sheets:
+            sheet = np.concatenate([text_panel(facts, WIDTH), sheet])
         path = Path(out) / f"data-{split or 'all'}{f'-{len(sheets) + 1}' if sheets else ''}.jpg"
         write_image(path, sheet)
         sheets.append(path)

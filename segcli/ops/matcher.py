@@ -76,7 +76,8 @@ def class_cost(probabilities_LQC: Tensor, labels_N: Tensor) -> Tensor:
 def focal_class_cost(logits_LQC: Tensor, labels_N: Tensor, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
     """Focal loss of saying the object's class less that of not saying it (Zhu et al. 2021), sigmoid logits, [L,Q,N]."""
     x = logits_LQC[..., labels_N]
-    return alpha * _focal_weight(-x, gamma) - (1 - alpha) * _focal_weight(x, gamma)
+    p = x.sigmoid()
+    return alpha * F.softplus(-x) * (1 - p) ** gamma - (1 - alpha) * F.softplus(x) * p**gamma
 
 
 def l1_cost(boxes_LQ4: Tensor, targets_N4: Tensor) -> Tensor:
