@@ -71,10 +71,8 @@ def joined(processes: int, device: torch.device) -> Iterator[torch.device]:
         yield device
         return
     group.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
-    try:
-        yield device
-    finally:
-        group.destroy_process_group()
+    yield device
+    group.destroy_process_group()  # not after an error: the others would fail of it before that is told
 
 
 @contextlib.contextmanager
@@ -229,7 +227,8 @@ def _one_rank(function: Callable[..., T], arguments: Sequence[Any], folder: str,
             "traceback": traceback.format_exc(),
         }
         Path(folder, f"{number}.json").write_text(json.dumps(report), encoding="utf-8")
-        sys.exit(code)
+        sys.stderr.flush()
+        os._exit(code)  # at once: an orderly end would wait for the others, who wait for this one
 
 
 def _first_error(folder: Path) -> BaseException | None:

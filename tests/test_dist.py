@@ -154,7 +154,7 @@ def test_a_process_that_fails_ends_all_with_its_own_error(tiny_copy, tmp_path):
     (tiny_copy / "images" / "three.png").write_bytes(b"not an image")
     write(tmp_path, tiny_copy)
     process = start(tmp_path, "r.yaml", "--out", "run")
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=300)
     assert process.returncode == 3, errors
     (line,) = [line for line in errors.splitlines() if line.startswith("error: ")]
     assert "three.png: not an image" in line
