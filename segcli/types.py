@@ -40,6 +40,16 @@ class Field(Protocol):
     def to(self, device: Any) -> "Field": ...
 
 
+@runtime_checkable
+class Rotatable(Field, Protocol):
+    """A field that can be rotated, too: what quarter turns, mirrors top to bottom and rotations by any angle need.
+
+    matrix [2,3] float64 maps a point: matrix @ (x, y, 1), in pixels. It rotates and shifts; mirroring is `flip`'s.
+    """
+
+    def rotate(self, matrix: np.ndarray) -> "Field": ...
+
+
 @dataclasses.dataclass
 class Instances:
     """N objects of one image; all fields have the same length, and indexing indexes every one of them.

@@ -1,5 +1,6 @@
 """The only reader of a canonical dataset folder (see docs/architecture.md): images, targets, raw annotations."""
 
+import copy
 import dataclasses
 import itertools
 import warnings
@@ -88,6 +89,13 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self._records)
+
+    def first(self, count: int) -> "Dataset":
+        """The same split, cut to its first images."""
+        out = copy.copy(self)
+        out._records = self._records[:count]
+        out.image_ids, out.file_names, out.sizes = self.image_ids[:count], self.file_names[:count], self.sizes[:count]
+        return out
 
     def path(self, i: int) -> Path:
         """The image file."""

@@ -145,10 +145,17 @@ class RCNN(nn.Module):
         found, proposals, raw, features = self._detect(batch)
         return {"proposals": proposals, "proposal_outputs": raw, "features": features, "detections": found}
 
+    def regions(self, proposals: int = 1000, detections: int = 100) -> dict[str, int]:
+        """On how many regions `network` runs each head: `proposals` in the one that detects, `detections` in others."""
+        limit = min(proposals, self.rpn.proposals[1]) if self.lite else proposals
+        heads: Any = self.roi_heads.heads
+        return {
+            f"roi_heads.heads.{name}": limit if hasattr(head, "detect") else detections for name, head in heads.items()
+        }
+
     def network(self, images_BCHW: Tensor, proposals: int = 1000, detections: int = 100) -> None:
-        """All layers at fixed shapes: `proposals` regions in the detecting head, `detections` in the others."""
+        """All layers at fixed shapes: so many regions in the heads (see `regions`)."""
         features = self.backbone(images_BCHW)
         self.rpn.count(self._levels(features))
-        limit = min(proposals, self.rpn.proposals[1]) if self.lite else proposals
-        for head in self.roi_heads.all():
-            head.count(features, limit if hasattr(head, "detect") else detections)
+        for head, number in zip(self.roi_heads.all(), self.regions(proposals, detections).values(), strict=True):
+            head.count(features, number)

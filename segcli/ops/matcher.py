@@ -91,8 +91,9 @@ def giou_cost(boxes_LQ4: Tensor, targets_N4: Tensor) -> Tensor:
 
 def focal_cost(logits_LQP: Tensor, masks_NP: Tensor, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
     """Focal loss of every query's mask against every object's (0..1), mean over pixels, [L,Q,N]."""
-    inside = alpha * _focal_weight(-logits_LQP, gamma)
-    outside = (1 - alpha) * _focal_weight(logits_LQP, gamma)
+    p, outside = logits_LQP.sigmoid(), F.softplus(logits_LQP)  # outside: -log(1-p), what a pixel with label 0 costs
+    inside = alpha * (outside - logits_LQP) * (1 - p) ** gamma  # -log(p) is -log(1-p) - logit
+    outside = (1 - alpha) * outside * p**gamma
     # inside·m + outside·(1−m), summed over pixels, as one product instead of two
     return ((inside - outside) @ masks_NP.T + outside.sum(-1, keepdim=True)) / logits_LQP.shape[-1]
 
@@ -102,8 +103,3 @@ def dice_cost(logits_LQP: Tensor, masks_NP: Tensor) -> Tensor:
     p = logits_LQP.sigmoid()
     total = p.sum(-1, keepdim=True) + masks_NP.sum(-1)
     return 1 - (2 * (p @ masks_NP.T) + 1) / (total + 1)
-
-
-def _focal_weight(x: Tensor, gamma: float) -> Tensor:
-    """-log(1-p)·p^gamma for p = sigmoid(x): what a pixel with label 0 costs."""
-    return F.softplus(x) * x.sigmoid() ** gamma
