@@ -167,6 +167,7 @@ def test_every_parameter_learns_with_any_labels(variant):
     settings = {"name": "rcnn", "backbone": {"name": "resnet", "depth": 18}, "variant": variant, "heads": heads}
     counts = {"num_classes": 2, "num_things": 2, "num_keypoints": 3}
     model = build_model({**settings, "width": 32}, task="keypoints", **counts)
+    model = model.to(memory_format=torch.channels_last)  # as training has it
     boxes = torch.tensor([[2.0, 3, 40, 50], [20, 20, 60, 60], [1, 1, 30, 30]])
     for labels in (field(), dataclasses.replace(field(), points=torch.zeros(3, 3, 3)), field()[torch.arange(0)]):
         model.train().zero_grad()
