@@ -171,6 +171,9 @@ def build(recipe: Recipe, info: DatasetInfo) -> Any:
 
 def fields_of(recipe: Recipe, info: DatasetInfo) -> dict[str, Any]:
     """What the recipe's model reads of each object beside boxes and masks: name -> types.Field class."""
+    heads = recipe.model.get("heads")
+    if not isinstance(heads, dict) or heads.keys() <= {"box", "mask"}:  # these read nothing more
+        return {}
     with torch.device("meta"):  # no memory, no random numbers
         return build(recipe, info).fields
 

@@ -10,6 +10,7 @@ from segcli.data.dataset import Dataset
 from segcli.data.results import write_image
 from segcli.data.stored import StoredPredictions
 from segcli.drawing.sheets import cell_width, contact_sheet, draw_labels_beside_predictions
+from segcli.info import DatasetInfo
 from segcli.inspection.quality import MEANING, MEANING_SEMANTIC, image_quality
 from segcli.run import RunFolder, fields_of
 
@@ -45,7 +46,7 @@ def show_predictions(
         chosen_split,
         split_file=recipe.resolve(names) if names else None,
         task=recipe.task,
-        fields=fields_of(recipe, folder.info()),
+        fields=fields_of(recipe, DatasetInfo.load(recipe.data.root)),
     )
     stored = StoredPredictions(folder.path / "predictions" / f"{chosen_split}.json", dataset)
     if worst is None:

@@ -21,7 +21,7 @@ from segcli.metrics.keypoints import build as build_metric
 from segcli.models import build_model
 from segcli.models.heads.keypoint import Keypoints, _between_cells
 from segcli.recipe import Recipe
-from segcli.run import fields_of
+from segcli.run import build, fields_of
 from segcli.training import open_datasets
 from segcli.types import Batch, Instances, Prediction, Target
 from segcli.weights.class_rows import official_info
@@ -132,7 +132,7 @@ def test_a_dataset_without_keypoints_and_a_recipe_without_the_head_are_refused(t
     with pytest.raises(UsageError, match="no class of the dataset declares keypoints"):
         fields_of(recipe(tiny_dataset), DatasetInfo.load(tiny_dataset))
     with pytest.raises(UsageError, match="needs the keypoint head"):
-        fields_of(recipe(with_joints, heads="mask"), DatasetInfo.load(with_joints))
+        build(recipe(with_joints, heads="mask"), DatasetInfo.load(with_joints))
 
 
 def test_a_skeleton_that_names_a_missing_joint_is_refused(tiny_copy):
@@ -167,6 +167,7 @@ def test_every_parameter_learns_with_any_labels(variant):
     settings = {"name": "rcnn", "backbone": {"name": "resnet", "depth": 18}, "variant": variant, "heads": heads}
     counts = {"num_classes": 2, "num_things": 2, "num_keypoints": 3}
     model = build_model({**settings, "width": 32}, task="keypoints", **counts)
+    model = model.to(memory_format=torch.channels_last)  # as training has it
     boxes = torch.tensor([[2.0, 3, 40, 50], [20, 20, 60, 60], [1, 1, 30, 30]])
     for labels in (field(), dataclasses.replace(field(), points=torch.zeros(3, 3, 3)), field()[torch.arange(0)]):
         model.train().zero_grad()
@@ -263,3 +264,10 @@ def test_skeletons_are_drawn_over_the_image():
     assert changed[scale * 12 : scale * 14, scale * 7 : scale * 8].any()  # on the line from nose to left ear
     assert changed[scale * 31, scale * 30]
     assert not changed[: scale * 3].any()  # nothing at (0, 0), where unlabelled keypoints are stored
+
+
+def test_the_joints_of_official_weights():
+    person = official_info("coco_person").categories[0]
+    joints = person.keypoints
+    assert (len(joints), len(person.skeleton)) == (17, 19)
+    assert all(joints[a].replace("left", "right") == joints[b] for a, b in person.flip_pairs)

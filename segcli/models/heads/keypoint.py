@@ -184,7 +184,7 @@ class KeypointHead(RoIHead):
         self.head, self.predictor, self.pooler, self.lite = head, predictor, pooler, lite
 
     def _run(self, features: list[Tensor], boxes: list[Tensor]) -> Tensor:
-        return self.predictor(self.head(self.pooler(features, boxes)))
+        return self.predictor(self.head(self.pooler(features, boxes))).contiguous()  # torchvision's loss takes views
 
     def loss(self, features: list[Tensor], samples: Samples) -> dict[str, Tensor]:
         """Mean cross-entropy over the 56² positions, of labelled keypoints (also hidden ones) inside their sample."""
