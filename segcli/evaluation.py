@@ -5,7 +5,7 @@ import dataclasses
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ METRICS: dict[str, tuple[str, dict[str, Any]]] = {  # task -> plugin of segcli/m
     "instance": ("instance", {"kinds": ("bbox", "segm")}),
     "semantic": ("semantic", {}),
     "panoptic": ("panoptic", {}),
+    "keypoints": ("instance", {"kinds": ("bbox",)}),  # and the keypoint head's own
 }
 
 
@@ -126,7 +127,7 @@ def score_model(
     keep: where to store the predictions, say predictions/val.json (see data/results.py for its neighbours).
     Raises UsageError for a task without a metric.
     """
-    metric = build_metric(recipe, dataset.info)
+    metrics = [build_metric(recipe, dataset.info), *head_metrics(model, recipe, dataset.info)]
     position = {image_id: i for i, image_id in enumerate(dataset.image_ids)}
     begun, images = time.perf_counter(), 0
     bar = tqdm(total=len(dataset), desc="scoring", unit="image", disable=not progress, file=sys.stderr, leave=False)
@@ -140,16 +141,17 @@ def score_model(
             for prediction in model.predict(dataclasses.replace(batch, images=pixels).to(device)):
                 i = position[prediction.image_id]
                 target, annotations = dataset.annotated_target(i)
-                if isinstance(metric, InstanceScores):
-                    metric.update([prediction], [target], [annotations])
-                else:
-                    metric.update([prediction], [target])
+                for metric in metrics:
+                    if isinstance(metric, InstanceScores):
+                        metric.update([prediction], [target], [annotations])
+                    else:
+                        metric.update([prediction], [target])
                 if writer:
                     writer.add(prediction, dataset.file_names[i])
                 images += 1
                 bar.update()
-        metrics, per_class = metric.compute(), metric.per_class()
-    return Scores(metrics, per_class, images, time.perf_counter() - begun)
+        values, per_class = join(metrics)
+    return Scores(values, per_class, images, time.perf_counter() - begun)
 
 
 def print_causes(
@@ -173,6 +175,27 @@ def build_metric(recipe: Recipe, info: DatasetInfo) -> Any:
     if name == "instance":
         settings = {**settings, "max_detections": recipe.eval.max_detections}
     return call(find("metric", name).build, settings, f"metric {name}", info=info)
+
+
+def head_metrics(model: Any, recipe: Recipe, info: DatasetInfo) -> list[Any]:
+    """The metrics that the model's heads name for their own fields."""
+    given = {"info": info, "max_detections": recipe.eval.max_detections}
+    names = getattr(model, "metrics", ())
+    return [call(find("metric", name, "a head's metric").build, {}, f"metric {name}", **given) for name in names]
+
+
+def join(metrics: Sequence[Any]) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
+    """All numbers of several metrics, and those of each class. Raises UsageError where two give one name."""
+    values: dict[str, float] = {}
+    classes: dict[str, dict[str, float]] = {}
+    for metric in metrics:
+        own = metric.compute()
+        if twice := sorted(values.keys() & own.keys()):
+            raise UsageError(f"{type(metric).__module__}: another metric has the key {twice[0]!r} already")
+        values |= own
+        for name, numbers in metric.per_class().items() if hasattr(metric, "per_class") else ():
+            classes[name] = {**classes.get(name, {}), **numbers}
+    return values, classes
 
 
 @contextlib.contextmanager

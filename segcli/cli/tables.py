@@ -52,6 +52,11 @@ def comparison(rows: Sequence[dict[str, Any]], metric: str | None, title: str) -
     keys = [key for key in keys if any(key in row["metrics"] for row in rows)]
     rest = dict.fromkeys(r["primary"] for r in rows)
     keys += [key for key in rest if key not in keys and any(key in r["metrics"] for r in rows)]
+    # what a head beside segcli's own scores begins with its name
+    of_heads = {
+        key: None for r in rows for key in r["metrics"] if key.startswith(tuple(f"{h}_" for h in r.get("heads") or ()))
+    }
+    keys += [key for key in of_heads if key not in keys]
     columns = [
         Column("", left=True),
         Column("name", left=True),
@@ -77,7 +82,7 @@ def comparison(rows: Sequence[dict[str, Any]], metric: str | None, title: str) -
             number((row["latency_ms"] or {}).get("median")),
             number(row["peak_memory_mb"]),
             number(row["train_seconds"], 60, 1),
-            *(percent(row["metrics"].get(key)) for key in keys),
+            *(score(key, row["metrics"].get(key)) for key in keys),
         ]
         for row in rows
     ]
@@ -87,32 +92,81 @@ def comparison(rows: Sequence[dict[str, Any]], metric: str | None, title: str) -
 
 def forecast(document: dict[str, Any]) -> list[Grid | str]:
     """What `train --dry-run` found out."""
-    cost, minutes = document["cost"], document["minutes"]
+    cost, told = document["cost"], document["forecast"]
     height, width = cost["gflops_input"]
+    times, machine, over = cost["latency_ms"], cost["machine"], cost["gflops_dataset"]
     facts = [
         ["train images", str(document["train_images"])],
-        ["steps", f"{document['steps']:,} of {document['step_seconds']:.2f} s"],
-        ["training time", f"{minutes:.1f} minutes (evaluation comes on top)"],
-        ["first losses", ", ".join(f"{key} {value:.2f}" for key, value in document["losses"].items())],
+        ["steps", f"{told['steps']:,} of {told['step_seconds']:.2f} s"],
+        ["time", f"{told['train_minutes']:.1f} minutes of training + {told['evaluation_minutes']:.1f} of evaluation"],
+        ["peak memory", f"{told['peak_memory_mb']:,} MB of {number(told['free_memory_mb'])} MB free"],
+        [
+            "disk",
+            f"{told['disk_mb']:,} MB, {told['disk_peak_mb']:,} MB while saving, of {told['free_disk_mb']:,} MB free",
+        ],
+        ["this machine", can(told)],
+        ["first losses", ", ".join(f"{key} {value:.2f}" for key, value in document["losses"].items()) or MISSING],
         ["weights", ", ".join(w["source"] for w in document["weights"]) or "random"],
         ["trainable", f"{cost['params_trainable'] / 1e6:.2f} M of {cost['params'] / 1e6:.2f} M parameters"],
-        ["inference", f"{number(cost['latency_ms']['median'])} ms an image of {height} × {width}"],
-        ["peak memory", f"{number(cost['peak_memory_mb'])} MB at inference"],
+        [
+            "inference",
+            f"{number(times['median'])} ms an image of {height} × {width} (95th percentile {number(times['p95'])}, "
+            f"{cost['measured_on']['threads']} threads), {number(cost['peak_memory_mb'])} MB, {machine['share']:.0%} "
+            f"of this machine's {machine['gflops_per_second']:.0f} GFLOP/s",
+        ],
+        ["GFLOPs", f"{over['mean']:.2f} ± {over['sd']:.2f} over the dataset's sizes"],
     ]
-    parts = [
-        [name, number(part["params"], 1e6, 2), number(part["gflops"], 1, 2)] for name, part in cost["parts"].items()
-    ]
-    total = ["total", number(cost["params"], 1e6, 2), number(cost["gflops"], 1, 2)]
-    uncounted = ", ".join(f"{u['op']} ×{u['calls']}" for u in cost["flops_uncounted"])
     return [
         Grid([Column("", left=True), Column("", left=True)], facts, document["recipe"]["name"]),
-        Grid(
-            [Column("part", left=True), Column("params M"), Column("GFLOPs")],
-            [*parts, total],
-            caption=f"1 multiply-add = 1 FLOP; not counted: {uncounted or 'nothing'}",
-            bold=[len(parts)],
-        ),
+        parts(cost),
     ]
+
+
+def can(told: dict[str, Any]) -> str:
+    """Whether the machine can do what a forecast says."""
+    if told["possible"] is None:
+        return "its free memory is not known"
+    return "can do it" if told["possible"] else f"can't do it: {'; '.join(told['reasons'])}"
+
+
+def parts(cost: dict[str, Any]) -> Grid:
+    """cost.json by part, with what is not counted."""
+    rows = []
+    for name, part in cost["parts"].items():
+        each = f"{part['regions']} × {part['gflops_per_region']:.4f}" if "regions" in part else ""
+        rows.append([name, number(part["params"], 1e6, 2), number(part["gflops"], 1, 2), each])
+    total = ["total", number(cost["params"], 1e6, 2), number(cost["gflops"], 1, 2), ""]
+    uncounted = [u for u in cost["flops_uncounted"] if not u["elementwise"]]
+    simple = sum(u["share"] for u in cost["flops_uncounted"] if u["elementwise"])
+    named = ", ".join(f"{u['op']} ×{u['calls']} ({u['share']:.0%})" for u in uncounted)
+    return Grid(
+        [Column("part", left=True), Column("params M"), Column("GFLOPs"), Column("regions × each", drop=1)],
+        [*rows, total],
+        caption="1 multiply-add = 1 FLOP; not counted, with the share of all calls that compute: "
+        f"{', '.join(filter(None, (named, f'elementwise ({simple:.0%})')))}",
+        bold=[len(rows)],
+    )
+
+
+def forecasts(rows: Sequence[dict[str, Any]]) -> Grid | None:
+    """What training the recipes among the rows would take; None where there are none."""
+    told = [(row["name"], row["forecast"]) for row in rows if row.get("forecast")]
+    titles = ("steps", "training\nmin", "evaluation\nmin", "memory\nMB", "disk\nMB")
+    cells = [
+        [
+            name,
+            number(f["steps"]),
+            number(f["train_minutes"], 1, 1),
+            number(f["evaluation_minutes"], 1, 1),
+            number(f["peak_memory_mb"]),
+            number(f["disk_mb"]),
+            can(f),
+            "measured" if f["measured"] else "estimated",
+        ]
+        for name, f in told
+    ]
+    columns = [*map(Column, titles), Column("this machine", left=True), Column("", drop=1, left=True)]
+    return Grid([Column("name", left=True), *columns], cells, "To train these here") if told else None
 
 
 def dataset(facts: dict[str, Any]) -> list[Grid | str]:
@@ -173,3 +227,10 @@ def heading(key: str, join: str = "\n") -> str:
     """segm_AP50 -> mask AP50, in two lines for a column; other metrics are called as they are."""
     kind, _, part = key.partition("_")
     return f"{KINDS[kind]}{join}{part}" if kind in KINDS and part else key
+
+
+def exported(facts: dict[str, Any]) -> list[Grid]:
+    """What `prepare --to` wrote: images by split, and what the format has no place for."""
+    rows = [[split, str(images)] for split, images in facts["splits"].items()]
+    title = f"{facts['name']}: {facts['root']} ({facts['format']})"
+    return [Grid([Column("split", left=True), Column("images")], rows, title, "\n".join(facts["notes"]))]

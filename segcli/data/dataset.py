@@ -1,5 +1,6 @@
 """The only reader of a canonical dataset folder (see docs/architecture.md): images, targets, raw annotations."""
 
+import copy
 import dataclasses
 import itertools
 import warnings
@@ -77,6 +78,9 @@ class Dataset:
             self._records = [r for i, r in enumerate(self._records) if (i in val) in wanted]
         if not self._records:
             raise DataError(f"{self.root}: the split {split or 'of all images'!r} has no image")
+        for field in self.fields.values():
+            if hasattr(field, "problems"):
+                _refuse(self.root, field.problems([a for r in self._records for a in r.annotations], self.info))
         self.image_ids = [r.id for r in self._records]
         self.file_names = [r.file_name for r in self._records]
         self.sizes = [r.size for r in self._records]
@@ -85,6 +89,13 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self._records)
+
+    def first(self, count: int) -> "Dataset":
+        """The same split, cut to its first images."""
+        out = copy.copy(self)
+        out._records = self._records[:count]
+        out.image_ids, out.file_names, out.sizes = self.image_ids[:count], self.file_names[:count], self.sizes[:count]
+        return out
 
     def path(self, i: int) -> Path:
         """The image file."""

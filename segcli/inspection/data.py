@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +15,8 @@ from segcli.drawing.overlays import draw
 from segcli.drawing.sheets import cell_width, choose_columns, contact_sheet, legend
 from segcli.errors import UsageError
 from segcli.info import DatasetInfo
+from segcli.models.heads.keypoint import Keypoints
+from segcli.ops.preprocess import Preprocess
 from segcli.recipe import Recipe
 from segcli.run import build
 from segcli.types import Sample, Target
@@ -41,7 +44,10 @@ def show_data(
     augments nothing.
     """
     info = DatasetInfo.load(root)
-    dataset = Dataset(root, split, split_file=split_file, task=augmented.task if augmented else _task(info))
+    model = build(augmented, info) if augmented else None
+    own: dict[str, Any] = {"keypoints": Keypoints} if info.num_keypoints else {}
+    task, fields = (augmented.task, model.fields) if augmented and model else (_task(info), own)
+    dataset = Dataset(root, split, split_file=split_file, task=task, fields=fields)
     number = min(len(dataset), count if augmented is None else max(1, count // (VARIANTS + 1)))
     chosen = np.sort(np.random.default_rng(seed).choice(len(dataset), number, replace=False)).tolist()
     columns = VARIANTS + 1 if augmented else choose_columns([dataset.sizes[i] for i in chosen])
@@ -49,7 +55,7 @@ def show_data(
     per_sheet = PER_SHEET if augmented is None else PER_SHEET // columns
     if augmented:
         title += f", each as labelled and {VARIANTS} times as recipe {augmented.name} augments it"
-    augment = _augmentation(augmented, info) if augmented else None
+    augment = _augmentation(augmented, model.preprocess, info) if augmented and model else None
     sheets: list[Path] = []
     for start in range(0, number, per_sheet):
         pictures, captions = [], []
@@ -72,13 +78,10 @@ def show_data(
     return sheets
 
 
-def _augmentation(recipe: Recipe, info: DatasetInfo) -> Augment:
+def _augmentation(recipe: Recipe, preprocess: Preprocess, info: DatasetInfo) -> Augment:
     """What the training loader does to a sample, on the same canvas."""
-    preprocess = build(recipe, info).preprocess
-    canvas = preprocess.canvas([]) if preprocess.square else None
-    if canvas is None and preprocess.shortest is None:
-        canvas = (preprocess.longest, preprocess.longest)
-    augment = build_augment(recipe.data.augment, canvas=canvas, info=info)
+    canvas, longest = preprocess.fixed_canvas(), preprocess.longest
+    augment = build_augment(recipe.data.augment, canvas=canvas, info=info, longest=longest)
     if augment is None:
         raise UsageError(f"recipe {recipe.name}: data.augment is empty", hint="for example data.augment.flip=0.5")
     return augment

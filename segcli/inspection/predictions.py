@@ -11,7 +11,7 @@ from segcli.data.results import write_image
 from segcli.data.stored import StoredPredictions
 from segcli.drawing.sheets import cell_width, contact_sheet, draw_labels_beside_predictions
 from segcli.inspection.quality import MEANING, MEANING_SEMANTIC, image_quality
-from segcli.run import RunFolder
+from segcli.run import RunFolder, fields_of
 
 PER_SHEET = 12  # pairs
 WIDTH = 1800  # pixels
@@ -41,7 +41,11 @@ def show_predictions(
     chosen_split = split or recipe.eval.split
     names = recipe.data.split_file
     dataset = Dataset(
-        recipe.data.root, chosen_split, split_file=recipe.resolve(names) if names else None, task=recipe.task
+        recipe.data.root,
+        chosen_split,
+        split_file=recipe.resolve(names) if names else None,
+        task=recipe.task,
+        fields=fields_of(recipe, folder.info()),
     )
     stored = StoredPredictions(folder.path / "predictions" / f"{chosen_split}.json", dataset)
     if worst is None:

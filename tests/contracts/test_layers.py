@@ -10,8 +10,8 @@ LAYERS = [
     {"allocator", "errors", "info", "recipe", "recipe_file", "lookup", "fetch", "types", "dist"},
     {"ops"},
     {"data", "models", "metrics", "drawing", "weights", "optim"},
-    {"checkpoint", "cost", "diagnosis", "run", "session"},
-    {"preparing", "training", "evaluation", "prediction", "comparison", "inspection", "exporting"},
+    {"checkpoint", "cost", "diagnosis", "machine", "run", "session"},
+    {"preparing", "training", "evaluation", "prediction", "forecast", "comparison", "inspection", "exporting"},
     {"cli"},
 ]
 LEVEL = {unit: level for level, units in enumerate(LAYERS, start=1) for unit in units}
@@ -19,7 +19,13 @@ STRANGERS = {3, 5}  # layers whose units never import one another, but for:
 ALLOWED = {
     ("training", "preparing"),
     ("training", "evaluation"),
+    ("forecast", "preparing"),
+    ("forecast", "training"),
+    ("forecast", "evaluation"),
     ("comparison", "evaluation"),
+    ("comparison", "forecast"),
+    ("comparison", "inspection"),
+    ("comparison", "training"),
     ("preparing", "evaluation"),
 }
 WITHOUT_TORCH = {"allocator", "errors", "info", "recipe", "recipe_file", "lookup", "fetch"}
