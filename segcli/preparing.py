@@ -7,51 +7,28 @@ import shlex
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from segcli import lookup
 from segcli.data import canonical
 from segcli.data.annotations import read_json
-from segcli.data.canonical import Draft
+from segcli.data.canonical import Draft, Record
 from segcli.data.check import Report, check
-from segcli.data.division import divide
+from segcli.data.division import divide, is_file
+from segcli.data.index import Index
+from segcli.data.index import load as load_index
+from segcli.data.known import KNOWN, Known, inside, obtain
+from segcli.data.tiling import Tiling
 from segcli.errors import DataError, UsageError
 from segcli.info import DatasetInfo
 from segcli.recipe import Recipe
 from segcli.recipe_file import shipped
 
 FOLDER = Path("data")  # where prepared datasets go by default
-
-
-@dataclasses.dataclass(frozen=True)
-class Known:
-    """A dataset that segcli knows by name and reads from a copy on disk."""
-
-    converter: str
-    settings: dict[str, Any]
-    home: str
-    licence: str
-    citation: str
-
-
-KNOWN = {
-    "pennfudan": Known(
-        "masks",
-        {"category": "pedestrian"},
-        "https://www.cis.upenn.edu/~jshi/ped_html/",
-        "no open licence; for local use only",
-        "Wang, Shi, Song, Shen: Object Detection Combining Recognition and Segmentation, ACCV 2007",
-    ),
-    "nuclei": Known(
-        "masks",
-        {"category": "nucleus"},
-        "https://bbbc.broadinstitute.org/BBBC038",
-        "CC0-1.0",
-        "Caicedo et al.: Nucleus segmentation across imaging experiments, Nature Methods 2019",
-    ),
-}
 
 
 def known() -> list[str]:
@@ -69,6 +46,8 @@ def prepare(
     split_by: str | Path | None = None,
     seed: int = 0,
     link: bool = False,
+    tile: int | None = None,
+    overlap: int = 0,
     force: bool = False,
     settings: Mapping[str, Any] | None = None,
 ) -> Path:
@@ -76,26 +55,34 @@ def prepare(
 
     source: a known name, or a file or folder in a supported format (`format` names the converter, else it is detected).
     out: the folder, None = data/NAME; one that was made of the same with the same settings is left as it is.
-    source_path: where a known dataset lies on disk. split: shares such as "train=0.8,val=0.2", drawn with `seed`;
-    split_by: a text file that names the val images; with neither, a source's own splits are kept, or 20 % become val.
-    link: images stay where they are. force: replace `out`. settings: of the generator or converter, checked against
+    source_path: where a known dataset lies on disk; None: it is downloaded. split: shares such as "train=0.8,val=0.2",
+    drawn with `seed`; split_by: a text file that names the val images, or a rule for the draw (see data/division.py);
+    with neither, a source's own splits are kept, or 20 % become val. link: images stay where they are. tile, overlap:
+    cut into tiles of so many pixels (see data/tiling.py), those of one image in one split. force: replace `out`. settings: of the generator or converter, checked against
     its signature.
     Raises UsageError and DataError.
     """
     plan = _plan(source, format, source_path, seed, settings)
     target = Path(out) if out is not None else FOLDER / plan.name
-    if split is not None and split_by is not None:
-        raise UsageError("--split and --split-by exclude each other")
-    if plan.path is None:
+    by_file = split_by is not None and is_file(split_by)
+    if split is not None and by_file:
+        raise UsageError("--split and --split-by FILE exclude each other")
+    if overlap and tile is None:
+        raise UsageError("--overlap goes with --tile")
+    tiling = Tiling(tile, overlap) if tile is not None else None
+    if link and tiling:
+        raise UsageError("--link and --tile exclude each other: tiles are new images")
+    if plan.path is None and plan.known is None:
         for flag, value in (("--split", split), ("--split-by", split_by), ("--link", link)):
             if value:
                 raise UsageError(f"{flag}: {source} is made by segcli, with splits and images of its own")
     recorded = {
         **plan.recorded,
         "split": split,
-        "split_by": _digest(Path(split_by)) if split_by is not None else None,
+        "split_by": split_by if split_by is None or not by_file else _digest(Path(split_by)),
         "seed": seed,
         "link": link,
+        **({"tile": tile, "overlap": overlap} if tiling else {}),
         "source files": _listing(plan.path, target) if plan.path is not None else None,
     }
     if plan.path is not None and plan.path.resolve().is_relative_to(target.resolve()):
@@ -104,7 +91,7 @@ def prepare(
         return target
     draft = plan.build()
     divided = divide(draft, split, split_by, seed)
-    _write(target, plan, draft, divided, recorded, link=link, strict=True, force=force)
+    _write(target, draft, divided, recorded, link=link, force=force, tiling=tiling)
     return target
 
 
@@ -126,7 +113,7 @@ def diagnose(
     draft = plan.build()
     with tempfile.TemporaryDirectory(prefix="segcli-check-") as folder:
         target = Path(folder) / plan.name
-        _write(target, plan, draft, draft.splits, {}, link=plan.path is not None, strict=False, force=False)
+        _write(target, draft, draft.splits, {}, link=draft.image_root is not None, strict=False)
         return dataclasses.replace(check(target, notes=draft.notes), root=source)
 
 
@@ -151,8 +138,6 @@ def prepare_for(recipe: Recipe) -> Path:
         return root
     if data.name not in known() and data.source is None:
         raise DataError(f"{root}: not a prepared dataset", hint=f"segcli prepare SOURCE --out {shlex.quote(str(root))}")
-    if data.name in KNOWN and data.source is None:
-        raise _missing_source(data.name, "--set data.source=PATH")
     print(f"preparing {data.name or data.source} in {root}", file=sys.stderr)
     return prepare(data.name or str(data.source), root, source_path=data.source, settings=data.prepare)
 
@@ -173,7 +158,12 @@ def describe(root: str | Path) -> dict[str, Any]:
     module = lookup.find("synthetic", maker) if maker in lookup.names("synthetic") else None
     measure = getattr(module, "statistics", None)  # a generator may offer it
     for split in info.splits:
-        coco = _read_json(root / "annotations" / f"{split}.json")
+        path = root / "annotations" / f"{split}.json"
+        known = load_index(path)
+        if known is not None and measure is None:
+            splits[split] = _counted(known, names, info)
+            continue
+        coco = _read_json(path)
         counted = Counter(names.get(a["category_id"], "?") for a in coco["annotations"])
         labelled = {a["image_id"] for a in coco["annotations"]}
         splits[split] = {
@@ -198,6 +188,19 @@ def describe(root: str | Path) -> dict[str, Any]:
     }
 
 
+def _counted(index: Index, names: dict[int, str], info: DatasetInfo) -> dict[str, Any]:
+    """What `describe` says of a split, from the index alone."""
+    values, counts = np.unique(index.category, return_counts=True)
+    counted = {names.get(value, "?"): count for value, count in zip(values.tolist(), counts.tolist(), strict=True)}
+    return {
+        "images": len(index.images),
+        "objects": len(index.category),
+        "crowd": int(index.crowd.sum()),
+        "without_objects": int((np.diff(index.first) == 0).sum()),
+        "per_class": {name: counted[name] for name in info.names if name in counted},
+    }
+
+
 def next_command(name: str, root: Path) -> str:
     """The command that trains on a prepared folder: with this dataset's own Mask R-CNN recipe where one is shipped."""
     folder = "quickstart" if name in lookup.names("synthetic") else name  # recipes lie in folders called as their data
@@ -217,16 +220,20 @@ class _Plan:
     module: Any
     settings: dict[str, Any]
     recorded: dict[str, Any]
-    path: Path | None = None  # None: the images are made
+    path: Path | None = None  # None: the images are made, or downloaded where there is `known`
     known: Known | None = None
 
     def build(self) -> Draft:
-        given = {} if self.path is None else {"path": self.path}
+        path, digests = self.path, {}
+        if path is None and self.known is not None:
+            path, digests = obtain(self.name)
+        given = {} if path is None else {"path": path}
         draft: Draft = lookup.call(self.module.build, self.settings, "data.prepare", **given)
         facts: dict[str, Any] = {"name": self.name}
         if self.known is not None:
             facts |= {"licence": self.known.licence, "citation": self.known.citation, "source": self.known.home}
         draft.info = dataclasses.replace(draft.info, **facts)
+        draft.notes += [f"downloaded {name} ({digest})" for name, digest in digests.items()]
         return draft
 
 
@@ -249,8 +256,14 @@ def _plan(
         recorded = {"source": source, "settings": {**defaults, **chosen}}
         return _Plan(source, module, chosen, recorded)
     entry = KNOWN.get(source)
+    if format is not None and entry is not None and format != entry.converter:
+        raise UsageError(f"--format {format}: {source} is read as {entry.converter}")
     if entry is not None and source_path is None:
-        raise _missing_source(source, "--source PATH")
+        module = lookup.find("converter", entry.converter)
+        chosen = {**entry.settings, **chosen}
+        recorded = {"source": source, "format": entry.converter, "settings": chosen}
+        recorded["archives"] = [archive.address for archive in entry.archives]
+        return _Plan(source, module, chosen, recorded, None, entry)
     path = Path(source_path if source_path is not None else source).absolute()
     if not path.exists():
         raise _unknown(source, path, source_path is not None)
@@ -258,8 +271,8 @@ def _plan(
         raise DataError(f"{path}: is a prepared dataset already", hint=next_command(path.name, path))
     name = source if entry or source_path is not None else _name(path)
     kind = format or (entry.converter if entry else _detect(path))
-    if format is not None and entry is not None and format != entry.converter:
-        raise UsageError(f"--format {format}: {source} is read as {entry.converter}")
+    if entry is not None:
+        path = inside(path, entry)
     module = lookup.find("converter", kind, "--format")
     chosen = {**(entry.settings if entry else {}), **chosen}
     recorded = {"source": str(path), "format": kind, "settings": chosen}
@@ -284,14 +297,14 @@ def _detect(path: Path) -> str:
 
 def _write(
     target: Path,
-    plan: _Plan,
     draft: Draft,
     splits: dict[str, list[Any]],
     recorded: dict[str, Any],
     *,
     link: bool,
-    strict: bool,
-    force: bool,
+    strict: bool = True,
+    force: bool = False,
+    tiling: Tiling | None = None,
 ) -> None:
     info = draft.info
     if link:
@@ -299,7 +312,7 @@ def _write(
     canonical.write(
         target,
         info,
-        {name: draft.records(entries) for name, entries in splits.items()},
+        {name: _cut(draft, entries, tiling) for name, entries in splits.items()},
         settings=recorded,
         notes=draft.notes,
         link=link,
@@ -307,6 +320,17 @@ def _write(
         force=force,
         total=sum(map(len, splits.values())),
     )
+
+
+def _cut(draft: Draft, entries: list[Any], tiling: Tiling | None) -> Iterator[Record]:
+    """The records of one split; tiles are made after the division, so those of an image share its split."""
+    if tiling is None:
+        yield from draft.records(entries)
+        return
+    part = dataclasses.replace(tiling)
+    part.dropped = []
+    yield from part.cut(draft.records(entries), set(draft.info.source_ids))
+    draft.notes.append(part.note())
 
 
 def _listing(path: Path, out: Path) -> str:
@@ -343,12 +367,6 @@ def _unknown(source: str, path: Path, given: bool) -> DataError:
         return DataError(f"--source {path}: there is no such file or folder")
     return DataError(
         f"{source}: neither a known dataset nor a file or folder here", hint=lookup.nearest(source, known())
-    )
-
-
-def _missing_source(name: str, flag: str) -> DataError:
-    return DataError(
-        f"{name} is not downloaded by segcli", hint=f"get it from {KNOWN[name].home}, unpack it, and give {flag}"
     )
 
 
