@@ -49,8 +49,9 @@ def fetch(
     """Download `address` to `target` and return it; at once where it is already there.
 
     sha256, md5, sha1: the digest in hexadecimal, or as many first digits of it as are known. A download that does not
-    have it is removed. What arrived before a connection broke is kept as `target.part` and continued, by this call or a later
-    one, if the server still has the same file. Several processes may ask for the same target: one loads, others wait.
+    have it is removed. What arrived before a connection broke is kept as `target.part` and continued, by this call or
+    a later one, if the server still has the same file. Several processes may ask for the same target: one loads, others
+    wait.
     timeout: seconds without a byte after which a connection counts as broken.
     Raises `error` (ModelError, DataError) with the cause in one line.
     """

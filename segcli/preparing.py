@@ -58,8 +58,8 @@ def prepare(
     source_path: where a known dataset lies on disk; None: it is downloaded. split: shares such as "train=0.8,val=0.2",
     drawn with `seed`; split_by: a text file that names the val images, or a rule for the draw (see data/division.py);
     with neither, a source's own splits are kept, or 20 % become val. link: images stay where they are. tile, overlap:
-    cut into tiles of so many pixels (see data/tiling.py), those of one image in one split. force: replace `out`. settings: of the generator or converter, checked against
-    its signature.
+    cut into tiles of so many pixels (see data/tiling.py), those of one image in one split. force: replace `out`.
+    settings: of the generator or converter, checked against its signature.
     Raises UsageError and DataError.
     """
     plan = _plan(source, format, source_path, seed, settings)
@@ -79,7 +79,7 @@ def prepare(
     recorded = {
         **plan.recorded,
         "split": split,
-        "split_by": split_by if split_by is None or not by_file else _digest(Path(split_by)),
+        "split_by": _digest(Path(split_by)) if split_by is not None and by_file else split_by,
         "seed": seed,
         "link": link,
         **({"tile": tile, "overlap": overlap} if tiling else {}),
