@@ -64,7 +64,7 @@ def test_look_alikes_stay_together(coco, tmp_path):
             Image.fromarray(np.repeat(smooth.astype(np.uint8)[:, :, None], 3, 2)).save(coco / file)
     root = prepare(str(coco), tmp_path / "out", split="train=0.7,val=0.3")
     pixels = [{(coco / n).read_bytes() for n in Dataset(root, s).file_names} for s in ("train", "val")]
-    assert pixels[0] and pixels[1]
+    assert all(pixels)
     assert not pixels[0] & pixels[1]
 
 

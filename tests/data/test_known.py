@@ -193,7 +193,7 @@ def test_a_read_only_cache(server, tmp_path):
 def test_the_table_is_whole():
     assert {"pennfudan", "balloon", "coco2017", "ade20k", "camvid", "voc2012", "nuclei"} <= set(KNOWN)
     for name, entry in KNOWN.items():
-        assert entry.licence and entry.citation and entry.home, name
+        assert all((entry.licence, entry.citation, entry.home)), name
         for one in entry.archives:
             assert re.fullmatch(r"https?://\S+\.(zip|tar)", one.address)
             assert one.digest is None or re.fullmatch(r"sha256:[0-9a-f]{64}|sha1:[0-9a-f]{40}", one.digest)
