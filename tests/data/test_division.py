@@ -91,4 +91,4 @@ def test_every_split_gets_a_group():
             [str(i) for i in range(9)], [[0, 1, 2, 3, 4, 5, 6], [7], [8]], {"a": 0.9, "b": 0.05, "c": 0.05}, seed
         )
         assert all(drawn.values())
-        assert sorted(sum(drawn.values(), [])) == list(range(9))
+        assert sorted(i for part in drawn.values() for i in part) == list(range(9))
