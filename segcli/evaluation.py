@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import json
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -15,6 +16,7 @@ from tqdm import tqdm
 from segcli.data.dataset import Dataset
 from segcli.data.loader import eval_loader
 from segcli.data.results import ResultsWriter
+from segcli.diagnosis import diagnose
 from segcli.errors import ModelError, UsageError
 from segcli.info import DatasetInfo
 from segcli.lookup import call, find
@@ -103,6 +105,8 @@ def score_run(
     keep = folder.path / "predictions" / f"{chosen}.json" if folder else None
     device = next(model.parameters()).device
     scores = score_model(model, dataset, recipe, device=device, progress=progress, keep=keep)
+    if folder and keep:
+        print_causes(folder, recipe, dataset, scores.metrics, keep)
     if folder and chosen == recipe.eval.split:
         folder.write_metrics(scores.to_json(recipe, split=chosen, weights="last"))
     return scores
@@ -146,6 +150,19 @@ def score_model(
                 bar.update()
         metrics, per_class = metric.compute(), metric.per_class()
     return Scores(metrics, per_class, images, time.perf_counter() - begun)
+
+
+def print_causes(
+    run: RunFolder, recipe: Recipe, dataset: Dataset, metrics: Mapping[str, float], predictions: Path
+) -> None:
+    """Where a detector scores nothing, or much less than on the way: say why on stderr (see `diagnosis`)."""
+    if recipe.task not in ("detection", "instance") or not predictions.is_file():
+        return
+    results = json.loads(predictions.read_text(encoding="utf-8"))
+    truth = [{**a, "category_id": dataset.info.source_ids[a["category_id"] - 1]} for a in dataset.coco()["annotations"]]
+    value = metrics.get(recipe.primary, 0.0)
+    for cause in diagnose(recipe, value, run.read_log(), truth, results, dataset.info.source_ids):
+        print(f"diagnosis: {cause}", file=sys.stderr)
 
 
 def build_metric(recipe: Recipe, info: DatasetInfo) -> Any:

@@ -18,6 +18,7 @@ from segcli.data import canonical
 from segcli.data.annotations import read_json
 from segcli.data.canonical import Draft, Record
 from segcli.data.check import Report, check
+from segcli.data.convert import _out
 from segcli.data.division import divide, is_file
 from segcli.data.index import Index
 from segcli.data.index import load as load_index
@@ -115,6 +116,30 @@ def diagnose(
         target = Path(folder) / plan.name
         _write(target, draft, draft.splits, {}, link=draft.image_root is not None, strict=False)
         return dataclasses.replace(check(target, notes=draft.notes), root=source)
+
+
+def export(source: str, to: str, out: Path | None = None, *, force: bool = False, **settings: Any) -> dict[str, Any]:
+    """Write a prepared folder, or any source that `prepare` takes with `settings`, in another format: coco, yolo or
+    labelme. -> {"name", "root", "format", "splits", "notes"}. out: the folder, None = data/NAME-FORMAT.
+
+    Raises UsageError and DataError.
+    """
+    module = lookup.find("converter", to, "--to")
+    if not hasattr(module, "export"):
+        writable = [name for name in lookup.names("converter") if hasattr(lookup.find("converter", name), "export")]
+        raise UsageError(f"--to {to}: that format is read, but not written", hint=lookup.nearest(to, writable))
+    with tempfile.TemporaryDirectory(prefix="segcli-export-") as folder:
+        root = Path(source)
+        if not (root / "info.json").is_file():
+            made = source in lookup.names("synthetic")
+            root = prepare(source, Path(folder) / "prepared", link=not made, **settings)
+        elif given := sorted(key for key, value in settings.items() if value):
+            raise UsageError(f"--to {to}: {source} is prepared already; {', '.join(given)} would change nothing")
+        info = DatasetInfo.load(root)
+        target = out if out is not None else FOLDER / f"{info.name}-{to}"
+        notes = [] if root == Path(source) else canonical.prepared(root).get("notes", [])
+        notes += _out.export(root, target, module, force=force)
+    return {"name": info.name, "root": str(target), "format": to, "splits": info.splits, "notes": notes}
 
 
 def prepare_for(recipe: Recipe) -> Path:
@@ -286,6 +311,10 @@ def _detect(path: Path) -> str:
         for file in [path] if path.is_file() else sorted(path.glob("*.json")):
             if file.suffix.lower() == ".json":
                 read_json(file)  # a file that was cut off fits nothing
+        inner = [p for p in sorted(path.iterdir()) if p.is_dir()][:20] if path.is_dir() else []
+        fit = [f"{p.name} ({n})" for p in inner for n in names if lookup.find("converter", n).detect(p)]
+        if fit:
+            raise DataError(f"{path}: holds {', '.join(fit)}, but is itself in no format", hint="give one as SOURCE")
         raise DataError(
             f"{path}: in no format that segcli knows ({', '.join(names)})",
             hint="docs/own_data.md shows the layouts; --format NAME says why one does not fit",

@@ -6,14 +6,16 @@ from typing import Annotated, Any
 import typer
 
 from segcli.cli import options, output, tables
-from segcli.errors import DataError
+from segcli.errors import DataError, UsageError
 
+FORMATS = "coco, voc, yolo, labelme, via, masks, semantic, panoptic, cityscapes, camvid"
 HELP = options.example(
     "prepare shapes",
     "prepare my_photos --out data/mine",
     "prepare annotations.json --split train=0.9,val=0.1",
     "prepare scans --tile 512 --overlap 64",
     "prepare my_photos --check",
+    "prepare data/mine --to yolo --out mine_yolo",
 )
 
 
@@ -28,7 +30,7 @@ def prepare(
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="What to write. [dim]default: data/NAME[/]")] = None,
     format: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="The format, where it is not to be detected: coco, masks."),
+        typer.Option(metavar="NAME", help=f"The format, where it is not to be detected: {FORMATS}."),
     ] = None,
     source_path: Annotated[
         Path | None,
@@ -64,6 +66,10 @@ def prepare(
             "--check", metavar=options.FLAG, help="Write nothing: only report what is wrong or doubtful in the data."
         ),
     ] = False,
+    to: Annotated[
+        str | None,
+        typer.Option(metavar="FORMAT", help="Write coco, yolo or labelme instead of segcli's own folder."),
+    ] = None,
     force: options.Force = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -72,6 +78,8 @@ def prepare(
     """Turn images and labels from any supported source into segcli's dataset folder."""
     from segcli import preparing
 
+    if check and to is not None:
+        raise UsageError("--check and --to exclude each other")
     if check:
         report = preparing.diagnose(source, format=format, source_path=source_path, seed=seed)
         document = report.to_json()
@@ -83,19 +91,16 @@ def prepare(
             count = sum(f["count"] for f in document["findings"] if f["severity"] == "error")
             raise DataError(f"{source}: {count} error{'s' * (count > 1)} in the data", hint="see the report above")
         return
-    root = preparing.prepare(
-        source,
-        out,
-        format=format,
-        source_path=source_path,
-        split=split,
-        split_by=split_by,
-        seed=seed,
-        link=link,
-        tile=tile,
-        overlap=overlap,
-        force=force,
-    )
+    chosen: dict[str, Any] = {"format": format, "source_path": source_path, "seed": seed}
+    chosen |= {"split": split, "split_by": split_by}
+    if to is not None:
+        written = preparing.export(source, to, out, force=force, **chosen)
+        if json:
+            output.print_json({"schema_version": 1, **written})
+            return
+        output.show(*tables.exported(written))
+        return
+    root = preparing.prepare(source, out, link=link, tile=tile, overlap=overlap, force=force, **chosen)
     facts: dict[str, Any] = preparing.describe(root)
     if json:
         output.print_json({"schema_version": 1, **facts})

@@ -173,3 +173,10 @@ def heading(key: str, join: str = "\n") -> str:
     """segm_AP50 -> mask AP50, in two lines for a column; other metrics are called as they are."""
     kind, _, part = key.partition("_")
     return f"{KINDS[kind]}{join}{part}" if kind in KINDS and part else key
+
+
+def exported(facts: dict[str, Any]) -> list[Grid]:
+    """What `prepare --to` wrote: images by split, and what the format has no place for."""
+    rows = [[split, str(images)] for split, images in facts["splits"].items()]
+    title = f"{facts['name']}: {facts['root']} ({facts['format']})"
+    return [Grid([Column("split", left=True), Column("images")], rows, title, "\n".join(facts["notes"]))]

@@ -15,6 +15,7 @@ from pycocotools import mask as coco_mask
 from segcli.errors import DataError
 from segcli.types import Rle
 
+MOST_PIXELS = 2**30  # as in data/image.py
 FAR = 16  # polygons further outside than this many image sides are taken for a unit error, not drawn
 
 
@@ -60,6 +61,11 @@ def image_problems(images: list[dict[str, Any]]) -> Iterator[str]:
         for side in ("width", "height"):
             if not _is_int(image.get(side)) or image[side] < 1:
                 yield f"image {key} ({image.get('file_name')}): {side} {image.get(side)!r} is not a size in pixels"
+                break
+        else:
+            if image["width"] * image["height"] > MOST_PIXELS:
+                size = f"{image['width']} x {image['height']}"
+                yield f"image {key} ({image.get('file_name')}): {size} is more than an image can have"
 
 
 def annotation_problems(
@@ -86,7 +92,7 @@ def annotation_problems(
             yield f"annotation {name}: neither a bbox nor a segmentation"
         elif box is not None and (problem := _box_problem(box)):
             yield f"annotation {name}: {problem}"
-        if segmentation and (problem := _segmentation_problem(segmentation, sizes[image])):
+        if segmentation and (problem := segmentation_problem(segmentation, sizes[image])):
             yield f"annotation {name}: {problem}"
 
 
@@ -165,7 +171,8 @@ def _box_problem(box: Any) -> str | None:
     return None
 
 
-def _segmentation_problem(segmentation: Any, size: tuple[int, int]) -> str | None:
+def segmentation_problem(segmentation: Any, size: tuple[int, int]) -> str | None:
+    """What is wrong with polygons or an RLE on an image of `size` (h, w); None where `encode` can take it."""
     h, w = size
     if isinstance(segmentation, dict):
         counts = segmentation.get("counts")

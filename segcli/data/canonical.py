@@ -23,7 +23,7 @@ from typing import Any, Protocol
 
 from tqdm import tqdm
 
-from segcli.data.annotations import annotation_problems
+from segcli.data.annotations import annotation_problems, image_problems
 from segcli.data.index import Writer
 from segcli.errors import DataError, SegcliError, UsageError
 from segcli.info import DatasetInfo
@@ -45,7 +45,8 @@ class Record:
 
     size: (H, W). image: the file to copy or to link, or the content of a new file. annotations: COCO dicts whose
     category_id is a source id; `id` is kept where it is unique in the dataset. semantic, panoptic: PNG content;
-    segments: COCO's segments_info. extra: further fields of the COCO image.
+    segments: COCO's segments_info. extra: further fields of the COCO image. problem: what is wrong with the maps, where
+    that is known; such a record is written for the doctor alone.
     """
 
     file_name: str
@@ -57,6 +58,7 @@ class Record:
     panoptic: bytes | None = None
     segments: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     extra: dict[str, Any] = dataclasses.field(default_factory=dict)
+    problem: str | None = None
 
 
 @dataclasses.dataclass
@@ -107,8 +109,8 @@ def write(
                 counts[split] = _write_split(building, split, info, records, names, ids, link, strict, bar)
         info = dataclasses.replace(info, splits=counts, fingerprint=fingerprint(building))
         said = [*(notes or []), *ids.notes()]
-        _dump(building / "info.json", info.to_json(), indent=1)
-        _dump(building / "prepared.json", {"version": 1, "settings": wanted, "notes": said}, indent=1)
+        write_json(building / "info.json", info.to_json(), indent=1)
+        write_json(building / "prepared.json", {"version": 1, "settings": wanted, "notes": said}, indent=1)
         return _publish(building, out, info, wanted, force)
     except OSError as error:
         raise SegcliError(f"{error.filename or out}: can't be written: {error.strerror}") from error
@@ -247,7 +249,9 @@ def _write_split(
             raise UsageError(f"--link: {info.name} makes its images, there is nothing to link to")
         if strict:
             refuse_broken(record, declared)
-            if isinstance(record.image, Path) and not record.image.is_file():
+            if isinstance(record.image, Path) and not os.path.isfile(
+                record.image
+            ):  # a name may be too long for is_file
                 raise DataError(f"{record.image}: the image file is missing", hint=SEE_ALL)
         if names.add(record) and not link:
             _write_file(root / "images" / record.file_name, record.image)
@@ -280,7 +284,9 @@ def refuse_broken(record: Record, declared: set[int]) -> None:
     """Raise DataError for the first broken annotation; `declared`: the source ids of the categories."""
     # an id of 0 stands for the image here: the record has not been given its own yet
     listed = [{**a, "image_id": 0} for a in record.annotations]
-    problem = next(annotation_problems(listed, {0: record.size}, declared), None)
+    image = {"id": 0, "file_name": record.file_name or "-", "width": record.size[1], "height": record.size[0]}
+    problem = next(image_problems([image]), None) or record.problem
+    problem = problem or next(annotation_problems(listed, {0: record.size}, declared), None)
     if problem:
         raise DataError(f"{record.file_name}: {problem}", hint=SEE_ALL)
 
@@ -293,10 +299,15 @@ def _write_file(path: Path, content: Path | bytes) -> None:
         shutil.copyfile(content, path)
 
 
-def _dump(path: Path, data: Any, indent: int | None = None) -> None:
+def write_json(path: Path, data: Any, indent: int | None = None) -> None:
+    """Write JSON values, folder and all. Raises DataError for text that is none (half of a surrogate pair)."""
     path.parent.mkdir(parents=True, exist_ok=True)
     separators = (",", ":") if indent is None else None
-    path.write_text(json.dumps(data, ensure_ascii=False, indent=indent, separators=separators), encoding="utf-8")
+    text = json.dumps(data, ensure_ascii=False, indent=indent, separators=separators)
+    try:
+        path.write_text(text, encoding="utf-8")
+    except UnicodeEncodeError as error:
+        raise DataError(f"{path.name}: {text[max(0, error.start - 40) : error.start]}… is no valid text") from error
 
 
 def _publish(building: Path, out: Path, info: DatasetInfo, settings: dict[str, Any], force: bool) -> DatasetInfo:

@@ -85,7 +85,7 @@ class Writer:
         """The annotations of the next image."""
         if annotations:
             text = json.dumps(annotations, ensure_ascii=False, separators=(",", ":"))[1:-1]
-            data = ("," if self.at else "").encode() + text.encode("utf-8")
+            data = (b"," if self.at else b"") + _encoded(text, self.path)
             self.file.write(data)
             self.at += len(data)
             if self.indexed:
@@ -99,9 +99,10 @@ class Writer:
         """Finish the file; `common` (images, categories) stands before the annotations."""
         self.file.close()
         head = json.dumps(common, ensure_ascii=False, separators=(",", ":"))[:-1] + ',"annotations":['
-        start = len(head.encode("utf-8"))
+        encoded = _encoded(head, self.path)
+        start = len(encoded)
         with open(self.path, "wb") as out, open(self.part, "rb") as file:
-            out.write(head.encode("utf-8"))
+            out.write(encoded)
             shutil.copyfileobj(file, out, 1 << 20)
             out.write(b"]}")
         self.part.unlink()
@@ -117,6 +118,14 @@ class Writer:
                 crowd=self.crowd.array(),
                 mask=self.mask.array(),
             )
+
+
+def _encoded(text: str, path: Path) -> bytes:
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError as error:  # half of a surrogate pair
+        around = text[max(0, error.start - 40) : error.start]
+        raise DataError(f"{path.name}: {around}… is no valid text") from error
 
 
 class _Column:

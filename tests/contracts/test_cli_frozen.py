@@ -7,7 +7,7 @@ FROZEN = {
     "segcli": ["--version", "--install-completion", "--show-completion"],
     "segcli prepare": [
         *("SOURCE", "--out", "--format", "--source", "--split", "--split-by", "--seed", "--link", "--check"),
-        *("--tile", "--overlap", "--force", "--json"),
+        *("--tile", "--overlap", "--to", "--force", "--json"),
     ],
     "segcli train": ["[RECIPE]", "--set…", "--out", "--resume", "--dry-run", "--force"],
     "segcli eval": ["RUN|RECIPE", "--weights", "--data", "--split", "--check", "--json"],
