@@ -6,12 +6,9 @@ import inspect
 import shlex
 import sys
 import tempfile
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from segcli import lookup
 from segcli.data import canonical
@@ -19,9 +16,8 @@ from segcli.data.annotations import read_json
 from segcli.data.canonical import Draft, Record
 from segcli.data.check import Report, check
 from segcli.data.convert import _out
+from segcli.data.counts import counted
 from segcli.data.division import divide, is_file
-from segcli.data.index import Index
-from segcli.data.index import load as load_index
 from segcli.data.known import KNOWN, Known, inside, obtain
 from segcli.data.tiling import Tiling
 from segcli.errors import DataError, UsageError
@@ -177,29 +173,15 @@ def describe(root: str | Path) -> dict[str, Any]:
     root = Path(root)
     info = DatasetInfo.load(root)
     before = canonical.prepared(root)
-    names = dict(zip(info.source_ids, info.names, strict=True))
     splits, statistics = {}, {}
     maker = before.get("settings", {}).get("source")
     module = lookup.find("synthetic", maker) if maker in lookup.names("synthetic") else None
     measure = getattr(module, "statistics", None)  # a generator may offer it
     for split in info.splits:
         path = root / "annotations" / f"{split}.json"
-        known = load_index(path)
-        if known is not None and measure is None:
-            splits[split] = _counted(known, names, info)
-            continue
-        coco = _read_json(path)
-        counted = Counter(names.get(a["category_id"], "?") for a in coco["annotations"])
-        labelled = {a["image_id"] for a in coco["annotations"]}
-        splits[split] = {
-            "images": len(coco["images"]),
-            "objects": len(coco["annotations"]),
-            "crowd": sum(bool(a.get("iscrowd")) for a in coco["annotations"]),
-            "without_objects": sum(image["id"] not in labelled for image in coco["images"]),
-            "per_class": {name: counted[name] for name in info.names if counted[name]},
-        }
+        splits[split] = counted(path, info)
         if measure is not None:
-            statistics[split] = measure(coco, _read_json(root / "panoptic" / f"{split}.json"))
+            statistics[split] = measure(_read_json(path), _read_json(root / "panoptic" / f"{split}.json"))
     return {
         "name": info.name,
         "root": str(root),
@@ -210,19 +192,6 @@ def describe(root: str | Path) -> dict[str, Any]:
         "statistics": statistics,
         "notes": before.get("notes", []),
         "next": next_command(info.name, root),
-    }
-
-
-def _counted(index: Index, names: dict[int, str], info: DatasetInfo) -> dict[str, Any]:
-    """What `describe` says of a split, from the index alone."""
-    values, counts = np.unique(index.category, return_counts=True)
-    counted = {names.get(value, "?"): count for value, count in zip(values.tolist(), counts.tolist(), strict=True)}
-    return {
-        "images": len(index.images),
-        "objects": len(index.category),
-        "crowd": int(index.crowd.sum()),
-        "without_objects": int((np.diff(index.first) == 0).sum()),
-        "per_class": {name: counted[name] for name in info.names if name in counted},
     }
 
 
