@@ -7,7 +7,7 @@ import shlex
 import sys
 import tempfile
 import types
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,48 +15,21 @@ from segcli import lookup
 from segcli.data import canonical
 from segcli.data._findings import KEPT, Finding, Report
 from segcli.data.annotations import read_json
-from segcli.data.canonical import Draft
+from segcli.data.canonical import Draft, Record
 from segcli.data.check import check
 from segcli.data.checked import checked, listing
 from segcli.data.convert import _out
-from segcli.data.division import divide
+from segcli.data.division import divide, is_file
+from segcli.data.known import KNOWN, Known, inside, obtain
 from segcli.data.repair import Repairs, reopened
 from segcli.data.statistics import advise, measure
+from segcli.data.tiling import Tiling
 from segcli.errors import DataError, UsageError
 from segcli.info import DatasetInfo
 from segcli.recipe import Recipe
 from segcli.recipe_file import shipped
 
 FOLDER = Path("data")  # where prepared datasets go by default
-
-
-@dataclasses.dataclass(frozen=True)
-class Known:
-    """A dataset that segcli knows by name and reads from a copy on disk."""
-
-    converter: str
-    settings: dict[str, Any]
-    home: str
-    licence: str
-    citation: str
-
-
-KNOWN = {
-    "pennfudan": Known(
-        "masks",
-        {"category": "pedestrian"},
-        "https://www.cis.upenn.edu/~jshi/ped_html/",
-        "no open licence; for local use only",
-        "Wang, Shi, Song, Shen: Object Detection Combining Recognition and Segmentation, ACCV 2007",
-    ),
-    "nuclei": Known(
-        "masks",
-        {"category": "nucleus"},
-        "https://bbbc.broadinstitute.org/BBBC038",
-        "CC0-1.0",
-        "Caicedo et al.: Nucleus segmentation across imaging experiments, Nature Methods 2019",
-    ),
-}
 
 
 def known() -> list[str]:
@@ -74,6 +47,8 @@ def prepare(
     split_by: str | Path | None = None,
     seed: int = 0,
     link: bool = False,
+    tile: int | None = None,
+    overlap: int = 0,
     force: bool = False,
     fix: bool = False,
     settings: Mapping[str, Any] | None = None,
@@ -82,28 +57,37 @@ def prepare(
 
     source: a known name, or a file or folder in a supported format (`format` names the converter, else it is detected).
     out: the folder, None = data/NAME; one that was made of the same with the same settings is left as it is.
-    source_path: where a known dataset lies on disk. split: shares such as "train=0.8,val=0.2", drawn with `seed`;
-    split_by: a text file that names the val images; with neither, a source's own splits are kept, or 20 % become val.
-    link: images stay where they are. force: replace `out`. fix: mend what `check` finds, and list the repairs in
-    prepared.json; source may then be a prepared folder too, which is left as it is (out: None = source-fixed).
+    source_path: where a known dataset lies on disk; None: it is downloaded. split: shares such as "train=0.8,val=0.2",
+    drawn with `seed`; split_by: a text file that names the val images, or a rule for the draw (see data/division.py);
+    with neither, a source's own splits are kept, or 20 % become val. link: images stay where they are. tile, overlap:
+    cut into tiles of so many pixels (see data/tiling.py), those of one image in one split. force: replace `out`.
+    fix: mend what `check` finds, and list the repairs in prepared.json; source may then be a prepared folder too, which
+    is left as it is (out: None = source-fixed).
     settings: of the generator or converter, checked against its signature.
     Raises UsageError and DataError.
     """
     again = fix and (Path(source) / "info.json").is_file()
     plan = _reopen(Path(source)) if again else _plan(source, format, source_path, seed, settings)
     target = Path(out) if out is not None else Path(f"{source}-fixed") if again else FOLDER / plan.name
-    if split is not None and split_by is not None:
-        raise UsageError("--split and --split-by exclude each other")
-    if plan.path is None:
+    by_file = split_by is not None and is_file(split_by)
+    if split is not None and by_file:
+        raise UsageError("--split and --split-by FILE exclude each other")
+    if overlap and tile is None:
+        raise UsageError("--overlap goes with --tile")
+    tiling = Tiling(tile, overlap) if tile is not None else None
+    if link and tiling:
+        raise UsageError("--link and --tile exclude each other: tiles are new images")
+    if plan.path is None and plan.known is None:
         for flag, value in (("--split", split), ("--split-by", split_by), ("--link", link)):
             if value:
                 raise UsageError(f"{flag}: {source} is made by segcli, with splits and images of its own")
     recorded = {
         **plan.recorded,
         "split": split,
-        "split_by": _digest(Path(split_by)) if split_by is not None else None,
+        "split_by": _digest(Path(split_by)) if split_by is not None and by_file else split_by,
         "seed": seed,
         "link": link,
+        **({"tile": tile, "overlap": overlap} if tiling else {}),
         "source files": listing([plan.path], target) if plan.path is not None else None,
         **({"fix": True} if fix else {}),
     }
@@ -114,7 +98,8 @@ def prepare(
     draft = plan.build()
     as_it_was = again and split is None and split_by is None
     divided = draft.splits if as_it_was else divide(draft, split, split_by, seed)
-    _write(target, draft, divided, recorded, link=link, force=force, repairs=Repairs(draft.info) if fix else None)
+    repairs = Repairs(draft.info) if fix else None
+    _write(target, draft, divided, recorded, link=link, force=force, repairs=repairs, tiling=tiling)
     return target
 
 
@@ -136,7 +121,7 @@ def diagnose(
     draft = plan.build()
     with tempfile.TemporaryDirectory(prefix="segcli-check-") as folder:
         target = Path(folder) / plan.name
-        _write(target, draft, draft.splits, {}, link=plan.path is not None, strict=False)
+        _write(target, draft, draft.splits, {}, link=draft.image_root is not None, strict=False)
         return dataclasses.replace(_tested(check(target, notes=draft.notes), target), root=source)
 
 
@@ -196,8 +181,6 @@ def prepare_for(recipe: Recipe) -> Path:
         return root
     if data.name not in known() and data.source is None:
         raise DataError(f"{root}: not a prepared dataset", hint=f"segcli prepare SOURCE --out {shlex.quote(str(root))}")
-    if data.name in KNOWN and data.source is None:
-        raise _missing_source(data.name, "--set data.source=PATH")
     print(f"preparing {data.name or data.source} in {root}", file=sys.stderr)
     return prepare(data.name or str(data.source), root, source_path=data.source, settings=data.prepare)
 
@@ -255,16 +238,20 @@ class _Plan:
     module: Any
     settings: dict[str, Any]
     recorded: dict[str, Any]
-    path: Path | None = None  # None: the images are made
+    path: Path | None = None  # None: the images are made, or downloaded where there is `known`
     known: Known | None = None
 
     def build(self) -> Draft:
-        given = {} if self.path is None else {"path": self.path}
+        path, digests = self.path, {}
+        if path is None and self.known is not None:
+            path, digests = obtain(self.name)
+        given = {} if path is None else {"path": path}
         draft: Draft = lookup.call(self.module.build, self.settings, "data.prepare", **given)
         facts: dict[str, Any] = {"name": self.name}
         if self.known is not None:
             facts |= {"licence": self.known.licence, "citation": self.known.citation, "source": self.known.home}
         draft.info = dataclasses.replace(draft.info, **facts)
+        draft.notes += [f"downloaded {name} ({digest})" for name, digest in digests.items()]
         return draft
 
 
@@ -287,8 +274,14 @@ def _plan(
         recorded = {"source": source, "settings": {**defaults, **chosen}}
         return _Plan(source, module, chosen, recorded)
     entry = KNOWN.get(source)
+    if format is not None and entry is not None and format != entry.converter:
+        raise UsageError(f"--format {format}: {source} is read as {entry.converter}")
     if entry is not None and source_path is None:
-        raise _missing_source(source, "--source PATH")
+        module = lookup.find("converter", entry.converter)
+        chosen = {**entry.settings, **chosen}
+        recorded = {"source": source, "format": entry.converter, "settings": chosen}
+        recorded["archives"] = [archive.address for archive in entry.archives]
+        return _Plan(source, module, chosen, recorded, None, entry)
     path = Path(source_path if source_path is not None else source).absolute()
     if not path.exists():
         raise _unknown(source, path, source_path is not None)
@@ -296,8 +289,8 @@ def _plan(
         raise DataError(f"{path}: is a prepared dataset already", hint=next_command(path.name, path))
     name = source if entry or source_path is not None else _name(path)
     kind = format or (entry.converter if entry else _detect(path))
-    if format is not None and entry is not None and format != entry.converter:
-        raise UsageError(f"--format {format}: {source} is read as {entry.converter}")
+    if entry is not None:
+        path = inside(path, entry)
     module = lookup.find("converter", kind, "--format")
     chosen = {**(entry.settings if entry else {}), **chosen}
     recorded = {"source": str(path), "format": kind, "settings": chosen}
@@ -341,6 +334,7 @@ def _write(
     strict: bool = True,
     force: bool = False,
     repairs: Repairs | None = None,
+    tiling: Tiling | None = None,
 ) -> None:
     info = draft.info
     if link:
@@ -349,7 +343,7 @@ def _write(
     canonical.write(
         target,
         info,
-        {name: mend(name, draft.records(entries)) for name, entries in splits.items()},
+        {name: _cut(draft, mend(name, draft.records(entries)), tiling) for name, entries in splits.items()},
         settings=recorded,
         notes=draft.notes,
         repairs=repairs.done if repairs else None,
@@ -358,6 +352,17 @@ def _write(
         force=force,
         total=sum(map(len, splits.values())),
     )
+
+
+def _cut(draft: Draft, records: Iterable[Record], tiling: Tiling | None) -> Iterator[Record]:
+    """The records of one split; tiles are made after the division, so those of an image share its split."""
+    if tiling is None:
+        yield from records
+        return
+    part = dataclasses.replace(tiling)
+    part.dropped = []
+    yield from part.cut(records, set(draft.info.source_ids))
+    draft.notes.append(part.note())
 
 
 def _digest(path: Path) -> str:
@@ -382,12 +387,6 @@ def _unknown(source: str, path: Path, given: bool) -> DataError:
         return DataError(f"--source {path}: there is no such file or folder")
     return DataError(
         f"{source}: neither a known dataset nor a file or folder here", hint=lookup.nearest(source, known())
-    )
-
-
-def _missing_source(name: str, flag: str) -> DataError:
-    return DataError(
-        f"{name} is not downloaded by segcli", hint=f"get it from {KNOWN[name].home}, unpack it, and give {flag}"
     )
 
 

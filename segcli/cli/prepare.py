@@ -13,6 +13,7 @@ HELP = options.example(
     "prepare shapes",
     "prepare my_photos --out data/mine",
     "prepare annotations.json --split train=0.9,val=0.1",
+    "prepare scans --tile 512 --overlap 64",
     "prepare my_photos --check",
     "prepare my_photos --fix",
     "prepare data/mine --to yolo --out mine_yolo",
@@ -24,7 +25,7 @@ def prepare(
         str,
         typer.Argument(
             metavar="SOURCE",
-            help="A known dataset's name (shapes is made by segcli), or a file or folder in a supported format.",
+            help="A known dataset's name (made or downloaded), or a file or folder in a supported format.",
         ),
     ],
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="What to write. [dim]default: data/NAME[/]")] = None,
@@ -33,7 +34,10 @@ def prepare(
         typer.Option(metavar="NAME", help=f"The format, where it is not to be detected: {FORMATS}."),
     ] = None,
     source_path: Annotated[
-        Path | None, typer.Option("--source", metavar="PATH", help="Where a known dataset lies on this disk.")
+        Path | None,
+        typer.Option(
+            "--source", metavar="PATH", help="Where a known dataset lies on this disk: nothing is downloaded."
+        ),
     ] = None,
     split: Annotated[
         str | None,
@@ -42,12 +46,21 @@ def prepare(
         ),
     ] = None,
     split_by: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Divide by a text file that names the val images, one a line.")
+        str | None,
+        typer.Option(
+            metavar="KEY|FILE",
+            help="A text file that names the val images, one a line; or how to draw: class (spread evenly), folder, a "
+            "field of the images, or a pattern of file names, whose images then stay together.",
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(metavar="N", help="Of the random division, or of the embedded data.")] = 0,
     link: Annotated[
         bool, typer.Option("--link", metavar=options.FLAG, help="Copy no image: read them where they are.")
     ] = False,
+    tile: Annotated[
+        int | None, typer.Option(metavar="PIXELS", help="Cut images into tiles of this size, objects with them.")
+    ] = None,
+    overlap: Annotated[int, typer.Option(metavar="PIXELS", help="By how much neighbouring tiles overlap.")] = 0,
     check: Annotated[
         bool,
         typer.Option(
@@ -100,7 +113,7 @@ def prepare(
             return
         output.show(*tables.exported(written))
         return
-    root = preparing.prepare(source, out, link=link, force=force, fix=fix, **chosen)
+    root = preparing.prepare(source, out, link=link, tile=tile, overlap=overlap, force=force, fix=fix, **chosen)
     facts: dict[str, Any] = preparing.describe(root)
     if json:
         output.print_json({"schema_version": 1, **facts})

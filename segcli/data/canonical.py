@@ -4,6 +4,8 @@ info.json                  DatasetInfo
 prepared.json              what it was made from, with which settings, and what was left out
 images/FILE_NAME           files as they were, byte by byte; with --link they stay below info.image_root instead
 annotations/SPLIT.json     COCO: images (file_name is the path below images/), annotations, categories (source ids)
+annotations/SPLIT.index.npz   where each image's annotations stand in it (see index.py)
+splits/SPLIT.txt           its file names, one a line: what --split-by FILE takes
 semantic/SPLIT/NAME.png    8-bit labels, 255 = ignore; NAME is the last part of file_name, no suffix
 panoptic/SPLIT.json        COCO panoptic, with panoptic/SPLIT/NAME.png (id = R + 256 G + 65536 B, 0 = void)
 """
@@ -22,6 +24,7 @@ from typing import Any, Protocol
 from tqdm import tqdm
 
 from segcli.data.annotations import annotation_problems, image_problems
+from segcli.data.index import Writer
 from segcli.errors import DataError, SegcliError, UsageError
 from segcli.info import DatasetInfo
 
@@ -239,24 +242,27 @@ def _write_split(
     strict: bool,
     bar: Any,
 ) -> int:
-    images, annotations, panoptic = [], [], []
+    images = []
     labels: dict[str, str] = {}
     declared = set(info.source_ids)
+    annotations = Writer(root / "annotations" / f"{split}.json", indexed=strict)
+    panoptic = Writer(root / "panoptic" / f"{split}.json", indexed=False) if info.panoptic else None
     for record in records:
         h, w = record.size
         image_id = ids.take("image", record.id)
         if link and isinstance(record.image, bytes):
             raise UsageError(f"--link: {info.name} makes its images, there is nothing to link to")
         if strict:
-            _refuse_broken(record, declared)
+            refuse_broken(record, declared)
             if isinstance(record.image, Path) and not os.path.isfile(record.image):  # or no possible name
                 raise DataError(f"{record.image}: the image file is missing", hint=SEE_ALL)
         if names.add(record) and not link:
             _write_file(root / "images" / record.file_name, record.image)
         images.append({"id": image_id, "file_name": record.file_name, "width": w, "height": h, **record.extra})
-        for annotation in record.annotations:
-            key = ids.take("annotation", annotation.get("id"))
-            annotations.append({**annotation, "id": key, "image_id": image_id})
+        keys = [ids.take("annotation", annotation.get("id")) for annotation in record.annotations]
+        annotations.add(
+            [{**a, "id": key, "image_id": image_id} for a, key in zip(record.annotations, keys, strict=True)]
+        )
         name = label_name(record.file_name)
         if record.semantic is not None or record.panoptic is not None:
             other = labels.setdefault(name, record.file_name)
@@ -264,18 +270,21 @@ def _write_split(
                 raise DataError(f"{split}: {other} and {record.file_name} would share the label map {name}")
         if record.semantic is not None:
             _write_file(root / "semantic" / split / name, record.semantic)
-        if record.panoptic is not None:
+        if record.panoptic is not None and panoptic is not None:
             _write_file(root / "panoptic" / split / name, record.panoptic)
-            panoptic.append({"image_id": image_id, "file_name": name, "segments_info": record.segments})
+            panoptic.add([{"image_id": image_id, "file_name": name, "segments_info": record.segments}])
         bar.update()
     common = {"images": images, "categories": coco_categories(info)}
-    write_json(root / "annotations" / f"{split}.json", {**common, "annotations": annotations})
-    if info.panoptic:
-        write_json(root / "panoptic" / f"{split}.json", {**common, "annotations": panoptic})
+    annotations.close(common)
+    if panoptic is not None:
+        panoptic.close(common)
+    listed = "".join(f"{image['file_name']}\n" for image in images)
+    _write_file(root / "splits" / f"{split}.txt", listed.encode("utf-8"))
     return len(images)
 
 
-def _refuse_broken(record: Record, declared: set[int]) -> None:
+def refuse_broken(record: Record, declared: set[int]) -> None:
+    """Raise DataError for the first broken annotation; `declared`: the source ids of the categories."""
     # an id of 0 stands for the image here: the record has not been given its own yet
     listed = [{**a, "image_id": 0} for a in record.annotations]
     image = {"id": 0, "file_name": record.file_name or "-", "width": record.size[1], "height": record.size[0]}

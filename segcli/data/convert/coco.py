@@ -41,12 +41,13 @@ def detect(path: Path) -> bool:
     return any(_is_coco(file) for file in json_files(path))
 
 
-def build(*, path: Path, images: str | None = None) -> Draft:
-    """Read the COCO files of `path`. images: the folder that file names are relative to; None: look for it.
+def build(*, path: Path, images: str | None = None, labels: str = "instances") -> Draft:
+    """Read the COCO files of `path`. images: the folder that file names are relative to; None: look for it. labels: how
+    the names of the files begin that are read where there are others, too.
 
     Raises DataError for what is no COCO file, contradictory categories, and images that are nowhere.
     """
-    files, notes = _choose(path)
+    files, notes = _choose(path, labels)
     parsed = {split: load(file) for split, file in files.items()}
     declared = categories({files[split]: data["categories"] for split, data in parsed.items()})
     found: dict[str, list[tuple[Path, dict[str, Any], list[dict[str, Any]]]]] = {}
@@ -103,7 +104,7 @@ def _beside(file: Path) -> list[Path]:
     return sorted(file.parent.glob("panoptic*.json"))
 
 
-def _choose(path: Path) -> tuple[dict[str, Path], list[str]]:
+def _choose(path: Path, labels: str) -> tuple[dict[str, Path], list[str]]:
     """split -> file of the dataset that `path` holds, and notes on files left aside."""
     there = json_files(path)
     files = [file for file in there if _is_coco(file)]
@@ -124,7 +125,7 @@ def _choose(path: Path) -> tuple[dict[str, Path], list[str]]:
                 hint="give one json file as SOURCE",
             )
         group[split] = file
-    preferred = [kind for kind in groups if kind.startswith("instances")] if len(groups) > 1 else [*groups]
+    preferred = [kind for kind in groups if kind.startswith(labels)] if len(groups) > 1 else [*groups]
     if len(preferred) != 1:
         listed = ", ".join(str(file.relative_to(path)) for file in files)
         raise DataError(
