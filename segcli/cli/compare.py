@@ -7,11 +7,12 @@ from typing import Annotated
 import typer
 
 from segcli.cli import options, output, tables
-from segcli.errors import ModelError
+from segcli.errors import ModelError, UsageError
 
 HELP = options.example(
     "compare runs/quickstart-mask_rcnn quickstart/faster_rcnn",
     "compare --sort gflops --csv table.csv --plot gflops_ap.svg",
+    "compare quickstart/mask_rcnn quickstart/faster_rcnn --train --html report.html",
 )
 
 
@@ -32,21 +33,47 @@ def compare(
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also draw GFLOPs against accuracy (.svg, .png or .pdf).")
     ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Also write a report: one file that opens offline, with plots, classes, images, curves.",
+        ),
+    ] = None,
+    train: Annotated[
+        bool,
+        typer.Option(
+            "--train",
+            metavar=options.FLAG,
+            help="First train the recipes that have no finished run, one after the other; go on past failures.",
+        ),
+    ] = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
     """Print what models cost against what they score: parameters, GFLOPs, latency, memory, training time, AP.
 
-    A star marks the rows that no other row beats: none has fewer GFLOPs and a higher score.
+    A star marks the rows that no other row beats: none has fewer GFLOPs and a higher score. A recipe that is not
+    trained is measured with random weights, with what its training would take.
     """
     from segcli.comparison import files, ranking
+    from segcli.comparison.curves import add_time_to_score
     from segcli.comparison.rows import collect
 
+    if train and not items:
+        raise UsageError("--train needs recipes", hint="segcli compare quickstart/mask_rcnn --train")
     chosen = items or sorted(str(p.parent) for p in Path("runs").glob("*/recipe.yaml"))
     if not chosen:
         raise ModelError("there is no run below runs/", hint="segcli train quickstart/mask_rcnn, or name a recipe")
-    rows, failed = collect(chosen, announce=(lambda text: None) if quiet else _tell)
+    announce = (lambda text: None) if quiet else _tell
+    untrained = []
+    if train:
+        from segcli.comparison.study import train_missing
+
+        chosen, untrained = train_missing(items, announce, quiet=quiet)
+    rows, failed = collect(chosen, announce)
+    failed = [*untrained, *failed]
     if not rows:
         raise (
             failed[0][1]
@@ -54,6 +81,7 @@ def compare(
             else ModelError("; ".join(str(error) for _, error in failed), hint=failed[0][1].hint)
         )
     groups = ranking.rank(rows, sort)
+    add_time_to_score(groups)
     for _, error in failed:
         print(f"skipped: {error}", file=sys.stderr)
     if csv is not None:
@@ -62,11 +90,20 @@ def compare(
         for path in files.plot(groups, plot):
             if not quiet:
                 print(f"plot: {path}", file=sys.stderr)
+    document = files.document(groups, failed)
+    if html is not None:
+        from segcli.comparison.report import write_report
+
+        for note in [*write_report(document, groups, html), f"report: {html}"]:
+            announce(note)
     if json:
-        output.print_json(files.document(groups, failed))
+        output.print_json(document)
         return
     for group in groups:
         output.show(tables.comparison(group, ranking.accuracy(group), ranking.group_title(group)))
+    forecasts = tables.forecasts(rows)
+    if forecasts is not None:
+        output.show(forecasts)
     for note in ranking.notes(groups):
         typer.echo(f"note: {note}")
 

@@ -13,7 +13,8 @@ from segcli.comparison.ranking import Row, accuracy, group_title, notes
 
 COLUMNS = [
     *("name", "source", "model", "variant", "backbone", "data", "split", "params", "gflops", "gflops_paper_rule"),
-    *("latency_ms", "latency_ms_p95", "peak_memory_mb", "train_seconds", "pareto"),
+    *("gflops_mean", "gflops_sd", "latency_ms", "latency_ms_p95", "machine_share", "peak_memory_mb", "train_seconds"),
+    *("seconds_to_score", "score_reached", "pareto"),
 ]
 
 
@@ -36,8 +37,20 @@ def write_csv(groups: Sequence[Sequence[Row]], path: Path) -> None:
     table = csv.writer(text, lineterminator="\n")
     table.writerow([*COLUMNS, *metrics])
     for row in rows:
-        latency = row["latency_ms"] or {}
-        cells = {**row, "latency_ms": latency.get("median"), "latency_ms_p95": latency.get("p95"), **row["metrics"]}
+        latency, over, machine, reached = (
+            row.get(key) or {} for key in ("latency_ms", "gflops_dataset", "machine", "time_to_score")
+        )
+        cells = {
+            **row,
+            "gflops_mean": over.get("mean"),
+            "gflops_sd": over.get("sd"),
+            "latency_ms": latency.get("median"),
+            "latency_ms_p95": latency.get("p95"),
+            "machine_share": machine.get("share"),
+            "seconds_to_score": reached.get("seconds"),
+            "score_reached": reached.get("score"),
+            **row["metrics"],
+        }
         table.writerow(["" if cells.get(key) is None else cells[key] for key in [*COLUMNS, *metrics]])
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)

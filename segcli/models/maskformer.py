@@ -101,6 +101,7 @@ def build(
         raise UsageError("model maskformer needs thing classes for task instance, and the dataset declares none")
     if box_queries and masked_attention:
         raise UsageError("model.masked_attention and model.box_queries exclude each other")
+    body: Any
     if box_queries:
         body, head = box_queries_on(
             backbone, classes, queries=queries, dim=dim, heads=heads, ffn=ffn, encoder_layers=encoder_layers,
@@ -126,7 +127,7 @@ def build(
     settings = backbone or {}
     if settings.get("name", "resnet") == "resnet":
         settings = {"name": "resnet", "frozen_stages": 0, **settings}
-    body: Any = build_backbone(settings)
+    body = build_backbone(settings)
     pixels: FpnPixelDecoder
     if pixel_decoder == "transformer":
         pixels = TransformerPixelDecoder(
@@ -134,7 +135,7 @@ def build(
         )
     else:
         pixels = FpnPixelDecoder(body.channels, dim, mask_dim or dim)
-    widths = {"dim": dim, "mask_dim": mask_dim or dim, "heads": heads, "ffn": ffn, "dropout": dropout}
+    widths: dict[str, Any] = {"dim": dim, "mask_dim": mask_dim or dim, "heads": heads, "ffn": ffn, "dropout": dropout}
     predictor: MaskPredictor | MaskedPredictor
     if masked_attention:
         if not 1 <= levels <= len(body.channels):
@@ -213,12 +214,12 @@ class MaskFormer(nn.Module):
         if isinstance(head.predictor, MaskedPredictor):
             pixels_BChw, maps = head.pixel_decoder.every_map(features)
             maps = maps[: head.predictor.level_embed.num_embeddings]
-            found = head.predictor(maps, pixels_BChw, record)
+            logits_LBQC, embeddings_LBQC = head.predictor(maps, pixels_BChw, record)
         else:
             pixels_BChw, memory_BCHW = head.pixel_decoder(features)
             maps = [memory_BCHW]
-            found = head.predictor(memory_BCHW, record)
-        return Outputs(*found, pixels_BChw), maps
+            logits_LBQC, embeddings_LBQC = head.predictor(memory_BCHW, record)
+        return Outputs(logits_LBQC, embeddings_LBQC, pixels_BChw), maps
 
     def network(self, images_BCHW: Tensor) -> tuple[Tensor, Tensor]:
         """The last layer's class logits [B,Q,C+1] and mask logits [B,Q,h,w]."""

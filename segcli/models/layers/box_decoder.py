@@ -5,6 +5,7 @@ Legend: B images, Q queries, L decoder layers, D width, C classes, T tokens of a
 """
 
 import dataclasses
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -66,6 +67,8 @@ class BoxDecoder(nn.Module):
         self.position = MLP(4, 2 * dim, dim, 2)
         self.classes = nn.ModuleList(nn.Linear(dim, classes) for _ in range(layers))
         self.boxes = nn.ModuleList(MLP(dim, dim, 4, 3) for _ in range(layers))
+        classify: Any
+        refine: Any
         for classify, refine in zip(self.classes, self.boxes, strict=True):
             nn.init.constant_(classify.bias, RARE)
             nn.init.zeros_(refine.layers[-1].weight)  # begin with the box that came in

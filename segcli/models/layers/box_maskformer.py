@@ -55,7 +55,7 @@ class BoxMaskFormer(BoxDetector):
         hidden, boxes = matching.take(out.hidden), matching.take(out.boxes).detach()
         image, objects = matching.image, matching.object
         weight = hidden.new_full((len(hidden),), 1 / groups)
-        if out.noise is not None and out.noisy is not None:
+        if out.noise is not None and out.noisy is not None and out.noisy_hidden is not None:
             noise = out.noise
             hidden = torch.cat([hidden, out.noisy_hidden[noise.image, noise.query]])
             boxes = torch.cat([boxes, out.noisy[1][-1, noise.image, noise.query].detach()])

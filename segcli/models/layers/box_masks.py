@@ -9,6 +9,8 @@ pixel embeddings, so no mask is ever drawn whole.
 Legend: B images, M rows: any queries of any images, P points, E width of the embeddings, D of the queries.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -34,9 +36,10 @@ class BoxMasks(nn.Module):
         self.bias = nn.Parameter(torch.zeros(()))
         nn.init.zeros_(self.place.weight)
         self.place.bias = nn.Parameter(torch.tensor(ELLIPSE))
+        last: Any = self.embed.layers[-1]
         with torch.no_grad():  # the ellipse is what is seen first
-            self.embed.layers[-1].weight.mul_(0.2)
-            self.embed.layers[-1].bias.zero_()
+            last.weight.mul_(0.2)
+            last.bias.zero_()
 
     def pixels(self, finest_BDhw: Tensor, fine_BCHW: Tensor) -> Tensor:
         """Pixel embeddings [B,E,H,W] at stride 4."""

@@ -161,8 +161,9 @@ class BoxQueries(nn.Module):
             padding = shrink_padding(padding_BHW, size)
             tokens.append(to_tokens(level))
             keys.append(tokens[-1] + self.sine(size, padding, level.device).flatten(1, 2))
-            if padding is not None:
-                masks.append(attention_mask(padding))
+            mask = attention_mask(padding)
+            if mask is not None:
+                masks.append(mask)
         return Seen(maps, torch.cat(tokens, 1), torch.cat(keys, 1), torch.cat(masks, -1) if masks else None)
 
     def _fold(self, rows_LBQx: Tensor) -> Tensor:

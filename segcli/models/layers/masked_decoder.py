@@ -75,8 +75,9 @@ class MaskedPredictor(nn.Module):
         seen = []
         for i, level in enumerate(maps):
             tokens = to_tokens(level) + self.level_embed.weight[i]
-            position = self.position((level.shape[2], level.shape[3]), None, level.device).flatten(1, 2)
-            seen.append((tokens, tokens + position, F.adaptive_avg_pool2d(pixels_BEhw, level.shape[2:]).flatten(2)))
+            size = (level.shape[2], level.shape[3])
+            position = self.position(size, None, level.device).flatten(1, 2)
+            seen.append((tokens, tokens + position, F.adaptive_avg_pool2d(pixels_BEhw, size).flatten(2)))
         x = self.query_feat.weight.expand(len(pixels_BEhw), -1, -1)
         position = self.query_embed.weight.expand_as(x)
         hidden = [self.norm(x)]
