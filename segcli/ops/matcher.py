@@ -104,8 +104,3 @@ def dice_cost(logits_LQP: Tensor, masks_NP: Tensor) -> Tensor:
     p = logits_LQP.sigmoid()
     total = p.sum(-1, keepdim=True) + masks_NP.sum(-1)
     return 1 - (2 * (p @ masks_NP.T) + 1) / (total + 1)
-
-
-def _focal_weight(x: Tensor, gamma: float) -> Tensor:
-    """-log(1-p)·p^gamma for p = sigmoid(x): what an output with label 0 costs."""
-    return F.softplus(x) * x.sigmoid() ** gamma
