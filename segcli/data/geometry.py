@@ -129,9 +129,9 @@ def transform(sample: Sample, geometry: Geometry) -> Scene:
         else:
             masks, clipped, counts = _move_masks(moved, boxes, rows, columns, geometry.canvas)
             area = counts * sx * sy
-    semantic = sample.target.semantic
-    if semantic is not None:
-        labels = _turn(semantic.numpy(), geometry, 0)
+    semantic = None
+    if sample.target.semantic is not None:
+        labels = _turn(sample.target.semantic.numpy(), geometry, 0)
         move = _rotate_map if geometry.degrees else _move_map
         semantic = move(labels, geometry, rows, columns)
     fields = {
@@ -148,7 +148,7 @@ def transform(sample: Sample, geometry: Geometry) -> Scene:
         semantic=semantic,
         fields=fields,
         area=area,
-        cut=cut,
+        cut=np.asarray(cut),
     )
     scene.tighten()
     return scene

@@ -27,7 +27,7 @@ def mosaic(parts: list[Scene]) -> Scene:
             n, h, w = part.masks.shape  # type: ignore[union-attr]
             masks[first : first + n, y : y + h, x : x + w] = part.masks
             first += n
-    boxes = [part.boxes + np.float32([x, y, x, y]) for part, (y, x) in zip(parts, corners, strict=True)]
+    boxes = [part.boxes + np.array([x, y, x, y], np.float32) for part, (y, x) in zip(parts, corners, strict=True)]
     maps = [part.semantic for part in parts if part.semantic is not None]
     return Scene(
         image=image,

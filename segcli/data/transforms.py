@@ -180,7 +180,8 @@ class Augment:
             first = rng.choice(BEFORE_CROP) * most / min(h, w)
             h, w = round(h * first), round(w * first)
             lo, hi = (round(c * most) for c in CROP)
-            crop = tuple(int(rng.integers(min(lo, v), min(hi, v) + 1)) for v in (h, w))
+            tall, wide = (int(rng.integers(min(lo, v), min(hi, v) + 1)) for v in (h, w))
+            crop = tall, wide
         scale = min(side / min(crop), self.longest / max(crop))
         full = max(1, round(h * scale)), max(1, round(w * scale))
         canvas = min(full[0], max(1, round(crop[0] * scale))), min(full[1], max(1, round(crop[1] * scale)))
