@@ -5,7 +5,7 @@ import dataclasses
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,14 @@ from segcli.lookup import call, find
 from segcli.metrics.instance import InstanceScores
 from segcli.recipe import Expect, Recipe
 from segcli.run import RunFolder, open_model, prepare_layout
+from segcli.types import Prediction
 
 METRICS: dict[str, tuple[str, dict[str, Any]]] = {  # task -> plugin of segcli/metrics and its settings
     "detection": ("instance", {"kinds": ("bbox",)}),
     "instance": ("instance", {"kinds": ("bbox", "segm")}),
     "semantic": ("semantic", {}),
     "panoptic": ("panoptic", {}),
+    "keypoints": ("instance", {"kinds": ("bbox",)}),  # and the keypoint head's own
 }
 
 
@@ -126,7 +128,7 @@ def score_model(
     keep: where to store the predictions, say predictions/val.json (see data/results.py for its neighbours).
     Raises UsageError for a task without a metric.
     """
-    metric = build_metric(recipe, dataset.info)
+    metrics = [build_metric(recipe, dataset.info), *head_metrics(model, recipe, dataset.info)]
     position = {image_id: i for i, image_id in enumerate(dataset.image_ids)}
     begun, images = time.perf_counter(), 0
     bar = tqdm(total=len(dataset), desc="scoring", unit="image", disable=not progress, file=sys.stderr, leave=False)
@@ -139,17 +141,23 @@ def score_model(
             pixels = batch.images.contiguous(memory_format=torch.channels_last)
             for prediction in model.predict(dataclasses.replace(batch, images=pixels).to(device)):
                 i = position[prediction.image_id]
-                target, annotations = dataset.annotated_target(i)
-                if isinstance(metric, InstanceScores):
-                    metric.update([prediction], [target], [annotations])
-                else:
-                    metric.update([prediction], [target])
+                for metric in metrics:
+                    score_one(metric, prediction, dataset, i)
                 if writer:
                     writer.add(prediction, dataset.file_names[i])
                 images += 1
                 bar.update()
-        metrics, per_class = metric.compute(), metric.per_class()
-    return Scores(metrics, per_class, images, time.perf_counter() - begun)
+        values, per_class = join(metrics)
+    return Scores(values, per_class, images, time.perf_counter() - begun)
+
+
+def score_one(metric: Any, prediction: Prediction, dataset: Dataset, i: int) -> None:
+    """Hold a prediction against the labels of image i."""
+    target, annotations = dataset.annotated_target(i)
+    if isinstance(metric, InstanceScores):
+        metric.update([prediction], [target], [annotations])
+    else:
+        metric.update([prediction], [target])
 
 
 def print_causes(
@@ -167,12 +175,38 @@ def print_causes(
 
 def build_metric(recipe: Recipe, info: DatasetInfo) -> Any:
     """The metric of the recipe's task (`update`, `merge`, `compute`, `per_class`)."""
-    if recipe.task not in METRICS:
-        raise UsageError(f"task {recipe.task!r} has no score yet", hint="tasks that have: " + ", ".join(METRICS))
-    name, settings = METRICS[recipe.task]
+    return metric_for(recipe.task, info, recipe.eval.max_detections)
+
+
+def metric_for(task: str, info: DatasetInfo, max_detections: int) -> Any:
+    """The metric of a task. Raises UsageError for one without."""
+    if task not in METRICS:
+        raise UsageError(f"task {task!r} has no score yet", hint="tasks that have: " + ", ".join(METRICS))
+    name, settings = METRICS[task]
     if name == "instance":
-        settings = {**settings, "max_detections": recipe.eval.max_detections}
+        settings = {**settings, "max_detections": max_detections}
     return call(find("metric", name).build, settings, f"metric {name}", info=info)
+
+
+def head_metrics(model: Any, recipe: Recipe, info: DatasetInfo) -> list[Any]:
+    """The metrics that the model's heads name for their own fields."""
+    given = {"info": info, "max_detections": recipe.eval.max_detections}
+    names = getattr(model, "metrics", ())
+    return [call(find("metric", name, "a head's metric").build, {}, f"metric {name}", **given) for name in names]
+
+
+def join(metrics: Sequence[Any]) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
+    """All numbers of several metrics, and those of each class. Raises UsageError where two give one name."""
+    values: dict[str, float] = {}
+    classes: dict[str, dict[str, float]] = {}
+    for metric in metrics:
+        own = metric.compute()
+        if twice := sorted(values.keys() & own.keys()):
+            raise UsageError(f"{type(metric).__module__}: another metric has the key {twice[0]!r} already")
+        values |= own
+        for name, numbers in metric.per_class().items() if hasattr(metric, "per_class") else ():
+            classes[name] = {**classes.get(name, {}), **numbers}
+    return values, classes
 
 
 @contextlib.contextmanager

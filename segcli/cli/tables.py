@@ -52,6 +52,11 @@ def comparison(rows: Sequence[dict[str, Any]], metric: str | None, title: str) -
     keys = [key for key in keys if any(key in row["metrics"] for row in rows)]
     rest = dict.fromkeys(r["primary"] for r in rows)
     keys += [key for key in rest if key not in keys and any(key in r["metrics"] for r in rows)]
+    # what a head beside segcli's own scores begins with its name
+    of_heads = {
+        key: None for r in rows for key in r["metrics"] if key.startswith(tuple(f"{h}_" for h in r.get("heads") or ()))
+    }
+    keys += [key for key in of_heads if key not in keys]
     columns = [
         Column("", left=True),
         Column("name", left=True),
@@ -77,7 +82,7 @@ def comparison(rows: Sequence[dict[str, Any]], metric: str | None, title: str) -
             number((row["latency_ms"] or {}).get("median")),
             number(row["peak_memory_mb"]),
             number(row["train_seconds"], 60, 1),
-            *(percent(row["metrics"].get(key)) for key in keys),
+            *(score(key, row["metrics"].get(key)) for key in keys),
         ]
         for row in rows
     ]
@@ -175,15 +180,60 @@ def dataset(facts: dict[str, Any]) -> list[Grid | str]:
     out: list[Grid | str] = [
         Grid([Column("split", left=True), *map(Column, titles)], totals, f"{facts['name']}: {facts['root']}")
     ]
-    if len(facts["categories"]) > 1:
-        counts = [
-            [name, *(f"{split['per_class'].get(name, 0):,}" for split in splits.values())]
-            for name in facts["categories"]
-            if any(name in split["per_class"] for split in splits.values())
-        ]
-        out.append(Grid([Column("class", left=True), *map(Column, splits)], counts))
+    out += [*class_counts(facts), *statistics(facts)]
     out += [f"{split}: {made(measured)}" for split, measured in facts["statistics"].items()]
     return [*out, *(f"note: {note}" for note in facts["notes"]), f"licence: {facts['licence']}"]
+
+
+def class_counts(facts: dict[str, Any]) -> list[Grid | str]:
+    """Objects of each class in each split, where there are several classes."""
+    splits = facts["splits"]
+    rows = [
+        [name, *(f"{split['per_class'].get(name, 0):,}" for split in splits.values())]
+        for name in facts["categories"]
+        if any(name in split["per_class"] for split in splits.values())
+    ]
+    return [Grid([Column("class", left=True), *map(Column, splits)], rows)] if len(facts["categories"]) > 1 else []
+
+
+def statistics(facts: dict[str, Any]) -> list[Grid | str]:
+    """Objects, shapes and images of each split, and the advice that follows."""
+    splits = facts["splits"]
+    out: list[Grid | str] = []
+    if any(split["extent"] for split in splits.values()):
+        rows = [[name, *(row[name] for row in map(measured, splits.values()))] for name in MEASURED]
+        caption = f"of {len(facts['categories'])} classes; ranges are the middle 90 %; crowd regions aside"
+        out.append(Grid([Column("", left=True), *map(Column, splits)], rows, "Objects", caption))
+    advice = [[a["topic"], a["advice"], a["why"]] for a in facts["advice"]]
+    columns = [Column("", left=True), Column("advice", left=True), Column("because", left=True)]
+    return [*out, Grid(columns, advice, "Advice")] if advice else out
+
+
+MEASURED = (
+    "an image has",
+    "small, medium, large",
+    "length in pixels",
+    "share of the image",
+    "width : height",
+    "images",
+)
+
+
+def measured(split: dict[str, Any]) -> dict[str, str]:
+    """The rows of one split; what has no objects has no shapes."""
+    spread = lambda values, unit=1: (
+        f"{values[0] * unit:.3g} – {values[4] * unit:.3g}, median {values[2] * unit:.3g}" if values else MISSING
+    )
+    fewest, most = split["objects_per_image"]["percentiles"][:1], split["objects_per_image"]["max"]
+    values = [
+        f"{fewest[0]:g} to {most}, mean {split['objects_per_image']['mean']:g}" if fewest else MISSING,
+        ", ".join(f"{n:,}" for n in split["sizes"].values()),
+        spread(split["extent"]),
+        spread(split["share"], 100) + " %" if split["share"] else MISSING,
+        spread(split["aspect"]),
+        f"{split['image_width'][2]:g} × {split['image_height'][2]:g} (median)" if split["images"] else MISSING,
+    ]
+    return dict(zip(MEASURED, values, strict=True))
 
 
 def made(measured: dict[str, Any]) -> str:
@@ -197,6 +247,23 @@ def made(measured: dict[str, Any]) -> str:
     )
 
 
+def repairs(done: list[dict[str, Any]], places: int = 5) -> list[Grid | str]:
+    """What `--fix` did, by kind, each with its first places."""
+    kinds = dict.fromkeys(repair["code"] for repair in done)
+    out: list[Grid | str] = []
+    for code in kinds:
+        own = [repair for repair in done if repair["code"] == code]
+        out.append(f"fixed: {len(own):,} × {code.replace('_', ' ')}")
+        for repair in own[:places]:
+            annotation = "" if repair["annotation_id"] is None else f"annotation {repair['annotation_id']}"
+            out.append(
+                f"  {' '.join(filter(None, (repair['split'], repair['file_name'], annotation)))}: {repair['action']}"
+            )
+        if len(own) > places:
+            out.append(f"  … and {len(own) - places:,} more (prepared.json lists all)")
+    return out or ["nothing to fix"]
+
+
 def findings(report: dict[str, Any], places: int = 5) -> list[Grid | str]:
     """The doctor's report: each kind of finding with its first places."""
     out: list[Grid | str] = [f"{report['root']}: {report['images']:,} images, {report['annotations']:,} annotations"]
@@ -208,7 +275,12 @@ def findings(report: dict[str, Any], places: int = 5) -> list[Grid | str]:
             out.append("  " + ": ".join(filter(None, (where, item["detail"]))))
         if finding["count"] > places:
             out.append(f"  … and {finding['count'] - places:,} more (--json lists up to 100)")
-    return out if report["findings"] else [*out, "nothing found"]
+    if not report["findings"]:
+        out.append("nothing found")
+    if report["self_test"]:
+        said = ", ".join(f"{key} {percent(value)}" for key, value in report["self_test"].items())
+        out.append(f"self-test (labels as predictions): {said}")
+    return out
 
 
 def score(key: str, value: Any) -> str:
@@ -222,3 +294,10 @@ def heading(key: str, join: str = "\n") -> str:
     """segm_AP50 -> mask AP50, in two lines for a column; other metrics are called as they are."""
     kind, _, part = key.partition("_")
     return f"{KINDS[kind]}{join}{part}" if kind in KINDS and part else key
+
+
+def exported(facts: dict[str, Any]) -> list[Grid]:
+    """What `prepare --to` wrote: images by split, and what the format has no place for."""
+    rows = [[split, str(images)] for split, images in facts["splits"].items()]
+    title = f"{facts['name']}: {facts['root']} ({facts['format']})"
+    return [Grid([Column("split", left=True), Column("images")], rows, title, "\n".join(facts["notes"]))]

@@ -1,5 +1,6 @@
 """`segcli train`."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -70,6 +71,8 @@ def train(
     from segcli import training
 
     run = training.train(loaded, out=out, resume=resume, force=force, quiet=quiet)
+    if os.environ.get("RANK", "0") != "0":  # torchrun starts this command once a process
+        return
     scores = output.read_json(run / "metrics.json")
     output.show(*tables.scores(scores, title=f"{loaded.name}, {scores['images']} {loaded.eval.split} images"))
     name = output.quoted(run)

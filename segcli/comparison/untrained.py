@@ -15,7 +15,9 @@ from segcli.training import measure_cost, open_datasets
 
 COCO = DatasetInfo(
     "coco",
-    tuple(Category(f"class {i}", i, thing=i < 80) for i in range(133)),
+    tuple(
+        Category(f"class {i}", i, thing=i < 80, keypoints=tuple(map(str, range(0 if i else 17)))) for i in range(133)
+    ),
     {},
     licence="none: it stands for the numbers of classes alone",
 )

@@ -11,7 +11,10 @@ LAYERS = [
     {"ops"},
     {"data", "models", "metrics", "drawing", "weights", "optim"},
     {"checkpoint", "cost", "diagnosis", "machine", "run", "session"},
-    {"preparing", "training", "evaluation", "prediction", "forecast", "comparison", "inspection", "exporting"},
+    {
+        *("preparing", "training", "evaluation", "self_test", "prediction", "forecast", "comparison", "inspection"),
+        "exporting",
+    },
     {"cli"},
 ]
 LEVEL = {unit: level for level, units in enumerate(LAYERS, start=1) for unit in units}
@@ -26,7 +29,8 @@ ALLOWED = {
     ("comparison", "forecast"),
     ("comparison", "inspection"),
     ("comparison", "training"),
-    ("preparing", "evaluation"),
+    ("preparing", "self_test"),
+    ("self_test", "evaluation"),
 }
 WITHOUT_TORCH = {"allocator", "errors", "info", "recipe", "recipe_file", "lookup", "fetch"}
 HEAVY = {"torch", "torchvision", "timm", "cv2", "albumentations", "matplotlib", "scipy", "numpy"}
