@@ -9,7 +9,7 @@ import torchvision
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segcli import cost
+from segcli import cost, machine
 
 
 class Network(nn.Module):
@@ -195,6 +195,6 @@ def test_peak_memory_sees_a_large_activation_and_is_not_confused_by_an_earlier_p
 
 
 def test_memory_is_unknown_where_the_system_cannot_tell(monkeypatch):
-    monkeypatch.setattr(cost, "sys", SimpleNamespace(platform="darwin"))
+    monkeypatch.setattr(machine, "sys", SimpleNamespace(platform="darwin"))
     model = Network(lambda m, x: m.a(x), a=nn.Conv2d(3, 4, 1))
     assert cost.peak_memory(model, (8, 8)) is None
