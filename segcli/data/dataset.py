@@ -1,5 +1,6 @@
 """The only reader of a canonical dataset folder (see docs/architecture.md): images, targets, raw annotations."""
 
+import copy
 import dataclasses
 import itertools
 import warnings
@@ -82,6 +83,13 @@ class Dataset:
         self.sizes = [r.size for r in self._records]
         self.has_masks = self._check_masks()
         self._panoptic = self._load_panoptic() if self.info.panoptic and task in ("panoptic", "semantic") else {}
+
+    def viewed_as(self, task: str) -> "Dataset":
+        """The same images with what another task needs of their labels."""
+        other = copy.copy(self)
+        other.task = task
+        other._panoptic = other._load_panoptic() if self.info.panoptic and task in ("panoptic", "semantic") else {}
+        return other
 
     def __len__(self) -> int:
         return len(self._records)
