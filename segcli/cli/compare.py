@@ -12,6 +12,7 @@ from segcli.errors import ModelError
 HELP = options.example(
     "compare runs/quickstart-mask_rcnn quickstart/faster_rcnn",
     "compare --sort gflops --csv table.csv --plot gflops_ap.svg",
+    "compare --published",
 )
 
 
@@ -24,6 +25,14 @@ def compare(
             autocompletion=options.complete_sources,
         ),
     ] = None,
+    published: Annotated[
+        bool,
+        typer.Option(
+            "--published",
+            metavar=options.FLAG,
+            help="Add what papers report, our own counts beside theirs; alone without RUN or RECIPE.",
+        ),
+    ] = False,
     sort: Annotated[
         str | None,
         typer.Option(metavar="KEY", help="Sort by gflops, params, latency_ms, …, name, or a metric such as bbox_AP."),
@@ -39,14 +48,18 @@ def compare(
     """Print what models cost against what they score: parameters, GFLOPs, latency, memory, training time, AP.
 
     A star marks the rows that no other row beats: none has fewer GFLOPs and a higher score.
+    Below each table: which differences the images support (paired bootstrap, 95 % intervals).
     """
-    from segcli.comparison import files, ranking
+    from segcli.comparison import files, intervals, ranking
+    from segcli.comparison.published import published_rows
     from segcli.comparison.rows import collect
+    from segcli.comparison.verdict import verdict
 
-    chosen = items or sorted(str(p.parent) for p in Path("runs").glob("*/recipe.yaml"))
-    if not chosen:
+    chosen = items or ([] if published else sorted(str(p.parent) for p in Path("runs").glob("*/recipe.yaml")))
+    if not chosen and not published:
         raise ModelError("there is no run below runs/", hint="segcli train quickstart/mask_rcnn, or name a recipe")
     rows, failed = collect(chosen, announce=(lambda text: None) if quiet else _tell)
+    rows += published_rows() if published else []
     if not rows:
         raise (
             failed[0][1]
@@ -54,6 +67,10 @@ def compare(
             else ModelError("; ".join(str(error) for _, error in failed), hint=failed[0][1].hint)
         )
     groups = ranking.rank(rows, sort)
+    resamples = intervals.attach(rows)
+    metrics = [ranking.accuracy(group) for group in groups]
+    pairs = [intervals.pairs(group, resamples, metric) for group, metric in zip(groups, metrics, strict=True)]
+    said = [verdict(*one) for one in zip(groups, pairs, metrics, strict=True)]
     for _, error in failed:
         print(f"skipped: {error}", file=sys.stderr)
     if csv is not None:
@@ -63,10 +80,12 @@ def compare(
             if not quiet:
                 print(f"plot: {path}", file=sys.stderr)
     if json:
-        output.print_json(files.document(groups, failed))
+        output.print_json(files.document(groups, failed, sum(pairs, []), sum(said, [])))
         return
-    for group in groups:
-        output.show(tables.comparison(group, ranking.accuracy(group), ranking.group_title(group)))
+    for group, metric, sentences in zip(groups, metrics, said, strict=True):
+        output.show(tables.comparison(group, metric, ranking.group_title(group)))
+        for sentence in sentences:
+            typer.echo(sentence)
     for note in ranking.notes(groups):
         typer.echo(f"note: {note}")
 
