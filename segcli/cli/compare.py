@@ -1,6 +1,7 @@
 """`segcli compare`."""
 
 import sys
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
@@ -80,7 +81,7 @@ def compare(
             if not quiet:
                 print(f"plot: {path}", file=sys.stderr)
     if json:
-        output.print_json(files.document(groups, failed, sum(pairs, []), sum(said, [])))
+        output.print_json(files.document(groups, failed, [*chain(*pairs)], [*chain(*said)]))
         return
     for group, metric, sentences in zip(groups, metrics, said, strict=True):
         output.show(tables.comparison(group, metric, ranking.group_title(group)))

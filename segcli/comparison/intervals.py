@@ -32,7 +32,7 @@ def load(row: Row) -> dict[str, np.ndarray] | None:
 
 
 def attach(rows: Sequence[Row]) -> dict[int, dict[str, np.ndarray]]:
-    """Fill "ci95" of every run and note the runs that stored nothing to compute it from. -> id(row) -> its resamples."""
+    """Fill "ci95" of every run and note the runs that stored nothing to compute it from. -> resamples by id(row)."""
     out = {}
     for row in (r for r in rows if r["source"] == "run"):
         try:

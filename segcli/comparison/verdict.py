@@ -68,9 +68,10 @@ def _cheaper_and_better(rows: Sequence[Row], metric: str) -> list[str]:
         ]
         if beaten_by:
             other = min(beaten_by, key=lambda r: value(r, "gflops"))
+            high, low = (100 * value(r, metric) for r in (other, best))
             out.append(
-                f"{other['name']} has a higher {said(metric)} than {best['name']} ({100 * value(other, metric):.1f} against "
-                f"{100 * value(best, metric):.1f}){_price(other, best)}"
+                f"{other['name']} has a higher {said(metric)} than {best['name']} ({high:.1f} against {low:.1f})"
+                f"{_price(other, best)}"
             )
     return out
 

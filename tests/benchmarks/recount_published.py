@@ -24,9 +24,8 @@ def recount(name: str) -> tuple[int, float, float | None]:
     backbone = {k: v for k, v in recipe.model["backbone"].items() if k != "weights"}
     recipe = recipe.model_copy(update={"model": {**recipe.model, "backbone": backbone}})
     model: Any = build(recipe, ADE20K if name.startswith("ade20k/") else COCO)
-    counted = cost.flops(model, input_of(name))
-    rule = counted.get("paper_rule")
-    return cost.parameters(model)["params"], round(counted["gflops"], 2), None if rule is None else round(rule, 2)
+    rule = round(model.paper_gflops(), 2) if hasattr(model, "paper_gflops") else None
+    return cost.parameters(model)["params"], round(cost.flops(model, input_of(name))["gflops"], 2), rule
 
 
 def main() -> None:
