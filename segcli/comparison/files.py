@@ -72,8 +72,8 @@ def write_csv(groups: Sequence[Sequence[Row]], path: Path) -> None:
 
 
 def plot(groups: Sequence[Sequence[Row]], path: Path) -> list[Path]:
-    """GFLOPs against the group's metric, one picture for each group with scores: FILE, then FILE-DATA; training time against
-    it as FILE-training. -> what was written. Raises UsageError where nothing has both numbers."""
+    """GFLOPs against the group's metric, one picture for each group with scores: FILE, then FILE-DATA; training time
+    against it as FILE-training. -> what was written. Raises UsageError where nothing has both numbers."""
     from segcli.drawing.plots import pareto_plot  # imports matplotlib
 
     scored = [group for group in groups if accuracy(group) is not None] or list(groups[:1])

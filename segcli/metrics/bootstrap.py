@@ -104,7 +104,8 @@ def _weighted(image: np.ndarray, hit: np.ndarray, times: np.ndarray, total: np.n
         right = part[:, image[at]].cumsum(1)
         precision = np.divide(right, seen, out=np.zeros_like(right), where=seen > 0)
         envelope = np.maximum.accumulate(precision[:, ::-1], 1)[:, ::-1]
-        recall = right.astype(np.float64) / total[first : first + step, None]
+        objects = np.maximum(total[first : first + step, None], 1)
+        recall = right.astype(np.float64) / objects
         reached = np.searchsorted(RECALLS, recall, side="right")  # of the 101 recalls
         gained = np.diff(reached, axis=1, prepend=0)
         out[first : first + step] = (envelope * gained).sum(1) / len(RECALLS)
