@@ -8,7 +8,9 @@ recipes named here, made by `tests/benchmarks/recount_published.py`.
 import copy
 from typing import Any
 
-from segcli.comparison.rows import backbone_name, describe
+import yaml
+
+from segcli.comparison.rows import describe
 from segcli.recipe import Recipe, find_recipe
 
 BOXES, MASKS, PANOPTIC, ADE = "COCO boxes (papers)", "COCO masks (papers)", "COCO panoptic (papers)", "ADE20K (papers)"
@@ -16,13 +18,29 @@ SIZED = ("bbox_AP", "bbox_AP50", "bbox_APs", "bbox_APm", "bbox_APl")
 QUALITY = ("PQ", "PQ_things", "PQ_stuff")
 SHOWN = {BOXES: "bbox_AP", MASKS: "segm_AP", PANOPTIC: "PQ", ADE: "mIoU"}  # what each group is ranked by
 
-# group, name, shipped recipe or (model, backbone), params M, GFLOPs, score keys, scores × 100; None = not printed
-Entry = tuple[str, str, Any, float | None, float | None, tuple[str, ...], tuple[float, ...]]
+# group, name, shipped recipe (what is changed in it), params M, GFLOPs, score keys, scores × 100; None = not printed
+Entry = tuple[str, str, str, float | None, float | None, tuple[str, ...], tuple[float, ...]]
 TABLE: list[Entry] = [
     (BOXES, "Faster R-CNN R50-FPN", "coco/faster_rcnn_r50_fpn", 42, 180, SIZED, (40.2, 61.0, 24.2, 43.5, 52.0)),
     (BOXES, "Faster R-CNN R50-FPN, 9x", "coco/faster_rcnn_r50_fpn", 42, 180, SIZED, (42.0, 62.1, 26.6, 45.4, 53.4)),
-    (BOXES, "Faster R-CNN R101-FPN", ("rcnn", "resnet101"), 60, 246, SIZED, (42.0, 62.5, 25.2, 45.6, 54.6)),
-    (BOXES, "Faster R-CNN R101-FPN, 9x", ("rcnn", "resnet101"), 60, 246, SIZED, (44.0, 63.9, 27.2, 48.1, 56.0)),
+    (
+        BOXES,
+        "Faster R-CNN R101-FPN",
+        "coco/faster_rcnn_r50_fpn model.backbone.depth=101",
+        60,
+        246,
+        SIZED,
+        (42.0, 62.5, 25.2, 45.6, 54.6),
+    ),
+    (
+        BOXES,
+        "Faster R-CNN R101-FPN, 9x",
+        "coco/faster_rcnn_r50_fpn model.backbone.depth=101",
+        60,
+        246,
+        SIZED,
+        (44.0, 63.9, 27.2, 48.1, 56.0),
+    ),
     (BOXES, "DETR R50", "coco/detr_r50", 41, 86, SIZED, (42.0, 62.4, 20.5, 45.8, 61.1)),
     (BOXES, "DETR DC5-R50", "coco/detr_r50_dc5", 41, 187, SIZED, (43.3, 63.1, 22.5, 47.3, 61.1)),
     (BOXES, "DETR R101", "coco/detr_r101", 60, 152, SIZED, (43.5, 63.8, 21.9, 48.0, 61.8)),
@@ -30,8 +48,16 @@ TABLE: list[Entry] = [
     (MASKS, "Mask R-CNN R50-FPN, 3x", "coco/mask_rcnn_r50_fpn", 44, 201, ("segm_AP", "bbox_AP"), (37.2, 41.0)),
     (MASKS, "Mask R-CNN R101-FPN, 3x", "coco/mask_rcnn_r101_fpn", 63, 266, ("segm_AP", "bbox_AP"), (38.6, 42.9)),
     (PANOPTIC, "DETR R50", "coco/detr_r50_panoptic", None, None, QUALITY, (43.4, 48.2, 36.3)),
-    (PANOPTIC, "DETR DC5-R50", ("detr", "resnet50"), None, None, QUALITY, (44.6, 49.4, 37.3)),
-    (PANOPTIC, "DETR R101", ("detr", "resnet101"), None, None, QUALITY, (45.1, 50.5, 37.0)),
+    (
+        PANOPTIC,
+        "DETR DC5-R50",
+        "coco/detr_r50_panoptic model.backbone.dilate_last=1",
+        None,
+        None,
+        QUALITY,
+        (44.6, 49.4, 37.3),
+    ),
+    (PANOPTIC, "DETR R101", "coco/detr_r50_panoptic model.backbone.depth=101", None, None, QUALITY, (45.1, 50.5, 37.0)),
     (PANOPTIC, "MaskFormer R50", "coco/maskformer_r50", 45, 181, QUALITY, (46.5, 51.0, 39.8)),
     (PANOPTIC, "MaskFormer R101", "coco/maskformer_r101", 64, 248, QUALITY, (47.6, 52.5, 40.3)),
     (PANOPTIC, "MaskFormer Swin-T", "coco/maskformer_swin_tiny", 42, 179, QUALITY, (47.7, 51.7, 41.7)),
@@ -51,15 +77,12 @@ TABLE: list[Entry] = [
 
 # recipe -> (parameters, GFLOPs by segcli's one rule, by the paper's own or None), at INPUTS' sizes
 COUNTED: dict[str, tuple[int, float, float | None]] = {}
-COUNTED_ELSEWHERE = {  # the official code counted on meta tensors at 800 x 1130: models without a recipe here
-    "DETR DC5-R50": (42_899_000, 597.4),
-    "DETR R101": (61_839_000, 318.0),
-}
 
 
 def input_of(recipe: str) -> tuple[int, int]:
     """(height, width) at which a recipe is counted: DETR's proxy for COCO's mean image (region-based models pad it to
     a multiple of 32), or ADE20K's training crop."""
+    recipe = recipe.split()[0]
     if recipe.startswith("ade20k/"):
         return (640, 640) if recipe.endswith(("base", "large")) else (512, 512)
     return (800, 1152) if "rcnn" in recipe else (800, 1130)
@@ -69,34 +92,32 @@ def published_rows() -> list[dict[str, Any]]:
     """The papers' rows, in groups of their own: never ranked against anyone's runs."""
     out, cells = [], {}
     for group, name, source, params, gflops, keys, scores in TABLE:
-        shipped = isinstance(source, str)
-        recipe = source if shipped else "coco/detr_r50"
-        if recipe not in cells:
-            cells[recipe] = describe(Recipe.load(find_recipe(recipe)))
-        row = {**copy.deepcopy(cells[recipe]), "name": name, "source": "published", "data": group, "split": "val"}
-        if not shipped:
-            row.update(model=source[0], variant=None, heads=None, backbone=backbone_name(source[1]))
+        if source not in cells:
+            cells[source] = describe(load(source))
+        row = {**copy.deepcopy(cells[source]), "name": name, "source": "published", "data": group, "split": "val"}
         row["primary"] = SHOWN[group]
         row["params_published"] = None if params is None else round(params * 1e6)
         row["gflops_published"] = gflops
         row["metrics_published"] = {k: round(v / 100, 4) for k, v in zip(keys, scores, strict=True)}
-        if shipped and source in COUNTED:
-            row["params"], row["gflops"], row["gflops_paper_rule"] = COUNTED[source]
-            row["gflops_input"] = list(input_of(source))
-        elif group == PANOPTIC and name in COUNTED_ELSEWHERE:
-            row["params"], row["gflops"] = COUNTED_ELSEWHERE[name]
-            row["gflops_input"] = [800, 1130]
+        row["params"], row["gflops"], row["gflops_paper_rule"] = COUNTED[source]
+        row["gflops_input"] = list(input_of(source))
         out.append(row)
     return out
 
 
+def load(source: str) -> Recipe:
+    """The recipe of a row: a shipped one's name, then what is changed in it, KEY=VALUE."""
+    name, *changes = source.split()
+    return Recipe.load(find_recipe(name), {k: yaml.safe_load(v) for k, v in (c.split("=") for c in changes)})
+
+
 def beside(recipe: str) -> dict[str, Any]:
     """{"params_published", "gflops_published", "metrics_published"} of a shipped recipe; {} where no paper has it."""
-    found = next((row for row in published_rows() if row_recipe(row) == recipe), None)
-    keys = ("params_published", "gflops_published", "metrics_published")
-    return {key: found[key] for key in keys} if found else {}
-
-
-def row_recipe(row: dict[str, Any]) -> str | None:
-    """The shipped recipe that a published row is of."""
-    return next((e[2] for e in TABLE if e[0] == row["data"] and e[1] == row["name"] and isinstance(e[2], str)), None)
+    for _, _, source, params, gflops, keys, scores in TABLE:
+        if source == recipe:
+            return {
+                "params_published": None if params is None else round(params * 1e6),
+                "gflops_published": gflops,
+                "metrics_published": {k: round(v / 100, 4) for k, v in zip(keys, scores, strict=True)},
+            }
+    return {}

@@ -9,10 +9,9 @@ import sys
 from typing import Any
 
 from segcli import cost
-from segcli.comparison.published import COUNTED, TABLE, input_of
+from segcli.comparison.published import COUNTED, TABLE, input_of, load
 from segcli.comparison.untrained import COCO
 from segcli.info import Category, DatasetInfo
-from segcli.recipe import Recipe, find_recipe
 from segcli.run import build
 
 ADE20K = DatasetInfo("ade20k", tuple(Category(f"class {i}", i, thing=i < 100) for i in range(150)), {})
@@ -20,7 +19,7 @@ ADE20K = DatasetInfo("ade20k", tuple(Category(f"class {i}", i, thing=i < 100) fo
 
 def recount(name: str) -> tuple[int, float, float | None]:
     """(parameters, GFLOPs, GFLOPs by the paper's rule) of one shipped recipe."""
-    recipe = Recipe.load(find_recipe(name))
+    recipe = load(name)
     backbone = {k: v for k, v in recipe.model["backbone"].items() if k != "weights"}
     recipe = recipe.model_copy(update={"model": {**recipe.model, "backbone": backbone}})
     model: Any = build(recipe, ADE20K if name.startswith("ade20k/") else COCO)
@@ -29,8 +28,7 @@ def recount(name: str) -> tuple[int, float, float | None]:
 
 
 def main() -> None:
-    names = dict.fromkeys(entry[2] for entry in TABLE if isinstance(entry[2], str))
-    for name in names:
+    for name in sys.argv[1:] or dict.fromkeys(entry[2] for entry in TABLE):
         params, gflops, rule = recount(name)
         print(f'    "{name}": ({params:_}, {gflops}, {rule}),', flush=True)
         if name in COUNTED and COUNTED[name][:2] != (params, gflops):
