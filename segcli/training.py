@@ -19,7 +19,7 @@ from segcli.data.dataset import Dataset
 from segcli.data.loader import steps_per_epoch, train_loader
 from segcli.data.transforms import build_augment
 from segcli.errors import DataError, UsageError
-from segcli.evaluation import Scores, check_expectations, score_model
+from segcli.evaluation import Scores, check_expectations, print_causes, score_model
 from segcli.info import DatasetInfo
 from segcli.optim import MovingAverage, build_optimizer, clip_gradients, rate_factor
 from segcli.preparing import prepare_for
@@ -173,6 +173,8 @@ def finish(session: Session, scores: Scores, val_set: Dataset) -> None:
     run.write_metrics(scores.to_json(recipe, split=recipe.eval.split, weights="last"))
     measured = cost.measure(session.model.eval(), cost_size(session.model, val_set), device=session.device)
     run.write_cost({**measured, "train_seconds": round(progress.seconds, 1), "images_seen": progress.images})
+    predictions = run.path / "predictions" / f"{recipe.eval.split}.json"
+    print_causes(run, recipe, val_set, scores.metrics, predictions)
     for line in check_expectations(scores.metrics, recipe.expect):
         print(f"note: {line}", file=sys.stderr)
 

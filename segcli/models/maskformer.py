@@ -15,6 +15,9 @@ from torch import Tensor, nn
 
 from segcli.errors import UsageError
 from segcli.models import build_backbone
+from segcli.models.layers.box_maskformer import BoxMaskFormer, MaskSettings
+from segcli.models.layers.box_masks import BoxMasks
+from segcli.models.layers.box_queries import BoxWeights, box_queries_on, refuse_without_boxes
 from segcli.models.layers.detr_loss import normalisers
 from segcli.models.layers.flop_rule import count
 from segcli.models.layers.mask_predictor import MaskPredictor
@@ -23,13 +26,17 @@ from segcli.models.layers.mask_set_loss import (
     Wanted,
     Weights,
     match_segments,
+    pair_losses,
     set_losses,
     wanted_segments,
     warn_of_many,
 )
+from segcli.models.layers.masked_decoder import MaskedPredictor
 from segcli.models.layers.pixel_decoder import FpnPixelDecoder, TransformerPixelDecoder
+from segcli.models.layers.point_loss import losses_at_points, match_at_points
 from segcli.ops import mask_inference
 from segcli.ops.mask_inference import Enlarge
+from segcli.ops.matcher import Matching
 from segcli.ops.panoptic import panoptic
 from segcli.ops.preprocess import Preprocess
 from segcli.types import Batch, Prediction
@@ -58,37 +65,90 @@ def build(
     upsampling: Literal["official", "direct"] = "official",
     score: float | None = None,
     overlap: float = 0.8,
-) -> "MaskFormer":
+    dim: int = 256,
+    mask_dim: int | None = None,
+    heads: int = 8,
+    ffn: int = 2048,
+    box_queries: bool = False,
+    levels: int = 3,
+    deformable: bool = False,
+    selection: bool = False,
+    denoising: int = 0,
+    groups: int = 1,
+    masked_attention: bool = False,
+    points: int | None = None,
+) -> "MaskFormer | BoxMaskFormer":
     """backbone: a ResNet-50 by default. pixel_decoder: fpn, or transformer with encoder_layers (the papers' COCO
     ResNets). queries: at most so many segments an image. auxiliary: losses on every decoder layer. class_weight,
     mask_weight (focal), dice_weight, no_object: of the losses and of the matching.
 
     Prediction: outputs: which of semantic, instance, panoptic predict() gives (null: the task's own). upsampling:
     official (masks to the input's size, there combined, then to the original's), or direct (one step; semantic scores
-    combined at stride 4, a sixteenth of the work). score, overlap: panoptic thresholds (score null: 0.8).
-    """
+    combined at stride 4, a sixteenth of the work). score, overlap: panoptic thresholds (score null: 0.8; 0.4 for
+    box_queries, whose scores are lower: they say how good a box is).
+
+    dim, mask_dim, heads, ffn: widths of the decoders, of the pixel embeddings (null: dim), of the transformer.
+
+    For little data (docs/little_data.md): box_queries (Mask DINO): queries are boxes, see model detr for levels,
+    deformable, selection, denoising, groups. masked_attention (Mask2Former): queries attend to their own masks so far,
+    on the `levels` coarsest maps of the pixel decoder in turn. points (Mask2Former): masks are learned at so many
+    sampled points a segment, with mask_weight for their cross-entropy (null: whole masks, focal; box_queries: 256
+    points)."""
     if task not in TASKS:
         raise UsageError(f"model maskformer does not do task {task!r}", hint="tasks: " + ", ".join(TASKS))
     classes = num_things if task == "instance" else num_classes
     if not classes:
         raise UsageError("model maskformer needs thing classes for task instance, and the dataset declares none")
+    if box_queries and masked_attention:
+        raise UsageError("model.masked_attention and model.box_queries exclude each other")
+    if box_queries:
+        body, head = box_queries_on(
+            backbone, classes, queries=queries, dim=dim, heads=heads, ffn=ffn, encoder_layers=encoder_layers,
+            decoder_layers=decoder_layers, dropout=dropout, levels=levels, deformable=deformable, selection=selection,
+            denoising=denoising, groups=groups, masks=True, weights=BoxWeights(class_weight),
+        )  # fmt: skip
+        return BoxMaskFormer(
+            body,
+            head,
+            BoxMasks(body.channels[0], dim, mask_dim or dim),
+            MaskSettings(
+                points or 256,
+                mask_weight,
+                dice_weight,
+                tuple(outputs or [task]),
+                0.4 if score is None else score,
+                overlap,
+            ),
+            task=task,
+            num_things=num_things,
+        )
+    refuse_without_boxes(deformable=deformable, selection=selection, denoising=denoising > 0, groups=groups > 1)
     settings = backbone or {}
     if settings.get("name", "resnet") == "resnet":
         settings = {"name": "resnet", "frozen_stages": 0, **settings}
     body: Any = build_backbone(settings)
     pixels: FpnPixelDecoder
     if pixel_decoder == "transformer":
-        pixels = TransformerPixelDecoder(body.channels, layers=encoder_layers, dropout=dropout)
+        pixels = TransformerPixelDecoder(
+            body.channels, dim, mask_dim or dim, layers=encoder_layers, heads=heads, ffn=ffn, dropout=dropout
+        )
     else:
-        pixels = FpnPixelDecoder(body.channels)
-    predictor = MaskPredictor(
-        pixels.memory_channels,
-        queries,
-        classes=classes,
-        layers=decoder_layers,
-        project=pixel_decoder == "fpn",
-        dropout=dropout,
-    )
+        pixels = FpnPixelDecoder(body.channels, dim, mask_dim or dim)
+    widths = {"dim": dim, "mask_dim": mask_dim or dim, "heads": heads, "ffn": ffn, "dropout": dropout}
+    predictor: MaskPredictor | MaskedPredictor
+    if masked_attention:
+        if not 1 <= levels <= len(body.channels):
+            raise UsageError(f"model.levels must be from 1 to {len(body.channels)} with this backbone, not {levels}")
+        predictor = MaskedPredictor(queries, classes=classes, maps=levels, layers=decoder_layers, **widths)
+    else:
+        predictor = MaskPredictor(
+            pixels.memory_channels,
+            queries,
+            classes=classes,
+            layers=decoder_layers,
+            project=pixel_decoder == "fpn",
+            **widths,
+        )
     return MaskFormer(
         body,
         pixels,
@@ -100,6 +160,7 @@ def build(
         auxiliary=auxiliary,
         outputs=tuple(outputs or [task]),
         direct=upsampling == "direct",
+        points=points,
         thresholds=(0.8 if score is None else score, overlap),
     )
 
@@ -113,7 +174,7 @@ class MaskFormer(nn.Module):
         self,
         backbone: Any,
         pixel_decoder: FpnPixelDecoder,
-        predictor: MaskPredictor,
+        predictor: MaskPredictor | MaskedPredictor,
         *,
         task: str,
         num_classes: int,
@@ -122,6 +183,7 @@ class MaskFormer(nn.Module):
         auxiliary: bool,
         outputs: tuple[str, ...],
         direct: bool,
+        points: int | None,
         thresholds: tuple[float, float],
     ):
         super().__init__()
@@ -132,7 +194,7 @@ class MaskFormer(nn.Module):
         self.queries = predictor.num_queries
         self.task, self.num_classes, self.num_things = task, num_classes, num_things
         self.weights, self.auxiliary = weights, auxiliary
-        self.outputs, self.direct, self.thresholds = outputs, direct, thresholds
+        self.outputs, self.direct, self.points, self.thresholds = outputs, direct, points, thresholds
         if task == "semantic":
             self.preprocess = Preprocess(512, 2048, "pil", divisor=32)
         else:
@@ -142,11 +204,21 @@ class MaskFormer(nn.Module):
         self._warned = False
 
     def run(self, images_BCHW: Tensor) -> Outputs:
-        """The outputs of every decoder layer."""
+        """The outputs of every decoder layer (with masked attention also of the queries before the first one)."""
+        return self._decode(self.backbone(images_BCHW))[0]
+
+    def _decode(self, features: list[Tensor], record: list[Tensor] | None = None) -> tuple[Outputs, list[Tensor]]:
+        """(the outputs, the maps that the layers look at in turn). record receives each layer's attention."""
         head: Any = self.sem_seg_head
-        pixels_BChw, memory_BCHW = head.pixel_decoder(self.backbone(images_BCHW))
-        logits_LBQC, embeddings_LBQC = head.predictor(memory_BCHW)
-        return Outputs(logits_LBQC, embeddings_LBQC, pixels_BChw)
+        if isinstance(head.predictor, MaskedPredictor):
+            pixels_BChw, maps = head.pixel_decoder.every_map(features)
+            maps = maps[: head.predictor.level_embed.num_embeddings]
+            found = head.predictor(maps, pixels_BChw, record)
+        else:
+            pixels_BChw, memory_BCHW = head.pixel_decoder(features)
+            maps = [memory_BCHW]
+            found = head.predictor(memory_BCHW, record)
+        return Outputs(*found, pixels_BChw), maps
 
     def network(self, images_BCHW: Tensor) -> tuple[Tensor, Tensor]:
         """The last layer's class logits [B,Q,C+1] and mask logits [B,Q,h,w]."""
@@ -161,8 +233,12 @@ class MaskFormer(nn.Module):
         out = self.run(batch.images)
         out = out if self.auxiliary else out.last()
         wanted = self._wanted(batch)
-        matching = match_segments(out, wanted, self.weights, batch.image_ids)
-        by_layer = set_losses(out, wanted, matching, self.weights, normalisers)
+        matching = self._match(out, wanted, batch)
+        if self.points is None:
+            pairs = pair_losses(out, wanted, matching)
+        else:
+            pairs = losses_at_points(out, wanted, matching, self.points, batch.seeds)
+        by_layer = set_losses(out, wanted, matching, self.weights, normalisers, pairs)
         losses = {name: value[-1] for name, value in by_layer.items()}
         if self.auxiliary:
             losses.update({f"{name}_aux": value[:-1].sum() for name, value in by_layer.items()})
@@ -171,6 +247,11 @@ class MaskFormer(nn.Module):
     def normalisers(self, batch: Batch) -> dict[str, float]:
         """What the losses are divided by, plain counts that ranks and accumulation steps may average."""
         return normalisers(self._wanted(batch).counts, self.queries, self.weights.no_object)
+
+    def _match(self, out: Outputs, wanted: Wanted, batch: Batch) -> Matching:
+        if self.points is None:
+            return match_segments(out, wanted, self.weights, batch.image_ids)
+        return match_at_points(out, wanted, self.weights, self.points, batch.image_ids, batch.seeds)
 
     def _wanted(self, batch: Batch) -> Wanted:
         wanted = wanted_segments(batch, self.task, self.num_things)
@@ -207,25 +288,23 @@ class MaskFormer(nn.Module):
         """What explain views draw.
 
         features: the backbone's maps; pixels [B,C,h,w]; class_probabilities [B,Q,C+1]; mask_logits [B,Q,h,w];
-        attention [L,B,Q,H,W]: of every decoder layer on the coarsest map, mean over heads. With targets also labels
-        [N], masks [N,H,W] and matching: for each image (queries, segments), segments counted over the batch.
-        """
-        head: Any = self.sem_seg_head
+        attention, of every decoder layer: [B,Q,H,W] on the map that it looks at, mean over heads. With targets also
+        labels [N], masks [N,H,W] and matching: for each image (queries, segments), segments counted over the batch."""
         features = self.backbone(batch.images)
-        pixels_BChw, memory_BCHW = head.pixel_decoder(features)
         attention: list[Tensor] = []
-        logits_LBQC, embeddings_LBQC = head.predictor(memory_BCHW, attention)
-        out = Outputs(logits_LBQC, embeddings_LBQC, pixels_BChw)
+        out, maps = self._decode(features, attention)
         found: dict[str, Any] = {
             "features": features,
-            "pixels": pixels_BChw,
+            "pixels": out.pixels,
             "class_probabilities": out.logits[-1].softmax(-1),
             "mask_logits": mask_logits(out),
-            "attention": torch.stack(attention).mean(2).unflatten(-1, memory_BCHW.shape[2:]),
+            "attention": [
+                weights.mean(1).unflatten(-1, maps[i % len(maps)].shape[2:]) for i, weights in enumerate(attention)
+            ],
         }
         if batch.targets is not None:
             wanted = self._wanted(batch)
-            matching = match_segments(out.last(), wanted, self.weights, batch.image_ids)
+            matching = self._match(out.last(), wanted, batch)
             found["labels"], found["masks"] = wanted.labels, wanted.masks
             found["matching"] = [matching.pairs(0, i) for i in range(len(batch.images))]
         return found

@@ -34,11 +34,15 @@ def build(
     decoder_layers: int = 6,
     dropout: float = 0.1,
     auxiliary: float | None = None,
+    dim: int = 256,
+    heads: int = 8,
+    ffn: int = 2048,
 ) -> "PerPixel":
     """backbone: a ResNet-50 by default (for fcn with trainable norms and stride 8). variant: see above.
 
     decoder_layers, dropout: of per_pixel_plus's transformer. auxiliary: weight of the losses on fcn's second head (0.5)
-    or on per_pixel_plus's earlier decoder layers (1); 0 leaves them out.
+    or on per_pixel_plus's earlier decoder layers (1); 0 leaves them out. dim: width of the pixel decoder and of
+    per_pixel_plus's transformer, which heads and ffn belong to.
     """
     if task != "semantic":
         raise UsageError(
@@ -55,10 +59,20 @@ def build(
     plus = variant == "per_pixel_plus"
     predictor: nn.Module
     if plus:
-        predictor = MaskPredictor(body.channels[-1], num_classes, classes=None, layers=decoder_layers, dropout=dropout)
+        predictor = MaskPredictor(
+            body.channels[-1],
+            num_classes,
+            classes=None,
+            layers=decoder_layers,
+            dim=dim,
+            heads=heads,
+            ffn=ffn,
+            dropout=dropout,
+        )
     else:
-        predictor = _classifier(256, num_classes)
-    return PixelDecoderModel(body, FpnPixelDecoder(body.channels), predictor, 1.0 if auxiliary is None else auxiliary)
+        predictor = _classifier(dim, num_classes)
+    pixels = FpnPixelDecoder(body.channels, dim, dim)
+    return PixelDecoderModel(body, pixels, predictor, 1.0 if auxiliary is None else auxiliary)
 
 
 def _with_defaults(settings: dict[str, Any] | None, given: dict[str, Any]) -> dict[str, Any]:

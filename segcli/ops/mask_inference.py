@@ -63,7 +63,12 @@ def semantic(class_logits_QC1: Tensor, mask_logits_Qhw: Tensor, enlarge: Enlarge
     The sum is taken on the network's input, as the official code does it, or at the mask logits' own resolution
     (`direct`: a sixteenth of the work).
     """
-    p_CQ = class_logits_QC1.float().softmax(-1)[:, :-1].T.contiguous()
+    return semantic_of(class_logits_QC1.float().softmax(-1)[:, :-1], mask_logits_Qhw, enlarge)
+
+
+def semantic_of(p_QC: Tensor, mask_logits_Qhw: Tensor, enlarge: Enlarge) -> np.ndarray:
+    """`semantic` of class probabilities, of whatever kind."""
+    p_CQ = p_QC.T.contiguous()
     masks_Qhw = mask_logits_Qhw.float()
     masks_Qhw = (masks_Qhw if enlarge.direct else enlarge.to_content(masks_Qhw)).sigmoid()
     last_step = enlarge if enlarge.direct else enlarge.to_original
@@ -101,10 +106,16 @@ def instances(
     Pairs whose mask is empty are left out: there is nothing to draw or to match.
     """
     p_QC = class_logits_QC1.float().softmax(-1)[:, :classes]
+    return instances_of(p_QC, lambda used: mask_logits_Qhw[used].float(), enlarge, limit)
+
+
+def instances_of(p_QC: Tensor, masks_of: Callable[[Tensor], Tensor], enlarge: Enlarge, limit: int) -> Instances:
+    """`instances` of class probabilities, of whatever kind; masks_of gives the mask logits [n,h,w] of queries [n]."""
+    classes = p_QC.shape[1]
     p, index = p_QC.flatten().topk(min(limit, p_QC.numel()))
     query, label = index.div(classes, rounding_mode="floor"), index % classes
     used, place = query.unique(return_inverse=True)
-    quality, boxes, rles = _measure(mask_logits_Qhw[used].float(), enlarge)
+    quality, boxes, rles = _measure(masks_of(used), enlarge)
     scores = p.cpu() * quality[place.cpu()]
     order = scores.argsort(descending=True, stable=True)
     order = order[(quality > 0)[place.cpu()][order]]

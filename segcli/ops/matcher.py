@@ -73,6 +73,12 @@ def class_cost(probabilities_LQC: Tensor, labels_N: Tensor) -> Tensor:
     return -probabilities_LQC[..., labels_N]
 
 
+def focal_class_cost(logits_LQC: Tensor, labels_N: Tensor, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
+    """Focal loss of saying the object's class less that of not saying it (Zhu et al. 2021), sigmoid logits, [L,Q,N]."""
+    x = logits_LQC[..., labels_N]
+    return alpha * _focal_weight(-x, gamma) - (1 - alpha) * _focal_weight(x, gamma)
+
+
 def l1_cost(boxes_LQ4: Tensor, targets_N4: Tensor) -> Tensor:
     """Sum of absolute differences over the four coordinates, [L,Q,N]."""
     return torch.cdist(boxes_LQ4, targets_N4.expand(len(boxes_LQ4), -1, -1), p=1)

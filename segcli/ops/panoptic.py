@@ -28,13 +28,20 @@ def panoptic(
     """
     p, label = class_logits_QC1.float().softmax(-1).max(-1)
     keep = (label != class_logits_QC1.shape[-1] - 1) & (p > score)
-    p = p[keep]
-    owner_HW, area = _compete(mask_logits_Qhw[keep].float(), p, enlarge)
+    return panoptic_of(p[keep], label[keep], mask_logits_Qhw[keep].float(), enlarge, num_things, overlap)
+
+
+def panoptic_of(
+    p_K: Tensor, label_K: Tensor, mask_logits_Khw: Tensor, enlarge: Enlarge, num_things: int, overlap: float
+) -> Panoptic:
+    """The rule for the queries that take part: their scores, labels and mask logits."""
+    p = p_K
+    owner_HW, area = _compete(mask_logits_Khw, p, enlarge)
     won = torch.bincount(owner_HW.flatten() + 1, minlength=len(p) + 1)[1:].tolist()
     id_of = np.zeros(len(p) + 1, np.int32)  # by owner; the last entry is for owner -1
     segments: list[Segment] = []
     stuff: dict[int, int] = {}
-    for k, (pixels, own, name) in enumerate(zip(won, area.tolist(), label[keep].tolist(), strict=True)):
+    for k, (pixels, own, name) in enumerate(zip(won, area.tolist(), label_K.tolist(), strict=True)):
         if not pixels or not own or pixels / own < overlap:
             continue
         if name in stuff:

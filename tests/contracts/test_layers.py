@@ -10,7 +10,7 @@ LAYERS = [
     {"allocator", "errors", "info", "recipe", "recipe_file", "lookup", "fetch", "types", "dist"},
     {"ops"},
     {"data", "models", "metrics", "drawing", "weights", "optim"},
-    {"checkpoint", "cost", "run", "session"},
+    {"checkpoint", "cost", "diagnosis", "run", "session"},
     {"preparing", "training", "evaluation", "prediction", "comparison", "inspection", "exporting"},
     {"cli"},
 ]

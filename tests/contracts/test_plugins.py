@@ -13,6 +13,9 @@ BACKBONE = {"name": "resnet", "depth": 18}
 LITE = {"name": "efficientnet_lite0"}
 VIT = {"name": "vit", "model": "deit_tiny_distilled_patch16_224", "width": 64}
 SWIN = {"name": "swin"}
+SMALL = {"backbone": LITE, "dim": 64, "heads": 4, "ffn": 64, "queries": 12, "decoder_layers": 2}
+BOXES = {**SMALL, "encoder_layers": 1, "box_queries": True, "levels": 3, "deformable": True}
+CHOSEN = {**BOXES, "selection": True, "denoising": 16}
 MODELS = {
     "rcnn": [
         ({"backbone": BACKBONE, "heads": {"box": {"width": 64}, "mask": {"width": 32}}}, "instance"),
@@ -25,13 +28,21 @@ MODELS = {
         *(({"backbone": backbone}, "detection") for backbone in (BACKBONE, VIT, SWIN)),
         *(({"backbone": backbone}, "instance") for backbone in (BACKBONE, VIT)),
         ({"backbone": SWIN, "stage": "boxes"}, "instance"),
+        *((settings, "detection") for settings in (CHOSEN, {**BOXES, "groups": 3}, {**BOXES, "deformable": False})),
+        ({**CHOSEN, "backbone": VIT, "levels": 1}, "detection"),
     ],
     "maskformer": [
         *(({"backbone": BACKBONE}, task) for task in ("semantic", "instance", "panoptic")),
         ({"backbone": VIT}, "panoptic"),
+        *((CHOSEN, task) for task in ("semantic", "instance", "panoptic")),
+        ({**BOXES, "groups": 2}, "instance"),
+        *(({**SMALL, "masked_attention": True, "points": 32}, task) for task in ("semantic", "instance", "panoptic")),
+        ({**SMALL, "points": 32}, "instance"),
+        ({**SMALL, "masked_attention": True, "pixel_decoder": "transformer", "encoder_layers": 1}, "panoptic"),
     ],
     "per_pixel": [
         *(({"backbone": backbone}, "semantic") for backbone in (BACKBONE, VIT)),
+        ({"backbone": LITE, "variant": "per_pixel_plus", "dim": 64, "heads": 4, "ffn": 64}, "semantic"),
         *(({"backbone": backbone, "variant": "fcn"}, "semantic") for backbone in (VIT, SWIN)),
         ({"backbone": VIT, "variant": "fcn", "auxiliary": 0}, "semantic"),
     ],

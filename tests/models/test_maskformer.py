@@ -144,8 +144,9 @@ def test_inspect_shows_masks_attention_and_matching():
     out = model.inspect(batch_of(target(1), EMPTY))
     assert out["class_probabilities"].shape == (2, 8, 3)  # two things and no object
     assert out["mask_logits"].shape == (2, 8, H // 4, W // 4)
-    assert out["attention"].shape == (2, 2, 8, H // 32, W // 32)
-    torch.testing.assert_close(out["attention"].sum((-1, -2)), torch.ones(2, 2, 8))
+    attention = torch.stack(out["attention"])
+    assert attention.shape == (2, 2, 8, H // 32, W // 32)
+    torch.testing.assert_close(attention.sum((-1, -2)), torch.ones(2, 2, 8))
     (queries, objects), (none, _) = out["matching"]
     assert sorted(objects.tolist()) == [0, 1]
     assert len(set(queries.tolist())) == 2

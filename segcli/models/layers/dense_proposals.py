@@ -41,12 +41,8 @@ class DenseProposals(nn.Module):
 
     def propose(self, batch: Batch, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor], dict[str, Tensor]]:
         """-> proposals [n,4] and scores [n,C] an image, and the raw outputs: logits [B,N,C], boxes [B,N,4], points."""
-        towers = [self.tower(f) for f in features]
-        logit_BNC = torch.cat([self.classes(t).flatten(2).transpose(1, 2) for t in towers], 1)
-        sides = torch.cat([self.sides(t).flatten(2).transpose(1, 2) for t in towers], 1)
-        points_N2, steps_N = _grid(features, self.strides)
-        sides_BN4 = F.softplus(sides) * steps_N[None, :, None]
-        boxes_BN4 = torch.cat([points_N2 - sides_BN4[..., :2], points_N2 + sides_BN4[..., 2:]], -1)
+        raw, _ = self.outputs(features)
+        logit_BNC, boxes_BN4 = raw["logits"], raw["boxes"]
         kept, scores = [], []
         limit = self.proposals[0 if self.training else 1]
         for score_NC, boxes_N4, size in zip(logit_BNC.detach().sigmoid(), boxes_BN4.detach(), batch.sizes, strict=True):
@@ -57,7 +53,17 @@ class DenseProposals(nn.Module):
             keep = nms(box, best, self.overlap)[:limit]
             kept.append(box[keep])
             scores.append(score_NC[at[keep]])
-        return kept, scores, {"logits": logit_BNC, "boxes": boxes_BN4, "points": points_N2}
+        return kept, scores, raw
+
+    def outputs(self, features: list[Tensor]) -> tuple[dict[str, Tensor], Tensor]:
+        """({"logits" [B,N,C], "boxes" [B,N,4] xyxy on the canvas, "points" [N,2]} of cells, the tower's [B,N,D])."""
+        towers = [self.tower(f) for f in features]
+        tokens = lambda maps: torch.cat([m.flatten(2).transpose(1, 2) for m in maps], 1)
+        points_N2, steps_N = _grid(features, self.strides)
+        sides_BN4 = F.softplus(tokens([self.sides(t) for t in towers])) * steps_N[None, :, None]
+        boxes_BN4 = torch.cat([points_N2 - sides_BN4[..., :2], points_N2 + sides_BN4[..., 2:]], -1)
+        raw = {"logits": tokens([self.classes(t) for t in towers]), "boxes": boxes_BN4, "points": points_N2}
+        return raw, tokens(towers)
 
     def loss(self, raw: dict[str, Tensor], targets: list[Target], seeds: list[int]) -> dict[str, Tensor]:
         """Varifocal loss on the agreement, GIoU and L1 on the boxes, all divided by the batch's summed agreement."""

@@ -44,15 +44,30 @@ class Objects:
     counts: list[int]
 
 
-def objects(targets: list[Target], task: str, *, classes: int, num_things: int, canvas: tuple[int, int]) -> Objects:
-    """detection, instance: the annotated objects; panoptic: one for each thing, one for each stuff class present.
+def objects(
+    targets: list[Target],
+    task: str,
+    *,
+    classes: int,
+    num_things: int,
+    canvas: tuple[int, int],
+    of_canvas: bool = False,
+) -> Objects:
+    """of_canvas: boxes become shares of the canvas, not of each image.
+
+    detection, instance: the annotated objects; panoptic: one for each thing, one for each stuff
+    class present; semantic: one for each class.
 
     Crowds, stuff that a detector has no class for, and boxes without area are left out: they are no object to find.
     Raises DataError naming the image where the task needs labels that are missing.
     """
-    found = [_panoptic(t, num_things, canvas) if task == "panoptic" else _instances(t, task, classes) for t in targets]
+    found = [
+        _segments(t, task, num_things, canvas) if task in ("panoptic", "semantic") else _instances(t, task, classes)
+        for t in targets
+    ]
     labels, xyxy, masks = zip(*found, strict=True)
-    shares = [boxes.to_cxcywh(b / b.new_tensor([t.size[1], t.size[0]] * 2)) for b, t in zip(xyxy, targets, strict=True)]
+    sizes = [canvas if of_canvas else t.size for t in targets]
+    shares = [boxes.to_cxcywh(b / b.new_tensor([w, h] * 2)) for b, (h, w) in zip(xyxy, sizes, strict=True)]
     canvases = None
     if task != "detection":
         canvases = torch.cat([F.pad(m, (0, canvas[1] - m.shape[2], 0, canvas[0] - m.shape[1])) for m in masks])
@@ -155,6 +170,6 @@ def _instances(target: Target, task: str, classes: int) -> tuple[Tensor, Tensor,
     return found.labels[keep], found.boxes[keep], masks
 
 
-def _panoptic(target: Target, num_things: int, canvas: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
-    labels, masks = segments(target, "panoptic", num_things=num_things, canvas=canvas)
+def _segments(target: Target, task: str, num_things: int, canvas: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
+    labels, masks = segments(target, task, num_things=num_things, canvas=canvas)
     return labels, boxes.from_masks(masks), masks

@@ -16,7 +16,7 @@ class MaskPredictor(nn.Module):
 
     channels: of the map that the queries look at. project: bring it to `dim` channels (left out above a transformer
     pixel decoder, whose output has them). classes: None leaves the class head out (a per-pixel model). dim: width of
-    queries and mask embeddings.
+    the queries; mask_dim: of the mask embeddings (None: dim).
     """
 
     def __init__(
@@ -28,22 +28,24 @@ class MaskPredictor(nn.Module):
         layers: int = 6,
         project: bool = True,
         dim: int = 256,
+        mask_dim: int | None = None,
         heads: int = 8,
         ffn: int = 2048,
         dropout: float = 0.1,
     ):
         super().__init__()
-        self.num_queries, self.num_layers, self.dim = queries, layers, dim
+        self.num_queries, self.num_layers, self.dim = queries, layers, mask_dim or dim
         self.position = SinePosition(dim)
         self.input_proj = convolution(channels, dim, 1) if project else nn.Identity()
         self.transformer = nn.Module()
         self.transformer.decoder = Decoder(layers, dim, heads, ffn, dropout)
         self.query_embed = nn.Embedding(queries, dim)
         self.class_embed = None if classes is None else nn.Linear(dim, classes + 1)
-        self.mask_embed = MLP(dim, dim, dim, 3)
+        self.mask_embed = MLP(dim, dim, mask_dim or dim, 3)
 
     def forward(self, map_BCHW: Tensor, record: Record | None = None) -> tuple[Tensor | None, Tensor]:
-        """class logits [L,B,Q,classes+1], "no object" last (None without a class head), mask embeddings [L,B,Q,dim].
+        """class logits [L,B,Q,classes+1], "no object" last (None without a class head), mask embeddings
+        [L,B,Q,mask_dim].
 
         record receives each layer's attention on the map, [B,heads,Q,H·W].
         """

@@ -94,25 +94,33 @@ def match_segments(out: Outputs, wanted: Wanted, weights: Weights, image_ids: li
 
 
 def set_losses(
-    out: Outputs, wanted: Wanted, matching: Matching, weights: Weights, divisors: dict[str, float] | None
+    out: Outputs,
+    wanted: Wanted,
+    matching: Matching,
+    weights: Weights,
+    divisors: dict[str, float] | None,
+    pairs: tuple[Tensor, Tensor],
 ) -> dict[str, Tensor]:
-    """Weighted losses of every layer, {"class" [L], "mask" [L], "dice" [L]}. divisors None: the batch's own counts."""
+    """Weighted losses of every layer, {"class" [L], "mask" [L], "dice" [L]}. divisors None: the batch's own counts.
+
+    pairs: (mask loss [M], dice [M]) of the matched pairs, from `pair_losses` or at sampled points.
+    """
     layers, images, queries, classes = out.logits.shape
     divisors = divisors or normalisers(wanted.counts, queries, weights.no_object)
     count = max(divisors["objects"], 1)
     index = (matching.layer, matching.image, matching.query)
     answers = losses.target_classes((layers, images, queries), index, wanted.labels[matching.object], classes - 1)
     by_class = losses.cross_entropy(out.logits, answers, weights.no_object) / divisors["class"]
-    focal_M, dice_M = _pair_losses(out, wanted, matching)
+    mask_M, dice_M = pairs
     return {
         "class": weights.classes * by_class,
-        "mask": weights.mask * losses.per_layer(focal_M, layers) / count,
+        "mask": weights.mask * losses.per_layer(mask_M, layers) / count,
         "dice": weights.dice * losses.per_layer(dice_M, layers) / count,
     }
 
 
-def _pair_losses(out: Outputs, wanted: Wanted, matching: Matching) -> tuple[Tensor, Tensor]:
-    """focal [M] and dice [M] of the matched pairs, computed image by image."""
+def pair_losses(out: Outputs, wanted: Wanted, matching: Matching) -> tuple[Tensor, Tensor]:
+    """focal [M] and dice [M] of the matched pairs' whole masks, computed image by image."""
     chosen_MC = matching.take(out.embeddings)
     orders, values = [], []
     for i, pixels_Chw in enumerate(out.pixels):

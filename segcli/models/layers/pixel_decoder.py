@@ -31,16 +31,28 @@ class FpnPixelDecoder(nn.Module):
 
     def forward(self, features: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Feature maps -> (pixel embeddings [B,mask_dim,H/4,W/4], the map that the queries look at)."""
-        return self.top_down(features, features[-1]), features[-1]
+        coarsest = self.coarsest(features)
+        return self.mask_features(self.pyramid(features, coarsest)[-1]), coarsest
 
-    def top_down(self, features: list[Tensor], coarsest: Tensor) -> Tensor:
-        """The pyramid, with `coarsest` in place of the last feature map."""
+    def every_map(self, features: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """(pixel embeddings, every map [B,dim,h,w] of the pyramid from coarse to fine)."""
+        maps = self.pyramid(features, self.coarsest(features))
+        return self.mask_features(maps[-1]), maps
+
+    def coarsest(self, features: list[Tensor]) -> Tensor:
+        """What the pyramid begins with, and what the queries look at."""
+        return features[-1]
+
+    def pyramid(self, features: list[Tensor], coarsest: Tensor) -> list[Tensor]:
+        """Its maps from coarse to fine, with `coarsest` in place of the last feature map."""
         y = self.get_submodule(f"layer_{self.levels}")(coarsest)
+        maps = [y]
         for i in range(self.levels - 1, 0, -1):
             side = self.get_submodule(f"adapter_{i}")(features[i - 1])
             y = side + F.interpolate(y, size=side.shape[-2:], mode="nearest")
             y = self.get_submodule(f"layer_{i}")(y)
-        return self.mask_features(y)
+            maps.append(y)
+        return maps
 
 
 class TransformerPixelDecoder(FpnPixelDecoder):
@@ -67,13 +79,12 @@ class TransformerPixelDecoder(FpnPixelDecoder):
         self.position = SinePosition(dim)
         self.add_module(f"layer_{self.levels}", ConvNorm(dim, dim, 3, relu=True))
 
-    def forward(self, features: list[Tensor]) -> tuple[Tensor, Tensor]:
+    def coarsest(self, features: list[Tensor]) -> Tensor:
         size = (features[-1].shape[2], features[-1].shape[3])
         tokens_BTC = self.input_proj(features[-1]).flatten(2).transpose(1, 2)
         position_1TC = self.position(size, None, tokens_BTC.device).flatten(1, 2)
         encoder: nn.Module = self.transformer.encoder  # type: ignore[assignment]
-        memory_BCHW = encoder(tokens_BTC, position_1TC).transpose(1, 2).unflatten(2, size)
-        return self.top_down(features, memory_BCHW), memory_BCHW
+        return encoder(tokens_BTC, position_1TC).transpose(1, 2).unflatten(2, size)
 
 
 class ConvNorm(nn.Conv2d):

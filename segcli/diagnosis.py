@@ -1,0 +1,203 @@
+"""Why a detector scores nothing, or less than it did: a named cause with its evidence, and what to change.
+
+"AP stays 0" has a handful of causes, and each leaves its trace in the stored predictions (how sure, how near, which
+class) or in the log (losses, gradients). Nothing here runs a model."""
+
+import dataclasses
+import statistics
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from segcli.recipe import Recipe
+
+LOW = 0.05  # a primary score below it is diagnosed
+FALLEN = 0.6  # so is one below this share of the best score on the way
+UNSURE = 0.1  # median over images of the best score, below which nothing is claimed
+FOUND = 0.3  # share of objects with a box on them, from which the boxes are fine
+# Images that training has to see before masks or boxes are worth a look, by this project's own runs on small data
+# (docs/little_data.md) and, for the plain transformers, by DETR's 150 epochs on COCO (Carion et al., 2020)
+IMAGES = {"rcnn": 1_000, "boxes": 1_200, "plain": 100_000}
+
+
+@dataclasses.dataclass(frozen=True)
+class Cause:
+    """name: of the cause; evidence: what was measured; advice: what to change."""
+
+    name: str
+    evidence: str
+    advice: str
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.evidence}. {self.advice}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Hits:
+    """Shares of labelled objects with a detection of IoU ≥ 0.5: of any class, of the right one, of the next or the last
+    class by number. sure: the median over images of the best score. flat: share of detections without area."""
+
+    any: float
+    right: float
+    shifted: dict[int, float]
+    sure: float
+    flat: float
+
+
+def diagnose(
+    recipe: Recipe,
+    value: float,
+    log: Sequence[dict[str, Any]],
+    annotations: Sequence[dict[str, Any]],
+    results: Sequence[dict[str, Any]],
+    category_ids: Sequence[int],
+) -> list[Cause]:
+    """The causes that the evidence supports, the surest first; [] where the primary score `value` is no reason to ask.
+
+    log: of log.jsonl; annotations, results: COCO's, of the split that was scored; category_ids: in the order of labels.
+    """
+    best = max((e["metrics"].get(recipe.primary, 0.0) for e in log if "metrics" in e), default=0.0)
+    if value >= LOW and value >= FALLEN * best:
+        return []
+    hits = measure(annotations, results, category_ids)
+    found = [*_from_classes(recipe, hits), *_from_log(recipe, log, hits), *_too_short(recipe, log)]
+    return found or [
+        Cause(
+            "unknown",
+            f"{recipe.primary} is {value:.3f} (best {best:.3f}), {hits.any:.0%} of the objects have a box on them",
+            "Look at the pictures: segcli visualize predictions RUN --worst 8",
+        )
+    ]
+
+
+def measure(
+    annotations: Sequence[dict[str, Any]], results: Sequence[dict[str, Any]], category_ids: Sequence[int]
+) -> Hits:
+    """How results lie on the annotated objects (crowds left out), by box."""
+    place = {category: i for i, category in enumerate(category_ids)}
+    by_image: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    for result in results:
+        by_image[result["image_id"]].append(result)
+    counts: dict[Any, int] = defaultdict(int)
+    total, images = 0, {a["image_id"] for a in annotations}
+    for annotation in annotations:
+        if annotation.get("iscrowd"):
+            continue
+        total += 1
+        near = by_image.get(annotation["image_id"], [])
+        overlap = _iou(np.array([r["bbox"] for r in near], float).reshape(-1, 4), np.array(annotation["bbox"], float))
+        label = place[annotation["category_id"]]
+        steps = {place[r["category_id"]] - label for r, o in zip(near, overlap, strict=True) if o >= 0.5}
+        counts["any"] += bool(steps)
+        for step in steps & {-1, 0, 1}:
+            counts[step] += 1
+    share = lambda key: counts[key] / max(total, 1)
+    bests = [max((r["score"] for r in by_image.get(i, [])), default=0.0) for i in images]
+    flat = sum(min(r["bbox"][2:]) <= 1 for r in results) / max(len(results), 1)
+    shifted = {step: share(step) for step in (-1, 1)}
+    return Hits(share("any"), share(0), shifted, statistics.median(bests) if bests else 0.0, flat)
+
+
+def _from_classes(recipe: Recipe, hits: Hits) -> list[Cause]:
+    step, shifted = max(hits.shifted.items(), key=lambda item: item[1])
+    if hits.any >= FOUND and shifted >= FOUND and hits.right < shifted / 3:
+        return [
+            Cause(
+                "ids shifted",
+                f"{shifted:.0%} of the objects are found as the class {'after' if step > 0 else 'before'} their own, "
+                f"{hits.right:.0%} as their own",
+                "Labels or weights begin to count classes elsewhere: compare info.json with where they come from",
+            )
+        ]
+    if hits.any >= FOUND and hits.right < hits.any / 4:
+        if recipe.init:
+            return [
+                Cause(
+                    "class head not reset",
+                    f"{hits.any:.0%} of the objects have a box on them, {hits.right:.0%} with the right class, and the "
+                    f"weights come from {recipe.init}",
+                    "Give the class layer a higher rate (train.optimizer.lr_scales: {class_embed: 10}) and more steps",
+                )
+            ]
+        return [
+            Cause(
+                "classes not learned",
+                f"{hits.any:.0%} of the objects have a box on them, {hits.right:.0%} with the right class",
+                "Train longer; check with segcli visualize data that the labels are right",
+            )
+        ]
+    if hits.sure < UNSURE:
+        return [
+            Cause(
+                "no-object collapse",
+                f"in half of the images no detection is surer than {hits.sure:.3f}",
+                "The model says 'nothing' everywhere. Train longer; with detr or maskformer set model.box_queries and "
+                "its options (docs/little_data.md), or lower model.no_object",
+            )
+        ]
+    return []
+
+
+def _from_log(recipe: Recipe, log: Sequence[dict[str, Any]], hits: Hits) -> list[Cause]:
+    steps = [e for e in log if "loss" in e]
+    if len(steps) < 8:
+        return []
+    quarter = len(steps) // 4
+    mean = lambda entries, key: statistics.fmean(e.get(key, 0.0) for e in entries)
+    first, last = mean(steps[: max(quarter // 2, 1)], "loss"), mean(steps[-quarter:], "loss")
+    norms = [mean(steps[i * quarter : (i + 1) * quarter], "gradient_norm") for i in range(4)]
+    rate = recipe.train.optimizer.lr
+    if hits.flat > 0.5 or norms[3] > 20 * max(min(norms), 1e-9):
+        return [
+            Cause(
+                "exploding matching cost",
+                f"gradient norms grew from {min(norms):.3g} to {norms[3]:.3g}, {hits.flat:.0%} of the boxes are flat",
+                f"Lower train.optimizer.lr ({rate:g}) to {rate / 4:g}, set train.clip, and check the labels' boxes "
+                "(segcli prepare --check)",
+            )
+        ]
+    if last > 1.05 * first:
+        return [
+            Cause(
+                "learning rate too high",
+                f"the loss rose from {first:.3g} to {last:.3g}",
+                f"Lower train.optimizer.lr ({rate:g}) to {rate / 4:g} and give it a warm-up",
+            )
+        ]
+    if last > 0.93 * first:
+        return [
+            Cause(
+                "learning rate too low",
+                f"the loss only went from {first:.3g} to {last:.3g}",
+                f"Raise train.optimizer.lr ({rate:g}) to {rate * 4:g}, and backbone_lr with it",
+            )
+        ]
+    return []
+
+
+def _too_short(recipe: Recipe, log: Sequence[dict[str, Any]]) -> list[Cause]:
+    model, batch = recipe.model, recipe.train.batch_size
+    kind = "rcnn" if model["name"] == "rcnn" else "boxes" if model.get("box_queries") else "plain"
+    done = max((e["step"] for e in log), default=0)
+    wanted = -(-IMAGES[kind] // batch)
+    if recipe.init or done >= wanted:
+        return []
+    what = {"rcnn": "a region-based model", "boxes": "a model with box queries", "plain": f"a plain {model['name']}"}
+    more = " or model.box_queries, which needs a fraction (docs/little_data.md)" if kind == "plain" else ""
+    return [
+        Cause(
+            "too few steps",
+            f"{done} steps of {batch} images are done, and {what[kind]} needs about {wanted}",
+            f"Set train.steps: {wanted}{more}",
+        )
+    ]
+
+
+def _iou(boxes: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """IoU [n] of xywh boxes [n,4] with one."""
+    low = np.maximum(boxes[:, :2], box[:2])
+    high = np.minimum(boxes[:, :2] + boxes[:, 2:], box[:2] + box[2:])
+    both = np.clip(high - low, 0, None).prod(1)
+    return both / np.maximum(boxes[:, 2:].prod(1) + box[2:].prod() - both, 1e-9)

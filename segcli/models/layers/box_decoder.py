@@ -1,0 +1,100 @@
+"""A decoder whose queries are boxes (Liu et al., "DAB-DETR", 2022), refined layer by layer (Deformable DETR, 2021).
+
+A learned vector has to find its object anew in every image; a box says where to look, how far, and what to correct.
+Legend: B images, Q queries, L decoder layers, D width, C classes, T tokens of all maps.
+"""
+
+import dataclasses
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from segcli.models.layers.deformable import DeformableAttention
+from segcli.models.layers.mlp import MLP
+from segcli.models.layers.transformer import Attention, Record
+
+RARE = -4.0  # a class's first logit: objects are rare, so begin at 2 %
+
+
+@dataclasses.dataclass
+class Seen:
+    """What queries look at: maps [B,D,h,w] of each level; tokens and keys [B,T,D] of all levels (keys with positions)
+    and the mask that is added to their attention logits, for global attention alone."""
+
+    maps: list[Tensor]
+    tokens: Tensor | None = None
+    keys: Tensor | None = None
+    mask: Tensor | None = None
+
+
+class BoxDecoderLayer(nn.Module):
+    """Self-attention among the queries, attention to the image, a perceptron; post-norm, as DETR's layer."""
+
+    def __init__(self, dim: int, heads: int, ffn: int, dropout: float, levels: int | None):
+        """levels: of the maps that deformable attention reads; None: attention to all tokens."""
+        super().__init__()
+        self.self_attn = Attention(dim, heads, dropout)
+        self.cross_attn = Attention(dim, heads, dropout) if levels is None else DeformableAttention(dim, heads, levels)
+        self.linear1, self.linear2 = nn.Linear(dim, ffn), nn.Linear(ffn, dim)
+        self.norm1, self.norm2, self.norm3 = nn.LayerNorm(dim), nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self, x_BQD: Tensor, position: Tensor, boxes_BQ4: Tensor, seen: Seen, mask: Tensor | None, record: Record | None
+    ) -> Tensor:
+        at = x_BQD + position
+        x = self.norm1(x_BQD + self.dropout(self.self_attn(at, at, x_BQD, mask)))
+        at = x + position
+        if isinstance(self.cross_attn, DeformableAttention):
+            found = self.cross_attn(at, boxes_BQ4, seen.maps)
+        else:
+            assert seen.keys is not None
+            assert seen.tokens is not None
+            found = self.cross_attn(at, seen.keys, seen.tokens, seen.mask, record)
+        x = self.norm2(x + self.dropout(found))
+        inner = self.linear2(self.dropout(F.relu(self.linear1(x))))
+        return self.norm3(x + self.dropout(inner))
+
+
+class BoxDecoder(nn.Module):
+    """Each layer has a class head and a box head of its own; gradients of a box stop at the layer before."""
+
+    def __init__(self, layers: int, classes: int, dim: int, heads: int, ffn: int, dropout: float, levels: int | None):
+        super().__init__()
+        self.layers = nn.ModuleList(BoxDecoderLayer(dim, heads, ffn, dropout, levels) for _ in range(layers))
+        self.position = MLP(4, 2 * dim, dim, 2)
+        self.classes = nn.ModuleList(nn.Linear(dim, classes) for _ in range(layers))
+        self.boxes = nn.ModuleList(MLP(dim, dim, 4, 3) for _ in range(layers))
+        for classify, refine in zip(self.classes, self.boxes, strict=True):
+            nn.init.constant_(classify.bias, RARE)
+            nn.init.zeros_(refine.layers[-1].weight)  # begin with the box that came in
+            nn.init.zeros_(refine.layers[-1].bias)
+
+    def forward(
+        self,
+        content_BQD: Tensor,
+        boxes_BQ4: Tensor,
+        seen: Seen,
+        mask: Tensor | None = None,
+        record: Record | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """(hidden [L,B,Q,D], class logits [L,B,Q,C], boxes [L,B,Q,4] cxcywh as shares of the canvas).
+
+        mask: added to the logits of the queries' self-attention, broadcastable to [B,heads,Q,Q].
+        """
+        x, hidden, logits, found = content_BQD, [], [], []
+        for layer, classify, refine in zip(self.layers, self.classes, self.boxes, strict=True):
+            x = layer(x, self.position(boxes_BQ4), boxes_BQ4, seen, mask, record)
+            box = (refine(x) + inverse_sigmoid(boxes_BQ4)).sigmoid()
+            boxes_BQ4 = box.detach()
+            hidden.append(x)
+            logits.append(classify(x))
+            found.append(box)
+        return torch.stack(hidden), torch.stack(logits), torch.stack(found)
+
+
+def inverse_sigmoid(x: Tensor, margin: float = 1e-3) -> Tensor:
+    """log(x / (1 - x)) with x kept `margin` away from 0 and 1."""
+    x = x.clamp(margin, 1 - margin)
+    return (x / (1 - x)).log()

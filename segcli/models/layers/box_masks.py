@@ -1,0 +1,106 @@
+"""Masks of box queries: MaskFormer's product of a query's embedding with every pixel's, and its place in the box.
+
+Pixel embeddings alone can't tell two objects of one class apart, and learning to say "the left one" takes long. So each
+query adds six numbers, the coefficients of 1, u, v, u², v², uv at a pixel's place (u, v) in the query's own box (-1..1
+along its sides; Tian et al., "CondInst", 2020, feed such relative coordinates to their masks). At first: an ellipse.
+Training reads logits at sampled points alone (Cheng et al., "Mask2Former", 2022, section 3.3): they are linear in the
+pixel embeddings, so no mask is ever drawn whole.
+
+Legend: B images, M rows: any queries of any images, P points, E width of the embeddings, D of the queries.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from segcli.models.layers.mlp import MLP
+from segcli.models.layers.pyramid import conv_norm
+
+ELLIPSE = (2.0, 0.0, 0.0, -2.0, -2.0, 0.0)  # the one that touches the box's sides
+SMALLEST = 0.01  # share of the canvas: a box may not become too thin to divide by
+
+
+class BoxMasks(nn.Module):
+    """fine: channels of the backbone's stride-4 map, which joins the finest of the encoder's `dim` wide maps."""
+
+    def __init__(self, fine: int, dim: int, width: int):
+        super().__init__()
+        self.top, self.side = nn.Conv2d(dim, width, 1), nn.Conv2d(fine, width, 1)
+        self.smooth = nn.Sequential(conv_norm(width, width), conv_norm(width, width))
+        self.features = nn.Conv2d(width, width, 1)
+        self.norm = nn.LayerNorm(dim)
+        self.embed = MLP(dim, dim, width, 3)
+        self.place = nn.Linear(dim, 6)
+        self.bias = nn.Parameter(torch.zeros(()))
+        nn.init.zeros_(self.place.weight)
+        self.place.bias = nn.Parameter(torch.tensor(ELLIPSE))
+        with torch.no_grad():  # the ellipse is what is seen first
+            self.embed.layers[-1].weight.mul_(0.2)
+            self.embed.layers[-1].bias.zero_()
+
+    def pixels(self, finest_BDhw: Tensor, fine_BCHW: Tensor) -> Tensor:
+        """Pixel embeddings [B,E,H,W] at stride 4."""
+        top = F.interpolate(self.top(finest_BDhw), size=fine_BCHW.shape[2:], mode="bilinear")
+        return self.features(self.smooth(top + self.side(fine_BCHW)))
+
+    def code(self, hidden_MD: Tensor) -> tuple[Tensor, Tensor]:
+        """What a query says of its mask: its embedding [M,E] and its six coefficients [M,6]."""
+        hidden = self.norm(hidden_MD)
+        return self.embed(hidden), self.place(hidden)
+
+    def at_points(
+        self, pixels_BEHW: Tensor, hidden_MD: Tensor, boxes_M4: Tensor, image_M: Tensor, points_MP2: Tensor
+    ) -> Tensor:
+        """Logits [M,P]. boxes cxcywh and points (x, y): shares of the canvas; image: which image a row belongs to."""
+        embedding_ME, place_M6 = self.code(hidden_MD)
+        read_MPE = embedding_ME.new_zeros(*points_MP2.shape[:2], embedding_ME.shape[1])
+        for i, pixels in enumerate(pixels_BEHW):
+            rows = (image_M == i).nonzero()[:, 0]
+            if len(rows):
+                grid = 2 * points_MP2[rows][None] - 1
+                read = F.grid_sample(pixels[None], grid, align_corners=False, padding_mode="border")
+                read_MPE = read_MPE.index_copy(0, rows, read[0].permute(1, 2, 0))
+        x, y = points_MP2.unbind(-1)
+        placed = (_terms(*_within(x, y, boxes_M4[:, None])) * place_M6[:, None]).sum(-1)
+        return (read_MPE @ embedding_ME[..., None])[..., 0] + placed + self.bias
+
+    def whole(self, pixels_EHW: Tensor, hidden_MD: Tensor, boxes_M4: Tensor) -> Tensor:
+        """Logits [M,H,W] of one image's queries."""
+        embedding_ME, place_M6 = self.code(hidden_MD)
+        height, width = pixels_EHW.shape[1:]
+        x = (torch.arange(width, device=pixels_EHW.device) + 0.5) / width
+        y = (torch.arange(height, device=pixels_EHW.device) + 0.5) / height
+        u_MW, v_MH = _within(x, y, boxes_M4[:, None])
+        a, b, c, d, e, f = place_M6[:, :, None, None].unbind(1)
+        u, v = u_MW[:, None], v_MH[:, :, None]
+        placed = a + b * u + c * v + d * u * u + e * v * v + f * u * v
+        return (embedding_ME @ pixels_EHW.flatten(1)).view(-1, height, width) + placed + self.bias
+
+
+def sample_points(boxes_M4: Tensor, points: int, generator: torch.Generator) -> Tensor:
+    """[M,points,2] (x, y) as shares of the canvas: three quarters inside each box, enlarged by a quarter, the rest
+    anywhere. boxes: cxcywh, shares of the canvas. The generator lives on the CPU."""
+    near = points * 3 // 4
+    draw = torch.rand(len(boxes_M4), points, 2, generator=generator).to(boxes_M4.device)
+    half = boxes_M4[:, None, 2:] / 2 * 1.25 + 0.005
+    inside = boxes_M4[:, None, :2] + (2 * draw[:, :near] - 1) * half
+    return torch.cat([inside, draw[:, near:]], 1).clamp(0, 1 - 1e-4)
+
+
+def read_labels(masks_NHW: Tensor, object_M: Tensor, points_MP2: Tensor) -> Tensor:
+    """What bool masks say at each point, float [M,P]."""
+    height, width = masks_NHW.shape[1:]
+    x, y = (points_MP2 * points_MP2.new_tensor([width, height])).long().unbind(-1)
+    return masks_NHW[object_M[:, None], y, x].float()
+
+
+def _within(x: Tensor, y: Tensor, box: Tensor) -> tuple[Tensor, Tensor]:
+    """A pixel's place in a box, -1..1 along its sides; bounded to -2..2, so that no far pixel has a huge logit."""
+    cx, cy, w, h = box.unbind(-1)
+    u = ((x - cx) / w.clamp(min=SMALLEST) * 2).clamp(-2, 2)
+    v = ((y - cy) / h.clamp(min=SMALLEST) * 2).clamp(-2, 2)
+    return u, v
+
+
+def _terms(u: Tensor, v: Tensor) -> Tensor:
+    return torch.stack([torch.ones_like(u), u, v, u * u, v * v, u * v], -1)

@@ -1,0 +1,237 @@
+"""Queries that are boxes, from a backbone's maps: encoder, query selection, denoising, decoder, and their losses.
+
+What DETR and MaskFormer share where plain learned queries would need hundreds of epochs; each part is an option.
+Legend: B images, Q queries, N noisy copies, L decoder layers, C classes, D width, T tokens of all maps.
+"""
+
+import dataclasses
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from segcli.errors import UsageError
+from segcli.models import build_backbone
+from segcli.models.layers import box_query_loss
+from segcli.models.layers.box_decoder import BoxDecoder, Seen
+from segcli.models.layers.box_query_loss import Weights as BoxWeights
+from segcli.models.layers.denoising import Noise, make_noise
+from segcli.models.layers.dense_proposals import DenseProposals
+from segcli.models.layers.detr_loss import Objects
+from segcli.models.layers.hybrid_encoder import HybridEncoder, shrink_padding, to_tokens
+from segcli.models.layers.position import SinePosition
+from segcli.models.layers.sampler import keyed_generator
+from segcli.models.layers.transformer import Record, attention_mask
+from segcli.ops import boxes
+from segcli.ops.matcher import Matching
+from segcli.types import Batch, Target
+
+
+@dataclasses.dataclass
+class Outputs:
+    """Of real queries: hidden [L,B,Q,D], logits [L,B,Q,C], boxes [L,B,Q,4] (cxcywh, shares of the canvas; with G groups
+    in training L·G rows for L). maps [B,D,h,w] of each level. In training also the noise, its (logits, boxes) and last
+    hidden states [B,N,D]; with selection the dense head's raw outputs."""
+
+    hidden: Tensor
+    logits: Tensor
+    boxes: Tensor
+    maps: list[Tensor]
+    noise: Noise | None = None
+    noisy: tuple[Tensor, Tensor] | None = None
+    noisy_hidden: Tensor | None = None
+    dense: dict[str, Tensor] | None = None
+
+
+class BoxQueries(nn.Module):
+    """channels, strides: of the backbone's maps that are read, fine to coarse.
+
+    selection: queries begin at the best cells of a dense head; otherwise at learned boxes. groups (Group DETR, Chen et
+    al., 2023): so many sets of learned queries in training, which do not see one another, each matched on its own.
+    """
+
+    def __init__(
+        self,
+        channels: list[int],
+        strides: list[int],
+        classes: int,
+        *,
+        queries: int,
+        dim: int,
+        heads: int,
+        ffn: int,
+        encoder_layers: int,
+        decoder_layers: int,
+        dropout: float,
+        deformable: bool,
+        selection: bool,
+        denoising: int,
+        groups: int,
+        weights: BoxWeights,
+    ):
+        super().__init__()
+        self.queries, self.groups, self.denoising = queries, groups, denoising
+        self.num_classes, self.weights = classes, weights
+        self.encoder = HybridEncoder(channels, dim, layers=encoder_layers, heads=heads, ffn=ffn, dropout=dropout)
+        self.decoder = BoxDecoder(
+            decoder_layers, classes, dim, heads, ffn, dropout, len(channels) if deformable else None
+        )
+        self.deformable = deformable
+        self.sine = SinePosition(dim)
+        self.dense = DenseProposals(classes, dim, strides) if selection else None
+        if self.dense is not None:
+            self.content = nn.Sequential(nn.Linear(dim, dim), nn.LayerNorm(dim))
+        else:
+            self.learned = nn.Embedding(groups * queries, dim)
+            self.anchors = nn.Embedding(groups * queries, 4)
+            with torch.no_grad():  # everywhere, a quarter of the image wide
+                self.anchors.weight[:, :2].uniform_(-2, 2)
+                self.anchors.weight[:, 2:].fill_(-1.2)
+        self.label_embed = nn.Embedding(classes + 1, dim) if denoising else None
+
+    @property
+    def class_layers(self) -> tuple[str, ...]:
+        return ("decoder.classes.", "dense.classes.", "label_embed.")
+
+    def forward(
+        self, features: list[Tensor], batch: Batch, wanted: Objects | None = None, record: Record | None = None
+    ) -> Outputs:
+        """wanted: the labelled objects, with which denoising trains; None leaves it out."""
+        canvas = (batch.images.shape[2], batch.images.shape[3])
+        padded = any(size != canvas for size in batch.sizes)
+        padding = batch.padding if padded else None
+        maps = self.encoder(features, padding)
+        raw, content, anchors, group_mask = self._start(maps, batch, canvas)
+        noise = None
+        if self.label_embed is not None and wanted is not None:
+            seeds = batch.seeds or list(range(len(batch.images)))
+            generators = [keyed_generator(seed, 31) for seed in seeds]
+            noise = make_noise(wanted.labels, wanted.boxes, wanted.counts, self.num_classes, self.denoising, generators)
+        count = 0
+        mask = group_mask
+        if noise is not None:
+            assert self.label_embed is not None
+            content = torch.cat([self.label_embed(noise.labels), content], 1)
+            anchors = torch.cat([noise.boxes, anchors], 1)
+            count = noise.boxes.shape[1]
+            mask = noise.attention_mask(content.shape[1] - count)
+            if group_mask is not None:
+                mask[count:, count:] = group_mask
+        seen = Seen(maps) if self.deformable else self._all_tokens(maps, padding)
+        hidden, logits, found = self.decoder(content, anchors, seen, mask, record)
+        own = slice(count, None)
+        out = Outputs(self._fold(hidden[:, :, own]), self._fold(logits[:, :, own]), self._fold(found[:, :, own]), maps)
+        if noise is not None:
+            out.noise, out.noisy = noise, (logits[:, :, :count], found[:, :, :count])
+            out.noisy_hidden = hidden[-1, :, :count]
+        out.dense = raw
+        return out
+
+    def _start(
+        self, maps: list[Tensor], batch: Batch, canvas: tuple[int, int]
+    ) -> tuple[dict[str, Tensor] | None, Tensor, Tensor, Tensor | None]:
+        """(the dense head's raw outputs, content [B,Q,D], boxes [B,Q,4], self-attention mask [Q,Q] between groups)."""
+        if self.dense is None:
+            groups = self.groups if self.training else 1
+            count = groups * self.queries
+            content = self.learned.weight[:count].expand(len(batch.images), -1, -1)
+            anchors = self.anchors.weight[:count].sigmoid().expand(len(batch.images), -1, -1)
+            if groups == 1:
+                return None, content, anchors, None
+            group = torch.arange(count, device=content.device) // self.queries
+            apart = group[:, None] != group
+            return None, content, anchors, torch.zeros_like(apart, dtype=torch.float32).masked_fill(apart, -torch.inf)
+        raw, towers_BTD = self.dense.outputs(maps)
+        score_BT = raw["logits"].detach().amax(-1)
+        limits = score_BT.new_tensor([[w, h] for h, w in batch.sizes])
+        score_BT = score_BT.masked_fill((raw["points"] >= limits[:, None]).any(-1), -torch.inf)
+        best = score_BT.topk(min(self.queries, score_BT.shape[1]), 1).indices[..., None]
+        height, width = canvas
+        corners = raw["boxes"].detach().gather(1, best.expand(-1, -1, 4))
+        shares = corners / corners.new_tensor([width, height, width, height])
+        anchors = boxes.to_cxcywh(shares.clamp(0, 1)).clamp(1e-3, 1 - 1e-3)
+        content = self.content(towers_BTD.gather(1, best.expand(-1, -1, towers_BTD.shape[-1])))
+        return raw, content, anchors, None
+
+    def _all_tokens(self, maps: list[Tensor], padding_BHW: Tensor | None) -> Seen:
+        tokens, keys, masks = [], [], []
+        for level in maps:
+            size = (level.shape[2], level.shape[3])
+            padding = shrink_padding(padding_BHW, size)
+            tokens.append(to_tokens(level))
+            keys.append(tokens[-1] + self.sine(size, padding, level.device).flatten(1, 2))
+            if padding is not None:
+                masks.append(attention_mask(padding))
+        return Seen(maps, torch.cat(tokens, 1), torch.cat(keys, 1), torch.cat(masks, -1) if masks else None)
+
+    def _fold(self, rows_LBQx: Tensor) -> Tensor:
+        """Groups become rows beside the layers: each is matched and scored as a layer of its own."""
+        if self.dense is not None or not self.training or self.groups == 1:
+            return rows_LBQx
+        split = rows_LBQx.unflatten(2, (self.groups, self.queries))
+        return split.transpose(1, 2).flatten(0, 1)
+
+    def match(self, out: Outputs, wanted: Objects, image_ids: list[int]) -> Matching:
+        queries = out.logits.shape[2]
+        for image_id, count in zip(image_ids, wanted.counts, strict=True):
+            if count > queries:
+                warnings.warn(
+                    f"image {image_id} has {count} objects and model.queries is {queries}: {count - queries} of them "
+                    "teach nothing at each step, and can't be found",
+                    stacklevel=2,
+                )
+        return box_query_loss.match_boxes(out.logits, out.boxes, wanted, self.weights, image_ids)
+
+    def losses(
+        self, out: Outputs, wanted: Objects, matching: Matching, targets: list[Target], seeds: list[int], count: float
+    ) -> dict[str, Tensor]:
+        """Weighted losses of every layer, summed; of the noisy copies ("…_dn") and of the dense head ("dense_…").
+
+        targets: the objects again, on canvas pixels, for the dense head. count: objects of the batch, averaged over
+        ranks and accumulation steps. Every parameter takes part, if by zero.
+        """
+        count = max(count, 1.0)
+        groups = len(out.logits) / len(self.decoder.layers)
+        losses = box_query_loss.class_and_box_losses(
+            out.logits, out.boxes, wanted, matching, self.weights, count * groups
+        )
+        if out.noise is not None and out.noisy is not None:
+            losses.update(box_query_loss.denoising_losses(*out.noisy, wanted, out.noise, self.weights, count))
+        elif self.label_embed is not None:
+            losses["class_dn"] = self.label_embed.weight.sum() * 0
+        if self.dense is not None:
+            assert out.dense is not None
+            dense: dict[str, Any] = self.dense.loss(out.dense, targets, seeds)
+            losses.update({f"dense_{name.rsplit('_', 1)[1]}": value for name, value in dense.items()})
+        return losses
+
+
+def refuse_without_boxes(**options: bool) -> None:
+    """Raise UsageError naming the first option that is on, where model.box_queries is off."""
+    for name, on in options.items():
+        if on:
+            raise UsageError(f"model.{name} needs model.box_queries: true")
+
+
+def box_queries_on(
+    backbone: dict[str, Any] | None,
+    classes: int,
+    *,
+    levels: int,
+    selection: bool,
+    groups: int,
+    masks: bool,
+    **settings: Any,
+) -> tuple[Any, BoxQueries]:
+    """(the backbone, box queries on its `levels` coarsest maps; with masks all maps). UsageError for options that
+    exclude each other."""
+    body: Any = build_backbone({"name": "resnet", **(backbone or {})}, maps=None if masks else levels)
+    if not 1 <= levels <= len(body.channels):
+        raise UsageError(f"model.levels must be from 1 to {len(body.channels)} with this backbone, not {levels}")
+    if selection and groups > 1:
+        raise UsageError("model.groups is for learned queries, and model.selection chooses them from the image")
+    queries = BoxQueries(
+        body.channels[-levels:], body.strides[-levels:], classes, selection=selection, groups=groups, **settings
+    )
+    return body, queries

@@ -1,0 +1,240 @@
+"""The options for little data: what each of them promises, and that transformers computes the same where it has it."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from transformers.models.deformable_detr.configuration_deformable_detr import DeformableDetrConfig
+from transformers.models.deformable_detr.modeling_deformable_detr import DeformableDetrMultiscaleDeformableAttention
+
+from segcli.errors import UsageError
+from segcli.models import build_model
+from segcli.models.layers.box_masks import BoxMasks, read_labels, sample_points
+from segcli.models.layers.deformable import DeformableAttention
+from segcli.models.layers.denoising import make_noise
+from segcli.models.layers.hybrid_encoder import to_tokens
+from segcli.models.layers.mask_set_loss import Outputs, Wanted
+from segcli.models.layers.point_loss import losses_at_points, read_masks, read_points
+from segcli.ops import boxes
+from segcli.ops.losses import matchability
+from segcli.ops.matcher import Matching
+from segcli.types import Batch, Instances, Target
+
+LITE = {
+    **{"backbone": {"name": "efficientnet_lite0"}, "dim": 64, "heads": 4, "ffn": 64, "queries": 10, "dropout": 0.0},
+    **{"encoder_layers": 1, "decoder_layers": 2, "box_queries": True, "levels": 3},
+}
+CHOSEN = {**LITE, "deformable": True, "selection": True, "denoising": 12}
+
+
+def model(name="detr", task="detection", settings=CHOSEN, **more):
+    torch.manual_seed(0)
+    return build_model({"name": name, **settings, **more}, task=task, num_classes=3, num_things=2)
+
+
+def batch(sizes=((64, 96), (96, 80)), canvas=(96, 96)) -> Batch:
+    """Two images with two and one objects; what lies in the padding is 0."""
+    torch.manual_seed(1)
+    images, padding = torch.zeros(2, 3, *canvas), torch.ones(2, *canvas, dtype=torch.bool)
+    targets = []
+    for i, (h, w) in enumerate(sizes):
+        images[i, :, :h, :w], padding[i, :h, :w] = torch.randn(3, h, w), False
+        xyxy = torch.tensor([[8.0, 8, 40, 48], [50, 20, 76, 60]])[: 2 - i]
+        masks = torch.zeros(len(xyxy), h, w, dtype=torch.bool)
+        for mask, (x1, y1, x2, y2) in zip(masks, xyxy.int().tolist(), strict=True):
+            mask[y1:y2, x1:x2] = True
+        targets.append(Target(i, (h, w), Instances(xyxy, torch.arange(len(xyxy)), masks=masks)))
+    return Batch(images, padding, list(sizes), [(128, 192), (96, 80)], [0, 1], targets, [5, 6])
+
+
+@torch.no_grad()
+def test_deformable_attention_equals_transformers():
+    torch.manual_seed(0)
+    theirs = DeformableDetrMultiscaleDeformableAttention(
+        DeformableDetrConfig(d_model=32, num_feature_levels=3, use_timm_backbone=False), num_heads=4, n_points=4
+    )
+    ours = DeformableAttention(32, 4, 3)
+    for ours_layer, their_layer in [
+        (ours.value, theirs.value_proj),
+        (ours.out, theirs.output_proj),
+        (ours.offsets, theirs.sampling_offsets),
+        (ours.weights, theirs.attention_weights),
+    ]:
+        torch.nn.init.normal_(their_layer.weight, std=0.3)
+        torch.nn.init.normal_(their_layer.bias)
+        ours_layer.load_state_dict(their_layer.state_dict())
+    maps = [torch.randn(2, 32, h, w) for h, w in [(11, 13), (6, 7), (3, 4)]]
+    query, box = torch.randn(2, 5, 32), torch.rand(2, 5, 4) * 0.6 + 0.2
+    sizes = torch.tensor([m.shape[2:] for m in maps])
+    expected, _ = theirs(
+        query,
+        encoder_hidden_states=torch.cat([to_tokens(m) for m in maps], 1),
+        reference_points=box[:, :, None].expand(-1, -1, 3, -1),
+        spatial_shapes=sizes,
+        spatial_shapes_list=[tuple(s) for s in sizes.tolist()],
+        level_start_index=torch.cat([sizes.new_zeros(1), sizes.prod(1).cumsum(0)[:-1]]),
+    )
+    torch.testing.assert_close(ours(query, box, maps), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_noise_is_light_or_heavy_and_hides_the_answers():
+    labels = torch.tensor([0, 1, 1])
+    found = torch.tensor([[0.5, 0.5, 0.2, 0.4], [0.3, 0.6, 0.2, 0.2], [0.5, 0.5, 0.3, 0.3]])
+    generators = [torch.Generator().manual_seed(i) for i in range(3)]
+    noise = make_noise(labels, found, [2, 0, 1], 2, 12, generators)
+    assert (noise.groups, tuple(noise.boxes.shape)) == (3, (3, 12, 4))
+    assert noise.used.sum(1).tolist() == [12, 0, 6]
+    wanted = boxes.to_xyxy(found[noise.object])
+    overlap = boxes.iou(boxes.to_xyxy(noise.boxes[noise.image, noise.query]), wanted)
+    assert overlap.min() > 0.2  # a side moves by half an extent at most
+    heavy = noise.query + 2  # the second copies of a group of two objects follow its first ones
+    assert boxes.iou(boxes.to_xyxy(noise.boxes[noise.image, heavy]), wanted).mean() < overlap.mean() / 2
+    hidden = noise.attention_mask(4) == -torch.inf
+    assert hidden.shape == (16, 16)
+    assert hidden[12:, :12].all()  # a real query sees no copy
+    assert not hidden[12:, 12:].any()
+    assert not hidden[:4, :4].any()
+    assert hidden[:4, 4:12].all()  # nor do other groups
+    assert make_noise(labels[:0], found[:0], [0, 0], 2, 12, generators[:2]) is None
+
+
+@torch.no_grad()
+def test_real_queries_do_not_depend_on_the_noise():
+    net, data = model(), batch()
+    features = net.backbone(data.images)[-3:]
+    wanted = net.objects(data)
+    with_noise, without = net.head(features, data, wanted), net.head(features, data)
+    assert with_noise.noise is not None
+    torch.testing.assert_close(with_noise.logits, without.logits)
+    torch.testing.assert_close(with_noise.boxes, without.boxes)
+
+
+@torch.no_grad()
+def test_groups_are_blind_to_each_other_and_only_the_first_predicts():
+    net, data = model(settings=LITE, groups=3), batch()
+    features = net.backbone(data.images)[-3:]
+    training = net.train().head(features, data)
+    single = net.eval().head(features, data)
+    assert training.logits.shape[:3] == (6, 2, 10)
+    torch.testing.assert_close(training.boxes[[0, 3]], single.boxes)  # layer by layer, a group after the other
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("settings", [CHOSEN, LITE])
+def test_what_lies_in_the_padding_is_never_chosen_and_boxes_lie_in_the_image(settings):
+    net, data = model(settings=settings).eval(), batch(((64, 96), (96, 64)))
+    for prediction, (h, w) in zip(net.predict(data), data.original_sizes, strict=True):
+        found = prediction.instances
+        assert len(found) == 20
+        assert (found.boxes[:, 2:] <= torch.tensor([w, h])).all()
+        assert (found.scores[:-1] >= found.scores[1:]).all()
+    if settings is CHOSEN:
+        out = net.head(net.backbone(data.images)[-3:], data)
+        assert out.dense is not None
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["detr", "maskformer"])
+def test_a_padded_image_gives_nearly_what_it_gives_alone(name):
+    """Padding moves no box: shares of the canvas become the image's own pixels again."""
+    net = model(name, "detection" if name == "detr" else "instance").eval()
+    image = torch.randn(1, 3, 64, 64)
+    wide = torch.zeros(1, 3, 64, 128)
+    wide[..., :64] = image
+    padding = torch.zeros(1, 64, 128, dtype=torch.bool)
+    padding[..., 64:] = True
+    alone = Batch(image, padding[..., :64], [(64, 64)], [(100, 100)], [0])
+    padded = Batch(wide, padding, [(64, 64)], [(100, 100)], [0])
+    first, second = (net.predict(b)[0].instances for b in (alone, padded))
+    assert first.boxes[:, 2].max() > 50
+    torch.testing.assert_close(first.scores[:3], second.scores[:3], rtol=0.2, atol=0.02)
+    assert second.boxes[:, 2].max() <= 100
+
+
+def test_box_masks_at_points_are_the_whole_masks_read_there():
+    torch.manual_seed(0)
+    masks = BoxMasks(fine=6, dim=16, width=8)
+    torch.nn.init.normal_(masks.place.weight)
+    pixels, hidden = torch.randn(2, 8, 24, 32), torch.randn(3, 16)
+    found, image = torch.rand(3, 4) * 0.4 + 0.3, torch.tensor([1, 0, 1])
+    row, column = torch.tensor([0, 5, 23]), torch.tensor([31, 8, 2])  # cell centres, where reading interpolates nothing
+    points = torch.stack([(column + 0.5) / 32, (row + 0.5) / 24], -1).expand(3, -1, -1)
+    logits = masks.at_points(pixels, hidden, found, image, points)
+    for m in range(3):
+        whole = masks.whole(pixels[image[m]], hidden[m : m + 1], found[m : m + 1])
+        torch.testing.assert_close(logits[m], whole[0, row, column], rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+def test_a_mask_begins_as_the_ellipse_in_its_box():
+    masks = BoxMasks(fine=6, dim=16, width=8)
+    box = torch.tensor([[0.5, 0.5, 0.5, 0.75]])
+    inside = masks.whole(torch.zeros(8, 64, 64), torch.zeros(1, 16), box)[0] > 0
+    assert inside[32, 32]
+    assert not inside[:8].any()
+    assert not inside[:, :16].any()
+    assert inside.float().mean() == pytest.approx(torch.pi / 4 * 0.5 * 0.75, rel=0.02)
+
+
+def test_points_lie_mostly_in_the_box_and_read_the_labels():
+    box = torch.tensor([[0.25, 0.5, 0.1, 0.2]])
+    points = sample_points(box, 400, torch.Generator().manual_seed(0))
+    assert (points >= 0).all()
+    assert (points < 1).all()
+    near = ((points[0] - box[0, :2]).abs() < box[0, 2:] * 0.63 + 0.01).all(-1)
+    assert 300 <= near.sum() < 330
+    masks = torch.zeros(2, 10, 20, dtype=torch.bool)
+    masks[1, :, :5] = True
+    assert torch.equal(read_labels(masks, torch.tensor([1]), points)[0].bool(), points[0, :, 0] < 0.25)
+
+
+def test_point_losses_are_those_of_the_mask_read_at_its_least_sure_points():
+    torch.manual_seed(0)
+    pixels, embeddings = torch.randn(2, 4, 12, 16), torch.randn(1, 2, 3, 4)
+    masks = torch.rand(2, 48, 64) > 0.5
+    out = Outputs(torch.randn(1, 2, 3, 3), embeddings, pixels)
+    matching = Matching(*torch.tensor([[0, 0], [0, 1], [2, 1], [0, 1]]))
+    entropy, dice = losses_at_points(out, Wanted(torch.tensor([0, 1]), masks, [1, 1]), matching, 64, [3, 4])
+    assert entropy.shape == dice.shape == (2,)
+    everywhere = torch.rand(1, 5000, 2)
+    logits = embeddings[0, 0, 2] @ read_points(pixels[:1], everywhere)[0]
+    mean = F.binary_cross_entropy_with_logits(logits, read_masks(masks[:1], everywhere)[0])
+    assert 0.6 < entropy[0] < mean  # near the mask's edge a wrong label costs log 2, elsewhere much more
+
+
+def test_matchability_is_cross_entropy_on_matched_and_falls_off_elsewhere():
+    logits, goals = torch.tensor([2.0, -4.0, 4.0]), torch.tensor([0.8, 0.0, 0.0])
+    found = matchability(logits, goals)
+    plain = F.binary_cross_entropy_with_logits(logits, goals, reduction="none")
+    assert found[0] == plain[0]
+    assert found[1] < 0.01 * plain[1]
+    assert found[2] > 0.95 * plain[2]
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("detr", {"deformable": True}, "model.deformable needs model.box_queries"),
+        ("detr", {**CHOSEN, "groups": 2}, "model.groups is for learned queries"),
+        ("detr", {**LITE, "levels": 9}, "model.levels must be from 1 to 4"),
+        ("maskformer", {"denoising": 5}, "model.denoising needs model.box_queries"),
+        ("maskformer", {"masked_attention": True, "levels": 5}, "model.levels must be from 1 to 4"),
+        ("maskformer", {**CHOSEN, "masked_attention": True}, "exclude each other"),
+    ],
+)
+def test_options_that_do_not_go_together_are_named(name, settings, message):
+    with pytest.raises(UsageError, match=message):
+        model(name, "instance" if name == "maskformer" else "detection", settings)
+
+
+def test_losses_fall_on_one_batch():
+    net, data = model("maskformer", "instance", points=64), batch()
+    optimizer = torch.optim.AdamW([p for p in net.parameters() if p.requires_grad], lr=1e-3)
+    totals = []
+    for _ in range(20):
+        loss = torch.stack(list(net(data).values())).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        optimizer.step()
+        totals.append(loss.item())
+    assert totals[-1] < 0.5 * totals[0]
