@@ -76,7 +76,33 @@ TABLE: list[Entry] = [
 ]
 
 # recipe -> (parameters, GFLOPs by segcli's one rule, by the paper's own or None), at INPUTS' sizes
-COUNTED: dict[str, tuple[int, float, float | None]] = {}
+COUNTED: dict[str, tuple[int, float, float | None]] = {
+    "coco/faster_rcnn_r50_fpn": (41_704_036, 187.13, None),
+    "coco/detr_r50": (41_521_941, 86.08, 86.08),
+    "coco/detr_r50_dc5": (41_521_941, 185.64, 185.64),
+    "coco/detr_r101": (60_461_845, 153.32, 153.32),
+    "coco/detr_r101_dc5": (60_461_845, 252.88, 252.88),
+    "coco/mask_rcnn_r50_fpn": (44_347_573, 240.14, None),
+    "coco/mask_rcnn_r101_fpn": (63_287_477, 308.32, None),
+    "coco/detr_r50_panoptic": (42_869_219, 196.44, 250.63),
+    "coco/maskformer_r50": (45_012_038, 171.92, 179.38),
+    "coco/maskformer_r101": (63_951_942, 239.16, 246.61),
+    "coco/maskformer_swin_tiny": (41_752_640, 171.15, 178.98),
+    "coco/maskformer_swin_small": (63_070_544, 253.87, 261.86),
+    "coco/maskformer_swin_base": (101_825_022, 398.23, 406.4),
+    "coco/maskformer_swin_large": (211_571_258, 776.52, 785.05),
+    "ade20k/per_pixel_r50": (31_033_942, 47.42, 47.63),
+    "ade20k/per_pixel_plus_r50": (41_228_736, 49.41, 49.63),
+    "ade20k/maskformer_r50": (41_254_743, 48.66, 52.65),
+    "ade20k/maskformer_r101": (60_194_647, 68.05, 72.04),
+    "ade20k/maskformer_r101c": (60_318_039, 75.13, 79.12),
+    "ade20k/maskformer_swin_tiny": (41_757_009, 50.79, 54.9),
+    "ade20k/maskformer_swin_small": (63_074_913, 74.51, 78.66),
+    "ade20k/maskformer_swin_base": (101_829_391, 188.06, 194.63),
+    "ade20k/maskformer_swin_large": (211_575_627, 367.64, 374.37),
+    "coco/faster_rcnn_r50_fpn model.backbone.depth=101": (60_643_940, 255.32, None),
+    "coco/detr_r50_panoptic model.backbone.depth=101": (61_809_123, 263.67, 317.87),
+}
 
 
 def input_of(recipe: str) -> tuple[int, int]:
