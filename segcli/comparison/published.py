@@ -102,6 +102,7 @@ COUNTED: dict[str, tuple[int, float, float | None]] = {
     "ade20k/maskformer_swin_large": (211_575_627, 367.64, 374.37),
     "coco/faster_rcnn_r50_fpn model.backbone.depth=101": (60_643_940, 255.32, None),
     "coco/detr_r50_panoptic model.backbone.depth=101": (61_809_123, 263.67, 317.87),
+    "coco/detr_r50_panoptic model.backbone.dilate_last=1": (42_869_219, 383.48, 597.26),
 }
 
 
