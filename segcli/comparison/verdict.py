@@ -92,6 +92,7 @@ def amount(pair: Pair) -> str:
 
 
 def said(metric: str) -> str:
+    """segm_AP -> mask AP; other metrics as they are called."""
     kind, _, part = metric.partition("_")
     return f"{KINDS[kind]} {part}" if kind in KINDS and part else metric
 
