@@ -29,8 +29,8 @@ COLUMNS = [
 def document(
     groups: Sequence[Sequence[Row]],
     failed: Sequence[tuple[str, Exception]],
-    pairs: Sequence[dict[str, Any]],
-    verdicts: Sequence[str],
+    pairs: Sequence[dict[str, Any]] = (),
+    verdicts: Sequence[str] = (),
 ) -> dict[str, Any]:
     """What `compare --json` prints: rows in the order of the table, pairs of runs, sentences, and what was skipped."""
     return {
