@@ -147,7 +147,7 @@ def _fit(
     missing = [k for k in own if k not in state and not constant(k)]
     unexpected = [k for k in state if k not in own and not constant(k)]
     other = [k for k in own if k in state and own[k].shape != state[k].shape]
-    anew = [k for k in other if k.startswith(classes) and own[k].shape[1:] == state[k].shape[1:]]
+    anew = [k for k in other if k.startswith(classes) and _other_count(own[k], state[k])]
     problems = {
         "missing": [k for k in missing if not (part := _part(k)) or any(s.startswith(part) for s in state)],
         "unexpected": [k for k in unexpected if not (part := _part(k)) or any(o.startswith(part) for o in own)],
@@ -162,6 +162,11 @@ def _fit(
         "unexpected": unexpected,
         "ignored": [k for k in state if k not in own and constant(k)],
     }
+
+
+def _other_count(own: Tensor, given: Tensor) -> bool:
+    """Whether two layers differ in the number of outputs alone; a transposed convolution has that second."""
+    return own.ndim == given.ndim and sum(a != b for a, b in zip(own.shape, given.shape, strict=True)) == 1
 
 
 def _part(key: str) -> str:

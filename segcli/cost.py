@@ -1,4 +1,4 @@
-"""What a model costs: parameters, multiply-adds, latency, peak memory. One rule for every family.
+"""What a model costs: parameters, multiply-adds with their coverage, latency, peak memory. One rule for every family.
 
 1 multiply-add = 1 FLOP. Counted: convolution, linear, matrix product, attention and einsum, at the shapes of
 `model.network(images)`, on the meta device, where scaled-dot-product attention splits into the products that it is made
@@ -8,14 +8,11 @@ by its kernel, as fvcore counts it. Biases count nothing.
 
 import contextlib
 import copy
-import ctypes
 import gc
 import statistics
-import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -23,6 +20,10 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from segcli import machine
+
+CANVASES = 12  # the most sizes at which a dataset's mean GFLOPs are counted
+WARMUP = 2  # runs before timing
 OTHER = "(other)"  # the part of operators that run in no sub-module
 
 # Operators that compute nothing: they create, copy, join, split, index or describe. Views and elementwise operators are
@@ -71,25 +72,66 @@ def part_names(model: nn.Module) -> list[str]:
 def flops(model: nn.Module, size: tuple[int, int]) -> dict[str, Any]:
     """Multiply-adds of `model.network` on one image of `size` (height, width), in units of 1e9.
 
-    -> {"gflops", "parts": {part: gflops}, "uncounted": [{"op", "calls"}]}: the operators that do arithmetic, are not
-    elementwise, and have no formula (normalisation, pooling, interpolation, sampling, softmax, sorting, NMS, …).
+    -> {"gflops", "parts": {part: gflops}, "operators": {operator: {"gflops", "calls"}}, "uncounted": [{"op", "calls",
+    "share", "elementwise"}]}. Uncounted is all arithmetic without a formula: normalisation, pooling, interpolation,
+    sampling, softmax, sorting, NMS, …, then what is elementwise; `share`: of all calls that compute (0..1).
     Works on a copy without storage: nothing is computed, and the model is left alone.
     """
     network = copy.deepcopy(model).eval().to("meta")
     counter = _Counter(network, part_names(network))
     with counter.attached(), torch.no_grad(), counter:
         network.network(torch.empty(1, 3, *size, device="meta"))  # type: ignore[operator]
+    calls = sum(counter.calls.values()) + sum(counter.uncounted.values())
+    operators: Counter[str] = Counter()
+    parts: Counter[str] = Counter()
+    for (part, op), count in counter.macs.items():
+        operators[op] += count
+        parts[part] += count
     return {
-        "gflops": sum(counter.macs.values()) / 1e9,
-        "parts": {part: count / 1e9 for part, count in counter.macs.items() if count},
-        "uncounted": [{"op": op, "calls": calls} for op, calls in counter.uncounted.most_common()],
+        "gflops": sum(parts.values()) / 1e9,
+        "parts": {part: count / 1e9 for part, count in parts.items() if count},
+        "operators": {op: {"gflops": n / 1e9, "calls": counter.calls[op]} for op, n in operators.most_common()},
+        "uncounted": [
+            {"op": op, "calls": n, "share": n / calls, "elementwise": elementwise}
+            for (op, elementwise), n in sorted(counter.uncounted.items(), key=lambda item: (item[0][1], -item[1]))
+        ],
     }
 
 
+def flops_over(model: nn.Module, sizes: Sequence[tuple[int, int]]) -> dict[str, Any]:
+    """GFLOPs over a dataset whose images come on canvases of `sizes` (height, width): {"mean", "sd", "images",
+    "canvases"}. Where there are more than 12 different canvases, 12 of the images, evenly spaced by area, stand for all
+    (`images` is then 12)."""
+    ordered = sorted(sizes, key=lambda size: (size[0] * size[1], size))
+    if len(set(ordered)) > CANVASES:
+        ordered = [ordered[(2 * i + 1) * len(ordered) // (2 * CANVASES)] for i in range(CANVASES)]
+    counted = {size: flops(model, size)["gflops"] for size in set(ordered)}
+    numbers = [counted[size] for size in ordered]
+    return {
+        "mean": round(statistics.fmean(numbers), 4),
+        "sd": round(statistics.pstdev(numbers), 4),
+        "images": len(numbers),
+        "canvases": len(counted),
+    }
+
+
+def canvases(preprocess: Any, sizes: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The canvas (height, width) of each image of `sizes`, alone in its batch."""
+    return [preprocess.canvas([preprocess.output_size(*size)]) for size in sizes]
+
+
+def median_canvas(preprocess: Any, sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """The canvas of the median image by area: at it, costs are stated."""
+    middle = sorted(sizes, key=lambda size: size[0] * size[1])[len(sizes) // 2]
+    return canvases(preprocess, [middle])[0]
+
+
 def latency(
-    model: nn.Module, size: tuple[int, int], *, repeats: int = 10, warmup: int = 2, at_most: float = 20.0
-) -> dict[str, float]:
-    """Milliseconds of `model.network` on one image of `size`, where the model is: {"median", "p95"}.
+    model: nn.Module, size: tuple[int, int], *, repeats: int = 10, warmup: int = WARMUP, at_most: float = 20.0
+) -> dict[str, Any]:
+    """Milliseconds of `model.network` on one image of `size`, where the model is.
+
+    -> {"median", "p95", "warmup": runs before timing, "repeats"}.
 
     At least 3 repeats, at most `repeats`, and none begun after `at_most` seconds. Reading, resizing and encoding files
     are not in it.
@@ -104,7 +146,8 @@ def latency(
             start = time.perf_counter()
             run()
             times.append(1e3 * (time.perf_counter() - start))
-    return {"median": statistics.median(times), "p95": sorted(times)[round(0.95 * (len(times) - 1))]}
+    p95 = sorted(times)[round(0.95 * (len(times) - 1))]
+    return {"median": statistics.median(times), "p95": p95, "warmup": warmup, "repeats": len(times)}
 
 
 def peak_memory(model: nn.Module, size: tuple[int, int]) -> float | None:
@@ -123,47 +166,74 @@ def peak_memory(model: nn.Module, size: tuple[int, int]) -> float | None:
             run()
             return torch.cuda.max_memory_allocated(device) / 1e6
         gc.collect()
-        before = _reset_peak_resident()
+        before = machine.peak_resident() if machine.reset_peak_resident() else None
         if device.type != "cpu" or before is None:
             return None
         run()
-        return (weights + max(0, _status("VmHWM") - before)) / 1e6
+        return (weights + max(0, (machine.peak_resident() or 0) - before)) / 1e6
 
 
 def measure(
-    model: nn.Module, size: tuple[int, int], *, device: torch.device | str | None = None, repeats: int = 10
+    model: nn.Module,
+    size: tuple[int, int],
+    *,
+    sizes: Sequence[tuple[int, int]] = (),
+    device: torch.device | str | None = None,
+    repeats: int = 10,
 ) -> dict[str, Any]:
     """All of it at `size` (height, width), in the shape of cost.json (without train_seconds and images_seen).
 
-    `device`: where to time it (the model is moved there); None: where it is. `gflops_paper_rule` is what the model's
-    own `paper_gflops()` says, null for a family without one.
+    `sizes`: the canvases of a dataset's images, for `gflops_dataset` (see `flops_over`; null without). `device`: where
+    to time it (the model is moved there); None: where it is. `gflops_paper_rule` is what the model's own
+    `paper_gflops()` says, null for a family without one. Parts that run once for each region (a model's `regions()`)
+    say for how many, and what one costs. `machine`: the share of the device's measured limit that one image reaches.
     """
     if device is not None:
         model = model.to(device)
-    counted, sizes = flops(model, size), parameters(model)
+    counted, parameter_counts = flops(model, size), parameters(model)
     paper: Callable[[], float] | None = getattr(model, "paper_gflops", None)
     memory = peak_memory(model, size)
-    times = latency(model, size, repeats=repeats, warmup=1)  # after the runs for memory
-    names = [n for n in [*part_names(model), OTHER] if n in counted["parts"] or n in sizes["parts"]]
+    times = latency(model, size, repeats=repeats)  # after the runs for memory
+    where = next(model.parameters()).device
+    limit = machine.speed_limit(where)
     return {
         "schema_version": 1,
-        "params": sizes["params"],
-        "params_trainable": sizes["params_trainable"],
+        "params": parameter_counts["params"],
+        "params_trainable": parameter_counts["params_trainable"],
         "gflops": round(counted["gflops"], 4),
         "gflops_paper_rule": None if paper is None else round(paper(), 4),
         "gflops_input": list(size),
-        "flops_uncounted": counted["uncounted"],
-        "parts": {
-            n: {"params": sizes["parts"].get(n, 0), "gflops": round(counted["parts"].get(n, 0.0), 4)} for n in names
+        "gflops_dataset": flops_over(model, sizes) if sizes else None,
+        "flops_operators": {
+            op: {"gflops": round(v["gflops"], 4), "calls": v["calls"]} for op, v in counted["operators"].items()
         },
-        "latency_ms": {k: round(v, 2) for k, v in times.items()},
+        "flops_uncounted": [{**u, "share": round(u["share"], 4)} for u in counted["uncounted"]],
+        "parts": _part_costs(model, parameter_counts["parts"], counted["parts"]),
+        "latency_ms": {**times, "median": round(times["median"], 2), "p95": round(times["p95"], 2)},
         "peak_memory_mb": None if memory is None else round(memory, 1),
+        "machine": {
+            "gflops_per_second": round(limit, 1),
+            "share": round(counted["gflops"] / (times["median"] / 1e3) / limit, 3),
+        },
         "measured_on": {
-            "device": str(next(model.parameters()).device),
+            "device": str(where),
             "threads": torch.get_num_threads(),
             "batch": 1,
         },
     }
+
+
+def _part_costs(model: nn.Module, params: dict[str, int], macs: dict[str, float]) -> dict[str, dict[str, Any]]:
+    """{part: {"params", "gflops"}}, with "regions" and "gflops_per_region" for what runs region by region."""
+    regions: dict[str, int] = getattr(model, "regions", dict)()
+    out: dict[str, dict[str, Any]] = {}
+    for name in [*part_names(model), OTHER]:
+        if name in params or name in macs:
+            gflops = macs.get(name, 0.0)
+            out[name] = {"params": params.get(name, 0), "gflops": round(gflops, 4)}
+            if regions.get(name):
+                out[name].update(regions=regions[name], gflops_per_region=round(gflops / regions[name], 6))
+    return out
 
 
 class _Counter(TorchDispatchMode):
@@ -172,8 +242,9 @@ class _Counter(TorchDispatchMode):
     def __init__(self, model: nn.Module, parts: list[str]):
         super().__init__()
         self.model, self.parts = model, parts
-        self.macs: Counter[str] = Counter()
-        self.uncounted: Counter[str] = Counter()
+        self.macs: Counter[tuple[str, str]] = Counter()  # by part and operator
+        self.calls: Counter[str] = Counter()  # of counted operators
+        self.uncounted: Counter[tuple[str, bool]] = Counter()  # by operator and whether it is elementwise
         self._inside: list[str] = []
 
     @contextlib.contextmanager
@@ -207,11 +278,13 @@ class _Counter(TorchDispatchMode):
             if out is not NotImplemented:
                 return out
         out = func(*args, **kwargs)
+        op = packet._qualified_op_name.replace("::", ".")
         if packet in flop_registry:
             part = _part_of(self._inside[-1] if self._inside else "", self.parts)
-            self.macs[part] += flop_registry[packet](*args, **kwargs, out_val=out) // 2
-        elif name not in MOVES.split() and not func.is_view and torch.Tag.pointwise not in func.tags:
-            self.uncounted[f"{packet._qualified_op_name.replace('::', '.')}"] += 1
+            self.macs[part, op] += flop_registry[packet](*args, **kwargs, out_val=out) // 2
+            self.calls[op] += 1
+        elif name not in MOVES.split() and not func.is_view:
+            self.uncounted[op, torch.Tag.pointwise in func.tags] += 1
         return out
 
 
@@ -252,24 +325,3 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes.items():
             module.training = training
-
-
-def _reset_peak_resident() -> int | None:
-    """Give freed memory back, set the resident high-water mark to now, and return it in bytes; None where not Linux."""
-    if not sys.platform.startswith("linux"):
-        return None
-    with contextlib.suppress(OSError, AttributeError):  # only glibc has it; without it freed memory may be reused
-        ctypes.CDLL(None).malloc_trim(0)
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:  # a container that forbids it
-        return None
-    return _status("VmHWM")
-
-
-def _status(key: str) -> int:
-    """A line of /proc/self/status, in bytes."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(key + ":"):
-            return int(line.split()[1]) * 1024
-    raise AssertionError(f"no {key} in /proc/self/status")

@@ -33,6 +33,7 @@ METRICS: dict[str, tuple[str, dict[str, Any]]] = {  # task -> plugin of segcli/m
     "instance": ("instance", {"kinds": ("bbox", "segm")}),
     "semantic": ("semantic", {}),
     "panoptic": ("panoptic", {}),
+    "keypoints": ("instance", {"kinds": ("bbox",)}),  # and the keypoint head's own
 }
 
 
@@ -141,6 +142,7 @@ def score_model(
     """
     metrics = build_metrics(recipe, dataset, resample=keep is not None)
     dataset = dataset.viewed_as("panoptic") if len(metrics) > 1 else dataset
+    metrics += [Scorer(metric, lambda p: p) for metric in head_metrics(model, recipe, dataset.info)]
     position = {image_id: i for i, image_id in enumerate(dataset.image_ids)}
     begun, images = time.perf_counter(), 0
     bar = tqdm(total=len(dataset), desc="scoring", unit="image", disable=not progress, file=sys.stderr, leave=False)
@@ -202,16 +204,24 @@ def update(metrics: list[Scorer], prediction: Prediction, target: Any, annotatio
             scorer.metric.update([prediction], [target])
 
 
+def score_one(metric: Any, prediction: Prediction, dataset: Dataset, i: int) -> None:
+    """Hold a prediction against the labels of image i in one metric."""
+    update([Scorer(metric, lambda p: p)], prediction, *dataset.annotated_target(i))
+
+
 def combine(metrics: list[Scorer]) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
     """All scores, the task's own first, and those of each class."""
     scores: dict[str, float] = {}
     per_class: dict[str, dict[str, float]] = {}
     for scorer in metrics:
         for key, value in scorer.metric.compute().items():
-            if scorer.keys is None or key in scorer.keys:
-                scores.setdefault(key, value)
+            if scorer.keys is not None and key not in scorer.keys:
+                continue
+            if key in scores:
+                raise UsageError(f"{type(scorer.metric).__module__}: another metric has the key {key!r} already")
+            scores[key] = value
         if scorer.keys is None:
-            for name, values in scorer.metric.per_class().items():
+            for name, values in scorer.metric.per_class().items() if hasattr(scorer.metric, "per_class") else ():
                 per_class.setdefault(name, {}).update(values)
     return scores, per_class
 
@@ -255,12 +265,24 @@ def print_causes(
 
 def build_metric(recipe: Recipe, info: DatasetInfo, *, resample: bool = False) -> Any:
     """The metric of the recipe's task (`update`, `merge`, `compute`, `per_class`)."""
-    if recipe.task not in METRICS:
-        raise UsageError(f"task {recipe.task!r} has no score yet", hint="tasks that have: " + ", ".join(METRICS))
-    name, settings = METRICS[recipe.task]
+    return metric_for(recipe.task, info, recipe.eval.max_detections, resample=resample)
+
+
+def metric_for(task: str, info: DatasetInfo, max_detections: int, *, resample: bool = False) -> Any:
+    """The metric of a task. Raises UsageError for one without."""
+    if task not in METRICS:
+        raise UsageError(f"task {task!r} has no score yet", hint="tasks that have: " + ", ".join(METRICS))
+    name, settings = METRICS[task]
     if name == "instance":
-        settings = {**settings, "max_detections": recipe.eval.max_detections, "resample": resample}
+        settings = {**settings, "max_detections": max_detections, "resample": resample}
     return call(find("metric", name).build, settings, f"metric {name}", info=info)
+
+
+def head_metrics(model: Any, recipe: Recipe, info: DatasetInfo) -> list[Any]:
+    """The metrics that the model's heads name for their own fields."""
+    given = {"info": info, "max_detections": recipe.eval.max_detections}
+    names = getattr(model, "metrics", ())
+    return [call(find("metric", name, "a head's metric").build, {}, f"metric {name}", **given) for name in names]
 
 
 @contextlib.contextmanager

@@ -41,25 +41,28 @@ def fetch(
     *,
     sha256: str | None = None,
     md5: str | None = None,
+    sha1: str | None = None,
     progress: bool = True,
     timeout: float = TIMEOUT,
     error: type[SegcliError] = ModelError,
 ) -> Path:
     """Download `address` to `target` and return it; at once where it is already there.
 
-    sha256, md5: the digest in hexadecimal, or as many first digits of it as are known. A download that does not have it
-    is removed. What arrived before a connection broke is kept as `target.part` and continued, by this call or a later
-    one, if the server still has the same file. Several processes may ask for the same target: one loads, others wait.
+    sha256, md5, sha1: the digest in hexadecimal, or as many first digits of it as are known. A download that does not
+    have it is removed. What arrived before a connection broke is kept as `target.part` and continued, by this call or
+    a later one, if the server still has the same file. Several processes may ask for the same target: one loads, others
+    wait.
     timeout: seconds without a byte after which a connection counts as broken.
     Raises `error` (ModelError, DataError) with the cause in one line.
     """
     target = Path(target)
-    checks = {name: digest.lower() for name, digest in (("sha256", sha256), ("md5", md5)) if digest}
+    given = {"sha256": sha256, "md5": md5, "sha1": sha1}
+    checks = {name: digest.lower() for name, digest in given.items() if digest}
     part = target.with_name(target.name + ".part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         if not target.is_file():
-            with _lock(target):
+            with lock(target):
                 if not target.is_file():  # another process may have brought it while this one waited
                     stated = _download(address, part, progress, timeout, error)
                     if difference := _difference(part, checks or stated):
@@ -187,29 +190,34 @@ def _stated_digest(answer: requests.Response) -> dict[str, str]:
 def _difference(path: Path, checks: dict[str, str]) -> str:
     """What is wrong with the file's digests, or nothing."""
     for name, expected in checks.items():
-        digest = hashlib.new(name, usedforsecurity=False)
-        with open(path, "rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-        found = digest.hexdigest()
+        found = digest_of(path, name)
         if not found.startswith(expected):
             return f"its {name} begins with {found[: len(expected)][:16]}, not {expected[:16]}"
     return ""
 
 
+def digest_of(path: Path, kind: str = "sha256") -> str:
+    """The file's digest in hexadecimal."""
+    digest = hashlib.new(kind, usedforsecurity=False)
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
 @contextlib.contextmanager
-def _lock(target: Path) -> Iterator[None]:
+def lock(target: Path) -> Iterator[None]:
     """Only one process at a time is in the body. The system releases the lock of a process that dies."""
-    lock = target.with_name(target.name + ".lock")
-    with open(lock, "w", encoding="utf-8") as file:
+    held = target.with_name(target.name + ".lock")
+    with open(held, "w", encoding="utf-8") as file:
         if fcntl is not None:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                print(f"waiting for another process that is downloading {target.name}", file=sys.stderr)
+                print(f"waiting for another process that is bringing {target.name}", file=sys.stderr)
                 fcntl.flock(file, fcntl.LOCK_EX)
         yield
-        lock.unlink(missing_ok=True)  # only now: who waits for it, or comes later, finds the target
+        held.unlink(missing_ok=True)  # only now: who waits for it, or comes later, finds the target
 
 
 def _cause(problem: Exception) -> str:

@@ -22,6 +22,7 @@ class Category:
     keypoints: tuple[str, ...] = ()
     skeleton: tuple[tuple[int, int], ...] = ()  # pairs of 0-based positions in `keypoints`
     flip_pairs: tuple[tuple[int, int], ...] = ()  # keypoints that change places in a mirror image
+    upright: bool = False  # keypoints are named by where they lie in the image: a rotation would rename them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,10 +54,22 @@ class DatasetInfo:
         things = [c.thing for c in self.categories]
         if things != sorted(things, reverse=True):
             raise DataError(f"dataset {self.name!r}: categories must be ordered things first, then stuff")
+        for c in self.categories:
+            wrong = [i for pair in (*c.skeleton, *c.flip_pairs) for i in pair if not 0 <= i < len(c.keypoints)]
+            if wrong:
+                raise DataError(
+                    f"dataset {self.name!r}: the skeleton or flip_pairs of {c.name!r} name keypoint {wrong[0]}, and it "
+                    f"declares {len(c.keypoints)}, counted from 0"
+                )
 
     @property
     def num_things(self) -> int:
         return sum(c.thing for c in self.categories)
+
+    @property
+    def num_keypoints(self) -> int:
+        """Of the thing class that declares most."""
+        return max((len(c.keypoints) for c in self.categories if c.thing), default=0)
 
     @property
     def names(self) -> list[str]:

@@ -6,52 +6,30 @@ import inspect
 import shlex
 import sys
 import tempfile
-from collections import Counter
-from collections.abc import Mapping
+import types
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from segcli import lookup
 from segcli.data import canonical
+from segcli.data._findings import KEPT, Finding, Report
 from segcli.data.annotations import read_json
-from segcli.data.canonical import Draft
-from segcli.data.check import Report, check
-from segcli.data.division import divide
+from segcli.data.canonical import Draft, Record
+from segcli.data.check import check
+from segcli.data.checked import checked, listing
+from segcli.data.convert import _out
+from segcli.data.division import divide, is_file
+from segcli.data.known import KNOWN, Known, inside, obtain
+from segcli.data.repair import Repairs, reopened
+from segcli.data.statistics import advise, measure
+from segcli.data.tiling import Tiling
 from segcli.errors import DataError, UsageError
 from segcli.info import DatasetInfo
 from segcli.recipe import Recipe
 from segcli.recipe_file import shipped
 
 FOLDER = Path("data")  # where prepared datasets go by default
-
-
-@dataclasses.dataclass(frozen=True)
-class Known:
-    """A dataset that segcli knows by name and reads from a copy on disk."""
-
-    converter: str
-    settings: dict[str, Any]
-    home: str
-    licence: str
-    citation: str
-
-
-KNOWN = {
-    "pennfudan": Known(
-        "masks",
-        {"category": "pedestrian"},
-        "https://www.cis.upenn.edu/~jshi/ped_html/",
-        "no open licence; for local use only",
-        "Wang, Shi, Song, Shen: Object Detection Combining Recognition and Segmentation, ACCV 2007",
-    ),
-    "nuclei": Known(
-        "masks",
-        {"category": "nucleus"},
-        "https://bbbc.broadinstitute.org/BBBC038",
-        "CC0-1.0",
-        "Caicedo et al.: Nucleus segmentation across imaging experiments, Nature Methods 2019",
-    ),
-}
 
 
 def known() -> list[str]:
@@ -69,42 +47,59 @@ def prepare(
     split_by: str | Path | None = None,
     seed: int = 0,
     link: bool = False,
+    tile: int | None = None,
+    overlap: int = 0,
     force: bool = False,
+    fix: bool = False,
     settings: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write the canonical folder of `source` and return it; `describe` says what it holds.
 
     source: a known name, or a file or folder in a supported format (`format` names the converter, else it is detected).
     out: the folder, None = data/NAME; one that was made of the same with the same settings is left as it is.
-    source_path: where a known dataset lies on disk. split: shares such as "train=0.8,val=0.2", drawn with `seed`;
-    split_by: a text file that names the val images; with neither, a source's own splits are kept, or 20 % become val.
-    link: images stay where they are. force: replace `out`. settings: of the generator or converter, checked against
-    its signature.
+    source_path: where a known dataset lies on disk; None: it is downloaded. split: shares such as "train=0.8,val=0.2",
+    drawn with `seed`; split_by: a text file that names the val images, or a rule for the draw (see data/division.py);
+    with neither, a source's own splits are kept, or 20 % become val. link: images stay where they are. tile, overlap:
+    cut into tiles of so many pixels (see data/tiling.py), those of one image in one split. force: replace `out`.
+    fix: mend what `check` finds, and list the repairs in prepared.json; source may then be a prepared folder too, which
+    is left as it is (out: None = source-fixed).
+    settings: of the generator or converter, checked against its signature.
     Raises UsageError and DataError.
     """
-    plan = _plan(source, format, source_path, seed, settings)
-    target = Path(out) if out is not None else FOLDER / plan.name
-    if split is not None and split_by is not None:
-        raise UsageError("--split and --split-by exclude each other")
-    if plan.path is None:
+    again = fix and (Path(source) / "info.json").is_file()
+    plan = _reopen(Path(source)) if again else _plan(source, format, source_path, seed, settings)
+    target = Path(out) if out is not None else Path(f"{source}-fixed") if again else FOLDER / plan.name
+    by_file = split_by is not None and is_file(split_by)
+    if split is not None and by_file:
+        raise UsageError("--split and --split-by FILE exclude each other")
+    if overlap and tile is None:
+        raise UsageError("--overlap goes with --tile")
+    tiling = Tiling(tile, overlap) if tile is not None else None
+    if link and tiling:
+        raise UsageError("--link and --tile exclude each other: tiles are new images")
+    if plan.path is None and plan.known is None:
         for flag, value in (("--split", split), ("--split-by", split_by), ("--link", link)):
             if value:
                 raise UsageError(f"{flag}: {source} is made by segcli, with splits and images of its own")
     recorded = {
         **plan.recorded,
         "split": split,
-        "split_by": _digest(Path(split_by)) if split_by is not None else None,
+        "split_by": _digest(Path(split_by)) if split_by is not None and by_file else split_by,
         "seed": seed,
         "link": link,
-        "source files": _listing(plan.path, target) if plan.path is not None else None,
+        **({"tile": tile, "overlap": overlap} if tiling else {}),
+        "source files": listing([plan.path], target) if plan.path is not None else None,
+        **({"fix": True} if fix else {}),
     }
     if plan.path is not None and plan.path.resolve().is_relative_to(target.resolve()):
         raise UsageError(f"--out {target}: holds the source {plan.path}", hint="choose another --out")
     if canonical.existing(target, recorded, force):
         return target
     draft = plan.build()
-    divided = divide(draft, split, split_by, seed)
-    _write(target, plan, draft, divided, recorded, link=link, strict=True, force=force)
+    as_it_was = again and split is None and split_by is None
+    divided = draft.splits if as_it_was else divide(draft, split, split_by, seed)
+    repairs = Repairs(draft.info) if fix else None
+    _write(target, draft, divided, recorded, link=link, force=force, repairs=repairs, tiling=tiling)
     return target
 
 
@@ -121,13 +116,48 @@ def diagnose(
     Raises UsageError and DataError where the source can't be read as a whole.
     """
     if (Path(source) / "info.json").is_file():
-        return check(Path(source))
+        return _tested(checked(Path(source), fresh=True), Path(source))
     plan = _plan(source, format, source_path, seed, settings)
     draft = plan.build()
     with tempfile.TemporaryDirectory(prefix="segcli-check-") as folder:
         target = Path(folder) / plan.name
-        _write(target, plan, draft, draft.splits, {}, link=plan.path is not None, strict=False, force=False)
-        return dataclasses.replace(check(target, notes=draft.notes), root=source)
+        _write(target, draft, draft.splits, {}, link=draft.image_root is not None, strict=False)
+        return dataclasses.replace(_tested(check(target, notes=draft.notes), target), root=source)
+
+
+def _tested(report: Report, root: Path) -> Report:
+    """The report with the self-test's result; labels with errors can't be read, so there is none."""
+    if report.ok:
+        from segcli.self_test import self_test  # brings models along, which preparing does without
+
+        report.self_test, failed = self_test(root)
+        if failed:
+            report.put(Finding("self_test", len(failed), failed[:KEPT]))
+    return report
+
+
+def export(source: str, to: str, out: Path | None = None, *, force: bool = False, **settings: Any) -> dict[str, Any]:
+    """Write a prepared folder, or any source that `prepare` takes with `settings`, in another format: coco, yolo or
+    labelme. -> {"name", "root", "format", "splits", "notes"}. out: the folder, None = data/NAME-FORMAT.
+
+    Raises UsageError and DataError.
+    """
+    module = lookup.find("converter", to, "--to")
+    if not hasattr(module, "export"):
+        writable = [name for name in lookup.names("converter") if hasattr(lookup.find("converter", name), "export")]
+        raise UsageError(f"--to {to}: that format is read, but not written", hint=lookup.nearest(to, writable))
+    with tempfile.TemporaryDirectory(prefix="segcli-export-") as folder:
+        root = Path(source)
+        if not (root / "info.json").is_file():
+            made = source in lookup.names("synthetic")
+            root = prepare(source, Path(folder) / "prepared", link=not made, **settings)
+        elif given := sorted(key for key, value in settings.items() if value):
+            raise UsageError(f"--to {to}: {source} is prepared already; {', '.join(given)} would change nothing")
+        info = DatasetInfo.load(root)
+        target = out if out is not None else FOLDER / f"{info.name}-{to}"
+        notes = [] if root == Path(source) else canonical.prepared(root).get("notes", [])
+        notes += _out.export(root, target, module, force=force)
+    return {"name": info.name, "root": str(target), "format": to, "splits": info.splits, "notes": notes}
 
 
 def prepare_for(recipe: Recipe) -> Path:
@@ -151,8 +181,6 @@ def prepare_for(recipe: Recipe) -> Path:
         return root
     if data.name not in known() and data.source is None:
         raise DataError(f"{root}: not a prepared dataset", hint=f"segcli prepare SOURCE --out {shlex.quote(str(root))}")
-    if data.name in KNOWN and data.source is None:
-        raise _missing_source(data.name, "--set data.source=PATH")
     print(f"preparing {data.name or data.source} in {root}", file=sys.stderr)
     return prepare(data.name or str(data.source), root, source_path=data.source, settings=data.prepare)
 
@@ -160,31 +188,22 @@ def prepare_for(recipe: Recipe) -> Path:
 def describe(root: str | Path) -> dict[str, Any]:
     """What a prepared folder holds, as JSON values.
 
-    {"name", "root", "categories", "licence", "fingerprint", "splits": {split: {"images", "objects", "crowd",
-    "without_objects", "per_class": {name: count}}}, "statistics" (embedded data: by split), "notes", "next":
-    the command to go on with}. Raises DataError.
+    {"name", "root", "categories", "licence", "fingerprint", "splits": {split: what `statistics.measure` says},
+    "advice": what `statistics.advise` says, "statistics" (embedded data: by split), "notes", "repairs" (of --fix),
+    "next": the command to go on with}. Raises DataError.
     """
     root = Path(root)
     info = DatasetInfo.load(root)
     before = canonical.prepared(root)
-    names = dict(zip(info.source_ids, info.names, strict=True))
-    splits, statistics = {}, {}
+    splits, made = {}, {}
     maker = before.get("settings", {}).get("source")
     module = lookup.find("synthetic", maker) if maker in lookup.names("synthetic") else None
-    measure = getattr(module, "statistics", None)  # a generator may offer it
+    of_generator = getattr(module, "statistics", None)  # a generator may offer it
     for split in info.splits:
         coco = _read_json(root / "annotations" / f"{split}.json")
-        counted = Counter(names.get(a["category_id"], "?") for a in coco["annotations"])
-        labelled = {a["image_id"] for a in coco["annotations"]}
-        splits[split] = {
-            "images": len(coco["images"]),
-            "objects": len(coco["annotations"]),
-            "crowd": sum(bool(a.get("iscrowd")) for a in coco["annotations"]),
-            "without_objects": sum(image["id"] not in labelled for image in coco["images"]),
-            "per_class": {name: counted[name] for name in info.names if counted[name]},
-        }
-        if measure is not None:
-            statistics[split] = measure(coco, _read_json(root / "panoptic" / f"{split}.json"))
+        splits[split] = measure(coco, info)
+        if of_generator is not None:
+            made[split] = of_generator(coco, _read_json(root / "panoptic" / f"{split}.json"))
     return {
         "name": info.name,
         "root": str(root),
@@ -192,8 +211,10 @@ def describe(root: str | Path) -> dict[str, Any]:
         "licence": info.licence,
         "fingerprint": info.fingerprint,
         "splits": splits,
-        "statistics": statistics,
+        "advice": advise(splits, info),
+        "statistics": made,
         "notes": before.get("notes", []),
+        "repairs": before.get("repairs", []),
         "next": next_command(info.name, root),
     }
 
@@ -217,16 +238,20 @@ class _Plan:
     module: Any
     settings: dict[str, Any]
     recorded: dict[str, Any]
-    path: Path | None = None  # None: the images are made
+    path: Path | None = None  # None: the images are made, or downloaded where there is `known`
     known: Known | None = None
 
     def build(self) -> Draft:
-        given = {} if self.path is None else {"path": self.path}
+        path, digests = self.path, {}
+        if path is None and self.known is not None:
+            path, digests = obtain(self.name)
+        given = {} if path is None else {"path": path}
         draft: Draft = lookup.call(self.module.build, self.settings, "data.prepare", **given)
         facts: dict[str, Any] = {"name": self.name}
         if self.known is not None:
             facts |= {"licence": self.known.licence, "citation": self.known.citation, "source": self.known.home}
         draft.info = dataclasses.replace(draft.info, **facts)
+        draft.notes += [f"downloaded {name} ({digest})" for name, digest in digests.items()]
         return draft
 
 
@@ -249,8 +274,14 @@ def _plan(
         recorded = {"source": source, "settings": {**defaults, **chosen}}
         return _Plan(source, module, chosen, recorded)
     entry = KNOWN.get(source)
+    if format is not None and entry is not None and format != entry.converter:
+        raise UsageError(f"--format {format}: {source} is read as {entry.converter}")
     if entry is not None and source_path is None:
-        raise _missing_source(source, "--source PATH")
+        module = lookup.find("converter", entry.converter)
+        chosen = {**entry.settings, **chosen}
+        recorded = {"source": source, "format": entry.converter, "settings": chosen}
+        recorded["archives"] = [archive.address for archive in entry.archives]
+        return _Plan(source, module, chosen, recorded, None, entry)
     path = Path(source_path if source_path is not None else source).absolute()
     if not path.exists():
         raise _unknown(source, path, source_path is not None)
@@ -258,8 +289,8 @@ def _plan(
         raise DataError(f"{path}: is a prepared dataset already", hint=next_command(path.name, path))
     name = source if entry or source_path is not None else _name(path)
     kind = format or (entry.converter if entry else _detect(path))
-    if format is not None and entry is not None and format != entry.converter:
-        raise UsageError(f"--format {format}: {source} is read as {entry.converter}")
+    if entry is not None:
+        path = inside(path, entry)
     module = lookup.find("converter", kind, "--format")
     chosen = {**(entry.settings if entry else {}), **chosen}
     recorded = {"source": str(path), "format": kind, "settings": chosen}
@@ -273,6 +304,10 @@ def _detect(path: Path) -> str:
         for file in [path] if path.is_file() else sorted(path.glob("*.json")):
             if file.suffix.lower() == ".json":
                 read_json(file)  # a file that was cut off fits nothing
+        inner = [p for p in sorted(path.iterdir()) if p.is_dir()][:20] if path.is_dir() else []
+        fit = [f"{p.name} ({n})" for p in inner for n in names if lookup.find("converter", n).detect(p)]
+        if fit:
+            raise DataError(f"{path}: holds {', '.join(fit)}, but is itself in no format", hint="give one as SOURCE")
         raise DataError(
             f"{path}: in no format that segcli knows ({', '.join(names)})",
             hint="docs/own_data.md shows the layouts; --format NAME says why one does not fit",
@@ -282,26 +317,36 @@ def _detect(path: Path) -> str:
     return fitting[0]
 
 
+def _reopen(root: Path) -> _Plan:
+    """A prepared folder as a source, for repairs."""
+    module = types.SimpleNamespace(build=lambda *, path: reopened(path))
+    info = DatasetInfo.load(root)
+    return _Plan(info.name, module, {}, {"source": str(root.absolute())}, root)
+
+
 def _write(
     target: Path,
-    plan: _Plan,
     draft: Draft,
     splits: dict[str, list[Any]],
     recorded: dict[str, Any],
     *,
     link: bool,
-    strict: bool,
-    force: bool,
+    strict: bool = True,
+    force: bool = False,
+    repairs: Repairs | None = None,
+    tiling: Tiling | None = None,
 ) -> None:
     info = draft.info
     if link:
         info = dataclasses.replace(info, image_root=str(draft.image_root))
+    mend = repairs.mend if repairs else lambda split, records: records
     canonical.write(
         target,
         info,
-        {name: draft.records(entries) for name, entries in splits.items()},
+        {name: _cut(draft, mend(name, draft.records(entries)), tiling) for name, entries in splits.items()},
         settings=recorded,
         notes=draft.notes,
+        repairs=repairs.done if repairs else None,
         link=link,
         strict=strict,
         force=force,
@@ -309,16 +354,15 @@ def _write(
     )
 
 
-def _listing(path: Path, out: Path) -> str:
-    """sha256 over names, sizes and times of a source's files, `out` aside: says whether they changed, without reading
-    them."""
-    digest = hashlib.sha256()
-    out = out.absolute()
-    files = sorted(p for p in path.rglob("*") if p.is_file() and out not in p.parents) if path.is_dir() else [path]
-    for file in files:
-        facts = file.stat()
-        digest.update(f"{file.relative_to(path).as_posix()}\0{facts.st_size}\0{facts.st_mtime_ns}\0".encode())
-    return digest.hexdigest()
+def _cut(draft: Draft, records: Iterable[Record], tiling: Tiling | None) -> Iterator[Record]:
+    """The records of one split; tiles are made after the division, so those of an image share its split."""
+    if tiling is None:
+        yield from records
+        return
+    part = dataclasses.replace(tiling)
+    part.dropped = []
+    yield from part.cut(records, set(draft.info.source_ids))
+    draft.notes.append(part.note())
 
 
 def _digest(path: Path) -> str:
@@ -343,12 +387,6 @@ def _unknown(source: str, path: Path, given: bool) -> DataError:
         return DataError(f"--source {path}: there is no such file or folder")
     return DataError(
         f"{source}: neither a known dataset nor a file or folder here", hint=lookup.nearest(source, known())
-    )
-
-
-def _missing_source(name: str, flag: str) -> DataError:
-    return DataError(
-        f"{name} is not downloaded by segcli", hint=f"get it from {KNOWN[name].home}, unpack it, and give {flag}"
     )
 
 

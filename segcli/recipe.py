@@ -44,6 +44,17 @@ class Settings(pydantic.BaseModel):
         return {k: v for k, v in data.items() if v is not None or k not in fields or fields[k].default is None}
 
 
+class Cache(Settings):
+    """Decoded training images on disk."""
+
+    gigabytes: float = pydantic.Field(20.0, gt=0)
+    """Disk space at most; images beyond it are decoded each time."""
+    longest: pydantic.PositiveInt | None = None
+    """Images whose longest side has more pixels are shrunk to this before they are stored; null keeps their size."""
+    folder: str | None = None
+    """Where; null: a folder of the dataset's own in ~/.cache/segcli (or $SEGCLI_CACHE)."""
+
+
 class Data(Settings):
     name: str | None = None
     """A known dataset's name, prepared by `train` when `root` is not there yet; null for your own data."""
@@ -59,6 +70,8 @@ class Data(Settings):
     """Longest side in pixels, or [short side, longest side]; null is the model's own rule."""
     augment: dict[str, Any] = {}
     """Training augmentation (see docs/train.md); {} leaves images as they are."""
+    cache: Cache | None = None
+    """Keep decoded training images on disk, for large photographs that cost more to decode than to augment."""
 
 
 class Optimizer(Settings):
@@ -134,12 +147,19 @@ class Hardware(Settings):
     device: str = "auto"
     """auto | cpu | cuda | cuda:N | mps"""
     devices: int = pydantic.Field(1, gt=0)
+    """Devices of each machine; each gets a process and `train.batch_size` images a step."""
     nodes: int = pydantic.Field(1, gt=0)
+    """Machines; above 1 the command is started on each with torchrun (see docs/train.md)."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     workers: int = pydantic.Field(2, ge=0)
     threads: int | None = pydantic.Field(None, gt=0)
     """CPU threads of the training process; null is torch's own choice."""
     compile: bool = False
+
+    @property
+    def processes(self) -> int:
+        """One a device."""
+        return self.devices * self.nodes
 
     @pydantic.field_validator("device")
     @classmethod

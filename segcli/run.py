@@ -162,12 +162,20 @@ def build(recipe: Recipe, info: DatasetInfo) -> Any:
     instance = recipe.task in ("detection", "instance", "keypoints", "densepose", "mesh")
     if instance and not info.num_things:
         raise UsageError(f"task {recipe.task} needs thing classes, and dataset {info.name!r} has stuff alone")
-    model: Any = build_model(
-        recipe.model, task=recipe.task, num_classes=len(info.categories), num_things=info.num_things
-    )
+    counts = {"num_classes": len(info.categories), "num_things": info.num_things, "num_keypoints": info.num_keypoints}
+    model: Any = build_model(recipe.model, task=recipe.task, **counts)
     model.preprocess = model.preprocess.with_size(recipe.data.size)
     model.max_detections = recipe.eval.max_detections
     return model
+
+
+def fields_of(recipe: Recipe, info: DatasetInfo) -> dict[str, Any]:
+    """What the recipe's model reads of each object beside boxes and masks: name -> types.Field class."""
+    heads = recipe.model.get("heads")
+    if not isinstance(heads, dict) or heads.keys() <= {"box", "mask"}:  # these read nothing more
+        return {}
+    with torch.device("meta"):  # no memory, no random numbers
+        return build(recipe, info).fields
 
 
 def open_model(
@@ -252,6 +260,7 @@ def describe_environment(recipe: Recipe, info: DatasetInfo, used: list[dict[str,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "device": str(choose_device(recipe.hardware.device)),
+        "processes": recipe.hardware.processes,
         "threads": torch.get_num_threads(),
         "seed": recipe.train.seed,
         "git": _git_state(),

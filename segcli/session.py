@@ -5,6 +5,7 @@ import math
 import os
 import signal
 import sys
+import time
 from types import FrameType
 from typing import Any
 
@@ -16,6 +17,8 @@ from segcli.optim import MovingAverage, build_optimizer
 from segcli.recipe import Recipe
 from segcli.run import RunFolder
 from segcli.types import Batch
+
+ECHO = 1.0  # seconds within which a second signal is the first one again
 
 
 @dataclasses.dataclass
@@ -78,10 +81,11 @@ class Session:
 
 
 class Interrupt:
-    """Turns the first Ctrl-C or SIGTERM into a request that the loop honours after its step; the second kills."""
+    """Turns the first Ctrl-C or SIGTERM into a request that the loop honours after its step; the second kills, if it
+    comes later than a launcher's, which passes on what the terminal has sent to every process already."""
 
     def __init__(self) -> None:
-        self.asked = False
+        self.asked, self._when = False, 0.0
         self._old: dict[int, Any] = {}
 
     def __enter__(self) -> "Interrupt":
@@ -93,9 +97,11 @@ class Interrupt:
         return self
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
+        if self.asked and time.monotonic() - self._when > ECHO:
             os._exit(130)
-        self.asked = True
+        if self.asked:
+            return
+        self.asked, self._when = True, time.monotonic()
         print("\nstopping after this step …", file=sys.stderr)
 
     def __exit__(self, *_: object) -> None:

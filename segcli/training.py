@@ -1,7 +1,7 @@
 """`segcli train`: from a recipe to a scored run folder, in one visible loop."""
 
 import dataclasses
-import json
+import itertools
 import statistics
 import sys
 import time
@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from segcli import cost
+from segcli import cost, dist
 from segcli.checkpoint import save_weights
+from segcli.data.cache import ImageCache
+from segcli.data.checked import admit
 from segcli.data.dataset import Dataset
 from segcli.data.loader import steps_per_epoch, train_loader
 from segcli.data.transforms import build_augment
@@ -43,26 +45,52 @@ def train(
 
     Prepares the dataset where the recipe names a known one that is not there. `resume` continues that run folder with
     its own recipe (`recipe` may be None then), bitwise on a CPU. Raises UsageError, DataError or ModelError before any
-    work; KeyboardInterrupt after saving, when interrupted; SegcliError on a non-finite loss.
+    work; KeyboardInterrupt after saving, when interrupted; SegcliError on a non-finite loss. With several
+    `hardware.devices` it starts a process for each; under torchrun it is one of them.
     """
     if resume is not None:
         recipe = RunFolder(resume).recipe()
     if recipe is None:
         raise UsageError("nothing to train: give a recipe, or a run to resume")
-    if recipe.hardware.devices * recipe.hardware.nodes > 1:
-        raise UsageError("hardware.devices and hardware.nodes above 1 are not supported by this version")
-    prepare_for(recipe)
+    hardware = recipe.hardware
+    if hardware.processes == 1 or dist.launched():
+        return train_one(recipe, out, resume, force, quiet)
+    kind, arguments = str(choose_device(hardware.device)), (recipe, out, resume, force, quiet)
+    return dist.launch(train_one, arguments, devices=hardware.devices, nodes=hardware.nodes, device=kind)
+
+
+def train_one(recipe: Recipe, out: str | Path | None, resume: str | Path | None, force: bool, quiet: bool) -> Path:
+    """One process's training; rank 0 writes what there is to write."""
     if recipe.hardware.threads is not None:
         torch.set_num_threads(recipe.hardware.threads)
-    device = choose_device(recipe.hardware.device)
+    with dist.joined(recipe.hardware.processes, choose_device(recipe.hardware.device)) as device:
+        return train_joined(recipe, device, out, resume, force, quiet or dist.rank() > 0)
+
+
+def train_joined(
+    recipe: Recipe,
+    device: torch.device,
+    out: str | Path | None,
+    resume: str | Path | None,
+    force: bool,
+    quiet: bool,
+) -> Path:
+    """Build everything, start the run's folder or take it up again, train."""
+    with dist.main_first():
+        prepare_for(recipe)
     model, used = start(recipe, DatasetInfo.load(recipe.data.root), load=resume is None)
     train_set, val_set = open_datasets(recipe, model.fields)
+    queries = next((m.num_embeddings for name, m in model.named_modules() if name.endswith("query_embed")), None)
+    admit(recipe, queries, quiet)
     if resume is None:
         if recipe.train.minutes is not None:
             recipe = calibrate(recipe, train_set, device, quiet)
-        run = RunFolder.create(recipe.name, Path(out) if out else None, force)
-        run.write_recipe(recipe)
-        run.write_environment(describe_environment(recipe, train_set.info, used))
+        if not dist.rank():
+            run = RunFolder.create(recipe.name, Path(out) if out else None, force)
+            run.write_recipe(recipe)
+            run.write_environment(describe_environment(recipe, train_set.info, used))
+            out = run.path
+        run = RunFolder(dist.from_main(out))  # type: ignore[arg-type]
     else:
         run = RunFolder(resume)
     session = Session(run, recipe, model.to(device), total_steps(recipe, train_set), device)
@@ -72,7 +100,9 @@ def train(
         if trained and (run.path / "cost.json").is_file():  # what `finish` writes last
             print(f"{run.path} is finished already", file=sys.stderr)
             return run.path
-        run.rewind(session.progress.step, scored=not trained)  # the last scores come after the last checkpoint
+        if not dist.rank():
+            run.rewind(session.progress.step, scored=not trained)  # the last scores come after the last checkpoint
+    dist.same_weights(session.model)
     loop(session, train_set, val_set, quiet)
     return run.path
 
@@ -80,17 +110,18 @@ def train(
 def loop(session: Session, train_set: Dataset, val_set: Dataset, quiet: bool) -> None:
     """Train from where the session stands to its end; score, log and save on the way; then record the final numbers."""
     run, model, progress, total = session.run, session.model, session.progress, session.total
-    settings = session.recipe.train
+    settings, main = session.recipe.train, not dist.rank()
     score_at = {round(total * (i + 1) / settings.evaluations) for i in range(settings.evaluations)}
     batches = make_loader(session.recipe, model, train_set, progress.step)
     bar = tqdm(total=total, initial=progress.step, unit="step", disable=quiet, file=sys.stderr, dynamic_ncols=True)
     autocast = torch.autocast(session.device.type, torch.bfloat16, enabled=bfloat16(session.recipe, session.device))
-    last_save, scores = time.monotonic(), None
+    last_save = time.monotonic()
     model.train()
     with Interrupt() as interrupt, bar:
         while progress.step < total:
             begun = time.perf_counter()
             batch = next_batch(batches, session)
+            dist.reseed(settings.seed, progress.step)
             factor = rate_factor(settings.schedule, progress.step, total)
             for group in session.optimizer.param_groups:
                 group["lr"] = group["base"] * factor
@@ -104,31 +135,37 @@ def loop(session: Session, train_set: Dataset, val_set: Dataset, quiet: bool) ->
                     numbers[name] = numbers.get(name, 0.0) + value.item() / len(pieces)
                 session.refuse_not_finite(numbers, piece)
                 (torch.stack(list(losses.values())).sum() / len(pieces)).backward()
+            dist.average_gradients(session.trainable)
             norm = clip_gradients(session.trainable, settings.clip).item()
             session.refuse_not_finite({"gradient norm": norm}, batch)
             session.optimizer.step()
             session.optimizer.zero_grad(set_to_none=True)
             progress.step += 1
-            progress.images += len(batch.images)
+            progress.images += len(batch.images) * dist.world()
             if session.average is not None:
                 session.average.update(model, progress.step)
             progress.seconds += time.perf_counter() - begun
             bar.update()
             if progress.step % settings.log_every == 0 or progress.step == total:
-                entry = log_entry(session, numbers, norm, steps_per_epoch(train_set, settings.batch_size))
-                run.log(entry)
+                entry = log_entry(session, dist.average(numbers), norm, epoch_steps(session.recipe, train_set))
+                if main:
+                    run.log(entry)
                 bar.set_postfix(loss=f"{entry['loss']:.3f}", lr=f"{entry['lr']:.1e}", refresh=False)
             if progress.step in score_at and progress.step < total:
-                score_now(session, val_set, quiet)
+                if main:
+                    score_now(session, val_set, quiet)
+                progress.best = dist.from_main(progress.best)  # any rank may be the one that saves, if it fails
             due = time.monotonic() - last_save > 60 * settings.save_minutes
-            if progress.step in score_at or progress.step == total or interrupt.asked or due:
+            asked = dist.any_rank(interrupt.asked)
+            if main and (progress.step in score_at or progress.step == total or asked or due):
                 session.save()
                 last_save = time.monotonic()
-            if interrupt.asked and progress.step < total:
+            if asked and progress.step < total:
                 print(f"\nsaved at step {progress.step}; go on with: segcli train --resume {run.path}", file=sys.stderr)
                 raise KeyboardInterrupt
-    scores = score_now(session, val_set, quiet)
-    finish(session, scores, val_set)
+    if main:
+        scores = score_now(session, val_set, quiet)
+        finish(session, scores, val_set)
 
 
 def next_batch(batches: Iterator[Batch], session: Session) -> Batch:
@@ -171,7 +208,7 @@ def finish(session: Session, scores: Scores, val_set: Dataset) -> None:
     if session.average is not None:
         session.model.load_state_dict(session.average.state)
     run.write_metrics(scores.to_json(recipe, split=recipe.eval.split, weights="last"))
-    measured = cost.measure(session.model.eval(), cost_size(session.model, val_set), device=session.device)
+    measured = measure_cost(session.model, val_set, session.device)
     run.write_cost({**measured, "train_seconds": round(progress.seconds, 1), "images_seen": progress.images})
     predictions = run.path / "predictions" / f"{recipe.eval.split}.json"
     print_causes(run, recipe, val_set, scores.metrics, predictions)
@@ -179,16 +216,21 @@ def finish(session: Session, scores: Scores, val_set: Dataset) -> None:
         print(f"note: {line}", file=sys.stderr)
 
 
-def cost_size(model: Any, dataset: Dataset) -> tuple[int, int]:
-    """The canvas (h, w) of the dataset's median image, at which costs are stated."""
-    middle = sorted(dataset.sizes, key=lambda size: size[0] * size[1])[len(dataset) // 2]
-    return model.preprocess.canvas([model.preprocess.output_size(*middle)])
+def measure_cost(model: Any, dataset: Dataset, device: torch.device, repeats: int = 10) -> dict[str, Any]:
+    """`cost.measure` at the canvas of the dataset's median image, and GFLOPs over all its images."""
+    size = cost.median_canvas(model.preprocess, dataset.sizes)
+    over = cost.canvases(model.preprocess, dataset.sizes)
+    return cost.measure(model.eval(), size, sizes=over, device=device, repeats=repeats)
 
 
 def open_datasets(recipe: Recipe, fields: dict[str, Any]) -> tuple[Dataset, Dataset]:
     """The train split and the split that the recipe evaluates on."""
     names = str(recipe.resolve(recipe.data.split_file)) if recipe.data.split_file else None
     train_set = Dataset(recipe.data.root, "train", split_file=names, task=recipe.task, fields=fields)
+    for name, field in fields.items():
+        annotations = [a for i in range(len(train_set)) for a in train_set.annotations(i)]
+        if hasattr(field, "labelled") and not field.labelled(annotations):
+            raise DataError(f"{recipe.data.root}: no object of its train split has {name}: there is nothing to learn")
     val_set = Dataset(recipe.data.root, recipe.eval.split, split_file=names, task=recipe.task, fields=fields)
     return train_set, val_set
 
@@ -196,10 +238,9 @@ def open_datasets(recipe: Recipe, fields: dict[str, Any]) -> tuple[Dataset, Data
 def make_loader(recipe: Recipe, model: Any, train_set: Dataset, first_step: int) -> Iterator[Batch]:
     """Endless batches from `first_step` on."""
     preprocess = model.preprocess
-    canvas = preprocess.canvas([]) if preprocess.square else None
-    if canvas is None and preprocess.shortest is None:
-        canvas = (preprocess.longest, preprocess.longest)
-    augment = build_augment(recipe.data.augment, canvas=canvas, info=train_set.info)
+    canvas, longest = preprocess.fixed_canvas(), preprocess.longest
+    augment = build_augment(recipe.data.augment, canvas=canvas, info=train_set.info, longest=longest)
+    kept = recipe.data.cache
     return train_loader(
         train_set,
         preprocess,
@@ -208,6 +249,9 @@ def make_loader(recipe: Recipe, model: Any, train_set: Dataset, first_step: int)
         seed=recipe.train.seed,
         start_step=first_step,
         workers=recipe.hardware.workers,
+        rank=dist.rank(),
+        ranks=dist.world(),
+        disk=ImageCache(train_set, kept.gigabytes, kept.longest, kept.folder) if kept else None,
     )
 
 
@@ -217,7 +261,12 @@ def total_steps(recipe: Recipe, train_set: Dataset) -> int:
     if settings.steps is not None:
         return settings.steps
     assert settings.epochs is not None, "minutes are calibrated to steps before"
-    return max(1, round(settings.epochs * steps_per_epoch(train_set, settings.batch_size)))
+    return max(1, round(settings.epochs * epoch_steps(recipe, train_set)))
+
+
+def epoch_steps(recipe: Recipe, train_set: Dataset) -> int:
+    """Optimiser steps of one epoch, all processes together."""
+    return steps_per_epoch(train_set, recipe.train.batch_size * recipe.hardware.processes)
 
 
 def calibrate(recipe: Recipe, train_set: Dataset, device: torch.device, quiet: bool) -> Recipe:
@@ -227,32 +276,50 @@ def calibrate(recipe: Recipe, train_set: Dataset, device: torch.device, quiet: b
     """
     assert recipe.train.minutes is not None
     model, _ = start(recipe, train_set.info)
-    model = model.to(device).train()
-    optimizer = build_optimizer(model, recipe.train.optimizer)
-    average = MovingAverage(model, recipe.train.ema) if recipe.train.ema else None
-    trainable = [p for p in model.parameters() if p.requires_grad]
     first, last = CALIBRATION
-    batches = make_loader(recipe, model, train_set, 0)
-    times = []
-    for step in tqdm(range(last), desc="timing steps", disable=quiet, file=sys.stderr, leave=False):
-        begun = time.perf_counter()
-        values = model(layout(next(batches).to(device)))
-        torch.stack(list(values.values())).sum().backward()
-        for group in optimizer.param_groups:
-            group["lr"] = group["base"] * 1e-3
-        clip_gradients(trainable, recipe.train.clip)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        if average is not None:
-            average.update(model, step + 1)
-        if step >= first:
-            times.append(time.perf_counter() - begun)
-    del batches
-    step_seconds = statistics.median(times)
+    trial = itertools.islice(trial_steps(recipe, model.to(device), train_set, device), last)
+    bar = tqdm(trial, total=last, desc="timing steps", disable=quiet, file=sys.stderr, leave=False)
+    own = statistics.median([seconds for seconds, _ in bar][first:])
+    step_seconds = dist.average({"seconds": own})["seconds"]
     steps = max(1, round(60 * recipe.train.minutes / step_seconds))
     if not quiet:
         print(f"{recipe.train.minutes:g} minutes are {steps} steps of {step_seconds:.2f} s here", file=sys.stderr)
     return recipe.model_copy(update={"train": recipe.train.model_copy(update={"minutes": None, "steps": steps})})
+
+
+def trial_steps(
+    recipe: Recipe, model: Any, train_set: Dataset, device: torch.device
+) -> Iterator[tuple[float, dict[str, float]]]:
+    """Endless training steps at a thousandth of the rate, to be timed: seconds and losses of each.
+
+    `model` is spoilt by them.
+    """
+    model.train()
+    optimizer = build_optimizer(model, recipe.train.optimizer)
+    average = MovingAverage(model, recipe.train.ema) if recipe.train.ema else None
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=bfloat16(recipe, device))
+    batches = make_loader(recipe, model, train_set, 0)
+    for step in itertools.count(1):
+        begun = time.perf_counter()
+        numbers: dict[str, float] = {}
+        pieces = split(next(batches), recipe.train.accumulate)
+        shared = shared_normalisers(model, pieces)
+        for piece in pieces:
+            with autocast:
+                losses: dict[str, Tensor] = model(layout(piece.to(device)), *shared)
+            for name, value in losses.items():
+                numbers[name] = numbers.get(name, 0.0) + value.item() / len(pieces)
+            (torch.stack(list(losses.values())).sum() / len(pieces)).backward()
+        for group in optimizer.param_groups:
+            group["lr"] = group["base"] * 1e-3
+        dist.average_gradients(trainable)
+        clip_gradients(trainable, recipe.train.clip)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        if average is not None:
+            average.update(model, step)
+        yield time.perf_counter() - begun, numbers
 
 
 def split(batch: Batch, parts: int) -> list[Batch]:
@@ -273,13 +340,14 @@ def split(batch: Batch, parts: int) -> list[Batch]:
 
 
 def shared_normalisers(model: Any, pieces: list[Batch]) -> list[dict[str, float]]:
-    """What the parts of an accumulated batch divide their losses by: the mean of their own counts, so that the parts'
-    mean loss is the whole batch's. [] where there is one part, or where the model's losses are means of fixed counts.
+    """What the parts of a batch, accumulated or of several ranks, divide their losses by: the mean of their own counts,
+    so that the parts' mean loss is the whole batch's. [] where there is one part, or where the model's losses are means
+    of counts that only they know (R-CNN's, which shares them over ranks itself, see `dist.share`).
     """
-    if len(pieces) == 1 or not hasattr(model, "normalisers"):
+    if (len(pieces) == 1 and dist.world() == 1) or not hasattr(model, "normalisers"):
         return []
     counts = [model.normalisers(piece) for piece in pieces]
-    return [{name: sum(c[name] for c in counts) / len(counts) for name in counts[0]}]
+    return [dist.average({name: sum(c[name] for c in counts) / len(counts) for name in counts[0]})]
 
 
 def layout(batch: Batch) -> Batch:
@@ -301,36 +369,4 @@ def log_entry(session: Session, numbers: dict[str, float], norm: float, epoch_st
         **numbers,
         "gradient_norm": norm,
         "seconds": round(session.progress.seconds, 2),
-    }
-
-
-def dry_run(recipe: Recipe) -> dict[str, Any]:
-    """Resolve the recipe, build the model, run three batches. -> parameters, FLOPs, memory and expected time."""
-    prepare_for(recipe)
-    device = choose_device(recipe.hardware.device)
-    model, used = start(recipe, DatasetInfo.load(recipe.data.root))
-    train_set, _ = open_datasets(recipe, model.fields)
-    model = model.to(device).train()
-    batches = make_loader(recipe, model, train_set, 0)
-    times, losses = [], {}
-    for _ in range(3):
-        batch = next(batches)
-        begun = time.perf_counter()
-        values: dict[str, Tensor] = model(layout(batch.to(device)))
-        torch.stack(list(values.values())).sum().backward()
-        times.append(time.perf_counter() - begun)
-        losses = {k: v.item() for k, v in values.items()}
-    seconds = min(times)
-    steps = None if recipe.train.minutes else total_steps(recipe, train_set)
-    measured = cost.measure(model.eval(), cost_size(model, train_set), device=device, repeats=3)
-    return {
-        "schema_version": 1,
-        "recipe": json.loads(recipe.model_dump_json()),
-        "train_images": len(train_set),
-        "weights": used,
-        "losses": losses,
-        "step_seconds": seconds,
-        "steps": steps if steps is not None else round(60 * (recipe.train.minutes or 0) / seconds),
-        "minutes": recipe.train.minutes if steps is None else steps * seconds / 60,
-        "cost": measured,
     }

@@ -22,6 +22,12 @@ class Field(Protocol):
 
     A field says itself how it is read from annotations and how it follows the image, so that a new head edits nothing
     here or in `data/`. Every method returns a new field; indexing takes an integer array or a bool mask.
+
+    Where a field defines them, these are used, too:
+    - `problems(annotations, info)`, a class method: what is wrong with a split's labels, one sentence each;
+    - `labelled(annotations)`, a class method: whether any of a train split's has it, else there is nothing to learn;
+    - `write(labels, info)`: what a prediction file holds of each instance, JSON values that `read` reads back;
+    - `draw(canvas, instances, info, factor, colours)`: itself over an RGB picture that is `factor` times as large.
     """
 
     @classmethod
@@ -32,6 +38,16 @@ class Field(Protocol):
     def crop(self, x: float, y: float, width: float, height: float) -> "Field": ...
     def scale(self, x: float, y: float) -> "Field": ...
     def to(self, device: Any) -> "Field": ...
+
+
+@runtime_checkable
+class Rotatable(Field, Protocol):
+    """A field that can be rotated, too: what quarter turns, mirrors top to bottom and rotations by any angle need.
+
+    matrix [2,3] float64 maps a point: matrix @ (x, y, 1), in pixels. It rotates and shifts; mirroring is `flip`'s.
+    """
+
+    def rotate(self, matrix: np.ndarray) -> "Field": ...
 
 
 @dataclasses.dataclass

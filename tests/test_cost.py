@@ -81,7 +81,10 @@ def test_operators_without_a_formula_are_listed_and_data_movement_is_not():
         F.interpolate(y, scale_factor=2, mode="bilinear")
         torchvision.ops.roi_align(y, images.new_empty(7, 5), (2, 2))
 
-    listed = {u["op"]: u["calls"] for u in count(run, norm=nn.GroupNorm(2, 6))["uncounted"]}
+    uncounted = count(run, norm=nn.GroupNorm(2, 6))["uncounted"]
+    assert {u["op"] for u in uncounted if u["elementwise"]} == {"aten.relu", "aten.add"}
+    assert sum(u["share"] for u in uncounted) == pytest.approx(1)  # nothing here is counted
+    listed = {u["op"]: u["calls"] for u in uncounted if not u["elementwise"]}
     assert listed == {
         "aten.native_group_norm": 1,
         "aten.grid_sampler_2d": 2,
@@ -136,6 +139,25 @@ def test_torchvision_mask_rcnn_costs_what_was_published():
     assert parts["rpn"] == pytest.approx(31.639, abs=1e-3)
     assert parts["box_head"] + parts["box_predictor"] == pytest.approx(14.360, abs=1e-3)
     assert out["gflops"] == pytest.approx(134.380, abs=1e-3)
+
+
+def test_a_dataset_of_several_sizes_has_a_mean_and_a_spread():
+    conv = nn.Conv2d(3, 10, 1)
+    model = Network(lambda m, x: m.conv(x), conv=conv)
+    one = 30 * 100 * 100 / 1e9
+    out = cost.flops_over(model, [(100, 100), (100, 300), (100, 100), (100, 300)])
+    assert out == {"mean": round(2 * one, 4), "sd": round(one, 4), "images": 4, "canvases": 2}
+    many = cost.flops_over(model, [(100, 100 + i) for i in range(100)])
+    assert many["images"] == many["canvases"] == cost.CANVASES
+    assert many["mean"] == pytest.approx(1.495 * one, abs=1e-4)
+
+
+def test_a_head_that_runs_region_by_region_says_what_one_costs():
+    model = Network(lambda m, x: m.head(x.new_empty(7, 100)), head=nn.Linear(100, 50))
+    model.regions = lambda: {"head": 7}
+    part = cost.measure(model, (8, 8), repeats=3)["parts"]["head"]
+    assert part["regions"] == 7
+    assert part["gflops_per_region"] == round(5000 / 1e9, 6)
 
 
 def test_measuring_leaves_the_model_as_it_was():

@@ -8,12 +8,13 @@ from typing import Annotated
 import typer
 
 from segcli.cli import options, output, tables
-from segcli.errors import ModelError
+from segcli.errors import ModelError, UsageError
 
 HELP = options.example(
     "compare runs/quickstart-mask_rcnn quickstart/faster_rcnn",
     "compare --sort gflops --csv table.csv --plot gflops_ap.svg",
     "compare --published",
+    "compare quickstart/mask_rcnn quickstart/faster_rcnn --train --html report.html",
 )
 
 
@@ -42,24 +43,50 @@ def compare(
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also draw GFLOPs against accuracy (.svg, .png or .pdf).")
     ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Also write a report: one file that opens offline, with plots, classes, images, curves.",
+        ),
+    ] = None,
+    train: Annotated[
+        bool,
+        typer.Option(
+            "--train",
+            metavar=options.FLAG,
+            help="First train the recipes that have no finished run, one after the other; go on past failures.",
+        ),
+    ] = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
     """Print what models cost against what they score: parameters, GFLOPs, latency, memory, training time, AP.
 
-    A star marks the rows that no other row beats: none has fewer GFLOPs and a higher score.
+    A star marks the rows that no other row beats: none has fewer GFLOPs and a higher score. A recipe that is not
+    trained is measured with random weights, with what its training would take.
     Below each table: which differences the images support (paired bootstrap, 95 % intervals).
     """
     from segcli.comparison import files, intervals, ranking
+    from segcli.comparison.curves import add_time_to_score
     from segcli.comparison.published import published_rows
     from segcli.comparison.rows import collect
     from segcli.comparison.verdict import verdict
 
+    if train and not items:
+        raise UsageError("--train needs recipes", hint="segcli compare quickstart/mask_rcnn --train")
     chosen = items or ([] if published else sorted(str(p.parent) for p in Path("runs").glob("*/recipe.yaml")))
     if not chosen and not published:
         raise ModelError("there is no run below runs/", hint="segcli train quickstart/mask_rcnn, or name a recipe")
-    rows, failed = collect(chosen, announce=(lambda text: None) if quiet else _tell)
+    announce = (lambda text: None) if quiet else _tell
+    untrained = []
+    if train:
+        from segcli.comparison.study import train_missing
+
+        chosen, untrained = train_missing(items, announce, quiet=quiet)
+    rows, failed = collect(chosen, announce)
+    failed = [*untrained, *failed]
     rows += published_rows() if published else []
     if not rows:
         raise (
@@ -68,6 +95,7 @@ def compare(
             else ModelError("; ".join(str(error) for _, error in failed), hint=failed[0][1].hint)
         )
     groups = ranking.rank(rows, sort)
+    add_time_to_score(groups)
     resamples = intervals.attach(rows)
     metrics = [ranking.accuracy(group) for group in groups]
     pairs = [intervals.pairs(group, resamples, metric) for group, metric in zip(groups, metrics, strict=True)]
@@ -80,13 +108,22 @@ def compare(
         for path in files.plot(groups, plot):
             if not quiet:
                 print(f"plot: {path}", file=sys.stderr)
+    document = files.document(groups, failed, [*chain(*pairs)], [*chain(*said)])
+    if html is not None:
+        from segcli.comparison.report import write_report
+
+        for note in [*write_report(document, groups, html), f"report: {html}"]:
+            announce(note)
     if json:
-        output.print_json(files.document(groups, failed, [*chain(*pairs)], [*chain(*said)]))
+        output.print_json(document)
         return
     for group, metric, sentences in zip(groups, metrics, said, strict=True):
         output.show(tables.comparison(group, metric, ranking.group_title(group)))
         for sentence in sentences:
             typer.echo(sentence)
+    forecasts = tables.forecasts(rows)
+    if forecasts is not None:
+        output.show(forecasts)
     for note in ranking.notes(groups):
         typer.echo(f"note: {note}")
 

@@ -116,6 +116,15 @@ def show(*parts: Grid | str) -> None:
             console.print(Text(part), soft_wrap=True)
 
 
+def lines(parts: Sequence[Grid | str]) -> list[str]:
+    """The same as plain text, for a picture: a line for each title and row, cells parted by tabs."""
+    out = []
+    for part in parts:
+        rows = [[part]] if isinstance(part, str) else [[part.title], *part.rows, [""]]
+        out += ["\t".join(row) for row in rows]
+    return out
+
+
 def print_json(document: dict[str, Any]) -> None:
     """The only thing on stdout. What is no number (nan, inf) becomes null."""
     print(json.dumps(_finite(document), ensure_ascii=False, indent=1))

@@ -6,13 +6,17 @@ from typing import Annotated, Any
 import typer
 
 from segcli.cli import options, output, tables
-from segcli.errors import DataError
+from segcli.errors import DataError, UsageError
 
+FORMATS = "coco, voc, yolo, labelme, via, masks, semantic, panoptic, cityscapes, camvid"
 HELP = options.example(
     "prepare shapes",
     "prepare my_photos --out data/mine",
     "prepare annotations.json --split train=0.9,val=0.1",
+    "prepare scans --tile 512 --overlap 64",
     "prepare my_photos --check",
+    "prepare my_photos --fix",
+    "prepare data/mine --to yolo --out mine_yolo",
 )
 
 
@@ -21,16 +25,19 @@ def prepare(
         str,
         typer.Argument(
             metavar="SOURCE",
-            help="A known dataset's name (shapes is made by segcli), or a file or folder in a supported format.",
+            help="A known dataset's name (made or downloaded), or a file or folder in a supported format.",
         ),
     ],
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="What to write. [dim]default: data/NAME[/]")] = None,
     format: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="The format, where it is not to be detected: coco, masks."),
+        typer.Option(metavar="NAME", help=f"The format, where it is not to be detected: {FORMATS}."),
     ] = None,
     source_path: Annotated[
-        Path | None, typer.Option("--source", metavar="PATH", help="Where a known dataset lies on this disk.")
+        Path | None,
+        typer.Option(
+            "--source", metavar="PATH", help="Where a known dataset lies on this disk: nothing is downloaded."
+        ),
     ] = None,
     split: Annotated[
         str | None,
@@ -39,18 +46,37 @@ def prepare(
         ),
     ] = None,
     split_by: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Divide by a text file that names the val images, one a line.")
+        str | None,
+        typer.Option(
+            metavar="KEY|FILE",
+            help="A text file that names the val images, one a line; or how to draw: class (spread evenly), folder, a "
+            "field of the images, or a pattern of file names, whose images then stay together.",
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(metavar="N", help="Of the random division, or of the embedded data.")] = 0,
     link: Annotated[
         bool, typer.Option("--link", metavar=options.FLAG, help="Copy no image: read them where they are.")
     ] = False,
+    tile: Annotated[
+        int | None, typer.Option(metavar="PIXELS", help="Cut images into tiles of this size, objects with them.")
+    ] = None,
+    overlap: Annotated[int, typer.Option(metavar="PIXELS", help="By how much neighbouring tiles overlap.")] = 0,
     check: Annotated[
         bool,
         typer.Option(
             "--check", metavar=options.FLAG, help="Write nothing: only report what is wrong or doubtful in the data."
         ),
     ] = False,
+    fix: Annotated[
+        bool,
+        typer.Option(
+            "--fix", metavar=options.FLAG, help="Repair what is wrong, and say what was done to which annotation."
+        ),
+    ] = False,
+    to: Annotated[
+        str | None,
+        typer.Option(metavar="FORMAT", help="Write coco, yolo or labelme instead of segcli's own folder."),
+    ] = None,
     force: options.Force = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -59,6 +85,12 @@ def prepare(
     """Turn images and labels from any supported source into segcli's dataset folder."""
     from segcli import preparing
 
+    if check and fix:
+        raise UsageError(
+            "--check writes nothing, so it goes without --fix", hint="--fix checks what it wrote by itself"
+        )
+    if check and to is not None:
+        raise UsageError("--check and --to exclude each other")
     if check:
         report = preparing.diagnose(source, format=format, source_path=source_path, seed=seed)
         document = report.to_json()
@@ -70,20 +102,23 @@ def prepare(
             count = sum(f["count"] for f in document["findings"] if f["severity"] == "error")
             raise DataError(f"{source}: {count} error{'s' * (count > 1)} in the data", hint="see the report above")
         return
-    root = preparing.prepare(
-        source,
-        out,
-        format=format,
-        source_path=source_path,
-        split=split,
-        split_by=split_by,
-        seed=seed,
-        link=link,
-        force=force,
-    )
+    chosen: dict[str, Any] = {"format": format, "source_path": source_path, "seed": seed}
+    chosen |= {"split": split, "split_by": split_by}
+    if to is not None and fix:
+        raise UsageError("--fix and --to exclude each other", hint="--fix first, then --to on the folder that it wrote")
+    if to is not None:
+        written = preparing.export(source, to, out, force=force, **chosen)
+        if json:
+            output.print_json({"schema_version": 1, **written})
+            return
+        output.show(*tables.exported(written))
+        return
+    root = preparing.prepare(source, out, link=link, tile=tile, overlap=overlap, force=force, fix=fix, **chosen)
     facts: dict[str, Any] = preparing.describe(root)
     if json:
         output.print_json({"schema_version": 1, **facts})
         return
     output.show(*tables.dataset(facts))
+    if fix:
+        output.show(*tables.repairs(facts["repairs"]), *tables.findings(preparing.diagnose(str(root)).to_json()))
     output.next_commands(f"segcli visualize data {output.quoted(root)}", facts["next"])

@@ -55,6 +55,11 @@ def comparison(rows: Sequence[dict[str, Any]], metric: str | None, title: str) -
     rest = dict.fromkeys([*(r["primary"] for r in rows), *SHARED])
     keys += [key for key in rest if key not in keys and any(key in one for one in scores)]
     papers = rows[0]["source"] == "published"
+    # what a head beside segcli's own scores begins with its name
+    of_heads = {
+        key: None for r in rows for key in r["metrics"] if key.startswith(tuple(f"{h}_" for h in r.get("heads") or ()))
+    }
+    keys += [key for key in of_heads if key not in keys]
     columns = [
         Column("", left=True),
         Column("name", left=True),
@@ -96,7 +101,7 @@ def _scored(
     row: dict[str, Any], scores: dict[str, float], key: str, metric: str | None, rows: Sequence[dict[str, Any]]
 ) -> list[str]:
     """A score's cell, with the interval of the group's metric after it where any row has one."""
-    cells = [percent(scores.get(key))]
+    cells = [score(key, scores.get(key))]
     if key == metric and any(key in other["ci95"] for other in rows):
         low_high = row["ci95"].get(key)
         cells.append(f"{100 * low_high[0]:.1f}–{100 * low_high[1]:.1f}" if low_high else MISSING)
@@ -105,32 +110,81 @@ def _scored(
 
 def forecast(document: dict[str, Any]) -> list[Grid | str]:
     """What `train --dry-run` found out."""
-    cost, minutes = document["cost"], document["minutes"]
+    cost, told = document["cost"], document["forecast"]
     height, width = cost["gflops_input"]
+    times, machine, over = cost["latency_ms"], cost["machine"], cost["gflops_dataset"]
     facts = [
         ["train images", str(document["train_images"])],
-        ["steps", f"{document['steps']:,} of {document['step_seconds']:.2f} s"],
-        ["training time", f"{minutes:.1f} minutes (evaluation comes on top)"],
-        ["first losses", ", ".join(f"{key} {value:.2f}" for key, value in document["losses"].items())],
+        ["steps", f"{told['steps']:,} of {told['step_seconds']:.2f} s"],
+        ["time", f"{told['train_minutes']:.1f} minutes of training + {told['evaluation_minutes']:.1f} of evaluation"],
+        ["peak memory", f"{told['peak_memory_mb']:,} MB of {number(told['free_memory_mb'])} MB free"],
+        [
+            "disk",
+            f"{told['disk_mb']:,} MB, {told['disk_peak_mb']:,} MB while saving, of {told['free_disk_mb']:,} MB free",
+        ],
+        ["this machine", can(told)],
+        ["first losses", ", ".join(f"{key} {value:.2f}" for key, value in document["losses"].items()) or MISSING],
         ["weights", ", ".join(w["source"] for w in document["weights"]) or "random"],
         ["trainable", f"{cost['params_trainable'] / 1e6:.2f} M of {cost['params'] / 1e6:.2f} M parameters"],
-        ["inference", f"{number(cost['latency_ms']['median'])} ms an image of {height} × {width}"],
-        ["peak memory", f"{number(cost['peak_memory_mb'])} MB at inference"],
+        [
+            "inference",
+            f"{number(times['median'])} ms an image of {height} × {width} (95th percentile {number(times['p95'])}, "
+            f"{cost['measured_on']['threads']} threads), {number(cost['peak_memory_mb'])} MB, {machine['share']:.0%} "
+            f"of this machine's {machine['gflops_per_second']:.0f} GFLOP/s",
+        ],
+        ["GFLOPs", f"{over['mean']:.2f} ± {over['sd']:.2f} over the dataset's sizes"],
     ]
-    parts = [
-        [name, number(part["params"], 1e6, 2), number(part["gflops"], 1, 2)] for name, part in cost["parts"].items()
-    ]
-    total = ["total", number(cost["params"], 1e6, 2), number(cost["gflops"], 1, 2)]
-    uncounted = ", ".join(f"{u['op']} ×{u['calls']}" for u in cost["flops_uncounted"])
     return [
         Grid([Column("", left=True), Column("", left=True)], facts, document["recipe"]["name"]),
-        Grid(
-            [Column("part", left=True), Column("params M"), Column("GFLOPs")],
-            [*parts, total],
-            caption=f"1 multiply-add = 1 FLOP; not counted: {uncounted or 'nothing'}",
-            bold=[len(parts)],
-        ),
+        parts(cost),
     ]
+
+
+def can(told: dict[str, Any]) -> str:
+    """Whether the machine can do what a forecast says."""
+    if told["possible"] is None:
+        return "its free memory is not known"
+    return "can do it" if told["possible"] else f"can't do it: {'; '.join(told['reasons'])}"
+
+
+def parts(cost: dict[str, Any]) -> Grid:
+    """cost.json by part, with what is not counted."""
+    rows = []
+    for name, part in cost["parts"].items():
+        each = f"{part['regions']} × {part['gflops_per_region']:.4f}" if "regions" in part else ""
+        rows.append([name, number(part["params"], 1e6, 2), number(part["gflops"], 1, 2), each])
+    total = ["total", number(cost["params"], 1e6, 2), number(cost["gflops"], 1, 2), ""]
+    uncounted = [u for u in cost["flops_uncounted"] if not u["elementwise"]]
+    simple = sum(u["share"] for u in cost["flops_uncounted"] if u["elementwise"])
+    named = ", ".join(f"{u['op']} ×{u['calls']} ({u['share']:.0%})" for u in uncounted)
+    return Grid(
+        [Column("part", left=True), Column("params M"), Column("GFLOPs"), Column("regions × each", drop=1)],
+        [*rows, total],
+        caption="1 multiply-add = 1 FLOP; not counted, with the share of all calls that compute: "
+        f"{', '.join(filter(None, (named, f'elementwise ({simple:.0%})')))}",
+        bold=[len(rows)],
+    )
+
+
+def forecasts(rows: Sequence[dict[str, Any]]) -> Grid | None:
+    """What training the recipes among the rows would take; None where there are none."""
+    told = [(row["name"], row["forecast"]) for row in rows if row.get("forecast")]
+    titles = ("steps", "training\nmin", "evaluation\nmin", "memory\nMB", "disk\nMB")
+    cells = [
+        [
+            name,
+            number(f["steps"]),
+            number(f["train_minutes"], 1, 1),
+            number(f["evaluation_minutes"], 1, 1),
+            number(f["peak_memory_mb"]),
+            number(f["disk_mb"]),
+            can(f),
+            "measured" if f["measured"] else "estimated",
+        ]
+        for name, f in told
+    ]
+    columns = [*map(Column, titles), Column("this machine", left=True), Column("", drop=1, left=True)]
+    return Grid([Column("name", left=True), *columns], cells, "To train these here") if told else None
 
 
 def dataset(facts: dict[str, Any]) -> list[Grid | str]:
@@ -144,15 +198,60 @@ def dataset(facts: dict[str, Any]) -> list[Grid | str]:
     out: list[Grid | str] = [
         Grid([Column("split", left=True), *map(Column, titles)], totals, f"{facts['name']}: {facts['root']}")
     ]
-    if len(facts["categories"]) > 1:
-        counts = [
-            [name, *(f"{split['per_class'].get(name, 0):,}" for split in splits.values())]
-            for name in facts["categories"]
-            if any(name in split["per_class"] for split in splits.values())
-        ]
-        out.append(Grid([Column("class", left=True), *map(Column, splits)], counts))
+    out += [*class_counts(facts), *statistics(facts)]
     out += [f"{split}: {made(measured)}" for split, measured in facts["statistics"].items()]
     return [*out, *(f"note: {note}" for note in facts["notes"]), f"licence: {facts['licence']}"]
+
+
+def class_counts(facts: dict[str, Any]) -> list[Grid | str]:
+    """Objects of each class in each split, where there are several classes."""
+    splits = facts["splits"]
+    rows = [
+        [name, *(f"{split['per_class'].get(name, 0):,}" for split in splits.values())]
+        for name in facts["categories"]
+        if any(name in split["per_class"] for split in splits.values())
+    ]
+    return [Grid([Column("class", left=True), *map(Column, splits)], rows)] if len(facts["categories"]) > 1 else []
+
+
+def statistics(facts: dict[str, Any]) -> list[Grid | str]:
+    """Objects, shapes and images of each split, and the advice that follows."""
+    splits = facts["splits"]
+    out: list[Grid | str] = []
+    if any(split["extent"] for split in splits.values()):
+        rows = [[name, *(row[name] for row in map(measured, splits.values()))] for name in MEASURED]
+        caption = f"of {len(facts['categories'])} classes; ranges are the middle 90 %; crowd regions aside"
+        out.append(Grid([Column("", left=True), *map(Column, splits)], rows, "Objects", caption))
+    advice = [[a["topic"], a["advice"], a["why"]] for a in facts["advice"]]
+    columns = [Column("", left=True), Column("advice", left=True), Column("because", left=True)]
+    return [*out, Grid(columns, advice, "Advice")] if advice else out
+
+
+MEASURED = (
+    "an image has",
+    "small, medium, large",
+    "length in pixels",
+    "share of the image",
+    "width : height",
+    "images",
+)
+
+
+def measured(split: dict[str, Any]) -> dict[str, str]:
+    """The rows of one split; what has no objects has no shapes."""
+    spread = lambda values, unit=1: (
+        f"{values[0] * unit:.3g} – {values[4] * unit:.3g}, median {values[2] * unit:.3g}" if values else MISSING
+    )
+    fewest, most = split["objects_per_image"]["percentiles"][:1], split["objects_per_image"]["max"]
+    values = [
+        f"{fewest[0]:g} to {most}, mean {split['objects_per_image']['mean']:g}" if fewest else MISSING,
+        ", ".join(f"{n:,}" for n in split["sizes"].values()),
+        spread(split["extent"]),
+        spread(split["share"], 100) + " %" if split["share"] else MISSING,
+        spread(split["aspect"]),
+        f"{split['image_width'][2]:g} × {split['image_height'][2]:g} (median)" if split["images"] else MISSING,
+    ]
+    return dict(zip(MEASURED, values, strict=True))
 
 
 def made(measured: dict[str, Any]) -> str:
@@ -166,6 +265,23 @@ def made(measured: dict[str, Any]) -> str:
     )
 
 
+def repairs(done: list[dict[str, Any]], places: int = 5) -> list[Grid | str]:
+    """What `--fix` did, by kind, each with its first places."""
+    kinds = dict.fromkeys(repair["code"] for repair in done)
+    out: list[Grid | str] = []
+    for code in kinds:
+        own = [repair for repair in done if repair["code"] == code]
+        out.append(f"fixed: {len(own):,} × {code.replace('_', ' ')}")
+        for repair in own[:places]:
+            annotation = "" if repair["annotation_id"] is None else f"annotation {repair['annotation_id']}"
+            out.append(
+                f"  {' '.join(filter(None, (repair['split'], repair['file_name'], annotation)))}: {repair['action']}"
+            )
+        if len(own) > places:
+            out.append(f"  … and {len(own) - places:,} more (prepared.json lists all)")
+    return out or ["nothing to fix"]
+
+
 def findings(report: dict[str, Any], places: int = 5) -> list[Grid | str]:
     """The doctor's report: each kind of finding with its first places."""
     out: list[Grid | str] = [f"{report['root']}: {report['images']:,} images, {report['annotations']:,} annotations"]
@@ -177,7 +293,12 @@ def findings(report: dict[str, Any], places: int = 5) -> list[Grid | str]:
             out.append("  " + ": ".join(filter(None, (where, item["detail"]))))
         if finding["count"] > places:
             out.append(f"  … and {finding['count'] - places:,} more (--json lists up to 100)")
-    return out if report["findings"] else [*out, "nothing found"]
+    if not report["findings"]:
+        out.append("nothing found")
+    if report["self_test"]:
+        said = ", ".join(f"{key} {percent(value)}" for key, value in report["self_test"].items())
+        out.append(f"self-test (labels as predictions): {said}")
+    return out
 
 
 def score(key: str, value: Any) -> str:
@@ -191,3 +312,10 @@ def heading(key: str, join: str = "\n") -> str:
     """segm_AP50 -> mask AP50, in two lines for a column; other metrics are called as they are."""
     kind, _, part = key.partition("_")
     return f"{KINDS[kind]}{join}{part}" if kind in KINDS and part else key
+
+
+def exported(facts: dict[str, Any]) -> list[Grid]:
+    """What `prepare --to` wrote: images by split, and what the format has no place for."""
+    rows = [[split, str(images)] for split, images in facts["splits"].items()]
+    title = f"{facts['name']}: {facts['root']} ({facts['format']})"
+    return [Grid([Column("split", left=True), Column("images")], rows, title, "\n".join(facts["notes"]))]

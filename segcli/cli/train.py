@@ -1,5 +1,6 @@
 """`segcli train`."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -62,12 +63,16 @@ def train(
     else:
         loaded = Recipe.load(recipe, parse_overrides(set_ or []))
 
+    if dry_run:
+        from segcli import forecast
+
+        output.show(*tables.forecast(forecast.dry_run(loaded)))
+        return
     from segcli import training
 
-    if dry_run:
-        output.show(*tables.forecast(training.dry_run(loaded)))
-        return
     run = training.train(loaded, out=out, resume=resume, force=force, quiet=quiet)
+    if os.environ.get("RANK", "0") != "0":  # torchrun starts this command once a process
+        return
     scores = output.read_json(run / "metrics.json")
     output.show(*tables.scores(scores, title=f"{loaded.name}, {scores['images']} {loaded.eval.split} images"))
     name = output.quoted(run)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from segcli.cli import options
+from segcli.cli import options, output, tables
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -37,7 +37,10 @@ def data(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Draw images with their labels, as labelled or as training sees them."""
+    """Draw images with their labels, as labelled or as training sees them.
+
+    Without --augmented the sheet begins with what the data is like, and what that advises.
+    """
     from segcli.recipe import Recipe
 
     recipe = Recipe.load(augmented) if augmented else None
@@ -46,7 +49,12 @@ def data(
     from segcli.inspection.data import show_data
 
     target = out or Path("pictures") / folder.resolve().name
-    for path in show_data(folder, target, split=split, split_file=names, augmented=recipe):
+    lines = []
+    if recipe is None:
+        from segcli.preparing import describe
+
+        lines = output.lines(tables.statistics(describe(folder)))
+    for path in show_data(folder, target, split=split, split_file=names, augmented=recipe, facts=lines):
         typer.echo(path)
 
 

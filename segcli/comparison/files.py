@@ -13,16 +13,9 @@ from segcli.comparison.ranking import Row, accuracy, group_title, notes
 
 COLUMNS = [
     *("name", "source", "model", "variant", "backbone", "data", "split", "params", "params_published"),
-    *(
-        "gflops",
-        "gflops_paper_rule",
-        "gflops_published",
-        "latency_ms",
-        "latency_ms_p95",
-        "peak_memory_mb",
-        "train_seconds",
-        "pareto",
-    ),
+    *("gflops", "gflops_paper_rule", "gflops_published"),
+    *("gflops_mean", "gflops_sd", "latency_ms", "latency_ms_p95", "machine_share", "peak_memory_mb", "train_seconds"),
+    *("seconds_to_score", "score_reached", "pareto"),
 ]
 
 
@@ -54,8 +47,20 @@ def write_csv(groups: Sequence[Sequence[Row]], path: Path) -> None:
     table = csv.writer(text, lineterminator="\n")
     table.writerow([*COLUMNS, *metrics, *ends])
     for row in rows:
-        latency = row["latency_ms"] or {}
-        cells = {**row, "latency_ms": latency.get("median"), "latency_ms_p95": latency.get("p95"), **scores(row)}
+        latency, over, machine, reached = (
+            row.get(key) or {} for key in ("latency_ms", "gflops_dataset", "machine", "time_to_score")
+        )
+        cells = {
+            **row,
+            "gflops_mean": over.get("mean"),
+            "gflops_sd": over.get("sd"),
+            "latency_ms": latency.get("median"),
+            "latency_ms_p95": latency.get("p95"),
+            "machine_share": machine.get("share"),
+            "seconds_to_score": reached.get("seconds"),
+            "score_reached": reached.get("score"),
+            **scores(row),
+        }
         for key, (low, high) in row["ci95"].items():
             cells.update({f"{key}_low": low, f"{key}_high": high})
         table.writerow(["" if cells.get(key) is None else cells[key] for key in [*COLUMNS, *metrics, *ends]])

@@ -94,8 +94,11 @@ def describe(recipe: Recipe) -> Row:
         "images": None,
         "train_seconds": None,
         "gflops_input": None,
+        "gflops_dataset": None,
+        "machine": None,
         "measured_on": None,
         "nms": {},
+        "forecast": None,
         "notes": [],
     }
 
@@ -103,7 +106,8 @@ def describe(recipe: Recipe) -> Row:
 def cost_cells(cost: dict[str, Any]) -> Row:
     """What a row takes from cost.json. Raises KeyError where a key is missing."""
     wanted = ("params", "gflops", "gflops_paper_rule", "latency_ms", "peak_memory_mb", "gflops_input")
-    return {**{key: cost[key] for key in wanted}, "measured_on": cost.get("measured_on")}
+    added = ("gflops_dataset", "machine", "measured_on")  # runs of earlier versions lack some
+    return {**{key: cost[key] for key in wanted}, **{key: cost.get(key) for key in added}}
 
 
 def backbone_name(backbone: Any) -> str | None:

@@ -1,4 +1,4 @@
-"""The cost of a recipe's model before any training: built with random weights, counted, timed."""
+"""The cost of a recipe's model before any training, built with random weights; and what training it would take."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,23 +7,29 @@ from typing import Any
 from segcli import cost
 from segcli.comparison.published import beside
 from segcli.comparison.rows import cost_cells, describe
-from segcli.data.dataset import Dataset
 from segcli.errors import UsageError
+from segcli.forecast import forecast
 from segcli.info import Category, DatasetInfo
 from segcli.recipe import Recipe
 from segcli.run import build, choose_device, prepare_layout
+from segcli.training import measure_cost, open_datasets
 
 COCO = DatasetInfo(
     "coco",
-    tuple(Category(f"class {i}", i, thing=i < 80) for i in range(133)),
+    tuple(
+        Category(f"class {i}", i, thing=i < 80, keypoints=tuple(map(str, range(0 if i else 17)))) for i in range(133)
+    ),
     {},
     licence="none: it stands for the numbers of classes alone",
 )
 
 
 def recipe_row(item: str, recipe: Recipe, announce: Callable[[str], None]) -> dict[str, Any]:
-    """A row without metrics. Where the recipe's dataset is not on disk, COCO's numbers of classes and the model's own
-    input size stand in, and the row's notes say so. Raises UsageError for a model that can't be built."""
+    """A row without metrics, with what training would take (`forecast`).
+
+    Where the recipe's dataset is not on disk, COCO's numbers of classes and the model's own input size stand in, and
+    the row's notes say so. Raises UsageError for a model that can't be built.
+    """
     row = {**describe(recipe), "name": item, "path": None, **beside(item)}
     if (Path(recipe.data.root) / "info.json").is_file():
         info = DatasetInfo.load(recipe.data.root)
@@ -38,18 +44,18 @@ def recipe_row(item: str, recipe: Recipe, announce: Callable[[str], None]) -> di
         model: Any = build(recipe, info)
     except UsageError as error:
         raise UsageError(f"{item}: {error}", hint=error.hint) from error
-    size = input_size(recipe, model) if info is not COCO else model.preprocess.canvas([typical(model.preprocess)])
-    model = prepare_layout(model)
-    row.update(cost_cells(cost.measure(model, size, device=choose_device(recipe.hardware.device), repeats=5)))
+    device = choose_device(recipe.hardware.device)
+    model = prepare_layout(model).to(device)
+    if info is COCO:
+        data = None
+        size = model.preprocess.canvas([typical(model.preprocess)])
+        measured = cost.measure(model, size, repeats=5)
+    else:
+        data = open_datasets(recipe, model.fields)
+        measured = measure_cost(model, data[1], device, repeats=5)  # as a run's is
+    row.update(cost_cells(measured))
+    row["forecast"] = forecast(recipe, model, measured, data)[0]
     return row
-
-
-def input_size(recipe: Recipe, model: Any) -> tuple[int, int]:
-    """(height, width) of the canvas that the split's first image comes on: there a run's cost is measured, too."""
-    names = recipe.resolve(recipe.data.split_file) if recipe.data.split_file else None
-    dataset = Dataset(recipe.data.root, recipe.eval.split, split_file=names, task=recipe.task, fields=model.fields)
-    size: tuple[int, int] = model.preprocess.canvas([model.preprocess.output_size(*s) for s in dataset.sizes[:1]])
-    return size
 
 
 def typical(preprocess: Any) -> tuple[int, int]:

@@ -3,9 +3,10 @@
 import dataclasses
 from typing import Any, Literal
 
-Severity = Literal["error", "warning"]
+Severity = Literal["error", "warning", "note"]
+KEPT = 1000  # places of a finding that are kept; all are counted
 
-# errors stop training or falsify labels; warnings are for the owner to judge
+# errors stop training or falsify labels; warnings are for the owner to judge; notes are facts that explain results
 CODES: dict[str, tuple[Severity, str]] = {
     "annotation_file": ("error", "annotation files can't be used"),
     "bad_image_record": ("error", "image records are broken"),
@@ -19,24 +20,36 @@ CODES: dict[str, tuple[Severity, str]] = {
     "dangling_image": ("error", "annotations belong to an image that is not listed"),
     "dangling_category": ("error", "annotations are of a category that is not declared"),
     "malformed": ("error", "annotations are malformed"),
+    "rle_size": ("error", "RLE masks are of another size than their image"),
     "label_map": ("error", "semantic or panoptic maps do not fit"),
+    "self_test": ("error", "images whose own labels, fed as predictions, do not score 100"),
     "left_out": ("warning", "notes on what reading the source left out or changed"),
     "exif_unsure": ("warning", "images are turned by EXIF without a change of size: look whether their labels fit"),
     "same_image": ("warning", "images of two splits have the same content: scores will be too high"),
-    "no_objects": ("warning", "images have no object (they are trained on as negatives)"),
+    "same_image_twice": ("warning", "images have the same content as another one of their split"),
+    "near_duplicate": ("warning", "images look like one of another split: scores will be too high"),
     "many_objects": ("warning", "images have more objects than are detected by default: raise eval.max_detections"),
     "empty_mask": ("warning", "masks cover no pixel and are left out"),
     "short_polygon": ("warning", "polygons have fewer than three points and count as empty"),
     "hole": ("warning", "polygons have a part inside another part: if it is a hole, COCO fills it (RLE would keep it)"),
+    "self_intersecting": ("warning", "polygons cross themselves: what they enclose twice is no part of the mask"),
     "polygon_outside": ("warning", "polygons reach outside their image and are cut"),
     "degenerate_box": ("warning", "boxes have no width or no height"),
     "box_outside": ("warning", "boxes reach outside their image"),
     "box_mismatch": ("warning", "boxes do not fit their masks (the masks are used)"),
+    "area_mismatch": ("warning", "areas do not fit their masks: AP of small, medium and large objects is off"),
     "duplicate_object": ("warning", "objects are labelled twice with the same mask and category"),
     "no_mask": ("warning", "annotations have a box but no mask: task detection only"),
     "unused_category": ("warning", "categories are declared but never used"),
     "split_lacks_category": ("warning", "categories are missing from a split"),
     "imbalance": ("warning", "categories are very unevenly frequent"),
+    "all_ignored": ("warning", "semantic maps say nothing: every pixel is ignored"),
+    "no_objects": ("note", "images have no object (they are trained on as negatives)"),
+    "crowd": ("note", "crowd regions (neither trained on nor scored)"),
+    "category_gap": (
+        "note",
+        "category ids do not count from 1 (labels inside do; the ids come back in what is written)",
+    ),
 }
 
 
@@ -52,27 +65,46 @@ class Item:
 
 @dataclasses.dataclass
 class Finding:
-    """One kind of problem and every place that has it."""
+    """One kind of problem: how many places have it, and the first KEPT of them."""
 
     code: str
-    severity: Severity
-    message: str
+    count: int
     items: list[Item]
+
+    @property
+    def severity(self) -> Severity:
+        return CODES[self.code][0]
+
+    @property
+    def message(self) -> str:
+        return CODES[self.code][1]
 
 
 @dataclasses.dataclass
 class Report:
-    """What the doctor saw. `findings`: errors first, then warnings, in the order of CODES."""
+    """What the doctor saw. `findings`: errors first, then warnings, then notes, in the order of CODES.
+
+    busiest: split -> [(objects, file name)] of its fullest images, crowds aside, the fullest first. self_test: what the
+    labels score as predictions, split/metric -> 0..1; empty where that was not tried.
+    """
 
     root: str
     images: int
     annotations: int
     findings: list[Finding]
+    busiest: dict[str, list[tuple[int, str]]] = dataclasses.field(default_factory=dict)
+    self_test: dict[str, float] = dataclasses.field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
         """No errors; warnings may be there."""
         return all(finding.severity != "error" for finding in self.findings)
+
+    def put(self, finding: Finding) -> None:
+        """Add a finding at its place, instead of one of its kind that is there."""
+        others = [f for f in self.findings if f.code != finding.code]
+        order = list(CODES)
+        self.findings = sorted([*others, finding], key=lambda f: order.index(f.code))
 
     def to_json(self, limit: int = 100) -> dict[str, Any]:
         """JSON values, with at most `limit` places a finding; `count` is the number of all."""
@@ -81,7 +113,7 @@ class Report:
                 "code": f.code,
                 "severity": f.severity,
                 "message": f.message,
-                "count": len(f.items),
+                "count": f.count,
                 "items": [dataclasses.asdict(item) for item in f.items[:limit]],
             }
             for f in self.findings
@@ -93,4 +125,13 @@ class Report:
             "images": self.images,
             "annotations": self.annotations,
             "findings": findings,
+            "busiest": self.busiest,
+            "self_test": self.self_test,
         }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "Report":
+        """What `to_json` gave. Raises KeyError, TypeError or ValueError for anything else."""
+        findings = [Finding(f["code"], f["count"], [Item(**item) for item in f["items"]]) for f in data["findings"]]
+        busiest = {split: [(int(n), str(name)) for n, name in images] for split, images in data["busiest"].items()}
+        return cls(data["root"], data["images"], data["annotations"], findings, busiest, dict(data["self_test"]))

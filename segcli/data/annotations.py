@@ -15,6 +15,7 @@ from pycocotools import mask as coco_mask
 from segcli.errors import DataError
 from segcli.types import Rle
 
+MOST_PIXELS = 2**30  # as in data/image.py
 FAR = 16  # polygons further outside than this many image sides are taken for a unit error, not drawn
 
 
@@ -60,6 +61,11 @@ def image_problems(images: list[dict[str, Any]]) -> Iterator[str]:
         for side in ("width", "height"):
             if not _is_int(image.get(side)) or image[side] < 1:
                 yield f"image {key} ({image.get('file_name')}): {side} {image.get(side)!r} is not a size in pixels"
+                break
+        else:
+            if image["width"] * image["height"] > MOST_PIXELS:
+                size = f"{image['width']} x {image['height']}"
+                yield f"image {key} ({image.get('file_name')}): {size} is more than an image can have"
 
 
 def annotation_problems(
@@ -86,7 +92,7 @@ def annotation_problems(
             yield f"annotation {name}: neither a bbox nor a segmentation"
         elif box is not None and (problem := _box_problem(box)):
             yield f"annotation {name}: {problem}"
-        if segmentation and (problem := _segmentation_problem(segmentation, sizes[image])):
+        if segmentation and (problem := segmentation_problem(segmentation, sizes[image])):
             yield f"annotation {name}: {problem}"
 
 
@@ -114,29 +120,45 @@ def encode(segmentation: Any, size: tuple[int, int]) -> Rle:
 
 
 def run_total(counts: bytes) -> int:
-    """How many pixels a compressed RLE covers, -1 where it is malformed.
+    """How many pixels a compressed RLE covers, -1 where it is malformed."""
+    runs = run_lengths(counts)
+    return -1 if runs is None else int(runs.sum())
+
+
+def run_lengths(counts: bytes) -> np.ndarray | None:
+    """The runs of a compressed RLE, int64, zeros and ones in turn beginning with zeros; None where it is malformed.
 
     Each run is a little-endian number in 5-bit groups, offset by 48; bit 5 says that a group follows, bit 4 of the last
     one is the sign; from the fourth run on, a number is the difference from the run two before it.
     """
     groups = np.frombuffer(counts, np.uint8).astype(np.int64) - 48
     if not len(groups):
-        return 0
+        return np.zeros(0, np.int64)
     last = (groups & 0x20) == 0
     if groups.min() < 0 or groups.max() > 63 or not last[-1]:
-        return -1
+        return None
     ends = np.flatnonzero(last)
     starts = np.concatenate([[0], ends[:-1] + 1])
     place = np.arange(len(groups)) - np.repeat(starts, ends - starts + 1)
     if place.max() > 7:
-        return -1
+        return None
     runs = np.add.reduceat((groups & 0x1F) << (5 * place), starts)
     runs = np.where(groups[ends] & 0x10, runs - (np.int64(1) << (5 * (ends - starts + 1))), runs)
     # differences start at the fourth run (the second of the odd ones); the first run stands alone
-    odd, even = np.cumsum(runs[1::2]), runs[2::2].cumsum()
-    if runs[0] < 0 or (len(odd) and odd.min() < 0) or (len(even) and even.min() < 0):
-        return -1
-    return int(runs[0] + odd.sum() + even.sum())
+    runs[1::2], runs[2::2] = np.cumsum(runs[1::2]), runs[2::2].cumsum()
+    return None if runs.min() < 0 else runs
+
+
+def cut(rle: Rle, x1: int, y1: int, x2: int, y2: int) -> np.ndarray:
+    """The part [y2 - y1, x2 - x1] of a mask as bool; the whole mask is never unpacked."""
+    h = rle["size"][0]
+    runs = run_lengths(rle["counts"])
+    assert runs is not None  # `encode` refused it
+    ends = np.clip(np.cumsum(runs) - x1 * h, 0, (x2 - x1) * h)  # runs go down the columns
+    change = np.zeros((x2 - x1) * h + 1, np.int8)
+    np.add.at(change, ends[0:-1:2], 1)
+    np.add.at(change, ends[1::2], -1)
+    return np.cumsum(change[:-1], dtype=np.int8).view(np.bool_).reshape(x2 - x1, h).T[y1:y2]
 
 
 def _box_problem(box: Any) -> str | None:
@@ -149,7 +171,8 @@ def _box_problem(box: Any) -> str | None:
     return None
 
 
-def _segmentation_problem(segmentation: Any, size: tuple[int, int]) -> str | None:
+def segmentation_problem(segmentation: Any, size: tuple[int, int]) -> str | None:
+    """What is wrong with polygons or an RLE on an image of `size` (h, w); None where `encode` can take it."""
     h, w = size
     if isinstance(segmentation, dict):
         counts = segmentation.get("counts")

@@ -4,6 +4,8 @@ info.json                  DatasetInfo
 prepared.json              what it was made from, with which settings, and what was left out
 images/FILE_NAME           files as they were, byte by byte; with --link they stay below info.image_root instead
 annotations/SPLIT.json     COCO: images (file_name is the path below images/), annotations, categories (source ids)
+annotations/SPLIT.index.npz   where each image's annotations stand in it (see index.py)
+splits/SPLIT.txt           its file names, one a line: what --split-by FILE takes
 semantic/SPLIT/NAME.png    8-bit labels, 255 = ignore; NAME is the last part of file_name, no suffix
 panoptic/SPLIT.json        COCO panoptic, with panoptic/SPLIT/NAME.png (id = R + 256 G + 65536 B, 0 = void)
 """
@@ -21,7 +23,8 @@ from typing import Any, Protocol
 
 from tqdm import tqdm
 
-from segcli.data.annotations import annotation_problems
+from segcli.data.annotations import annotation_problems, image_problems
+from segcli.data.index import Writer
 from segcli.errors import DataError, SegcliError, UsageError
 from segcli.info import DatasetInfo
 
@@ -42,7 +45,8 @@ class Record:
 
     size: (H, W). image: the file to copy or to link, or the content of a new file. annotations: COCO dicts whose
     category_id is a source id; `id` is kept where it is unique in the dataset. semantic, panoptic: PNG content;
-    segments: COCO's segments_info. extra: further fields of the COCO image.
+    segments: COCO's segments_info. extra: further fields of the COCO image. problem: what is wrong with the maps, where
+    that is known; such a record is written for the doctor alone.
     """
 
     file_name: str
@@ -54,6 +58,7 @@ class Record:
     panoptic: bytes | None = None
     segments: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     extra: dict[str, Any] = dataclasses.field(default_factory=dict)
+    problem: str | None = None
 
 
 @dataclasses.dataclass
@@ -78,6 +83,7 @@ def write(
     *,
     settings: Mapping[str, Any] | None = None,
     notes: list[str] | None = None,
+    repairs: list[Any] | None = None,
     link: bool = False,
     strict: bool = True,
     force: bool = False,
@@ -87,7 +93,8 @@ def write(
 
     Everything goes into a hidden folder beside `out`, which takes the name at the end. `settings` (JSON values) say
     what the dataset is made of: an `out` with equal settings is left alone, any other is replaced only with `force`.
-    With `link`, info.image_root must be set and no image is copied. `notes` is written last, so that it may still grow.
+    With `link`, info.image_root must be set and no image is copied. `notes` and
+    `repairs` (dataclasses; what --fix did) are written last, so that they may still grow.
     strict=False writes what can't be read later, too (missing images, broken annotations), for the doctor to list.
     Raises DataError where `out` is something else or a file name repeats; SegcliError where the disk refuses;
     UsageError for a link to images that are made.
@@ -104,8 +111,11 @@ def write(
                 counts[split] = _write_split(building, split, info, records, names, ids, link, strict, bar)
         info = dataclasses.replace(info, splits=counts, fingerprint=fingerprint(building))
         said = [*(notes or []), *ids.notes()]
-        _dump(building / "info.json", info.to_json(), indent=1)
-        _dump(building / "prepared.json", {"version": 1, "settings": wanted, "notes": said}, indent=1)
+        write_json(building / "info.json", info.to_json(), indent=1)
+        facts: dict[str, Any] = {"version": 1, "settings": wanted, "notes": said}
+        if repairs is not None:
+            facts["repairs"] = [dataclasses.asdict(repair) for repair in repairs]
+        write_json(building / "prepared.json", facts, indent=1)
         return _publish(building, out, info, wanted, force)
     except OSError as error:
         raise SegcliError(f"{error.filename or out}: can't be written: {error.strerror}") from error
@@ -134,7 +144,7 @@ def existing(out: Path, settings: Mapping[str, Any], force: bool = False) -> Dat
 
 
 def prepared(root: Path) -> dict[str, Any]:
-    """The content of `prepared.json`: {"version", "settings", "notes"}; empty where there is none."""
+    """The content of `prepared.json`: {"version", "settings", "notes", "repairs" after --fix}, or empty."""
     path = root / "prepared.json"
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
@@ -232,24 +242,27 @@ def _write_split(
     strict: bool,
     bar: Any,
 ) -> int:
-    images, annotations, panoptic = [], [], []
+    images = []
     labels: dict[str, str] = {}
     declared = set(info.source_ids)
+    annotations = Writer(root / "annotations" / f"{split}.json", indexed=strict)
+    panoptic = Writer(root / "panoptic" / f"{split}.json", indexed=False) if info.panoptic else None
     for record in records:
         h, w = record.size
         image_id = ids.take("image", record.id)
         if link and isinstance(record.image, bytes):
             raise UsageError(f"--link: {info.name} makes its images, there is nothing to link to")
         if strict:
-            _refuse_broken(record, declared)
-            if isinstance(record.image, Path) and not record.image.is_file():
+            refuse_broken(record, declared)
+            if isinstance(record.image, Path) and not os.path.isfile(record.image):  # or no possible name
                 raise DataError(f"{record.image}: the image file is missing", hint=SEE_ALL)
         if names.add(record) and not link:
             _write_file(root / "images" / record.file_name, record.image)
         images.append({"id": image_id, "file_name": record.file_name, "width": w, "height": h, **record.extra})
-        for annotation in record.annotations:
-            key = ids.take("annotation", annotation.get("id"))
-            annotations.append({**annotation, "id": key, "image_id": image_id})
+        keys = [ids.take("annotation", annotation.get("id")) for annotation in record.annotations]
+        annotations.add(
+            [{**a, "id": key, "image_id": image_id} for a, key in zip(record.annotations, keys, strict=True)]
+        )
         name = label_name(record.file_name)
         if record.semantic is not None or record.panoptic is not None:
             other = labels.setdefault(name, record.file_name)
@@ -257,21 +270,26 @@ def _write_split(
                 raise DataError(f"{split}: {other} and {record.file_name} would share the label map {name}")
         if record.semantic is not None:
             _write_file(root / "semantic" / split / name, record.semantic)
-        if record.panoptic is not None:
+        if record.panoptic is not None and panoptic is not None:
             _write_file(root / "panoptic" / split / name, record.panoptic)
-            panoptic.append({"image_id": image_id, "file_name": name, "segments_info": record.segments})
+            panoptic.add([{"image_id": image_id, "file_name": name, "segments_info": record.segments}])
         bar.update()
     common = {"images": images, "categories": coco_categories(info)}
-    _dump(root / "annotations" / f"{split}.json", {**common, "annotations": annotations})
-    if info.panoptic:
-        _dump(root / "panoptic" / f"{split}.json", {**common, "annotations": panoptic})
+    annotations.close(common)
+    if panoptic is not None:
+        panoptic.close(common)
+    listed = "".join(f"{image['file_name']}\n" for image in images)
+    _write_file(root / "splits" / f"{split}.txt", listed.encode("utf-8"))
     return len(images)
 
 
-def _refuse_broken(record: Record, declared: set[int]) -> None:
+def refuse_broken(record: Record, declared: set[int]) -> None:
+    """Raise DataError for the first broken annotation; `declared`: the source ids of the categories."""
     # an id of 0 stands for the image here: the record has not been given its own yet
     listed = [{**a, "image_id": 0} for a in record.annotations]
-    problem = next(annotation_problems(listed, {0: record.size}, declared), None)
+    image = {"id": 0, "file_name": record.file_name or "-", "width": record.size[1], "height": record.size[0]}
+    problem = next(image_problems([image]), None) or record.problem
+    problem = problem or next(annotation_problems(listed, {0: record.size}, declared), None)
     if problem:
         raise DataError(f"{record.file_name}: {problem}", hint=SEE_ALL)
 
@@ -284,10 +302,15 @@ def _write_file(path: Path, content: Path | bytes) -> None:
         shutil.copyfile(content, path)
 
 
-def _dump(path: Path, data: Any, indent: int | None = None) -> None:
+def write_json(path: Path, data: Any, indent: int | None = None) -> None:
+    """Write JSON values, folder and all. Raises DataError for text that is none (half of a surrogate pair)."""
     path.parent.mkdir(parents=True, exist_ok=True)
     separators = (",", ":") if indent is None else None
-    path.write_text(json.dumps(data, ensure_ascii=False, indent=indent, separators=separators), encoding="utf-8")
+    text = json.dumps(data, ensure_ascii=False, indent=indent, separators=separators)
+    try:
+        path.write_text(text, encoding="utf-8")
+    except UnicodeEncodeError as error:
+        raise DataError(f"{path.name}: {text[max(0, error.start - 40) : error.start]}… is no valid text") from error
 
 
 def _publish(building: Path, out: Path, info: DatasetInfo, settings: dict[str, Any], force: bool) -> DatasetInfo:

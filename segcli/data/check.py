@@ -1,32 +1,44 @@
 """The doctor: everything in a prepared folder that would stop, spoil or quietly weaken training, by file and id."""
 
 import hashlib
+import heapq
+import itertools
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
-from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
 from segcli.data import annotations as coco_file
 from segcli.data import canonical, views
-from segcli.data._findings import CODES, Finding, Item, Report
-from segcli.data.image import ORIENTATION, SIDEWAYS, read_image
+from segcli.data._findings import CODES, KEPT, Finding, Item, Report
+from segcli.data.image import SIDEWAYS, exif_turn, read_image
+from segcli.data.label_rules import label_problems, rle_of_another_size
+from segcli.data.near_duplicates import groups, thumbnail
 from segcli.errors import DataError
 from segcli.info import DatasetInfo
+from segcli.types import IGNORE
 
-OUTSIDE = 1.0  # pixels that a box or polygon may reach outside its image: rounding, no mistake
 IMBALANCE = 100  # times as many objects in the most as in the least frequent category
-SMALL = 3  # pixels that box and mask may differ by, whatever their IoU: tiny objects
-LIKE = 0.5  # IoU of an annotated box with its mask's own box, at least
+AHEAD = 64  # images decoded in threads at a time; of each only size, hash and thumbnail are kept
+BUSIEST = 100  # fullest images of a split that are remembered
+
+
+class _Facts(NamedTuple):
+    """What is kept of a decoded image: (h, w), EXIF orientation, sha256 of the file, thumbnail."""
+
+    size: tuple[int, int]
+    turn: int
+    content: bytes
+    small: np.ndarray
 
 
 def check(root: str | Path, *, max_objects: int = 100, notes: Sequence[str] = ()) -> Report:
-    """Look at every image and annotation of the canonical folder `root`.
+    """Look at every image and annotation of the canonical folder `root`, one split and a few images at a time.
 
     max_objects: images with more are named. notes: what its conversion left out, to be listed too. Raises
     DataError only where `root` is no prepared folder at all.
@@ -34,130 +46,170 @@ def check(root: str | Path, *, max_objects: int = 100, notes: Sequence[str] = ()
     root = Path(root)
     info = DatasetInfo.load(root)
     doctor = _Doctor(root, info, max_objects)
-    splits = {split: loaded for split in info.splits if (loaded := doctor.load(split)) is not None}
-    total = sum(len(images) for images, _ in splits.values())
     terminal = sys.stderr.isatty()
     with tqdm(
-        total=total, desc="checking", unit="image", file=sys.stderr, delay=2, mininterval=0.1 if terminal else 10
+        total=sum(info.splits.values()),
+        desc="checking",
+        unit="image",
+        file=sys.stderr,
+        delay=2,
+        mininterval=0.1 if terminal else 10,
     ) as bar:
-        for split, (images, annotations) in splits.items():
-            doctor.examine(split, images, annotations, bar)
+        for split in info.splits:
+            doctor.examine(split, bar)
+    doctor.compare_images()
     doctor.examine_categories()
-    doctor.found["left_out"] = [Item(detail=note) for note in notes]
-    findings = [Finding(code, *CODES[code], doctor.found[code]) for code in CODES if doctor.found[code]]
-    return Report(str(root), total, sum(len(annotations) for _, annotations in splits.values()), findings)
+    for note in notes:
+        doctor.note("left_out", Item(detail=note))
+    findings = [Finding(code, doctor.counted[code], doctor.found[code]) for code in CODES if doctor.counted[code]]
+    return Report(str(root), doctor.images, doctor.annotations, findings, doctor.busiest)
 
 
 class _Doctor:
-    """What is known so far of one folder; `found`: code -> places."""
+    """What is known so far of one folder; `found`: code -> its first places, `counted`: code -> how many there are."""
 
     def __init__(self, root: Path, info: DatasetInfo, max_objects: int):
         self.root, self.info, self.max_objects = root, info, max_objects
+        self.images = self.annotations = 0
         self.found: dict[str, list[Item]] = defaultdict(list)
+        self.counted: Counter[str] = Counter()
         self.names = dict(zip(info.source_ids, info.names, strict=True))
+        self.declared = set(self.names)
         self.image_ids: dict[int, str] = {}
         self.annotation_ids: set[int] = set()
         self.files: dict[str, str] = {}
-        self.contents: dict[str, tuple[str, str]] = {}  # sha256 -> (split, file name)
-        self.counts: dict[str, Counter[str]] = {}  # split -> objects by category
+        self.contents: dict[bytes, tuple[str, str]] = {}  # sha256 -> (split, file name)
+        self.thumbnails: list[tuple[str, str, np.ndarray]] = []  # (split, file name, thumbnail), one a content
+        self.counts: dict[str, Counter[str]] = {}  # split -> objects, or images of a map, by category
+        self.busiest: dict[str, list[tuple[int, str]]] = {}
+
+    def note(self, code: str, item: Item) -> None:
+        self.counted[code] += 1
+        if len(self.found[code]) < KEPT:
+            self.found[code].append(item)
 
     def load(self, split: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]] | None:
         try:
             return coco_file.load(self.root / "annotations" / f"{split}.json")
         except DataError as error:
-            self.found["annotation_file"].append(Item(split, detail=str(error)))
+            self.note("annotation_file", Item(split, detail=str(error)))
             return None
 
-    def examine(
-        self, split: str, images: list[dict[str, Any]], annotations: list[dict[str, Any]], bar: "tqdm[Any]"
-    ) -> None:
-        usable = {}
+    def examine(self, split: str, bar: "tqdm[Any]") -> None:
+        loaded = self.load(split)
+        if loaded is None:
+            return
+        images, annotations = loaded
+        self.images += len(images)
+        self.annotations += len(annotations)
+        usable: dict[Any, dict[str, Any]] = {}
+        listed: list[dict[str, Any]] = []
         for image in images:
             problems = list(coco_file.image_problems([image]))
-            name = str(image.get("file_name", ""))
-            self.found["bad_image_record"] += [Item(split, name, detail=problem) for problem in problems]
+            for problem in problems:
+                self.note("bad_image_record", Item(split, str(image.get("file_name", "")), detail=problem))
             if not problems:
-                self._examine_image(split, image)
                 usable[image["id"]] = image
-            bar.update()
+                listed.append(image)
+        self._examine_images(split, listed, bar)
         by_image: dict[Any, list[dict[str, Any]]] = {key: [] for key in usable}
         self.counts[split] = Counter()
         for annotation in annotations:
             self._examine_id(split, annotation, usable)
-            if annotation.get("image_id") in usable:
-                by_image[annotation["image_id"]].append(annotation)
+            if (own := by_image.get(_key(annotation.get("image_id")))) is not None:
+                own.append(annotation)
             else:
                 detail = f"image id {annotation.get('image_id')!r}"
-                self.found["dangling_image"].append(Item(split, "", annotation.get("id"), detail))
+                self.note("dangling_image", Item(split, "", annotation.get("id"), detail))
         for key, own in by_image.items():
             self._examine_objects(split, usable[key], own)
+        full = ((sum(not a.get("iscrowd") for a in own), usable[key]["file_name"]) for key, own in by_image.items())
+        self.busiest[split] = heapq.nlargest(BUSIEST, full)
         self._examine_maps(split, usable)
 
-    def _examine_image(self, split: str, image: dict[str, Any]) -> None:
+    def _examine_images(self, split: str, images: list[dict[str, Any]], bar: "tqdm[Any]") -> None:
+        folder = self.root / (self.info.image_root or "images")
+        rest = iter(images)
+        with ThreadPoolExecutor() as pool:
+            while part := list(itertools.islice(rest, AHEAD)):
+                for image, facts in zip(part, pool.map(_facts, (folder / i["file_name"] for i in part)), strict=True):
+                    self._examine_image(split, image, facts)
+                    bar.update()
+
+    def _examine_image(self, split: str, image: dict[str, Any], facts: "_Facts | DataError") -> None:
         name, size = image["file_name"], (image["height"], image["width"])
-        here = Item(split, name)
         if image["id"] in self.image_ids:
             detail = f"id {image['id']} is also {self.image_ids[image['id']]}"
-            self.found["duplicate_image_id"].append(Item(split, name, detail=detail))
+            self.note("duplicate_image_id", Item(split, name, detail=detail))
         self.image_ids.setdefault(image["id"], name)
         if name in self.files:
-            self.found["image_listed_twice"].append(Item(split, name, detail=f"also in {self.files[name]}"))
-        self.files.setdefault(name, split)
-        path = self.root / (self.info.image_root or "images") / name
-        if not path.is_file():
-            self.found["image_missing"].append(Item(split, name, detail=str(path)))
+            self.note("image_listed_twice", Item(split, name, detail=f"also in {self.files[name]}"))
+            return  # its content is that of the other listing
+        self.files[name] = split
+        if isinstance(facts, DataError):
+            missing = not (self.root / (self.info.image_root or "images") / name).is_file()
+            self.note("image_missing" if missing else "image_unreadable", Item(split, name, detail=str(facts)))
             return
-        try:
-            pixels = read_image(path)
-        except DataError as error:
-            self.found["image_unreadable"].append(Item(split, name, detail=str(error)))
-            return
-        turn = _exif_turn(path)
-        if pixels.shape[:2] != size:
-            (h, w), (ah, aw) = pixels.shape[:2], size
-            code = "exif_rotated" if turn in SIDEWAYS and (h, w) == (aw, ah) else "image_size"
-            self.found[code].append(Item(split, name, detail=f"{w} x {h}, labelled as {aw} x {ah}"))
-        elif turn in (2, 3, 4) or (turn in SIDEWAYS and size[0] == size[1]):
-            self.found["exif_unsure"].append(here)
-        content = hashlib.sha256(path.read_bytes()).hexdigest()
-        other_split, other = self.contents.setdefault(content, (split, name))
-        if other_split != split and other != name:
-            self.found["same_image"].append(Item(split, name, detail=f"as {other} in {other_split}"))
+        if facts.size != size:
+            (h, w), (ah, aw) = facts.size, size
+            code = "exif_rotated" if facts.turn in SIDEWAYS and (h, w) == (aw, ah) else "image_size"
+            self.note(code, Item(split, name, detail=f"{w} x {h}, labelled as {aw} x {ah}"))
+        elif facts.turn in (2, 3, 4) or (facts.turn in SIDEWAYS and size[0] == size[1]):
+            self.note("exif_unsure", Item(split, name))
+        other_split, other = self.contents.setdefault(facts.content, (split, name))
+        if other == name:
+            self.thumbnails.append((split, name, facts.small))
+        else:
+            code = "same_image" if other_split != split else "same_image_twice"
+            self.note(code, Item(split, name, detail=f"as {other} in {other_split}"))
+
+    def compare_images(self) -> None:
+        """Pictures that look alike in different splits; files of the same content count once, as such."""
+        for group in groups([small for _, _, small in self.thumbnails]):
+            first_split, first, _ = self.thumbnails[group[0]]
+            for i in group[1:]:
+                split, name, _ = self.thumbnails[i]
+                if split != first_split:
+                    self.note("near_duplicate", Item(split, name, detail=f"like {first} in {first_split}"))
 
     def _examine_id(self, split: str, annotation: dict[str, Any], images: dict[int, dict[str, Any]]) -> None:
         key = annotation.get("id")
         if not isinstance(key, int):
-            self.found["malformed"].append(Item(split, detail=f"annotation id {key!r} is not a whole number"))
+            self.note("malformed", Item(split, detail=f"annotation id {key!r} is not a whole number"))
         elif key in self.annotation_ids:
-            name = images.get(annotation.get("image_id", -1), {}).get("file_name", "")
-            self.found["duplicate_annotation_id"].append(Item(split, name, key))
+            name = images.get(_key(annotation.get("image_id")), {}).get("file_name", "")
+            self.note("duplicate_annotation_id", Item(split, name, key))
         else:
             self.annotation_ids.add(key)
 
     def _examine_objects(self, split: str, image: dict[str, Any], annotations: list[dict[str, Any]]) -> None:
         name, size = image["file_name"], (image["height"], image["width"])
-        if not annotations:
-            self.found["no_objects"].append(Item(split, name))
-        single = [a for a in annotations if not a.get("iscrowd")]
-        if len(single) > self.max_objects:
-            self.found["many_objects"].append(Item(split, name, detail=f"{len(single)} objects"))
+        single = sum(not a.get("iscrowd") for a in annotations)
+        if not annotations and self.info.num_things:
+            self.note("no_objects", Item(split, name))
+        if single > self.max_objects:
+            self.note("many_objects", Item(split, name, detail=f"{single} objects"))
         seen: dict[Any, Any] = {}
         for annotation in annotations:
             key = annotation.get("id")
-            if annotation.get("category_id") not in self.names:
+            if _key(annotation.get("category_id")) not in self.names:
                 detail = f"category id {annotation.get('category_id')!r}"
-                self.found["dangling_category"].append(Item(split, name, key, detail))
+                self.note("dangling_category", Item(split, name, key, detail))
                 continue
             self.counts[split][self.names[annotation["category_id"]]] += 1
-            broken = list(coco_file.annotation_problems([annotation], {image["id"]: size}, set(self.names)))
-            self.found["malformed"] += [Item(split, name, key, problem) for problem in broken]
+            broken = list(coco_file.annotation_problems([annotation], {image["id"]: size}, self.declared))
+            for problem in broken:
+                code = "rle_size" if rle_of_another_size(annotation, size) and "RLE" in problem else "malformed"
+                self.note(code, Item(split, name, key, problem))
             if broken:
                 continue
-            for code, detail in _label_problems(annotation, size):
-                self.found[code].append(Item(split, name, key, detail))
+            if annotation.get("iscrowd"):
+                self.note("crowd", Item(split, name, key))
+            for code, detail in label_problems(annotation, size):
+                self.note(code, Item(split, name, key, detail))
             content = (annotation["category_id"], str(annotation.get("segmentation") or annotation.get("bbox")))
             if content in seen:
-                self.found["duplicate_object"].append(Item(split, name, key, f"as annotation {seen[content]}"))
+                self.note("duplicate_object", Item(split, name, key, f"as annotation {seen[content]}"))
             seen.setdefault(content, key)
 
     def _examine_maps(self, split: str, images: dict[int, dict[str, Any]]) -> None:
@@ -167,95 +219,60 @@ class _Doctor:
             path = self.root / "panoptic" / f"{split}.json"
             try:
                 entries = {entry["image_id"]: entry for entry in coco_file.load(path)[1]}
-            except (DataError, KeyError) as error:
-                self.found["annotation_file"].append(Item(split, detail=f"{path}: {error}"))
+            except (DataError, KeyError, TypeError) as error:
+                self.note("annotation_file", Item(split, detail=f"{path}: {error}"))
         labels = {source: label for label, source in enumerate(self.info.source_ids)}
         for image in images.values():
             name, size = image["file_name"], (image["height"], image["width"])
             try:
                 if self.info.semantic:
                     path = self.root / "semantic" / split / canonical.label_name(name)
-                    views.read_semantic(path, size, len(self.names))
+                    values = np.unique(views.read_semantic(path, size, len(self.names)))
+                    shown = [self.info.names[v] for v in values if v != IGNORE]
+                    if not self.info.num_things:
+                        self.counts[split].update(shown)
+                    if not shown:
+                        self.note("all_ignored", Item(split, name))
                 if self.info.panoptic and image["id"] in entries:
                     entry = entries[image["id"]]
                     path = self.root / "panoptic" / split / entry["file_name"]
                     views.read_panoptic(path, entry["segments_info"], size, labels)
                 elif self.info.panoptic and entries:
-                    self.found["label_map"].append(Item(split, name, detail="no entry in the panoptic json"))
-            except (DataError, KeyError) as error:
-                self.found["label_map"].append(Item(split, name, detail=str(error)))
+                    self.note("label_map", Item(split, name, detail="no entry in the panoptic json"))
+            except (DataError, KeyError, TypeError) as error:
+                self.note("label_map", Item(split, name, detail=str(error)))
 
     def examine_categories(self) -> None:
-        things = [c.name for c in self.info.categories if c.thing]
+        """How often each category is used: by objects; where there are maps alone, by the images that show it."""
+        ids = self.info.source_ids
+        if sorted(ids) != list(range(1, len(ids) + 1)):
+            self.note("category_gap", Item(detail=f"{len(ids)} ids from {min(ids)} to {max(ids)}"))
+        things = [c.name for c in self.info.categories if c.thing or not self.info.num_things]
         total = sum(self.counts.values(), Counter())
         for name in things:
             if not total[name]:
-                self.found["unused_category"].append(Item(detail=name))
+                self.note("unused_category", Item(detail=name))
                 continue
             for split in ("train", "val"):
                 if split in self.counts and not self.counts[split][name]:
-                    self.found["split_lacks_category"].append(Item(split, detail=f"{name} ({total[name]} elsewhere)"))
+                    self.note("split_lacks_category", Item(split, detail=f"{name} ({total[name]} elsewhere)"))
         used = [(total[name], name) for name in things if total[name]]
         if used and max(used)[0] >= IMBALANCE * min(used)[0]:
             (most, first), (least, last) = max(used), min(used)
-            self.found["imbalance"].append(Item(detail=f"{most} of {first}, {least} of {last}"))
+            self.note("imbalance", Item(detail=f"{most} of {first}, {least} of {last}"))
 
 
-def _label_problems(annotation: dict[str, Any], size: tuple[int, int]) -> list[tuple[str, str]]:
-    """(code, detail) of what is doubtful in one well-formed annotation on an image of `size` (h, w)."""
-    h, w = size
-    out = []
-    box, segmentation = annotation.get("bbox"), annotation.get("segmentation")
-    if box is not None:
-        x, y, bw, bh = box
-        if bw == 0 or bh == 0:
-            out.append(("degenerate_box", f"{box}"))
-        if min(x, y) < -OUTSIDE or x + bw > w + OUTSIDE or y + bh > h + OUTSIDE:
-            out.append(("box_outside", f"{box} on {w} x {h}"))
-    if not segmentation:
-        return [*out, ("no_mask", "")]
-    if isinstance(segmentation, list):
-        short = sum(len(part) < 6 for part in segmentation)
-        if short:
-            out.append(("short_polygon", f"{short} of {len(segmentation)} parts"))
-        points = np.array([v for part in segmentation for v in part], np.float64).reshape(-1, 2)
-        if len(points) and (points.min() < -OUTSIDE or (points > (w + OUTSIDE, h + OUTSIDE)).any()):
-            low, high = points.min(0).tolist(), points.max(0).tolist()
-            out.append(("polygon_outside", f"x {low[0]:g} to {high[0]:g}, y {low[1]:g} to {high[1]:g} on {w} x {h}"))
-        holes = _parts_inside(segmentation, size)
-        if holes:
-            out.append(("hole", f"{holes} parts"))
+def _key(value: Any) -> Any:
+    """An id as a file may have it; None for what can be none, such as a list."""
+    return value if isinstance(value, (int, float, str)) else None
+
+
+def _facts(path: Path) -> "_Facts | DataError":
     try:
-        rle = coco_file.encode(segmentation, size)
-    except ValueError as error:
-        return [*out, ("malformed", str(error))]
-    if coco_mask.area(rle) == 0:
-        return [*out, ("empty_mask", "")]
-    tight = coco_mask.toBbox(rle)
-    if box is not None and box[2] > 0 and box[3] > 0:
-        overlap = float(coco_mask.iou(tight[None], np.array([box], np.float64), [0])[0, 0])
-        if overlap < LIKE and np.abs(tight - box).max() > SMALL:
-            out.append(("box_mismatch", f"box {box}, mask {tight.tolist()}, IoU {overlap:.2f}"))
-    return out
-
-
-def _parts_inside(parts: list[list[float]], size: tuple[int, int]) -> int:
-    """How many parts lie wholly in another part."""
-    drawn = [part for part in parts if len(part) >= 6]
-    if len(drawn) < 2:
-        return 0
-    rles = coco_mask.frPyObjects(drawn, *size)
-    inside = np.nan_to_num(
-        coco_mask.iou(rles, rles, [1] * len(rles))
-    )  # crowd IoU: the intersection over the first one's area
-    np.fill_diagonal(inside, 0)
-    return int((inside.max(1) > 0.99).sum())
-
-
-def _exif_turn(path: Path) -> int:
-    try:
-        with Image.open(path) as image:
-            # without that block, getexif would decode a whole PNG to look behind its pixels
-            return int(image.getexif().get(ORIENTATION, 1) or 1) if image.info.get("exif") else 1
-    except (OSError, ValueError, SyntaxError):
-        return 1  # the reader ignores a damaged EXIF block as well
+        pixels = read_image(path)
+        content = hashlib.sha256(path.read_bytes()).digest()
+    except DataError as error:
+        return error
+    except OSError as error:  # gone since
+        return DataError(f"{path}: can't be read: {error.strerror}")
+    return _Facts((pixels.shape[0], pixels.shape[1]), exif_turn(path), content, thumbnail(pixels))

@@ -13,7 +13,7 @@ import torch
 from pycocotools import mask as coco_mask
 
 from segcli.data import annotations as coco_file
-from segcli.data import views
+from segcli.data import index, views
 from segcli.data.image import read_image
 from segcli.data.split_file import named_images
 from segcli.errors import DataError, UsageError
@@ -24,15 +24,23 @@ from segcli.types import Instances, Panoptic, Rle, Sample, Target
 NEED_MASKS = ("instance", "semantic", "panoptic")
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(slots=True)
 class _Record:
-    """One image as its annotation file has it. `split` is that file's, also where a split file says otherwise."""
+    """One image as its annotation file has it. `split` is that file's, also where a split file says otherwise.
+
+    held: its annotations, or (file, first byte, end) where they stand.
+    """
 
     id: int
     file_name: str
     size: tuple[int, int]
     split: str
-    annotations: list[dict[str, Any]]
+    held: list[dict[str, Any]] | tuple[Path, int, int]
+    without_mask: int = 0
+
+    @property
+    def annotations(self) -> list[dict[str, Any]]:
+        return self.held if isinstance(self.held, list) else index.read_span(*self.held, self.id)
 
 
 class Dataset:
@@ -78,6 +86,9 @@ class Dataset:
             self._records = [r for i, r in enumerate(self._records) if (i in val) in wanted]
         if not self._records:
             raise DataError(f"{self.root}: the split {split or 'of all images'!r} has no image")
+        for field in self.fields.values():
+            if hasattr(field, "problems"):
+                _refuse(self.root, field.problems([a for r in self._records for a in r.annotations], self.info))
         self.image_ids = [r.id for r in self._records]
         self.file_names = [r.file_name for r in self._records]
         self.sizes = [r.size for r in self._records]
@@ -93,6 +104,13 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self._records)
+
+    def first(self, count: int) -> "Dataset":
+        """The same split, cut to its first images."""
+        out = copy.copy(self)
+        out._records = self._records[:count]
+        out.image_ids, out.file_names, out.sizes = self.image_ids[:count], self.file_names[:count], self.sizes[:count]
+        return out
 
     def path(self, i: int) -> Path:
         """The image file."""
@@ -179,6 +197,21 @@ class Dataset:
 
     def _load(self, split: str) -> list[_Record]:
         path = self.root / "annotations" / f"{split}.json"
+        known = index.load(path)
+        if known is not None and set(np.unique(known.category).tolist()) <= self._labels.keys():
+            bare = np.concatenate([[0], np.cumsum(~known.mask)])[known.first]
+            spans, bare = known.starts.tolist(), np.diff(bare).tolist()
+            return [
+                _Record(
+                    image["id"],
+                    image["file_name"],
+                    (image["height"], image["width"]),
+                    split,
+                    (path, spans[i], spans[i + 1]),
+                    bare[i],
+                )
+                for i, image in enumerate(known.images)
+            ]
         images, annotations = coco_file.load(path)
         _refuse(path, coco_file.image_problems(images))
         sizes = {image["id"]: (image["height"], image["width"]) for image in images}
@@ -186,7 +219,11 @@ class Dataset:
         grouped: dict[int, list[dict[str, Any]]] = {key: [] for key in sizes}
         for annotation in annotations:
             grouped[annotation["image_id"]].append(annotation)
-        return [_Record(i["id"], i["file_name"], sizes[i["id"]], split, grouped[i["id"]]) for i in images]
+        return [
+            _Record(i["id"], i["file_name"], sizes[i["id"]], split, own, sum(not a.get("segmentation") for a in own))
+            for i in images
+            for own in [grouped[i["id"]]]
+        ]
 
     def _check_unique(self) -> None:
         seen: dict[int, _Record] = {}
@@ -201,13 +238,14 @@ class Dataset:
 
     def _check_masks(self) -> bool:
         """Whether every annotation has a mask. Raises DataError where the task needs them."""
-        without = [(r, a) for r in self._records for a in r.annotations if not a.get("segmentation")]
+        without = sum(r.without_mask for r in self._records)
         mapped = self.info.semantic or self.info.panoptic
         if without and self.task in NEED_MASKS and (self.task == "instance" or not mapped):
-            record, annotation = without[0]
+            record = next(r for r in self._records if r.without_mask)
+            annotation = next(a for a in record.annotations if not a.get("segmentation"))
             raise DataError(
                 f"{self.root}/annotations/{record.split}.json: annotation {annotation.get('id')} ({record.file_name}) "
-                f"has no segmentation, as have {len(without)} in all, and task {self.task!r} needs masks",
+                f"has no segmentation, as have {without} in all, and task {self.task!r} needs masks",
                 hint="set task: detection, or leave those annotations out",
             )
         return not without

@@ -3,10 +3,12 @@
 Quarter turns, mirrors, a resize and a placement on a canvas are separable: every canvas row shows one source row and
 every column one source column. So masks and maps are moved by two index lists, each object inside its own box only,
 and boxes follow the masks. A general warping library would resample N full-size masks, and would leave the image, the
-masks and the boxes each with its own rounding.
+masks and the boxes each with its own rounding. Only a rotation by a free angle warps; each mask then goes from its
+own pixels to the canvas in one step, inside its own box.
 """
 
 import dataclasses
+import math
 from typing import Any
 
 import cv2
@@ -14,7 +16,7 @@ import numpy as np
 import torch
 
 from segcli.errors import UsageError
-from segcli.types import IGNORE, Instances, Sample, Target
+from segcli.types import IGNORE, Instances, Rotatable, Sample, Target
 
 Source = tuple[int, np.ndarray]  # first canvas row (or column) with content, source row of it and of each after it
 PADDING = (124, 116, 104)  # RGB; ImageNet's mean, which normalisation takes to zero like the batch's own padding
@@ -22,8 +24,9 @@ PADDING = (124, 116, 104)  # RGB; ImageNet's mean, which normalisation takes to 
 
 @dataclasses.dataclass(frozen=True)
 class Geometry:
-    """Applied in this order: `turns` quarter turns counter-clockwise, mirrors, a resize to `size` (h, w), and a
-    placement of the result's top-left corner at `offset` (y, x), which may be negative, of a `canvas` (H, W)."""
+    """Applied in this order: `turns` quarter turns counter-clockwise, mirrors, a resize to `size` (h, w), a rotation
+    about the centre by `degrees` counter-clockwise, and a placement of what was the top-left corner before that
+    rotation at `offset` (y, x), which may be negative, of a `canvas` (H, W)."""
 
     turns: int
     flip_vertical: bool
@@ -31,6 +34,14 @@ class Geometry:
     size: tuple[int, int]
     canvas: tuple[int, int]
     offset: tuple[int, int] = (0, 0)
+    degrees: float = 0.0
+
+    def matrix(self, old: tuple[int, int]) -> np.ndarray:
+        """[2,3]: where a point (x, y) of the turned and mirrored image of size `old` (h, w) lies on the canvas."""
+        (h, w), (oy, ox) = self.size, self.offset
+        turn = rotation(self.degrees, (w / 2, h / 2), (w / 2 + ox, h / 2 + oy))
+        turn[:, :2] *= [w / old[1], h / old[0]]
+        return turn
 
 
 @dataclasses.dataclass
@@ -90,14 +101,13 @@ class Scene:
 def transform(sample: Sample, geometry: Geometry) -> Scene:
     """Move a sample; boxes must enclose their masks. Objects outside the canvas stay, with empty boxes.
 
-    Raises UsageError where per-instance fields (keypoints ...) would have to be turned or mirrored top to bottom.
+    Raises UsageError where per-instance fields (keypoints ...) that can't be rotated would have to be, and for a
+    rotation by a free angle of boxes without masks.
     """
     instances = sample.target.instances
-    if instances.fields and (geometry.turns % 4 or geometry.flip_vertical):
-        name = "rot90" if geometry.turns % 4 else "flip_vertical"
-        raise UsageError(f"data.augment.{name}: {sorted(instances.fields)[0]} can be mirrored left to right only")
     turned = _turn_image(sample.image, geometry)
-    (h0, w0), (h1, w1) = turned.shape[:2], geometry.size
+    # the target's size, not the image's: that may have been shrunk already (data/cache.py)
+    (h0, w0), (h1, w1) = sample.target.size[:: -1 if geometry.turns % 2 else 1], geometry.size
     sy, sx = h1 / h0, w1 / w0
     oy, ox = geometry.offset
     boxes = _turn_boxes(instances.boxes.numpy().astype(np.float64), sample.target.size, geometry)
@@ -105,20 +115,29 @@ def transform(sample: Sample, geometry: Geometry) -> Scene:
     placed = boxes * [sx, sy, sx, sy] + [ox, oy, ox, oy]
     limits = np.array([geometry.canvas[1], geometry.canvas[0]] * 2)
     clipped = placed.clip(0, limits)
+    cut = ((placed < -0.5) | (placed > limits + 0.5)).any(1)
     masks = None
     if instances.masks is None:
+        if geometry.degrees:
+            raise UsageError("data.augment.rotate: the dataset has boxes only, and a rotated box needs a mask")
         area = (placed[:, 2] - placed[:, 0]) * (placed[:, 3] - placed[:, 1])
     else:
         assert isinstance(instances.masks, torch.Tensor), "masks are decoded before they are augmented"
         moved = _turn(instances.masks.numpy(), geometry, 1)
-        masks, clipped, counts = _move_masks(moved, boxes, rows, columns, geometry.canvas)
-        area = counts * sx * sy
+        if geometry.degrees:
+            masks, clipped, area, cut = _rotate_masks(moved, boxes, geometry.matrix((h0, w0)), geometry.canvas)
+        else:
+            masks, clipped, counts = _move_masks(moved, boxes, rows, columns, geometry.canvas)
+            area = counts * sx * sy
     semantic = sample.target.semantic
-    width = float(w0)
-    fields = {}
-    for name, field in instances.fields.items():
-        field = field.flip(width) if geometry.flip else field
-        fields[name] = field.scale(sx, sy).crop(-ox, -oy, geometry.canvas[1], geometry.canvas[0])
+    if semantic is not None:
+        labels = _turn(semantic.numpy(), geometry, 0)
+        move = _rotate_map if geometry.degrees else _move_map
+        semantic = move(labels, geometry, rows, columns)
+    fields = {
+        name: _move_field(name, field, geometry, sample.target.size, (h0, w0))
+        for name, field in instances.fields.items()
+    }
     crowd = instances.crowd.numpy() if instances.crowd is not None else np.zeros(len(instances), bool)
     scene = Scene(
         image=_move_image(turned, geometry),
@@ -126,10 +145,10 @@ def transform(sample: Sample, geometry: Geometry) -> Scene:
         labels=instances.labels.numpy(),
         crowd=crowd,
         masks=masks,
-        semantic=None if semantic is None else _move_map(_turn(semantic.numpy(), geometry, 0), geometry, rows, columns),
+        semantic=semantic,
         fields=fields,
         area=area,
-        cut=((placed < -0.5) | (placed > limits + 0.5)).any(1),
+        cut=cut,
     )
     scene.tighten()
     return scene
@@ -139,6 +158,13 @@ def window(box: np.ndarray) -> tuple[slice, slice]:
     """The rows and columns of a box, outwards to whole pixels."""
     x1, y1, x2, y2 = box
     return slice(int(y1), int(np.ceil(y2))), slice(int(x1), int(np.ceil(x2)))
+
+
+def rotation(degrees: float, centre: tuple[float, float], to: tuple[float, float]) -> np.ndarray:
+    """[2,3]: rotate points (x, y) counter-clockwise about `centre`, and move that point to `to`."""
+    angle = math.radians(degrees)
+    turn = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
+    return np.column_stack([turn, np.array(to) - turn @ centre])
 
 
 def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -190,6 +216,8 @@ def _source(old: int, new: int, offset: int, canvas: int) -> Source:
 def _move_image(image: np.ndarray, geometry: Geometry) -> np.ndarray:
     (h, w), (height, width), (oy, ox) = geometry.size, geometry.canvas, geometry.offset
     image = resize(image, (h, w))
+    if geometry.degrees:
+        return _warp(image, geometry.matrix((h, w)), (height, width), cv2.INTER_LINEAR, PADDING)
     y1, x1, y2, x2 = max(0, oy), max(0, ox), min(height, oy + h), min(width, ox + w)
     content = image[y1 - oy : y2 - oy, x1 - ox : x2 - ox]
     # always a copy: the source is kept for other epochs, and pasting writes into the result
@@ -224,3 +252,64 @@ def _move_masks(
         around[i] = x, y, x2, y2
         out[i, y:y2, x:x2] = part.take(rows[1][top:bottom] - y0, 0).take(columns[1][left:right] - x0, 1)
     return out, around, counts
+
+
+def _warp(pixels: np.ndarray, matrix: np.ndarray, size: tuple[int, int], method: int, fill: Any) -> np.ndarray:
+    """What lies at a point (x, y) of `pixels` [h,w,...] moves to matrix @ (x, y, 1) on a canvas of `size` (H, W)."""
+    matrix = matrix.copy()
+    matrix[:, 2] += matrix[:, :2].sum(1) / 2 - 0.5  # OpenCV counts from the centre of the first pixel
+    pixels = np.ascontiguousarray(pixels)
+    return cv2.warpAffine(pixels, matrix, size[::-1], flags=method, borderMode=cv2.BORDER_CONSTANT, borderValue=fill)
+
+
+def _rotate_map(labels: np.ndarray, geometry: Geometry, *_: Source) -> np.ndarray:
+    matrix = geometry.matrix((labels.shape[0], labels.shape[1]))
+    return _warp(labels.astype(np.uint16), matrix, geometry.canvas, cv2.INTER_NEAREST, IGNORE).astype(labels.dtype)
+
+
+def _rotate_masks(
+    masks: np.ndarray, boxes: np.ndarray, matrix: np.ndarray, canvas: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """bool [N,H,W] inside boxes [N,4] -> masks on the canvas, boxes that enclose them, areas had nothing been cut off
+    [N], whether something was [N]."""
+    out = np.zeros((len(masks), *canvas), bool)
+    around, areas, cut = np.zeros((len(masks), 4)), np.zeros(len(masks)), np.zeros(len(masks), bool)
+    for i, box in enumerate(boxes):
+        part = masks[i][window(box)]
+        x0, y0 = int(box[0]), int(box[1])
+        corners = [[x0, x0 + part.shape[1], x0, x0 + part.shape[1]], [y0, y0, y0 + part.shape[0], y0 + part.shape[0]]]
+        at = matrix[:, :2] @ corners + matrix[:, 2:]
+        x, y = np.floor(at.min(1)).astype(int)
+        width, height = np.ceil(at.max(1)).astype(int) - (x, y)
+        own = matrix.copy()
+        own[:, 2] += matrix[:, :2] @ (x0, y0) - (x, y)
+        whole = _warp(part.view(np.uint8), own, (height, width), cv2.INTER_NEAREST, 0).view(bool)
+        x1, y1, x2, y2 = max(0, x), max(0, y), min(canvas[1], x + width), min(canvas[0], y + height)
+        areas[i] = np.count_nonzero(whole)
+        if x1 < x2 and y1 < y2:
+            shown = whole[y1 - y : y2 - y, x1 - x : x2 - x]
+            out[i, y1:y2, x1:x2] = shown
+            around[i] = x1, y1, x2, y2
+            cut[i] = np.count_nonzero(shown) < areas[i]
+        else:
+            cut[i] = True
+    return out, around, areas, cut
+
+
+def _move_field(name: str, field: Any, geometry: Geometry, old: tuple[int, int], new: tuple[int, int]) -> Any:
+    """The whole map for one field; old, new: (h, w) before and after the quarter turns."""
+    (h, w), (oy, ox), middle = geometry.size, geometry.offset, (new[1] / 2, new[0] / 2)
+    named = {"rot90": geometry.turns % 4, "flip_vertical": geometry.flip_vertical, "rotate": geometry.degrees}
+    if any(named.values()) and not isinstance(field, Rotatable):
+        setting = next(key for key, value in named.items() if value)
+        raise UsageError(f"data.augment.{setting}: {name} can be mirrored left to right only")
+    if geometry.turns % 4:
+        field = field.rotate(rotation(90 * geometry.turns, (old[1] / 2, old[0] / 2), middle))
+    if geometry.flip != geometry.flip_vertical:
+        field = field.flip(float(new[1]))
+    if geometry.flip_vertical:  # a mirror left to right and half a turn
+        field = field.rotate(rotation(180, middle, middle))
+    field = field.scale(w / new[1], h / new[0])
+    if geometry.degrees:
+        field = field.rotate(rotation(geometry.degrees, (w / 2, h / 2), (w / 2, h / 2)))
+    return field.crop(-ox, -oy, geometry.canvas[1], geometry.canvas[0])

@@ -36,6 +36,15 @@ def image_size(path: str | Path) -> tuple[int, int]:
     return _explained(path, _header_size)
 
 
+def exif_turn(path: Path) -> int:
+    """The EXIF orientation 1..8 that `read_image` undoes, from the header alone; 1 where the file can't be read."""
+    try:
+        with Image.open(path) as image:
+            return _orientation(image)
+    except (OSError, ValueError, SyntaxError):
+        return 1
+
+
 def _explained(path: str | Path, read: Callable[[bytes], T]) -> T:
     path = Path(path)
     try:
@@ -69,8 +78,8 @@ def _decode(data: bytes) -> np.ndarray:
             except cv2.error:  # above OpenCV's limits of size: Pillow decodes it, or names the cause
                 pixels = None
             if pixels is not None:
-                return _upright(pixels, _orientation(image))
-        return _upright(_to_rgb(image), _orientation(image))
+                return upright(pixels, _orientation(image))
+        return upright(_to_rgb(image), _orientation(image))
 
 
 def _header_size(data: bytes) -> tuple[int, int]:
@@ -104,8 +113,8 @@ def _orientation(image: Image.Image) -> int:
     return int(exif.get(ORIENTATION, 1) or 1)
 
 
-def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Undo the camera's rotation: [H,W,3] stored -> [H,W,3] as seen."""
+def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Undo the camera's rotation: [H,W,...] stored -> as seen."""
     turned = {
         2: lambda p: p[:, ::-1],
         3: lambda p: p[::-1, ::-1],

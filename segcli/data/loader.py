@@ -4,6 +4,7 @@ Epoch e visits the images in an order keyed by (seed, e), and a sample draws its
 So a run resumed at any step, with any number of workers, sees what it would have seen.
 """
 
+import dataclasses
 import itertools
 import signal
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from segcli.data.cache import LIMIT, SampleCache
+from segcli.data.cache import LIMIT, ImageCache, SampleCache
 from segcli.data.dataset import Dataset
 from segcli.errors import SegcliError
 from segcli.ops.preprocess import Preprocess
@@ -39,14 +40,22 @@ def train_loader(
     seed: int,
     start_step: int = 0,
     workers: int = 0,
+    disk: ImageCache | None = None,
+    rank: int = 0,
+    ranks: int = 1,
 ) -> Iterator[Batch]:
     """Endless batches with targets and seeds, from step `start_step` (0-based) on.
 
+    With several ranks, batch_size is each one's; together they see what one process would with a batch of all of them.
     A dataset smaller than a batch is repeated within it, each copy with its own augmentation. Decoded images are kept
-    in memory, 1 GB in all. Raises DataError naming the file, in this process, where an image can't be read.
+    in memory, 1 GB in all; `disk` keeps more of them. Where `augment` is final (it has a short_side), the model's own
+    resize rule is left out. Raises DataError naming the file, in this process, where an image can't be read.
     """
-    load = _TrainBatch(dataset, preprocess, augment, seed, LIMIT // max(1, workers))
-    steps = _steps(len(dataset), batch_size, seed, start_step)
+    if getattr(augment, "final", False):
+        preprocess = dataclasses.replace(preprocess, keep_size=True)
+    load = _TrainBatch(SampleCache(disk or dataset, LIMIT // max(1, workers)), preprocess, augment, seed)
+    own = slice(rank * batch_size, (rank + 1) * batch_size)
+    steps = (keys[own] for keys in _steps(len(dataset), batch_size * ranks, seed, start_step))
     if workers == 0:
         return (_checked(load(keys)) for keys in steps)
     return _parallel(load, steps, workers)
@@ -64,8 +73,8 @@ def eval_loader(dataset: Dataset, preprocess: Preprocess, *, batch_size: int = 1
 class _TrainBatch:
     """Keys -> Batch. A data error is returned, not raised: torch would bury it in a worker's traceback."""
 
-    def __init__(self, dataset: Dataset, preprocess: Preprocess, augment: Augment | None, seed: int, limit: int):
-        self.samples, self.preprocess, self.augment, self.seed = SampleCache(dataset, limit), preprocess, augment, seed
+    def __init__(self, samples: SampleCache, preprocess: Preprocess, augment: Augment | None, seed: int):
+        self.samples, self.preprocess, self.augment, self.seed = samples, preprocess, augment, seed
 
     def __call__(self, keys: list[Key]) -> Batch | SegcliError:
         try:

@@ -147,6 +147,10 @@ def coco_results(prediction: Prediction, info: DatasetInfo) -> list[dict[str, An
             text = counts.decode("ascii") if isinstance(counts, bytes) else counts
             entry["segmentation"] = {"size": [int(v) for v in rles[i]["size"]], "counts": text}
         out.append(entry)
+    for field in found.fields.values():
+        if hasattr(field, "write"):
+            for entry, more in zip(out, field.write(found.labels.tolist(), info), strict=True):
+                entry |= more
     return out
 
 

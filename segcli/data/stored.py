@@ -37,7 +37,7 @@ class StoredPredictions:
         image_id, size = self.dataset.image_ids[i], self.dataset.sizes[i]
         if self.results is not None:
             try:
-                return Prediction(image_id, size, _instances(self.results[image_id], self.labels, size))
+                return Prediction(image_id, size, self._instances(self.results[image_id], size))
             except (KeyError, TypeError, ValueError, IndexError) as error:
                 raise DataError(f"{self.path}: image {image_id}: not COCO results ({error!r})", hint=AGAIN) from error
         if self.dataset.task == "panoptic":
@@ -72,6 +72,22 @@ class StoredPredictions:
             raise DataError(f"{path}: it has nothing for image {missing} of {self.dataset.root}", hint=AGAIN)
         return found
 
+    def _instances(self, entries: list[dict[str, Any]], size: tuple[int, int]) -> Instances:
+        corners = [(x, y, x + w, y + h) for x, y, w, h in (e["bbox"] for e in entries)]
+        masks = None
+        if all("segmentation" in e for e in entries):
+            for e in entries:
+                if tuple(e["segmentation"]["size"]) != size:
+                    raise ValueError(f"a mask of size {e['segmentation']['size']} on an image of {list(size)}")
+            masks = [encode(e["segmentation"], size) for e in entries]
+        return Instances(
+            boxes=torch.tensor(corners, dtype=torch.float32).reshape(-1, 4),
+            labels=torch.tensor([self.labels[e["category_id"]] for e in entries], dtype=torch.int64),
+            scores=torch.tensor([e["score"] for e in entries], dtype=torch.float32),
+            masks=masks,
+            fields={name: field.read(entries, self.dataset.info) for name, field in self.dataset.fields.items()},
+        )
+
 
 def _load(path: Path) -> Any:
     try:
@@ -80,19 +96,3 @@ def _load(path: Path) -> Any:
         raise DataError(f"{path}: can't be read: {error.strerror}", hint="segcli eval RUN writes it") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: not valid JSON: {error}", hint=AGAIN) from error
-
-
-def _instances(entries: list[dict[str, Any]], labels: dict[int, int], size: tuple[int, int]) -> Instances:
-    corners = [(x, y, x + w, y + h) for x, y, w, h in (e["bbox"] for e in entries)]
-    masks = None
-    if all("segmentation" in e for e in entries):
-        for e in entries:
-            if tuple(e["segmentation"]["size"]) != size:
-                raise ValueError(f"a mask of size {e['segmentation']['size']} on an image of {list(size)}")
-        masks = [encode(e["segmentation"], size) for e in entries]
-    return Instances(
-        boxes=torch.tensor(corners, dtype=torch.float32).reshape(-1, 4),
-        labels=torch.tensor([labels[e["category_id"]] for e in entries], dtype=torch.int64),
-        scores=torch.tensor([e["score"] for e in entries], dtype=torch.float32),
-        masks=masks,
-    )

@@ -86,7 +86,7 @@ def read_panoptic(
     if rgb.ndim != 3:
         raise DataError(f"{path}: a panoptic map is RGB (id = R + 256 G + 65536 B), not one channel")
     _check_size(path, rgb, size)
-    ids = rgb[:, :, 0].astype(np.int32) + 256 * rgb[:, :, 1].astype(np.int32) + 65536 * rgb[:, :, 2].astype(np.int32)
+    ids = panoptic_ids(rgb)
     segments = []
     for entry in segments_info:
         if not isinstance(entry.get("id"), int):
@@ -104,6 +104,11 @@ def read_panoptic(
         where, missing = ("the PNG", "its json entry") if key in painted else ("its json entry", "the PNG")
         raise DataError(f"{path}: segment {key} is in {where}, but not in {missing}")
     return Panoptic(ids, segments)
+
+
+def panoptic_ids(rgb: np.ndarray) -> np.ndarray:
+    """uint8 [H,W,3] of a COCO panoptic PNG -> int32 [H,W] of segment ids."""
+    return rgb[:, :, 0].astype(np.int32) + 256 * rgb[:, :, 1].astype(np.int32) + 65536 * rgb[:, :, 2].astype(np.int32)
 
 
 def _painting_order(instances: Instances) -> list[int]:

@@ -81,6 +81,9 @@ def _draw_instances(
             _rectangle(canvas, corners[i], colours[i], width)
         elif boxes:
             _rectangle(canvas, corners[i], colours[i], max(1, width // 2))
+    for field in found.fields.values():
+        if hasattr(field, "draw"):
+            field.draw(canvas, found, info, factor, colours)
     chips = []
     for i, label in enumerate(found.labels.tolist()):
         texts = [names[label]]

@@ -1,5 +1,8 @@
 """Many pictures on one page, each with a caption."""
 
+import itertools
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
@@ -96,6 +99,24 @@ def legend(names: list[str], colours: list[tuple[int, int, int]], width: int) ->
         cv2.rectangle(strip, (x, y + 2), (x + TEXT, y + 2 + TEXT), colour, -1)
         draw_text(strip, name, x + round(1.4 * TEXT), y + 1, TEXT, INK)
     return strip
+
+
+def text_panel(lines: Sequence[str], width: int) -> np.ndarray:
+    """Lines of text, cut at the right border: uint8 RGB [H,width,3]. Tabs part the columns of neighbouring lines."""
+    line = round(1.6 * TEXT)
+    panel = np.full((2 * GAP + line * len(lines), width, 3), PAPER, np.uint8)
+    y = GAP
+    for count, block in itertools.groupby((text.split("\t") for text in lines), len):
+        rows = list(block)
+        wide = [max(text_width(row[i], TEXT) for row in rows) + 2 * GAP for i in range(count)]
+        for row in rows:
+            x = GAP
+            for i, cell in enumerate(row):
+                if x < width - 2 * GAP:
+                    draw_text(panel, shorten(cell, TEXT, width - GAP - x), x, y, TEXT, FAINT if i else INK)
+                x += wide[i]
+            y += line
+    return panel
 
 
 def _shared_colours(

@@ -1,7 +1,8 @@
 """`segcli visualize data`: images with their labels, before or after augmentation."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -11,9 +12,11 @@ from segcli.data.results import write_image
 from segcli.data.transforms import build_augment
 from segcli.drawing.colours import class_colours
 from segcli.drawing.overlays import draw
-from segcli.drawing.sheets import cell_width, choose_columns, contact_sheet, legend
+from segcli.drawing.sheets import cell_width, choose_columns, contact_sheet, legend, text_panel
 from segcli.errors import UsageError
 from segcli.info import DatasetInfo
+from segcli.models.heads.keypoint import Keypoints
+from segcli.ops.preprocess import Preprocess
 from segcli.recipe import Recipe
 from segcli.run import build
 from segcli.types import Sample, Target
@@ -32,16 +35,20 @@ def show_data(
     count: int = 16,
     seed: int = 0,
     augmented: Recipe | None = None,
+    facts: Sequence[str] = (),
 ) -> list[Path]:
     """Draw `count` images of a split (None: of all), chosen by `seed`, with their labels. -> the sheets written,
     out/data-SPLIT.jpg and, of 24 pictures each, data-SPLIT-2.jpg, ...
 
     augmented: a recipe whose `data.augment` is shown: each image as labelled, then three versions as training would
-    see them, on the recipe's canvas. Raises DataError where the dataset can't be read, UsageError where the recipe
-    augments nothing.
+    see them, on the recipe's canvas. facts: lines of text that the first sheet begins with. Raises DataError where the
+    dataset can't be read, UsageError where the recipe augments nothing.
     """
     info = DatasetInfo.load(root)
-    dataset = Dataset(root, split, split_file=split_file, task=augmented.task if augmented else _task(info))
+    model = build(augmented, info) if augmented else None
+    own: dict[str, Any] = {"keypoints": Keypoints} if info.num_keypoints else {}
+    task, fields = (augmented.task, model.fields) if augmented and model else (_task(info), own)
+    dataset = Dataset(root, split, split_file=split_file, task=task, fields=fields)
     number = min(len(dataset), count if augmented is None else max(1, count // (VARIANTS + 1)))
     chosen = np.sort(np.random.default_rng(seed).choice(len(dataset), number, replace=False)).tolist()
     columns = VARIANTS + 1 if augmented else choose_columns([dataset.sizes[i] for i in chosen])
@@ -49,7 +56,7 @@ def show_data(
     per_sheet = PER_SHEET if augmented is None else PER_SHEET // columns
     if augmented:
         title += f", each as labelled and {VARIANTS} times as recipe {augmented.name} augments it"
-    augment = _augmentation(augmented, info) if augmented else None
+    augment = _augmentation(augmented, model.preprocess, info) if augmented and model else None
     sheets: list[Path] = []
     for start in range(0, number, per_sheet):
         pictures, captions = [], []
@@ -66,19 +73,18 @@ def show_data(
         sheet = contact_sheet(pictures, captions, columns=columns, width=WIDTH, title=title)
         if 1 < len(info.names) <= 60:
             sheet = np.concatenate([sheet, legend(info.names, class_colours(info), WIDTH)])
+        if facts and not sheets:
+            sheet = np.concatenate([text_panel(facts, WIDTH), sheet])
         path = Path(out) / f"data-{split or 'all'}{f'-{len(sheets) + 1}' if sheets else ''}.jpg"
         write_image(path, sheet)
         sheets.append(path)
     return sheets
 
 
-def _augmentation(recipe: Recipe, info: DatasetInfo) -> Augment:
+def _augmentation(recipe: Recipe, preprocess: Preprocess, info: DatasetInfo) -> Augment:
     """What the training loader does to a sample, on the same canvas."""
-    preprocess = build(recipe, info).preprocess
-    canvas = preprocess.canvas([]) if preprocess.square else None
-    if canvas is None and preprocess.shortest is None:
-        canvas = (preprocess.longest, preprocess.longest)
-    augment = build_augment(recipe.data.augment, canvas=canvas, info=info)
+    canvas, longest = preprocess.fixed_canvas(), preprocess.longest
+    augment = build_augment(recipe.data.augment, canvas=canvas, info=info, longest=longest)
     if augment is None:
         raise UsageError(f"recipe {recipe.name}: data.augment is empty", hint="for example data.augment.flip=0.5")
     return augment

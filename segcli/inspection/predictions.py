@@ -10,8 +10,9 @@ from segcli.data.dataset import Dataset
 from segcli.data.results import write_image
 from segcli.data.stored import StoredPredictions
 from segcli.drawing.sheets import cell_width, contact_sheet, draw_labels_beside_predictions
+from segcli.info import DatasetInfo
 from segcli.inspection.quality import MEANING, MEANING_SEMANTIC, image_quality
-from segcli.run import RunFolder
+from segcli.run import RunFolder, fields_of
 
 PER_SHEET = 12  # pairs
 WIDTH = 1800  # pixels
@@ -41,7 +42,11 @@ def show_predictions(
     chosen_split = split or recipe.eval.split
     names = recipe.data.split_file
     dataset = Dataset(
-        recipe.data.root, chosen_split, split_file=recipe.resolve(names) if names else None, task=recipe.task
+        recipe.data.root,
+        chosen_split,
+        split_file=recipe.resolve(names) if names else None,
+        task=recipe.task,
+        fields=fields_of(recipe, DatasetInfo.load(recipe.data.root)),
     )
     stored = StoredPredictions(folder.path / "predictions" / f"{chosen_split}.json", dataset)
     if worst is None:

@@ -7,19 +7,24 @@ from torch import nn
 from segcli.lookup import call, find
 
 
-def build_model(settings: dict[str, Any], *, task: str, num_classes: int, num_things: int) -> nn.Module:
-    """Build `settings["name"]` for `num_classes` categories, of which the first `num_things` are things.
+def build_model(
+    settings: dict[str, Any], *, task: str, num_classes: int, num_things: int, num_keypoints: int = 0
+) -> nn.Module:
+    """Build `settings["name"]` for `num_classes` categories, of which the first `num_things` are things, with at most
+    `num_keypoints` keypoints each.
 
     Never loads weights. The module has `forward(batch) -> dict of weighted losses`, `predict(batch) -> [Prediction]`,
     `inspect(batch) -> dict`, `network(images_BCHW)` (the inference network at fixed shapes, for counting), `preprocess`
     (ops.preprocess.Preprocess), `fields` (name -> types.Field that its targets need), `max_detections`, and
-    `class_layers`, the beginnings of the names of those parameters that another number of classes replaces.
+    `class_layers`, the beginnings of the names of those parameters that another number of classes replaces. `metrics`,
+    where it has that: the metric plugins that score its fields, beside the task's own.
     Raises UsageError for an unknown name or setting.
     """
     settings = dict(settings)
     name = settings.pop("name")
     plugin = find("model", name, "model.name")
-    return call(plugin.build, settings, "model", task=task, num_classes=num_classes, num_things=num_things)
+    given = {"task": task, "num_classes": num_classes, "num_things": num_things, "num_keypoints": num_keypoints}
+    return call(plugin.build, settings, "model", **given)
 
 
 def build_backbone(settings: dict[str, Any], *, maps: int | None = None) -> nn.Module:

@@ -30,6 +30,7 @@ def build(
     *,
     task: str,
     num_things: int,
+    num_keypoints: int = 0,
     backbone: dict[str, Any],
     heads: dict[str, dict[str, Any]],
     variant: str = "standard",
@@ -53,6 +54,8 @@ def build(
         raise UsageError("model rcnn needs thing classes, and the dataset declares none")
     if variant not in ("standard", "lite"):
         raise UsageError(f"model.variant must be standard or lite, not {variant!r}")
+    if task == "keypoints" and "keypoint" not in heads:
+        raise UsageError("task keypoints needs the keypoint head", hint="model.heads: {box: {}, keypoint: {}}")
     lite = variant == "lite"
     body = build_backbone(backbone)
     pyramid: Any = LitePyramid(body, width or 128, fine) if lite else FPN(body, width or 256, fpn_norm)
@@ -64,6 +67,7 @@ def build(
         samples = samples or 512
     given = {
         "num_things": num_things,
+        "num_keypoints": num_keypoints,
         "channels": pyramid.channels,
         "strides": pyramid.strides,
         "variant": variant,
@@ -89,6 +93,7 @@ class RCNN(nn.Module):
         self.preprocess, self.lite = preprocess, lite
         self.max_detections = 100
         self.fields = {name: field for head in roi_heads.all() for name, field in head.needs.items()}
+        self.metrics = tuple(head.metric for head in roi_heads.all() if head.metric)
 
     @property
     def class_layers(self) -> tuple[str, ...]:
@@ -124,11 +129,14 @@ class RCNN(nn.Module):
     def _finish(self, found: Detections, batch: Batch, i: int) -> Prediction:
         size, original = batch.sizes[i], batch.original_sizes[i]
         values: dict[str, Any] = {}
+        fields: dict[str, Any] = {}
         for head in self.roi_heads.all():
-            values.update(head.finish(found, size, original))
+            own = head.finish(found, size, original)
+            fields |= own.pop("fields", {})
+            values |= own
         scale = found.boxes.new_tensor([original[1] / size[1], original[0] / size[0]] * 2)
         values.setdefault("scores", found.scores)
-        instances = Instances(boxes=found.boxes * scale, labels=found.labels, **values).to("cpu")
+        instances = Instances(boxes=found.boxes * scale, labels=found.labels, fields=fields, **values).to("cpu")
         order = instances.scores.argsort(descending=True, stable=True)  # type: ignore[union-attr]
         return Prediction(batch.image_ids[i], original, instances[order])
 
@@ -137,10 +145,17 @@ class RCNN(nn.Module):
         found, proposals, raw, features = self._detect(batch)
         return {"proposals": proposals, "proposal_outputs": raw, "features": features, "detections": found}
 
+    def regions(self, proposals: int = 1000, detections: int = 100) -> dict[str, int]:
+        """On how many regions `network` runs each head: `proposals` in the one that detects, `detections` in others."""
+        limit = min(proposals, self.rpn.proposals[1]) if self.lite else proposals
+        heads: Any = self.roi_heads.heads
+        return {
+            f"roi_heads.heads.{name}": limit if hasattr(head, "detect") else detections for name, head in heads.items()
+        }
+
     def network(self, images_BCHW: Tensor, proposals: int = 1000, detections: int = 100) -> None:
-        """All layers at fixed shapes: `proposals` regions in the detecting head, `detections` in the others."""
+        """All layers at fixed shapes: so many regions in the heads (see `regions`)."""
         features = self.backbone(images_BCHW)
         self.rpn.count(self._levels(features))
-        limit = min(proposals, self.rpn.proposals[1]) if self.lite else proposals
-        for head in self.roi_heads.all():
-            head.count(features, limit if hasattr(head, "detect") else detections)
+        for head, number in zip(self.roi_heads.all(), self.regions(proposals, detections).values(), strict=True):
+            head.count(features, number)

@@ -76,7 +76,8 @@ def class_cost(probabilities_LQC: Tensor, labels_N: Tensor) -> Tensor:
 def focal_class_cost(logits_LQC: Tensor, labels_N: Tensor, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
     """Focal loss of saying the object's class less that of not saying it (Zhu et al. 2021), sigmoid logits, [L,Q,N]."""
     x = logits_LQC[..., labels_N]
-    return alpha * _focal_weight(-x, gamma) - (1 - alpha) * _focal_weight(x, gamma)
+    p = x.sigmoid()
+    return alpha * F.softplus(-x) * (1 - p) ** gamma - (1 - alpha) * F.softplus(x) * p**gamma
 
 
 def l1_cost(boxes_LQ4: Tensor, targets_N4: Tensor) -> Tensor:
@@ -91,8 +92,9 @@ def giou_cost(boxes_LQ4: Tensor, targets_N4: Tensor) -> Tensor:
 
 def focal_cost(logits_LQP: Tensor, masks_NP: Tensor, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
     """Focal loss of every query's mask against every object's (0..1), mean over pixels, [L,Q,N]."""
-    inside = alpha * _focal_weight(-logits_LQP, gamma)
-    outside = (1 - alpha) * _focal_weight(logits_LQP, gamma)
+    p, outside = logits_LQP.sigmoid(), F.softplus(logits_LQP)  # outside: -log(1-p), what a pixel with label 0 costs
+    inside = alpha * (outside - logits_LQP) * (1 - p) ** gamma  # -log(p) is -log(1-p) - logit
+    outside = (1 - alpha) * outside * p**gamma
     # inside·m + outside·(1−m), summed over pixels, as one product instead of two
     return ((inside - outside) @ masks_NP.T + outside.sum(-1, keepdim=True)) / logits_LQP.shape[-1]
 
@@ -105,5 +107,5 @@ def dice_cost(logits_LQP: Tensor, masks_NP: Tensor) -> Tensor:
 
 
 def _focal_weight(x: Tensor, gamma: float) -> Tensor:
-    """-log(1-p)·p^gamma for p = sigmoid(x): what a pixel with label 0 costs."""
+    """-log(1-p)·p^gamma for p = sigmoid(x): what an output with label 0 costs."""
     return F.softplus(x) * x.sigmoid() ** gamma

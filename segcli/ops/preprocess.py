@@ -28,6 +28,7 @@ class Preprocess:
     shortest, longest: target sides in pixels; shortest None means that the longest side alone decides.
     method: torchvision (normalise, float bilinear, sides floored), pil (antialiased 8-bit bilinear, DETR's rounding)
     or opencv (area when shrinking, linear when growing, sides rounded).
+    keep_size: images are not resized at all: augmentation has given them their size.
     divisor: the canvas is padded at right and bottom to a multiple of it. square: pad every image to longest × longest.
     mean, std: RGB in 0..1.
     """
@@ -37,6 +38,7 @@ class Preprocess:
     method: Literal["torchvision", "pil", "opencv"] = "opencv"
     divisor: int = 32
     square: bool = False
+    keep_size: bool = False
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
 
@@ -48,8 +50,16 @@ class Preprocess:
             return dataclasses.replace(self, shortest=None, longest=size)
         return dataclasses.replace(self, shortest=size[0], longest=size[1])
 
+    def fixed_canvas(self) -> tuple[int, int] | None:
+        """The (H, W) that every image has to fit, where that is the same for all; None where sizes vary."""
+        if self.square:
+            return self.canvas([])
+        return (self.longest, self.longest) if self.shortest is None else None
+
     def output_size(self, height: int, width: int) -> tuple[int, int]:
         """(h, w) after resizing, before padding."""
+        if self.keep_size:
+            return height, width
         short, long = min(height, width), max(height, width)
         if self.method == "pil" and self.shortest is not None:
             side = self.shortest

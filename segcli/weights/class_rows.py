@@ -7,7 +7,7 @@ of background or "no object" bear the name "".
 from functools import lru_cache
 
 from torch import Tensor
-from torchvision.models.detection import MaskRCNN_ResNet50_FPN_Weights
+from torchvision.models.detection import KeypointRCNN_ResNet50_FPN_Weights, MaskRCNN_ResNet50_FPN_Weights
 from torchvision.models.segmentation import FCN_ResNet50_Weights
 
 from segcli.info import Category, DatasetInfo
@@ -44,6 +44,13 @@ STUFF_NAMES = [
     *("building-other-merged", "rock-merged", "wall-other-merged", "rug-merged"),
 ]
 
+JOINTS = tuple(KeypointRCNN_ResNet50_FPN_Weights.COCO_V1.meta["keypoint_names"])
+SKELETON = (
+    *((15, 13), (13, 11), (16, 14), (14, 12), (11, 12), (5, 11), (6, 12), (5, 6), (5, 7), (6, 8), (7, 9), (8, 10)),
+    *((1, 2), (0, 1), (0, 2), (1, 3), (2, 4), (3, 5), (4, 6)),
+)
+PAIRS = tuple((i, i + 1) for i in range(1, 17, 2))  # left, then right
+
 
 def order_of(source: str, rows: int, names: list[str]) -> list[int] | None:
     """The official rows that make a class layer for `names`, in this model's order; None where a name has no row.
@@ -66,8 +73,10 @@ def take_rows(value: Tensor, rows: int, order: list[int]) -> Tensor:
 
 
 def official_info(classes: str) -> DatasetInfo:
-    """The classes of `coco` (80 things), `coco_panoptic` (and 53 kinds of stuff) or `voc` (21 labels, background among
-    them) without the dataset: enough to predict with official weights."""
+    """The classes of `coco` (80 things), `coco_panoptic` (and 53 kinds of stuff), `coco_person` (with 17 keypoints)
+    or `voc` (21 labels, background among them) without the dataset: enough to predict with official weights."""
+    if classes == "coco_person":
+        return DatasetInfo(classes, (Category("person", 1, keypoints=JOINTS, skeleton=SKELETON, flip_pairs=PAIRS),), {})
     rows = layouts()[{"coco": ("detr", 92), "coco_panoptic": ("detr", 251), "voc": ("torchvision", 21)}[classes]]
     things = lambda row: classes != "voc" and row <= 90
     categories = [Category(name, row, thing=things(row)) for name, row in rows.items() if name]

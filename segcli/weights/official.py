@@ -78,7 +78,9 @@ TABLE: dict[str, Checkpoint] = {
     "torchvision/fasterrcnn_resnet50_fpn_v2": _torchvision("fasterrcnn_resnet50_fpn_v2_coco-dd69338a", 167.1),
     "torchvision/maskrcnn_resnet50_fpn": _torchvision("maskrcnn_resnet50_fpn_coco-bf2d0c1e", 169.8, 0.0),
     "torchvision/maskrcnn_resnet50_fpn_v2": _torchvision("maskrcnn_resnet50_fpn_v2_coco-73cbd019", 177.2),
-    "torchvision/keypointrcnn_resnet50_fpn": _torchvision("keypointrcnn_resnet50_fpn_coco-fc266e95", 226.1, 0.0, None),
+    "torchvision/keypointrcnn_resnet50_fpn": _torchvision(
+        "keypointrcnn_resnet50_fpn_coco-fc266e95", 226.1, 0.0, "coco_person"
+    ),
     # COCO images with Pascal VOC's 21 labels
     "torchvision/fcn_resnet50": _torchvision("fcn_resnet50_coco-1167a1af", 135.0, None, "voc"),
     "torchvision/fcn_resnet101": _torchvision("fcn_resnet101_coco-7ecb50ca", 207.7, None, "voc"),

@@ -4,8 +4,9 @@
 
 A small Mask R-CNN learns 24 embedded images with 2 loader workers, a moving average and augmentation. One run goes
 through; the other is killed in three kinds of moments in turn (during a step, while a checkpoint is being written,
-while the process starts), resumed, and killed again. Compared bitwise, times left out: every tensor and number of
-checkpoints/last.pt, log.jsonl, metrics.json and the predictions.
+while the process starts), resumed, and killed again. Moments follow the steps in the log and, while starting, the time
+that the first start took, so that a slow or busy machine changes nothing: steps are gained between kills. Compared
+bitwise, times left out: every tensor and number of checkpoints/last.pt, log.jsonl, metrics.json and the predictions.
 """
 
 import argparse
@@ -64,10 +65,11 @@ def kill(process: subprocess.Popen[bytes]) -> None:
     process.stderr.close()
 
 
-def wait_for(moment: str, run: Path, process: subprocess.Popen[bytes], rng: random.Random) -> str:
-    """Return at a random moment of the kind, or when the process ended. -> what was going on"""
+def wait_for(moment: str, run: Path, process: subprocess.Popen[bytes], rng: random.Random, startup: float) -> str:
+    """Return at a random moment of the kind, or when the process ended. startup: seconds until a first step. -> what
+    was going on"""
     if moment == "start":
-        time.sleep(rng.uniform(0.0, 6.0))
+        time.sleep(rng.uniform(0.0, 1.2 * startup))
         return f"{moment}, step {logged(run)}"
     wanted = logged(run) + rng.randint(2, 8)
     while process.poll() is None and logged(run) < wanted:
@@ -131,7 +133,10 @@ def main() -> None:
         recipe = {**RECIPE, "train": {**RECIPE["train"], "steps": arguments.steps}}
         (folder / "r.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
         whole, killed = folder / "whole", folder / "killed"
-        process = start(folder, "r.yaml", "--out", "whole")
+        begun, process = time.monotonic(), start(folder, "r.yaml", "--out", "whole")
+        while not logged(whole) and process.poll() is None:
+            time.sleep(0.02)
+        startup = time.monotonic() - begun
         _, errors = process.communicate()
         assert process.returncode == 0, errors.decode()
         for number in range(arguments.kills):
@@ -143,7 +148,7 @@ def main() -> None:
             while number and not last.is_file() and process.poll() is None:
                 time.sleep(0.01)  # the first kill may come before the first checkpoint, later ones would never end
             moment = MOMENTS[number % len(MOMENTS)]
-            said = wait_for(moment, killed, process, rng)
+            said = wait_for(moment, killed, process, rng, startup)
             if process.poll() is not None:
                 print(f"the run ended after {number} kills, code {process.returncode}: more --steps are needed")
                 break

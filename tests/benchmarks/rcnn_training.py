@@ -70,8 +70,7 @@ def torchvision_run(recipe: Recipe, minutes: float, seed: int) -> list[tuple[flo
         box_detections_per_img=recipe.eval.max_detections,
     )
     # the model resizes and normalises itself, so it is fed the original pixels in 0..1
-    plain = Preprocess(None, 10**6, "opencv", divisor=1, mean=(0, 0, 0), std=(1, 1, 1))
-    plain = OriginalSize(**vars(plain))
+    plain = Preprocess(divisor=1, keep_size=True, mean=(0, 0, 0), std=(1, 1, 1))
     backbone = [p for n, p in model.named_parameters() if p.requires_grad and "body" in n]
     rest = [p for n, p in model.named_parameters() if p.requires_grad and "body" not in n]
     groups = [{"params": backbone, "lr": 1e-4, "base": 1e-4}, {"params": rest, "lr": 3e-4, "base": 3e-4}]
@@ -104,11 +103,6 @@ def torchvision_run(recipe: Recipe, minutes: float, seed: int) -> list[tuple[flo
             curve.append((spent / 60, torchvision_scores(model, recipe, names, plain)))
             print(f"torchvision seed {seed} step {step}", *shown(curve[-1]), flush=True)
     return curve
-
-
-class OriginalSize(Preprocess):
-    def output_size(self, height: int, width: int) -> tuple[int, int]:
-        return height, width
 
 
 def torchvision_scores(model: nn.Module, recipe: Recipe, names: str | None, plain: Preprocess) -> dict[str, float]:

@@ -6,13 +6,13 @@
 Equal on both sides: weights, images, targets, AdamW, frozen batch norms (transformers' MaskFormer would update its
 statistics), dropout 0, trainable stages as each family has them, threads. Inference: the network on one image, no
 post-processing. A training step begins with a batch in memory and ends with changed weights. Peak memory: what one
-training step adds to a process of its own. Goals, of transformers' time: DETR's inference 0.65, MaskFormer's 0.9, a
+training step adds. Each side has a process of its own, ours with the allocator setting that every segcli command makes
+(--same-allocator leaves it out). Goals, of transformers' time: DETR's inference 0.65, MaskFormer's 0.9, a
 training step 0.8; memory of MaskFormer 0.7; or 1.05 times what this machine's limit allows where that is more.
 """
 
 import argparse
 import multiprocessing
-import resource
 import sys
 import time
 from typing import Any
@@ -28,6 +28,7 @@ from transformers import (
     ResNetConfig,
 )
 
+from segcli.allocator import keep_freed_memory
 from segcli.cost import flops
 from segcli.models import build_model
 from segcli.ops import boxes
@@ -39,6 +40,8 @@ CLASSES, OBJECTS = 80, 7  # as many objects as a COCO image has in the mean
 NAMES = ("segcli", "transformers")
 SIZES = {"detr": (800, 1066), "maskformer": (512, 512)}
 INFERENCE_GOALS = {"detr": "0.65 at most", "maskformer": "0.9 at most"}
+MEMORY_GOALS = {"detr": "none", "maskformer": "0.7 at most"}
+PARTS = ["inference", "training", "memory"]
 TASKS = {"detr": "detection", "maskformer": "instance"}
 
 
@@ -150,42 +153,84 @@ class Side:
         return time.perf_counter() - begun
 
 
-def peak(family: str, ours: bool, size: tuple[int, int], images: int, threads: int) -> float:
-    """MB that a training step adds at its highest to this process, which must not have done anything before."""
+SIDE: list[Side] = []  # of this process
+
+
+def begin(allocator: bool, threads: int) -> None:
+    """What a process of one side begins with. allocator: segcli's setting of it."""
     torch.set_num_threads(threads)
+    if allocator:
+        keep_freed_memory()
+
+
+def open_side(family: str, size: tuple[int, int], images: int, ours: bool) -> None:
+    SIDE.append(Side(family, models(family)[0 if ours else 1], made_batch(size, images), ours=ours))
+
+
+def infer() -> float:
+    return SIDE[0].infer()
+
+
+def step() -> float:
+    return SIDE[0].step()
+
+
+def outputs() -> Any:
+    return SIDE[0].outputs().numpy()
+
+
+def peak(family: str, size: tuple[int, int], images: int, ours: bool) -> float:
+    """MB that a training step adds at its highest to this process, which must not have done anything before."""
     model = our_model(family) if ours else their_model(family)
     side = Side(family, model, made_batch(size, images), ours=ours)
-    with open("/proc/self/statm", encoding="utf-8") as file:
-        before = int(file.read().split()[1]) * resource.getpagesize()
+    before = resident("VmRSS")
     side.step()
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before) / 1e6
+    return (resident("VmHWM") - before) / 1e3
 
 
-def compare(family: str, rounds: int, size: tuple[int, int], images: int, at_most: float) -> None:
-    batch = made_batch(size, images)
-    ours, theirs = models(family)
-    mine, other = Side(family, ours, batch, ours=True), Side(family, theirs, batch, ours=False)
-    print(f"{family}: largest difference of class logits {(mine.outputs() - other.outputs()).abs().max():.1e}")
+def resident(key: str) -> int:
+    """kB of this process now (VmRSS) or at its highest (VmHWM; `getrusage` would give the parent's, inherited at the
+    fork)."""
+    with open("/proc/self/status", encoding="utf-8") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith(key))
+
+
+def compare(
+    family: str, rounds: int, size: tuple[int, int], images: int, at_most: float, *, same: bool, parts: list[str]
+) -> None:
+    """Each side in a process of its own, which waits while the other one works. same: with glibc's own allocator."""
+    spawn, threads = multiprocessing.get_context("spawn"), torch.get_num_threads()
+    given = [(family, size, images, ours) for ours in (True, False)]
+    process = lambda ours: spawn.Pool(1, begin, (ours and not same, threads))
     title = f"{family} {size[0]}x{size[1]}"
-    goal = INFERENCE_GOALS[family]
-    seconds = paired(f"{title}, inference, 1 image", mine.infer, other.infer, rounds, names=NAMES, goal=goal)
-    gflops = flops(ours, size)["gflops"]
-    shares(gflops, seconds, NAMES, at_most)
-    title = f"{title}, training step, {images} images"
-    seconds = paired(title, mine.step, other.step, rounds, names=NAMES, goal="0.8 at most")
-    shares(3 * images * gflops, seconds, NAMES, at_most)  # backward costs twice forward, less what is frozen
-
-
-def compare_memory(family: str, size: tuple[int, int], images: int) -> None:
-    found = []
-    for ours in (True, False):
-        with multiprocessing.get_context("spawn").Pool(1) as pool:
-            found.append(pool.apply(peak, (family, ours, size, images, torch.get_num_threads())))
-    print(
-        f"{family} {size[0]}x{size[1]}, peak memory of a training step, {images} images: {NAMES[0]} {found[0]:.0f} MB, "
-        f"{NAMES[1]} {found[1]:.0f} MB, ratio {found[0] / found[1]:.3f}; goal 0.7 at most",
-        flush=True,
-    )
+    if "memory" in parts:
+        mb = []
+        for arguments in given:
+            with process(arguments[-1]) as pool:
+                mb.append(pool.apply(peak, arguments))
+        print(
+            f"{title}, peak memory of a training step, {images} images: {NAMES[0]} {mb[0]:.0f} MB, "
+            f"{NAMES[1]} {mb[1]:.0f} MB, ratio {mb[0] / mb[1]:.3f}; goal {MEMORY_GOALS[family]}",
+            flush=True,
+        )
+    if parts == ["memory"]:
+        return
+    with process(True) as mine, process(False) as other:
+        for pool, arguments in zip((mine, other), given, strict=True):
+            pool.apply(open_side, arguments)
+        print(
+            f"{family}: largest difference of class logits {abs(mine.apply(outputs) - other.apply(outputs)).max():.1e}"
+        )
+        gflops = flops(our_model(family), size)["gflops"]
+        works = {
+            "inference": (infer, f"{title}, inference, 1 image", INFERENCE_GOALS[family], gflops),
+            # backward costs twice forward, less what is frozen
+            "training": (step, f"{title}, training step, {images} images", "0.8 at most", 3 * images * gflops),
+        }
+        for run, what, goal, work in (works[part] for part in works if part in parts):
+            sides = [lambda pool=pool, run=run: pool.apply(run) for pool in (mine, other)]
+            seconds = paired(what, *sides, rounds, names=NAMES, goal=goal)
+            shares(work, seconds, NAMES, at_most)
 
 
 def main() -> None:
@@ -194,6 +239,8 @@ def main() -> None:
     parser.add_argument("--family", choices=sorted(SIZES), nargs="+", default=sorted(SIZES))
     parser.add_argument("--images", type=int, default=2, help="in a training step")
     parser.add_argument("--threads", type=int, help="default: as many as torch takes")
+    parser.add_argument("--same-allocator", action="store_true", help="leave out segcli's setting of the allocator")
+    parser.add_argument("--parts", choices=PARTS, nargs="+", default=PARTS)
     parser.add_argument("--quick", action="store_true", help="small images and one round: does it run?")
     arguments = parser.parse_args()
     if not sys.platform.startswith("linux"):
@@ -204,9 +251,8 @@ def main() -> None:
     at_most = limit()
     for family in arguments.family:
         size = (96, 128) if arguments.quick else SIZES[family]
-        compare(family, rounds, size, arguments.images, at_most)
-        if family == "maskformer":
-            compare_memory(family, size, arguments.images)
+        same, parts = arguments.same_allocator, arguments.parts
+        compare(family, rounds, size, arguments.images, at_most, same=same, parts=parts)
 
 
 if __name__ == "__main__":

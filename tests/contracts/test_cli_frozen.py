@@ -7,12 +7,12 @@ FROZEN = {
     "segcli": ["--version", "--install-completion", "--show-completion"],
     "segcli prepare": [
         *("SOURCE", "--out", "--format", "--source", "--split", "--split-by", "--seed", "--link", "--check"),
-        *("--force", "--json"),
+        *("--fix", "--tile", "--overlap", "--to", "--force", "--json"),
     ],
     "segcli train": ["[RECIPE]", "--set…", "--out", "--resume", "--dry-run", "--force"],
     "segcli eval": ["RUN|RECIPE", "--weights", "--data", "--split", "--check", "--nms", "--json"],
     "segcli predict": ["RUN|RECIPE", "INPUT…", "--weights", "--out", "--score", "--save", "--json"],
-    "segcli compare": ["[RUN|RECIPE]…", "--published", "--sort", "--csv", "--plot", "--json"],
+    "segcli compare": ["[RUN|RECIPE]…", "--train", "--published", "--sort", "--html", "--csv", "--plot", "--json"],
     "segcli visualize": [],
     "segcli visualize data": ["DIR", "--augmented", "--split", "--out"],
     "segcli visualize predictions": ["RUN", "--worst", "--split", "--out"],
@@ -44,6 +44,7 @@ def test_defaults_are_as_promised():
     }
     assert defaults == {
         ("segcli prepare", "--seed"): 0,
+        ("segcli prepare", "--overlap"): 0,
         ("segcli predict", "--score"): 0.5,
         ("segcli predict", "--save"): "overlay,coco,png",
     }

@@ -10,8 +10,11 @@ LAYERS = [
     {"allocator", "errors", "info", "recipe", "recipe_file", "lookup", "fetch", "types", "dist"},
     {"ops"},
     {"data", "models", "metrics", "drawing", "weights", "optim"},
-    {"checkpoint", "cost", "diagnosis", "run", "session"},
-    {"preparing", "training", "evaluation", "prediction", "comparison", "inspection", "exporting"},
+    {"checkpoint", "cost", "diagnosis", "machine", "run", "session"},
+    {
+        *("preparing", "training", "evaluation", "self_test", "prediction", "forecast", "comparison", "inspection"),
+        "exporting",
+    },
     {"cli"},
 ]
 LEVEL = {unit: level for level, units in enumerate(LAYERS, start=1) for unit in units}
@@ -19,8 +22,15 @@ STRANGERS = {3, 5}  # layers whose units never import one another, but for:
 ALLOWED = {
     ("training", "preparing"),
     ("training", "evaluation"),
+    ("forecast", "preparing"),
+    ("forecast", "training"),
+    ("forecast", "evaluation"),
     ("comparison", "evaluation"),
-    ("preparing", "evaluation"),
+    ("comparison", "forecast"),
+    ("comparison", "inspection"),
+    ("comparison", "training"),
+    ("preparing", "self_test"),
+    ("self_test", "evaluation"),
 }
 WITHOUT_TORCH = {"allocator", "errors", "info", "recipe", "recipe_file", "lookup", "fetch"}
 HEAVY = {"torch", "torchvision", "timm", "cv2", "albumentations", "matplotlib", "scipy", "numpy"}

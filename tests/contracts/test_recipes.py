@@ -20,7 +20,7 @@ every_recipe = pytest.mark.parametrize("name", shipped())
 def test_it_reads_and_its_model_builds(name):
     recipe = Recipe.load(name)
     with torch.device("meta"):  # no memory, no random numbers: the large models of the papers take no time
-        model = build_model(recipe.model, task=recipe.task, num_classes=3, num_things=2)
+        model = build_model(recipe.model, task=recipe.task, num_classes=3, num_things=2, num_keypoints=4)
     assert model.preprocess.with_size(recipe.data.size).longest > 0
     assert sum(p.numel() for p in model.parameters()) > 100_000
 
@@ -55,6 +55,7 @@ def test_it_begins_with_the_command_that_runs_it(name):
 def test_an_expected_score_is_one_of_its_task(name):
     recipe = Recipe.load(name)
     known = {"detection": "bbox_", "instance": ("bbox_", "segm_"), "semantic": ("mIoU", "fwIoU"), "panoptic": ("PQ",)}
+    known["keypoints"] = ("bbox_", "keypoints_")
     assert all(key.startswith(known[recipe.task]) for key in recipe.expect)
 
 

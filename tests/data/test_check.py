@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segcli.data._findings import CODES
+from segcli.data._findings import CODES, KEPT, Report
 from segcli.data.check import check
 
 
@@ -34,7 +34,7 @@ def found(root, **settings):
     return {f.code: [(i.file_name, i.annotation_id) for i in f.items] for f in report.findings}
 
 
-SOUND = {"no_objects"}  # the tiny dataset has one image without objects, on purpose
+SOUND = {"no_objects", "crowd", "category_gap"}  # the tiny dataset has one of each, on purpose: notes, no warnings
 
 
 def test_sound_data(tiny_dataset):
@@ -45,10 +45,17 @@ def test_sound_data(tiny_dataset):
     assert found(tiny_dataset)["no_objects"] == [("three.png", None)]
     document = json.loads(json.dumps(report.to_json()))
     assert document["findings"][0]["count"] == 1
+    assert all(f["severity"] == "note" for f in document["findings"])
+    assert document["busiest"] == {
+        "train": [[2, "두 번째 🐈.jpg"], [2, "one image.png"], [1, "four.jpg"], [0, "three.png"]],
+        "val": [[2, "five.png"], [1, "sub/six.png"]],
+    }
+    assert Report.from_json(document) == report
     assert document["findings"][0]["items"][0]["file_name"] == "three.png"
 
 
 SQUARE = [10.0, 10.0, 30.0, 10.0, 30.0, 30.0, 10.0, 30.0]
+CROSSED = [40.0, 5.0, 60.0, 25.0, 60.0, 5.0, 40.0, 25.0]
 INSIDE = [15.0, 15.0, 20.0, 15.0, 20.0, 20.0, 15.0, 20.0]
 
 
@@ -57,7 +64,9 @@ INSIDE = [15.0, 15.0, 20.0, 15.0, 20.0, 20.0, 15.0, 20.0]
     [
         ([SQUARE], {"category_id": 99}, "dangling_category"),
         ([SQUARE[:-1]], {}, "malformed"),
-        ({"size": [64, 48], "counts": [64 * 48]}, {}, "malformed"),
+        ({"size": [64, 48], "counts": [64 * 48]}, {}, "rle_size"),
+        ([CROSSED], {}, "self_intersecting"),
+        ([SQUARE], {"area": 4000}, "area_mismatch"),
         ([SQUARE], {"bbox": [1, 1, -2, 2]}, "malformed"),
         ({"size": [48, 64], "counts": "QQ"}, {}, "malformed"),
         ([[70.0, 60.0, 75.0, 60.0, 75.0, 65.0]], {}, "empty_mask"),
@@ -104,6 +113,26 @@ def test_faulty_images(tiny_copy):
     assert said["image_missing"] == [("three.png", None)]
     assert said["image_unreadable"] == [("one image.png", None), ("four.jpg", None)]
     assert said["image_size"] == [("five.png", None)]
+
+
+def test_pictures_that_look_alike_in_two_splits(tiny_copy):
+    smooth = np.add.outer(np.arange(48), 2 * np.arange(64)).astype(np.uint8)[:, :, None].repeat(3, 2)
+    smooth[10:30, 20:40] = (200, 60, 20)
+    for name, pixels in (("one image.png", smooth), ("three.png", smooth), ("five.png", smooth // 2 + 40)):
+        Image.fromarray(pixels).save(tiny_copy / "images" / name)
+    said = found(tiny_copy)
+    assert said["near_duplicate"] == [("five.png", None)]
+    assert said["same_image_twice"] == [("three.png", None)]
+    assert "same_image" not in said
+
+
+def test_places_are_counted_beyond_those_that_are_kept(tiny_copy, monkeypatch):
+    monkeypatch.setattr("segcli.data.check.KEPT", 2)
+    for i in range(5):
+        add(tiny_copy, "train", [SQUARE], key=600 + i, area=4000)
+    finding = next(f for f in check(tiny_copy).findings if f.code == "area_mismatch")
+    assert (finding.count, len(finding.items)) == (5, 2)
+    assert KEPT >= 100  # what --json lists
 
 
 @pytest.mark.parametrize(("orientation", "code"), [(6, "exif_rotated"), (3, "exif_unsure")])

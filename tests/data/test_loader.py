@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from segcli.data.cache import SampleCache
 from segcli.data.dataset import Dataset
 from segcli.data.loader import eval_loader, steps_per_epoch, train_loader
 from segcli.data.transforms import build_augment
@@ -169,28 +168,6 @@ def test_detection_without_masks_loads(tiny_dataset):
     assert sum(len(t.instances) for t in batch.targets) >= 4
 
 
-def test_the_cache_gives_what_the_dataset_gives_within_its_bound(tiny_dataset):
-    data = Dataset(tiny_dataset, "train", task="panoptic")
-    for limit in (0, 25_000, 10**9):
-        cache = SampleCache(data, limit)
-        for _ in range(2):
-            for i in range(4):
-                a, b = cache.read(i), data.read(i)
-                assert np.array_equal(a.image, b.image)
-                assert torch.equal(a.target.instances.masks, b.target.instances.masks)
-                assert torch.equal(a.target.semantic, b.target.semantic)
-        assert cache.left >= 0
-        assert len(cache._samples) == {0: 0, 25_000: 0, 10**9: 4}[limit]
-
-
 def test_a_dataset_reaches_workers_that_are_not_forked(tiny_dataset):
     data = pickle.loads(pickle.dumps(Dataset(tiny_dataset, "train", task="panoptic")))
     assert np.array_equal(data.image(0), Dataset(tiny_dataset, "train").image(0))
-
-
-def test_a_cached_image_is_not_read_again(tiny_copy):
-    data = Dataset(tiny_copy, "train")
-    cache = SampleCache(data, 10**9)
-    before = cache.read(0).image
-    (tiny_copy / "images" / "one image.png").unlink()
-    assert np.array_equal(cache.read(0).image, before)

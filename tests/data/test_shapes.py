@@ -63,7 +63,7 @@ def test_occlusion_is_measured_against_the_whole_shape():
 @pytest.mark.parametrize("name", THINGS)
 def test_extent_is_the_longest_side_to_side_distance(name):
     for seed in range(5):
-        distance, radius = outline(name, 60.0, np.random.default_rng(seed))
+        distance, radius, _ = outline(name, 60.0, np.random.default_rng(seed))
         grid = np.arange(-70, 70.5, 0.5)
         v, u = np.nonzero(distance(grid[None, :], grid[:, None]) <= 0)
         points = np.stack([grid[u], grid[v]], 1).astype(np.float32)
@@ -78,7 +78,7 @@ def test_the_look_alikes_differ():
     for seed in range(50):
         rng = np.random.default_rng(seed)
         for name in ("rhombus", "ellipse"):
-            distance, _ = outline(name, 100.0, rng)
+            distance, *_ = outline(name, 100.0, rng)
             across = np.arange(0, 60, 0.25)
             short = across[(distance(np.zeros_like(across), across) <= 0)].max()
             assert 20 <= short <= 39, name
@@ -149,3 +149,45 @@ def test_all_views_agree(tmp_path):
 def test_wrong_settings(wrong):
     with pytest.raises(UsageError, match=next(iter(wrong))):
         shapes.build(**wrong)
+
+
+def test_keypoints_lie_on_the_tips(scenes):
+    """The topmost first and then clockwise; where nothing hides a tip, the object is there."""
+    tips = 0
+    for scene in scenes:
+        for i, (label, points) in enumerate(zip(scene.labels, scene.points, strict=True)):
+            assert len(points) == shapes.TIPS.get(THINGS[label], 0) + 1
+            assert len(points) == len(shapes.thing(THINGS[label], 1).keypoints)
+            x, y, v = points[1:].T
+            if not (v == 2).all() or not len(x) or scene.visible[i] < 0.999:
+                continue
+            assert y[0] == y.min()
+            turns = np.unwrap(np.arctan2(y - points[0, 1], x - points[0, 0]))
+            assert (np.diff(turns) > 0).all()
+            rows, columns = np.nonzero(scene.ids == i + 1)
+            for px, py in zip(x, y, strict=True):
+                assert np.hypot(columns + 0.5 - px, rows + 0.5 - py).min() < 4
+                tips += 1
+    assert tips > 100
+    hidden = np.concatenate([p[:, 2] for s in scenes for p in s.points])
+    assert 0.02 < (hidden == 1).mean() < 0.4
+    assert 0.01 < (hidden == 0).mean() < 0.3
+
+
+@pytest.mark.parametrize("name", shapes.TIPS)
+def test_mirrored_tips_are_the_mirror_image_of_the_tips(name):
+    """Numbering the tips of a mirrored shape gives what `flip_pairs` says."""
+    category = shapes.thing(name, 1)
+    turn = 0.3
+    _, _, tips = outline(name, 60.0, np.random.default_rng(1))
+    tips = tips @ np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
+
+    def numbered(points):
+        points = points[np.argsort(np.arctan2(points[:, 1], points[:, 0]))]
+        return np.roll(points, -int(points[:, 1].argmin()), 0)
+
+    order = np.arange(len(tips) + 1)
+    for a, b in category.flip_pairs:
+        order[[a, b]] = order[[b, a]]
+    expected = numbered(tips) * [-1, 1]
+    assert numbered(tips * [-1, 1]) == pytest.approx(expected[order[1:] - 1])

@@ -112,6 +112,9 @@ def assert_consistent(sample: Sample):
     assert lost.sum() <= 0.2 * 40 * 38 * 2
 
 
+SIDES = {"flip": 0.5, "short_side": [60, 90, 120], "scale_crop": 0.5}
+
+
 @pytest.mark.parametrize("turns", range(4))
 @pytest.mark.parametrize(("vertical", "flip"), [(False, False), (False, True), (True, False), (True, True)])
 def test_turns_and_mirrors_are_exact(turns, vertical, flip):
@@ -149,17 +152,22 @@ def test_doubling_and_placing_are_exact():
     assert scene.area.tolist() == [30 * 38 * 4, 40 * 22 * 4, 40 * 32 * 4, 14 * 38 * 4]
 
 
-@pytest.mark.parametrize("seed", range(60))
-def test_every_augmentation_together_keeps_pixels_and_labels_together(seed):
-    out = run(EVERYTHING, seed)
-    assert out.image.shape == (96, 128, 3)
+@pytest.mark.parametrize("more", [{}, {"rotate": 40}, {"mosaic": 0.7}, {"mosaic": 0.7, "rotate": True}, SIDES])
+@pytest.mark.parametrize("seed", range(40))
+def test_every_augmentation_together_keeps_pixels_and_labels_together(seed, more):
+    settings = more if more is SIDES else EVERYTHING | more
+    out = run(settings, seed)
+    if more is SIDES:
+        assert min(out.image.shape[:2]) in (59, 60, 61, 89, 90, 91, 119, 120, 121)
+    else:
+        assert out.image.shape == (96, 128, 3)
     assert out.file_name == "known.png"
     assert out.target.image_id == 7
     assert out.original_size == (80, 120)
     assert_consistent(out)
 
 
-@pytest.mark.parametrize("key", ["flip", "flip_vertical", "rot90", "copy_paste"])
+@pytest.mark.parametrize("key", ["flip", "flip_vertical", "rot90", "copy_paste", "mosaic", "rotate"])
 def test_without_scale_the_image_keeps_its_size(key):
     for seed in range(8):
         out = run({key: 1.0}, seed)
@@ -218,7 +226,7 @@ def test_fields_follow(seed):
     assert np.abs(boxes - out.target.instances.boxes.numpy()).max() <= 1.0
 
 
-@pytest.mark.parametrize("settings", [{"rot90": 1}, {"flip_vertical": 1}, {"copy_paste": 1}])
+@pytest.mark.parametrize("settings", [{k: 1} for k in ("rot90", "flip_vertical", "copy_paste", "rotate", "mosaic")])
 def test_what_fields_do_not_know_is_refused(settings):
     with pytest.raises(UsageError, match=rf"data\.augment\.{next(iter(settings))}.*corners"):
         [run(settings, seed, sample=known_scene(fields=True)) for seed in range(8)]
@@ -275,9 +283,10 @@ def test_pasting_adds_objects_and_cuts_what_they_cover():
     assert len(nothing.target.instances) == 4
 
 
-def test_pasting_needs_masks():
-    with pytest.raises(UsageError, match="needs masks"):
-        run({"copy_paste": 1.0}, sample=known_scene(masks=False))
+@pytest.mark.parametrize("key", ["copy_paste", "rotate"])
+def test_some_need_masks(key):
+    with pytest.raises(UsageError, match=rf"augment\.{key}.* needs (a mask|masks)"):
+        run({key: 1.0}, sample=known_scene(masks=False))
 
 
 def test_an_image_without_objects():
@@ -358,6 +367,10 @@ def test_column_major_masks_as_a_dataset_gives_them():
         ({"aspect": True}, r"data\.augment\.aspect"),
         ({"blur": float("nan")}, r"data\.augment\.blur"),
         ({"flipp": 1, "blur": 3}, r"flipp.*; data\.augment\.blur"),
+        ({"rotate": 181}, r"data\.augment\.rotate: 181 is not a number from 0 to 180"),
+        ({"short_side": [8]}, r"data\.augment\.short_side"),
+        ({"scale_crop": True}, "needs data.augment.short_side"),
+        ({"short_side": 80, "crop": 64}, "leave scale, aspect and crop away"),
     ],
 )
 def test_wrong_settings_are_named(settings, message):

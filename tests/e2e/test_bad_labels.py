@@ -127,7 +127,41 @@ def test_images_without_any_object_train_and_score(segcli, edit):
     assert result.json["images"] == 2
 
 
-def test_a_broken_image_stops_a_training_after_saving_what_it_had_learned(segcli, edit, tmp_path):
+def test_a_broken_image_is_refused_before_any_work(segcli, edit, tmp_path):
+    (tmp_path / "data/tiny/images/four.jpg").write_bytes(b"no image")
+    result = segcli("train", "r.yaml")
+    assert result.code == 3
+    assert "data/tiny: 1 images can't be decoded (data/tiny/images/four.jpg" in result.error
+    assert "--fix" in result.err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_check_before_a_training_is_done_once(segcli, edit, tmp_path, monkeypatch):
+    edit(lambda data: data)
+    assert segcli("train", "r.yaml", "--set", "train.steps=1", "-q").code == 0
+
+    def never(root):
+        raise AssertionError("nothing has changed")
+
+    monkeypatch.setattr("segcli.data.checked.check", never)
+    assert segcli("train", "r.yaml", "--set", "train.steps=1", "-q").code == 0
+    (tmp_path / "data/tiny/images/one image.png").touch()
+    assert "nothing has changed" in segcli("train", "r.yaml", "--set", "train.steps=1", "--debug").err
+
+
+def test_warnings_are_counted_before_a_training(segcli, edit):
+    edit(first(area=9999))
+    result = segcli("train", "r.yaml", "--set", "train.steps=1", "--set", "eval.max_detections=1")
+    assert result.code == 0
+    assert "note: data/tiny: 1 × area_mismatch" in result.err
+    assert "up to 2 objects, but eval.max_detections is 1" in result.err
+    assert "model.queries" not in result.err
+
+
+def test_an_image_that_breaks_later_stops_a_training_after_saving_what_it_had_learned(
+    segcli, edit, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("segcli.training.admit", lambda *given: None)  # as if it had been whole then
     late = tmp_path / "data" / "tiny" / "images" / "four.jpg"  # in the second batch of seed 0
     whole = late.read_bytes()
     late.write_bytes(whole[: len(whole) // 2])

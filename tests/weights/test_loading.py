@@ -396,4 +396,4 @@ def test_the_classes_of_official_weights():
     assert (panoptic.num_things, len(panoptic.names)) == (80, 133)
     assert (panoptic.names[80], panoptic.source_ids[132]) == ("banner", 200)
     assert (voc.num_things, voc.names[0], voc.names[15], len(voc.names)) == (0, "background", "person", 21)
-    assert {c.classes for c in official.TABLE.values()} == {"coco", "coco_panoptic", "voc", None}
+    assert {c.classes for c in official.TABLE.values()} == {"coco", "coco_panoptic", "coco_person", "voc", None}

@@ -16,6 +16,16 @@ def is_image(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
+def is_there(path: Path) -> bool:
+    """Whether a file is there; names that no file system can have are not."""
+    return os.path.isfile(path)
+
+
+def is_folder(path: Path) -> bool:
+    """The same for folders."""
+    return os.path.isdir(path)
+
+
 def locate(names: Sequence[str], usual: Iterable[Path], root: Path, where: Path) -> list[Path]:
     """The path of every file in `names`; those that are not there keep the path where they should be.
 
@@ -69,7 +79,7 @@ def _best(names: Sequence[str], folders: Sequence[Path]) -> Path | None:
     best, most = None, 0
     for folder in folders:
         listed: dict[Path, dict[str, Path]] = {}
-        found = sum(_find(folder, name, listed).is_file() for name in sample)
+        found = sum(is_there(_find(folder, name, listed)) for name in sample)
         if found > most:
             best, most = folder, found
         if found == len(sample):
@@ -80,9 +90,9 @@ def _best(names: Sequence[str], folders: Sequence[Path]) -> Path | None:
 def _find(folder: Path, name: str, listed: dict[Path, dict[str, Path]]) -> Path:
     """folder/name, as the disk spells it: 한 may be one character or ㅎ + ㅏ + ㄴ, and file systems do not agree."""
     path = folder / name
-    if path.is_file() or name.isascii():
+    if is_there(path) or name.isascii():
         return path
     if path.parent not in listed:
-        files = path.parent.iterdir() if path.parent.is_dir() else ()
+        files = path.parent.iterdir() if is_folder(path.parent) else ()
         listed[path.parent] = {unicodedata.normalize("NFC", p.name): p for p in files}
     return listed[path.parent].get(unicodedata.normalize("NFC", path.name), path)

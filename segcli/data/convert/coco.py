@@ -3,23 +3,26 @@
 SOURCE is a json file, or a folder that has such files in it, in `annotations/`, or in folders called train, val, test
 (as Roboflow writes them). Files of one name but for the split (`instances_train2017.json`, `instances_val2017.json`)
 are one dataset with these splits; of several such groups `instances…` is taken, and the others are noted. Annotations
-are kept as they are: polygons stay polygons, RLE stays RLE, keypoints stay.
+are kept as they are: polygons stay polygons, RLE stays RLE, and every further field (keypoints, DensePose) stays.
 """
 
-import mmap
 import re
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from segcli.data.annotations import read_json
-from segcli.data.canonical import UNDECIDED, Draft, Record
+from pycocotools import mask as coco_mask
+
+from segcli.data.annotations import encode, read_json
+from segcli.data.canonical import UNDECIDED, Draft, Record, write_json
+from segcli.data.convert._files import SPLITS, has_keys, some
 from segcli.data.convert._images import below, locate
+from segcli.data.convert._out import Exported
 from segcli.data.image import image_size
 from segcli.errors import DataError
 from segcli.info import Category, DatasetInfo
 
-SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val", "test": "test"}
 SPLIT_WORD = re.compile(rf"(?:^|(?<=[_\-. ]))({'|'.join(sorted(SPLITS, key=len, reverse=True))})(?=[\d_\-. ]|$)", re.I)
 OWN = {"id", "file_name", "width", "height"}  # fields of an image that a Record has by itself
 
@@ -35,23 +38,24 @@ class Entry(NamedTuple):
 
 def detect(path: Path) -> bool:
     """Whether `path` is a COCO file or a folder with one."""
-    return any(_is_coco(file) for file in _json_files(path))
+    return any(_is_coco(file) for file in json_files(path))
 
 
-def build(*, path: Path, images: str | None = None) -> Draft:
-    """Read the COCO files of `path`. images: the folder that file names are relative to; None: look for it.
+def build(*, path: Path, images: str | None = None, labels: str = "instances") -> Draft:
+    """Read the COCO files of `path`. images: the folder that file names are relative to; None: look for it. labels: how
+    the names of the files begin that are read where there are others, too.
 
     Raises DataError for what is no COCO file, contradictory categories, and images that are nowhere.
     """
-    files, notes = _choose(path)
-    parsed = {split: _load(file) for split, file in files.items()}
-    categories = _categories({files[split]: data["categories"] for split, data in parsed.items()})
+    files, notes = _choose(path, labels)
+    parsed = {split: load(file) for split, file in files.items()}
+    declared = categories({files[split]: data["categories"] for split, data in parsed.items()})
     found: dict[str, list[tuple[Path, dict[str, Any], list[dict[str, Any]]]]] = {}
     for split, data in parsed.items():
         grouped = _group(files[split], data, notes)
         paths = locate(
             [image["file_name"] for image, _ in grouped],
-            [Path(images)] if images else _usual_places(files[split]),
+            [Path(images)] if images else usual_places(files[split]),
             path if path.is_dir() else path.parent,
             files[split],
         )
@@ -62,30 +66,27 @@ def build(*, path: Path, images: str | None = None) -> Draft:
     first = next(iter(parsed.values()))
     info = DatasetInfo(
         name=path.stem,
-        categories=categories,
+        categories=declared,
         splits={split: len(part) for split, part in splits.items()},
-        licence=_licence(first),
-        citation=str(_about(first).get("description") or ""),
-        source=str(_about(first).get("url") or ""),
+        **about(first),
     )
     return Draft(info, splits, records, root, notes)
 
 
 def records(entries: Sequence[Entry]) -> Iterator[Record]:
     for file_name, path, image, annotations in entries:
-        height, width = image.get("height"), image.get("width")
-        known = isinstance(height, int) and isinstance(width, int) and height > 0 and width > 0
         yield Record(
             file_name=file_name,
-            size=(height, width) if known else image_size(path),  # type: ignore[arg-type]
+            size=size(image) or image_size(path),
             image=path,
             annotations=annotations,
-            id=_int(image.get("id")),
+            id=whole(image.get("id")),
             extra={key: value for key, value in image.items() if key not in OWN},
         )
 
 
-def _json_files(path: Path) -> list[Path]:
+def json_files(path: Path) -> list[Path]:
+    """The json files of a source, where COCO and Roboflow put them."""
     if path.is_file():
         return [path] if path.suffix.lower() == ".json" else []
     places = [path, path / "annotations", *(path / word for word in SPLITS)]
@@ -93,27 +94,29 @@ def _json_files(path: Path) -> list[Path]:
 
 
 def _is_coco(file: Path) -> bool:
-    """By its keys, without parsing: a file may have hundreds of megabytes. Panoptic files are another format."""
-    if file.stat().st_size == 0:
+    """By its keys; panoptic files are another format, also where they are written as COCO detections."""
+    if not has_keys(file, "images", "annotations", "categories") or has_keys(file, "segments_info"):
         return False
-    with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as text:
-        keys = (b'"images"', b'"annotations"', b'"categories"')
-        return all(text.find(key) >= 0 for key in keys) and text.find(b'"segments_info"') < 0
+    return not (file.stem.startswith("panoptic") and any(has_keys(p, "segments_info") for p in _beside(file)))
 
 
-def _choose(path: Path) -> tuple[dict[str, Path], list[str]]:
+def _beside(file: Path) -> list[Path]:
+    return sorted(file.parent.glob("panoptic*.json"))
+
+
+def _choose(path: Path, labels: str) -> tuple[dict[str, Path], list[str]]:
     """split -> file of the dataset that `path` holds, and notes on files left aside."""
-    there = _json_files(path)
+    there = json_files(path)
     files = [file for file in there if _is_coco(file)]
     if not files:
         if path.suffix.lower() == ".json":
-            _load(path)  # names what is wrong with it
+            load(path)  # names what is wrong with it
         raise DataError(f"{path}: no COCO file (a json with images, annotations and categories) is there")
     if path.is_file():
         return {UNDECIDED: path}, []
     groups: dict[str, dict[str, Path]] = {}
     for file in files:
-        split, kind = _split_of(file)
+        split, kind = split_of(file)
         group = groups.setdefault(kind, {})
         if split in group:
             raise DataError(
@@ -122,7 +125,7 @@ def _choose(path: Path) -> tuple[dict[str, Path], list[str]]:
                 hint="give one json file as SOURCE",
             )
         group[split] = file
-    preferred = [kind for kind in groups if kind.startswith("instances")] if len(groups) > 1 else [*groups]
+    preferred = [kind for kind in groups if kind.startswith(labels)] if len(groups) > 1 else [*groups]
     if len(preferred) != 1:
         listed = ", ".join(str(file.relative_to(path)) for file in files)
         raise DataError(
@@ -131,14 +134,15 @@ def _choose(path: Path) -> tuple[dict[str, Path], list[str]]:
     aside = [
         str(f.relative_to(path)) for kind, group in groups.items() if kind not in preferred for f in group.values()
     ]
+    aside += [f"{file.relative_to(path)} (panoptic)" for file in there if has_keys(file, "segments_info")]
     for file in there:  # a file that was cut off has lost the keys that tell what it is: no split may vanish so
-        if file not in files and _split_of(file)[1] == preferred[0]:
+        if file not in files and split_of(file)[1] == preferred[0] and not has_keys(file, "segments_info"):
             read_json(file)
             aside.append(str(file.relative_to(path)))
     return groups[preferred[0]], [f"{name} is left aside" for name in aside]
 
 
-def _split_of(file: Path) -> tuple[str, str]:
+def split_of(file: Path) -> tuple[str, str]:
     """(split, the file's name without it); the split may also be the folder's name."""
     match = SPLIT_WORD.search(file.stem)
     if match:
@@ -146,7 +150,8 @@ def _split_of(file: Path) -> tuple[str, str]:
     return SPLITS.get(file.parent.name.lower(), UNDECIDED), file.stem
 
 
-def _load(path: Path) -> dict[str, Any]:
+def load(path: Path) -> dict[str, Any]:
+    """A file with its three lists of objects. Raises DataError where one is missing, or there is no image."""
     data = read_json(path)
     for key in ("images", "annotations", "categories"):
         if not isinstance(data, dict) or not isinstance(data.get(key), list):
@@ -161,36 +166,46 @@ def _load(path: Path) -> dict[str, Any]:
 
 def _group(path: Path, data: dict[str, Any], notes: list[str]) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
     """Every image with its annotations. Images listed twice and annotations of unknown images are noted, by id."""
-    grouped: dict[Any, tuple[dict[str, Any], list[dict[str, Any]]]] = {}
-    twice, lost = [], []
-    for image in data["images"]:
-        key, name = image.get("id"), image.get("file_name")
-        if not isinstance(key, (int, str)) or not isinstance(name, str) or not name:
-            raise DataError(f"{path}: the image {image!r:.200} needs an id and a file_name")
-        if key in grouped:
-            twice.append(key)
-        else:
-            grouped[key] = (image, [])
+    grouped: dict[Any, tuple[dict[str, Any], list[dict[str, Any]]]] = {
+        key: (image, []) for key, image in unique(path, data["images"], notes).items()
+    }
+    lost = []
     for annotation in data["annotations"]:
         key = annotation.get("image_id")
         if isinstance(key, (int, str)) and key in grouped:
-            grouped[key][1].append({**annotation, "id": _int(annotation.get("id"))})
+            grouped[key][1].append({**annotation, "id": whole(annotation.get("id"))})
         else:
             lost.append(annotation.get("id"))
-    if twice:
-        notes.append(f"{path.name}: {len(twice)} image ids stand twice, the first is kept: {_some(twice)}")
     if lost:
-        notes.append(f"{path.name}: {len(lost)} annotations of images that are not listed are left out: {_some(lost)}")
+        notes.append(
+            f"{path.name}: {len(lost)} annotations of images that are not listed are left out: {some(lost, 10)}"
+        )
     return [*grouped.values()]
 
 
-def _categories(declared: dict[Path, list[dict[str, Any]]]) -> tuple[Category, ...]:
+def unique(path: Path, images: list[dict[str, Any]], notes: list[str]) -> dict[Any, dict[str, Any]]:
+    """id -> image. Images listed twice are noted; raises DataError for one without id or name."""
+    out: dict[Any, dict[str, Any]] = {}
+    twice = []
+    for image in images:
+        key, name = image.get("id"), image.get("file_name")
+        if not isinstance(key, (int, str)) or not isinstance(name, str) or not name:
+            raise DataError(f"{path}: the image {image!r:.200} needs an id and a file_name")
+        if key in out:
+            twice.append(key)
+        out.setdefault(key, image)
+    if twice:
+        notes.append(f"{path.name}: {len(twice)} image ids stand twice, the first is kept: {some(twice, 10)}")
+    return out
+
+
+def categories(declared: dict[Path, list[dict[str, Any]]]) -> tuple[Category, ...]:
     """The categories of all files, which must agree: things by id, then stuff by id."""
     by_id: dict[int, Category] = {}
     for path, categories in declared.items():
         for entry in categories:
             key, name = entry.get("id"), entry.get("name")
-            if _int(key) is None or not isinstance(name, str):
+            if whole(key) is None or not isinstance(name, str):
                 raise DataError(f"{path}: the category {entry!r:.200} needs a whole number as id and a name")
             category = _category(path, entry)
             if by_id.setdefault(category.source_id, category).name != name:
@@ -220,7 +235,7 @@ def _category(path: Path, entry: dict[str, Any]) -> Category:
     )
 
 
-def _usual_places(file: Path) -> list[Path]:
+def usual_places(file: Path) -> list[Path]:
     """Where the images of an annotation file lie, as a rule."""
     match = SPLIT_WORD.search(file.stem)
     words = [] if match is None else [file.stem[match.start() :], match[1]]  # val2017, val
@@ -231,9 +246,15 @@ def _usual_places(file: Path) -> list[Path]:
     return places
 
 
-def _about(data: dict[str, Any]) -> dict[str, Any]:
-    about = data.get("info")
-    return about if isinstance(about, dict) else {}
+def about(data: dict[str, Any]) -> dict[str, str]:
+    """Licence, citation and source, as the file says them."""
+    said = data.get("info")
+    said = said if isinstance(said, dict) else {}
+    return {
+        "licence": _licence(data),
+        "citation": str(said.get("description") or ""),
+        "source": str(said.get("url") or ""),
+    }
 
 
 def _licence(data: dict[str, Any]) -> str:
@@ -243,9 +264,35 @@ def _licence(data: dict[str, Any]) -> str:
     return "; ".join(str(x.get("name")) for x in named if x.get("id") in used or len(named) == 1) or "unknown"
 
 
-def _int(value: Any) -> int | None:
+def size(image: dict[str, Any]) -> tuple[int, int] | None:
+    """(H, W) as the file says; None where it does not."""
+    height, width = whole(image.get("height")), whole(image.get("width"))
+    return (height, width) if height and width and min(height, width) > 0 else None
+
+
+def whole(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def _some(ids: list[Any]) -> str:
-    return ", ".join(str(i) for i in ids[:10]) + (f" and {len(ids) - 10} more" if len(ids) > 10 else "")
+def export(image: Exported, names: dict[int, str], out: Path) -> None:
+    """Copy one image into the folder of its split."""
+    image.copy(out / image.split)
+
+
+def finish(root: Path, out: Path, info: DatasetInfo, notes: list[str]) -> None:
+    """Write annotations/instances_SPLIT.json, every field as it is, and panoptic_SPLIT.json with its PNGs."""
+    for split in info.splits:
+        data = read_json(root / "annotations" / f"{split}.json")
+        sizes = {image["id"]: (image["height"], image["width"]) for image in data["images"]}
+        for one in data["annotations"]:
+            of = one.get("segmentation")
+            if of and ("area" not in one or "bbox" not in one):
+                rle = encode(of, sizes[one["image_id"]])
+                one |= {"bbox": coco_mask.toBbox(rle).tolist(), "area": int(coco_mask.area(rle)), **one}
+            one |= {"iscrowd": 0, "area": one["bbox"][2] * one["bbox"][3], **one}
+        write_json(out / "annotations" / f"instances_{split}.json", {**data, "info": {"description": info.citation}})
+        if info.panoptic:
+            shutil.copytree(root / "panoptic" / split, out / "annotations" / f"panoptic_{split}")
+            shutil.copyfile(root / "panoptic" / f"{split}.json", out / "annotations" / f"panoptic_{split}.json")
+    if info.semantic and not info.panoptic:
+        notes.append("the semantic maps have no place in this format")

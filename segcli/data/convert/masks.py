@@ -1,9 +1,11 @@
-"""Folders of mask images, one object an id or one object a file. All objects are of one category.
+"""Folders of mask images: one object an id, one object a file, or one object a colour with a legend.
 
 Layouts: PennFudan (`PNGImages/NAME.png`, `PedMasks/NAME_mask.png`), any `images/` and `masks/` with the same names (a
 suffix `_mask` may follow), and nuclei (`ID/images/ID.png` with `ID/masks/*.png`, also below `stage1_train/`). Folders
 called train, val, test around a layout are its splits. In a file of ids every value but 0 is one object (palettes are
-read as indices, 16 bits are fine); in a file of its own, an object is whatever is not 0, and objects may overlap.
+read as indices, 16 bits are fine); in a file of its own, an object is whatever is not 0, and objects may overlap. All
+objects are of one category, unless a legend (see `_legend.py`) names values or colours: each then is one object of the
+category it names, or with kind `regions` every connected region of it is one; 0 and black are background.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -11,18 +13,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
-from pycocotools import mask as coco_mask
-from scipy import ndimage
 
 from segcli.data.canonical import UNDECIDED, Draft, Record
+from segcli.data.convert import _legend
+from segcli.data.convert._files import SPLITS, some, split_folders
 from segcli.data.convert._images import below, is_image
+from segcli.data.convert._legend import Legend
+from segcli.data.convert._mask_files import check_size, objects, read_colours, read_ids, regions
+from segcli.data.convert._shapes import of_pixels
 from segcli.data.image import image_size
 from segcli.errors import DataError
 from segcli.info import Category, DatasetInfo
 
 PAIRS = (("PNGImages", "PedMasks"), ("images", "masks"))  # folders of images and of id files
-SPLITS = {"train": "train", "val": "val", "valid": "val", "test": "test"}
 SINGLE = "stage1_train"  # around the folders of the nuclei layout
 
 
@@ -36,8 +39,11 @@ class Entry(NamedTuple):
 
 
 def detect(path: Path) -> bool:
-    """Whether `path` is a folder in one of the layouts."""
-    return path.is_dir() and bool(_parts(path))
+    """Whether `path` is a folder in one of the layouts; not where a legend says that values are classes of pixels."""
+    if not path.is_dir() or not _parts(path):
+        return False
+    legend = _legend.find(path, lists=False)
+    return legend is None or not any(row.kind == "stuff" for row in legend.rows)
 
 
 def build(*, path: Path, category: str | None = None) -> Draft:
@@ -45,6 +51,7 @@ def build(*, path: Path, category: str | None = None) -> Draft:
 
     Raises DataError where nothing is found, and for mask files that belong to no image.
     """
+    legend = _legend.find(path, lists=False) if path.is_dir() else None
     notes: list[str] = []
     parts = _parts(path)
     if not parts:
@@ -59,8 +66,12 @@ def build(*, path: Path, category: str | None = None) -> Draft:
         folders = {folder.name for folder, _ in parts.values()} | {p.name for p in path.iterdir()}
         category = "pedestrian" if "PedMasks" in folders else "nucleus" if SINGLE in folders else "object"
     counts = {split: len(entries) for split, entries in splits.items()}
-    info = DatasetInfo(name=path.name, categories=(Category(category, 1),), splits=counts)
-    return Draft(info, splits, lambda entries: _records(entries, notes), root, notes)
+    names = [category]
+    if legend is not None:
+        names = list(dict.fromkeys(row.name for row in legend.rows if row.kind != "ignore" and row.value))
+    ids = {name: key for key, name in enumerate(names, 1)}
+    info = DatasetInfo(name=path.name, categories=tuple(Category(n, key) for n, key in ids.items()), splits=counts)
+    return Draft(info, splits, lambda entries: _records(entries, legend, ids, notes), root, notes)
 
 
 Found = list[tuple[Path, tuple[Path, ...], bool]]  # image, mask files, whether each file is one object
@@ -69,21 +80,14 @@ Reader = Callable[[Path, list[str]], Found]
 
 def _parts(path: Path) -> dict[str, tuple[Path, Reader]]:
     """split -> (folder, its reader) of what lies at `path`; empty where no layout fits."""
-    if reader := _layout(path):
-        return {UNDECIDED: (path, reader)}
-    parts: dict[str, tuple[Path, Reader]] = {}
-    for word, split in SPLITS.items():
-        if split not in parts and (reader := _layout(path / word)):
-            parts[split] = (path / word, reader)
-    if not parts and (reader := _layout(path / SINGLE)):
-        return {UNDECIDED: (path / SINGLE, reader)}
-    return parts
+    found = split_folders(path, lambda folder: _layout(folder) is not None) or {UNDECIDED: path / SINGLE}
+    return {split: (folder, reader) for split, folder in found.items() if (reader := _layout(folder))}
 
 
 def _layout(path: Path) -> Reader | None:
     if any((path / images).is_dir() and (path / masks).is_dir() for images, masks in PAIRS):
         return _paired
-    if path.is_dir() and any((p / "images").is_dir() and (p / "masks").is_dir() for p in path.iterdir()):
+    if path.is_dir() and next(_each(path), None) is not None:
         return _nested
     return None
 
@@ -107,20 +111,27 @@ def _paired(path: Path, notes: list[str]) -> Found:
     if not out:
         raise DataError(f"{images}: holds no image")
     if by_stem:
-        some = ", ".join(str(file) for file in [*by_stem.values()][:3])
+        names = ", ".join(str(file) for file in [*by_stem.values()][:3])
         raise DataError(
-            f"{path}: {len(by_stem)} mask files have no image of the same name in {images.name}: {some}",
+            f"{path}: {len(by_stem)} mask files have no image of the same name in {images.name}: {names}",
             hint="a mask is called as its image, or NAME_mask",
         )
     if bare:
-        notes.append(f"{len(bare)} images have no mask file and count as images without objects: {_some(bare)}")
+        notes.append(f"{len(bare)} images have no mask file and count as images without objects: {some(bare)}")
     return out
+
+
+def _each(path: Path) -> Iterator[Path]:
+    """Folders of one image; those of splits are not."""
+    for folder in sorted(path.iterdir()):
+        if folder.name.lower() not in SPLITS and (folder / "images").is_dir() and (folder / "masks").is_dir():
+            yield folder
 
 
 def _nested(path: Path, notes: list[str]) -> Found:
     """One folder an image, one file an object."""
     out: Found = []
-    for folder in sorted(p for p in path.iterdir() if (p / "images").is_dir() and (p / "masks").is_dir()):
+    for folder in _each(path):
         images = [p for p in sorted((folder / "images").iterdir()) if is_image(p)]
         if len(images) != 1:
             raise DataError(f"{folder / 'images'}: must hold one image, not {len(images)}")
@@ -131,96 +142,47 @@ def _nested(path: Path, notes: list[str]) -> Found:
     return out
 
 
-def _records(entries: Sequence[Entry], notes: list[str]) -> Iterator[Record]:
+def _records(
+    entries: Sequence[Entry], legend: Legend | None, ids: dict[str, int], notes: list[str]
+) -> Iterator[Record]:
     empty = []
     for entry in entries:
         size = image_size(entry.path)
         annotations: list[dict[str, Any]] = []
         for file in entry.masks:
-            values = read_ids(file)
-            if values.shape != size:
-                raise DataError(
-                    f"{file}: the mask is {values.shape[1]} x {values.shape[0]}, its image {entry.path} "
-                    f"{size[1]} x {size[0]} pixels"
-                )
-            if entry.single:
-                found = single_object(values)
-                listed = [] if found is None else [(file.name, found)]
+            values = read_colours(file) if legend is not None and legend.colours else read_ids(file)
+            check_size(file, values, entry.path, size)
+            if legend is not None:
+                listed = _named(file, values, legend, ids)
+            elif entry.single:
+                found = of_pixels(values != 0)
+                listed = [] if found is None else [{**found, "source": file.name}]
             else:
-                listed = [(f"{file.name}#{value}", annotation) for value, annotation in objects(values)]
+                listed = [{**one, "source": f"{file.name}#{value}"} for value, one in objects(values)]
             if not listed:
                 empty.append(f"{entry.path.parent.parent.name}/{file.name}" if entry.single else file.name)
-            annotations += [{**annotation, "source": source} for source, annotation in listed]
+            annotations += listed
         yield Record(entry.file_name, size, entry.path, annotations)
     if empty:
-        notes.append(f"{len(empty)} masks are empty and left out: {_some(empty)}")
+        notes.append(f"{len(empty)} masks are empty and left out: {some(empty)}")
 
 
-def read_ids(path: Path) -> np.ndarray:
-    """Stored values [H,W], 0 = no object: palette indices, 8 or 16 bits; of a colour file, the one channel that all
-    three repeat. Raises DataError where it can't be read, or the channels differ."""
-    try:
-        with Image.open(path) as image:
-            values = np.asarray(image)
-            mode = image.mode
-    except (OSError, ValueError, SyntaxError, UnidentifiedImageError) as error:
-        raise DataError(f"{path}: the mask can't be decoded: {error}") from error
-    if values.ndim == 3:
-        channels = values[:, :, : -1 if mode in ("RGBA", "LA") else None]  # alpha says nothing about objects
-        if (channels != channels[:, :, :1]).any():
+def _named(file: Path, values: np.ndarray, legend: Legend, ids: dict[str, int]) -> list[dict[str, Any]]:
+    """The objects of one mask file by the legend. Raises DataError for a value that it does not name."""
+    rows = {row.value: row for row in legend.rows}
+    out = []
+    for value, annotation in objects(values):
+        row = rows.get(value)
+        if row is None:
             raise DataError(
-                f"{path}: the mask is a colour picture", hint="save ids 0, 1, 2, … in one channel, or one object a file"
+                f"{file}: the value {legend.shown(value)} is not in {legend.where}",
+                hint="add a line for it there, with kind ignore where it is no object",
             )
-        values = channels[:, :, 0]
-    if values.dtype.kind == "i" and values.min() < 0:
-        raise DataError(f"{path}: the mask holds negative ids")
-    if values.dtype.kind == "f":
-        raise DataError(f"{path}: the mask holds fractions, not object ids")
-    return values.astype(np.int32) if values.dtype != np.uint8 else values
-
-
-def objects(values: np.ndarray) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(id, COCO annotation) of every object in a map of ids [H,W], by id; ids may be large."""
-    if values.max() < 2**20:
-        ids = np.flatnonzero(np.bincount(values.ravel()))
-        table = np.zeros(len(ids) and ids[-1] + 1, np.int32)
-        ids = ids[ids != 0]
-        table[ids] = np.arange(1, len(ids) + 1)
-        dense = table[values]
-    else:
-        ids, inverse = np.unique(values, return_inverse=True)
-        dense = (inverse.reshape(values.shape) + (ids[0] != 0)).astype(np.int32)
-        ids = ids[ids != 0]
-    for number, (value, where) in enumerate(zip(ids.tolist(), ndimage.find_objects(dense), strict=True), 1):
-        yield value, annotate(values.shape, dense[where] == number, where[0].start, where[1].start)
-
-
-def single_object(values: np.ndarray) -> dict[str, Any] | None:
-    """The COCO annotation of all that is not 0 in [H,W]; None where that is nothing."""
-    mask = values != 0
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    if not len(rows):
-        return None
-    y, x = int(rows[0]), int(columns[0])
-    return annotate(values.shape, mask[y : rows[-1] + 1, x : columns[-1] + 1], y, x)
-
-
-def annotate(shape: tuple[int, ...], mask: np.ndarray, y: int, x: int) -> dict[str, Any]:
-    """The COCO annotation of a tight bool mask [h,w] whose first pixel is at (y, x) of an image of `shape` (H, W)."""
-    whole = np.zeros(shape, np.uint8, order="F")
-    whole[y : y + mask.shape[0], x : x + mask.shape[1]] = mask
-    return {
-        "category_id": 1,
-        "bbox": [x, y, mask.shape[1], mask.shape[0]],
-        "area": int(np.count_nonzero(mask)),
-        "iscrowd": 0,
-        "segmentation": {"size": list(shape), "counts": coco_mask.encode(whole)["counts"].decode("ascii")},
-    }
+        if row.kind != "ignore":
+            more = {"category_id": ids[row.name], "source": f"{file.name}#{legend.shown(value)}"}
+            out += [{**one, **more} for one in (regions(values == value) if row.kind == "regions" else [annotation])]
+    return out
 
 
 def _key(file: Path, folder: Path) -> str:
     return file.relative_to(folder).with_suffix("").as_posix()
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -22,7 +22,9 @@ TRIES = 40  # positions tried for one object
 class Scene(NamedTuple):
     """image uint8 [S,S,3] RGB; ids int32 [S,S] (0 = stuff, i + 1 = object i); labels [N] into THINGS;
     stuff uint8 [S,S] into STUFF, under the objects too; visible [N]: 1 - pixels hidden by other objects / pixels of
-    the whole shape; extents [N]: longest extent of the whole shape in pixels."""
+    the whole shape; extents [N]: longest extent of the whole shape in pixels; points: N arrays [1 + tips, 3] of x, y in
+    pixels and 0 outside the image, 1 behind an object, else 2: the middle, then the tips clockwise from the topmost.
+    """
 
     image: np.ndarray
     ids: np.ndarray
@@ -30,6 +32,7 @@ class Scene(NamedTuple):
     stuff: np.ndarray
     visible: np.ndarray
     extents: np.ndarray
+    points: list[np.ndarray]
 
 
 class _Shape(NamedTuple):
@@ -40,6 +43,7 @@ class _Shape(NamedTuple):
     v: np.ndarray
     row: int  # of the window's first pixel; the window may stand over the image's border
     column: int
+    points: np.ndarray  # [1 + tips, 2] x, y in its window
 
 
 def draw(size: int, rng: np.random.Generator) -> Scene:
@@ -63,6 +67,7 @@ def draw(size: int, rng: np.random.Generator) -> Scene:
         stuff,
         visible,
         np.array([s.extent for s in shapes]),
+        [_points(shape, i + 1, ids) for i, shape in enumerate(shapes)],
     )
 
 
@@ -126,13 +131,35 @@ def _place(size: int, rng: np.random.Generator) -> tuple[list[_Shape], np.ndarra
 def _shape(label: int, extent: float, rng: np.random.Generator) -> tuple[_Shape, float]:
     """A shape on its own window, at a random rotation and sub-pixel position; and its radius."""
     distance: Distance
-    distance, radius = outline(THINGS[label], extent, rng)
+    distance, radius, tips = outline(THINGS[label], extent, rng)
     half = int(np.ceil(radius)) + 1
     grid = np.arange(-half, half + 1, dtype=np.float64)
-    x, y = grid[None, :] - rng.uniform(-0.5, 0.5), grid[:, None] - rng.uniform(-0.5, 0.5)
+    dx, dy = rng.uniform(-0.5, 0.5, 2)
+    x, y = grid[None, :] - dx, grid[:, None] - dy
     turn = rng.uniform(0, 2 * np.pi)
-    u, v = x * np.cos(turn) + y * np.sin(turn), y * np.cos(turn) - x * np.sin(turn)
-    return _Shape(label, extent, distance(u, v), u, v, 0, 0), radius
+    cos, sin = np.cos(turn), np.sin(turn)
+    u, v = x * cos + y * sin, y * cos - x * sin
+    tips = tips @ np.array([[cos, sin], [-sin, cos]])
+    tips = tips[np.argsort(np.arctan2(tips[:, 1], tips[:, 0]))]  # clockwise, as y points down
+    if len(tips):
+        tips = np.roll(tips, -int(tips[:, 1].argmin()), 0)
+    points = np.concatenate([np.zeros((1, 2)), tips]) + np.array([half + dx + 0.5, half + dy + 0.5])
+    return _Shape(label, extent, distance(u, v), u, v, 0, 0, points), radius
+
+
+def _points(shape: _Shape, number: int, ids: np.ndarray) -> np.ndarray:
+    """Scene.points of the object `number` of the map; objects of higher numbers are in front."""
+    out = np.zeros((len(shape.points), 3))
+    points = shape.points + np.array([shape.column, shape.row])
+    away = points - points[0]
+    length = np.linalg.norm(away, axis=1, keepdims=True)
+    # what hides a tip covers the shape's last pixel there: the tip's own may lie outside both
+    inside = points - away * np.minimum(1.5 / np.maximum(length, 1e-9), 1)
+    for row, (x, y), (column, line) in zip(out, points, inside.astype(int), strict=True):
+        if 0 <= x < ids.shape[1] and 0 <= y < ids.shape[0]:
+            line, column = min(max(line, 0), len(ids) - 1), min(max(column, 0), len(ids) - 1)
+            row[:] = x, y, 1 if ids[line, column] > number else 2
+    return out
 
 
 def window(row: int, column: int, side: int, size: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:

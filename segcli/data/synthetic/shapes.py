@@ -4,7 +4,7 @@ Eight classes, two of them pairs that look alike at any rotation (square and rho
 stuff classes. 3 to 12 objects an image; extents log-uniform from 12 pixels to 9/16 of the side (90 of 160); any
 rotation. Of every object at least 25 pixels and a quarter of its whole area are visible; more than 30 % of the
 objects have a fifth or more of their area hidden by others. Masks are exact: a pixel belongs to a shape when its
-centre lies inside.
+centre lies inside. Keypoints: the middle and the tips of each shape, numbered clockwise from the topmost.
 
 Image `index` of a split depends on (seed, split, index, size) alone, not on how many are made, nor by how many
 processes. The generator is a fixed measure: scores on it are comparable only as long as nothing here changes.
@@ -27,6 +27,9 @@ from segcli.errors import DataError, UsageError
 from segcli.info import Category, DatasetInfo
 
 SPLITS = {"train": 0, "val": 1}  # part of every image's random key
+KEYPOINTS = ("middle", "top", "second", "third", "fourth", "fifth")
+TIPS = {"square": 4, "rhombus": 4, "ellipse": 4, "triangle": 3, "star": 5, "cross": 4}
+OUTLINED = ("square", "rhombus", "triangle")  # their skeleton goes around, that of the others from the middle out
 SIDES = (64, 1024)  # image sides that the generator is meant for
 
 
@@ -47,7 +50,8 @@ def build(*, train: int = 2000, val: int = 200, seed: int = 0, size: int = 160) 
             raise UsageError(f"shapes: {name} must be {low} to {high}, not {value}")
     if seed < 0:
         raise UsageError(f"shapes: seed must be 0 or more, not {seed}")
-    categories = [Category(name, i + 1, thing=i < len(THINGS), colour=None) for i, name in enumerate((*THINGS, *STUFF))]
+    categories = [thing(name, i + 1) for i, name in enumerate(THINGS)]
+    categories += [Category(name, len(THINGS) + i + 1, thing=False) for i, name in enumerate(STUFF)]
     info = DatasetInfo(
         name="shapes",
         categories=tuple(categories),
@@ -64,8 +68,22 @@ def build(*, train: int = 2000, val: int = 200, seed: int = 0, size: int = 160) 
     return Draft(info, splits, records)
 
 
+def thing(name: str, number: int) -> Category:
+    """A shape's class. In a mirror image the topmost tip stays, and the others come in reverse order."""
+    tips = TIPS.get(name, 0)
+    around = [(k, k % tips + 1) for k in range(1, tips + 1)]
+    return Category(
+        name,
+        number,
+        keypoints=KEYPOINTS[: tips + 1],
+        skeleton=tuple(around if name in OUTLINED else [(0, k) for k, _ in around]),
+        flip_pairs=tuple((k, tips + 2 - k) for k in range(2, tips + 1) if k < tips + 2 - k),
+        upright=tips > 0,
+    )
+
+
 def generate(index: int, split: str, seed: int = 0, size: int = 160) -> Scene:
-    """Image number `index` (from 0) of a split: Scene(image, ids, labels, stuff, visible, extents)."""
+    """Image number `index` (from 0) of a split: a `_scene.Scene`."""
     return draw(size, np.random.default_rng([seed, SPLITS[split], index]))
 
 
@@ -94,6 +112,8 @@ def record(entry: Index) -> Record:
                 "segmentation": {"size": rle["size"], "counts": rle["counts"].decode("ascii")},
                 "visible": round(float(scene.visible[i]), 4),
                 "extent": round(float(scene.extents[i]), 2),
+                "keypoints": scene.points[i].round(2).ravel().tolist(),
+                "num_keypoints": int((scene.points[i][:, 2] > 0).sum()),
             }
         )
     semantic = np.concatenate([[0], scene.labels])[scene.ids]

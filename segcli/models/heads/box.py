@@ -7,6 +7,7 @@ from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead, FastRCN
 from torchvision.models.detection.roi_heads import fastrcnn_loss
 from torchvision.ops import clip_boxes_to_image
 
+from segcli import dist
 from segcli.errors import UsageError
 from segcli.models.layers.pooler import Pooler
 from segcli.models.layers.quality_box import QualityBoxHead
@@ -65,7 +66,8 @@ class BoxHead(RoIHead):
         logits, deltas = self.predictor(self.head(self.pooler(features, samples.boxes)))
         goals = self.coder.encode(samples.matched_boxes(), samples.boxes)
         classifier, box = fastrcnn_loss(logits, deltas, samples.labels, list(goals))
-        return {"loss_classifier": classifier, "loss_box_reg": box}
+        share = dist.share(len(logits))
+        return {"loss_classifier": classifier * share, "loss_box_reg": box * share}
 
     def detect(
         self,

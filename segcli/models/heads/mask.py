@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 
+from segcli import dist
 from segcli.models.layers.fine_mask import FineMaskHead
 from segcli.models.layers.mask_targets import crop_targets
 from segcli.models.layers.pooler import Pooler
@@ -54,10 +55,11 @@ class MaskHead(RoIHead):
         positive = samples.positives()
         logits = self.predictor(self.head(self.pooler(features, positive.boxes)))
         goals, labels = crop_targets(positive, logits.shape[-1]), torch.cat(positive.labels)
+        share = dist.share(len(goals))
         if not len(goals):
             return {"loss_mask": logits.sum() * 0}
         chosen = logits[torch.arange(len(labels), device=labels.device), labels]
-        return {"loss_mask": F.binary_cross_entropy_with_logits(chosen, goals)}
+        return {"loss_mask": F.binary_cross_entropy_with_logits(chosen, goals) * share}
 
     def predict(self, features: list[Tensor], detections: list[Detections]) -> None:
         """Adds `masks` [n,28,28], the probability of the detected class's channel."""

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from segcli import dist
 from segcli.models.layers.mask_targets import crop_targets
 from segcli.models.layers.pooler import Pooler
 from segcli.models.layers.pyramid import conv_norm
@@ -36,6 +37,7 @@ class FineMaskHead(RoIHead):
     def loss(self, features: list[Tensor], samples: Samples) -> dict[str, Tensor]:
         positive = samples.positives(LIMIT)
         logits = self._run(self.pooler(features[:1], positive.boxes))
+        share = dist.share(len(logits))
         if not len(logits):
             return {"loss_mask": logits.sum() * 0, "loss_dice": logits.sum() * 0}
         goal, label = crop_targets(positive, logits.shape[-1], aligned=True), torch.cat(positive.labels)
@@ -44,7 +46,7 @@ class FineMaskHead(RoIHead):
         guess = chosen.sigmoid()
         overlap = (guess * goal).sum((1, 2))
         dice = 1 - (2 * overlap + 1) / (guess.sum((1, 2)) + goal.sum((1, 2)) + 1)
-        return {"loss_mask": 4 * entropy, "loss_dice": 3 * dice.mean()}
+        return {"loss_mask": 4 * entropy * share, "loss_dice": 3 * dice.mean() * share}
 
     def predict(self, features: list[Tensor], detections: list[Detections]) -> None:
         """Adds `masks` [n,28,28] and the channels of all classes, and rescales the scores."""

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import roi_align, roi_pool
 
+from segcli.errors import UsageError
 from segcli.ops.roi_align import LARGEST, roi_align_products
 
 METHODS = ("roi_align", "roi_pool")
@@ -29,7 +30,7 @@ class Pooler(nn.Module):
     ):
         super().__init__()
         if method not in METHODS:
-            raise ValueError(f"pooler must be one of {', '.join(METHODS)}, not {method!r}")
+            raise UsageError(f"pooler must be one of {', '.join(METHODS)}, not {method!r}")
         self.size, self.strides, self.method = size, strides, method
         self.sampling, self.aligned, self.canonical = sampling, aligned, canonical
         self.lowest = strides[0].bit_length() - 1  # log2 of the finest stride

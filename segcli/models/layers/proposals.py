@@ -5,6 +5,7 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead, concat_box_prediction_layers
 
+from segcli import dist
 from segcli.models.layers.sampler import BalancedSampler
 from segcli.types import Batch, Target
 
@@ -52,7 +53,8 @@ class RPN(RegionProposalNetwork):
         labels, matched = self.assign_targets_to_anchors(anchors, [_real(t) for t in targets])
         goals = self.box_coder.encode(matched, anchors)
         objectness, box = self.compute_loss(raw["objectness"], raw["deltas"], labels, goals)
-        return {"loss_objectness": objectness, "loss_rpn_box_reg": box}
+        share = dist.share(self.fg_bg_sampler.drawn)
+        return {"loss_objectness": objectness * share, "loss_rpn_box_reg": box * share}
 
     def count(self, features: list[Tensor]) -> None:
         self.head(features)

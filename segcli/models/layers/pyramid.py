@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool
 
+from segcli.errors import UsageError
+
 
 class FPN(nn.Module):
     """backbone + FPN (Lin et al., 2017) with torchvision's parameter names: `body.…`, `fpn.inner_blocks.…`.
@@ -36,7 +38,7 @@ class LitePyramid(nn.Module):
     def __init__(self, body: Any, width: int = 128, fine: int = 64):
         super().__init__()
         if body.strides != [4, 8, 16, 32]:
-            raise ValueError(f"the lite pyramid needs features at strides 4, 8, 16, 32, not {body.strides}")
+            raise UsageError(f"the lite pyramid needs features at strides 4, 8, 16, 32, not {body.strides}")
         self.body = body
         self.lateral = nn.ModuleList(conv_norm(c, width, 1, act=False) for c in body.channels[1:])
         self.smooth = nn.ModuleList(conv_norm(width, width) for _ in body.channels[1:])

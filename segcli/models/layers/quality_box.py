@@ -7,6 +7,7 @@ from torchvision.models.detection._utils import BoxCoder
 from torchvision.models.detection.faster_rcnn import TwoMLPHead
 from torchvision.ops import clip_boxes_to_image, generalized_box_iou_loss
 
+from segcli import dist
 from segcli.models.layers.pooler import Pooler
 from segcli.models.layers.roi_heads import Detections, RoIHead, Samples
 from segcli.ops.selection import select
@@ -47,7 +48,7 @@ class QualityBoxHead(RoIHead):
         if len(at):
             quality = _paired_iou(refined_K4[at].detach(), goal_K4[at])
             goal_KC[at, label_K[at] - 1] = quality.clamp(min=0.01)
-        total = goal_KC.sum().clamp(min=1.0)
+        total, share = dist.mean(goal_KC.sum()).clamp(min=1.0), dist.share(len(at))
         importance = torch.where(goal_KC > 0, torch.ones_like(goal_KC), 0.75 * logits_KC.detach().sigmoid() ** 1.5)
         entropy = F.binary_cross_entropy_with_logits(logits_KC, goal_KC, reduction="none")
         losses = {"loss_classifier": (entropy * importance).sum() / total}
@@ -56,7 +57,7 @@ class QualityBoxHead(RoIHead):
         giou = generalized_box_iou_loss(refined_K4[at], goal_K4[at]).mean()
         side = (goal_K4[at, 2:] - goal_K4[at, :2]).mean(1, keepdim=True).clamp(min=8.0)
         l1 = ((refined_K4[at] - goal_K4[at]).abs() / side).clamp(max=4.0).sum(1).mean()
-        return {**losses, "loss_box": 2 * giou + l1}
+        return {**losses, "loss_box": (2 * giou + l1) * share}
 
     def detect(
         self,

@@ -7,22 +7,26 @@ from torch import Tensor
 class BalancedSampler:
     """Draw up to `size` candidates an image, at most `positive` of them with label ≥ 1 (Ren et al., 2015, section 3.1).
 
-    Set `seeds` (one an image) before each call; two samplers of one model differ by `salt`.
+    Set `seeds` (one an image) before each call; two samplers of one model differ by `salt`. `drawn`: how many the last
+    call drew.
     """
 
     def __init__(self, size: int, positive: float, salt: int):
         self.size, self.positive, self.salt = size, positive, salt
         self.seeds: list[int] = []
+        self.drawn = 0
 
     def __call__(self, labels: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """labels [n] an image (≥ 1 positive, 0 negative, -1 left out) -> bool masks of drawn positives, negatives."""
-        positives, negatives = [], []
+        positives, negatives, self.drawn = [], [], 0
         for i, label in enumerate(labels):
             generator = keyed_generator(self.seeds[i] if self.seeds else i, self.salt)
             positive, negative = torch.where(label >= 1)[0], torch.where(label == 0)[0]
             wanted = min(len(positive), int(self.size * self.positive))
             positives.append(_draw(positive, wanted, label, generator))
-            negatives.append(_draw(negative, min(len(negative), self.size - wanted), label, generator))
+            others = min(len(negative), self.size - wanted)
+            negatives.append(_draw(negative, others, label, generator))
+            self.drawn += wanted + others
         return positives, negatives
 
 

@@ -1,0 +1,1 @@
+"""Plugins of segcli; pyproject.toml says under which names."""

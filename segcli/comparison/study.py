@@ -1,0 +1,122 @@
+"""`segcli compare RECIPE… --train`: train what has not been trained, one after the other, and go on past failures."""
+
+import json
+import shlex
+import signal
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from segcli.errors import SegcliError
+from segcli.info import DatasetInfo
+from segcli.recipe import Recipe, find_source
+
+RUNS = Path("runs")
+
+
+def train_missing(
+    items: Sequence[str | Path], announce: Callable[[str], None], *, quiet: bool = False
+) -> tuple[list[str], list[tuple[str, SegcliError]]]:
+    """The run folders of `items` (recipes and run folders), trained where they are not finished. -> (folders, failed).
+
+    A recipe's run is one below runs/ with the same settings and the same data; an interrupted one is resumed. Each
+    training is a `segcli train` of its own, whose output goes to stderr. What fails is named with its last error, and
+    the next one begins. Raises KeyboardInterrupt after the running one has saved; the same command then goes on.
+    """
+    folders: list[str] = []
+    failed: list[tuple[str, SegcliError]] = []
+    for number, item in enumerate(items, start=1):
+        try:
+            path = find_source(item)
+            recipe = Recipe.load(path / "recipe.yaml" if path.is_dir() else path)
+            run = path if path.is_dir() else find_run(recipe)
+            place = f"{item} ({number} of {len(items)})"
+            if run is None:
+                announce(f"training {place}")
+                _train([str(item)], quiet)
+                run = find_run(recipe)
+            elif not finished(run):
+                announce(f"resuming {run} for {place}")
+                _train(["--resume", str(run)], quiet)
+            else:
+                announce(f"{place} is trained: {run}")
+            if run is None or not finished(run):
+                raise SegcliError(f"{item}: its training left no finished run below {RUNS}/")
+            folders.append(str(run))
+        except SegcliError as error:
+            announce(f"failed: {error}")
+            failed.append((str(item), error))
+    return list(dict.fromkeys(folders)), failed
+
+
+def find_run(recipe: Recipe) -> Path | None:
+    """The run below runs/ that was trained by this recipe on the data that is there now: a finished one before an
+    interrupted one, the newest first. None where there is none."""
+    found = []
+    for path in RUNS.glob("*/recipe.yaml"):
+        try:
+            same = _settings(Recipe.load(path), recipe) == _settings(recipe, recipe)
+        except SegcliError:  # what is no readable recipe is no run of this one
+            continue
+        if same and _same_data(path.parent, recipe):
+            found.append((finished(path.parent), path.stat().st_mtime_ns, path.parent))
+    return max(found)[2] if found else None
+
+
+def finished(run: Path) -> bool:
+    """Whether a run was trained to its end and scored."""
+    return all((run / name).is_file() for name in ("metrics.json", "cost.json"))
+
+
+def _settings(recipe: Recipe, asked: Recipe) -> dict[str, Any]:
+    """What decides the result: all but the expected scores, and the length where it was asked for in minutes."""
+    out = recipe.model_dump(mode="json", exclude={"expect"})
+    if asked.train.minutes is not None:
+        out["train"].update(minutes=None, steps=None, epochs=None)
+    for part, key in (("data", "split_file"), (None, "init")):
+        place = out if part is None else out[part]
+        if place[key] is not None:
+            place[key] = Path(place[key]).name  # runs hold a copy, or the whole path
+    return out
+
+
+def _same_data(run: Path, recipe: Recipe) -> bool:
+    """False where the run was trained on another version of the dataset than lies at data.root now."""
+    root = Path(recipe.data.root)
+    try:
+        before = json.loads((run / "environment.json").read_text(encoding="utf-8"))["dataset"]["fingerprint"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return not (root / "info.json").is_file() or DatasetInfo.load(root).fingerprint == before
+
+
+def _train(arguments: list[str], quiet: bool) -> None:
+    """Run `segcli train ARGUMENTS` in a process of its own. Raises SegcliError with its last error line."""
+    command = [sys.executable, "-m", "segcli.cli.app", "train", *arguments, *(["--quiet"] if quiet else [])]
+    # a session of its own: Ctrl-C reaches it once, through us; a second signal would kill it before it has saved
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8", start_new_session=True
+    )
+    assert process.stdout is not None
+    last: deque[str] = deque(maxlen=20)
+    try:
+        for line in process.stdout:
+            last.append(line.rstrip())
+            if not quiet:
+                print(line, end="", file=sys.stderr, flush=True)
+        code = process.wait()
+    except BaseException:
+        process.send_signal(signal.SIGTERM)  # it saves, and then ends
+        for line in process.stdout:
+            print(line, end="", file=sys.stderr, flush=True)
+        process.wait()
+        raise
+    if code == 0:
+        return
+    said = next((line.removeprefix("error: ") for line in reversed(last) if line.startswith("error: ")), None)
+    hint = next((line.removeprefix("hint: ") for line in reversed(last) if line.startswith("hint: ")), None)
+    ended = f"was ended by signal {-code}" if code < 0 else f"ended with code {code}"
+    raise SegcliError(said or f"`segcli train {shlex.join(arguments)}` {ended}", hint=hint)

@@ -1,0 +1,97 @@
+"""The doctor's report, kept in the folder that it is about until a file changes, and held against a recipe."""
+
+import hashlib
+import json
+import os
+import sys
+import uuid
+from collections.abc import Iterable
+from pathlib import Path
+
+from segcli.data._findings import Item, Report
+from segcli.data.check import check
+from segcli.errors import DataError
+from segcli.info import DatasetInfo
+from segcli.recipe import Recipe
+
+FILE = "checked.json"
+RULES = 1  # counts up when the doctor's rules change: reports of older rules are made anew
+NAMED = 3  # places that an error names
+
+
+def checked(root: Path, *, fresh: bool = False) -> Report:
+    """The report on a prepared folder: the kept one where no file has changed since, unless it must be `fresh`.
+
+    Raises DataError where `root` is no prepared folder.
+    """
+    info = DatasetInfo.load(root)
+    state = f"{RULES} {listing([root, *([Path(info.image_root)] if info.image_root else [])])}"
+    path = root / FILE
+    if not fresh and path.is_file():
+        try:
+            kept = json.loads(path.read_text(encoding="utf-8"))
+            if kept["state"] == state:
+                return Report.from_json(kept["report"])
+        except (OSError, KeyError, TypeError, ValueError) as error:
+            print(f"note: {path}: can't be used ({error!r}): checking again", file=sys.stderr)
+    report = check(root)
+    part = root / f".{FILE}.{uuid.uuid4().hex[:8]}"
+    try:
+        part.write_text(json.dumps({"state": state, "report": report.to_json()}, ensure_ascii=False), encoding="utf-8")
+        os.replace(part, path)
+    except OSError as error:
+        print(f"note: {path}: can't be written ({error.strerror}): the next training checks again", file=sys.stderr)
+        part.unlink(missing_ok=True)
+    return report
+
+
+def admit(recipe: Recipe, queries: int | None = None, quiet: bool = False) -> Report:
+    """Check a recipe's dataset before it is trained on. Warnings are counted on stderr; errors raise DataError.
+
+    queries: how many objects the model can find on an image, where its architecture has a fixed number. quiet: say
+    nothing of warnings.
+    """
+    root = Path(recipe.data.root)
+    report = checked(root)
+    limits = {"model.queries": queries, "eval.max_detections": recipe.eval.max_detections}
+    for key, limit in limits.items():
+        too_full = [] if limit is None or recipe.task == "semantic" else _above(report, limit)
+        if too_full and not quiet:
+            most, name = max(too_full)
+            more = "" if len(too_full) == 1 else f" and {len(too_full) - 1} more"
+            print(f"note: {name}{more}: up to {most} objects, but {key} is {limit}: raise it", file=sys.stderr)
+    if report.ok:
+        doubts = [f for f in report.findings if f.severity == "warning" and f.code != "many_objects"]
+        if doubts and not quiet:
+            said = "; ".join(f"{f.count:,} × {f.code}" for f in doubts)
+            print(f"note: {root}: {said} (segcli prepare {root} --check explains)", file=sys.stderr)
+        return report
+    errors = [f for f in report.findings if f.severity == "error"]
+    raise DataError(
+        f"{root}: " + "; ".join(f"{f.count:,} {f.message} ({_places(f.items, f.count)})" for f in errors),
+        hint=f"segcli prepare {root} --check lists all, --fix repairs",
+    )
+
+
+def listing(folders: Iterable[Path], out: Path | None = None) -> str:
+    """sha256 over names, sizes and times of files: says whether they changed, without reading them. Reports, and what
+    lies in `out`, are left aside."""
+    digest = hashlib.sha256()
+    aside = None if out is None else out.absolute()
+    for path in folders:
+        files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+        for file in files:
+            if file.name == FILE or aside in file.absolute().parents:
+                continue
+            facts = file.stat()
+            digest.update(f"{file.relative_to(path).as_posix()}\0{facts.st_size}\0{facts.st_mtime_ns}\0".encode())
+    return digest.hexdigest()
+
+
+def _above(report: Report, limit: int) -> list[tuple[int, str]]:
+    return [(count, name) for images in report.busiest.values() for count, name in images if count > limit]
+
+
+def _places(items: list[Item], count: int) -> str:
+    named = [item.detail or f"{item.file_name} {item.annotation_id or ''}".strip() for item in items[:NAMED]]
+    return "; ".join(named) + (f" and {count - NAMED} more" if count > NAMED else "")

@@ -1,0 +1,114 @@
+"""What lies in a source folder: its files, the splits that its folders name, and json content of a checked shape."""
+
+import mmap
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import pydantic
+
+from segcli.data.canonical import UNDECIDED
+from segcli.data.convert._images import below
+from segcli.errors import DataError
+
+SPLITS = {
+    **{"train": "train", "training": "train"},
+    **{"val": "val", "valid": "val", "validation": "val", "dev": "val"},
+    **{"test": "test", "testing": "test"},
+}
+LOOK = 8  # files that a format is recognised by
+T = TypeVar("T")
+
+
+class Entry(NamedTuple):
+    """One image: its name below the image root, its file, and what the format knows of its labels."""
+
+    file_name: str
+    path: Path
+    label: Any
+
+
+def walk(root: Path, *suffixes: str) -> Iterator[Path]:
+    """Files below `root` with one of the lower-case `suffixes`, sorted within each folder; neither hidden ones nor what
+    was prepared before, perhaps inside its own source."""
+    if root.is_file():
+        yield from [root] if root.suffix.lower() in suffixes else []
+        return
+    for current, folders, names in os.walk(root):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        if "info.json" in names and "prepared.json" in names:
+            folders.clear()
+            continue
+        for name in sorted(names):
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in suffixes:
+                yield Path(current, name)
+
+
+def split_of(path: Path, root: Path) -> str:
+    """The split that one of the folders between `root` and the file is called after."""
+    parts = path.relative_to(root).parts[:-1] if path.is_relative_to(root) else path.parts[:-1]
+    return next((SPLITS[part.lower()] for part in parts if part.lower() in SPLITS), UNDECIDED)
+
+
+def split_folders(path: Path, fits: Callable[[Path], bool]) -> dict[str, Path]:
+    """split -> folder: `path` itself, and folders in it called train, val, test, as far as they fit.
+
+    Raises DataError where two folders stand for one split.
+    """
+    found = {UNDECIDED: path} if fits(path) else {}
+    for folder in sorted(path.iterdir()) if path.is_dir() else ():
+        split = SPLITS.get(folder.name.lower())
+        if split is not None and folder.is_dir() and fits(folder):
+            if split in found:
+                raise DataError(f"{found[split]} and {folder}: both seem to be the split {split!r}")
+            found[split] = folder
+    return found
+
+
+def arrange(found: Sequence[tuple[str, Path, Any]], where: Path) -> tuple[Path, dict[str, list[Entry]]]:
+    """(split, image file, label) of every image -> the folder that holds them all, and split -> entries.
+
+    Raises DataError where there is none. where: the source, for the message.
+    """
+    if not found:
+        raise DataError(f"{where}: holds no image with labels")
+    root, names = below([Path(os.path.normpath(path)) for _, path, _ in found])
+    splits: dict[str, list[Entry]] = {}
+    for (split, path, label), name in zip(found, names, strict=True):
+        splits.setdefault(split, []).append(Entry(name, path, label))
+    return root, splits
+
+
+def has_keys(file: Path, *keys: str) -> bool:
+    """Whether a json file has these keys somewhere, without parsing: it may have hundreds of megabytes."""
+    if not file.is_file() or file.stat().st_size == 0:
+        return False
+    with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as text:
+        return all(text.find(f'"{key}"'.encode()) >= 0 for key in keys)
+
+
+def parsed(kind: type[T], value: Any, where: str | Path) -> T:
+    """`value` as `kind` (a pydantic model). Raises DataError that names the place inside and what is wrong there."""
+    try:
+        return pydantic.TypeAdapter(kind).validate_python(value)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        given = repr(first["input"])
+        given = given if len(given) < 60 else given[:57] + "..."
+        raise DataError(f"{where}: {place + ': ' if place else ''}{first['msg'].lower()}, not {given}") from error
+
+
+def lines(path: Path) -> list[str]:
+    """The lines of a text file without blanks around them, empty ones included. Raises DataError."""
+    try:
+        return [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: can't be read as text: {error}") from error
+
+
+def some(names: Sequence[Any], limit: int = 5) -> str:
+    """The first of many, for a note."""
+    listed = ", ".join(str(name) for name in names[:limit])
+    return listed + (f" and {len(names) - limit} more" if len(names) > limit else "")

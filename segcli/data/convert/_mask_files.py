@@ -1,0 +1,79 @@
+"""Read PNGs whose pixels are object ids, class values or colours."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+from scipy import ndimage
+
+from segcli.data.convert._shapes import annotate
+from segcli.errors import DataError
+
+
+def read_pixels(path: Path, *, colours: bool = False) -> tuple[np.ndarray, str]:
+    """Stored values [H,W] or [H,W,C] and Pillow's mode: palettes as indices, or with `colours` everything as RGB.
+
+    Raises DataError where it can't be read.
+    """
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert("RGB") if colours else image), image.mode
+    except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise DataError(f"{path}: the mask can't be decoded: {error}") from error
+
+
+def read_ids(path: Path) -> np.ndarray:
+    """Stored values [H,W], 0 = no object: palette indices, 8 or 16 bits; of a colour file, the one channel that all
+    three repeat. Raises DataError where it can't be read, or the channels differ."""
+    values, mode = read_pixels(path)
+    if values.ndim == 3:
+        channels = values[:, :, : -1 if mode in ("RGBA", "LA") else None]  # alpha says nothing about objects
+        if (channels != channels[:, :, :1]).any():
+            raise DataError(
+                f"{path}: the mask is a colour picture",
+                hint="add a legend.csv (name,r,g,b), or save ids 0, 1, 2, … in one channel, or one object a file",
+            )
+        values = channels[:, :, 0]
+    if values.dtype.kind == "i" and values.min() < 0:
+        raise DataError(f"{path}: the mask holds negative ids")
+    if values.dtype.kind == "f":
+        raise DataError(f"{path}: the mask holds fractions, not object ids")
+    return values.astype(np.int32) if values.dtype != np.uint8 else values
+
+
+def read_colours(path: Path) -> np.ndarray:
+    """int32 [H,W] of 65536 R + 256 G + B. Raises DataError where it can't be read."""
+    rgb = read_pixels(path, colours=True)[0].astype(np.int32)
+    return rgb[:, :, 0] << 16 | rgb[:, :, 1] << 8 | rgb[:, :, 2]
+
+
+def check_size(path: Path, values: np.ndarray, image: Path, size: tuple[int, int]) -> None:
+    """Raise DataError where a mask file is not of its image's size (H, W)."""
+    if values.shape[:2] != size:
+        raise DataError(
+            f"{path}: the mask is {values.shape[1]} x {values.shape[0]}, its image {image} {size[1]} x {size[0]} pixels"
+        )
+
+
+def objects(values: np.ndarray) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(id, COCO annotation) of every object in a map of ids [H,W], by id; ids may be large."""
+    if values.max() < 2**20:
+        ids = np.flatnonzero(np.bincount(values.ravel()))
+        table = np.zeros(len(ids) and ids[-1] + 1, np.int32)
+        ids = ids[ids != 0]
+        table[ids] = np.arange(1, len(ids) + 1)
+        dense = table[values]
+    else:
+        ids, inverse = np.unique(values, return_inverse=True)
+        dense = (inverse.reshape(values.shape) + (ids[0] != 0)).astype(np.int32)
+        ids = ids[ids != 0]
+    for number, (value, where) in enumerate(zip(ids.tolist(), ndimage.find_objects(dense), strict=True), 1):
+        yield value, annotate(values.shape, dense[where] == number, where[0].start, where[1].start)
+
+
+def regions(mask: np.ndarray) -> Iterator[dict[str, Any]]:
+    """The COCO annotation of every connected region (corners count) of a bool mask [H,W]."""
+    numbered, _ = ndimage.label(mask, np.ones((3, 3)))
+    yield from (annotation for _, annotation in objects(numbered))

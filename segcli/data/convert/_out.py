@@ -1,0 +1,122 @@
+"""From a canonical folder out again: image by image, into a folder that appears whole or not at all."""
+
+import dataclasses
+import os
+import shutil
+import uuid
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from segcli.data import annotations as coco_file
+from segcli.data.convert._files import some
+from segcli.errors import DataError, SegcliError
+from segcli.info import DatasetInfo
+from segcli.types import Rle
+
+
+@dataclasses.dataclass
+class Exported:
+    """One image of a canonical folder on its way out. `record`: its COCO image; annotations: as they are there."""
+
+    split: str
+    record: dict[str, Any]
+    path: Path
+    annotations: list[dict[str, Any]]
+    used: dict[Path, str]  # files written so far, and for which image
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.record["height"], self.record["width"]
+
+    def copy(self, folder: Path, without: str = "") -> Path:
+        """Copy the image below `folder`, subfolders and all but those called `without`, and return where it is now."""
+        parts = Path(self.record["file_name"]).parts
+        target = self.claim(folder.joinpath(*(p for p in parts[:-1] if p != without), parts[-1]))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(self.path, target)
+        return target
+
+    def claim(self, file: Path) -> Path:
+        """`file` itself. Raises DataError where another image has written it: a.jpg and a.png share a.txt."""
+        other = self.used.setdefault(file, self.record["file_name"])
+        if other != self.record["file_name"]:
+            raise DataError(f"{other} and {self.record['file_name']} would share {file.name}", hint="rename one")
+        return file
+
+    def crop(self, rle: Rle) -> tuple[int, int, np.ndarray]:
+        """(x, y, mask) of what an RLE covers; one pixel of nothing where it is empty."""
+        x, y, w, h = (int(v) for v in coco_mask.toBbox(rle))
+        return x, y, coco_mask.decode(rle)[y : y + max(h, 1), x : x + max(w, 1)].astype(bool)
+
+
+def export(root: Path, out: Path, module: ModuleType, *, force: bool = False) -> list[str]:
+    """Write the canonical folder `root` to `out` in the format of a converter module, and return notes on what that
+    format has no place for.
+
+    The module defines `export(image, names, out)` for an image and `finish(root, out, info, notes)` for what stands
+    once; where it has no place for some annotations, also `left_out(annotation, size)`, which says why, or None.
+    Raises DataError for broken annotations, missing images, an `out` that is there, or a `root` of label maps alone.
+    """
+    info = DatasetInfo.load(root)
+    if out.exists() and any(out.iterdir() if out.is_dir() else [out]) and not (force and (out / MARK).is_file()):
+        hint = "choose another --out" + (", or replace it with --force" if (out / MARK).is_file() else "")
+        raise DataError(f"{out}: exists", hint=hint)
+    notes: list[str] = []
+    building = out.parent / f".{out.name}.{uuid.uuid4().hex[:8]}.part"
+    try:
+        building.mkdir(parents=True)
+        _write(root, building, info, module, notes)
+        (building / MARK).write_text("".join(f"{note}\n" for note in notes), encoding="utf-8")
+        if out.exists():
+            shutil.rmtree(out)
+        building.rename(out)
+    except OSError as error:
+        raise SegcliError(f"{error.filename or out}: can't be written: {error.strerror}") from error
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return notes
+
+
+MARK = "exported_by_segcli.txt"  # notes; what has it may be replaced with --force
+
+
+def _write(root: Path, out: Path, info: DatasetInfo, module: ModuleType, notes: list[str]) -> None:
+    names = dict(zip(info.source_ids, info.names, strict=True))
+    left: dict[str, list[Any]] = {}
+    used: dict[Path, str] = {}
+    total = 0
+    for split in info.splits:
+        file = root / "annotations" / f"{split}.json"
+        images, listed = coco_file.load(file)
+        sizes = {i.get("id"): (i.get("height"), i.get("width")) for i in images}
+        problem = next(coco_file.image_problems(images), None)
+        problem = problem or next(coco_file.annotation_problems(listed, sizes, set(names)), None)  # type: ignore[arg-type]
+        if problem:
+            raise DataError(f"{file}: {problem}", hint=f"segcli prepare {root} --check lists all")
+        grouped: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in images}
+        for annotation in listed:
+            size, leave = sizes[annotation["image_id"]], getattr(module, "left_out", None)
+            reason = leave(annotation, size) if leave is not None else None
+            if reason is None:
+                grouped[annotation["image_id"]].append(annotation)
+                total += 1
+            else:
+                left.setdefault(reason, []).append(annotation.get("id"))
+        for image in images:
+            path = root / (info.image_root or "images") / image["file_name"]
+            if not os.path.isfile(path):
+                raise DataError(f"{path}: the image file is missing")
+            try:
+                module.export(Exported(split, image, path, grouped[image["id"]], used), names, out)
+            except ValueError as error:
+                if isinstance(error, SegcliError):
+                    raise
+                raise DataError(f"{file}: {image['file_name']}: {error}") from error
+    if not total and info.num_things == 0:
+        raise DataError(f"{root}: holds label maps and no objects", hint="no format that is written here takes them")
+    notes += [f"{reason}: {len(ids)} left out (annotations {some(ids)})" for reason, ids in left.items()]
+    module.finish(root, out, info, notes)

@@ -1,0 +1,230 @@
+"""Pascal VOC: `JPEGImages/` with `SegmentationObject/`, `SegmentationClass/` (palette PNGs) or `Annotations/` (boxes).
+
+With SegmentationObject, every value but 0 and the 255 of borders is one object, and its class is that of its pixels in
+SegmentationClass; the class map itself is kept, with background as a class and 255 ignored. SegmentationClass alone is
+a class for every pixel. Else the boxes of the xml files, which may also lie beside their images. Classes are those of
+class_names.txt (by value), without it VOC's 20; of boxes the names in use, sorted.
+`ImageSets/` gives the splits.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+from xml.etree import ElementTree
+
+import numpy as np
+
+from segcli.data.canonical import UNDECIDED, Draft, Record
+from segcli.data.convert._files import SPLITS, Entry, arrange, lines, some, split_of, walk
+from segcli.data.convert._images import SUFFIXES, is_there
+from segcli.data.convert._mask_files import check_size, objects, read_ids
+from segcli.data.convert._shapes import of_box
+from segcli.data.convert.semantic import map_png, translate
+from segcli.data.image import image_size
+from segcli.errors import DataError
+from segcli.info import Category, DatasetInfo
+from segcli.lookup import nearest
+from segcli.types import IGNORE
+
+# http://host.robots.ox.ac.uk/pascal/VOC/voc2012/: the values 1 to 20 of SegmentationClass
+CLASSES = (
+    *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog"),
+    *("horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
+)
+BORDER = 255
+LISTS = ("class_names.txt", "classes.txt", "labels.txt")
+FLAGS = ("difficult", "truncated", "occluded")
+
+
+def detect(path: Path) -> bool:
+    """Whether `path` has VOC's folders, or xml files of boxes beside images."""
+    root = _root(path)
+    if any((root / name).is_dir() for name in ("SegmentationObject", "SegmentationClass")):
+        return (root / "JPEGImages").is_dir()
+    return path.is_dir() and any(_is_voc(file) for file in walk(root, ".xml"))
+
+
+def build(*, path: Path, labels: Literal["masks", "boxes"] | None = None, classes: list[str] | None = None) -> Draft:
+    """Read the folder `path`. labels: the masks or the boxes; None: the masks where there are any. classes: the names
+    of the values from 1 up.
+
+    Raises DataError for broken files, unknown classes, and labels without an image.
+    """
+    root = _root(path)
+    pictures = next((root / n for n in ("SegmentationObject", "SegmentationClass") if (root / n).is_dir()), None)
+    if labels == "masks" and pictures is None:
+        raise DataError(f"{root}: has no SegmentationObject or SegmentationClass")
+    if pictures is None or labels == "boxes":
+        return _boxes(path, root, classes)
+    return _masks(path, root, pictures, classes)
+
+
+def _masks(path: Path, root: Path, pictures: Path, classes: list[str] | None) -> Draft:
+    notes: list[str] = []
+    splits = _splits(root, "Segmentation")
+    found: list[tuple[str, Path, Any]] = []
+    there = {file.stem: file for file in walk(pictures, ".png")}
+    images = {file.stem: file for file in walk(root / "JPEGImages", *SUFFIXES)}
+    lost = sorted(set(there) - set(images))
+    if lost:
+        raise DataError(f"{pictures}: {len(lost)} masks have no image in JPEGImages: {some(lost)}")
+    unmasked = sorted(set(images) - set(there))
+    if unmasked:
+        notes.append(f"{len(unmasked)} images have no mask and are left out: {some(unmasked)}")
+    for stem, file in there.items():
+        kinds = [root / name / f"{stem}.png" for name in ("SegmentationObject", "SegmentationClass")]
+        if pictures.name == "SegmentationObject" and not is_there(kinds[1]):
+            raise DataError(f"{kinds[1]}: there is no such file, and it says of which class {file} is")
+        found.append((splits.get(stem, UNDECIDED), images[stem], kinds))
+    if splits and (apart := [stem for stem in there if stem not in splits]):
+        found = [item for item in found if item[0] != UNDECIDED]
+        notes.append(f"{len(apart)} images are in no list of ImageSets/Segmentation and are left out: {some(apart)}")
+    image_root, entries = arrange(found, path)
+    file = next((root / name for name in LISTS if (root / name).is_file()), None)
+    listed = classes if classes is not None else [n for n in lines(file) if n] if file is not None else list(CLASSES)
+    listed = [name for name in listed if name not in ("__ignore__", "_background_", "background")]
+    instances = pictures.name == "SegmentationObject"
+    info = DatasetInfo(
+        name=path.stem,
+        categories=(
+            *(Category(name, value, thing=instances) for value, name in enumerate(listed, 1)),
+            Category("background", 0, thing=False),
+        ),
+        splits={split: len(part) for split, part in entries.items()},
+        semantic=True,
+    )
+    return Draft(info, entries, lambda part: _mask_records(part, len(listed), instances), image_root, notes)
+
+
+def _mask_records(entries: Sequence[Entry], classes: int, instances: bool) -> Iterator[Record]:
+    for entry in entries:
+        numbers, values = entry.label
+        size = image_size(entry.path)
+        kinds = read_ids(values)
+        check_size(values, kinds, entry.path, size)
+        meaning = {0: classes, BORDER: IGNORE, **{value: value - 1 for value in range(1, classes + 1)}}
+        semantic = translate(kinds, meaning, lambda value, file=values: _undeclared(file, value, classes))
+        annotations = []
+        if instances:
+            ids = read_ids(numbers)
+            check_size(numbers, ids, entry.path, size)
+            for number, annotation in objects(np.where(ids == BORDER, 0, ids)):
+                counts = np.bincount(kinds[ids == number], minlength=256)
+                counts[[0, BORDER]] = 0
+                if not counts.any():
+                    raise DataError(f"{numbers}: object {number} has no class in {values}")
+                annotations.append({**annotation, "category_id": int(counts.argmax()), "source": f"object {number}"})
+        yield Record(entry.file_name, size, entry.path, annotations, semantic=map_png(semantic))
+
+
+def _undeclared(file: Path, value: int, classes: int) -> int:
+    raise DataError(
+        f"{file}: value {value} is no class; 1 to {classes} are",
+        hint="class_names.txt beside it names them: one a line",
+    )
+
+
+def _boxes(path: Path, root: Path, classes: list[str] | None) -> Draft:
+    notes: list[str] = []
+    splits = _splits(root, "Main")
+    pictures = {file.stem: file for file in walk(root, *SUFFIXES) if not file.parent.name.startswith("Segmentation")}
+    found: list[tuple[str, Path, Any]] = []
+    used: dict[str, Path] = {}
+    for file in (f for f in walk(root, ".xml") if _is_voc(f)):
+        tree = _parse(file)
+        named = (tree.findtext("filename") or "").replace("\\", "/").rsplit("/", 1)[-1]
+        places = [file.parent / named, root / "JPEGImages" / named] if named and "\0" not in named else []
+        image = next((p for p in places if is_there(p)), pictures.get(file.stem))
+        if image is None:
+            raise DataError(f"{file}: its image {named or file.stem} is not there")
+        listed = _objects(file, tree)
+        for name, _ in listed:
+            used.setdefault(name, file)
+        split = splits.get(file.stem, split_of(file, root))
+        found.append((split, image, (_size(tree), listed)))
+    bare = sorted({p.name for p in pictures.values()} - {image.name for _, image, _ in found})
+    if bare:
+        notes.append(f"{len(bare)} images have no xml file and are left out: {some(bare)}")
+    image_root, entries = arrange(found, path)
+    names = classes if classes is not None else sorted(used)
+    unknown = next((name for name in used if name not in names), None)
+    if unknown is not None:
+        raise DataError(f"{used[unknown]}: the class {unknown!r} is not among the names", hint=nearest(unknown, names))
+    ids = {name: key for key, name in enumerate(names, 1)}
+    info = DatasetInfo(
+        name=path.stem,
+        categories=tuple(Category(name, key) for name, key in ids.items()),
+        splits={split: len(part) for split, part in entries.items()},
+    )
+    return Draft(info, entries, lambda part: _box_records(part, ids), image_root, notes)
+
+
+def _box_records(entries: Sequence[Entry], ids: dict[str, int]) -> Iterator[Record]:
+    for entry in entries:
+        size, listed = entry.label
+        annotations = [{**annotation, "category_id": ids[name]} for name, annotation in listed]
+        yield Record(entry.file_name, size or image_size(entry.path), entry.path, annotations)
+
+
+def _objects(file: Path, tree: ElementTree.Element) -> list[tuple[str, dict[str, Any]]]:
+    out = []
+    for number, one in enumerate(tree.findall("object"), 1):
+        name, box = (one.findtext("name") or "").strip(), one.find("bndbox")
+        corners = [] if box is None else [box.findtext(key) for key in ("xmin", "ymin", "xmax", "ymax")]
+        try:
+            x1, y1, x2, y2 = (float(text or "") for text in corners)
+        except ValueError:
+            raise DataError(f"{file}: object {number} ({name}) has no bndbox of four numbers") from None
+        if not name or not np.isfinite([x1, y1, x2, y2]).all() or x2 < x1 or y2 < y1:
+            raise DataError(f"{file}: object {number} ({name or 'no name'}): the box {corners} is none")
+        # VOC counts pixels from 1 and includes the last one
+        annotation = of_box(x1 - 1, y1 - 1, x2 - x1 + 1, y2 - y1 + 1, 0)
+        flags = {flag: int(text) for flag in FLAGS if (text := (one.findtext(flag) or "").strip()) in ("0", "1")}
+        out.append((name, {**annotation, **flags}))
+    return out
+
+
+def _size(tree: ElementTree.Element) -> tuple[int, int] | None:
+    texts = [(tree.findtext(f"size/{side}") or "").strip() for side in ("height", "width")]
+    if not all(re.fullmatch(r"[1-9][0-9]{0,5}", text) for text in texts):
+        return None
+    return int(texts[0]), int(texts[1])
+
+
+def _parse(file: Path) -> ElementTree.Element:
+    data = file.read_bytes()
+    if b"<!DOCTYPE" in data or b"<!ENTITY" in data:
+        raise DataError(f"{file}: declares entities, which are not read")
+    try:
+        return ElementTree.fromstring(data)
+    except (ElementTree.ParseError, ValueError, LookupError) as error:
+        raise DataError(f"{file}: not valid XML: {error}") from error
+
+
+def _is_voc(file: Path) -> bool:
+    with file.open("rb") as stream:
+        return b"<annotation" in stream.read(4096)
+
+
+def _splits(root: Path, kind: str) -> dict[str, str]:
+    """Image name without suffix -> split, by ImageSets/KIND/{train,val,test}.txt."""
+    out: dict[str, str] = {}
+    for word, split in SPLITS.items():
+        file = root / "ImageSets" / kind / f"{word}.txt"
+        for line in lines(file) if file.is_file() else []:
+            if line:
+                stem = line.split()[0]
+                if out.setdefault(stem, split) != split:
+                    raise DataError(f"{file}: {stem} is also in the split {out[stem]!r}")
+    return out
+
+
+def _root(path: Path) -> Path:
+    """The folder that holds JPEGImages: `path`, or the only VOC20xx in it or in its VOCdevkit."""
+    if (path / "JPEGImages").is_dir() or not path.is_dir():
+        return path
+    inner = [p for base in (path, path / "VOCdevkit") for p in base.glob("VOC20*") if (p / "JPEGImages").is_dir()]
+    if len(inner) > 1:
+        raise DataError(f"{path}: holds {some([p.name for p in inner])}", hint="give one of them as SOURCE")
+    return inner[0] if inner else path

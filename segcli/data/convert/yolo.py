@@ -1,0 +1,258 @@
+"""YOLO text labels: `class x y w h` is a box, `class x1 y1 x2 y2 …` a polygon, in parts of the image's size.
+
+SOURCE is the data.yaml, or a folder with one, or a folder with `images/` and `labels/` and a `classes.txt`. The yaml's
+`train`, `val` and `test` may be folders, lists of folders, or text files that name images. Nothing else in it is
+followed: `download` is not run. An image without a text file has no objects. Labels with keypoints are not read.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from pycocotools import mask as coco_mask
+
+from segcli.data.annotations import encode
+from segcli.data.canonical import Draft, Record
+from segcli.data.convert import _shapes as shapes
+from segcli.data.convert._files import LOOK, SPLITS, Entry, arrange, lines, some, split_of, walk
+from segcli.data.convert._images import SUFFIXES, is_there
+from segcli.data.convert._out import Exported
+from segcli.data.image import image_size
+from segcli.errors import DataError
+from segcli.info import Category, DatasetInfo
+
+NAMES = ("classes.txt", "obj.names", "labels/classes.txt")  # beside folders without a data.yaml
+PIXELS = 2.0  # a coordinate above it was not divided by the image's size
+
+
+def detect(path: Path) -> bool:
+    """Whether `path` is a data.yaml, or a folder with one or with text labels."""
+    if path.is_file():
+        return path.suffix.lower() in (".yaml", ".yml") and _describes(path)
+    return bool(_yamls(path)) or _labelled(path)
+
+
+def build(*, path: Path, classes: list[str] | None = None) -> Draft:
+    """Read the images and text labels of `path`. classes: names from 0; None: from data.yaml or classes.txt.
+
+    Raises DataError for a broken yaml, missing folders, and classes without a name.
+    """
+    notes: list[str] = []
+    described = [path] if path.is_file() else _yamls(path)
+    if len(described) > 1:
+        raise DataError(f"{path}: {some(described)} all describe a dataset", hint="give one as SOURCE")
+    content = _load(described[0]) if described else {}
+    base = described[0].parent if described else path
+    names = classes if classes is not None else _names(content, base, described)
+    images = _listed(described[0], content) if described else []
+    if not images:
+        images = [(split_of(file, base), file) for file in walk(base, *SUFFIXES) if "images" in _parts(file, base)]
+    found, bare, seen = [], [], set()
+    for split, image in images:
+        text = _label_file(image, base)
+        seen.add(text)
+        if not is_there(text):
+            bare.append(image.name)
+        found.append((split, image, text))
+    root, splits = arrange(found, path)
+    if bare:
+        notes.append(f"{len(bare)} images have no label file and count as images without objects: {some(bare)}")
+    lost = [f for f in walk(base, ".txt") if "labels" in _parts(f, base) and f not in seen and f.name not in NAMES[0]]
+    if lost:
+        notes.append(f"{len(lost)} label files belong to no image and are left aside: {some([f.name for f in lost])}")
+    if content.get("download"):
+        notes.append(f"{described[0].name}: download is not followed")
+    info = DatasetInfo(
+        name=path.stem,
+        categories=tuple(Category(name, key) for key, name in names.items())
+        if isinstance(names, dict)
+        else tuple(Category(name, key) for key, name in enumerate(names)),
+        splits={split: len(entries) for split, entries in splits.items()},
+    )
+    return Draft(info, splits, lambda entries: _records(entries, set(info.source_ids)), root, notes)
+
+
+def export(image: Exported, names: dict[int, str], out: Path) -> None:
+    """Write one image and its label file: boxes as they are, all else as polygons along the mask's pixels."""
+    (h, w), index = image.size, {key: i for i, key in enumerate(names)}
+    rows = []
+    for annotation in image.annotations:
+        values = _row(image, annotation) / (w, h)
+        rows.append(" ".join([str(index[annotation["category_id"]]), *(f"{v:.7g}" for v in values.ravel())]))
+    file = image.copy(out / "images" / image.split, without="images")  # the last images/ of a path becomes labels/
+    text = out / "labels" / file.relative_to(out / "images").with_suffix(".txt")
+    text.parent.mkdir(parents=True, exist_ok=True)
+    image.claim(text).write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
+
+
+def left_out(annotation: dict[str, Any], size: tuple[int, int]) -> str | None:
+    """Why the format has no place for an annotation; None where it has."""
+    if annotation.get("iscrowd"):
+        return "crowd regions"
+    segmentation = annotation.get("segmentation")
+    return "masks without a pixel" if segmentation and not coco_mask.area(encode(segmentation, size)) else None
+
+
+def finish(root: Path, out: Path, info: DatasetInfo, notes: list[str]) -> None:
+    """Write data.yaml."""
+    content: dict[str, Any] = {split: f"images/{split}" for split in info.splits}
+    content["names"] = dict(enumerate(info.names))
+    text = yaml.safe_dump(content, allow_unicode=True, sort_keys=False)
+    (out / "data.yaml").write_text(text, encoding="utf-8")
+    if info.semantic or info.panoptic:
+        notes.append("semantic and panoptic maps have no place in this format")
+
+
+def _row(image: Exported, annotation: dict[str, Any]) -> np.ndarray:
+    """[N,2] in pixels: the corners of an outline, or the centre and the size of a box."""
+    segmentation = annotation.get("segmentation")
+    if not segmentation:
+        x, y, bw, bh = annotation["bbox"]
+        return np.array([[x + bw / 2, y + bh / 2], [bw, bh]])
+    if isinstance(segmentation, list) and len(segmentation) == 1 and len(segmentation[0]) >= 6:
+        points = np.reshape(segmentation[0], (-1, 2))
+        if points.min() >= 0 and (points <= (image.size[1], image.size[0])).all():
+            return points
+    x, y, mask = image.crop(encode(segmentation, image.size))
+    return shapes.one_polygon(mask) + np.array([x, y])
+
+
+def _yamls(path: Path) -> list[Path]:
+    return [p for p in (*sorted(path.glob("*.yaml")), *sorted(path.glob("*.yml"))) if _describes(p)]
+
+
+def _describes(file: Path) -> bool:
+    text = file.read_bytes()[:100_000] if file.stat().st_size < 10_000_000 else b""
+    return b"names" in text and any(f"{word}:".encode() in text for word in ("train", "val"))
+
+
+def _labelled(path: Path) -> bool:
+    """Text labels in labels/, and images/ beside them or in folders of splits."""
+    files = (file for file in walk(path, ".txt") if "labels" in _parts(file, path))
+    if not any(_label_like(file) for _, file in zip(range(LOOK), files, strict=False)):
+        return False
+    return any((folder / "images").is_dir() for folder in (path, *path.iterdir()))
+
+
+def _label_like(file: Path) -> bool:
+    first = file.read_bytes()[:200].split(b"\n")[0].split()
+    return len(first) >= 5 and first[0].isdigit()
+
+
+def _parts(file: Path, base: Path) -> tuple[str, ...]:
+    return file.relative_to(base).parts[:-1] if file.is_relative_to(base) else file.parts[:-1]
+
+
+def _load(file: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8-sig"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, ValueError, RecursionError) as error:
+        raise DataError(f"{file}: can't be read as YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{file}: holds no keys")
+    if content.get("kpt_shape") is not None:
+        raise DataError(
+            f"{file}: labels with keypoints (kpt_shape) are not read", hint="convert them to COCO keypoints"
+        )
+    return content
+
+
+def _names(content: dict[str, Any], base: Path, described: list[Path]) -> dict[int, str]:
+    """Class number -> name."""
+    names = content.get("names")
+    if not described:
+        file = next((base / name for name in NAMES if (base / name).is_file()), None)
+        if file is None:
+            raise DataError(f"{base}: what the classes are called is not said", hint="write classes.txt: a name a line")
+        names = [line for line in lines(file) if line]
+    if isinstance(names, list):
+        names = dict(enumerate(names))
+    if not isinstance(names, dict) or not names:
+        raise DataError(f"{described[0] if described else base}: names must be a list, or numbers with names")
+    for key, name in names.items():
+        if type(key) is not int or key < 0 or not isinstance(name, (str, int)) or not str(name).strip():
+            raise DataError(f"{described[0] if described else base}: names: {key!r:.40}: {name!r:.40} is no class")
+    return {key: str(names[key]).strip() for key in sorted(names)}
+
+
+def _listed(file: Path, content: dict[str, Any]) -> list[tuple[str, Path]]:
+    """(split, image) of everything that train, val and test of a data.yaml name."""
+    out = []
+    for word in ("train", "val", "valid", "test"):
+        given = content.get(word)
+        for value in given if isinstance(given, list) else [given] if given is not None else []:
+            if not isinstance(value, str) or not value.strip("./\\ "):
+                raise DataError(f"{file}: {word}: {value!r:.60} is not a path")
+            place = _place(file, content.get("path"), value)
+            if place is None and word == "test":
+                continue  # many a yaml promises a test part that was never published
+            if place is None:
+                raise DataError(f"{file}: {word}: there is no {value}", hint="paths are relative to the yaml's folder")
+            found = _images_in(file, place)
+            if not found:
+                raise DataError(f"{file}: {word}: {place} holds no image")
+            out += [(SPLITS[word], image) for image in found]
+    return out
+
+
+def _place(file: Path, base: Any, value: str) -> Path | None:
+    """Where a path of the yaml is: from its own base, from its folder, or (as some exports have it) without `../`."""
+    value = value.replace("\\", "/")
+    bases = [file.parent / base] if isinstance(base, str) else []
+    places = [*(b / value for b in (*bases, file.parent)), file.parent / value.removeprefix("../")]
+    places += [file.parent / Path(value).name / "images", file.parent / "images" / Path(value).name]
+    return next((p for p in places if "\0" not in str(p) and (is_there(p) or p.is_dir())), None)
+
+
+def _images_in(file: Path, place: Path) -> list[Path]:
+    if place.is_dir():
+        return list(walk(place, *SUFFIXES))
+    named = [line for line in lines(place) if line]
+    found = [next((p for p in (place.parent / n, file.parent / n) if is_there(p)), None) for n in named]
+    lost = [name for name, path in zip(named, found, strict=True) if path is None]
+    if lost:
+        raise DataError(f"{place}: {len(lost)} of its images are not there: {some(lost)}")
+    return [path for path in found if path is not None]
+
+
+def _label_file(image: Path, base: Path) -> Path:
+    """images/…/a.jpg -> labels/…/a.txt; without such a folder, beside the image."""
+    parts = list(image.parts)
+    for i in range(len(parts) - 2, -1, -1):
+        if parts[i] == "images":
+            parts[i] = "labels"
+            return Path(*parts).with_suffix(".txt")
+    return image.with_suffix(".txt")
+
+
+def _records(entries: Sequence[Entry], classes: set[int]) -> Iterator[Record]:
+    for entry in entries:
+        size = image_size(entry.path)
+        annotations = []
+        for number, line in enumerate(lines(entry.label) if is_there(entry.label) else [], 1):
+            if line:
+                annotations.append(_annotation(line.split(), size, classes, f"{entry.label}, line {number}"))
+        yield Record(entry.file_name, size, entry.path, annotations)
+
+
+def _annotation(words: list[str], size: tuple[int, int], classes: set[int], where: str) -> dict[str, Any]:
+    try:
+        values = np.array(words, np.float64)
+    except ValueError:
+        raise DataError(f"{where}: {' '.join(words)[:60]!r} is not a row of numbers") from None
+    if len(values) != 5 and (len(values) < 7 or len(values) % 2 == 0):
+        raise DataError(f"{where}: {len(values)} numbers are neither a box (5) nor a polygon (an odd number from 7 on)")
+    if not np.isfinite(values).all() or values[0] not in classes:
+        raise DataError(f"{where}: class {words[0][:40]} is not among the names, or a number is not finite")
+    points = values[1:].reshape(-1, 2)
+    if np.abs(points).max() > PIXELS:
+        raise DataError(f"{where}: {np.abs(points).max():g} is not a part of the image's size (0 to 1)")
+    points = points * (size[1], size[0])
+    if len(points) > 2:
+        return shapes.of_polygons([points.ravel().tolist()], size, int(values[0]))
+    (cx, cy), (w, h) = points.tolist()
+    if min(w, h) < 0:
+        raise DataError(f"{where}: the box has a negative size")
+    return shapes.of_box(cx - w / 2, cy - h / 2, w, h, int(values[0]))

@@ -1,0 +1,144 @@
+"""Where each image's annotations stand in an annotation file, so that no annotation is held in memory.
+
+`prepare` writes annotations/SPLIT.json piece by piece and, beside it, SPLIT.index.npz: a few numbers an image and six
+bytes an annotation. A file that has changed since (its length tells) or that came without an index is read whole.
+"""
+
+import dataclasses
+import json
+import shutil
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from segcli.errors import DataError
+
+AGAIN = "run `segcli prepare` again"
+
+
+@dataclasses.dataclass
+class Index:
+    """images: the COCO image records. starts [N+1]: first byte of each image's annotations in the file, then the end;
+    first [N+1]: position of its first annotation among all; by annotation: category (source id), crowd, mask."""
+
+    path: Path
+    images: list[dict[str, Any]]
+    starts: np.ndarray
+    first: np.ndarray
+    category: np.ndarray
+    crowd: np.ndarray
+    mask: np.ndarray
+
+    def annotations(self, i: int) -> list[dict[str, Any]]:
+        """The annotations of image i, read now. Raises DataError where the file has changed."""
+        return read_span(self.path, int(self.starts[i]), int(self.starts[i + 1]), self.images[i]["id"])
+
+
+def read_span(path: Path, start: int, end: int, image_id: int) -> list[dict[str, Any]]:
+    """The annotations that stand from byte `start` to `end`, all of one image. Raises DataError where they do not."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(start)
+            text = file.read(end - start)
+        found: list[dict[str, Any]] = json.loads(b"[" + text.rstrip(b",") + b"]")
+        if all(annotation["image_id"] == image_id for annotation in found):
+            return found
+    except OSError as error:
+        raise DataError(f"{path}: can't be read: {error.strerror}", hint=AGAIN) from error
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise DataError(f"{path}: has changed since it was prepared", hint=f"{AGAIN}, or remove {path.stem}.index.npz")
+
+
+def load(path: Path) -> Index | None:
+    """The index of the annotation file `path`; None where there is none, or the file has another length."""
+    beside = path.with_suffix(".index.npz")
+    try:
+        with np.load(beside, allow_pickle=False) as stored:
+            parts = {name: stored[name] for name in stored.files}
+        if path.stat().st_size != int(parts.pop("length")):
+            return None
+        with open(path, "rb") as file:
+            head = file.read(int(parts["starts"][0]))
+        return Index(path, json.loads(head + b"]}")["images"], **parts)
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
+        return None  # the file itself holds everything
+
+
+class Writer:
+    """Writes one COCO file of any size: `add` image after image, then `close`. The bytes are those of json.dumps.
+
+    indexed: also write the index. Until `close` the annotations are in a file beside `path`.
+    """
+
+    def __init__(self, path: Path, *, indexed: bool):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path, self.indexed = path, indexed
+        self.part = path.with_suffix(".part")
+        self.file = open(self.part, "wb")  # noqa: SIM115 (closed by `close`; a failure removes the whole folder)
+        self.starts, self.first, self.at = [0], [0], 0
+        self.category, self.crowd, self.mask = _Column(np.int32), _Column(np.bool_), _Column(np.bool_)
+
+    def add(self, annotations: list[dict[str, Any]]) -> None:
+        """The annotations of the next image."""
+        if annotations:
+            text = json.dumps(annotations, ensure_ascii=False, separators=(",", ":"))[1:-1]
+            data = (b"," if self.at else b"") + _encoded(text, self.path)
+            self.file.write(data)
+            self.at += len(data)
+            if self.indexed:
+                self.category.extend([a["category_id"] for a in annotations])
+                self.crowd.extend([bool(a.get("iscrowd")) for a in annotations])
+                self.mask.extend([bool(a.get("segmentation")) for a in annotations])
+        self.starts.append(self.at)
+        self.first.append(self.first[-1] + len(annotations))
+
+    def close(self, common: dict[str, Any]) -> None:
+        """Finish the file; `common` (images, categories) stands before the annotations."""
+        self.file.close()
+        head = json.dumps(common, ensure_ascii=False, separators=(",", ":"))[:-1] + ',"annotations":['
+        encoded = _encoded(head, self.path)
+        start = len(encoded)
+        with open(self.path, "wb") as out, open(self.part, "rb") as file:
+            out.write(encoded)
+            shutil.copyfileobj(file, out, 1 << 20)
+            out.write(b"]}")
+        self.part.unlink()
+        if self.indexed:
+            starts = np.array(self.starts, np.int64) + start
+            starts[1:-1] += (starts[1:-1] > start) & (starts[1:-1] < starts[-1])  # the comma between two images
+            np.savez(
+                self.path.with_suffix(".index.npz"),
+                length=np.int64(self.path.stat().st_size),
+                starts=starts,
+                first=np.array(self.first, np.int64),
+                category=self.category.array(),
+                crowd=self.crowd.array(),
+                mask=self.mask.array(),
+            )
+
+
+def _encoded(text: str, path: Path) -> bytes:
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError as error:  # half of a surrogate pair
+        around = text[max(0, error.start - 40) : error.start]
+        raise DataError(f"{path.name}: {around}… is no valid text") from error
+
+
+class _Column:
+    """Numbers of one type, gathered without an object each."""
+
+    def __init__(self, kind: Any):
+        self.kind, self.done, self.fresh = kind, [], []  # type: tuple[Any, list[np.ndarray], list[Any]]
+
+    def extend(self, values: list[Any]) -> None:
+        self.fresh += values
+        if len(self.fresh) > 1 << 16:
+            self.done.append(np.array(self.fresh, self.kind))
+            self.fresh = []
+
+    def array(self) -> np.ndarray:
+        return np.concatenate([*self.done, np.array(self.fresh, self.kind)])

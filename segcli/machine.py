@@ -1,0 +1,115 @@
+"""What this machine can do: its fastest arithmetic, its free memory, its free disk."""
+
+import contextlib
+import ctypes
+import functools
+import re
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+SIDE = 1536  # of the square matrices whose product is timed
+SECONDS = 0.4  # of repeating it
+
+
+@functools.lru_cache(maxsize=8)
+def _speed_limit(device: str, threads: int) -> float:
+    a, b = (torch.rand(SIDE, SIDE, device=device) for _ in range(2))
+    wait = {"cuda": torch.cuda.synchronize, "mps": torch.mps.synchronize}.get(torch.device(device).type)
+    fastest, end = float("inf"), None
+    while end is None or time.perf_counter() < end:
+        begun = time.perf_counter()
+        a @ b
+        if wait is not None:
+            wait()
+        done = time.perf_counter()
+        if end is None:  # the first one loads libraries
+            end = done + SECONDS
+        else:
+            fastest = min(fastest, done - begun)
+    return SIDE**3 / max(fastest, 1e-9) / 1e9
+
+
+def speed_limit(device: torch.device | str) -> float:
+    """GFLOP/s (1 multiply-add = 1) of a large fp32 matrix product on `device` with torch's present threads: about the
+    most that a network can reach there. Measured once a process, in half a second."""
+    with torch.inference_mode():
+        return _speed_limit(str(device), torch.get_num_threads())
+
+
+def free_memory(device: torch.device | str) -> float | None:
+    """MB (1e6 bytes) that a process can still have: of the GPU for CUDA, else of the machine or of the container's
+    limit, whichever is less. None where the system does not say."""
+    device = torch.device(device)
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0] / 1e6
+    if not sys.platform.startswith("linux"):
+        return None
+    available = _kilobytes(Path("/proc/meminfo"), "MemAvailable")
+    known = [] if available is None else [available]
+    limit, used = (_number(Path("/sys/fs/cgroup") / f"memory.{name}") for name in ("max", "current"))
+    if limit is not None and used is not None:
+        known.append(max(0, limit - used))
+    return min(known) / 1e6 if known else None
+
+
+def free_disk(folder: Path) -> float:
+    """MB (1e6 bytes) that can still be written at `folder`, or where its nearest existing parent is."""
+    place = folder.resolve()
+    while not place.exists():
+        place = place.parent
+    return shutil.disk_usage(place).free / 1e6
+
+
+def reset_peak_resident() -> bool:
+    """Give freed memory back to the system and begin a new high-water mark of this process; False where not possible
+    (not Linux, or a container that forbids it)."""
+    if not sys.platform.startswith("linux"):
+        return False
+    with contextlib.suppress(OSError, AttributeError):  # only glibc has it; without it freed memory may be reused
+        ctypes.CDLL(None).malloc_trim(0)
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return False
+    return True
+
+
+def peak_resident() -> int | None:
+    """Bytes of this process's resident high-water mark; None where not Linux."""
+    return _kilobytes(Path("/proc/self/status"), "VmHWM")
+
+
+def children_memory() -> int:
+    """Bytes that this process's children hold beside what they share with it; 0 where not Linux."""
+    children = Path("/proc/self/task").glob("*/children")
+    known = [_kilobytes(Path(f"/proc/{pid}/smaps_rollup"), "Private_Dirty") for p in children for pid in _words(p)]
+    return sum(size for size in known if size is not None)
+
+
+def _kilobytes(file: Path, key: str) -> int | None:
+    """The bytes of a line `key:  N kB`; None where the file or the line is not there, or the process has ended."""
+    try:
+        found = re.search(rf"^{key}:\s+(\d+) kB", file.read_text(encoding="utf-8", errors="replace"), re.M)
+    except OSError:
+        return None
+    return int(found[1]) * 1024 if found else None
+
+
+def _words(file: Path) -> list[str]:
+    try:
+        return file.read_text(encoding="ascii").split()
+    except OSError:
+        return []
+
+
+def _number(file: Path) -> int | None:
+    """A cgroup's file that holds a number; None where it is not there or says `max`."""
+    try:
+        text = file.read_text(encoding="ascii").strip()
+    except OSError:
+        return None
+    return int(text) if text.isdigit() else None

@@ -1,0 +1,223 @@
+"""One small dataset in every source format: the same scene of labelled rectangles, written with the means of each.
+
+Three images of 32 x 24 pixels, split train (a, b) and val (c) where the format has splits. Each has a cat and a dog;
+`SCENE` says where, as half-open x1, y1, x2, y2.
+"""
+
+import base64
+import csv
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from PIL import Image
+
+W, H = 32, 24
+NAMES = ("cat", "dog")
+SPLIT = {"a": "train", "b": "train", "c": "val"}
+SCENE = {
+    "a": {"cat": (2, 3, 12, 13), "dog": (15, 5, 28, 20)},
+    "b": {"cat": (0, 0, 8, 24), "dog": (20, 0, 32, 6)},
+    "c": {"cat": (10, 10, 20, 20), "dog": (22, 2, 30, 9)},
+}
+
+
+def photo(path: Path) -> Path:
+    """A PNG of the right size whose pixels depend on its name."""
+    pixels = np.random.default_rng(len(str(path.name))).integers(0, 255, (H, W, 3)).astype(np.uint8)
+    return picture(path, pixels)
+
+
+def picture(path: Path, pixels: np.ndarray, palette: bool = False) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = Image.fromarray(pixels)
+    if palette:
+        image = image.convert("P")
+        image.putdata(pixels.ravel().tolist())
+        image.putpalette([(i * 37) % 256 for i in range(768)])
+    image.save(path)
+    return path
+
+
+def text(path: Path, content: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+    return path
+
+
+def ids(name: str, *values: int, background: int = 0, dtype=np.uint8) -> np.ndarray:
+    """[H,W]: the value of each object of an image on its pixels."""
+    out = np.full((H, W), background, dtype)
+    for (x1, y1, x2, y2), value in zip(SCENE[name].values(), values, strict=True):
+        out[y1:y2, x1:x2] = value
+    return out
+
+
+def corners(name: str) -> list[list[list[float]]]:
+    return [[[x1, y1], [x2, y1], [x2, y2], [x1, y2]] for x1, y1, x2, y2 in SCENE[name].values()]
+
+
+def coco(root: Path) -> None:
+    for split in ("train", "val"):
+        content: dict[str, Any] = {"images": [], "annotations": []}
+        content["categories"] = [
+            {"id": 3, "name": "cat", "keypoints": ["nose"], "skeleton": []},
+            {"id": 7, "name": "dog"},
+        ]
+        for key, name in enumerate(n for n in SCENE if SPLIT[n] == split):
+            photo(root / split / f"{name}.png")
+            content["images"].append({"id": key, "file_name": f"{name}.png", "width": W, "height": H})
+            for part, category, (x1, y1, x2, y2) in zip(corners(name), (3, 7), SCENE[name].values(), strict=True):
+                one = {"id": len(content["annotations"]), "image_id": key, "category_id": category, "iscrowd": 0}
+                one |= {"segmentation": [np.ravel(part).tolist()], "bbox": [x1, y1, x2 - x1, y2 - y1]}
+                if category == 3:
+                    one |= {"keypoints": [x1, y1, 2], "num_keypoints": 1, "dp_I": [1], "dp_U": [0.5], "dp_masks": [[]]}
+                content["annotations"].append({**one, "area": (x2 - x1) * (y2 - y1)})
+        text(root / f"annotations/instances_{split}.json", content)
+
+
+def panoptic(root: Path) -> None:
+    for split in ("train", "val"):
+        content: dict[str, Any] = {"images": [], "annotations": []}
+        content["categories"] = [
+            {"id": i, "name": n, "isthing": int(i < 3)} for i, n in ((1, "cat"), (2, "dog"), (9, "sky"))
+        ]
+        for key, name in enumerate((n for n in SCENE if SPLIT[n] == split), 1):
+            photo(root / split / f"{name}.png")
+            content["images"].append({"id": key, "file_name": f"{name}.png", "width": W, "height": H})
+            numbers = ids(name, 300, 2, background=70000, dtype=np.int32)
+            rgb = np.stack([numbers & 255, numbers >> 8 & 255, numbers >> 16], 2).astype(np.uint8)
+            picture(root / f"annotations/panoptic_{split}/{name}.png", rgb)
+            segments = [{"id": i, "category_id": c, "iscrowd": 0} for i, c in ((300, 1), (2, 2), (70000, 9))]
+            entry = {"image_id": key, "file_name": f"{name}.png", "segments_info": segments}
+            content["annotations"].append(entry)
+        text(root / f"annotations/panoptic_{split}.json", content)
+
+
+def labelme(root: Path) -> None:
+    for name, split in SPLIT.items():
+        photo(root / split / f"{name}.png")
+        (x1, y1, x2, y2), dog = SCENE[name]["cat"], corners(name)[1]
+        stream = io.BytesIO()
+        Image.fromarray(np.full((y2 - y1, x2 - x1), 255, np.uint8)).save(stream, "PNG")
+        mask = {"label": "cat", "shape_type": "mask", "points": [[x1, y1], [x2 - 1, y2 - 1]]}
+        mask["mask"] = base64.b64encode(stream.getvalue()).decode()
+        halves = [[dog[0], dog[1], dog[2]], [dog[2], dog[3], dog[0]]]
+        group = [{"label": "dog", "group_id": 1, "points": half, "shape_type": "polygon"} for half in halves]
+        others = [{"label": "__ignore__", "points": dog}, {"label": "cat", "points": [[1, 1]], "shape_type": "point"}]
+        content = {"version": "5.5.0", "shapes": [mask, *group, *others], "imagePath": f"{name}.png", "imageData": None}
+        text(root / split / f"{name}.json", {**content, "imageHeight": H, "imageWidth": W})
+
+
+def via(root: Path) -> None:
+    for split in ("train", "val"):
+        project: dict[str, Any] = {}
+        for name in (n for n in SCENE if SPLIT[n] == split):
+            photo(root / split / f"{name}.png")
+            (x1, y1, x2, y2), dog = SCENE[name]["cat"], corners(name)[1]
+            rect = {"name": "rect", "x": x1, "y": y1, "width": x2 - x1, "height": y2 - y1}
+            polygon = {"name": "polygon", "all_points_x": [p[0] for p in dog], "all_points_y": [p[1] for p in dog]}
+            regions: Any = [
+                {"shape_attributes": shape, "region_attributes": {"class": label}}
+                for shape, label in ((rect, "cat"), (polygon, "dog"), ({"name": "point", "cx": 1, "cy": 1}, "cat"))
+            ]
+            if split == "val":
+                regions = {str(i): region for i, region in enumerate(regions)}
+            project[f"{name}.png123"] = {"filename": f"{name}.png", "size": 123, "regions": regions}
+        text(root / split / "via_region_data.json", project if split == "train" else {"_via_img_metadata": project})
+
+
+def yolo(root: Path) -> None:
+    for name, split in SPLIT.items():
+        photo(root / "images" / split / f"{name}.png")
+        rows = [[label, *(v for x, y in part for v in (x / W, y / H))] for label, part in enumerate(corners(name))]
+        text(root / "labels" / split / f"{name}.txt", "".join(" ".join(map(str, row)) + "\n" for row in rows))
+    content = {"path": "/somewhere/else", "train": "images/train", "val": "images/val", "names": list(NAMES)}
+    text(root / "data.yaml", yaml.safe_dump(content))
+
+
+def voc(root: Path) -> None:
+    for name, split in SPLIT.items():
+        photo(root / "JPEGImages" / f"{name}.png")
+        kinds = ids(name, 1, 2)
+        kinds[23, 31] = 255
+        picture(root / "SegmentationClass" / f"{name}.png", kinds, palette=True)
+        picture(root / "SegmentationObject" / f"{name}.png", ids(name, 1, 2), palette=True)
+        file = root / "ImageSets/Segmentation" / f"{split}.txt"
+        text(file, (file.read_text("utf-8") if file.exists() else "") + f"{name}\n")
+    text(root / "class_names.txt", "_background_\ncat\ndog\n")
+
+
+def voc_boxes(root: Path) -> None:
+    for name, split in SPLIT.items():
+        photo(root / split / f"{name}.png")
+        boxes = "".join(
+            f"<object><name>{label}</name><difficult>1</difficult><bndbox><xmin>{x1 + 1}</xmin><ymin>{y1 + 1}</ymin>"
+            f"<xmax>{x2}</xmax><ymax>{y2}</ymax></bndbox></object>"
+            for label, (x1, y1, x2, y2) in SCENE[name].items()
+        )
+        size = f"<size><width>{W}</width><height>{H}</height><depth>3</depth></size>"
+        text(root / split / f"{name}.xml", f"<annotation><filename>{name}.png</filename>{size}{boxes}</annotation>")
+
+
+def masks(root: Path) -> None:
+    colours = {"cat": (255, 0, 0), "dog": (0, 0, 255)}
+    for name, split in SPLIT.items():
+        photo(root / split / "images" / f"{name}.png")
+        rgb = np.zeros((H, W, 3), np.uint8)
+        for label, (x1, y1, x2, y2) in SCENE[name].items():
+            rgb[y1:y2, x1:x2] = colours[label]
+        picture(root / split / "masks" / f"{name}.png", rgb)
+    rows = [["name", "r", "g", "b", "kind"], *([name, *colours[name], "object"] for name in NAMES)]
+    with (root / "legend.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows(rows)
+
+
+def semantic(root: Path) -> None:
+    for name, split in SPLIT.items():
+        folder = {"train": "training", "val": "validation"}[split]
+        photo(root / "images" / folder / f"{name}.png")
+        picture(root / "annotations" / folder / f"{name}.png", ids(name, 4, 9))
+    text(root / "legend.csv", "value,name,kind\n4,cat,stuff\n9,dog,stuff\n0,other,ignore\n")
+
+
+def camvid(root: Path) -> None:
+    for name, split in SPLIT.items():
+        photo(root / split / f"{name}.png")
+        picture(root / f"{split}annot" / f"{name}.png", ids(name, 0, 1, background=11))
+    text(root / "legend.csv", "value,name,kind\n0,cat,stuff\n1,dog,stuff\n11,void,ignore\n")
+
+
+def cityscapes(root: Path) -> None:
+    for number, (name, split) in enumerate(SPLIT.items()):
+        stem = f"{split}/town/town_00000{number}_000019"
+        photo(root / "leftImg8bit" / f"{stem}_leftImg8bit.png")
+        # Pillow's polygons include their last row and column
+        inner = [[[x1, y1], [x2 - 1, y1], [x2 - 1, y2 - 1], [x1, y2 - 1]] for x1, y1, x2, y2 in SCENE[name].values()]
+        objects = [{"label": "sky", "polygon": [[0, 0], [W, 0], [W, H], [0, H]]}]
+        objects += [{"label": k, "polygon": part} for k, part in zip(("car", "persongroup"), inner, strict=True)]
+        text(root / "gtFine" / f"{stem}_gtFine_polygons.json", {"imgHeight": H, "imgWidth": W, "objects": objects})
+        if split == "val":
+            picture(root / "gtFine" / f"{stem}_gtFine_labelIds.png", ids(name, 26, 24, background=23))
+            picture(
+                root / "gtFine" / f"{stem}_gtFine_instanceIds.png", ids(name, 26001, 24, background=23, dtype=np.uint16)
+            )
+
+
+FORMATS: dict[str, Callable[[Path], None]] = {
+    "coco": coco,
+    "panoptic": panoptic,
+    "labelme": labelme,
+    "via": via,
+    "yolo": yolo,
+    "voc": voc,
+    "voc_boxes": voc_boxes,
+    "masks": masks,
+    "semantic": semantic,
+    "camvid": camvid,
+    "cityscapes": cityscapes,
+}
