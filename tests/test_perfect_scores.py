@@ -55,7 +55,8 @@ def test_instances_and_the_maps_made_of_them(shared_data, tmp_path, folder):
     assert {"segm_AP", "bbox_AP"} <= set(scores)
     if len(dataset.info.categories) < 200:
         for task in ("semantic", "panoptic"):
-            assert set(score_labels(Dataset(root, task=task)).values()) == {1.0}
+            values = score_labels(Dataset(root, task=task)).values()
+            assert min(values) > 1 - 1e-12, "but for the rounding of a weighted mean"
     if folder == "nuclei_dsb2018":
         assert most > 100
         assert score_labels(dataset)["segm_AP"] < 1.0, "100 detections are too few here"
