@@ -5,14 +5,16 @@ import dataclasses
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from tqdm import tqdm
 
+from segcli.checkpoint import write_atomic
 from segcli.data.dataset import Dataset
 from segcli.data.loader import eval_loader
 from segcli.data.results import ResultsWriter
@@ -20,6 +22,7 @@ from segcli.diagnosis import diagnose
 from segcli.errors import ModelError, UsageError
 from segcli.info import DatasetInfo
 from segcli.lookup import call, find
+from segcli.metrics import bootstrap, common_ground
 from segcli.metrics.instance import InstanceScores
 from segcli.recipe import Expect, Recipe
 from segcli.run import RunFolder, open_model, prepare_layout
@@ -84,11 +87,13 @@ def score_run(
     data: str | Path | None = None,
     split: str | None = None,
     progress: bool = True,
+    nms: float | bool | None = False,
 ) -> Scores:
     """`evaluate` with everything it measured.
 
     What a run folder says of itself is its own weights on its own data: predictions/SPLIT.json is rewritten then, and
-    metrics.json where the split is the recipe's, too. Other weights or other data write nothing.
+    metrics.json where the split is the recipe's, too. Other weights or other data write nothing. With `nms` (see
+    `score_model`) a run's metrics.json alone is added to: its "nms" holds the scores with each setting.
     """
     opened = open_model(run, weights=weights)
     recipe = opened.recipe
@@ -104,12 +109,16 @@ def score_run(
     )
     check_classes(opened.info, dataset.info, str(run), str(dataset.root))
     folder = RunFolder(opened.path) if opened.path and data is None and weights in (None, "last") else None
-    keep = folder.path / "predictions" / f"{chosen}.json" if folder else None
+    keep = folder.path / "predictions" / f"{chosen}.json" if folder and nms is False else None
     device = next(model.parameters()).device
-    scores = score_model(model, dataset, recipe, device=device, progress=progress, keep=keep)
+    scores = score_model(model, dataset, recipe, device=device, progress=progress, keep=keep, nms=nms)
     if folder and keep:
         print_causes(folder, recipe, dataset, scores.metrics, keep)
-    if folder and chosen == recipe.eval.split:
+    if folder and chosen == recipe.eval.split and nms is not False:
+        stored = folder.read_metrics()
+        stored["nms"] = {**stored.get("nms", {}), "off" if nms is None else f"{nms:g}": scores.metrics}
+        folder.write_metrics(stored)
+    elif folder and chosen == recipe.eval.split:
         folder.write_metrics(scores.to_json(recipe, split=chosen, weights="last"))
     return scores
 
@@ -122,42 +131,123 @@ def score_model(
     device: torch.device | str,
     progress: bool = True,
     keep: Path | None = None,
+    nms: float | bool | None = False,
 ) -> Scores:
     """Predict and score every image of `dataset` with `recipe.eval`'s limits. The model's mode is put back afterwards.
 
-    keep: where to store the predictions, say predictions/val.json (see data/results.py for its neighbours).
+    keep: where to store the predictions, say predictions/val.json (see data/results.py for its neighbours), with what
+    `compare` needs for intervals (val_bootstrap.npz) and what lies behind the scores (val_diagnostics.json).
+    nms: suppress detections at this IoU (class by class), or not at all (None); False leaves the model's own way.
     Raises UsageError for a task without a metric.
     """
-    metrics = [build_metric(recipe, dataset.info), *head_metrics(model, recipe, dataset.info)]
+    metrics = build_metrics(recipe, dataset, resample=keep is not None)
+    dataset = dataset.viewed_as("panoptic") if len(metrics) > 1 else dataset
+    metrics += [Scorer(metric, lambda p: p) for metric in head_metrics(model, recipe, dataset.info)]
     position = {image_id: i for i, image_id in enumerate(dataset.image_ids)}
     begun, images = time.perf_counter(), 0
     bar = tqdm(total=len(dataset), desc="scoring", unit="image", disable=not progress, file=sys.stderr, leave=False)
     writer = ResultsWriter(keep, dataset.info) if keep else None
-    with torch.inference_mode(), evaluating(model, recipe), bar, writer or contextlib.nullcontext():
-        batches = eval_loader(
-            dataset, model.preprocess, batch_size=recipe.eval.batch_size, workers=recipe.hardware.workers
-        )
-        for batch in batches:
-            pixels = batch.images.contiguous(memory_format=torch.channels_last)
-            for prediction in model.predict(dataclasses.replace(batch, images=pixels).to(device)):
-                i = position[prediction.image_id]
-                for metric in metrics:
-                    score_one(metric, prediction, dataset, i)
-                if writer:
-                    writer.add(prediction, dataset.file_names[i])
-                images += 1
-                bar.update()
-        values, per_class = join(metrics)
-    return Scores(values, per_class, images, time.perf_counter() - begun)
+    with torch.inference_mode(), evaluating(model, recipe), suppressing(model, nms) as suppress, bar:
+        with writer or contextlib.nullcontext():
+            batches = eval_loader(
+                dataset, model.preprocess, batch_size=recipe.eval.batch_size, workers=recipe.hardware.workers
+            )
+            for batch in batches:
+                pixels = batch.images.contiguous(memory_format=torch.channels_last)
+                for prediction in model.predict(dataclasses.replace(batch, images=pixels).to(device)):
+                    i = position[prediction.image_id]
+                    prediction = suppress(prediction)
+                    update(metrics, prediction, *dataset.annotated_target(i))
+                    if writer:
+                        writer.add(prediction, dataset.file_names[i])
+                    images += 1
+                    bar.update()
+        scores, per_class = combine(metrics)
+    if keep:
+        store_intervals(keep, metrics, dataset.image_ids)
+    return Scores(scores, per_class, images, time.perf_counter() - begun)
+
+
+@dataclasses.dataclass
+class Scorer:
+    """One metric, how a prediction is read for it, and which of its scores count (all, or those of things alone)."""
+
+    metric: Any
+    view: Callable[[Prediction], Prediction]
+    keys: tuple[str, ...] | None = None
+
+
+def build_metrics(recipe: Recipe, dataset: Dataset, *, resample: bool = False) -> list[Scorer]:
+    """The metric of the recipe's task, then those of other families' tasks where every pixel is labelled: a panoptic
+    map also as label map and as detections, detections with masks also as panoptic and label map of things."""
+    info, same = dataset.info, lambda p: p
+    out = [Scorer(build_metric(recipe, info, resample=resample), same)]
+    if recipe.task == "panoptic":
+        out.append(Scorer(find("metric", "semantic").build(info=info), common_ground.as_semantic))
+        if info.num_things and dataset.has_masks:
+            segm = InstanceScores(info, ("segm",), recipe.eval.max_detections, resample)
+            out.append(Scorer(segm, lambda p: common_ground.as_instances(p, info.num_things)))
+    if recipe.task == "instance" and (info.semantic or info.panoptic) and info.num_things < len(info.categories):
+        # one after the other: the second reads the first one's map
+        out.append(Scorer(find("metric", "panoptic").build(info=info), common_ground.as_panoptic, ("PQ_things",)))
+        out.append(Scorer(find("metric", "semantic").build(info=info), common_ground.as_semantic, ("mIoU_things",)))
+    return out
+
+
+def update(metrics: list[Scorer], prediction: Prediction, target: Any, annotations: list[dict[str, Any]]) -> None:
+    """Count one image in every metric."""
+    for scorer in metrics:
+        prediction = scorer.view(prediction)
+        if isinstance(scorer.metric, InstanceScores):
+            scorer.metric.update([prediction], [target], [annotations])
+        else:
+            scorer.metric.update([prediction], [target])
 
 
 def score_one(metric: Any, prediction: Prediction, dataset: Dataset, i: int) -> None:
-    """Hold a prediction against the labels of image i."""
-    target, annotations = dataset.annotated_target(i)
-    if isinstance(metric, InstanceScores):
-        metric.update([prediction], [target], [annotations])
-    else:
-        metric.update([prediction], [target])
+    """Hold a prediction against the labels of image i in one metric."""
+    update([Scorer(metric, lambda p: p)], prediction, *dataset.annotated_target(i))
+
+
+def combine(metrics: list[Scorer]) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
+    """All scores, the task's own first, and those of each class."""
+    scores: dict[str, float] = {}
+    per_class: dict[str, dict[str, float]] = {}
+    for scorer in metrics:
+        for key, value in scorer.metric.compute().items():
+            if scorer.keys is not None and key not in scorer.keys:
+                continue
+            if key in scores:
+                raise UsageError(f"{type(scorer.metric).__module__}: another metric has the key {key!r} already")
+            scores[key] = value
+        if scorer.keys is None:
+            for name, values in scorer.metric.per_class().items() if hasattr(scorer.metric, "per_class") else ():
+                per_class.setdefault(name, {}).update(values)
+    return scores, per_class
+
+
+def store_intervals(keep: Path, metrics: list[Scorer], image_ids: list[int]) -> None:
+    """Beside predictions/val.json: the scores of 1,000 resamples of the images, and the diagnostics.
+
+    Metrics without `replicates` or `diagnostics` have none.
+    """
+    times, replicates = bootstrap.draw(len(image_ids)), {}
+    diagnostics = {}
+    for scorer in metrics:
+        if hasattr(scorer.metric, "replicates"):
+            made = scorer.metric.replicates(times)
+            replicates.update({k: v for k, v in made.items() if scorer.keys is None or k in scorer.keys})
+        if hasattr(scorer.metric, "diagnostics") and scorer.keys is None and not diagnostics:
+            diagnostics = scorer.metric.diagnostics()
+    arrays = {key: values.astype(np.float32) for key, values in replicates.items()}
+
+    def save(path: Path) -> None:
+        with open(path, "wb") as file:
+            np.savez(file, digest=np.array(bootstrap.digest(image_ids)), **arrays)  # type: ignore[arg-type]
+
+    write_atomic(keep.with_name(f"{keep.stem}_bootstrap.npz"), save)
+    text = json.dumps({"schema_version": 1, **diagnostics})
+    write_atomic(keep.with_name(f"{keep.stem}_diagnostics.json"), lambda p: p.write_text(text, encoding="utf-8"))
 
 
 def print_causes(
@@ -173,18 +263,18 @@ def print_causes(
         print(f"diagnosis: {cause}", file=sys.stderr)
 
 
-def build_metric(recipe: Recipe, info: DatasetInfo) -> Any:
+def build_metric(recipe: Recipe, info: DatasetInfo, *, resample: bool = False) -> Any:
     """The metric of the recipe's task (`update`, `merge`, `compute`, `per_class`)."""
-    return metric_for(recipe.task, info, recipe.eval.max_detections)
+    return metric_for(recipe.task, info, recipe.eval.max_detections, resample=resample)
 
 
-def metric_for(task: str, info: DatasetInfo, max_detections: int) -> Any:
+def metric_for(task: str, info: DatasetInfo, max_detections: int, *, resample: bool = False) -> Any:
     """The metric of a task. Raises UsageError for one without."""
     if task not in METRICS:
         raise UsageError(f"task {task!r} has no score yet", hint="tasks that have: " + ", ".join(METRICS))
     name, settings = METRICS[task]
     if name == "instance":
-        settings = {**settings, "max_detections": max_detections}
+        settings = {**settings, "max_detections": max_detections, "resample": resample}
     return call(find("metric", name).build, settings, f"metric {name}", info=info)
 
 
@@ -195,18 +285,28 @@ def head_metrics(model: Any, recipe: Recipe, info: DatasetInfo) -> list[Any]:
     return [call(find("metric", name, "a head's metric").build, {}, f"metric {name}", **given) for name in names]
 
 
-def join(metrics: Sequence[Any]) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
-    """All numbers of several metrics, and those of each class. Raises UsageError where two give one name."""
-    values: dict[str, float] = {}
-    classes: dict[str, dict[str, float]] = {}
-    for metric in metrics:
-        own = metric.compute()
-        if twice := sorted(values.keys() & own.keys()):
-            raise UsageError(f"{type(metric).__module__}: another metric has the key {twice[0]!r} already")
-        values |= own
-        for name, numbers in metric.per_class().items() if hasattr(metric, "per_class") else ():
-            classes[name] = {**classes.get(name, {}), **numbers}
-    return values, classes
+@contextlib.contextmanager
+def suppressing(model: nn.Module, nms: float | bool | None) -> Iterator[Callable[[Prediction], Prediction]]:
+    """Set every head's own suppression (`nms`: an IoU or None), put it back after. -> what to do to each prediction:
+    models that have no suppression get it afterwards, where `nms` is an IoU."""
+    if nms is False:
+        yield lambda p: p
+        return
+    heads: list[Any] = [m for m in model.modules() if hasattr(m, "nms")]
+    before = [head.nms for head in heads]
+    for head in heads:
+        head.nms = nms
+
+    def suppress(prediction: Prediction) -> Prediction:
+        if heads or nms is None or prediction.instances is None:
+            return prediction
+        return dataclasses.replace(prediction, instances=common_ground.suppress(prediction.instances, float(nms)))
+
+    try:
+        yield suppress
+    finally:
+        for head, value in zip(heads, before, strict=True):
+            head.nms = value
 
 
 @contextlib.contextmanager

@@ -127,7 +127,7 @@ def test_labels_as_predictions_score_exactly_one_on_every_task(tmp_path, task):
     assert recipe(tmp_path, task).primary in scores.metrics
     assert scores.images == 4
     assert {v for one in scores.per_class.values() for v in one.values()} == {1.0}
-    assert any(k.startswith("segm") for k in scores.metrics) == (task == "instance")
+    assert any(k.startswith("segm") for k in scores.metrics) == (task in ("instance", "panoptic"))
 
 
 @pytest.mark.parametrize("name", ["coco128", "coco_mini"])
@@ -173,7 +173,8 @@ def test_stored_results_give_pycocotools_the_same_score(tmp_path):
             run.summarize()
             assert scores.metrics[f"{kind}_AP"] == pytest.approx(run.stats[0], abs=1e-6)
             assert scores.metrics[f"{kind}_AP75"] == pytest.approx(run.stats[2], abs=1e-6)
-    assert [p.name for p in (tmp_path / "out").iterdir()] == ["val.json"], "no temporary file is left"
+    left = sorted(p.name for p in (tmp_path / "out").iterdir())
+    assert left == ["val.json", "val_bootstrap.npz", "val_diagnostics.json"], "no temporary file is left"
 
 
 @pytest.mark.parametrize("task", ["instance", "semantic", "panoptic"])
@@ -221,6 +222,50 @@ def test_stored_predictions_that_are_broken_or_foreign_are_named(tmp_path):
         file.write_text(json.dumps([{**good, **wrong}]))
         with pytest.raises(DataError, match=r"val\.json: image 2: not COCO results"):
             StoredPredictions(file, dataset).read(1)
+
+
+@pytest.mark.parametrize("task", ["detection", "instance", "semantic", "panoptic"])
+def test_resamples_and_diagnostics_are_stored_with_the_predictions(tmp_path, task):
+    scores = score(write_dataset(tmp_path / "toy"), task, shift=2, keep=tmp_path / "val.json")
+    with np.load(tmp_path / "val_bootstrap.npz") as stored:
+        for key, value in scores.metrics.items():
+            if not key.startswith("mIoU_things"):
+                low, high = np.nanpercentile(stored[key], (0, 100))
+                assert stored[key].shape == (1000,)
+                assert low - 1e-6 <= value <= high + 1e-6
+    behind = json.loads((tmp_path / "val_diagnostics.json").read_text())
+    if task in ("detection", "instance"):
+        assert np.array(behind["confusion"]).shape == (3, 3)
+        assert behind["tide"]["counts"].keys() == {"Cls", "Loc", "Both", "Dupe", "Bkg", "Miss"}
+        assert 0 <= behind["calibration"]["ece"] <= 1
+        assert len(behind["precision"]["cat"]) == 101
+
+
+def test_suppression_afterwards_drops_duplicates_and_heads_are_set_and_put_back(tmp_path):
+    root = write_dataset(tmp_path / "toy")
+    dataset = Dataset(root, "val")
+    model = Repeats(dataset)
+    once = model.one
+
+    def twice(i):
+        made = once(i)
+        picked = torch.arange(len(made.instances)).repeat(2)
+        made.instances = made.instances[picked]
+        return made
+
+    model.one = twice
+    run = lambda **settings: score_model(model, dataset, recipe(root), device="cpu", progress=False, **settings)
+    assert run().metrics["segm_AP"] < 1.0
+    assert run(nms=None).metrics == run().metrics
+    assert run(nms=0.9).metrics["segm_AP"] == 1.0
+    model.head = nn.Module()
+    model.head.nms = 0.5
+    seen = []
+    model.one = lambda i: seen.append(model.head.nms) or once(i)
+    run(nms=None)
+    run(nms=0.7)
+    assert set(seen) == {None, 0.7}
+    assert model.head.nms == 0.5
 
 
 def test_a_failed_evaluation_leaves_the_earlier_predictions(tmp_path):

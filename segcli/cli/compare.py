@@ -1,6 +1,7 @@
 """`segcli compare`."""
 
 import sys
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,7 @@ from segcli.errors import ModelError, UsageError
 HELP = options.example(
     "compare runs/quickstart-mask_rcnn quickstart/faster_rcnn",
     "compare --sort gflops --csv table.csv --plot gflops_ap.svg",
+    "compare --published",
     "compare quickstart/mask_rcnn quickstart/faster_rcnn --train --html report.html",
 )
 
@@ -25,6 +27,14 @@ def compare(
             autocompletion=options.complete_sources,
         ),
     ] = None,
+    published: Annotated[
+        bool,
+        typer.Option(
+            "--published",
+            metavar=options.FLAG,
+            help="Add what papers report, our own counts beside theirs; alone without RUN or RECIPE.",
+        ),
+    ] = False,
     sort: Annotated[
         str | None,
         typer.Option(metavar="KEY", help="Sort by gflops, params, latency_ms, …, name, or a metric such as bbox_AP."),
@@ -56,15 +66,18 @@ def compare(
 
     A star marks the rows that no other row beats: none has fewer GFLOPs and a higher score. A recipe that is not
     trained is measured with random weights, with what its training would take.
+    Below each table: which differences the images support (paired bootstrap, 95 % intervals).
     """
-    from segcli.comparison import files, ranking
+    from segcli.comparison import files, intervals, ranking
     from segcli.comparison.curves import add_time_to_score
+    from segcli.comparison.published import published_rows
     from segcli.comparison.rows import collect
+    from segcli.comparison.verdict import verdict
 
     if train and not items:
         raise UsageError("--train needs recipes", hint="segcli compare quickstart/mask_rcnn --train")
-    chosen = items or sorted(str(p.parent) for p in Path("runs").glob("*/recipe.yaml"))
-    if not chosen:
+    chosen = items or ([] if published else sorted(str(p.parent) for p in Path("runs").glob("*/recipe.yaml")))
+    if not chosen and not published:
         raise ModelError("there is no run below runs/", hint="segcli train quickstart/mask_rcnn, or name a recipe")
     announce = (lambda text: None) if quiet else _tell
     untrained = []
@@ -74,6 +87,7 @@ def compare(
         chosen, untrained = train_missing(items, announce, quiet=quiet)
     rows, failed = collect(chosen, announce)
     failed = [*untrained, *failed]
+    rows += published_rows() if published else []
     if not rows:
         raise (
             failed[0][1]
@@ -82,6 +96,10 @@ def compare(
         )
     groups = ranking.rank(rows, sort)
     add_time_to_score(groups)
+    resamples = intervals.attach(rows)
+    metrics = [ranking.accuracy(group) for group in groups]
+    pairs = [intervals.pairs(group, resamples, metric) for group, metric in zip(groups, metrics, strict=True)]
+    said = [verdict(*one) for one in zip(groups, pairs, metrics, strict=True)]
     for _, error in failed:
         print(f"skipped: {error}", file=sys.stderr)
     if csv is not None:
@@ -90,7 +108,7 @@ def compare(
         for path in files.plot(groups, plot):
             if not quiet:
                 print(f"plot: {path}", file=sys.stderr)
-    document = files.document(groups, failed)
+    document = files.document(groups, failed, [*chain(*pairs)], [*chain(*said)])
     if html is not None:
         from segcli.comparison.report import write_report
 
@@ -99,8 +117,10 @@ def compare(
     if json:
         output.print_json(document)
         return
-    for group in groups:
-        output.show(tables.comparison(group, ranking.accuracy(group), ranking.group_title(group)))
+    for group, metric, sentences in zip(groups, metrics, said, strict=True):
+        output.show(tables.comparison(group, metric, ranking.group_title(group)))
+        for sentence in sentences:
+            typer.echo(sentence)
     forecasts = tables.forecasts(rows)
     if forecasts is not None:
         output.show(forecasts)

@@ -24,6 +24,13 @@ def evaluate(
             "--check", metavar=options.FLAG, help="Exit 1 where a score leaves the range that the recipe expects."
         ),
     ] = False,
+    nms: Annotated[
+        str | None,
+        typer.Option(
+            metavar="IOU|off",
+            help="Suppress duplicates at this IoU, or not at all. [dim]default: as the model does it[/]",
+        ),
+    ] = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
@@ -36,9 +43,11 @@ def evaluate(
     if check and not recipe.expect:
         raise UsageError(f"{source}: --check needs a recipe that expects a score", hint="add expect: to it")
 
+    overlap = _overlap(nms, recipe.task)
+
     from segcli import evaluation
 
-    scores = evaluation.score_run(path, weights=weights, data=data, split=split, progress=not quiet)
+    scores = evaluation.score_run(path, weights=weights, data=data, split=split, progress=not quiet, nms=overlap)
     chosen = split or recipe.eval.split
     document = {"schema_version": 1, **scores.to_json(recipe, split=chosen, weights=weights or "last")}
     outside = evaluation.check_expectations(scores.metrics, recipe.expect)
@@ -48,3 +57,18 @@ def evaluate(
         output.show(*tables.scores(document, title=f"{path}, {scores.images} {chosen} images"))
     if check and outside:
         raise SegcliError(f"{source}: " + "; ".join(outside))
+
+
+def _overlap(text: str | None, task: str) -> float | bool | None:
+    """--nms as `score_run` takes it: an IoU, None for off, False where it is not given."""
+    if text is None:
+        return False
+    if task not in ("detection", "instance"):
+        raise UsageError(f"--nms {text}: task {task} has no detections to suppress")
+    try:
+        value = None if text == "off" else float(text)
+    except ValueError:
+        value = -1.0
+    if value is not None and not 0 < value < 1:
+        raise UsageError(f"--nms {text}: neither an IoU between 0 and 1 nor off", hint="--nms 0.5, or --nms off")
+    return value

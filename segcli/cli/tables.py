@@ -6,6 +6,7 @@ from typing import Any
 from segcli.cli.output import MISSING, Column, Grid, number, percent
 
 KINDS = {"segm": "mask", "bbox": "box", "boundary": "boundary", "keypoints": "keypoints"}  # in order of showing
+SHARED = ("mIoU", "PQ", "PQ_things", "PQ_stuff", "mIoU_things")  # where families meet, after the primary metric
 NOT_FRACTIONS = ("error", "chamfer")  # parts of the names of metrics that are no shares
 
 
@@ -49,9 +50,11 @@ def comparison(rows: Sequence[dict[str, Any]], metric: str | None, title: str) -
         for kind in sorted(KINDS, key=lambda k: not (metric or "").startswith(k))
         for part in ("AP", "AP50", "APs", "APm", "APl")
     ]
-    keys = [key for key in keys if any(key in row["metrics"] for row in rows)]
-    rest = dict.fromkeys(r["primary"] for r in rows)
-    keys += [key for key in rest if key not in keys and any(key in r["metrics"] for r in rows)]
+    scores = [row["metrics_published"] if row["source"] == "published" else row["metrics"] for row in rows]
+    keys = [key for key in keys if any(key in one for one in scores)]
+    rest = dict.fromkeys([*(r["primary"] for r in rows), *SHARED])
+    keys += [key for key in rest if key not in keys and any(key in one for one in scores)]
+    papers = rows[0]["source"] == "published"
     # what a head beside segcli's own scores begins with its name
     of_heads = {
         key: None for r in rows for key in r["metrics"] if key.startswith(tuple(f"{h}_" for h in r.get("heads") or ()))
@@ -64,6 +67,7 @@ def comparison(rows: Sequence[dict[str, Any]], metric: str | None, title: str) -
         Column("backbone", drop=6, left=True),
         Column("params\nM"),
         Column("GFLOPs"),
+        *([Column("paper's\nparams M", drop=9), Column("paper's\nGFLOPs", drop=4)] if papers else []),
         Column("latency\nms", drop=1),
         Column("memory\nMB", drop=4),
         Column("training\nmin", drop=3),
@@ -71,6 +75,8 @@ def comparison(rows: Sequence[dict[str, Any]], metric: str | None, title: str) -
     for key in keys:
         drop = {"AP": 2, "AP50": 7}.get(key.split("_")[-1], 8)
         columns.append(Column(heading(key), drop=0 if key == metric else drop, best=key == metric))
+        if key == metric and any(key in row["ci95"] for row in rows):
+            columns.append(Column("95 %", drop=7))
     cells = [
         [
             "★" if row["pareto"] else "",
@@ -79,15 +85,27 @@ def comparison(rows: Sequence[dict[str, Any]], metric: str | None, title: str) -
             row["backbone"] or MISSING,
             number(row["params"], 1e6, 1),
             number(row["gflops"], 1, 1),
+            *([number(row["params_published"], 1e6), number(row["gflops_published"])] if papers else []),
             number((row["latency_ms"] or {}).get("median")),
             number(row["peak_memory_mb"]),
             number(row["train_seconds"], 60, 1),
-            *(score(key, row["metrics"].get(key)) for key in keys),
+            *(cell for key in keys for cell in _scored(row, one, key, metric, rows)),
         ]
-        for row in rows
+        for row, one in zip(rows, scores, strict=True)
     ]
     caption = f"★ no other row has a higher {heading(metric, ' ')} for fewer GFLOPs" if metric else ""
     return Grid(columns, cells, title, caption, bold=[i for i, row in enumerate(rows) if row["pareto"]])
+
+
+def _scored(
+    row: dict[str, Any], scores: dict[str, float], key: str, metric: str | None, rows: Sequence[dict[str, Any]]
+) -> list[str]:
+    """A score's cell, with the interval of the group's metric after it where any row has one."""
+    cells = [score(key, scores.get(key))]
+    if key == metric and any(key in other["ci95"] for other in rows):
+        low_high = row["ci95"].get(key)
+        cells.append(f"{100 * low_high[0]:.1f}–{100 * low_high[1]:.1f}" if low_high else MISSING)
+    return cells
 
 
 def forecast(document: dict[str, Any]) -> list[Grid | str]:

@@ -12,18 +12,25 @@ from typing import Any
 from segcli.comparison.ranking import Row, accuracy, group_title, notes
 
 COLUMNS = [
-    *("name", "source", "model", "variant", "backbone", "data", "split", "params", "gflops", "gflops_paper_rule"),
+    *("name", "source", "model", "variant", "backbone", "data", "split", "params", "params_published"),
+    *("gflops", "gflops_paper_rule", "gflops_published"),
     *("gflops_mean", "gflops_sd", "latency_ms", "latency_ms_p95", "machine_share", "peak_memory_mb", "train_seconds"),
     *("seconds_to_score", "score_reached", "pareto"),
 ]
 
 
-def document(groups: Sequence[Sequence[Row]], failed: Sequence[tuple[str, Exception]]) -> dict[str, Any]:
-    """What `compare --json` prints: rows in the order of the table, with pairs to come, notes, and what was skipped."""
+def document(
+    groups: Sequence[Sequence[Row]],
+    failed: Sequence[tuple[str, Exception]],
+    pairs: Sequence[dict[str, Any]] = (),
+    verdicts: Sequence[str] = (),
+) -> dict[str, Any]:
+    """What `compare --json` prints: rows in the order of the table, pairs of runs, sentences, and what was skipped."""
     return {
         "schema_version": 1,
         "rows": [row for group in groups for row in group],
-        "pairs": [],
+        "pairs": list(pairs),
+        "verdict": list(verdicts),
         "notes": notes(groups),
         "skipped": [{"item": item, "error": str(error)} for item, error in failed],
     }
@@ -32,10 +39,13 @@ def document(groups: Sequence[Sequence[Row]], failed: Sequence[tuple[str, Except
 def write_csv(groups: Sequence[Sequence[Row]], path: Path) -> None:
     """One line a row: costs, then every metric that any row has (fractions 0..1); an empty cell is an unknown."""
     rows = [row for group in groups for row in group]
-    metrics = list(dict.fromkeys(key for row in rows for key in row["metrics"]))
+    scores = lambda row: {**row["metrics"], **row["metrics_published"]}
+    metrics = list(dict.fromkeys(key for row in rows for key in scores(row)))
+    bounds = [key for key in metrics if any(key in row["ci95"] for row in rows)]
+    ends = [f"{key}_{end}" for key in bounds for end in ("low", "high")]
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow([*COLUMNS, *metrics])
+    table.writerow([*COLUMNS, *metrics, *ends])
     for row in rows:
         latency, over, machine, reached = (
             row.get(key) or {} for key in ("latency_ms", "gflops_dataset", "machine", "time_to_score")
@@ -49,9 +59,11 @@ def write_csv(groups: Sequence[Sequence[Row]], path: Path) -> None:
             "machine_share": machine.get("share"),
             "seconds_to_score": reached.get("seconds"),
             "score_reached": reached.get("score"),
-            **row["metrics"],
+            **scores(row),
         }
-        table.writerow(["" if cells.get(key) is None else cells[key] for key in [*COLUMNS, *metrics]])
+        for key, (low, high) in row["ci95"].items():
+            cells.update({f"{key}_low": low, f"{key}_high": high})
+        table.writerow(["" if cells.get(key) is None else cells[key] for key in [*COLUMNS, *metrics, *ends]])
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
@@ -65,8 +77,8 @@ def write_csv(groups: Sequence[Sequence[Row]], path: Path) -> None:
 
 
 def plot(groups: Sequence[Sequence[Row]], path: Path) -> list[Path]:
-    """GFLOPs against the group's metric, one picture for each group with scores: FILE, then FILE-DATA. -> what was
-    written. Raises UsageError where nothing has both numbers."""
+    """GFLOPs against the group's metric, one picture for each group with scores: FILE, then FILE-DATA; training time
+    against it as FILE-training. -> what was written. Raises UsageError where nothing has both numbers."""
     from segcli.drawing.plots import pareto_plot  # imports matplotlib
 
     scored = [group for group in groups if accuracy(group) is not None] or list(groups[:1])
@@ -76,6 +88,13 @@ def plot(groups: Sequence[Sequence[Row]], path: Path) -> list[Path]:
         if written:
             title = re.sub(r"[^\w.-]+", "-", group_title(group))
             place = path.with_name(f"{path.stem}-{title}{path.suffix}")
-        pareto_plot(group, "gflops", accuracy(group) or "segm_AP", place)
+        metric = accuracy(group) or "segm_AP"
+        shown = [{**row, "metrics": {**row["metrics_published"], **row["metrics"]}} for row in group]
+        shown = [{**row, "gflops": row["gflops"] or row["gflops_published"]} for row in shown]
+        pareto_plot(shown, "gflops", metric, place)
         written.append(place)
+        if any(row["train_seconds"] and metric in row["metrics"] for row in group):
+            timed = place.with_name(f"{place.stem}-training{place.suffix}")
+            pareto_plot(group, "train_seconds", metric, timed)
+            written.append(timed)
     return written

@@ -34,9 +34,9 @@ def rank(rows: Sequence[Row], sort: str | None = None) -> list[list[Row]]:
 
 def accuracy(rows: Sequence[Row]) -> str | None:
     """The metric that these rows are judged by: the primary one of most, among those that every scored row has."""
-    scored = [r for r in rows if r["metrics"]]
+    scored = [r for r in rows if scores(r)]
     votes = [key for key, _ in Counter(r["primary"] for r in scored).most_common()]
-    shared = [key for key in [*votes, *PRIMARY.values()] if all(key in r["metrics"] for r in scored)]
+    shared = [key for key in [*votes, *PRIMARY.values()] if all(key in scores(r) for r in scored)]
     return shared[0] if scored and shared else None
 
 
@@ -54,16 +54,27 @@ def mark(rows: Sequence[Row], metric: str | None, cost: str = "gflops") -> None:
         )
 
 
+def scores(row: Row) -> dict[str, float]:
+    """What was measured here; of a paper's row, what the paper reports."""
+    found: dict[str, float] = row["metrics_published"] if row["source"] == "published" else row["metrics"]
+    return found
+
+
 def value(row: Row, key: str) -> Any:
-    """A row's number or text: at its top level (a latency's median), or among its metrics; None where it has none."""
+    """A row's number or text: at its top level (a latency's median), or among its scores; None where it has none. What
+    was not counted here of a paper's row is what the paper reports."""
     found = row.get(key)
+    if found is None and row["source"] == "published":
+        found = row.get(f"{key}_published")
     if isinstance(found, dict):
         found = found.get("median")
-    return row["metrics"].get(key) if found is None else found
+    return scores(row).get(key) if found is None else found
 
 
 def group_title(rows: Sequence[Row]) -> str:
     """Data, split and number of images that the group's scores are of."""
+    if rows[0]["source"] == "published":
+        return str(rows[0]["data"])
     run = next((r for r in rows if r["source"] == "run"), rows[0])
     images = f", {run['images']} images" if run["images"] else ""
     return f"{run['data']} {run['split']}{images}"
@@ -75,11 +86,31 @@ def notes(groups: Sequence[Sequence[Row]]) -> list[str]:
     out = [note for r in rows for note in r["notes"]]
     runs = [g for g in groups if any(r["source"] == "run" for r in g)]
     if len(runs) > 1:
-        out.append("scores on different data, splits or versions of a dataset are not ranked against each other")
+        titles = [f"{group_title(g)} ({', '.join(r['name'] for r in g if r['source'] == 'run')})" for g in runs]
+        out.append(
+            "scores on different data, splits or versions of a dataset are not ranked against each other: "
+            + "; ".join(titles)
+            + why_apart(runs)
+        )
     machines = {str(sorted(r["measured_on"].items())) for r in rows if r["measured_on"]}
     if len(machines) > 1:
         out.append("latencies were measured on different devices or numbers of threads (measured_on in --json)")
     return out
+
+
+def why_apart(groups: Sequence[Sequence[Row]]) -> str:
+    """Where groups of one title stand apart: what differs. Empty where the titles say it."""
+    out = []
+    for number, group in enumerate(groups):
+        for other in groups[:number]:
+            one, two = (next(r for r in g if r["source"] == "run") for g in (other, group))
+            if group_title(other) != group_title(group):
+                continue
+            what = (
+                "another version of its annotations" if one["fingerprint"] != two["fingerprint"] else "another division"
+            )
+            out.append(f"{two['name']} was scored on {what} than {one['name']}")
+    return "".join(f"; {line}" for line in out)
 
 
 def _place(row: Row, taken: Sequence[Any]) -> Any:
@@ -98,6 +129,6 @@ def _order(row: Row, key: str) -> tuple[bool, Any, Any]:
 
 
 def _check_key(sort: str | None, rows: Sequence[Row]) -> None:
-    known = sorted({*COSTS, *TEXTS, *(key for r in rows for key in r["metrics"])})
+    known = sorted({*COSTS, *TEXTS, *(key for r in rows for key in scores(r))})
     if sort is not None and sort not in known:
         raise UsageError(f"--sort {sort}: no such column", hint=nearest(sort, known))

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,8 @@ def run_row(path: Path) -> Row:
             "primary": scores["primary"],
             **cost_cells(cost),
             "train_seconds": cost["train_seconds"],
-            "metrics": {k: v for k, v in scores["metrics"].items() if v is not None},
+            "metrics": _scores(path, scores["metrics"]),
+            "nms": scores.get("nms", {}),
         }
     except (KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"{path}: metrics.json, cost.json or environment.json lacks {error}") from error
@@ -95,6 +97,7 @@ def describe(recipe: Recipe) -> Row:
         "gflops_dataset": None,
         "machine": None,
         "measured_on": None,
+        "nms": {},
         "forecast": None,
         "notes": [],
     }
@@ -124,6 +127,14 @@ def split_digest(recipe: Recipe) -> str | None:
         return None
     file = recipe.resolve(recipe.data.split_file)
     return hashlib.sha256(file.read_bytes()).hexdigest()[:12] if file.is_file() else recipe.data.split_file
+
+
+def _scores(path: Path, metrics: dict[str, Any]) -> dict[str, float]:
+    """Those that were measured. Raises ModelError for one that is no number."""
+    for key, value in metrics.items():
+        if value is not None and not (isinstance(value, (int, float)) and math.isfinite(value)):
+            raise ModelError(f"{path}/metrics.json: {key} is {value!r}, no score", hint=f"segcli eval {path}")
+    return {k: v for k, v in metrics.items() if v is not None}
 
 
 def _read(run: Path, name: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from segcli import cost
+from segcli.comparison.published import beside
 from segcli.comparison.rows import cost_cells, describe
 from segcli.errors import UsageError
 from segcli.forecast import forecast
@@ -29,7 +30,7 @@ def recipe_row(item: str, recipe: Recipe, announce: Callable[[str], None]) -> di
     Where the recipe's dataset is not on disk, COCO's numbers of classes and the model's own input size stand in, and
     the row's notes say so. Raises UsageError for a model that can't be built.
     """
-    row = {**describe(recipe), "name": item, "path": None}
+    row = {**describe(recipe), "name": item, "path": None, **beside(item)}
     if (Path(recipe.data.root) / "info.json").is_file():
         info = DatasetInfo.load(recipe.data.root)
         row.update(data=info.name, fingerprint=info.fingerprint)

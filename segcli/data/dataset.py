@@ -95,6 +95,13 @@ class Dataset:
         self.has_masks = self._check_masks()
         self._panoptic = self._load_panoptic() if self.info.panoptic and task in ("panoptic", "semantic") else {}
 
+    def viewed_as(self, task: str) -> "Dataset":
+        """The same images with what another task needs of their labels."""
+        other = copy.copy(self)
+        other.task = task
+        other._panoptic = other._load_panoptic() if self.info.panoptic and task in ("panoptic", "semantic") else {}
+        return other
+
     def __len__(self) -> int:
         return len(self._records)
 

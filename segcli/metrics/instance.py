@@ -13,15 +13,26 @@ from pycocotools import mask as coco_mask
 
 from segcli.errors import SegcliError
 from segcli.info import DatasetInfo
+from segcli.metrics.bootstrap import ApTally, mean_of_known
 from segcli.types import Instances, Prediction, Target
 
 KINDS = ("bbox", "segm")
 _ALL, _SMALL, _MEDIUM, _LARGE = range(4)  # COCO's area ranges: any, < 32², < 96², larger (square pixels)
 _AP50, _AP75 = 0, 5  # positions among the IoU thresholds .50, .55, ... .95
+SUMMARY: dict[str, tuple[int, Any]] = {  # COCO's numbers: area range, IoU thresholds
+    "AP": (_ALL, slice(None)),
+    "AP50": (_ALL, _AP50),
+    "AP75": (_ALL, _AP75),
+    "APs": (_SMALL, slice(None)),
+    "APm": (_MEDIUM, slice(None)),
+    "APl": (_LARGE, slice(None)),
+}
 
 
-def build(*, info: DatasetInfo, kinds: Sequence[str] = KINDS, max_detections: int = 100) -> "InstanceScores":
-    return InstanceScores(info, kinds, max_detections)
+def build(
+    *, info: DatasetInfo, kinds: Sequence[str] = KINDS, max_detections: int = 100, resample: bool = False
+) -> "InstanceScores":
+    return InstanceScores(info, kinds, max_detections, resample)
 
 
 class InstanceScores:
@@ -32,19 +43,24 @@ class InstanceScores:
         kinds: which of "bbox" and "segm" to score.
         max_detections: the best-scored detections of a class on an image that count (COCO: 100). Every number here
             uses this limit; COCO's area ranges stay as they are.
+        resample: also keep what `replicates` needs of each image.
     A number that the labels say nothing about (no object in that size range, or of that class) has no key.
     """
 
-    def __init__(self, info: DatasetInfo, kinds: Sequence[str] = KINDS, max_detections: int = 100):
+    def __init__(
+        self, info: DatasetInfo, kinds: Sequence[str] = KINDS, max_detections: int = 100, resample: bool = False
+    ):
         self.names = info.names[: info.num_things]
         self.kinds = tuple(kinds)
         self.max_detections = max_detections
-        categories = [{"id": label + 1, "name": name} for label, name in enumerate(self.names)]
-        self.streams = {}
+        self.categories = [{"id": label + 1, "name": name} for label, name in enumerate(self.names)]
+        self.streams, self.tallies = {}, {}
         for kind in self.kinds:
-            params = hotcoco.Params(kind)
-            params.max_dets = [max_detections]
-            self.streams[kind] = hotcoco.StreamingEval(categories, kind, params=params)
+            params = self._params(kind)
+            self.streams[kind] = hotcoco.StreamingEval(self.categories, kind, params=params)
+            if resample:
+                areas = list(zip(params.area_rng_lbl, params.area_rng, strict=True))
+                self.tallies[kind] = ApTally(len(self.names), areas, len(params.iou_thrs))
 
     def update(
         self,
@@ -65,26 +81,43 @@ class InstanceScores:
             image = {"id": target.image_id, "height": target.size[0], "width": target.size[1]}
             truth = _truth(target, "segm" in self.kinds, annotations[i] if annotations is not None else None)
             for kind, stream in self.streams.items():
-                stream.update([image], truth, _detections(found, kind, target.image_id))
+                detections = _detections(found, kind, target.image_id)
+                stream.update([image], truth, detections)
+                if kind in self.tallies:  # the stream keeps its matching to itself
+                    labels = hotcoco.COCO({"images": [image], "annotations": truth, "categories": self.categories})
+                    alone = hotcoco.COCOeval(labels, labels.load_res(detections), kind)
+                    alone.params = self._params(kind)
+                    alone.params.img_ids = [target.image_id]
+                    alone.evaluate()
+                    self.tallies[kind].add(target.image_id, alone.eval_imgs)
 
     def merge(self, other: "InstanceScores") -> None:
         """Take in the images that `other` has seen (another process's share)."""
         for kind in self.kinds:
             self.streams[kind] = hotcoco.StreamingEval.merge([self.streams[kind], other.streams[kind]])
+        for kind, tally in self.tallies.items():
+            tally.merge(other.tallies[kind])
 
     def compute(self) -> dict[str, float]:
         """{"bbox_AP", "bbox_AP50", "bbox_AP75", "bbox_APs", "bbox_APm", "bbox_APl", "segm_AP", ...}."""
         out: dict[str, float] = {}
         for kind, precision in self._precision():
-            for key, values in {
-                "AP": precision[..., _ALL],
-                "AP50": precision[_AP50, ..., _ALL],
-                "AP75": precision[_AP75, ..., _ALL],
-                "APs": precision[..., _SMALL],
-                "APm": precision[..., _MEDIUM],
-                "APl": precision[..., _LARGE],
-            }.items():
-                _put_mean(out, f"{kind}_{key}", values)
+            for key, (area, threshold) in SUMMARY.items():
+                _put_mean(out, f"{kind}_{key}", precision[threshold, ..., area])
+        return out
+
+    def replicates(self, times: np.ndarray) -> dict[str, np.ndarray]:
+        """`compute`'s scores in each resample of the images, [B]; NaN where a resample shows nothing to find.
+
+        times [B,I]: how often each image is drawn (bootstrap.draw). {} unless built with resample=True.
+        """
+        out = {}
+        for kind, tally in self.tallies.items():
+            precision = tally.average_precision(times)
+            for key, (area, threshold) in SUMMARY.items():
+                values = precision[:, :, area, threshold].reshape(len(times), -1)
+                if not np.isnan(values).all():
+                    out[f"{kind}_{key}"] = mean_of_known(values)
         return out
 
     def per_class(self) -> dict[str, dict[str, float]]:
@@ -95,6 +128,36 @@ class InstanceScores:
                 _put_mean(out[name], f"{kind}_AP", precision[..., label, _ALL])
                 _put_mean(out[name], f"{kind}_AP50", precision[_AP50, ..., label, _ALL])
         return out
+
+    def diagnostics(self) -> dict[str, Any]:
+        """What lies behind the AP of the last kind (masks before boxes), as plain numbers for JSON.
+
+        confusion: objects by labelled (row) and predicted class (column) at IoU 0.5 and score >= 0.5, last = none.
+        tide: AP50 points lost to each type of error (Bolya et al., "TIDE", 2020): class, localisation, both, duplicate,
+        background, missed. calibration: how far scores are from the share that is right (expected and largest error).
+        precision: per class at 101 recalls from 0 to 1, IoU 0.5; null where a class has no object.
+        """
+        kind = self.kinds[-1]
+        result = hotcoco.StreamingEval.merge([self.streams[kind]]).finalize()
+        result.accumulate()
+        assert result.eval is not None
+        precision = result.eval["precision"][_AP50, :, :, _ALL, 0]
+        curves = {name: precision[:, i].round(4).tolist() for i, name in enumerate(self.names)}
+        tide, calibration = result.tide_errors(), result.calibration()
+        lost = {name: round(float(value), 4) for name, value in tide["delta_ap"].items() if name not in ("FP", "FN")}
+        return {
+            "kind": kind,
+            "classes": [*self.names, "none"],
+            "confusion": result.confusion_matrix(min_score=0.5)["matrix"].tolist(),
+            "tide": {"lost": lost, "counts": tide["counts"]},
+            "calibration": {key: calibration[key] for key in ("ece", "mce", "bins")},
+            "precision": {name: values if max(values) > -1 else None for name, values in curves.items()},
+        }
+
+    def _params(self, kind: str) -> hotcoco.Params:
+        params = hotcoco.Params(kind)
+        params.max_dets = [self.max_detections]
+        return params
 
     def _precision(self) -> Iterable[tuple[str, np.ndarray]]:
         """(kind, precision [10 IoU thresholds, 101 recalls, C, 4 area ranges]); -1 where there is nothing to find."""

@@ -30,6 +30,7 @@ class PanopticScores:
     def __init__(self, info: DatasetInfo):
         self.names, self.num_things = info.names, info.num_things
         self.tally = np.zeros((len(self.names), 4))  # per class: sum of matched IoUs, TP, FP, FN
+        self.images: dict[int, np.ndarray] = {}  # image id -> its own tally
 
     def update(self, predictions: Sequence[Prediction], targets: Sequence[Target]) -> None:
         """Count one batch of images. Raises SegcliError where a map and its segments disagree."""
@@ -37,15 +38,24 @@ class PanopticScores:
             assert prediction.image_id == target.image_id, "predictions and targets are of different images"
             assert prediction.panoptic is not None, "the prediction has no panoptic map"
             assert target.panoptic is not None, "the target has no panoptic map"
-            self.tally += count(prediction.panoptic, target.panoptic, len(self.names), target.image_id)
+            own = count(prediction.panoptic, target.panoptic, len(self.names), target.image_id)
+            self.images[target.image_id] = own
+            self.tally += own
 
     def merge(self, other: "PanopticScores") -> None:
         """Take in the images that `other` has seen."""
         self.tally += other.tally
+        self.images.update(other.images)
 
     def compute(self) -> dict[str, float]:
         """{"PQ", "SQ", "RQ", "PQ_things", "PQ_stuff"}; no key where there is nothing to score."""
         return panoptic_scores(self.tally, self.num_things)
+
+    def replicates(self, times: np.ndarray) -> dict[str, np.ndarray]:
+        """`compute`'s scores in each resample of the images, [B]; times [B,I]: how often each is drawn, by image id."""
+        tallies = np.stack([self.images[i] for i in sorted(self.images)])
+        scores = [panoptic_scores(one, self.num_things) for one in np.einsum("bi,ick->bck", times, tallies)]
+        return {key: np.array([s.get(key, np.nan) for s in scores]) for key in self.compute()}
 
     def per_class(self) -> dict[str, dict[str, float]]:
         """Class name -> {"PQ", "SQ", "RQ"}; empty for a class neither labelled nor predicted."""

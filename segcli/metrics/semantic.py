@@ -1,6 +1,7 @@
 """Scores of per-pixel class maps: one confusion matrix, and what follows from it."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -22,9 +23,10 @@ class SemanticScores:
     """
 
     def __init__(self, info: DatasetInfo):
-        self.names = info.names
+        self.names, self.num_things = info.names, info.num_things
         n = len(self.names)
         self.pixels = np.zeros((n, n + 1), np.int64)  # row: labelled class; column: predicted class, last = none
+        self.images: dict[int, np.ndarray] = {}  # image id -> [3,C]: pixels right, labelled, labelled or predicted
 
     def update(self, predictions: Sequence[Prediction], targets: Sequence[Target]) -> None:
         """Count one batch of images; `semantic` maps [H,W] on original pixels.
@@ -35,19 +37,35 @@ class SemanticScores:
             assert prediction.image_id == target.image_id, "predictions and targets are of different images"
             assert prediction.semantic is not None, "the prediction has no semantic map"
             assert target.semantic is not None, "the target has no semantic map"
-            self.pixels += confusion(prediction.semantic, target.semantic.numpy(), len(self.names), target.image_id)
+            pixels = confusion(prediction.semantic, target.semantic.numpy(), len(self.names), target.image_id)
+            self.pixels += pixels
+            self.images[target.image_id] = np.stack(tallies(pixels))
 
     def merge(self, other: "SemanticScores") -> None:
         """Take in the images that `other` has seen."""
         self.pixels += other.pixels
+        self.images.update(other.images)
 
     def compute(self) -> dict[str, float]:
-        """{"mIoU", "fwIoU", "pixel_accuracy"}; no key where no pixel is labelled."""
-        return semantic_scores(self.pixels)
+        """{"mIoU", "fwIoU", "pixel_accuracy"}; no key where nothing is labelled. "mIoU_things" beside stuff."""
+        return self._scores(*tallies(self.pixels))
+
+    def _scores(self, hits: np.ndarray, labelled: np.ndarray, union: np.ndarray) -> dict[str, float]:
+        out, n = semantic_scores(hits, labelled, union), self.num_things
+        if out and 0 < n < len(self.names):
+            things = semantic_scores(hits[:n], labelled[:n], union[:n])
+            out.update({"mIoU_things": things["mIoU"]} if things else {})
+        return out
+
+    def replicates(self, times: np.ndarray) -> dict[str, np.ndarray]:
+        """`compute`'s scores in each resample of the images, [B]; times [B,I]: how often each is drawn, by image id."""
+        images = np.stack([self.images[i] for i in sorted(self.images)]).astype(np.float64)
+        scores = [self._scores(*one) for one in np.einsum("bi,ikc->bkc", times, images)]
+        return {key: np.array([s.get(key, np.nan) for s in scores]) for key in self.compute()}
 
     def per_class(self) -> dict[str, dict[str, float]]:
         """Class name -> {"IoU", "accuracy"}; no key where there is nothing to score."""
-        hits, labelled, union = _tallies(self.pixels)
+        hits, labelled, union = tallies(self.pixels)
         out: dict[str, dict[str, float]] = {name: {} for name in self.names}
         for label, name in enumerate(self.names):
             if union[label]:
@@ -55,6 +73,10 @@ class SemanticScores:
             if labelled[label]:
                 out[name]["accuracy"] = float(hits[label] / labelled[label])
         return out
+
+    def diagnostics(self) -> dict[str, Any]:
+        """confusion: pixels by labelled (row) and predicted class (column), last = none."""
+        return {"classes": [*self.names, "none"], "confusion": self.pixels.tolist()}
 
 
 def confusion(predicted: np.ndarray, labelled: np.ndarray, classes: int, image_id: int) -> np.ndarray:
@@ -73,9 +95,8 @@ def confusion(predicted: np.ndarray, labelled: np.ndarray, classes: int, image_i
     return np.bincount(truth * (classes + 1) + answer, minlength=classes * (classes + 1)).reshape(classes, classes + 1)
 
 
-def semantic_scores(pixels: np.ndarray) -> dict[str, float]:
-    """mIoU, fwIoU and pixel_accuracy of a confusion matrix [C,C+1]; {} where it is empty."""
-    hits, labelled, union = _tallies(pixels)
+def semantic_scores(hits: np.ndarray, labelled: np.ndarray, union: np.ndarray) -> dict[str, float]:
+    """mIoU, fwIoU and pixel_accuracy of each class's pixels: right, labelled, labelled or predicted; {} without any."""
     total = labelled.sum()
     if not total:
         return {}
@@ -88,7 +109,7 @@ def semantic_scores(pixels: np.ndarray) -> dict[str, float]:
     }
 
 
-def _tallies(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def tallies(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Per class: pixels that are right, pixels labelled, and pixels labelled or predicted."""
     hits, labelled = pixels.diagonal(), pixels.sum(1)
     return hits, labelled, labelled + pixels[:, :-1].sum(0) - hits

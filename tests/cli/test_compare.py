@@ -80,3 +80,40 @@ def test_two_datasets_are_two_tables_and_a_note(segcli, runs, fake_run):
     out = segcli("compare").out
     assert "pennfudan val, 20 images" in out
     assert "note: scores on different data" in out
+
+
+def test_published_needs_no_run_and_shows_the_papers_numbers_beside_ours(segcli):
+    result = segcli("compare", "--published", "--json")
+    assert result.code == 0
+    row = next(r for r in result.json["rows"] if r["name"] == "DETR R50" and "boxes" in r["data"])
+    assert (row["source"], row["params_published"], row["gflops_published"]) == ("published", 41_000_000, 86)
+    assert row["metrics_published"]["bbox_APl"] == 0.611
+    assert any("MaskFormer" in sentence and "DETR" in sentence for sentence in result.json["verdict"])
+
+
+def test_runs_without_resamples_are_compared_and_the_note_says_what_to_do(segcli, runs):
+    result = segcli("compare")
+    assert "good has no intervals yet: segcli eval runs/good stores them" in " ".join(result.out.split())
+    assert segcli("compare", "--json").json["pairs"] == []
+
+
+def test_a_score_that_is_no_number_is_refused_by_name(segcli, fake_run):
+    run = fake_run("a")
+    file = run / "metrics.json"
+    file.write_text(file.read_text().replace("0.5", "NaN"))
+    result = segcli("compare")
+    assert result.code == 4
+    assert "runs/a/metrics.json: segm_AP is nan, no score" in result.error
+
+
+def test_an_unsuitable_overlap_is_a_usage_error(segcli, fake_run):
+    fake_run("a")
+    fake_run("b", task="semantic", metrics={"mIoU": 0.5})
+    for run, value, words in (
+        ("a", "1.5", "neither an IoU"),
+        ("a", "none", "neither an IoU"),
+        ("b", "off", "no detec"),
+    ):
+        result = segcli("eval", f"runs/{run}", "--nms", value)
+        assert result.code == 2
+        assert words in result.error

@@ -25,9 +25,10 @@ def groups(fake_run):
 
 
 def test_the_document_has_every_key_of_the_contract(groups):
-    made = json.loads(json.dumps(document(groups, [("runs/x", ModelError("runs/x: broken"))])))
+    made = json.loads(json.dumps(document(groups, [("runs/x", ModelError("runs/x: broken"))], [], ["a is better"])))
     assert made["schema_version"] == 1
     assert made["pairs"] == []
+    assert made["verdict"] == ["a is better"]
     assert made["skipped"] == [{"item": "runs/x", "error": "runs/x: broken"}]
     assert [row["name"] for row in made["rows"]] == ["a, with comma", "b"]
     assert all(set(row) >= CONTRACT_KEYS for row in made["rows"])
@@ -45,7 +46,10 @@ def test_csv_has_a_line_a_row_and_empty_cells_for_unknowns(groups, tmp_path):
 def test_one_plot_for_each_dataset(groups, fake_run, tmp_path):
     other = rank([run_row(fake_run("c", data="pennfudan"))])
     written = plot([*groups, *other], tmp_path / "plot.svg")
-    assert [p.name for p in written] == ["plot.svg", "plot-pennfudan-val-20-images.svg"]
+    assert [p.name for p in written] == [
+        *("plot.svg", "plot-training.svg"),
+        *("plot-pennfudan-val-20-images.svg", "plot-pennfudan-val-20-images-training.svg"),
+    ]
     assert all(p.read_text(encoding="utf-8").rstrip().endswith("</svg>") for p in written)
 
 

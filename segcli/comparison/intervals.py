@@ -1,0 +1,81 @@
+"""How far scores and their differences can be trusted: paired bootstrap intervals from what each run stored."""
+
+import zipfile
+from collections.abc import Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from segcli.errors import ModelError
+
+Row = dict[str, Any]
+LEVEL = (2.5, 97.5)  # percentiles of a 95 % interval
+
+
+def load(row: Row) -> dict[str, np.ndarray] | None:
+    """The run's scores in every resample, {key: [B]}, "digest" among the keys; None where none were stored.
+
+    Raises ModelError for a file that is broken.
+    """
+    path = Path(row["path"]) / "predictions" / f"{row['split']}_bootstrap.npz"
+    if not path.is_file():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {key: file[key] for key in file.files}
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        raise ModelError(
+            f"{path}: can't be read: {error}", hint=f"segcli eval {row['path']} writes it again"
+        ) from error
+
+
+def attach(rows: Sequence[Row]) -> dict[int, dict[str, np.ndarray]]:
+    """Fill "ci95" of every run and note the runs that stored nothing to compute it from. -> resamples by id(row)."""
+    out = {}
+    for row in (r for r in rows if r["source"] == "run"):
+        try:
+            found = load(row)
+        except ModelError as error:
+            row["notes"].append(f"{error}; no intervals for {row['name']}")
+            continue
+        if found is None:
+            row["notes"].append(f"{row['name']} has no intervals yet: segcli eval {row['path']} stores them")
+            continue
+        row["ci95"] = {k: interval(found[k]) for k in row["metrics"] if k in found and np.isfinite(found[k]).any()}
+        out[id(row)] = found
+    return out
+
+
+def interval(values: np.ndarray) -> list[float]:
+    """The middle 95 % of [B]; resamples that show nothing to score are left out."""
+    return [round(float(v), 6) for v in np.nanpercentile(values, LEVEL)]
+
+
+def pairs(rows: Sequence[Row], resamples: dict[int, dict[str, np.ndarray]], metric: str | None) -> list[dict[str, Any]]:
+    """Every two runs of one group, in the table's order: delta = a - b, in `metric` and, for AP, by size of objects."""
+    out = []
+    runs = [row for row in rows if id(row) in resamples]
+    for a, b in combinations(runs, 2):
+        one, other = resamples[id(a)], resamples[id(b)]
+        if str(one["digest"]) != str(other["digest"]):
+            continue
+        for key in with_sizes(metric):
+            if all(key in r["metrics"] for r in (a, b)) and key in one and key in other:
+                out.append({"a": a["name"], "b": b["name"], **difference(a, b, one[key], other[key], key)})
+    return out
+
+
+def difference(a: Row, b: Row, one: np.ndarray, other: np.ndarray, key: str) -> dict[str, Any]:
+    """{"metric", "delta", "ci95", "significant"}: significant where the 95 % interval excludes 0."""
+    low, high = interval(one.astype(np.float64) - other) if np.isfinite(one - other).any() else (-1.0, 1.0)
+    delta = round(a["metrics"][key] - b["metrics"][key], 6)
+    return {"metric": key, "delta": delta, "ci95": [low, high], "significant": bool(low > 0 or high < 0)}
+
+
+def with_sizes(metric: str | None) -> list[str]:
+    """segm_AP -> segm_AP, segm_APs, segm_APm, segm_APl; another metric alone."""
+    if metric is None:
+        return []
+    return [metric, *(metric + size for size in "sml")] if metric.endswith("_AP") else [metric]

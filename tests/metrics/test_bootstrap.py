@@ -1,0 +1,126 @@
+"""Intervals: replicates are the scores of the resampled images, equal models differ as often as they should."""
+
+import copy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from test_instance import as_types, classes, official, only, random_case
+from test_panoptic import INFO, random_panoptic, score
+from test_semantic import pair, random_maps
+
+from segcli.metrics import bootstrap
+from segcli.metrics.instance import InstanceScores
+from segcli.metrics.semantic import SemanticScores
+
+
+def drawn(truth, results, times):
+    """The COCO json of a resample: every image as often as it was drawn, under an id of its own."""
+    made, found = {"images": [], "annotations": [], "categories": truth["categories"]}, []
+    for image, count in zip(truth["images"], times, strict=True):
+        for _ in range(int(count)):
+            new = len(made["images"])
+            made["images"].append({**image, "id": new})
+            for a in (a for a in truth["annotations"] if a["image_id"] == image["id"]):
+                made["annotations"].append({**a, "image_id": new, "id": len(made["annotations"]) + 1})
+            found += [{**r, "image_id": new} for r in results if r["image_id"] == image["id"]]
+    return made, found
+
+
+@pytest.mark.parametrize("kind", ["bbox", "segm"])
+def test_a_replicate_is_what_pycocotools_says_of_the_resampled_images(kind):
+    truth, results = random_case(5, images=8, most=40)
+    for i, result in enumerate(np.random.default_rng(0).permutation(len(results))):
+        results[result]["score"] = (i + 1) / (len(results) + 1)  # no ties: copies would be sorted into them
+    results = only(results, kind)
+    scores = InstanceScores(classes(3), (kind,), resample=True)
+    half = copy.deepcopy(scores)
+    predictions, targets, annotations = as_types(truth, results, kind)
+    scores.update(predictions[:5], targets[:5], annotations[:5])
+    half.update(predictions[5:], targets[5:], annotations[5:])
+    scores.merge(half)
+    times = bootstrap.draw(8, 2, seed=1)
+    found = scores.replicates(np.concatenate([np.ones((1, 8), np.float32), times]))
+    assert {k: v[0] for k, v in found.items()} == pytest.approx(scores.compute(), abs=1e-6)
+    for i, counts in enumerate(times, start=1):
+        expected = official(*drawn(truth, results, counts), kind)
+        assert {k: v[i] for k, v in found.items()} == pytest.approx(expected, abs=1e-6)
+
+
+def test_both_ways_of_summing_up_agree():
+    rng = np.random.default_rng(3)
+    image, hit = rng.integers(0, 300, 900), rng.random(900) < 0.05
+    times = bootstrap.draw(300, 20)
+    few = bootstrap._weighted(image, hit, times, np.full(20, 60.0))  # many images, few hits: summed one by one
+    close = bootstrap._weighted(np.append(image, 0), np.append(hit, False), times, np.full(20, 60.0))
+    assert few == pytest.approx(close)
+    grouped = times[:, :1] * np.ones(20)[:, None]
+    assert bootstrap._weighted(np.zeros(9, int), hit[:9] | True, grouped, 9 * grouped[:, 0]) == pytest.approx(
+        (grouped[:, 0] > 0).astype(float)
+    )
+
+
+def test_label_maps_and_panoptic_maps_are_resampled_too():
+    times = np.array([[1, 1, 1, 1], [0, 2, 1, 1]], np.float32)
+    maps = list(random_maps(4, 5))[:4]
+    whole, resampled = SemanticScores(classes(5)), SemanticScores(classes(5))
+    for i, one in enumerate(maps):
+        whole.update(*pair(*one, i))
+    for i, at in enumerate((1, 1, 2, 3)):
+        resampled.update(*pair(*maps[at], i))
+    found = whole.replicates(times)
+    assert {k: v[0] for k, v in found.items()} == pytest.approx(whole.compute())
+    assert {k: v[1] for k, v in found.items()} == pytest.approx(resampled.compute())
+    rng = np.random.default_rng(0)
+    labels = [random_panoptic(rng, (40, 50), crowd=False) for _ in range(4)]
+    answers = [random_panoptic(np.random.default_rng(i % 2), (40, 50), crowd=False) for i in range(4)]
+    made = [score(a, b, INFO, i) for i, (a, b) in enumerate(zip(answers, labels, strict=True))]
+    for other in made[1:]:
+        made[0].merge(other)
+    found = made[0].replicates(times)
+    assert {k: v[0] for k, v in found.items()} == pytest.approx(made[0].compute())
+    assert found["PQ"][1] != found["PQ"][0]
+
+
+def simulate(rng, hardness, skill):
+    """One model's detections on images of given hardness [I], as a tally of one class, area and threshold."""
+    tally = bootstrap.ApTally(1, [("all", (0, 1e10))], thresholds=1)
+    for i, hard in enumerate(hardness):
+        objects = 3
+        hits = rng.random(objects) < skill * (1 - 0.5 * hard)
+        scores = np.concatenate([rng.beta(4, 2, hits.sum()), rng.beta(2, 3, 3)])
+        order = np.argsort(-scores)
+        hit = (np.arange(len(scores)) < hits.sum())[order]
+        tally.add(
+            i,
+            [
+                {
+                    **{"category_id": 1, "aRng": (0, 1e10), "gtIgnore": [0] * objects, "dtScores": scores[order]},
+                    **{"dtMatched": [hit], "dtIgnore": [np.zeros(len(hit), bool)]},
+                }
+            ],
+        )
+    return tally
+
+
+def trials(count, images, resamples, skills, seed=0):
+    """[count,3]: the difference in AP of two simulated models and the ends of its 95 % interval."""
+    rng, out = np.random.default_rng(seed), []
+    for trial in range(count):
+        hardness = rng.random(images)
+        times = np.concatenate([np.ones((1, images), np.float32), bootstrap.draw(images, resamples, seed=trial)])
+        a, b = (simulate(rng, hardness, skill).average_precision(times).ravel() for skill in skills)
+        out.append([a[0] - b[0], *np.percentile(a[1:] - b[1:], (2.5, 97.5))])
+    return np.array(out)
+
+
+def test_equal_models_seldom_differ_and_a_real_difference_is_covered():
+    found = trials(40, 200, 200, (0.7, 0.7))
+    assert ((found[:, 1] > 0) | (found[:, 2] < 0)).sum() <= 7, "expected 2 of 40; more than 7 once in a thousand times"
+    truth = trials(1, 20_000, 1, (0.8, 0.6), seed=9)[0, 0]
+    found = trials(40, 200, 200, (0.8, 0.6), seed=1)
+    assert ((found[:, 1] < truth) & (truth < found[:, 2])).sum() >= 33
+    assert (found[:, 1] > 0).sum() >= 38, "a difference of this size is found"
