@@ -17,6 +17,7 @@ from segcli.checkpoint import initialise, load_state, load_strict, load_weights,
 from segcli.errors import DataError, ModelError, SegcliError, UsageError
 from segcli.info import DatasetInfo
 from segcli.models import build_model
+from segcli.ops.convolution import use_fast_gradients
 from segcli.recipe import Recipe, find_recipe
 from segcli.weights.class_rows import official_info
 from segcli.weights.official import find, licence
@@ -216,7 +217,9 @@ def open_model(
 
 
 def prepare_layout(model: nn.Module) -> nn.Module:
-    """Channels-last convolutions: on CPUs a quarter to a third faster for these models, on GPUs never slower."""
+    """Channels-last convolutions: on CPUs a quarter to a third faster for these models, on GPUs never slower; with weight
+    gradients that are fast there, too (ops/convolution.py)."""
+    use_fast_gradients(model)
     return model.to(memory_format=torch.channels_last)
 
 

@@ -7,6 +7,8 @@ every call, so that names, weights and gradients stay what they were.
 from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
 
+from segcli.ops.convolution import Conv2d
+
 
 class FrozenNorm(FrozenBatchNorm2d):
     """The constants of a batch norm; the identity once a convolution applies them."""
@@ -17,7 +19,7 @@ class FrozenNorm(FrozenBatchNorm2d):
         return x if self.applied else super().forward(x)
 
 
-class NormedConv(nn.Conv2d):
+class NormedConv(Conv2d):
     """A convolution without bias, followed by the frozen norm that it was given."""
 
     norm: tuple[FrozenNorm]  # a tuple, so that it is not registered here a second time

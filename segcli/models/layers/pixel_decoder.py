@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from segcli.models.layers.position import SinePosition
 from segcli.models.layers.transformer import Encoder
+from segcli.ops.convolution import Conv2d
 
 GROUPS = 32  # of every group norm
 
@@ -87,7 +88,7 @@ class TransformerPixelDecoder(FpnPixelDecoder):
         return encoder(tokens_BTC, position_1TC).transpose(1, 2).unflatten(2, size)
 
 
-class ConvNorm(nn.Conv2d):
+class ConvNorm(Conv2d):
     """A convolution without bias whose group norm is its child `norm`, as detectron2 names them; ReLU on demand."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, relu: bool = False):
