@@ -217,8 +217,8 @@ def open_model(
 
 
 def prepare_layout(model: nn.Module) -> nn.Module:
-    """Channels-last convolutions: on CPUs a quarter to a third faster for these models, on GPUs never slower; with weight
-    gradients that are fast there, too (ops/convolution.py)."""
+    """Channels-last convolutions: on CPUs a quarter to a third faster for these models, on GPUs never slower; with
+    weight gradients that are fast there, too (ops/convolution.py)."""
     use_fast_gradients(model)
     return model.to(memory_format=torch.channels_last)
 
