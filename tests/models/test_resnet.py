@@ -70,3 +70,17 @@ def test_deep_stem_and_multi_grid():
     assert model.conv1[0].weight.shape == (64, 3, 3, 3)
     assert model.layer1[0].conv1.weight.shape[1] == 128
     assert [128 // f.shape[2] for f in model(torch.empty(1, 3, 128, 128, device="meta"))] == [4, 8, 16, 32]
+
+
+@torch.inference_mode()
+def test_a_prediction_sees_every_change_of_weights_and_norms():
+    model = resnet.build(depth=18).eval()
+    x = torch.randn(1, 3, 64, 64)
+    last = model(x)[-1]
+    assert torch.equal(model(x)[-1], last)
+    state = {k: v.clone() for k, v in model.state_dict().items()}
+    for name in ("layer1.0.conv1.weight", "layer2.0.bn1.running_var", "bn1.bias"):
+        model.load_state_dict({**state, name: state[name] + 0.5})
+        assert not torch.allclose(model(x)[-1], last), name
+    model.load_state_dict(state)
+    assert torch.equal(model(x)[-1], last)

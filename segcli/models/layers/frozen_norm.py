@@ -4,6 +4,9 @@
 every call, so that names, weights and gradients stay what they were.
 """
 
+from typing import Any
+
+import torch
 from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
 
@@ -23,11 +26,24 @@ class NormedConv(Conv2d):
     """A convolution without bias, followed by the frozen norm that it was given."""
 
     norm: tuple[FrozenNorm]  # a tuple, so that it is not registered here a second time
+    kept: tuple[Any, Tensor, Tensor] | None = None  # what the last prediction scaled, and from which values
 
     def forward(self, x: Tensor) -> Tensor:
+        return self._conv_forward(x, *(self._scaled() if torch.is_grad_enabled() else self._kept()))
+
+    def _scaled(self) -> tuple[Tensor, Tensor]:
         norm = self.norm[0]
         gain = norm.weight * (norm.running_var + norm.eps).rsqrt()
-        return self._conv_forward(x, self.weight * gain[:, None, None, None], norm.bias - norm.running_mean * gain)
+        return self.weight * gain[:, None, None, None], norm.bias - norm.running_mean * gain
+
+    def _kept(self) -> tuple[Tensor, Tensor]:
+        """`_scaled`, computed again only after a weight or a constant has changed or moved."""
+        norm = self.norm[0]
+        values = (self.weight, norm.weight, norm.bias, norm.running_mean, norm.running_var)
+        key = [(v.data_ptr(), v.device, -1 if v.is_inference() else v._version) for v in values]
+        if self.kept is None or self.kept[0] != key or self.weight.is_meta:
+            self.kept = (key, *self._scaled())
+        return self.kept[1:]
 
 
 def apply_norms(net: nn.Module) -> None:
