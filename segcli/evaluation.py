@@ -232,7 +232,7 @@ def store_intervals(keep: Path, metrics: list[Scorer], image_ids: list[int]) -> 
     Metrics without `replicates` or `diagnostics` have none.
     """
     times, replicates = bootstrap.draw(len(image_ids)), {}
-    diagnostics = {}
+    diagnostics: dict[str, Any] = {}
     for scorer in metrics:
         if hasattr(scorer.metric, "replicates"):
             made = scorer.metric.replicates(times)
@@ -243,7 +243,7 @@ def store_intervals(keep: Path, metrics: list[Scorer], image_ids: list[int]) -> 
 
     def save(path: Path) -> None:
         with open(path, "wb") as file:
-            np.savez(file, digest=np.array(bootstrap.digest(image_ids)), **arrays)  # type: ignore[arg-type]
+            np.savez(file, digest=np.array(bootstrap.digest(image_ids)), **arrays)
 
     write_atomic(keep.with_name(f"{keep.stem}_bootstrap.npz"), save)
     text = json.dumps({"schema_version": 1, **diagnostics})

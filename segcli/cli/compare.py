@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from segcli.cli import options, output, tables
-from segcli.errors import ModelError, UsageError
+from segcli.errors import ModelError, SegcliError, UsageError
 
 HELP = options.example(
     "compare runs/quickstart-mask_rcnn quickstart/faster_rcnn",
@@ -80,11 +80,11 @@ def compare(
     if not chosen and not published:
         raise ModelError("there is no run below runs/", hint="segcli train quickstart/mask_rcnn, or name a recipe")
     announce = (lambda text: None) if quiet else _tell
-    untrained = []
+    untrained: list[tuple[str, SegcliError]] = []
     if train:
         from segcli.comparison.study import train_missing
 
-        chosen, untrained = train_missing(items, announce, quiet=quiet)
+        chosen, untrained = train_missing(chosen, announce, quiet=quiet)
     rows, failed = collect(chosen, announce)
     failed = [*untrained, *failed]
     rows += published_rows() if published else []
