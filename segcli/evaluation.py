@@ -22,8 +22,8 @@ from segcli.diagnosis import diagnose
 from segcli.errors import ModelError, UsageError
 from segcli.info import DatasetInfo
 from segcli.lookup import call, find
-from segcli.metrics import bootstrap, common_ground
 from segcli.metrics.instance import InstanceScores
+from segcli.ops import bootstrap, common_ground
 from segcli.recipe import Expect, Recipe
 from segcli.run import RunFolder, open_model, prepare_layout
 from segcli.types import Prediction
@@ -112,7 +112,7 @@ def score_run(
     keep = folder.path / "predictions" / f"{chosen}.json" if folder and nms is False else None
     device = next(model.parameters()).device
     scores = score_model(model, dataset, recipe, device=device, progress=progress, keep=keep, nms=nms)
-    if folder and keep:
+    if folder and keep and progress:
         print_causes(folder, recipe, dataset, scores.metrics, keep)
     if folder and chosen == recipe.eval.split and nms is not False:
         stored = folder.read_metrics()
