@@ -22,8 +22,8 @@ from segcli.diagnosis import diagnose
 from segcli.errors import ModelError, UsageError
 from segcli.info import DatasetInfo
 from segcli.lookup import call, find
-from segcli.metrics import bootstrap, common_ground
 from segcli.metrics.instance import InstanceScores
+from segcli.ops import bootstrap, common_ground
 from segcli.recipe import Expect, Recipe
 from segcli.run import RunFolder, open_model, prepare_layout
 from segcli.types import Prediction
@@ -112,7 +112,7 @@ def score_run(
     keep = folder.path / "predictions" / f"{chosen}.json" if folder and nms is False else None
     device = next(model.parameters()).device
     scores = score_model(model, dataset, recipe, device=device, progress=progress, keep=keep, nms=nms)
-    if folder and keep:
+    if folder and keep and progress:
         print_causes(folder, recipe, dataset, scores.metrics, keep)
     if folder and chosen == recipe.eval.split and nms is not False:
         stored = folder.read_metrics()
@@ -232,7 +232,7 @@ def store_intervals(keep: Path, metrics: list[Scorer], image_ids: list[int]) -> 
     Metrics without `replicates` or `diagnostics` have none.
     """
     times, replicates = bootstrap.draw(len(image_ids)), {}
-    diagnostics = {}
+    diagnostics: dict[str, Any] = {}
     for scorer in metrics:
         if hasattr(scorer.metric, "replicates"):
             made = scorer.metric.replicates(times)
@@ -243,7 +243,7 @@ def store_intervals(keep: Path, metrics: list[Scorer], image_ids: list[int]) -> 
 
     def save(path: Path) -> None:
         with open(path, "wb") as file:
-            np.savez(file, digest=np.array(bootstrap.digest(image_ids)), **arrays)  # type: ignore[arg-type]
+            np.savez(file, digest=np.array(bootstrap.digest(image_ids)), **arrays)
 
     write_atomic(keep.with_name(f"{keep.stem}_bootstrap.npz"), save)
     text = json.dumps({"schema_version": 1, **diagnostics})

@@ -82,7 +82,8 @@ def forecast(
     if device.type != "cuda":
         need += PROCESS + recipe.hardware.workers * WORKER + cached(data[0] if data else None)
     step_seconds = FORWARDS * recipe.train.batch_size * measured["latency_ms"]["median"] / 1e3
-    per_image, stored, losses = measured["latency_ms"]["median"] / 1e3, 0.0, {}
+    per_image, stored = measured["latency_ms"]["median"] / 1e3, 0.0
+    losses: dict[str, float] = {}
     free = machine.free_memory(device)
     run_here = data is not None and (free is None or need / 1e6 < free)
     if run_here:

@@ -165,7 +165,7 @@ def loop(session: Session, train_set: Dataset, val_set: Dataset, quiet: bool) ->
                 raise KeyboardInterrupt
     if main:
         scores = score_now(session, val_set, quiet)
-        finish(session, scores, val_set)
+        finish(session, scores, val_set, quiet)
 
 
 def next_batch(batches: Iterator[Batch], session: Session) -> Batch:
@@ -202,7 +202,7 @@ def score_now(session: Session, val_set: Dataset, quiet: bool) -> Scores:
     return scores
 
 
-def finish(session: Session, scores: Scores, val_set: Dataset) -> None:
+def finish(session: Session, scores: Scores, val_set: Dataset, quiet: bool) -> None:
     """Write metrics.json and cost.json for the last weights (averaged where the recipe averages)."""
     run, recipe, progress = session.run, session.recipe, session.progress
     if session.average is not None:
@@ -211,7 +211,8 @@ def finish(session: Session, scores: Scores, val_set: Dataset) -> None:
     measured = measure_cost(session.model, val_set, session.device)
     run.write_cost({**measured, "train_seconds": round(progress.seconds, 1), "images_seen": progress.images})
     predictions = run.path / "predictions" / f"{recipe.eval.split}.json"
-    print_causes(run, recipe, val_set, scores.metrics, predictions)
+    if not quiet:
+        print_causes(run, recipe, val_set, scores.metrics, predictions)
     for line in check_expectations(scores.metrics, recipe.expect):
         print(f"note: {line}", file=sys.stderr)
 

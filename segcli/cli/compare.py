@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from segcli.cli import options, output, tables
-from segcli.errors import ModelError, UsageError
+from segcli.errors import ModelError, SegcliError, UsageError
 
 HELP = options.example(
     "compare runs/quickstart-mask_rcnn quickstart/faster_rcnn",
@@ -68,23 +68,23 @@ def compare(
     trained is measured with random weights, with what its training would take.
     Below each table: which differences the images support (paired bootstrap, 95 % intervals).
     """
+    if train and not items:
+        raise UsageError("--train needs recipes", hint="segcli compare quickstart/mask_rcnn --train")
+    chosen = items or ([] if published else sorted(str(p.parent) for p in Path("runs").glob("*/recipe.yaml")))
+    if not chosen and not published:
+        raise ModelError("there is no run below runs/", hint="segcli train quickstart/mask_rcnn, or name a recipe")
     from segcli.comparison import files, intervals, ranking
     from segcli.comparison.curves import add_time_to_score
     from segcli.comparison.published import published_rows
     from segcli.comparison.rows import collect
     from segcli.comparison.verdict import verdict
 
-    if train and not items:
-        raise UsageError("--train needs recipes", hint="segcli compare quickstart/mask_rcnn --train")
-    chosen = items or ([] if published else sorted(str(p.parent) for p in Path("runs").glob("*/recipe.yaml")))
-    if not chosen and not published:
-        raise ModelError("there is no run below runs/", hint="segcli train quickstart/mask_rcnn, or name a recipe")
     announce = (lambda text: None) if quiet else _tell
-    untrained = []
+    untrained: list[tuple[str, SegcliError]] = []
     if train:
         from segcli.comparison.study import train_missing
 
-        chosen, untrained = train_missing(items, announce, quiet=quiet)
+        chosen, untrained = train_missing(chosen, announce, quiet=quiet)
     rows, failed = collect(chosen, announce)
     failed = [*untrained, *failed]
     rows += published_rows() if published else []

@@ -182,7 +182,7 @@ def _objects(look: Look, kind: str, factor: float) -> list[dict[str, Any]]:
         score = None if found.scores is None else round(float(found.scores[n]), 3)
         if score is not None and score < STORED_SCORE:
             continue
-        entry = {"label": int(found.labels[n]), "score": score}
+        entry: dict[str, Any] = {"label": int(found.labels[n]), "score": score}
         entry["box"] = [round(v * factor, 1) for v in found.boxes[n].tolist()]
         entry["path"] = "" if found.masks is None else _outline(found.mask(n), factor)
         out.append(entry)

@@ -13,7 +13,7 @@ from pycocotools import mask as coco_mask
 
 from segcli.errors import SegcliError
 from segcli.info import DatasetInfo
-from segcli.metrics.bootstrap import ApTally, mean_of_known
+from segcli.ops.bootstrap import ApTally, mean_of_known
 from segcli.types import Instances, Prediction, Target
 
 KINDS = ("bbox", "segm")

@@ -79,6 +79,8 @@ def build(
         built[name] = call(plugin.build, settings or {}, f"model.heads.{name}", **given)
     if sum(hasattr(h, "detect") for h in built.values()) != 1:
         raise UsageError("model.heads needs exactly one head that detects", hint="heads: {box: {}, mask: {}}")
+    if task == "instance" and not any(h.masks for h in built.values()):
+        raise UsageError("task instance needs a head that gives masks", hint="heads: {box: {}, mask: {}}")
     roi_heads = RoIHeads(built, foreground=foreground, samples=samples, positive=positive)
     preprocess = Preprocess(None, 320, "opencv") if lite else Preprocess(800, 1333, "torchvision")
     return RCNN(pyramid, proposer, roi_heads, preprocess, lite)

@@ -49,7 +49,7 @@ def test_dry_run_forecasts_and_writes_nothing(here, trained):
     before = sorted(trained.rglob("*"))
     result = here("train", "r.yaml", "--dry-run", "--set", "train.epochs=2")
     assert result.code == 0
-    for words in ("train images   4", "4 of ", "roi_heads.heads.mask", "1 multiply-add = 1 FLOP"):
+    for words in ("train images  4", "4 of ", "roi_heads.heads.mask", "1 multiply-add = 1 FLOP"):
         assert words in result.out
     assert sorted(trained.rglob("*")) == before
 

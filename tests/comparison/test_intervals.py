@@ -9,7 +9,7 @@ from segcli.comparison.intervals import attach, pairs
 from segcli.comparison.ranking import accuracy, rank
 from segcli.comparison.rows import run_row
 from segcli.comparison.verdict import verdict
-from segcli.metrics.bootstrap import digest
+from segcli.ops.bootstrap import digest
 
 NOISE = np.random.default_rng(0).normal(0, 0.05, 1000)  # what the images do to every model
 

@@ -87,7 +87,7 @@ RECIPE = """
 name: x
 task: instance
 data: {root: %s, size: 64}
-model: {name: rcnn, variant: lite, backbone: {name: resnet, depth: 18}, heads: {box: {}}, proposals: [10, 10]}
+model: {name: rcnn, variant: lite, backbone: {name: resnet, depth: 18}, heads: {box: {}, mask: {}}, proposals: [10, 10]}
 hardware: {device: cpu, workers: 0}
 """
 
@@ -121,6 +121,14 @@ def test_a_recipe_whose_model_cannot_be_built_is_reported(tmp_path, tiny_dataset
     assert rows == []
     assert "no head is called 'bx'" in str(failed[0][1])
     assert "x.yaml" in str(failed[0][1])
+
+
+def test_an_instance_model_without_masks_is_refused_before_any_work(tmp_path, tiny_dataset):
+    recipe = tmp_path / "x.yaml"
+    recipe.write_text(RECIPE.replace(", mask: {}", "") % json.dumps(str(tiny_dataset)), encoding="utf-8")
+    rows, failed = collect([recipe], silent)
+    assert rows == []
+    assert "task instance needs a head that gives masks" in str(failed[0][1])
 
 
 def test_backbones_have_short_names():

@@ -19,10 +19,10 @@ hardware: {{workers: 0}}
 
 
 @pytest.fixture
-def write(tmp_path, tiny_dataset, monkeypatch):
+def write(tmp_path, tiny_copy, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
-    def make(name, *, root=tiny_dataset, steps=1, lr=1e-4):
+    def make(name, *, root=tiny_copy, steps=1, lr=1e-4):
         path = tmp_path / f"{name}.yaml"
         path.write_text(TINY.format(name=name, root=root, steps=steps, lr=lr))
         return str(path)
@@ -48,26 +48,26 @@ def test_untrained_recipes_are_trained_once_and_failures_are_skipped(segcli, wri
 
 
 @pytest.fixture
-def trained(write, tmp_path, tiny_dataset):
+def trained(write, tmp_path, tiny_copy):
     """A finished run of recipe `a`, as far as files tell."""
     recipe = Recipe.load(write("a"))
     run = tmp_path / "runs" / "a"
     run.mkdir(parents=True)
     (run / "recipe.yaml").write_text(recipe.to_yaml())
-    info = json.loads((tiny_dataset / "info.json").read_text())
+    info = json.loads((tiny_copy / "info.json").read_text())
     (run / "environment.json").write_text(json.dumps({"dataset": info}))
     for name in ("metrics.json", "cost.json"):
         (run / name).write_text("{}")
     return recipe
 
 
-def test_a_run_belongs_to_a_recipe_by_its_settings_and_its_data(trained, write, tiny_dataset, tmp_path):
+def test_a_run_belongs_to_a_recipe_by_its_settings_and_its_data(trained, write, tiny_copy):
     assert study.find_run(trained) == study.RUNS / "a"
     assert study.find_run(Recipe.load(write("a", lr=2e-4))) is None
     minutes = Recipe.load(write("a"), {"train.minutes": 3})
     assert study.find_run(minutes) == study.RUNS / "a"  # a run holds the steps that its minutes were
-    info = json.loads((tiny_dataset / "info.json").read_text())
-    (tiny_dataset / "info.json").write_text(json.dumps({**info, "fingerprint": "another"}))
+    info = json.loads((tiny_copy / "info.json").read_text())
+    (tiny_copy / "info.json").write_text(json.dumps({**info, "fingerprint": "another"}))
     assert study.find_run(trained) is None
 
 

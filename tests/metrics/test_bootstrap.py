@@ -12,9 +12,9 @@ from test_instance import as_types, classes, official, only, random_case
 from test_panoptic import INFO, random_panoptic, score
 from test_semantic import pair, random_maps
 
-from segcli.metrics import bootstrap
 from segcli.metrics.instance import InstanceScores
 from segcli.metrics.semantic import SemanticScores
+from segcli.ops import bootstrap
 
 
 def drawn(truth, results, times):

@@ -42,6 +42,7 @@ class MaskHead(RoIHead):
     Classes do not compete: the box head names the class, and only that class's channel is trained and read.
     """
 
+    masks = True
     class_layers = ("predictor.mask_fcn_logits.",)
 
     def __init__(self, num_things: int, channels: int, pooler: Pooler, width: int, convolutions: int, norm: bool):

@@ -24,6 +24,8 @@ class FineMaskHead(RoIHead):
       (the idea of Mask Scoring R-CNN, Huang et al., 2019, without its extra branch).
     """
 
+    masks = True
+
     def __init__(self, num_things: int, channels: int, pooler: Pooler):
         super().__init__()
         self.pooler = pooler

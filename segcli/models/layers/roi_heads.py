@@ -65,11 +65,13 @@ class Detections:
 class RoIHead(nn.Module):
     """Base of every head. `needs`: field name -> types.Field class that it learns from, beside boxes and masks; the
     field also says how it is drawn and stored. `metric`: the metric plugin that scores it, beside the task's own.
+    `masks`: whether `finish` gives masks, which task instance needs of one head.
     `class_layers`: the layers with outputs for each class, as beginnings of their parameters' names.
     """
 
     needs: dict[str, Any] = {}
     metric: str | None = None
+    masks: bool = False
     class_layers: tuple[str, ...] = ("predictor.",)
 
     def loss(self, features: list[Tensor], samples: Samples) -> dict[str, Tensor]:

@@ -65,8 +65,8 @@ class ApTally:
         totals = np.einsum("bi,ica->bca", times, objects)
         grouped: dict[tuple[int, int], list[tuple[int, np.ndarray, np.ndarray, np.ndarray]]] = {}
         for position, image_id in enumerate(order):
-            for label, area, *rest in self.found[image_id]:
-                grouped.setdefault((label, area), []).append((position, *rest))
+            for label, area, scores, matched, ignored in self.found[image_id]:
+                grouped.setdefault((label, area), []).append((position, scores, matched, ignored))
         out = np.zeros((len(times), self.classes, len(self.areas), self.thresholds), np.float32)
         out[totals == 0] = np.nan
         for (label, area), parts in grouped.items():
