@@ -242,7 +242,8 @@ class _Plan:
     known: Known | None = None
 
     def build(self) -> Draft:
-        path, digests = self.path, {}
+        path = self.path
+        digests: dict[str, str] = {}
         if path is None and self.known is not None:
             path, digests = obtain(self.name)
         given = {} if path is None else {"path": path}

@@ -216,12 +216,12 @@ def _records(draft: Draft, pool: list[Any]) -> list[Record]:
 
 def _thumbnail(draft: Draft, entry: Any) -> np.ndarray:
     """What look-alikes are found by; an image that can't be read is like no other (the doctor names it)."""
+    nothing = np.zeros((1, 1, 3), np.uint8)
     try:
-        if draft.image_root is not None:
-            return thumbnail(read_image(draft.image_root / entry.file_name))
+        image = nothing if draft.image_root is None else read_image(draft.image_root / entry.file_name)
     except DataError:
-        pass
-    return thumbnail(np.zeros((1, 1, 3), np.uint8))
+        image = nothing
+    return thumbnail(image)
 
 
 def _joined(keys: list[Any], alike: list[list[int]]) -> list[list[int]]:

@@ -31,9 +31,12 @@ def read_image(path: str | Path) -> np.ndarray:
     return _explained(path, _decode)
 
 
-def image_size(path: str | Path) -> tuple[int, int]:
-    """(H, W) as `read_image` would return it, from the header alone. Raises DataError naming file and cause."""
-    return _explained(path, _header_size)
+def image_size(path: str | Path, data: bytes | None = None) -> tuple[int, int]:
+    """(H, W) as `read_image` would return it, from the header alone. Raises DataError naming file and cause.
+
+    data: the content of the image, where it stands inside `path`.
+    """
+    return _explained(path, _header_size, data)
 
 
 def exif_turn(path: Path) -> int:
@@ -45,10 +48,10 @@ def exif_turn(path: Path) -> int:
         return 1
 
 
-def _explained(path: str | Path, read: Callable[[bytes], T]) -> T:
+def _explained(path: str | Path, read: Callable[[bytes], T], data: bytes | None = None) -> T:
     path = Path(path)
     try:
-        data = path.read_bytes()
+        data = path.read_bytes() if data is None else data
     except FileNotFoundError:
         raise DataError(f"{path}: there is no such image file") from None
     except IsADirectoryError:

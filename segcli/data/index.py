@@ -47,9 +47,13 @@ def read_span(path: Path, start: int, end: int, image_id: int) -> list[dict[str,
             return found
     except OSError as error:
         raise DataError(f"{path}: can't be read: {error.strerror}", hint=AGAIN) from error
-    except (ValueError, KeyError, TypeError):
-        pass
-    raise DataError(f"{path}: has changed since it was prepared", hint=f"{AGAIN}, or remove {path.stem}.index.npz")
+    except (ValueError, KeyError, TypeError) as error:
+        raise _changed(path) from error
+    raise _changed(path)
+
+
+def _changed(path: Path) -> DataError:
+    return DataError(f"{path}: has changed since it was prepared", hint=f"{AGAIN}, or remove {path.stem}.index.npz")
 
 
 def load(path: Path) -> Index | None:

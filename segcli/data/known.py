@@ -208,7 +208,8 @@ def _bring(archive: Archive, store: Path) -> None:
     before = store / f".{archive.name}.digest"  # of an earlier download, where none is known
     if not digest and before.is_file():
         kind, _, digest = before.read_text(encoding="utf-8").partition(":")
-    packed = fetch(archive.address, store / archive.name, error=DataError, **({kind: digest} if digest else {}))
+    given: dict[str, Any] = {kind: digest} if digest else {}
+    packed = fetch(archive.address, store / archive.name, error=DataError, **given)
     if not digest:
         kind, digest = "sha256", digest_of(packed)
         before.write_text(f"{kind}:{digest}", encoding="utf-8")

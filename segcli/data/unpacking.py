@@ -42,7 +42,8 @@ def unpack(archive: Path, folder: Path, *, keep: tuple[str, ...] = ("*",), progr
     Raises DataError for such an archive and for one that is damaged, SegcliError where the disk refuses.
     """
     allowed = archive.stat().st_size * RATIO + FREE
-    written, seen = 0, set()
+    written = 0
+    seen: set[str] = set()
     bar = tqdm(desc=f"unpacking {archive.name}", unit="file", delay=2, disable=not progress, file=sys.stderr)
     try:
         with bar:
@@ -69,7 +70,7 @@ def unpack(archive: Path, folder: Path, *, keep: tuple[str, ...] = ("*",), progr
                             raise _bomb(archive, allowed)
                         file.write(block)
                 bar.update()
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, RuntimeError) as error:
         raise DataError(f"{archive}: can't be unpacked: {error}", hint="load it again, it may be damaged") from error
     except OSError as error:
         if error.errno is not None:

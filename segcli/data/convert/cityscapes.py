@@ -6,6 +6,7 @@ instance id without a number) is a crowd. The 19 classes of the benchmark are ke
 """
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +126,7 @@ def _records(entries: Sequence[Entry], info: DatasetInfo, instances: bool) -> It
             check_size(source, values, entry.path, size)
             values = values if values.dtype == np.uint8 else np.where(values >= 1000, values // 1000, values)
         meaning = {key: labels.get(key, IGNORE) for key in range(MOST + 1)}
-        semantic = translate(values, meaning, lambda value, file=source: _refuse(file, value))
+        semantic = translate(values, meaning, partial(_refuse, source))
         annotations: list[dict[str, Any]] = []
         if instances and "instanceIds.png" in files:
             annotations = _instances(files["instanceIds.png"], size, entry.path)

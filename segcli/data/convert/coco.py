@@ -246,7 +246,7 @@ def usual_places(file: Path) -> list[Path]:
     return places
 
 
-def about(data: dict[str, Any]) -> dict[str, str]:
+def about(data: dict[str, Any]) -> dict[str, Any]:
     """Licence, citation and source, as the file says them."""
     said = data.get("info")
     said = said if isinstance(said, dict) else {}

@@ -97,10 +97,11 @@ def build(*, path: Path, classes: list[str] | None = None) -> Draft:
 def export(image: Exported, names: dict[int, str], out: Path) -> None:
     """Write one image and its json into the folder of its split. Polygons stay polygons, RLE becomes masks; what
     LabelMe has no place for (crowd) is a flag of the shape."""
-    listed = []
+    listed: list[dict[str, Any]] = []
     for group, annotation in enumerate(image.annotations):
-        segmentation, common = annotation.get("segmentation"), {"label": names[annotation["category_id"]]}
-        common["flags"] = {"iscrowd": True} if annotation.get("iscrowd") else {}
+        segmentation = annotation.get("segmentation")
+        flags = {"iscrowd": True} if annotation.get("iscrowd") else {}
+        common = {"label": names[annotation["category_id"]], "flags": flags}
         if not segmentation:
             x, y, w, h = annotation["bbox"]
             listed.append({**common, "shape_type": "rectangle", "points": [[x, y], [x + w, y + h]], "group_id": None})
@@ -118,7 +119,13 @@ def export(image: Exported, names: dict[int, str], out: Path) -> None:
             text = base64.b64encode(stream.getvalue()).decode("ascii")
             listed.append({**common, "shape_type": "mask", "points": corners, "mask": text, "group_id": None})
     file = image.copy(out / image.split)
-    content = {"version": "5.5.0", "flags": {}, "shapes": listed, "imagePath": file.name, "imageData": None}
+    content: dict[str, Any] = {
+        "version": "5.5.0",
+        "flags": {},
+        "shapes": listed,
+        "imagePath": file.name,
+        "imageData": None,
+    }
     content |= {"imageHeight": image.size[0], "imageWidth": image.size[1]}
     image.claim(file.with_suffix(".json")).write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
 
@@ -158,12 +165,11 @@ def _records(entries: Sequence[Entry], ids: dict[str, int], notes: list[str]) ->
     left: dict[str, list[str]] = {}
     for entry in entries:
         file, label = entry.label
-        image: Path | bytes = entry.path
-        if label.stored:
-            image = _stored(file)
+        content = _stored(file) if label.stored else None
+        if content is not None:
             notes.append(f"{entry.file_name}: taken out of {file.name}")
         height, width = label.imageHeight, label.imageWidth
-        size = (height, width) if height and width else image_size(image)
+        size = (height, width) if height and width else image_size(entry.path if content is None else file, content)
         objects: dict[Any, list[tuple[int, Shape]]] = {}
         for i, shape in enumerate(label.shapes):
             if shape.label in NO_OBJECT or shape.shape_type in NO_AREA:
@@ -173,7 +179,9 @@ def _records(entries: Sequence[Entry], ids: dict[str, int], notes: list[str]) ->
                 key = i if shape.group_id is None else (shape.label, shape.group_id)
                 objects.setdefault(key, []).append((i, shape))
         annotations = [_object(file, group, size, ids) for group in objects.values()]
-        yield Record(entry.file_name, size, image, [a for a in annotations if a is not None])
+        yield Record(
+            entry.file_name, size, entry.path if content is None else content, [a for a in annotations if a is not None]
+        )
     notes += [f"{reason}: {len(files)} left out ({some(files)})" for reason, files in left.items()]
 
 

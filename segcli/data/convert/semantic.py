@@ -111,13 +111,14 @@ def paired(images: Path, labels: Path) -> list[tuple[Path, Path]]:
         if key in pictures:
             raise DataError(f"{pictures[key]} and {file}: two label pictures of one image")
         pictures[key] = file
-    out, bare = [], []
+    out: list[tuple[Path, Path]] = []
+    bare: list[str] = []
     for image in walk(images, *SUFFIXES):
-        file = pictures.pop(image.relative_to(images).with_suffix("").as_posix(), None)
-        if file is None:
-            bare.append(image.name)
+        key = image.relative_to(images).with_suffix("").as_posix()
+        if key in pictures:
+            out.append((image, pictures.pop(key)))
         else:
-            out.append((image, file))
+            bare.append(image.name)
     for lost, folder in ((bare, labels), ([file.name for file in pictures.values()], images)):
         if lost:
             raise DataError(f"{folder}: nothing here is called like {some(lost)} ({len(lost)} without a partner)")

@@ -198,7 +198,8 @@ def _polygon(outline: Outline, where: str) -> list[float]:
         cx, cy, r = values
         return shapes.ellipse(cx, cy, r, r)
     if outline.name == "ellipse":
-        return shapes.ellipse(*values, outline.theta or 0.0)
+        cx, cy, rx, ry = values
+        return shapes.ellipse(cx, cy, rx, ry, outline.theta or 0.0)
     xs, ys = values
     if len(xs) != len(ys) or len(xs) < 3:
         raise DataError(f"{where}: a {outline.name} of {len(xs)} x and {len(ys)} y, which are not three points")

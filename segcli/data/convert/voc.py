@@ -9,6 +9,7 @@ class_names.txt (by value), without it VOC's 20; of boxes the names in use, sort
 
 import re
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 from xml.etree import ElementTree
@@ -81,8 +82,8 @@ def _masks(path: Path, root: Path, pictures: Path, classes: list[str] | None) ->
         found = [item for item in found if item[0] != UNDECIDED]
         notes.append(f"{len(apart)} images are in no list of ImageSets/Segmentation and are left out: {some(apart)}")
     image_root, entries = arrange(found, path)
-    file = next((root / name for name in LISTS if (root / name).is_file()), None)
-    listed = classes if classes is not None else [n for n in lines(file) if n] if file is not None else list(CLASSES)
+    said = next((root / name for name in LISTS if (root / name).is_file()), None)
+    listed = classes if classes is not None else [n for n in lines(said) if n] if said is not None else list(CLASSES)
     listed = [name for name in listed if name not in ("__ignore__", "_background_", "background")]
     instances = pictures.name == "SegmentationObject"
     info = DatasetInfo(
@@ -104,7 +105,7 @@ def _mask_records(entries: Sequence[Entry], classes: int, instances: bool) -> It
         kinds = read_ids(values)
         check_size(values, kinds, entry.path, size)
         meaning = {0: classes, BORDER: IGNORE, **{value: value - 1 for value in range(1, classes + 1)}}
-        semantic = translate(kinds, meaning, lambda value, file=values: _undeclared(file, value, classes))
+        semantic = translate(kinds, meaning, partial(_undeclared, values, classes=classes))
         annotations = []
         if instances:
             ids = read_ids(numbers)
