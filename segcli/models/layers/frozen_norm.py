@@ -42,7 +42,7 @@ class NormedConv(Conv2d):
         values = (self.weight, norm.weight, norm.bias, norm.running_mean, norm.running_var)
         if any(v.is_inference() or v.is_meta for v in values):  # these don't count their changes
             return self._scaled()
-        key = [(v.data_ptr(), v.device, v._version) for v in values]
+        key = (norm.eps, *((v.data_ptr(), v.device, v._version) for v in values))
         if self.kept is None or self.kept[0] != key:
             self.kept = (key, *self._scaled())
         return self.kept[1:]
