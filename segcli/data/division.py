@@ -49,10 +49,13 @@ def divide(draft: Draft, split: str | None, split_by: str | Path | None, seed: i
     shares = parse_split(split or DEFAULT_SPLIT)
     names = [entry.file_name for entry in pool]
     together, counts, said = _constraints(draft, pool, rule)
-    if all(len(group) == 1 for group in together) and counts is None:
-        drawn = draw_split(names, shares, seed)
-    else:
-        drawn = draw_groups(names, together, shares, seed, counts)
+    try:
+        if all(len(group) == 1 for group in together) and counts is None:
+            drawn = draw_split(names, shares, seed)
+        else:
+            drawn = draw_groups(names, together, shares, seed, counts)
+    except DataError as error:
+        raise DataError(f"{draft.info.name}: {error}", hint=error.hint) from None
     draft.notes.append(f"split at random ({split or DEFAULT_SPLIT}, seed {seed})" + "".join(f"; {s}" for s in said))
     return {**{name: [pool[i] for i in part] for name, part in drawn.items()}, **fixed}
 
@@ -80,7 +83,10 @@ def draw_split(file_names: list[str], shares: Mapping[str, float], seed: int) ->
     Every split gets at least one image. Raises DataError where there are too few.
     """
     if len(file_names) < len(shares):
-        raise DataError(f"{len(file_names)} images can't be divided into {len(shares)} splits ({', '.join(shares)})")
+        raise DataError(
+            f"{len(file_names)} images can't be divided into {len(shares)} splits ({', '.join(shares)})",
+            hint="--split train=1 leaves them together",
+        )
     order = sorted(range(len(file_names)), key=lambda i: file_names[i])
     shuffled = [order[i] for i in np.random.default_rng(seed).permutation(len(order))]
     names = list(shares)

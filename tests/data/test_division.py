@@ -85,6 +85,24 @@ def test_rules_that_say_nothing(coco, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_too_few_images_are_said_of_which_dataset(coco, tmp_path):
+    content = json.loads((coco / "labels.json").read_text("utf-8"))
+    content["images"], content["annotations"] = content["images"][:1], content["annotations"][:1]
+    (coco / "labels.json").write_text(json.dumps(content), "utf-8")
+    with pytest.raises(DataError, match="src: 1 images can't be divided") as caught:
+        prepare(str(coco), tmp_path / "out")
+    assert caught.value.hint == "--split train=1 leaves them together"
+    assert len(Dataset(prepare(str(coco), tmp_path / "out", split="train=1"), "train")) == 1
+
+
+def test_unreadable_images_are_no_look_alikes_of_each_other(coco, tmp_path):
+    for name in ("00_0.png", "03_1.png", "09_3.png"):
+        (coco / name).write_bytes(b"no image")
+    root = prepare(str(coco), tmp_path / "out")
+    notes = json.loads((root / "prepared.json").read_text("utf-8"))["notes"]
+    assert notes == ["split at random (train=0.8,val=0.2, seed 0)"]
+
+
 def test_every_split_gets_a_group():
     for seed in range(20):
         drawn = draw_groups(
