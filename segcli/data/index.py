@@ -8,11 +8,13 @@ import dataclasses
 import json
 import shutil
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from segcli.data import annotations as coco_file
 from segcli.errors import DataError
 
 AGAIN = "run `segcli prepare` again"
@@ -69,6 +71,21 @@ def load(path: Path) -> Index | None:
         return Index(path, json.loads(head + b"]}")["images"], **parts)
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
         return None  # the file itself holds everything
+
+
+def walk(path: Path) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
+    """(image, its annotations) of a prepared annotation file, one image in memory at a time where there is an index.
+
+    Annotations of images that are not listed are left aside. Raises DataError where the file can't be read.
+    """
+    if (known := load(path)) is not None:
+        yield from ((image, known.annotations(i)) for i, image in enumerate(known.images))
+        return
+    images, annotations = coco_file.load(path)
+    grouped: dict[Any, list[dict[str, Any]]] = {}
+    for annotation in annotations:
+        grouped.setdefault(str(annotation.get("image_id")), []).append(annotation)
+    yield from ((image, grouped.get(str(image.get("id")), [])) for image in images)
 
 
 class Writer:

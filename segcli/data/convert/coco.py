@@ -134,12 +134,16 @@ def _choose(path: Path, labels: str) -> tuple[dict[str, Path], list[str]]:
     aside = [
         str(f.relative_to(path)) for kind, group in groups.items() if kind not in preferred for f in group.values()
     ]
-    aside += [f"{file.relative_to(path)} (panoptic)" for file in there if has_keys(file, "segments_info")]
+    aside += [
+        f"{file.relative_to(path)} (panoptic; --format panoptic reads it)"
+        for file in there
+        if has_keys(file, "segments_info")
+    ]
     for file in there:  # a file that was cut off has lost the keys that tell what it is: no split may vanish so
         if file not in files and split_of(file)[1] == preferred[0] and not has_keys(file, "segments_info"):
             read_json(file)
             aside.append(str(file.relative_to(path)))
-    return groups[preferred[0]], [f"{name} is left aside" for name in aside]
+    return groups[preferred[0]], [f"left aside: {name}" for name in aside]
 
 
 def split_of(file: Path) -> tuple[str, str]:
@@ -261,7 +265,8 @@ def _licence(data: dict[str, Any]) -> str:
     listed = data.get("licenses")
     used = {image.get("license") for image in data["images"]}
     named = [x for x in listed if isinstance(x, dict)] if isinstance(listed, list) else []
-    return "; ".join(str(x.get("name")) for x in named if x.get("id") in used or len(named) == 1) or "unknown"
+    said = (x.get("name") for x in named if x.get("id") in used or len(named) == 1)
+    return "; ".join(str(name) for name in said if name) or "unknown"
 
 
 def size(image: dict[str, Any]) -> tuple[int, int] | None:
