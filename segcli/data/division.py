@@ -48,7 +48,7 @@ def divide(draft: Draft, split: str | None, split_by: str | Path | None, seed: i
         return {"train": pool, **fixed}
     shares = parse_split(split or DEFAULT_SPLIT)
     names = [entry.file_name for entry in pool]
-    together, counts, said = _constraints(draft, pool, rule)
+    together, counts, said = _constraints(draft, pool, rule, len(shares))
     try:
         if all(len(group) == 1 for group in together) and counts is None:
             drawn = draw_split(names, shares, seed)
@@ -162,7 +162,7 @@ def _by_file(draft: Draft, everything: list[Any], path: Path) -> dict[str, list[
 
 
 def _constraints(
-    draft: Draft, pool: list[Any], rule: str | None
+    draft: Draft, pool: list[Any], rule: str | None, splits: int
 ) -> tuple[list[list[int]], np.ndarray | None, list[str]]:
     """(groups of positions that stay together, objects by image and class where they are to be spread, sentences)."""
     names = [entry.file_name for entry in pool]
@@ -182,9 +182,13 @@ def _constraints(
         keys = _keys(draft, pool, names, rule)
         said.append(f"{len(set(keys))} groups by {rule!r} kept together")
     alike = look_alikes([_thumbnail(draft, entry) for entry in pool])
+    together = _joined(keys, alike)
+    if len(together) < splits <= len(set(keys)):  # a camera that stands still: better divided than refused
+        said.append("nearly all images look alike, so that look-alikes are in several splits: scores will be too high")
+        return _joined(keys, []), counts, said
     if alike:
         said.append(f"{sum(map(len, alike))} near-duplicate images in {len(alike)} groups kept together")
-    return _joined(keys, alike), counts, said
+    return together, counts, said
 
 
 def _keys(draft: Draft, pool: list[Any], names: list[str], rule: str) -> list[Any]:

@@ -39,7 +39,10 @@ class Index:
 
 
 def read_span(path: Path, start: int, end: int, image_id: int) -> list[dict[str, Any]]:
-    """The annotations that stand from byte `start` to `end`, all of one image. Raises DataError where they do not."""
+    """The annotations that stand from byte `start` to `end`, all of one image.
+
+    Raises DataError where the file can't be read, Changed where something else stands there.
+    """
     try:
         with open(path, "rb") as file:
             file.seek(start)
@@ -54,8 +57,12 @@ def read_span(path: Path, start: int, end: int, image_id: int) -> list[dict[str,
     raise _changed(path)
 
 
-def _changed(path: Path) -> DataError:
-    return DataError(f"{path}: has changed since it was prepared", hint=f"{AGAIN}, or remove {path.stem}.index.npz")
+class Changed(DataError):
+    """The file has been edited without a change of its length."""
+
+
+def _changed(path: Path) -> Changed:
+    return Changed(f"{path}: has changed since it was prepared", hint=f"{AGAIN}, or remove {path.stem}.index.npz")
 
 
 def load(path: Path) -> Index | None:
@@ -110,7 +117,7 @@ class Writer:
             self.file.write(data)
             self.at += len(data)
             if self.indexed:
-                self.category.extend([a["category_id"] for a in annotations])
+                self.category.extend([_small(a.get("category_id")) for a in annotations])
                 self.crowd.extend([bool(a.get("iscrowd")) for a in annotations])
                 self.mask.extend([bool(a.get("segmentation")) for a in annotations])
         self.starts.append(self.at)
@@ -139,6 +146,11 @@ class Writer:
                 crowd=self.crowd.array(),
                 mask=self.mask.array(),
             )
+
+
+def _small(category: Any) -> int:
+    """A category's id, -1 for what can be none: broken annotations are written for the doctor."""
+    return category if type(category) is int and 0 <= category < 2**31 else -1
 
 
 def _encoded(text: str, path: Path) -> bytes:

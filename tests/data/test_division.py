@@ -1,6 +1,7 @@
 """Splits that are drawn by a rule."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -66,6 +67,15 @@ def test_look_alikes_stay_together(coco, tmp_path):
     pixels = [{(coco / n).read_bytes() for n in Dataset(root, s).file_names} for s in ("train", "val")]
     assert all(pixels)
     assert not pixels[0] & pixels[1]
+
+
+def test_where_all_images_look_alike_they_are_divided_and_it_is_said(coco, tmp_path):
+    for file in coco.glob("*.png"):
+        shutil.copyfile(coco / "00_0.png", file) if file.name != "00_0.png" else None
+    root = prepare(str(coco), tmp_path / "out")
+    assert len(Dataset(root, "val")) == 8
+    notes = json.loads((root / "prepared.json").read_text("utf-8"))["notes"]
+    assert "look-alikes are in several splits: scores will be too high" in notes[0]
 
 
 def test_a_written_split_gives_the_same_again(coco, tmp_path):
