@@ -28,8 +28,8 @@ def measure(images: Iterable[tuple[Mapping[str, Any], list[dict[str, Any]]]], in
     {"images", "objects", "crowd", "without_objects", "without_mask", "per_class": {name: count}, "objects_per_image":
     {"mean", "min", "max", "percentiles"}, "sizes": {"small", "medium", "large"} (COCO's, by area), "extent":
     percentiles of √area in pixels, "share": of √area over the image's longest side, "aspect": of width over height,
-    "image_width", "image_height": percentiles at SHARES}. Lists are empty without objects. Numbers alone are held. Where
-    the file has no area or no box, the mask's is taken.
+    "image_width", "image_height": percentiles at SHARES}. Lists are empty without objects. Numbers alone are held.
+    Where the file has no area or no box, the mask's is taken.
     """
     names = dict(zip(info.source_ids, info.names, strict=True))
     classes = Counter[str]()

@@ -51,7 +51,7 @@ class Streamed:
         if text.peek() != "{":
             text.value()
         else:
-            for key in text.keys():
+            for key in text.members():
                 if key == "annotations" and text.peek() == "[":
                     self._index(text)
                 elif key == "images" and text.peek() == "[":
@@ -155,7 +155,7 @@ class _Text:
                     raise self.wrong(error.msg) from None
             self.more()
 
-    def keys(self) -> Iterator[str]:
+    def members(self) -> Iterator[str]:
         """The keys of the object that begins here; the value of each must be read before the next."""
         self.at += 1
         while (found := self.peek()) != "}":

@@ -80,7 +80,11 @@ def test_what_is_no_coco_file(tmp_path, text):
 def test_image_ids_that_are_none(tmp_path):
     """They belong to no image; a list can't even be looked up."""
     ids = [1, [1], None, {"a": 1}, 2.0, "1", 7]
-    data = {"images": [{"id": 1}], "categories": [], "annotations": [{"id": i, "image_id": x} for i, x in enumerate(ids)]}
+    data = {
+        "images": [{"id": 1}],
+        "categories": [],
+        "annotations": [{"id": i, "image_id": x} for i, x in enumerate(ids)],
+    }
     path = tmp_path / "a.json"
     path.write_text(json.dumps(data), encoding="utf-8")
     found = Streamed(path)
