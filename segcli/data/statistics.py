@@ -94,7 +94,7 @@ def recipe_for(splits: Mapping[str, Mapping[str, Any]], info: DatasetInfo) -> st
     """The recipe of recipes/custom that such data is trained with."""
     if not any(split["extent"] for split in splits.values()):
         return "custom/fcn" if info.semantic or info.panoptic else "custom/mask_rcnn"
-    if all(category.keypoints for category in info.categories if category.thing):
+    if not info.panoptic and all(category.keypoints for category in info.categories if category.thing):
         return "custom/keypoint_rcnn"
     if any(split["without_mask"] for split in splits.values()):
         return "custom/faster_rcnn"

@@ -96,7 +96,7 @@ class Streamed:
         for start, length in zip(self.starts[positions].tolist(), self.lengths[positions].tolist(), strict=True):
             file.seek(start)
             try:
-                out.append(json.loads(file.read(length)))
+                out.append(decode(file.read(length).decode())[0])
             except ValueError as error:
                 raise DataError(f"{self.path}: has changed while it was read") from error
         return out
