@@ -3,7 +3,8 @@
     python tests/benchmarks/annotation_index.py [IMAGES]
 
 Prints seconds and peak memory (above the interpreter with its imports) of pycocotools' COCO(file), of `prepare --link`
-on the same file, of Dataset(folder) on what that wrote, and of its statistics, each in a process of its own.
+on the same file, of Dataset(folder) on what that wrote, and of its statistics, each in a process of its own; then what
+the labels of one image cost to read, against a folder of 100 images.
 """
 
 import random
@@ -25,7 +26,7 @@ def generate(source: Path, images: int) -> Path:
     done = first = 0
     for split, count in (("val", 1), ("train", images)):
         writer = Writer(source / "annotations" / f"instances_{split}2017.json", indexed=False)
-        (source / f"{split}2017").mkdir()
+        (source / f"{split}2017").mkdir(parents=True)
         records = []
         for i in range(count):
             own = []
@@ -64,6 +65,12 @@ def measured(kind: str, folder: Path) -> None:
         from segcli.data.dataset import Dataset
 
         run = lambda: (data := Dataset(root, "train")).annotations(len(data) // 2)
+    elif kind == "read":
+        from segcli.data.dataset import Dataset
+
+        data = Dataset(root, "train")
+        order = [random.Random(0).randrange(len(data)) for _ in range(3000)]
+        run = lambda: [data.encoded_target(i) for i in order] and None
     else:
         from segcli.preparing import describe
 
@@ -89,12 +96,22 @@ def main() -> None:
         print(f"{images:,} images, {file.stat().st_size / 1e6:.0f} MB of json", flush=True)
         theirs = None
         for kind in ("pycocotools", "prepare", "open", "statistics"):
-            out = subprocess.run([sys.executable, __file__, kind, folder], capture_output=True, text=True, check=True)
-            line = next(x for x in out.stdout.splitlines() if x.startswith("RESULT"))
-            seconds, megabytes = map(float, line.split()[1:])
+            seconds, megabytes = apart(kind, folder)
             theirs = theirs or (seconds, megabytes)
             ratios = f"time {seconds / theirs[0]:.3f}, memory {megabytes / theirs[1]:.3f} of pycocotools'"
             print(f"{kind}: {seconds:.2f} s, {megabytes:.0f} MB; {ratios}", flush=True)
+        small = str(Path(folder, "small"))
+        generate(Path(small, "source"), 100)
+        apart("prepare", small)
+        pairs = [(apart("read", folder)[0], apart("read", small)[0]) for _ in range(3)]
+        print(f"reading an image's labels: {sorted(a / b for a, b in pairs)[1]:.3f} of what it costs among 100 images")
+
+
+def apart(kind: str, folder: str) -> tuple[float, float]:
+    """(seconds, megabytes) of one thing in a process of its own."""
+    out = subprocess.run([sys.executable, __file__, kind, folder], capture_output=True, text=True, check=True)
+    seconds, megabytes = next(x for x in out.stdout.splitlines() if x.startswith("RESULT")).split()[1:]
+    return float(seconds), float(megabytes)
 
 
 if __name__ == "__main__":
