@@ -102,8 +102,10 @@ class _Doctor:
     def examine(self, split: str, bar: "tqdm[Any]") -> None:
         path = self.root / "annotations" / f"{split}.json"
         known = None if self.whole else index.load(path)
-        images, annotations = [] if known is None else known.images, None
-        if known is None:
+        annotations: list[dict[str, Any]] = []
+        if known is not None:
+            images = known.images
+        else:
             try:
                 images, annotations = coco_file.load(path)
             except DataError as error:
@@ -122,11 +124,7 @@ class _Doctor:
         self._examine_images(split, listed, bar)
         self.counts[split] = Counter()
         fullest: list[tuple[int, str]] = []
-        if known is not None:
-            groups = ((image, known.annotations(i)) for i, image in enumerate(images))
-        else:
-            groups = self._grouped(split, usable, annotations or [])
-        for image, own in groups:
+        for image, own in self._grouped(usable, annotations) if known is None else known.groups():
             self.annotations += len(own)
             for annotation in own:
                 self._examine_id(split, annotation, usable)
@@ -140,7 +138,7 @@ class _Doctor:
         self._examine_maps(split, usable)
 
     def _grouped(
-        self, split: str, usable: dict[Any, dict[str, Any]], annotations: list[dict[str, Any]]
+        self, usable: dict[Any, dict[str, Any]], annotations: list[dict[str, Any]]
     ) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
         """Every usable image with its annotations, at the end those that have none."""
         by_image: dict[Any, list[dict[str, Any]]] = {key: [] for key in usable}

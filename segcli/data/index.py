@@ -37,6 +37,10 @@ class Index:
         """The annotations of image i, read now. Raises DataError where the file has changed."""
         return read_span(self.path, int(self.starts[i]), int(self.starts[i + 1]), self.images[i]["id"])
 
+    def groups(self) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
+        """(image, its annotations) one after the other. Raises DataError where the file has changed."""
+        return ((image, self.annotations(i)) for i, image in enumerate(self.images))
+
 
 def read_span(path: Path, start: int, end: int, image_id: int) -> list[dict[str, Any]]:
     """The annotations that stand from byte `start` to `end`, all of one image.
@@ -86,7 +90,7 @@ def walk(path: Path) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
     Annotations of images that are not listed are left aside. Raises DataError where the file can't be read.
     """
     if (known := load(path)) is not None:
-        yield from ((image, known.annotations(i)) for i, image in enumerate(known.images))
+        yield from known.groups()
         return
     images, annotations = coco_file.load(path)
     grouped: dict[Any, list[dict[str, Any]]] = {}

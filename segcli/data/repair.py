@@ -248,7 +248,7 @@ def reopened(root: Path) -> Draft:
             if not name or any("file_name" in problem for problem in coco_file.image_problems([image])):
                 notes.append(f"{split}: the image {name!r} is left out: its file_name is no path")
                 continue
-            own = grouped.pop(str(image.get("id")), []) if known is None else functools.partial(known.annotations, i)
+            own: _Labels = functools.partial(known.annotations, i) if known else grouped.pop(str(image.get("id")), [])
             entry = segments.get(str(image.get("id")))
             splits[split].append(_Entry(name, root, folder / name, split, image, own, entry, info))
         for annotation in itertools.chain.from_iterable(grouped.values()):
@@ -263,6 +263,9 @@ def reopened(root: Path) -> Draft:
     )
 
 
+_Labels = list[dict[str, Any]] | Callable[[], list[dict[str, Any]]]
+
+
 @dataclasses.dataclass
 class _Entry:
     """One image of a prepared folder. annotations: they, or how to read them; segments: its panoptic entry."""
@@ -272,7 +275,7 @@ class _Entry:
     path: Path
     split: str
     image: dict[str, Any]
-    annotations: list[dict[str, Any]] | Callable[[], list[dict[str, Any]]]
+    annotations: _Labels
     segments: dict[str, Any] | None
     info: DatasetInfo
 
