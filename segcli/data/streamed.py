@@ -70,8 +70,7 @@ class Streamed:
                 self.head["annotations"] = [item]  # is refused by its name
                 continue
             image = item.get("image_id")
-            known = isinstance(image, (int, str))
-            codes.append(self.codes.setdefault(image, len(self.codes)) if known else -1)
+            codes.append(self.codes.setdefault(image, len(self.codes)) if isinstance(image, (int, str)) else -1)
             starts.append(start)
             lengths.append(end - start)
         self.code = np.array(codes, np.int32)
@@ -133,7 +132,9 @@ class _Text:
     def peek(self) -> str:
         """The next character that is no space; empty at the end."""
         while True:
-            self.at = SPACE.match(self.text, self.at).end()  # type: ignore[union-attr] (it always matches)
+            spaces = SPACE.match(self.text, self.at)
+            assert spaces is not None  # none at all will do
+            self.at = spaces.end()
             if self.at < len(self.text):
                 return self.text[self.at]
             if self.done:
