@@ -215,14 +215,14 @@ def class_counts(facts: dict[str, Any]) -> list[Grid | str]:
     used = [name for name in names if totals[name]]
     if not used:
         return [f"{len(names)} classes: {', '.join(names[:SHOWN])}" + (", …" if len(names) > SHOWN else "")]
-    shown, caption = used, ""
+    shown, rest = used, []
     if len(used) > SHOWN + 5:
         shown = sorted(used, key=lambda name: -totals[name])[:SHOWN]
         rarest = min(used, key=lambda name: totals[name])
-        rest = f"{len(used) - SHOWN} rarer classes, down to {rarest} with {totals[rarest]:,}"
-        caption = f"the most frequent ones; and {rest} (--json lists all)"
+        more = f"{len(used) - SHOWN} rarer classes, down to {rarest} with {totals[rarest]:,}"
+        rest = [f"and {more} (--json lists all)", ""]
     rows = [[name, *(f"{split['per_class'].get(name, 0):,}" for split in splits.values())] for name in shown]
-    return [Grid([Column("class", left=True), *map(Column, splits)], rows, caption=caption)]
+    return [Grid([Column("class", left=True), *map(Column, splits)], rows), *rest]
 
 
 def statistics(facts: dict[str, Any]) -> list[Grid | str]:
