@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from segcli import lookup
-from segcli.data import canonical
+from segcli.data import canonical, index
 from segcli.data._findings import KEPT, Finding, Report
 from segcli.data.annotations import read_json
 from segcli.data.canonical import Draft, Record
@@ -22,7 +22,7 @@ from segcli.data.convert import _out
 from segcli.data.division import divide, is_file
 from segcli.data.known import KNOWN, Known, inside, obtain
 from segcli.data.repair import Repairs, reopened
-from segcli.data.statistics import advise, measure
+from segcli.data.statistics import advise, measure, recipe_for
 from segcli.data.tiling import Tiling
 from segcli.errors import DataError, UsageError
 from segcli.info import DatasetInfo
@@ -200,10 +200,10 @@ def describe(root: str | Path) -> dict[str, Any]:
     module = lookup.find("synthetic", maker) if maker in lookup.names("synthetic") else None
     of_generator = getattr(module, "statistics", None)  # a generator may offer it
     for split in info.splits:
-        coco = _read_json(root / "annotations" / f"{split}.json")
-        splits[split] = measure(coco, info)
+        file = root / "annotations" / f"{split}.json"
+        splits[split] = measure(index.walk(file), info)
         if of_generator is not None:
-            made[split] = of_generator(coco, _read_json(root / "panoptic" / f"{split}.json"))
+            made[split] = of_generator(_read_json(file), _read_json(root / "panoptic" / f"{split}.json"))
     return {
         "name": info.name,
         "root": str(root),
@@ -215,19 +215,20 @@ def describe(root: str | Path) -> dict[str, Any]:
         "statistics": made,
         "notes": before.get("notes", []),
         "repairs": before.get("repairs", []),
-        "next": next_command(info.name, root),
+        "next": next_command(info.name, root, recipe_for(splits, info)),
     }
 
 
-def next_command(name: str, root: Path) -> str:
-    """The command that trains on a prepared folder: with this dataset's own Mask R-CNN recipe where one is shipped."""
+def next_command(name: str, root: Path, recipe: str) -> str:
+    """The command that trains on a prepared folder: with this dataset's own recipe of that kind where one is shipped,
+    else with `recipe` (custom/KIND)."""
     folder = "quickstart" if name in lookup.names("synthetic") else name  # recipes lie in folders called as their data
-    own = [recipe for recipe in shipped() if recipe.startswith(f"{folder}/mask_rcnn")]
-    own = [recipe for recipe in own if Recipe.load(recipe).init is None]  # trains without a download
-    recipe = own[0] if own else "custom/mask_rcnn"
-    if own and Path(Recipe.load(recipe).data.root) == root:
-        return f"segcli train {recipe}"
-    return f"segcli train {recipe} --set {shlex.quote(f'data.root={root}')}"
+    kind = recipe.removeprefix("custom/").removesuffix("_many_small")
+    own = [shown for shown in shipped() if shown.startswith(f"{folder}/{kind}")]
+    own = [shown for shown in own if Recipe.load(shown).init is None]  # trains without a download
+    if own and Path(Recipe.load(own[0]).data.root) == root:
+        return f"segcli train {own[0]}"
+    return f"segcli train {own[0] if own else recipe} --set {shlex.quote(f'data.root={root}')}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -287,7 +288,8 @@ def _plan(
     if not path.exists():
         raise _unknown(source, path, source_path is not None)
     if (path / "info.json").is_file():
-        raise DataError(f"{path}: is a prepared dataset already", hint=next_command(path.name, path))
+        show = f"segcli visualize data {shlex.quote(source)} shows it, prepare --check looks it through"
+        raise DataError(f"{path}: is a prepared dataset already", hint=show)
     name = source if entry or source_path is not None else _name(path)
     kind = format or (entry.converter if entry else _detect(path))
     if entry is not None:

@@ -157,8 +157,12 @@ def test_next_command(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     from pathlib import Path
 
-    assert next_command("pennfudan", Path("data/pennfudan")) == "segcli train pennfudan/mask_rcnn_lite"
-    assert next_command("mine", Path("my data")) == "segcli train custom/mask_rcnn --set 'data.root=my data'"
+    usual = "custom/mask_rcnn"
+    assert next_command("pennfudan", Path("data/pennfudan"), usual) == "segcli train pennfudan/mask_rcnn_lite"
+    assert next_command("mine", Path("my data"), usual) == "segcli train custom/mask_rcnn --set 'data.root=my data'"
+    command = next_command("coco_pose_mini", Path("x"), "custom/keypoint_rcnn")
+    assert command == "segcli train coco_pose_mini/keypoint_rcnn_lite --set data.root=x"
+    assert next_command("nuclei", Path("data/nuclei"), f"{usual}_many_small") == "segcli train nuclei/mask_rcnn_lite"
 
 
 def test_the_doctor_reads_sources(folder, tmp_path):

@@ -190,28 +190,39 @@ def forecasts(rows: Sequence[dict[str, Any]]) -> Grid | None:
 def dataset(facts: dict[str, Any]) -> list[Grid | str]:
     """What `prepare` made."""
     splits = facts["splits"]
-    totals = [
-        [name, *(f"{split[key]:,}" for key in ("images", "objects", "crowd", "without_objects"))]
-        for name, split in splits.items()
-    ]
-    titles = ("images", "objects", "crowd\nregions", "images without\nobjects")
-    out: list[Grid | str] = [
-        Grid([Column("split", left=True), *map(Column, titles)], totals, f"{facts['name']}: {facts['root']}")
-    ]
+    counted = {"images": "images", "objects": "objects", "crowd": "crowd\nregions"}
+    counted["without_objects"] = "images without\nobjects"
+    if not any(split["objects"] for split in splits.values()):
+        counted = {"images": "images"}  # label maps
+    totals = [[name, *(f"{split[key]:,}" for key in counted)] for name, split in splits.items()]
+    columns = [Column("split", left=True), *map(Column, counted.values())]
+    out: list[Grid | str] = [Grid(columns, totals, f"{facts['name']}: {facts['root']}")]
     out += [*class_counts(facts), *statistics(facts)]
     out += [f"{split}: {made(measured)}" for split, measured in facts["statistics"].items()]
     return [*out, *(f"note: {note}" for note in facts["notes"]), f"licence: {facts['licence']}"]
 
 
+SHOWN = 25  # classes in the table of `prepare`, where there are more than five more
+
+
 def class_counts(facts: dict[str, Any]) -> list[Grid | str]:
-    """Objects of each class in each split, where there are several classes."""
-    splits = facts["splits"]
-    rows = [
-        [name, *(f"{split['per_class'].get(name, 0):,}" for split in splits.values())]
-        for name in facts["categories"]
-        if any(name in split["per_class"] for split in splits.values())
-    ]
-    return [Grid([Column("class", left=True), *map(Column, splits)], rows)] if len(facts["categories"]) > 1 else []
+    """Objects of each class in each split, where there are several classes; of very many the most frequent ones. Label
+    maps alone have names."""
+    splits, names = facts["splits"], facts["categories"]
+    if len(names) < 2:
+        return []
+    totals = {name: sum(split["per_class"].get(name, 0) for split in splits.values()) for name in names}
+    used = [name for name in names if totals[name]]
+    if not used:
+        return [f"{len(names)} classes: {', '.join(names[:SHOWN])}" + (", …" if len(names) > SHOWN else "")]
+    shown, rest = used, []
+    if len(used) > SHOWN + 5:
+        shown = sorted(used, key=lambda name: -totals[name])[:SHOWN]
+        rarest = min(used, key=lambda name: totals[name])
+        more = f"{len(used) - SHOWN} rarer classes, down to {rarest} with {totals[rarest]:,}"
+        rest = [f"and {more} (--json lists all)", ""]
+    rows = [[name, *(f"{split['per_class'].get(name, 0):,}" for split in splits.values())] for name in shown]
+    return [Grid([Column("class", left=True), *map(Column, splits)], rows), *rest]
 
 
 def statistics(facts: dict[str, Any]) -> list[Grid | str]:
@@ -220,7 +231,7 @@ def statistics(facts: dict[str, Any]) -> list[Grid | str]:
     out: list[Grid | str] = []
     if any(split["extent"] for split in splits.values()):
         rows = [[name, *(row[name] for row in map(measured, splits.values()))] for name in MEASURED]
-        caption = f"of {len(facts['categories'])} classes; ranges are the middle 90 %; crowd regions aside"
+        caption = "ranges are the middle 90 %; crowd regions aside"
         out.append(Grid([Column("", left=True), *map(Column, splits)], rows, "Objects", caption))
     advice = [[a["topic"], a["advice"], a["why"]] for a in facts["advice"]]
     columns = [Column("", left=True), Column("advice", left=True), Column("because", left=True)]
@@ -242,9 +253,9 @@ def measured(split: dict[str, Any]) -> dict[str, str]:
     spread = lambda values, unit=1: (
         f"{values[0] * unit:.3g} – {values[4] * unit:.3g}, median {values[2] * unit:.3g}" if values else MISSING
     )
-    fewest, most = split["objects_per_image"]["percentiles"][:1], split["objects_per_image"]["max"]
+    held = split["objects_per_image"]
     values = [
-        f"{fewest[0]:g} to {most}, mean {split['objects_per_image']['mean']:g}" if fewest else MISSING,
+        f"{held['min']} to {held['max']}, mean {held['mean']:g} objects" if split["images"] else MISSING,
         ", ".join(f"{n:,}" for n in split["sizes"].values()),
         spread(split["extent"]),
         spread(split["share"], 100) + " %" if split["share"] else MISSING,

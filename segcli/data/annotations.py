@@ -16,6 +16,7 @@ from segcli.errors import DataError
 from segcli.types import Rle
 
 MOST_PIXELS = 2**30  # as in data/image.py
+PLAIN = {int, float}  # what JSON numbers become: looked at first, for it is quick
 FAR = 16  # polygons further outside than this many image sides are taken for a unit error, not drawn
 
 
@@ -188,7 +189,7 @@ def segmentation_problem(segmentation: Any, size: tuple[int, int]) -> str | None
     if not isinstance(segmentation, list):
         return f"segmentation is {type(segmentation).__name__}, not polygons or an RLE"
     for part in segmentation:
-        if not isinstance(part, list) or not all(_is_number(v) for v in part):
+        if not isinstance(part, list) or not (PLAIN.issuperset(map(type, part)) or all(map(_is_number, part))):
             return "a polygon is not a list of numbers"
         if len(part) % 2:
             return f"a polygon has {len(part)} numbers, which are not pairs of x and y"

@@ -160,7 +160,9 @@ def fingerprint(root: Path) -> str:
     for folder in ("annotations", "panoptic"):
         for path in sorted((root / folder).glob("*.json")):
             digest.update(f"{folder}/{path.name}\0".encode())
-            digest.update(path.read_bytes())
+            with open(path, "rb") as file:
+                while piece := file.read(1 << 20):
+                    digest.update(piece)
     return digest.hexdigest()
 
 
@@ -245,7 +247,7 @@ def _write_split(
     images = []
     labels: dict[str, str] = {}
     declared = set(info.source_ids)
-    annotations = Writer(root / "annotations" / f"{split}.json", indexed=strict)
+    annotations = Writer(root / "annotations" / f"{split}.json", indexed=True)
     panoptic = Writer(root / "panoptic" / f"{split}.json", indexed=False) if info.panoptic else None
     for record in records:
         h, w = record.size

@@ -5,7 +5,7 @@ import heapq
 import itertools
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from segcli.data import annotations as coco_file
-from segcli.data import canonical, views
+from segcli.data import canonical, index, views
 from segcli.data._findings import CODES, KEPT, Finding, Item, Report
 from segcli.data.image import SIDEWAYS, exif_turn, read_image
 from segcli.data.label_rules import label_problems, rle_of_another_size
@@ -44,8 +44,19 @@ def check(root: str | Path, *, max_objects: int = 100, notes: Sequence[str] = ()
     DataError only where `root` is no prepared folder at all.
     """
     root = Path(root)
+    try:
+        doctor = _examined(root, max_objects, whole=False)
+    except index.Changed:  # an edit that the index does not know: the files themselves hold everything
+        doctor = _examined(root, max_objects, whole=True)
+    for note in notes:
+        doctor.note("left_out", Item(detail=note))
+    findings = [Finding(code, doctor.counted[code], doctor.found[code]) for code in CODES if doctor.counted[code]]
+    return Report(str(root), doctor.images, doctor.annotations, findings, doctor.busiest)
+
+
+def _examined(root: Path, max_objects: int, whole: bool) -> "_Doctor":
     info = DatasetInfo.load(root)
-    doctor = _Doctor(root, info, max_objects)
+    doctor = _Doctor(root, info, max_objects, whole)
     terminal = sys.stderr.isatty()
     with tqdm(
         total=sum(info.splits.values()),
@@ -59,17 +70,17 @@ def check(root: str | Path, *, max_objects: int = 100, notes: Sequence[str] = ()
             doctor.examine(split, bar)
     doctor.compare_images()
     doctor.examine_categories()
-    for note in notes:
-        doctor.note("left_out", Item(detail=note))
-    findings = [Finding(code, doctor.counted[code], doctor.found[code]) for code in CODES if doctor.counted[code]]
-    return Report(str(root), doctor.images, doctor.annotations, findings, doctor.busiest)
+    return doctor
 
 
 class _Doctor:
-    """What is known so far of one folder; `found`: code -> its first places, `counted`: code -> how many there are."""
+    """What is known so far of one folder; `found`: code -> its first places, `counted`: code -> how many there are.
 
-    def __init__(self, root: Path, info: DatasetInfo, max_objects: int):
-        self.root, self.info, self.max_objects = root, info, max_objects
+    whole: annotation files are read whole, also where there is an index.
+    """
+
+    def __init__(self, root: Path, info: DatasetInfo, max_objects: int, whole: bool):
+        self.root, self.info, self.max_objects, self.whole = root, info, max_objects, whole
         self.images = self.annotations = 0
         self.found: dict[str, list[Item]] = defaultdict(list)
         self.counted: Counter[str] = Counter()
@@ -88,20 +99,19 @@ class _Doctor:
         if len(self.found[code]) < KEPT:
             self.found[code].append(item)
 
-    def load(self, split: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]] | None:
-        try:
-            return coco_file.load(self.root / "annotations" / f"{split}.json")
-        except DataError as error:
-            self.note("annotation_file", Item(split, detail=str(error)))
-            return None
-
     def examine(self, split: str, bar: "tqdm[Any]") -> None:
-        loaded = self.load(split)
-        if loaded is None:
-            return
-        images, annotations = loaded
+        path = self.root / "annotations" / f"{split}.json"
+        known = None if self.whole else index.load(path)
+        annotations: list[dict[str, Any]] = []
+        if known is not None:
+            images = known.images
+        else:
+            try:
+                images, annotations = coco_file.load(path)
+            except DataError as error:
+                self.note("annotation_file", Item(split, detail=str(error)))
+                return
         self.images += len(images)
-        self.annotations += len(annotations)
         usable: dict[Any, dict[str, Any]] = {}
         listed: list[dict[str, Any]] = []
         for image in images:
@@ -112,20 +122,36 @@ class _Doctor:
                 usable[image["id"]] = image
                 listed.append(image)
         self._examine_images(split, listed, bar)
-        by_image: dict[Any, list[dict[str, Any]]] = {key: [] for key in usable}
         self.counts[split] = Counter()
-        for annotation in annotations:
-            self._examine_id(split, annotation, usable)
-            if (own := by_image.get(_key(annotation.get("image_id")))) is not None:
-                own.append(annotation)
+        fullest: list[tuple[int, str]] = []
+        for image, own in self._grouped(usable, annotations) if known is None else known.groups():
+            self.annotations += len(own)
+            for annotation in own:
+                self._examine_id(split, annotation, usable)
+            if usable.get(_key(image.get("id"))) is image:
+                self._examine_objects(split, image, own)
+                full = sum(not a.get("iscrowd") for a in own), image["file_name"]
+                (heapq.heappushpop if len(fullest) == BUSIEST else heapq.heappush)(fullest, full)
             else:
-                detail = f"image id {annotation.get('image_id')!r}"
-                self.note("dangling_image", Item(split, "", annotation.get("id"), detail))
-        for key, own in by_image.items():
-            self._examine_objects(split, usable[key], own)
-        full = ((sum(not a.get("iscrowd") for a in own), usable[key]["file_name"]) for key, own in by_image.items())
-        self.busiest[split] = heapq.nlargest(BUSIEST, full)
+                self._dangle(split, own)
+        self.busiest[split] = sorted(fullest, reverse=True)
         self._examine_maps(split, usable)
+
+    def _grouped(
+        self, usable: dict[Any, dict[str, Any]], annotations: list[dict[str, Any]]
+    ) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
+        """Every usable image with its annotations, at the end those that have none."""
+        by_image: dict[Any, list[dict[str, Any]]] = {key: [] for key in usable}
+        dangling: list[dict[str, Any]] = []
+        for annotation in annotations:
+            by_image.get(_key(annotation.get("image_id")), dangling).append(annotation)
+        yield from ((usable[key], own) for key, own in by_image.items())
+        yield {}, dangling
+
+    def _dangle(self, split: str, annotations: list[dict[str, Any]]) -> None:
+        for annotation in annotations:
+            detail = f"image id {annotation.get('image_id')!r}"
+            self.note("dangling_image", Item(split, "", annotation.get("id"), detail))
 
     def _examine_images(self, split: str, images: list[dict[str, Any]], bar: "tqdm[Any]") -> None:
         folder = self.root / (self.info.image_root or "images")

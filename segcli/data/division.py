@@ -48,11 +48,14 @@ def divide(draft: Draft, split: str | None, split_by: str | Path | None, seed: i
         return {"train": pool, **fixed}
     shares = parse_split(split or DEFAULT_SPLIT)
     names = [entry.file_name for entry in pool]
-    together, counts, said = _constraints(draft, pool, rule)
-    if all(len(group) == 1 for group in together) and counts is None:
-        drawn = draw_split(names, shares, seed)
-    else:
-        drawn = draw_groups(names, together, shares, seed, counts)
+    together, counts, said = _constraints(draft, pool, rule, len(shares))
+    try:
+        if all(len(group) == 1 for group in together) and counts is None:
+            drawn = draw_split(names, shares, seed)
+        else:
+            drawn = draw_groups(names, together, shares, seed, counts)
+    except DataError as error:
+        raise DataError(f"{draft.info.name}: {error}", hint=error.hint) from None
     draft.notes.append(f"split at random ({split or DEFAULT_SPLIT}, seed {seed})" + "".join(f"; {s}" for s in said))
     return {**{name: [pool[i] for i in part] for name, part in drawn.items()}, **fixed}
 
@@ -80,7 +83,10 @@ def draw_split(file_names: list[str], shares: Mapping[str, float], seed: int) ->
     Every split gets at least one image. Raises DataError where there are too few.
     """
     if len(file_names) < len(shares):
-        raise DataError(f"{len(file_names)} images can't be divided into {len(shares)} splits ({', '.join(shares)})")
+        raise DataError(
+            f"{len(file_names)} images can't be divided into {len(shares)} splits ({', '.join(shares)})",
+            hint="--split train=1 leaves them together",
+        )
     order = sorted(range(len(file_names)), key=lambda i: file_names[i])
     shuffled = [order[i] for i in np.random.default_rng(seed).permutation(len(order))]
     names = list(shares)
@@ -156,7 +162,7 @@ def _by_file(draft: Draft, everything: list[Any], path: Path) -> dict[str, list[
 
 
 def _constraints(
-    draft: Draft, pool: list[Any], rule: str | None
+    draft: Draft, pool: list[Any], rule: str | None, splits: int
 ) -> tuple[list[list[int]], np.ndarray | None, list[str]]:
     """(groups of positions that stay together, objects by image and class where they are to be spread, sentences)."""
     names = [entry.file_name for entry in pool]
@@ -176,9 +182,13 @@ def _constraints(
         keys = _keys(draft, pool, names, rule)
         said.append(f"{len(set(keys))} groups by {rule!r} kept together")
     alike = look_alikes([_thumbnail(draft, entry) for entry in pool])
+    together = _joined(keys, alike)
+    if len(together) < splits <= len(set(keys)):  # a camera that stands still: better divided than refused
+        said.append("nearly all images look alike, so that look-alikes are in several splits: scores will be too high")
+        return _joined(keys, []), counts, said
     if alike:
         said.append(f"{sum(map(len, alike))} near-duplicate images in {len(alike)} groups kept together")
-    return _joined(keys, alike), counts, said
+    return together, counts, said
 
 
 def _keys(draft: Draft, pool: list[Any], names: list[str], rule: str) -> list[Any]:

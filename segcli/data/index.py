@@ -8,11 +8,13 @@ import dataclasses
 import json
 import shutil
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from segcli.data import annotations as coco_file
 from segcli.errors import DataError
 
 AGAIN = "run `segcli prepare` again"
@@ -35,9 +37,16 @@ class Index:
         """The annotations of image i, read now. Raises DataError where the file has changed."""
         return read_span(self.path, int(self.starts[i]), int(self.starts[i + 1]), self.images[i]["id"])
 
+    def groups(self) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
+        """(image, its annotations) one after the other. Raises DataError where the file has changed."""
+        return ((image, self.annotations(i)) for i, image in enumerate(self.images))
+
 
 def read_span(path: Path, start: int, end: int, image_id: int) -> list[dict[str, Any]]:
-    """The annotations that stand from byte `start` to `end`, all of one image. Raises DataError where they do not."""
+    """The annotations that stand from byte `start` to `end`, all of one image.
+
+    Raises DataError where the file can't be read, Changed where something else stands there.
+    """
     try:
         with open(path, "rb") as file:
             file.seek(start)
@@ -52,8 +61,12 @@ def read_span(path: Path, start: int, end: int, image_id: int) -> list[dict[str,
     raise _changed(path)
 
 
-def _changed(path: Path) -> DataError:
-    return DataError(f"{path}: has changed since it was prepared", hint=f"{AGAIN}, or remove {path.stem}.index.npz")
+class Changed(DataError):
+    """The file has been edited without a change of its length."""
+
+
+def _changed(path: Path) -> Changed:
+    return Changed(f"{path}: has changed since it was prepared", hint=f"{AGAIN}, or remove {path.stem}.index.npz")
 
 
 def load(path: Path) -> Index | None:
@@ -69,6 +82,21 @@ def load(path: Path) -> Index | None:
         return Index(path, json.loads(head + b"]}")["images"], **parts)
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
         return None  # the file itself holds everything
+
+
+def walk(path: Path) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
+    """(image, its annotations) of a prepared annotation file, one image in memory at a time where there is an index.
+
+    Annotations of images that are not listed are left aside. Raises DataError where the file can't be read.
+    """
+    if (known := load(path)) is not None:
+        yield from known.groups()
+        return
+    images, annotations = coco_file.load(path)
+    grouped: dict[Any, list[dict[str, Any]]] = {}
+    for annotation in annotations:
+        grouped.setdefault(str(annotation.get("image_id")), []).append(annotation)
+    yield from ((image, grouped.get(str(image.get("id")), [])) for image in images)
 
 
 class Writer:
@@ -93,7 +121,7 @@ class Writer:
             self.file.write(data)
             self.at += len(data)
             if self.indexed:
-                self.category.extend([a["category_id"] for a in annotations])
+                self.category.extend([_small(a.get("category_id")) for a in annotations])
                 self.crowd.extend([bool(a.get("iscrowd")) for a in annotations])
                 self.mask.extend([bool(a.get("segmentation")) for a in annotations])
         self.starts.append(self.at)
@@ -122,6 +150,11 @@ class Writer:
                 crowd=self.crowd.array(),
                 mask=self.mask.array(),
             )
+
+
+def _small(category: Any) -> int:
+    """A category's id, -1 for what can be none: broken annotations are written for the doctor."""
+    return category if type(category) is int and 0 <= category < 2**31 else -1
 
 
 def _encoded(text: str, path: Path) -> bytes:

@@ -54,7 +54,7 @@ def label_problems(annotation: dict[str, Any], size: tuple[int, int]) -> list[tu
             out.append(("hole", f"{holes} parts"))
         crossed = sum(crossings(part) for part in segmentation)
         if crossed:
-            out.append(("self_intersecting", f"{crossed} crossings"))
+            out.append(("self_intersecting", f"crosses itself {'once' if crossed == 1 else f'{crossed} times'}"))
     try:
         rle = encode(segmentation, size)
     except ValueError as error:

@@ -4,9 +4,10 @@ Works on one record at a time. What can't be mended without guessing is left out
 """
 
 import dataclasses
+import functools
 import itertools
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from pycocotools import mask as coco_mask
 from scipy import ndimage
 
 from segcli.data import annotations as coco_file
-from segcli.data import canonical, views
+from segcli.data import canonical, index, views
 from segcli.data.canonical import Draft, Record
 from segcli.data.label_rules import crossings, inside, label_problems, rle_of_another_size, sound
 from segcli.data.refit import UNKNOWN, fitted, refitted, stored
@@ -231,7 +232,9 @@ def reopened(root: Path) -> Draft:
     splits: dict[str, list[_Entry]] = {}
     notes: list[str] = list(canonical.prepared(root).get("notes", []))
     for split in info.splits:
-        images, annotations = coco_file.load(root / "annotations" / f"{split}.json")
+        file = root / "annotations" / f"{split}.json"
+        known = index.load(file)
+        images, annotations = (known.images, []) if known is not None else coco_file.load(file)
         grouped: dict[str, list[dict[str, Any]]] = {}
         for annotation in annotations:
             grouped.setdefault(str(annotation.get("image_id")), []).append(annotation)
@@ -240,12 +243,12 @@ def reopened(root: Path) -> Draft:
             entries = coco_file.load(root / "panoptic" / f"{split}.json")[1]
             segments = {str(entry.get("image_id")): entry for entry in entries}
         splits[split] = []
-        for image in images:
+        for i, image in enumerate(images):
             name = str(image.get("file_name") or "")
             if not name or any("file_name" in problem for problem in coco_file.image_problems([image])):
                 notes.append(f"{split}: the image {name!r} is left out: its file_name is no path")
                 continue
-            own = grouped.pop(str(image.get("id")), [])
+            own: _Labels = functools.partial(known.annotations, i) if known else grouped.pop(str(image.get("id")), [])
             entry = segments.get(str(image.get("id")))
             splits[split].append(_Entry(name, root, folder / name, split, image, own, entry, info))
         for annotation in itertools.chain.from_iterable(grouped.values()):
@@ -260,16 +263,19 @@ def reopened(root: Path) -> Draft:
     )
 
 
+_Labels = list[dict[str, Any]] | Callable[[], list[dict[str, Any]]]
+
+
 @dataclasses.dataclass
 class _Entry:
-    """One image of a prepared folder. segments: its entry in the panoptic json."""
+    """One image of a prepared folder. annotations: they, or how to read them; segments: its panoptic entry."""
 
     file_name: str
     root: Path
     path: Path
     split: str
     image: dict[str, Any]
-    annotations: list[dict[str, Any]]
+    annotations: _Labels
     segments: dict[str, Any] | None
     info: DatasetInfo
 
@@ -285,7 +291,7 @@ class _Entry:
             file_name=self.file_name,
             size=size if whole else UNKNOWN,  # type: ignore[arg-type]
             image=self.path,
-            annotations=self.annotations,
+            annotations=self.annotations() if callable(self.annotations) else self.annotations,
             id=key if isinstance(key, int) and key >= 0 else None,
             semantic=read(self.root / "semantic" / self.split / name) if self.info.semantic else None,
             panoptic=read(panoptic) if self.info.panoptic else None,

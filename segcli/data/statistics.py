@@ -1,12 +1,15 @@
 """What a split looks like in numbers, from its annotation file alone; and what that advises, with reasons."""
 
 import math
+from array import array
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
+from pycocotools import mask as coco_mask
 
+from segcli.data.annotations import encode
 from segcli.info import DatasetInfo
 
 SMALL, MEDIUM = 32**2, 96**2  # COCO's limits of small and medium objects, in square pixels
@@ -19,48 +22,50 @@ LONG = 3.0  # sides of objects whose ratio those anchors (1:2 to 2:1) still meet
 FEW = 1000  # images under which a set-prediction model is hardly trained from ImageNet weights
 
 
-def measure(coco: Mapping[str, Any], info: DatasetInfo) -> dict[str, Any]:
-    """The facts of one annotation file, as JSON values; crowd regions are counted apart.
+def measure(images: Iterable[tuple[Mapping[str, Any], list[dict[str, Any]]]], info: DatasetInfo) -> dict[str, Any]:
+    """The facts of one annotation file's images and their annotations, as JSON values; crowd regions are counted apart.
 
-    {"images", "objects", "crowd", "without_objects", "per_class": {name: count}, "objects_per_image": {"mean", "max",
-    "percentiles"}, "sizes": {"small", "medium", "large"} (COCO's, by area), "extent": percentiles of √area in pixels,
-    "share": of √area over the image's longest side, "aspect": of width over height, "image_width", "image_height":
-    percentiles at SHARES}. Lists are empty without objects.
+    {"images", "objects", "crowd", "without_objects", "without_mask", "per_class": {name: count}, "objects_per_image":
+    {"mean", "min", "max", "percentiles"}, "sizes": {"small", "medium", "large"} (COCO's, by area), "extent":
+    percentiles of √area in pixels, "share": of √area over the image's longest side, "aspect": of width over height,
+    "image_width", "image_height": percentiles at SHARES}. Lists are empty without objects. Numbers alone are held.
+    Where the file has no area or no box, the mask's is taken.
     """
     names = dict(zip(info.source_ids, info.names, strict=True))
-    longest = {image["id"]: max(image["width"], image["height"]) for image in coco["images"]}
-    per_image = dict.fromkeys(longest, 0)
-    labelled, classes = set(), Counter[str]()
-    areas, aspects, shares = [], [], []
-    crowd = 0
-    for annotation in coco["annotations"]:
-        image = annotation["image_id"]
-        labelled.add(image)
-        classes[names.get(annotation["category_id"], "?")] += 1
-        if annotation.get("iscrowd"):
-            crowd += 1
-            continue
-        per_image[image] = per_image.get(image, 0) + 1
-        _, _, w, h = annotation.get("bbox") or (0, 0, 0, 0)
-        area = annotation.get("area")
-        area = w * h if area is None else area
-        areas.append(area)
-        if area > 0:
-            shares.append(math.sqrt(area) / longest.get(image, math.inf))
-        if w > 0 and h > 0:
-            aspects.append(w / h)
-    counts = list(per_image.values())
-    sizes = np.array(areas, np.float64)
+    classes = Counter[str]()
+    per_image, widths, heights = array("q"), array("d"), array("d")
+    areas, aspects, shares = array("d"), array("d"), array("d")
+    crowd = bare = without_mask = 0
+    for image, annotations in images:
+        size = image["height"], image["width"]
+        widths.append(size[1])
+        heights.append(size[0])
+        bare += not annotations
+        single = [annotation for annotation in annotations if not annotation.get("iscrowd")]
+        per_image.append(len(single))
+        crowd += len(annotations) - len(single)
+        classes.update(names.get(annotation["category_id"], "?") for annotation in annotations)
+        for annotation in single:
+            without_mask += not annotation.get("segmentation")
+            area, w, h = _shape(annotation, size)
+            areas.append(area)
+            if area > 0:
+                shares.append(math.sqrt(area) / max(size))
+            if w > 0 and h > 0:
+                aspects.append(w / h)
+    sizes = np.array(areas)
     return {
-        "images": len(coco["images"]),
-        "objects": len(coco["annotations"]),
+        "images": len(widths),
+        "objects": len(areas) + crowd,
         "crowd": crowd,
-        "without_objects": sum(key not in labelled for key in longest),
+        "without_objects": bare,
+        "without_mask": without_mask,
         "per_class": {name: classes[name] for name in info.names if classes[name]},
         "objects_per_image": {
-            "mean": round(float(np.mean(counts)), 2) if counts else 0.0,
-            "max": max(counts, default=0),
-            "percentiles": _percentiles(counts),
+            "mean": round(float(np.mean(per_image)), 2) if per_image else 0.0,
+            "min": min(per_image, default=0),
+            "max": max(per_image, default=0),
+            "percentiles": _percentiles(per_image),
         },
         "sizes": {
             "small": int((sizes < SMALL).sum()),
@@ -70,9 +75,31 @@ def measure(coco: Mapping[str, Any], info: DatasetInfo) -> dict[str, Any]:
         "extent": _percentiles(np.sqrt(sizes)),
         "share": _percentiles(shares, 5),
         "aspect": _percentiles(aspects, 2),
-        "image_width": _percentiles([image["width"] for image in coco["images"]]),
-        "image_height": _percentiles([image["height"] for image in coco["images"]]),
+        "image_width": _percentiles(widths),
+        "image_height": _percentiles(heights),
     }
+
+
+def _shape(annotation: Mapping[str, Any], size: tuple[int, int]) -> tuple[float, float, float]:
+    """(area, width, height) as the file has them, else of the mask."""
+    area, box, mask = annotation.get("area"), annotation.get("bbox"), annotation.get("segmentation")
+    if mask and (area is None or box is None):
+        rle = encode(mask, size)
+        area, box = area if area is not None else int(coco_mask.area(rle)), box or coco_mask.toBbox(rle).tolist()
+    _, _, w, h = box or (0, 0, 0, 0)
+    return w * h if area is None else area, w, h
+
+
+def recipe_for(splits: Mapping[str, Mapping[str, Any]], info: DatasetInfo) -> str:
+    """The recipe of recipes/custom that such data is trained with."""
+    if not any(split["extent"] for split in splits.values()):
+        return "custom/fcn" if info.semantic or info.panoptic else "custom/mask_rcnn"
+    if not info.panoptic and all(category.keypoints for category in info.categories if category.thing):
+        return "custom/keypoint_rcnn"
+    if any(split["without_mask"] for split in splits.values()):
+        return "custom/faster_rcnn"
+    most = max(split["objects_per_image"]["max"] for split in splits.values())
+    return "custom/mask_rcnn_many_small" if most > LIMIT else "custom/mask_rcnn"
 
 
 def advise(splits: Mapping[str, Mapping[str, Any]], info: DatasetInfo) -> list[dict[str, str]]:
@@ -83,7 +110,8 @@ def advise(splits: Mapping[str, Mapping[str, Any]], info: DatasetInfo) -> list[d
         return []
     if not info.num_things or not facts["extent"]:
         why = "there are label maps and no objects: each pixel gets a class"
-        return [_say("family", "maskformer or per_pixel with task: semantic", why)] if info.semantic else []
+        advice = "per_pixel, recipe custom/fcn; or maskformer with task: semantic"
+        return [_say("family", advice, why)] if info.semantic else []
     longest = max(facts["image_width"][2], facts["image_height"][2])
     size, why = _input_size(facts, longest)
     most = max(split["objects_per_image"]["max"] for split in splits.values())
@@ -111,16 +139,19 @@ def advise(splits: Mapping[str, Mapping[str, Any]], info: DatasetInfo) -> list[d
             f"anchors are {ANCHORS[0]} to {ANCHORS[1]} and 1 : 2 to 2 : 1",
         )
     )
-    if info.panoptic:
+    recipe = recipe_for(splits, info)
+    if recipe == "custom/keypoint_rcnn":
+        family = f"rcnn, recipe {recipe}", "there are keypoints, and R-CNN alone has a head for them"
+    elif recipe == "custom/faster_rcnn":
+        bare = sum(split["without_mask"] for split in splits.values())
+        family = f"rcnn or detr with task: detection, recipe {recipe}", f"{bare:,} objects have a box and no mask"
+    elif info.panoptic:
         family = "maskformer with task: panoptic", "there are panoptic maps: things and stuff in one answer"
     elif most > LIMIT:
-        family = "rcnn, recipe custom/mask_rcnn_many_small", f"{most} objects an image are beyond {LIMIT} queries"
+        family = f"rcnn, recipe {recipe}", f"{most} objects an image are beyond {LIMIT} queries"
     elif facts["images"] < FEW:
-        family = (
-            "rcnn, recipe custom/mask_rcnn",
-            f"{facts['images']} training images are few: DETR and MaskFormer need far more, or COCO weights "
-            "(the …_coco recipes)",
-        )
+        few = f"{facts['images']} training images are few: DETR and MaskFormer need far more, or COCO weights "
+        family = f"rcnn, recipe {recipe}", few + "(the …_coco recipes)"
     else:
         family = "rcnn, detr or maskformer", f"{facts['images']:,} training images are enough for each"
     return [*out, _say("family", *family)]

@@ -6,6 +6,7 @@ filter.
 """
 
 import dataclasses
+import functools
 from typing import Literal
 
 import cv2
@@ -132,8 +133,18 @@ class Preprocess:
         return batch, padding
 
     def _normalise(self, image: np.ndarray) -> Tensor:
-        tensor = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float().div_(255)
-        return tensor.sub_(torch.tensor(self.mean)[:, None, None]).div_(torch.tensor(self.std)[:, None, None])
+        out = np.empty((3, *image.shape[:2]), np.float32)
+        for channel, pixels, values in zip(out, cv2.split(image), _normalised(self.mean, self.std), strict=True):
+            cv2.LUT(pixels, values, dst=channel)
+        return torch.from_numpy(out)
+
+
+@functools.cache
+def _normalised(mean: tuple[float, ...], std: tuple[float, ...]) -> np.ndarray:
+    """float32 [3,256]: what each 8-bit value becomes in each channel. Looking it up takes one pass over an image where
+    arithmetic takes four, with the same numbers."""
+    values = torch.arange(256).float().div_(255).expand(3, 256)
+    return ((values - torch.tensor(mean)[:, None]) / torch.tensor(std)[:, None]).numpy()
 
 
 def resize_nearest(maps: Tensor, size: tuple[int, int]) -> Tensor:

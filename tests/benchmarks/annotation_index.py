@@ -1,12 +1,12 @@
-"""A COCO json of 118,000 images and 860,000 polygons: what a prepared folder costs to open, against pycocotools.
+"""A COCO json of 118,000 images and 860,000 polygons: what preparing and then opening it costs, against pycocotools.
 
     python tests/benchmarks/annotation_index.py [IMAGES]
 
-Prints seconds and peak memory (above the interpreter with its imports) of pycocotools' COCO(file) and of
-Dataset(folder) on the same annotations, each in a process of its own, and of writing the folder.
+Prints seconds and peak memory (above the interpreter with its imports) of pycocotools' COCO(file), of `prepare --link`
+on the same file, of Dataset(folder) on what that wrote, and of its statistics, each in a process of its own; then what
+the labels of one image cost to read, against a folder of 100 images.
 """
 
-import json
 import random
 import subprocess
 import sys
@@ -17,45 +17,66 @@ from pathlib import Path
 PER_IMAGE = 860_000 / 118_000
 
 
-def generate(root: Path, images: int) -> None:
-    """The folder, written by the writer that `prepare` uses, without image files."""
+def generate(source: Path, images: int) -> Path:
+    """The files as COCO lays them out, with empty image files: they are not opened. -> the train json."""
     from segcli.data.index import Writer
-    from segcli.info import Category, DatasetInfo
 
     rng = random.Random(0)
-    writer = Writer(root / "annotations" / "train.json", indexed=True)
-    done = 0
-    for i in range(images):
-        wanted = round((i + 1) * PER_IMAGE) - done
-        own = []
-        for _ in range(wanted):
-            done += 1
-            polygon = [round(rng.random() * 480, 2) for _ in range(2 * rng.randint(10, 40))]
-            own.append(
-                {"id": done, "image_id": i + 1, "category_id": rng.randint(1, 80), "iscrowd": 0}
-                | {"segmentation": [polygon], "area": 900.5, "bbox": [1.5, 2.5, 30.0, 30.0]}
-            )
-        writer.add(own)
-    records = [{"id": i + 1, "file_name": f"{i:012d}.jpg", "width": 640, "height": 480} for i in range(images)]
     categories = [{"id": i, "name": f"class {i}"} for i in range(1, 81)]
-    writer.close({"images": records, "categories": categories})
-    info = DatasetInfo("generated", tuple(Category(c["name"], c["id"]) for c in categories), {"train": images})
-    (root / "info.json").write_text(json.dumps(info.to_json()), encoding="utf-8")
+    done = first = 0
+    for split, count in (("val", 1), ("train", images)):
+        writer = Writer(source / "annotations" / f"instances_{split}2017.json", indexed=False)
+        (source / f"{split}2017").mkdir(parents=True)
+        records = []
+        for i in range(count):
+            own = []
+            for _ in range(round((i + 1) * PER_IMAGE) - round(i * PER_IMAGE)):
+                done += 1
+                x, y = rng.random() * 400, rng.random() * 300
+                points = [(x + 100 * rng.random(), y + 100 * rng.random()) for _ in range(rng.randint(10, 40))]
+                polygon = [round(value, 2) for point in points for value in point]
+                box = [min(polygon[::2]), min(polygon[1::2]), max(polygon[::2]), max(polygon[1::2])]
+                box = [*box[:2], round(box[2] - box[0], 2), round(box[3] - box[1], 2)]
+                own.append(
+                    {"id": done, "image_id": first + i + 1, "category_id": rng.randint(1, 80), "iscrowd": 0}
+                    | {"segmentation": [polygon], "area": 900.5, "bbox": box}
+                )
+            writer.add(own)
+            name = f"{first + i + 1:012d}.jpg"
+            (source / f"{split}2017" / name).touch()
+            records.append({"id": first + i + 1, "file_name": name, "width": 640, "height": 480})
+        writer.close({"images": records, "categories": categories})
+        first += count
+    return writer.path
 
 
-def measured(kind: str, root: Path) -> None:
-    """Open the folder in this process and print seconds and megabytes."""
+def measured(kind: str, folder: Path) -> None:
+    """Do one thing in this process and print seconds and megabytes."""
+    source, root = folder / "source", folder / "prepared"
     if kind == "pycocotools":
         from pycocotools.coco import COCO
 
-        before, start = peak(), time.perf_counter()
-        held = COCO(str(root / "annotations" / "train.json"))
-    else:
+        run = lambda: COCO(str(source / "annotations" / "instances_train2017.json"))
+    elif kind == "prepare":
+        from segcli.preparing import prepare
+
+        run = lambda: prepare(str(source), root, link=True)
+    elif kind == "open":
         from segcli.data.dataset import Dataset
 
-        before, start = peak(), time.perf_counter()
-        held = Dataset(root, "train")
-        held.annotations(len(held) // 2)
+        run = lambda: (data := Dataset(root, "train")).annotations(len(data) // 2)
+    elif kind == "read":
+        from segcli.data.dataset import Dataset
+
+        data = Dataset(root, "train")
+        order = [random.Random(0).randrange(len(data)) for _ in range(3000)]
+        run = lambda: [data.encoded_target(i) for i in order] and None
+    else:
+        from segcli.preparing import describe
+
+        run = lambda: describe(root)
+    before, start = peak(), time.perf_counter()
+    held = run()
     print(f"RESULT {time.perf_counter() - start:.3f} {peak() - before:.1f}")
     del held
 
@@ -71,20 +92,26 @@ def main() -> None:
         return measured(sys.argv[1], Path(sys.argv[2]))
     images = int(sys.argv[1]) if len(sys.argv) > 1 else 118_000
     with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        start = time.perf_counter()
-        generate(root, images)
-        size = (root / "annotations" / "train.json").stat().st_size / 1e6
-        print(f"{images:,} images, {size:.0f} MB of json, generated and written in {time.perf_counter() - start:.1f} s")
-        found = {}
-        for kind in ("pycocotools", "segcli"):
-            out = subprocess.run([sys.executable, __file__, kind, folder], capture_output=True, text=True, check=True)
-            line = next(x for x in out.stdout.splitlines() if x.startswith("RESULT"))
-            seconds, megabytes = map(float, line.split()[1:])
-            found[kind] = seconds, megabytes
-            print(f"{kind}: {seconds:.2f} s, {megabytes:.0f} MB")
-        (a, m), (b, n) = found["pycocotools"], found["segcli"]
-        print(f"ratio: time {b / a:.3f}, memory {n / m:.3f}")
+        file = generate(Path(folder, "source"), images)
+        print(f"{images:,} images, {file.stat().st_size / 1e6:.0f} MB of json", flush=True)
+        theirs = None
+        for kind in ("pycocotools", "prepare", "open", "statistics"):
+            seconds, megabytes = apart(kind, folder)
+            theirs = theirs or (seconds, megabytes)
+            ratios = f"time {seconds / theirs[0]:.3f}, memory {megabytes / theirs[1]:.3f} of pycocotools'"
+            print(f"{kind}: {seconds:.2f} s, {megabytes:.0f} MB; {ratios}", flush=True)
+        small = str(Path(folder, "small"))
+        generate(Path(small, "source"), 100)
+        apart("prepare", small)
+        pairs = [(apart("read", folder)[0], apart("read", small)[0]) for _ in range(3)]
+        print(f"reading an image's labels: {sorted(a / b for a, b in pairs)[1]:.3f} of what it costs among 100 images")
+
+
+def apart(kind: str, folder: str) -> tuple[float, float]:
+    """(seconds, megabytes) of one thing in a process of its own."""
+    out = subprocess.run([sys.executable, __file__, kind, folder], capture_output=True, text=True, check=True)
+    seconds, megabytes = next(x for x in out.stdout.splitlines() if x.startswith("RESULT")).split()[1:]
+    return float(seconds), float(megabytes)
 
 
 if __name__ == "__main__":

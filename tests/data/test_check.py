@@ -8,6 +8,7 @@ from PIL import Image
 
 from segcli.data._findings import CODES, KEPT, Report
 from segcli.data.check import check
+from segcli.preparing import describe, prepare
 
 
 def edit(root, split, change):
@@ -218,3 +219,35 @@ def test_label_maps(tmp_path):
         ("train/000003.png", None),
         ("val/000001.png", None),
     ]
+
+
+@pytest.fixture
+def indexed(tiny_dataset, tmp_path):
+    """The tiny dataset as `prepare` writes it, annotations with their index."""
+    return prepare(str(tiny_dataset), tmp_path / "indexed", fix=True)
+
+
+def test_with_an_index_and_without_the_same_is_found(indexed):
+    """One image's annotations in memory at a time, or all of them."""
+    reports, facts = [], []
+    for _ in range(2):
+        facts.append(describe(indexed)["splits"])
+        reports.append(check(indexed))
+        for file in indexed.glob("annotations/*.npz"):
+            file.unlink()
+    assert facts[0] == facts[1]
+    assert reports[0] == reports[1]
+    assert reports[0].annotations == 9
+
+
+def test_an_edit_that_the_index_does_not_know(indexed):
+    """The length is the same, so that the index seems to fit; what it says is not believed."""
+    path = indexed / "annotations/train.json"
+    before = path.read_bytes()
+    assert before.count(b'"image_id":4') == 2
+    path.write_bytes(before.replace(b'"image_id":4', b'"image_id":9'))
+    report = found(indexed)
+    assert report["dangling_image"] == [("", 105), ("", 106)]
+    assert report["no_objects"] == [("three.png", None), ("four.jpg", None)]
+    path.write_bytes(before.replace(b'"category_id":17', b'"category_id":71'))
+    assert found(indexed)["dangling_category"] == [("one image.png", 102), ("두 번째 🐈.jpg", 103)]

@@ -1,6 +1,7 @@
 """Splits that are drawn by a rule."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -68,6 +69,15 @@ def test_look_alikes_stay_together(coco, tmp_path):
     assert not pixels[0] & pixels[1]
 
 
+def test_where_all_images_look_alike_they_are_divided_and_it_is_said(coco, tmp_path):
+    for file in coco.glob("*.png"):
+        shutil.copyfile(coco / "00_0.png", file) if file.name != "00_0.png" else None
+    root = prepare(str(coco), tmp_path / "out")
+    assert len(Dataset(root, "val")) == 8
+    notes = json.loads((root / "prepared.json").read_text("utf-8"))["notes"]
+    assert "look-alikes are in several splits: scores will be too high" in notes[0]
+
+
 def test_a_written_split_gives_the_same_again(coco, tmp_path):
     first = prepare(str(coco), tmp_path / "first", split_by="scene", seed=3)
     again = prepare(str(coco), tmp_path / "again", split_by=first / "splits" / "val.txt")
@@ -83,6 +93,24 @@ def test_rules_that_say_nothing(coco, tmp_path):
     with pytest.raises(DataError, match="1 groups that stay together"):
         prepare(str(coco), tmp_path / "out", split_by="folder")
     assert not (tmp_path / "out").exists()
+
+
+def test_too_few_images_are_said_of_which_dataset(coco, tmp_path):
+    content = json.loads((coco / "labels.json").read_text("utf-8"))
+    content["images"], content["annotations"] = content["images"][:1], content["annotations"][:1]
+    (coco / "labels.json").write_text(json.dumps(content), "utf-8")
+    with pytest.raises(DataError, match="src: 1 images can't be divided") as caught:
+        prepare(str(coco), tmp_path / "out")
+    assert caught.value.hint == "--split train=1 leaves them together"
+    assert len(Dataset(prepare(str(coco), tmp_path / "out", split="train=1"), "train")) == 1
+
+
+def test_unreadable_images_are_no_look_alikes_of_each_other(coco, tmp_path):
+    for name in ("00_0.png", "03_1.png", "09_3.png"):
+        (coco / name).write_bytes(b"no image")
+    root = prepare(str(coco), tmp_path / "out")
+    notes = json.loads((root / "prepared.json").read_text("utf-8"))["notes"]
+    assert notes == ["split at random (train=0.8,val=0.2, seed 0)"]
 
 
 def test_every_split_gets_a_group():

@@ -294,6 +294,13 @@ def test_mistakes_are_named_with_their_place(tmp_path, name, file, change, said)
     assert not (tmp_path / "out").exists()
 
 
+def test_a_folder_called_as_the_description(tmp_path):
+    FORMATS["yolo"](tmp_path / "source")
+    (tmp_path / "source/data.yaml").unlink()
+    (tmp_path / "source/data.yaml").mkdir()
+    assert "what the classes are called is not said" in str(prepared_error(tmp_path / "source", tmp_path))
+
+
 def test_a_box_of_labelled_circles(tmp_path):
     """Rectangles, circles and ellipses become outlines of their area; polylines are closed, and counted."""
     photo(tmp_path / "v/a.png")

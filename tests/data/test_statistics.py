@@ -2,7 +2,7 @@
 
 import pytest
 
-from segcli.data.statistics import advise, measure
+from segcli.data.statistics import advise, measure, recipe_for
 from segcli.info import Category, DatasetInfo
 
 INFO = DatasetInfo("d", (Category("cat", 3), Category("dog", 17)), {"train": 2})
@@ -12,15 +12,23 @@ def coco(per_image=1, side=40.0, images=2, width=640, height=480):
     return {
         "images": [{"id": i, "width": width, "height": height} for i in range(images)],
         "annotations": [
-            {"image_id": i, "category_id": 3, "bbox": [0, 0, side, side / 2], "area": side * side}
+            {
+                **{"image_id": i, "category_id": 3, "bbox": [0, 0, side, side / 2], "area": side * side},
+                "segmentation": [[0, 0, side, 0, side, side]],
+            }
             for i in range(images)
             for _ in range(per_image)
         ],
     }
 
 
+def measured(data, info=INFO):
+    own = {image["id"]: [a for a in data["annotations"] if a["image_id"] == image["id"]] for image in data["images"]}
+    return measure(((image, own[image["id"]]) for image in data["images"]), info)
+
+
 def advice(**settings):
-    found = advise({"train": measure(coco(**settings), INFO)}, INFO)
+    found = advise({"train": measured(coco(**settings))}, INFO)
     return {a["topic"]: (a["advice"], a["why"]) for a in found}
 
 
@@ -32,7 +40,7 @@ def test_measure():
         {"image_id": 1, "category_id": 17, "bbox": [0, 0, 200, 200], "area": 40000},
     ]
     data["images"].append({"id": 7, "width": 100, "height": 900})
-    facts = measure(data, INFO)
+    facts = measured(data)
     assert (facts["images"], facts["objects"], facts["crowd"], facts["without_objects"]) == (3, 5, 1, 1)
     assert facts["per_class"] == {"cat": 2, "dog": 3}
     assert facts["objects_per_image"]["max"] == 2
@@ -41,11 +49,12 @@ def test_measure():
     assert facts["extent"][2] == 40
     assert facts["share"][2] == 40 / 640
     assert facts["aspect"][2] == 1.5
+    assert facts["without_mask"] == 2  # the crowd aside
     assert facts["image_width"][2] == 640
 
 
 def test_an_empty_split():
-    facts = measure({"images": [], "annotations": []}, INFO)
+    facts = measured({"images": [], "annotations": []})
     assert facts["objects"] == 0
     assert facts["extent"] == facts["image_width"] == []
     assert advise({"train": facts}, INFO) == []
@@ -82,5 +91,32 @@ def test_anchors():
 
 def test_label_maps_alone():
     info = DatasetInfo("d", (Category("road", 0, thing=False),), {"train": 1}, semantic=True)
-    facts = measure({"images": [{"id": 0, "width": 9, "height": 9}], "annotations": []}, info)
+    facts = measured({"images": [{"id": 0, "width": 9, "height": 9}], "annotations": []}, info)
     assert [a["topic"] for a in advise({"train": facts}, info)] == ["family"]
+    assert recipe_for({"train": facts}, info) == "custom/fcn"
+
+
+def test_without_area_and_box_the_mask_is_measured():
+    data = coco(per_image=0)
+    square = [[0, 0, 40, 0, 40, 40, 0, 40]]
+    data["annotations"] = [{"image_id": 0, "category_id": 3, "segmentation": square}]
+    facts = measured(data)
+    assert facts["extent"][2] == 40
+    assert facts["aspect"][2] == 1
+    assert facts["sizes"] == {"small": 0, "medium": 1, "large": 0}
+
+
+def test_the_recipe_fits_the_labels():
+    assert recipe_for({"train": measured(coco())}, INFO) == "custom/mask_rcnn"
+    assert recipe_for({"train": measured(coco(per_image=170))}, INFO) == "custom/mask_rcnn_many_small"
+    boxes = coco()
+    for annotation in boxes["annotations"]:
+        del annotation["segmentation"]
+    assert recipe_for({"train": measured(boxes)}, INFO) == "custom/faster_rcnn"
+    said = {a["topic"]: a for a in advise({"train": measured(boxes)}, INFO)}["family"]
+    assert "custom/faster_rcnn" in said["advice"]
+    assert "2 objects have a box and no mask" in said["why"]
+    cat, dog = Category("cat", 3, keypoints=("nose",)), Category("dog", 17)
+    for categories, recipe in (((cat,), "custom/keypoint_rcnn"), ((cat, dog), "custom/mask_rcnn")):
+        info = DatasetInfo("d", categories, {"train": 2})
+        assert recipe_for({"train": measured(coco(), info)}, info) == recipe

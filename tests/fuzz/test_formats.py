@@ -23,7 +23,7 @@ from segcli.preparing import prepare
 
 RUNS = int(os.environ.get("SEGCLI_FUZZ", "0"))
 EACH = max(8, RUNS // len(FORMATS))
-LONGEST = 20  # seconds that one dataset of three images may take
+LONGEST = 20  # seconds of computing that one dataset of three images may take, however busy the machine is
 VALUES = [
     *(None, True, -1, 0, 1, 255, 1e9, -1e9, 2**40, 10**400, float("nan"), float("inf"), 0.5, "", "x", "../../x", "a/b"),
     *("\0", "\ud800", "é" * 300, [], {}, [[]], [1], [1, 2, 3], {"a": 1}, [[1, 2], [3]], "🐈", "1" * 5000),
@@ -141,22 +141,21 @@ def test_damaged_datasets(whole, tmp_path_factory, name):
         place = folder / str(time.monotonic_ns())
         source = Path(shutil.copytree(whole / name, place / "source"))
         done = [damage(source, rng) for _ in range(times)]
-        signal.alarm(LONGEST)
+        signal.setitimer(signal.ITIMER_PROF, LONGEST)
         try:
             said = refusal(source, place / "out")
         except Exception as error:
             raise AssertionError(f"{done}: {type(error).__name__}: {error}") from error
         finally:
-            signal.alarm(0)
+            signal.setitimer(signal.ITIMER_PROF, 0)
         known = {str(place), *(p.name for p in place.rglob("*") if len(p.name) > 2)}
-        few = "images can't be divided"  # of the dataset as a whole
-        assert said is None or few in said or any(name in said for name in known), (done, said)
+        assert said is None or any(name in said for name in known), (done, said)
         shutil.rmtree(place)
 
-    before = signal.signal(signal.SIGALRM, too_long)
+    before = signal.signal(signal.SIGPROF, too_long)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             run()
     finally:
-        signal.signal(signal.SIGALRM, before)
+        signal.signal(signal.SIGPROF, before)

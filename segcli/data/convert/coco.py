@@ -6,11 +6,12 @@ are one dataset with these splits; of several such groups `instances…` is take
 are kept as they are: polygons stay polygons, RLE stays RLE, and every further field (keypoints, DensePose) stays.
 """
 
+import contextlib
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from pycocotools import mask as coco_mask
 
@@ -20,20 +21,22 @@ from segcli.data.convert._files import SPLITS, has_keys, some
 from segcli.data.convert._images import below, locate
 from segcli.data.convert._out import Exported
 from segcli.data.image import image_size
+from segcli.data.streamed import Streamed
 from segcli.errors import DataError
 from segcli.info import Category, DatasetInfo
 
 SPLIT_WORD = re.compile(rf"(?:^|(?<=[_\-. ]))({'|'.join(sorted(SPLITS, key=len, reverse=True))})(?=[\d_\-. ]|$)", re.I)
+NAMED = 10  # ids that a note lists
 OWN = {"id", "file_name", "width", "height"}  # fields of an image that a Record has by itself
 
 
 class Entry(NamedTuple):
-    """One image of a COCO file: its name below the image root, its file, its json object, its annotations."""
+    """One image of a COCO file: its name below the image root, its file, its json object, the file with its labels."""
 
     file_name: str
     path: Path
     image: dict[str, Any]
-    annotations: list[dict[str, Any]]
+    labels: Streamed
 
 
 def detect(path: Path) -> bool:
@@ -48,22 +51,20 @@ def build(*, path: Path, images: str | None = None, labels: str = "instances") -
     Raises DataError for what is no COCO file, contradictory categories, and images that are nowhere.
     """
     files, notes = _choose(path, labels)
-    parsed = {split: load(file) for split, file in files.items()}
-    declared = categories({files[split]: data["categories"] for split, data in parsed.items()})
-    found: dict[str, list[tuple[Path, dict[str, Any], list[dict[str, Any]]]]] = {}
-    for split, data in parsed.items():
-        grouped = _group(files[split], data, notes)
-        paths = locate(
-            [image["file_name"] for image, _ in grouped],
-            [Path(images)] if images else usual_places(files[split]),
-            path if path.is_dir() else path.parent,
-            files[split],
-        )
-        found[split] = [(p, image, own) for p, (image, own) in zip(paths, grouped, strict=True)]
-    root, names = below([p for part in found.values() for p, _, _ in part])
-    entries = iter(names)
-    splits = {split: [Entry(next(entries), p, image, own) for p, image, own in part] for split, part in found.items()}
-    first = next(iter(parsed.values()))
+    parsed = {split: Streamed(file) for split, file in files.items()}
+    declared = categories({one.path: one.head["categories"] for one in parsed.values()})
+    found: dict[str, list[tuple[Path, dict[str, Any]]]] = {}
+    for split, one in parsed.items():
+        listed = unique(one.path, one.head["images"], notes)
+        _note_lost(one, listed, notes)
+        places = [Path(images)] if images else usual_places(one.path)
+        names = [image["file_name"] for image in listed.values()]
+        paths = locate(names, places, path if path.is_dir() else path.parent, one.path)
+        found[split] = list(zip(paths, listed.values(), strict=True))
+    root, names = below([p for part in found.values() for p, _ in part])
+    rest = iter(names)
+    splits = {split: [Entry(next(rest), p, image, parsed[split]) for p, image in part] for split, part in found.items()}
+    first = next(iter(parsed.values())).head
     info = DatasetInfo(
         name=path.stem,
         categories=declared,
@@ -74,15 +75,20 @@ def build(*, path: Path, images: str | None = None, labels: str = "instances") -
 
 
 def records(entries: Sequence[Entry]) -> Iterator[Record]:
-    for file_name, path, image, annotations in entries:
-        yield Record(
-            file_name=file_name,
-            size=size(image) or image_size(path),
-            image=path,
-            annotations=annotations,
-            id=whole(image.get("id")),
-            extra={key: value for key, value in image.items() if key not in OWN},
-        )
+    with contextlib.ExitStack() as stack:
+        opened: dict[Path, BinaryIO] = {}
+        for file_name, path, image, labels in entries:
+            if labels.path not in opened:
+                opened[labels.path] = stack.enter_context(open(labels.path, "rb"))
+            own = labels.read(labels.positions(image["id"]), opened[labels.path])
+            yield Record(
+                file_name=file_name,
+                size=size(image) or image_size(path),
+                image=path,
+                annotations=[{**annotation, "id": whole(annotation.get("id"))} for annotation in own],
+                id=whole(image.get("id")),
+                extra={key: value for key, value in image.items() if key not in OWN},
+            )
 
 
 def json_files(path: Path) -> list[Path]:
@@ -134,12 +140,16 @@ def _choose(path: Path, labels: str) -> tuple[dict[str, Path], list[str]]:
     aside = [
         str(f.relative_to(path)) for kind, group in groups.items() if kind not in preferred for f in group.values()
     ]
-    aside += [f"{file.relative_to(path)} (panoptic)" for file in there if has_keys(file, "segments_info")]
+    aside += [
+        f"{file.relative_to(path)} (panoptic; --format panoptic reads it)"
+        for file in there
+        if has_keys(file, "segments_info")
+    ]
     for file in there:  # a file that was cut off has lost the keys that tell what it is: no split may vanish so
         if file not in files and split_of(file)[1] == preferred[0] and not has_keys(file, "segments_info"):
             read_json(file)
             aside.append(str(file.relative_to(path)))
-    return groups[preferred[0]], [f"{name} is left aside" for name in aside]
+    return groups[preferred[0]], [f"left aside: {name}" for name in aside]
 
 
 def split_of(file: Path) -> tuple[str, str]:
@@ -164,23 +174,17 @@ def load(path: Path) -> dict[str, Any]:
     return data
 
 
-def _group(path: Path, data: dict[str, Any], notes: list[str]) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
-    """Every image with its annotations. Images listed twice and annotations of unknown images are noted, by id."""
-    grouped: dict[Any, tuple[dict[str, Any], list[dict[str, Any]]]] = {
-        key: (image, []) for key, image in unique(path, data["images"], notes).items()
-    }
-    lost = []
-    for annotation in data["annotations"]:
-        key = annotation.get("image_id")
-        if isinstance(key, (int, str)) and key in grouped:
-            grouped[key][1].append({**annotation, "id": whole(annotation.get("id"))})
-        else:
-            lost.append(annotation.get("id"))
-    if lost:
-        notes.append(
-            f"{path.name}: {len(lost)} annotations of images that are not listed are left out: {some(lost, 10)}"
-        )
-    return [*grouped.values()]
+def _note_lost(labels: Streamed, images: Mapping[Any, Any], notes: list[str]) -> None:
+    """Note the annotations of images that are not listed, by id."""
+    lost = labels.without_image([*images])
+    if not len(lost):
+        return
+    with open(labels.path, "rb") as file:
+        ids = [annotation.get("id") for annotation in labels.read(lost[:NAMED], file)]
+    notes.append(
+        f"{labels.path.name}: {len(lost)} annotations of images that are not listed are left out: "
+        f"{some([*ids, *lost[NAMED:]], NAMED)}"
+    )
 
 
 def unique(path: Path, images: list[dict[str, Any]], notes: list[str]) -> dict[Any, dict[str, Any]]:
@@ -261,7 +265,8 @@ def _licence(data: dict[str, Any]) -> str:
     listed = data.get("licenses")
     used = {image.get("license") for image in data["images"]}
     named = [x for x in listed if isinstance(x, dict)] if isinstance(listed, list) else []
-    return "; ".join(str(x.get("name")) for x in named if x.get("id") in used or len(named) == 1) or "unknown"
+    said = (x.get("name") for x in named if x.get("id") in used or len(named) == 1)
+    return "; ".join(str(name) for name in said if name) or "unknown"
 
 
 def size(image: dict[str, Any]) -> tuple[int, int] | None:

@@ -124,7 +124,12 @@ def _yamls(path: Path) -> list[Path]:
 
 
 def _describes(file: Path) -> bool:
-    text = file.read_bytes()[:100_000] if file.stat().st_size < 10_000_000 else b""
+    if not file.is_file() or file.stat().st_size >= 10_000_000:
+        return False
+    try:
+        text = file.read_bytes()[:100_000]
+    except OSError:
+        return True  # `_load` says why it can't be read
     return b"names" in text and any(f"{word}:".encode() in text for word in ("train", "val"))
 
 
