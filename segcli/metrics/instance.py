@@ -77,7 +77,7 @@ class InstanceScores:
         for i, (prediction, target) in enumerate(zip(predictions, targets, strict=True)):
             assert prediction.image_id == target.image_id, "predictions and targets are of different images"
             found = prediction.instances if prediction.instances is not None else Instances.empty()
-            _check(found, prediction, target.size)
+            check(found, prediction, target.size)
             image = {"id": target.image_id, "height": target.size[0], "width": target.size[1]}
             truth = _truth(target, "segm" in self.kinds, annotations[i] if annotations is not None else None)
             for kind, stream in self.streams.items():
@@ -175,7 +175,7 @@ def _put_mean(out: dict[str, float], key: str, values: np.ndarray) -> None:
         out[key] = float(known.mean())
 
 
-def _check(found: Instances, prediction: Prediction, size: tuple[int, int]) -> None:
+def check(found: Instances, prediction: Prediction, size: tuple[int, int]) -> None:
     if len(found) == 0:
         return
     if found.scores is None or not torch.isfinite(found.scores).all():
