@@ -178,9 +178,9 @@ class Scorer:
 
 
 def build_metrics(recipe: Recipe, dataset: Dataset, *, resample: bool = False) -> list[Scorer]:
-    """The metric of the recipe's task, boundary AP beside mask AP, then those of other families' tasks where every pixel
-    is labelled: a panoptic map also as label map and as detections, detections with masks also as panoptic and label
-    map of things."""
+    """The metric of the recipe's task, boundary AP beside mask AP, then those of other families' tasks where every
+    pixel is labelled: a panoptic map also as label map and as detections, detections with masks also as panoptic and
+    label map of things."""
     info, same = dataset.info, lambda p: p
     out = [Scorer(build_metric(recipe, info, resample=resample), same)]
     if recipe.task == "instance":

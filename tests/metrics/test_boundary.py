@@ -143,7 +143,7 @@ def test_a_score_that_is_no_number_is_refused():
         torch.tensor([float("nan")]),
         masks=encode_masks(np.ones((1, 40, 40), bool)),
     )
-    with pytest.raises(SegcliError, match="image 3: .*not a number"):
+    with pytest.raises(SegcliError, match=r"image 3: .*not a number"):
         BoundaryScores(classes(1)).update([Prediction(3, (40, 40), bad)], [Target(3, (40, 40), Instances.empty())])
 
 
