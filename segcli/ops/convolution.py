@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-PIXELS = 1600  # of the output map, from which the copies pay
+PIXELS = 800  # of the output map, from which the copies pay
 
 
 class Conv2d(nn.Conv2d):

@@ -26,6 +26,7 @@ from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.ops import FrozenBatchNorm2d
 from torchvision.transforms.functional import pil_to_tensor
 
+from segcli.allocator import keep_freed_memory
 from segcli.checkpoint import load_strict
 from segcli.cost import flops
 from segcli.info import Category, DatasetInfo
@@ -148,23 +149,14 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
+    keep_freed_memory()  # as every segcli command does; it serves both sides, which share the process
     at_most = limit()
     ours, theirs = models((arguments.size[0], arguments.size[1]))
     canvas = ours.preprocess.canvas([ours.preprocess.output_size(480, 640)])
     gflops = flops(ours, canvas)["gflops"]
 
-    images, targets = [picture(i) for i in range(2)], [labels(i) for i in range(2)]
-    sides = []
-    for model, step in ((ours.train(), our_step), (theirs.train(), their_step)):
-        optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], **SGD)
-        sides.append(lambda m=model, o=optimizer, s=step: s(m, o, images, targets))
-    seconds = paired("training step, 2 images", *sides, arguments.rounds, names=NAMES, goal=GOAL)
-    # backward costs twice forward, less the frozen stages; 512 samples stand for the 1,000 proposals and 100 masks
-    shares(2 * 3 * gflops, seconds, NAMES, at_most)
-
-    load_strict(ours, from_torchvision(theirs.state_dict()), "torchvision's model")
     recipe = Recipe.load("coco/mask_rcnn_r50_fpn", {"eval.batch_size": 1})
-    predictor, plain = Predictor(ours, recipe, INFO), theirs.eval()
+    predictor, plain = Predictor(ours.eval(), recipe, INFO), theirs.eval()
     with tempfile.TemporaryDirectory(prefix="segcli-speed-") as name:
         folder, out = Path(name) / "images", Path(name) / "out"
         folder.mkdir()
@@ -182,6 +174,15 @@ def main() -> None:
         mine = json.loads((out / "predictions.json").read_text(encoding="utf-8"))["annotations"]
         other = json.loads((Path(name) / "theirs.json").read_text(encoding="utf-8"))
         print(f"detections: segcli {len(mine)}, torchvision {len(other)}")
+
+    images, targets = [picture(i) for i in range(2)], [labels(i) for i in range(2)]
+    sides = []
+    for model, step in ((ours.train(), our_step), (theirs.train(), their_step)):
+        optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], **SGD)
+        sides.append(lambda m=model, o=optimizer, s=step: s(m, o, images, targets))
+    seconds = paired("training step, 2 images", *sides, arguments.rounds, names=NAMES, goal=GOAL)
+    # backward costs twice forward, less the frozen stages; 512 samples stand for the 1,000 proposals and 100 masks
+    shares(2 * 3 * gflops, seconds, NAMES, at_most)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torchvision.ops import roi_align, roi_pool
 
 from segcli.errors import UsageError
-from segcli.ops.roi_align import LARGEST, roi_align_products
+from segcli.ops.roi_align import roi_align_rows
 
 METHODS = ("roi_align", "roi_pool")
 
@@ -58,7 +58,6 @@ class Pooler(nn.Module):
         size, scale = (self.size, self.size), 1 / stride
         if self.method == "roi_pool":
             return roi_pool(feature, boxes, size, scale)
-        small = feature.shape[-2] * feature.shape[-1] <= LARGEST
-        if feature.device.type == "cpu" and feature.requires_grad and small:
-            return roi_align_products(feature, boxes, self.size, scale, self.sampling, self.aligned)
+        if feature.device.type == "cpu":
+            return roi_align_rows(feature, boxes, self.size, scale, self.sampling, self.aligned)
         return roi_align(feature, boxes, size, scale, self.sampling, self.aligned)
