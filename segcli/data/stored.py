@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from segcli.data import views
-from segcli.data.annotations import encode
+from segcli.data.annotations import encode_all
 from segcli.data.dataset import Dataset
 from segcli.errors import DataError
 from segcli.types import Instances, Prediction
@@ -79,7 +79,7 @@ class StoredPredictions:
             for e in entries:
                 if tuple(e["segmentation"]["size"]) != size:
                     raise ValueError(f"a mask of size {e['segmentation']['size']} on an image of {list(size)}")
-            masks = [encode(e["segmentation"], size) for e in entries]
+            masks = encode_all([e["segmentation"] for e in entries], size)
         return Instances(
             boxes=torch.tensor(corners, dtype=torch.float32).reshape(-1, 4),
             labels=torch.tensor([self.labels[e["category_id"]] for e in entries], dtype=torch.int64),
