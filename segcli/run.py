@@ -51,7 +51,7 @@ class RunFolder:
         return Recipe.load(path)
 
     def write_recipe(self, recipe: Recipe) -> None:
-        """The resolved recipe, and a copy of its split file beside it: the run needs neither folder that they came from."""
+        """The resolved recipe, and a copy of its split file: what the run is read by later is all in its folder."""
         if recipe.data.split_file is not None:
             names = recipe.resolve(recipe.data.split_file)
             if names.is_file():
