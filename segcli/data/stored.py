@@ -1,6 +1,7 @@
 """Read back what `data/results.py` stored, one image at a time."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,9 @@ class StoredPredictions:
 
     def _instances(self, entries: list[dict[str, Any]], size: tuple[int, int]) -> Instances:
         corners = [(x, y, x + w, y + h) for x, y, w, h in (e["bbox"] for e in entries)]
+        for e in entries:
+            if not math.isfinite(e["score"]):
+                raise ValueError(f"a score of {e['score']}")
         masks = None
         if all("segmentation" in e for e in entries):
             for e in entries:
