@@ -4,8 +4,8 @@
     python tests/benchmarks/forecast.py quickstart/faster_rcnn pennfudan/mask_rcnn_lite custom/mask_rcnn …
 
 Each recipe is forecast and then trained, each in a process of its own, in a temporary folder that has the datasets of
-the working folder's data/. Printed are forecast and outcome of training time, evaluation time, peak memory of the process tree (shared pages in parts, sampled every 0.1 s)
-and disk, and their ratio; the goal is within 25 %. Linux only.
+the working folder's data/. Printed are forecast and outcome of training time, evaluation time, peak memory of the
+process tree (shared pages in parts, sampled every 0.1 s) and disk, and their ratio; the goal is within 25 %. Linux only.
 """
 
 import argparse

@@ -8,7 +8,8 @@ import pytest
 
 @pytest.fixture
 def run(trained, tmp_path, monkeypatch):
-    """A copy of the trained run, below runs/ of an empty folder."""
+    """A copy of the trained run and its data, in an empty folder."""
+    shutil.copytree(trained / "data", tmp_path / "data")
     copied = shutil.copytree(trained / "runs" / "tiny run", tmp_path / "runs" / "mine")
     monkeypatch.chdir(tmp_path)
     return copied
