@@ -5,7 +5,7 @@
 
 Each recipe is forecast and then trained, each in a process of its own, in a temporary folder that has the datasets of
 the working folder's data/. Printed are forecast and outcome of training time, evaluation time, peak memory of the
-process tree (shared pages in parts, sampled every 0.1 s) and disk, and their ratio; the goal is within 25 %. Linux only.
+process tree (shared pages in parts, sampled every 0.1 s) and disk, and their ratio; goal: within 25 %. Linux only.
 """
 
 import argparse
