@@ -16,7 +16,7 @@ from segcli.recipe import Recipe
 from segcli.types import IGNORE, Prediction
 
 FOLDERS = ["PennFudanPed", "nuclei_dsb2018", "fruits_nuts", "coco_mini", "labelme_voc3/data_dataset_coco"]
-FOLDERS += ["coco128", "coco_pose_mini", "balloon_via", "labelme_voc3/data_annotated"]
+FOLDERS += ["coco128", "coco_pose_mini"]
 
 
 def recipe(task, limit):
