@@ -40,8 +40,10 @@ class NormedConv(Conv2d):
         """`_scaled`, computed again only after a weight or a constant has changed or moved."""
         norm = self.norm[0]
         values = (self.weight, norm.weight, norm.bias, norm.running_mean, norm.running_var)
-        key = [(v.data_ptr(), v.device, -1 if v.is_inference() else v._version) for v in values]
-        if self.kept is None or self.kept[0] != key or self.weight.is_meta:
+        if any(v.is_inference() or v.is_meta for v in values):  # these don't count their changes
+            return self._scaled()
+        key = [(v.data_ptr(), v.device, v._version) for v in values]
+        if self.kept is None or self.kept[0] != key:
             self.kept = (key, *self._scaled())
         return self.kept[1:]
 

@@ -47,6 +47,8 @@ class Attention(nn.Module):
         value = F.linear(value_BSD, weight[2 * dim :], bias[2 * dim :])
         q, k, v = (x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in (query, key, value))
         dropout = self.dropout if self.training else 0.0
+        if mask is not None:
+            mask = mask.to(q.dtype)  # on a CPU, torch reads a mask of another dtype as if it were of this one
         if record is None:
             out = F.scaled_dot_product_attention(q, k, v, mask, dropout)
         else:
