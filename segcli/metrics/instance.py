@@ -202,6 +202,7 @@ def _put_mean(out: dict[str, float], key: str, values: np.ndarray) -> None:
 
 
 def check(found: Instances, prediction: Prediction, size: tuple[int, int]) -> None:
+    """Raise SegcliError naming the image where a score is no number, or a mask is not of the image's size (h, w)."""
     if len(found) == 0:
         return
     if found.scores is None or not torch.isfinite(found.scores).all():
