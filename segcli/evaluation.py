@@ -141,7 +141,7 @@ def score_model(
     Raises UsageError for a task without a metric.
     """
     metrics = build_metrics(recipe, dataset, resample=keep is not None)
-    dataset = dataset.viewed_as("panoptic") if len(metrics) > 1 else dataset
+    dataset = dataset.viewed_as("panoptic") if _meets_other_families(recipe, dataset.info) else dataset
     metrics += [Scorer(metric, lambda p: p) for metric in head_metrics(model, recipe, dataset.info)]
     position = {image_id: i for i, image_id in enumerate(dataset.image_ids)}
     begun, images = time.perf_counter(), 0
@@ -178,20 +178,29 @@ class Scorer:
 
 
 def build_metrics(recipe: Recipe, dataset: Dataset, *, resample: bool = False) -> list[Scorer]:
-    """The metric of the recipe's task, then those of other families' tasks where every pixel is labelled: a panoptic
-    map also as label map and as detections, detections with masks also as panoptic and label map of things."""
+    """The metric of the recipe's task, boundary AP beside mask AP, then those of other families' tasks where every
+    pixel is labelled: a panoptic map also as label map and as detections, detections with masks also as panoptic and
+    label map of things."""
     info, same = dataset.info, lambda p: p
     out = [Scorer(build_metric(recipe, info, resample=resample), same)]
+    if recipe.task == "instance":
+        out.append(Scorer(find("metric", "boundary").build(info=info, max_detections=recipe.eval.max_detections), same))
     if recipe.task == "panoptic":
         out.append(Scorer(find("metric", "semantic").build(info=info), common_ground.as_semantic))
         if info.num_things and dataset.has_masks:
             segm = InstanceScores(info, ("segm",), recipe.eval.max_detections, resample)
             out.append(Scorer(segm, lambda p: common_ground.as_instances(p, info.num_things)))
-    if recipe.task == "instance" and (info.semantic or info.panoptic) and info.num_things < len(info.categories):
+    if recipe.task == "instance" and _meets_other_families(recipe, info):
         # one after the other: the second reads the first one's map
         out.append(Scorer(find("metric", "panoptic").build(info=info), common_ground.as_panoptic, ("PQ_things",)))
         out.append(Scorer(find("metric", "semantic").build(info=info), common_ground.as_semantic, ("mIoU_things",)))
     return out
+
+
+def _meets_other_families(recipe: Recipe, info: DatasetInfo) -> bool:
+    """Whether what is predicted is also scored as another task, by the panoptic labels."""
+    labelled = (info.semantic or info.panoptic) and info.num_things < len(info.categories)
+    return recipe.task == "panoptic" or (recipe.task == "instance" and labelled)
 
 
 def update(metrics: list[Scorer], prediction: Prediction, target: Any, annotations: list[dict[str, Any]]) -> None:

@@ -51,6 +51,14 @@ class RunFolder:
         return Recipe.load(path)
 
     def write_recipe(self, recipe: Recipe) -> None:
+        """The resolved recipe, and a copy of its split file: what the run is read by later is all in its folder."""
+        if recipe.data.split_file is not None:
+            names = recipe.resolve(recipe.data.split_file)
+            if names.is_file():
+                own, content = self.path / names.name, names.read_bytes()
+                write_atomic(own, lambda p: p.write_bytes(content))
+                data = recipe.data.model_copy(update={"split_file": own.name})
+                recipe = recipe.model_copy(update={"data": data})
         self._text("recipe.yaml", recipe.to_yaml())
 
     def log(self, entry: dict[str, Any]) -> None:

@@ -218,7 +218,13 @@ def test_stored_predictions_that_are_broken_or_foreign_are_named(tmp_path):
             StoredPredictions(file, dataset)
     torn = {"size": list(SIZE), "counts": "52"}
     small = {"size": [5, 5], "counts": "i0"}
-    for wrong in ({"bbox": [1, 2]}, {"score": "high"}, {"segmentation": torn}, {"segmentation": small}):
+    for wrong in (
+        {"bbox": [1, 2]},
+        {"score": "high"},
+        {"score": float("nan")},
+        {"segmentation": torn},
+        {"segmentation": small},
+    ):
         file.write_text(json.dumps([{**good, **wrong}]))
         with pytest.raises(DataError, match=r"val\.json: image 2: not COCO results"):
             StoredPredictions(file, dataset).read(1)

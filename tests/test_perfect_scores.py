@@ -10,6 +10,7 @@ from PIL import Image
 from segcli.data.dataset import Dataset
 from segcli.evaluation import build_metric
 from segcli.info import Category, DatasetInfo
+from segcli.metrics.boundary import BoundaryScores
 from segcli.preparing import prepare
 from segcli.recipe import Recipe
 from segcli.types import IGNORE, Prediction
@@ -29,7 +30,7 @@ def recipe(task, limit):
 
 
 def score_labels(dataset, limit=100):
-    metric = build_metric(recipe(dataset.task, limit), dataset.info)
+    metric, outlines = build_metric(recipe(dataset.task, limit), dataset.info), BoundaryScores(dataset.info, limit)
     for i in range(len(dataset)):
         target, annotations = dataset.annotated_target(i)
         if dataset.task == "semantic":
@@ -41,8 +42,11 @@ def score_labels(dataset, limit=100):
             boxes = torch.tensor([a["bbox"] for a in annotations], dtype=torch.float64).reshape(-1, 4)
             found.boxes = torch.cat([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1)
             found.scores = torch.ones(len(found))
-            metric.update([Prediction(target.image_id, target.size, found[~found.crowd])], [target], [annotations])
-    return metric.compute()
+            prediction = Prediction(target.image_id, target.size, found[~found.crowd])
+            metric.update([prediction], [target], [annotations])
+            if dataset.task == "instance":
+                outlines.update([prediction], [target])
+    return {**metric.compute(), **outlines.compute()}
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
@@ -52,7 +56,7 @@ def test_instances_and_the_maps_made_of_them(shared_data, tmp_path, folder):
     most = max(len(dataset.annotations(i)) for i in range(len(dataset)))
     scores = score_labels(dataset, limit=max(most, 100))
     assert set(scores.values()) == {1.0}
-    assert {"segm_AP", "bbox_AP"} <= set(scores)
+    assert {"segm_AP", "bbox_AP", "boundary_AP"} <= set(scores)
     if len(dataset.info.categories) < 200:
         for task in ("semantic", "panoptic"):
             values = score_labels(Dataset(root, task=task)).values()

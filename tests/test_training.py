@@ -64,6 +64,21 @@ def assert_equal(a, b):
         assert a == b
 
 
+def test_a_run_keeps_its_split_file_and_is_evaluated_from_any_folder(recipe, tmp_path, monkeypatch, tiny_dataset):
+    root = tiny_dataset.resolve()
+    names = tmp_path / "mine" / "my names.txt"
+    names.parent.mkdir()
+    names.write_text("five.png\n", encoding="utf-8")
+    changes = {"data.root": str(root), "data.split_file": str(names), "train.steps": 1, "train.epochs": None}
+    run = segcli.train(recipe(**changes), out=tmp_path / "run", quiet=True).resolve()
+    names.unlink()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert (run / "my names.txt").read_text() == "five.png\n"
+    segcli.evaluate(run)
+    assert json.loads((run / "metrics.json").read_text())["images"] == 1
+
+
 def test_a_run_folder_holds_what_the_contract_names(recipe, tmp_path):
     run = segcli.train(recipe(), out=tmp_path / "run 한글", quiet=True)
     for name in [

@@ -30,12 +30,14 @@ STORED_SCORE = 0.1  # detections below are not drawn in the report, whatever the
 Look = Target | Prediction
 
 
-def most_disagreed(rows: Sequence[Row], count: int = 12) -> tuple[dict[str, Any] | None, list[str]]:
+def most_disagreed(
+    rows: Sequence[Row], count: int = 12, leave_out: Sequence[int] = ()
+) -> tuple[dict[str, Any] | None, list[str]]:
     """The `count` images of a group's data on which its runs disagree most, and notes on what could not be shown.
 
     Disagreement: 1 - the mean quality of one model's prediction judged by another's, over all pairs (`image_quality`:
     matched IoUs of detections scored 0.5 or more; mIoU where one of the two is a semantic map). With one run, it is
-    judged by the labels.
+    judged by the labels. leave_out: positions of runs that are not looked at.
     -> {"classes": [{"name", "colour"}], "runs": how many, "looked_at", "of", "images": [{"name", "width", "height",
     "jpeg": base64, "disagreement", "panels": [{"row", "objects"}]}]}, labels first: a panel's "row"
     is a position in `rows`, or the kind of labels. None without readable predictions. An object is
@@ -44,7 +46,7 @@ def most_disagreed(rows: Sequence[Row], count: int = 12) -> tuple[dict[str, Any]
     opened: list[tuple[int, Dataset, StoredPredictions]] = []
     notes: list[str] = []
     for position, row in enumerate(rows):
-        if row["source"] == "run":
+        if row["source"] == "run" and position not in leave_out:
             try:
                 opened.append((position, *_open(row)))
             except SegcliError as error:
@@ -59,7 +61,13 @@ def most_disagreed(rows: Sequence[Row], count: int = 12) -> tuple[dict[str, Any]
     scored: list[tuple[float, int]] = []
     try:
         for image_id in chosen:
-            found = [stored.read(at[k][image_id]) for k, (_, _, stored) in enumerate(opened)]
+            found = []
+            for k, (position, _, stored) in enumerate(opened):
+                try:
+                    found.append(stored.read(at[k][image_id]))
+                except DataError as error:  # of this run alone: the others are shown without it
+                    pictures, more = most_disagreed(rows, count, [*leave_out, position])
+                    return pictures, [f"{rows[position]['name']}: not among the pictures: {error}", *more]
             target = first.encoded_target(at[0][image_id])
             scored.append((disagreement(found, target, first.info), image_id))
     except DataError as error:

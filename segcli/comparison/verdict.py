@@ -99,7 +99,10 @@ def said(metric: str) -> str:
 
 def _price(row: Row, other: Row) -> str:
     mine, theirs = value(row, "gflops"), value(other, "gflops")
-    return f", at {mine / theirs:.2g}× the FLOPs" if mine and theirs else ""
+    if not mine or not theirs:
+        return ""
+    ratio = f"{mine / theirs:.2g}"
+    return ", at the same FLOPs" if ratio == "1" else f", at {ratio}× the FLOPs"
 
 
 def _suppression(row: Row, metric: str | None) -> list[str]:

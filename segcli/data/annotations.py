@@ -5,7 +5,7 @@ Sparse work only: masks are checked for shape and finite numbers here and decode
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -114,40 +114,76 @@ def encode(segmentation: Any, size: tuple[int, int]) -> Rle:
     if isinstance(counts, list):
         return coco_mask.frPyObjects({"size": [h, w], "counts": counts}, h, w)
     raw = counts.encode("ascii", "replace") if isinstance(counts, str) else counts
-    covered = run_total(raw)
+    covered = int(run_totals([raw])[0])
     if covered != h * w:
         raise ValueError(f"its RLE covers {covered} pixels of {h * w}")
     return {"size": [h, w], "counts": raw}
 
 
-def run_total(counts: bytes) -> int:
-    """How many pixels a compressed RLE covers, -1 where it is malformed."""
-    runs = run_lengths(counts)
-    return -1 if runs is None else int(runs.sum())
+def encode_all(segmentations: Sequence[Any], size: tuple[int, int]) -> list[Rle]:
+    """`encode` of one image's segmentations; the compressed RLEs among them are checked together."""
+    raws = [_compressed(s) for s in segmentations]
+    if (run_totals([raw for raw in raws if raw is not None]) != size[0] * size[1]).any():
+        return [encode(s, size) for s in segmentations]  # names what is wrong
+    pairs = zip(segmentations, raws, strict=True)
+    return [encode(s, size) if raw is None else {"size": [*size], "counts": raw} for s, raw in pairs]
+
+
+def _compressed(segmentation: Any) -> bytes | None:
+    counts = None if isinstance(segmentation, list) else segmentation["counts"]
+    return (
+        counts.encode("ascii", "replace") if isinstance(counts, str) else counts if isinstance(counts, bytes) else None
+    )
+
+
+def run_totals(counts: Sequence[bytes]) -> np.ndarray:
+    """How many pixels each of N compressed RLEs covers, int64 [N]; -1 where it is malformed."""
+    runs, owner, wrong = _decode(counts)
+    total = np.zeros(len(counts), np.int64)
+    np.add.at(total, owner, runs)
+    return np.where(wrong, -1, total)
 
 
 def run_lengths(counts: bytes) -> np.ndarray | None:
-    """The runs of a compressed RLE, int64, zeros and ones in turn beginning with zeros; None where it is malformed.
+    """The runs of a compressed RLE, int64, zeros and ones in turn beginning with zeros; None where it is malformed."""
+    runs, _, wrong = _decode([counts])
+    return None if wrong[0] else runs
+
+
+def _decode(counts: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The runs of N compressed RLEs one after the other, which of them each is of, and which are malformed [N].
 
     Each run is a little-endian number in 5-bit groups, offset by 48; bit 5 says that a group follows, bit 4 of the last
     one is the sign; from the fourth run on, a number is the difference from the run two before it.
     """
-    groups = np.frombuffer(counts, np.uint8).astype(np.int64) - 48
+    lengths = np.array([len(c) for c in counts], np.int64)
+    owner = np.repeat(np.arange(len(counts)), lengths)
+    wrong = np.zeros(len(counts), bool)
+    groups = np.frombuffer(b"".join(counts), np.uint8).astype(np.int64) - 48
     if not len(groups):
-        return np.zeros(0, np.int64)
+        return groups, owner, wrong
+    wrong[owner[(groups < 0) | (groups > 63)]] = True
     last = (groups & 0x20) == 0
-    if groups.min() < 0 or groups.max() > 63 or not last[-1]:
-        return None
+    final = np.cumsum(lengths)[lengths > 0] - 1
+    wrong[owner[final[~last[final]]]] = True
+    last[final] = True  # so that what is malformed does not run into the next one
     ends = np.flatnonzero(last)
     starts = np.concatenate([[0], ends[:-1] + 1])
-    place = np.arange(len(groups)) - np.repeat(starts, ends - starts + 1)
-    if place.max() > 7:
-        return None
+    wide = ends - starts + 1
+    wrong[owner[ends[wide > 8]]] = True
+    place = np.minimum(np.arange(len(groups)) - np.repeat(starts, wide), 8)
     runs = np.add.reduceat((groups & 0x1F) << (5 * place), starts)
-    runs = np.where(groups[ends] & 0x10, runs - (np.int64(1) << (5 * (ends - starts + 1))), runs)
-    # differences start at the fourth run (the second of the odd ones); the first run stands alone
-    runs[1::2], runs[2::2] = np.cumsum(runs[1::2]), runs[2::2].cumsum()
-    return None if runs.min() < 0 else runs
+    runs = np.where(groups[ends] & 0x10, runs - (np.int64(1) << (5 * np.minimum(wide, 8))), runs)
+    owner = owner[ends]
+    many = np.bincount(owner, minlength=len(counts))
+    number = np.arange(len(runs)) - np.repeat(np.cumsum(many) - many, many)  # of the run within its RLE
+    for first in (1, 2):  # differences start at the fourth run (the second of the odd ones); the first run stands alone
+        chain = np.flatnonzero((number >= first) & (number % 2 == first % 2))
+        before = np.cumsum(runs[chain]) - runs[chain]
+        heads = number[chain] == first
+        runs[chain] += before - np.repeat(before[heads], np.diff(np.append(np.flatnonzero(heads), len(chain))))
+    wrong[owner[runs < 0]] = True
+    return runs, owner, wrong
 
 
 def cut(rle: Rle, x1: int, y1: int, x2: int, y2: int) -> np.ndarray:

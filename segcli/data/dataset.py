@@ -256,9 +256,11 @@ class Dataset:
         kept: list[dict[str, Any]] = []
         boxes: list[list[float]] = []
         masks: list[Rle] = []
-        for annotation in record.annotations:
-            rle = self._encode(annotation, record) if annotation.get("segmentation") else None
-            x, y, bw, bh = annotation["bbox"] if rle is None else coco_mask.toBbox(rle).tolist()
+        annotations = record.annotations
+        rles = self._encode([a for a in annotations if a.get("segmentation")], record)
+        tight = iter(zip(rles, coco_mask.toBbox(rles).tolist() if rles else [], strict=True))
+        for annotation in annotations:
+            rle, (x, y, bw, bh) = next(tight) if annotation.get("segmentation") else (None, annotation["bbox"])
             box = [min(max(x, 0), w), min(max(y, 0), h), min(max(x + bw, 0), w), min(max(y + bh, 0), h)]
             if box[2] <= box[0] or box[3] <= box[1]:
                 self._drop(annotation, record)
@@ -275,13 +277,18 @@ class Dataset:
         )
         return instances, kept
 
-    def _encode(self, annotation: dict[str, Any], record: _Record) -> Rle:
+    def _encode(self, annotations: list[dict[str, Any]], record: _Record) -> list[Rle]:
         try:
-            return coco_file.encode(annotation["segmentation"], record.size)
-        except ValueError as error:
-            raise DataError(
-                f"{self.root}/annotations/{record.split}.json: annotation {annotation.get('id')}: {error}"
-            ) from error
+            return coco_file.encode_all([a["segmentation"] for a in annotations], record.size)
+        except ValueError:
+            for annotation in annotations:
+                try:
+                    coco_file.encode(annotation["segmentation"], record.size)
+                except ValueError as error:
+                    raise DataError(
+                        f"{self.root}/annotations/{record.split}.json: annotation {annotation.get('id')}: {error}"
+                    ) from error
+            raise
 
     def _drop(self, annotation: dict[str, Any], record: _Record) -> None:
         key = annotation.get("id", -1)

@@ -1,13 +1,14 @@
 """Read back what `data/results.py` stored, one image at a time."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from segcli.data import views
-from segcli.data.annotations import encode
+from segcli.data.annotations import encode_all
 from segcli.data.dataset import Dataset
 from segcli.errors import DataError
 from segcli.types import Instances, Prediction
@@ -74,12 +75,15 @@ class StoredPredictions:
 
     def _instances(self, entries: list[dict[str, Any]], size: tuple[int, int]) -> Instances:
         corners = [(x, y, x + w, y + h) for x, y, w, h in (e["bbox"] for e in entries)]
+        for e in entries:
+            if not math.isfinite(e["score"]):
+                raise ValueError(f"a score of {e['score']}")
         masks = None
         if all("segmentation" in e for e in entries):
             for e in entries:
                 if tuple(e["segmentation"]["size"]) != size:
                     raise ValueError(f"a mask of size {e['segmentation']['size']} on an image of {list(size)}")
-            masks = [encode(e["segmentation"], size) for e in entries]
+            masks = encode_all([e["segmentation"] for e in entries], size)
         return Instances(
             boxes=torch.tensor(corners, dtype=torch.float32).reshape(-1, 4),
             labels=torch.tensor([self.labels[e["category_id"]] for e in entries], dtype=torch.int64),

@@ -1,9 +1,11 @@
 """Box and mask AP as COCO defines them, on original pixels, image by image (Lin et al., "Microsoft COCO", 2014).
 
-hotcoco does the matching in Rust and keeps per image only which detection matched what, so memory does not hold masks.
+hotcoco does the matching in Rust and keeps per image only which detection matched what, so memory holds the masks of a
+few images alone.
 """
 
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Any
 
 import hotcoco
@@ -17,6 +19,7 @@ from segcli.ops.bootstrap import ApTally, mean_of_known
 from segcli.types import Instances, Prediction, Target
 
 KINDS = ("bbox", "segm")
+TOGETHER = 32  # images that are matched at once: hotcoco spreads them over the cores
 _ALL, _SMALL, _MEDIUM, _LARGE = range(4)  # COCO's area ranges: any, < 32², < 96², larger (square pixels)
 _AP50, _AP75 = 0, 5  # positions among the IoU thresholds .50, .55, ... .95
 SUMMARY: dict[str, tuple[int, Any]] = {  # COCO's numbers: area range, IoU thresholds
@@ -55,6 +58,7 @@ class InstanceScores:
         self.max_detections = max_detections
         self.categories = [{"id": label + 1, "name": name} for label, name in enumerate(self.names)]
         self.streams, self.tallies = {}, {}
+        self.waiting: list[tuple[dict[str, Any], list[dict[str, Any]], dict[str, Any]]] = []
         for kind in self.kinds:
             params = self._params(kind)
             self.streams[kind] = hotcoco.StreamingEval(self.categories, kind, params=params)
@@ -77,22 +81,41 @@ class InstanceScores:
         for i, (prediction, target) in enumerate(zip(predictions, targets, strict=True)):
             assert prediction.image_id == target.image_id, "predictions and targets are of different images"
             found = prediction.instances if prediction.instances is not None else Instances.empty()
-            _check(found, prediction, target.size)
+            check(found, prediction, target.size)
             image = {"id": target.image_id, "height": target.size[0], "width": target.size[1]}
             truth = _truth(target, "segm" in self.kinds, annotations[i] if annotations is not None else None)
-            for kind, stream in self.streams.items():
-                detections = _detections(found, kind, target.image_id)
-                stream.update([image], truth, detections)
-                if kind in self.tallies:  # the stream keeps its matching to itself
-                    labels = hotcoco.COCO({"images": [image], "annotations": truth, "categories": self.categories})
-                    alone = hotcoco.COCOeval(labels, labels.load_res(detections), kind)
-                    alone.params = self._params(kind)
-                    alone.params.img_ids = [target.image_id]
-                    alone.evaluate()
-                    self.tallies[kind].add(target.image_id, alone.eval_imgs)
+            self.waiting.append((image, truth, {k: _detections(found, k, target.image_id) for k in self.kinds}))
+            if len(self.waiting) >= TOGETHER:
+                self._match()
+
+    def _match(self) -> None:
+        """Match the images that wait for it."""
+        if not self.waiting:
+            return
+        images, truths, found = zip(*self.waiting, strict=True)
+        self.waiting = []
+        truth = [{**entry, "id": i} for i, entry in enumerate(chain(*truths), start=1)]
+        for kind, stream in self.streams.items():
+            parts = [detections[kind] for detections in found]
+            together: Any = np.concatenate(parts) if kind == "bbox" else [*chain(*parts)]
+            stream.update(list(images), truth, together)
+            if kind in self.tallies:  # the stream keeps its matching to itself
+                labels = hotcoco.COCO({"images": list(images), "annotations": truth, "categories": self.categories})
+                apart = hotcoco.COCOeval(labels, labels.load_res(together), kind)
+                apart.params = self._params(kind)
+                apart.params.img_ids = [image["id"] for image in images]
+                apart.evaluate()
+                of_image: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in images}
+                for one in apart.eval_imgs:
+                    if one is not None:
+                        of_image[one["image_id"]].append(one)
+                for image_id, matching in of_image.items():
+                    self.tallies[kind].add(image_id, matching)
 
     def merge(self, other: "InstanceScores") -> None:
         """Take in the images that `other` has seen (another process's share)."""
+        self._match()
+        other._match()
         for kind in self.kinds:
             self.streams[kind] = hotcoco.StreamingEval.merge([self.streams[kind], other.streams[kind]])
         for kind, tally in self.tallies.items():
@@ -111,6 +134,7 @@ class InstanceScores:
 
         times [B,I]: how often each image is drawn (bootstrap.draw). {} unless built with resample=True.
         """
+        self._match()
         out = {}
         for kind, tally in self.tallies.items():
             precision = tally.average_precision(times)
@@ -137,6 +161,7 @@ class InstanceScores:
         background, missed. calibration: how far scores are from the share that is right (expected and largest error).
         precision: per class at 101 recalls from 0 to 1, IoU 0.5; null where a class has no object.
         """
+        self._match()
         kind = self.kinds[-1]
         result = hotcoco.StreamingEval.merge([self.streams[kind]]).finalize()
         result.accumulate()
@@ -161,6 +186,7 @@ class InstanceScores:
 
     def _precision(self) -> Iterable[tuple[str, np.ndarray]]:
         """(kind, precision [10 IoU thresholds, 101 recalls, C, 4 area ranges]); -1 where there is nothing to find."""
+        self._match()
         for kind in self.kinds:
             # finalize() uses its evaluator up, so it gets a copy: more updates may follow
             result = hotcoco.StreamingEval.merge([self.streams[kind]]).finalize()
@@ -175,7 +201,8 @@ def _put_mean(out: dict[str, float], key: str, values: np.ndarray) -> None:
         out[key] = float(known.mean())
 
 
-def _check(found: Instances, prediction: Prediction, size: tuple[int, int]) -> None:
+def check(found: Instances, prediction: Prediction, size: tuple[int, int]) -> None:
+    """Raise SegcliError naming the image where a score is no number, or a mask is not of the image's size (h, w)."""
     if len(found) == 0:
         return
     if found.scores is None or not torch.isfinite(found.scores).all():

@@ -6,7 +6,7 @@ from typing import Any
 import hotcoco
 
 from segcli.info import DatasetInfo
-from segcli.metrics.instance import _AP50, InstanceScores, _check, _put_mean, _truth
+from segcli.metrics.instance import _AP50, InstanceScores, _put_mean, _truth, check
 from segcli.types import Instances, Prediction, Target
 
 # per-keypoint standard deviations, as shares of √(2·area), of COCO's 17 (its home page; constants of pycocotools)
@@ -46,7 +46,7 @@ class KeypointScores(InstanceScores):
         """As InstanceScores.update; labels and predictions have the field "keypoints"."""
         for i, (prediction, target) in enumerate(zip(predictions, targets, strict=True)):
             found = prediction.instances if prediction.instances is not None else Instances.empty()
-            _check(found, prediction, target.size)
+            check(found, prediction, target.size)
             image = {"id": target.image_id, "height": target.size[0], "width": target.size[1]}
             labels = _truth(target, False, annotations[i] if annotations is not None else None)
             for entry, points in zip(

@@ -11,7 +11,7 @@ import torch
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from segcli.data.annotations import encode, run_total
+from segcli.data.annotations import encode
 from segcli.data.dataset import Dataset
 from segcli.data.image import read_image
 from segcli.errors import DataError, SegcliError, UsageError
@@ -246,15 +246,6 @@ def test_a_compressed_rle_that_does_not_fill_its_image(tiny_copy, counts):
     data = Dataset(tiny_copy, "train")
     with pytest.raises(DataError, match=r"train\.json: annotation 101: its RLE covers"):
         data.target(0)
-
-
-def test_run_total_agrees_with_every_rle_of_pycocotools():
-    rng = np.random.default_rng(0)
-    for _ in range(200):
-        h, w = rng.integers(1, 60, 2)
-        mask = np.kron(rng.random((h, w)) < rng.random() ** 2, np.ones((rng.integers(1, 9), 1)))
-        rle = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
-        assert run_total(rle["counts"]) == mask.size
 
 
 def test_one_image_id_in_two_splits(tiny_copy):

@@ -1,0 +1,72 @@
+"""Runs that can't be compared or shown: one clear line and its exit code, or a note beside what can."""
+
+import json
+import shutil
+
+import pytest
+
+
+@pytest.fixture
+def run(trained, tmp_path, monkeypatch):
+    """A copy of the trained run and its data, in an empty folder."""
+    shutil.copytree(trained / "data", tmp_path / "data")
+    copied = shutil.copytree(trained / "runs" / "tiny run", tmp_path / "runs" / "mine")
+    monkeypatch.chdir(tmp_path)
+    return copied
+
+
+GOOD = {"image_id": 5, "category_id": 3, "bbox": [0, 0, 4, 4], "score": 0.9}
+BROKEN = {
+    "missing": (None, "can't be read: No such file or directory"),
+    "truncated": ('[{"image_id": 5, "category', "not valid JSON"),
+    "empty": ("", "not valid JSON"),
+    "unknown image": (json.dumps([{**GOOD, "image_id": 99}]), "image 99 is not in"),
+    "unknown class": (json.dumps([{**GOOD, "category_id": 4}]), "category 4 is not in"),
+    "score that is no number": (json.dumps([{**GOOD, "score": float("nan")}]), "image 5: not COCO results"),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_broken_predictions_are_named_and_compare_shows_the_rest(segcli, run, kind):
+    text, words = BROKEN[kind]
+    file = run / "predictions" / "val.json"
+    file.unlink() if text is None else file.write_text(text)
+    result = segcli("visualize", "predictions", "runs/mine", "--worst", "1", "-q")
+    assert result.code == 3
+    first, *others = result.err.splitlines()
+    assert first.startswith("error: runs/mine/predictions/val.json: ")
+    assert words in first
+    assert all(line.startswith("hint: ") for line in others)
+    result = segcli("compare", "--html", "r.html")
+    assert result.code == 0, "the scores are there"
+    assert "mine: not among the pictures: " in result.err
+    assert words in result.err
+    assert "Traceback" not in result.err
+
+
+def test_a_run_that_detects_nothing_is_shown_and_compared(segcli, run):
+    (run / "predictions" / "val.json").write_text("[]")
+    scores = json.loads((run / "metrics.json").read_text())
+    scores["metrics"] = dict.fromkeys(scores["metrics"], 0.0)
+    (run / "metrics.json").write_text(json.dumps(scores))
+    assert segcli("visualize", "predictions", "runs/mine", "--worst", "1", "-q").code == 0
+    result = segcli("compare", "--html", "r.html")
+    assert result.code == 0
+    assert "not among the pictures" not in result.err
+
+
+def test_an_interrupted_run_beside_a_finished_one_of_other_data(segcli, run, fake_run):
+    (run / "metrics.json").unlink()
+    fake_run("elsewhere", data="pennfudan")
+    fake_run("other", data="balloon")
+    result = segcli("compare", "runs/mine")
+    assert result.code == 4
+    assert result.err.splitlines() == [
+        "error: runs/mine/metrics.json: missing, the run is not finished",
+        "hint: segcli train --resume runs/mine",
+    ]
+    result = segcli("compare")
+    assert result.code == 0
+    assert "skipped: runs/mine/metrics.json: missing, the run is not finished" in result.err
+    assert "note: scores on different data" in result.out
+    assert segcli("compare", "--json").json["pairs"] == []
