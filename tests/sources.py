@@ -16,6 +16,8 @@ import numpy as np
 import yaml
 from PIL import Image
 
+from segcli.data.dataset import Dataset
+
 W, H = 32, 24
 NAMES = ("cat", "dog")
 SPLIT = {"a": "train", "b": "train", "c": "val"}
@@ -59,6 +61,33 @@ def ids(name: str, *values: int, background: int = 0, dtype=np.uint8) -> np.ndar
 
 def corners(name: str) -> list[list[list[float]]]:
     return [[[x1, y1], [x2, y1], [x2, y2], [x1, y2]] for x1, y1, x2, y2 in SCENE[name].values()]
+
+
+def masks_of(root: Path) -> dict[str, list[tuple[str, np.ndarray]]]:
+    """Image name -> (category, mask) of every object."""
+    data, out = Dataset(root), {}
+    for i, name in enumerate(data.file_names):
+        found = data.target(i).instances
+        out[Path(name).stem] = [
+            (data.info.names[label], mask.numpy())
+            for label, mask in zip(found.labels.tolist(), found.masks, strict=True)
+        ]
+    return out
+
+
+def overlaps(first, second) -> list[float]:
+    """The IoU of every object with its best partner of the same class; both must have the same ones."""
+    out = []
+    assert first.keys() == second.keys()
+    for image, own in first.items():
+        others = list(second[image])
+        assert sorted(name for name, _ in own) == sorted(name for name, _ in others)
+        for name, mask in own:
+            scored = [((mask & o).sum() / max(1, (mask | o).sum()), j) for j, (n, o) in enumerate(others) if n == name]
+            best = max(scored)
+            out.append(float(best[0]))
+            others.pop(best[1])
+    return out
 
 
 def coco(root: Path) -> None:

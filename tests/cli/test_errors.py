@@ -89,7 +89,9 @@ WAIT = (
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_end_the_program_with_130(number):
-    with subprocess.Popen([sys.executable, "-c", WAIT], stdout=-1, stderr=-1, text=True) as process:
+    # a shell's background jobs ignore SIGINT, and so would what they start
+    heed = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen([sys.executable, "-c", WAIT], stdout=-1, stderr=-1, text=True, preexec_fn=heed) as process:
         assert process.stdout.readline() == "ready\n"
         time.sleep(0.05)
         process.send_signal(number)
