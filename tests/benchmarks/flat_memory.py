@@ -22,6 +22,7 @@ from PIL import Image
 
 SIDE = 96
 OBJECTS = 3
+TRAIN = 8
 RECIPE: dict[str, Any] = {
     "name": "tiny",
     "task": "instance",
@@ -36,12 +37,12 @@ RECIPE: dict[str, Any] = {
 
 
 def write(root: Path, images: int) -> None:
-    """A canonical folder whose train and val split are the same `images` images with squares."""
+    """A canonical folder: `images` images with squares to score, and TRAIN more to train on."""
     rng = np.random.default_rng(0)
     (root / "images").mkdir(parents=True)
     (root / "annotations").mkdir()
     records, annotations = [], []
-    for image_id in range(1, images + 1):
+    for image_id in range(1, images + TRAIN + 1):
         pixels = rng.integers(90, 140, (SIDE, SIDE, 3)).astype(np.uint8)
         for _ in range(OBJECTS):
             x, y, side = (int(v) for v in rng.integers((0, 0, 10), (60, 60, 36)))
@@ -55,11 +56,12 @@ def write(root: Path, images: int) -> None:
             )
         Image.fromarray(pixels).save(root / "images" / f"{image_id}.jpg")
         records.append({"id": image_id, "file_name": f"{image_id}.jpg", "width": SIDE, "height": SIDE})
-    coco = {"images": records, "annotations": annotations, "categories": [{"id": 1, "name": "square"}]}
-    for split in ("train", "val"):
+    for split, wanted in (("train", range(1, TRAIN + 1)), ("val", range(TRAIN + 1, images + TRAIN + 1))):
+        parts = [r for r in records if r["id"] in wanted], [a for a in annotations if a["image_id"] in wanted]
+        coco = {"images": parts[0], "annotations": parts[1], "categories": [{"id": 1, "name": "square"}]}
         (root / "annotations" / f"{split}.json").write_text(json.dumps(coco), encoding="utf-8")
     info = {"version": 1, "name": "squares", "categories": [{"name": "square", "source_id": 1}]}
-    (root / "info.json").write_text(json.dumps({**info, "splits": {"train": images, "val": images}}), encoding="utf-8")
+    (root / "info.json").write_text(json.dumps({**info, "splits": {"train": TRAIN, "val": images}}), encoding="utf-8")
 
 
 def peak(folder: Path, *arguments: str) -> float:
