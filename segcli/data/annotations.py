@@ -130,10 +130,11 @@ def encode_all(segmentations: Sequence[Any], size: tuple[int, int]) -> list[Rle]
 
 
 def _compressed(segmentation: Any) -> bytes | None:
+    """The bytes of a compressed RLE; None for polygons and for an RLE of plain numbers."""
     counts = None if isinstance(segmentation, list) else segmentation["counts"]
-    return (
-        counts.encode("ascii", "replace") if isinstance(counts, str) else counts if isinstance(counts, bytes) else None
-    )
+    if isinstance(counts, str):
+        return counts.encode("ascii", "replace")
+    return counts if isinstance(counts, bytes) else None
 
 
 def run_totals(counts: Sequence[bytes]) -> np.ndarray:

@@ -19,7 +19,7 @@ SIDES = (320, 1333)  # input sizes that are advised, longest side in pixels: qui
 LIMIT = 100  # detections and queries that recipes have by default
 ANCHORS = (32, 512)  # side lengths in pixels of the standard R-CNN's anchors
 LONG = 3.0  # sides of objects whose ratio those anchors (1:2 to 2:1) still meet with IoU about 0.5
-FEW = 1000  # images under which a set-prediction model is hardly trained from ImageNet weights
+FEW = 1000  # images under which a plain set-prediction model is hardly trained from ImageNet weights
 
 
 def measure(images: Iterable[tuple[Mapping[str, Any], list[dict[str, Any]]]], info: DatasetInfo) -> dict[str, Any]:
@@ -150,8 +150,11 @@ def advise(splits: Mapping[str, Mapping[str, Any]], info: DatasetInfo) -> list[d
     elif most > LIMIT:
         family = f"rcnn, recipe {recipe}", f"{most} objects an image are beyond {LIMIT} queries"
     elif facts["images"] < FEW:
-        few = f"{facts['images']} training images are few: DETR and MaskFormer need far more, or COCO weights "
-        family = f"rcnn, recipe {recipe}", few + "(the …_coco recipes)"
+        few = f"{facts['images']} training images are few: of the set-prediction models only those "
+        family = (
+            f"rcnn, recipe {recipe}",
+            few + "on box queries or COCO weights learn from them (recipes …_lite, …_coco)",
+        )
     else:
         family = "rcnn, detr or maskformer", f"{facts['images']:,} training images are enough for each"
     return [*out, _say("family", *family)]

@@ -38,14 +38,7 @@ class Streamed:
             if isinstance(error, DataError):
                 raise
             raise DataError(f"{path}: not valid JSON: {error}") from error
-        for key in ("images", "annotations", "categories"):
-            if not isinstance(self.head.get(key), list):
-                raise DataError(f"{path}: not a COCO file: it has no list {key!r}")
-            wrong = next((item for item in self.head[key] if not isinstance(item, dict)), None)
-            if wrong is not None:
-                raise DataError(f"{path}: {key} must hold objects, not {wrong!r}")
-        if not self.head["images"]:
-            raise DataError(f"{path}: lists no image")
+        require_lists(path, self.head)
 
     def _read(self, text: "_Text") -> None:
         if text.peek() != "{":
@@ -99,6 +92,19 @@ class Streamed:
             except ValueError as error:
                 raise DataError(f"{self.path}: has changed while it was read") from error
         return out
+
+
+def require_lists(path: Path, data: dict[str, Any]) -> dict[str, Any]:
+    """`data`, if it has a COCO file's three lists of objects and an image. Raises DataError naming `path` if not."""
+    for key in ("images", "annotations", "categories"):
+        if not isinstance(data.get(key), list):
+            raise DataError(f"{path}: not a COCO file: it has no list {key!r}")
+        wrong = next((item for item in data[key] if not isinstance(item, dict)), None)
+        if wrong is not None:
+            raise DataError(f"{path}: {key} must hold objects, not {wrong!r}")
+    if not data["images"]:
+        raise DataError(f"{path}: lists no image")
+    return data
 
 
 class _Text:

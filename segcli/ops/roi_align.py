@@ -1,8 +1,8 @@
 """RoIAlign as sums of weighted rows, for a CPU: `F.embedding_bag` in both directions.
 
 An output cell is a weighted sum of few cells of the map, each a row of C channels in channels-last layout. torchvision
-does the same sums channel by channel on plain maps, and its gradient on one thread: at 1,008 regions on a map of
-200×272×256 the rows took a seventh of its time, in the lite models a fifth.
+does the same sums channel by channel on plain maps, and its gradient on one thread: on 200×272 cells of 256
+channels with 1,008 regions the rows took a seventh of its time on one thread, both ways, and a thirteenth on two.
 """
 
 from typing import Any

@@ -190,6 +190,12 @@ def test_a_read_only_cache(server, tmp_path):
         obtain("pennfudan")
 
 
+def test_a_cache_that_is_a_file(server, tmp_path):
+    (tmp_path / "cache").write_bytes(b"")
+    with pytest.raises(ValueError, match="can't be written"):
+        obtain("pennfudan")
+
+
 def test_the_table_is_whole():
     assert {"pennfudan", "balloon", "coco2017", "ade20k", "camvid", "voc2012", "nuclei"} <= set(KNOWN)
     for name, entry in KNOWN.items():

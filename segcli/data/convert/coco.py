@@ -21,7 +21,7 @@ from segcli.data.convert._files import SPLITS, has_keys, some
 from segcli.data.convert._images import below, locate
 from segcli.data.convert._out import Exported
 from segcli.data.image import image_size
-from segcli.data.streamed import Streamed
+from segcli.data.streamed import Streamed, require_lists
 from segcli.errors import DataError
 from segcli.info import Category, DatasetInfo
 
@@ -163,15 +163,7 @@ def split_of(file: Path) -> tuple[str, str]:
 def load(path: Path) -> dict[str, Any]:
     """A file with its three lists of objects. Raises DataError where one is missing, or there is no image."""
     data = read_json(path)
-    for key in ("images", "annotations", "categories"):
-        if not isinstance(data, dict) or not isinstance(data.get(key), list):
-            raise DataError(f"{path}: not a COCO file: it has no list {key!r}")
-        wrong = next((item for item in data[key] if not isinstance(item, dict)), None)
-        if wrong is not None:
-            raise DataError(f"{path}: {key} must hold objects, not {wrong!r}")
-    if not data["images"]:
-        raise DataError(f"{path}: lists no image")
-    return data
+    return require_lists(path, data if isinstance(data, dict) else {})
 
 
 def _note_lost(labels: Streamed, images: Mapping[Any, Any], notes: list[str]) -> None:
@@ -183,7 +175,7 @@ def _note_lost(labels: Streamed, images: Mapping[Any, Any], notes: list[str]) ->
         ids = [annotation.get("id") for annotation in labels.read(lost[:NAMED], file)]
     notes.append(
         f"{labels.path.name}: {len(lost)} annotations of images that are not listed are left out: "
-        f"{some([*ids, *lost[NAMED:]], NAMED)}"
+        f"{some([*ids, *lost[NAMED:]], NAMED)}"  # beyond NAMED they are counted, not shown
     )
 
 
