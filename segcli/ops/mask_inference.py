@@ -109,13 +109,23 @@ def instances(
     return instances_of(p_QC, lambda used: mask_logits_Qhw[used].float(), enlarge, limit)
 
 
-def instances_of(p_QC: Tensor, masks_of: Callable[[Tensor], Tensor], enlarge: Enlarge, limit: int) -> Instances:
-    """`instances` of class probabilities, of whatever kind; masks_of gives the mask logits [n,h,w] of queries [n]."""
+def instances_of(
+    p_QC: Tensor,
+    masks_of: Callable[[Tensor], Tensor],
+    enlarge: Enlarge,
+    limit: int,
+    boxes_Q4: Tensor | None = None,
+) -> Instances:
+    """`instances` of class probabilities, of whatever kind; masks_of gives the mask logits [n,h,w] of queries [n].
+
+    boxes: the queries' boxes, xyxy on the original pixels; None: the masks' own.
+    """
     classes = p_QC.shape[1]
     p, index = p_QC.flatten().topk(min(limit, p_QC.numel()))
     query, label = index.div(classes, rounding_mode="floor"), index % classes
     used, place = query.unique(return_inverse=True)
     quality, boxes, rles = _measure(masks_of(used), enlarge)
+    boxes = boxes if boxes_Q4 is None else boxes_Q4[used].cpu()
     scores = p.cpu() * quality[place.cpu()]
     order = scores.argsort(descending=True, stable=True)
     order = order[(quality > 0)[place.cpu()][order]]

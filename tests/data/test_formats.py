@@ -305,6 +305,15 @@ def test_images_inside_labelme_files(tmp_path):
     assert "taken out of a.json" in notes(root)
 
 
+def test_a_labelme_file_of_an_impossible_size(tmp_path):
+    FORMATS["labelme"](tmp_path / "l")
+    file = tmp_path / "l/train/a.json"
+    content = json.loads(file.read_text("utf-8"))
+    shapes = [{**content["shapes"][0], "shape_type": "mask"}]
+    text(file, {**content, "shapes": shapes, "imageHeight": 2**40})
+    assert "imageHeight 1099511627776 is more" in str(prepared_error(tmp_path / "l", tmp_path))
+
+
 def test_a_folder_of_datasets_names_them(tmp_path):
     FORMATS["voc"](tmp_path / "all/one")
     FORMATS["camvid"](tmp_path / "all/two")

@@ -175,6 +175,19 @@ def test_a_mask_begins_as_the_ellipse_in_its_box():
     assert inside.float().mean() == pytest.approx(torch.pi / 4 * 0.5 * 0.75, rel=0.02)
 
 
+@torch.no_grad()
+def test_a_predicted_mask_ends_with_its_box():
+    torch.manual_seed(0)
+    masks = BoxMasks(fine=6, dim=16, width=8)
+    masks.place.bias.copy_(torch.tensor([3.0, 0, 0, 0, 0, 0]))
+    pixels, hidden, box = torch.randn(8, 32, 32), torch.randn(1, 16), torch.tensor([[0.5, 0.25, 0.25, 0.5]])
+    whole, inside = masks.whole(pixels, hidden, box)[0], masks.inside(pixels, hidden, box)[0]
+    assert (whole[20:] > 0).any()
+    assert (inside[17:] < -7).all()
+    assert (inside[:, :11] < -7).all()
+    assert torch.equal(inside[1:15, 13:19], whole[1:15, 13:19])
+
+
 def test_points_lie_mostly_in_the_box_and_read_the_labels():
     box = torch.tensor([[0.25, 0.5, 0.1, 0.2]])
     points = sample_points(box, 400, torch.Generator().manual_seed(0))

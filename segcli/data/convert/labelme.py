@@ -18,7 +18,7 @@ import numpy as np
 import pydantic
 from PIL import Image
 
-from segcli.data.annotations import encode, read_json
+from segcli.data.annotations import MOST_PIXELS, encode, read_json
 from segcli.data.canonical import Draft, Record
 from segcli.data.convert import _shapes as shapes
 from segcli.data.convert._files import LOOK, Entry, arrange, has_keys, lines, parsed, some, split_of, walk
@@ -170,6 +170,8 @@ def _records(entries: Sequence[Entry], ids: dict[str, int], notes: list[str]) ->
             notes.append(f"{entry.file_name}: taken out of {file.name}")
         height, width = label.imageHeight, label.imageWidth
         size = (height, width) if height and width else image_size(entry.path if content is None else file, content)
+        if size[0] * size[1] > MOST_PIXELS:  # before masks of that size are made
+            raise DataError(f"{file}: imageWidth {size[1]} x imageHeight {size[0]} is more than an image can have")
         objects: dict[Any, list[tuple[int, Shape]]] = {}
         for i, shape in enumerate(label.shapes):
             if shape.label in NO_OBJECT or shape.shape_type in NO_AREA:

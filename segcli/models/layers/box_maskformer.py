@@ -1,7 +1,9 @@
 """MaskFormer on box queries: mask classification whose queries know where they are (Li et al., "Mask DINO", 2023).
 
 Segments are found and matched as boxes with a class; each query's mask is the product of its embedding with the pixels'
-and a term of its box. Legend: B images, Q queries, L decoder layers, M matched pairs, K denoising pairs.
+and a term of its box, cut off at the box.
+
+Legend: B images, Q queries, L decoder layers, M matched pairs, K denoising pairs.
 """
 
 import dataclasses
@@ -87,12 +89,13 @@ class BoxMaskFormer(BoxDetector):
         enlarge = Enlarge(canvas, batch.sizes[i], batch.original_sizes[i], direct=True)
         p_QC = out.logits[-1, i].float().sigmoid()
         hidden, boxes = out.hidden[-1, i], out.boxes[-1, i]
-        masks_of = lambda query: self.masks.whole(pixels_EHW, hidden[query], boxes[query]).float()
+        masks_of = lambda query: self.masks.inside(pixels_EHW, hidden[query], boxes[query]).float()
         found = Prediction(batch.image_ids[i], enlarge.original)
         if "semantic" in self.settings.outputs:
             found.semantic = semantic_of(p_QC, masks_of(slice(None)), enlarge)
         if "instance" in self.settings.outputs:
-            found.instances = instances_of(p_QC[:, : self.num_things], masks_of, enlarge, self.max_detections)
+            things, corners = p_QC[:, : self.num_things], self.pixels(boxes, batch, i)
+            found.instances = instances_of(things, masks_of, enlarge, self.max_detections, corners)
         if "panoptic" in self.settings.outputs:
             p, label = p_QC.max(-1)
             keep = p > self.settings.score
@@ -106,7 +109,7 @@ class BoxMaskFormer(BoxDetector):
         features = self.backbone(images_BCHW)
         out = self.head(features[-self.levels :], self.unpadded(images_BCHW))
         pixels = self.masks.pixels(out.maps[0], features[0])
-        drawn = [self.masks.whole(*row) for row in zip(pixels, out.hidden[-1], out.boxes[-1], strict=True)]
+        drawn = [self.masks.inside(*row) for row in zip(pixels, out.hidden[-1], out.boxes[-1], strict=True)]
         return out.logits[-1], torch.stack(drawn)
 
     def inspect(self, batch: Batch) -> dict[str, Any]:
@@ -115,6 +118,6 @@ class BoxMaskFormer(BoxDetector):
         pixels = self.masks.pixels(out.maps[0], found["features"][0])
         found["pixels"] = pixels
         found["mask_logits"] = torch.stack(
-            [self.masks.whole(*row) for row in zip(pixels, out.hidden[-1], out.boxes[-1], strict=True)]
+            [self.masks.inside(*row) for row in zip(pixels, out.hidden[-1], out.boxes[-1], strict=True)]
         )
         return found
