@@ -328,6 +328,12 @@ def test_yolo_without_yaml(tmp_path):
     assert Dataset(prepare(str(tmp_path / "y"), tmp_path / "out"), "val").info.names == ["cat", "dog"]
 
 
+def test_yolo_with_a_name_that_no_disk_takes(tmp_path):
+    FORMATS["yolo"](tmp_path / "y")
+    text(tmp_path / "y/data.yaml", f"train: {'x' * 400}\nnames: [cat, dog]\n")
+    assert "data.yaml: train: there is no xxx" in str(prepared_error(tmp_path / "y", tmp_path))
+
+
 def test_formats_that_are_no_converter(tmp_path):
     FORMATS["voc"](tmp_path / "v")
     with pytest.raises(UsageError, match="labels"):

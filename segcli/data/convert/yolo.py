@@ -17,7 +17,7 @@ from segcli.data.annotations import encode
 from segcli.data.canonical import Draft, Record
 from segcli.data.convert import _shapes as shapes
 from segcli.data.convert._files import LOOK, SPLITS, Entry, arrange, lines, some, split_of, walk
-from segcli.data.convert._images import SUFFIXES, is_there
+from segcli.data.convert._images import SUFFIXES, is_folder, is_there
 from segcli.data.convert._out import Exported
 from segcli.data.image import image_size
 from segcli.errors import DataError
@@ -208,7 +208,7 @@ def _place(file: Path, base: Any, value: str) -> Path | None:
     bases = [file.parent / base] if isinstance(base, str) else []
     places = [*(b / value for b in (*bases, file.parent)), file.parent / value.removeprefix("../")]
     places += [file.parent / Path(value).name / "images", file.parent / "images" / Path(value).name]
-    return next((p for p in places if "\0" not in str(p) and (is_there(p) or p.is_dir())), None)
+    return next((p for p in places if "\0" not in str(p) and (is_there(p) or is_folder(p))), None)
 
 
 def _images_in(file: Path, place: Path) -> list[Path]:
