@@ -83,12 +83,13 @@ def train_joined(
     queries = next((m.num_embeddings for name, m in model.named_modules() if name.endswith("query_embed")), None)
     admit(recipe, queries, quiet)
     if resume is None:
-        if recipe.train.minutes is not None:
+        minutes = recipe.train.minutes
+        if minutes is not None:
             recipe = calibrate(recipe, train_set, device, quiet)
         if not dist.rank():
             run = RunFolder.create(recipe.name, Path(out) if out else None, force)
             run.write_recipe(recipe)
-            run.write_environment(describe_environment(recipe, train_set.info, used))
+            run.write_environment({**describe_environment(recipe, train_set.info, used), "minutes": minutes})
             out = run.path
         run = RunFolder(dist.from_main(out))  # type: ignore[arg-type]
     else:

@@ -16,6 +16,7 @@ from pycocotools import mask as coco_mask
 from segcli.cli import app
 from segcli.data.annotations import encode
 from segcli.info import Category, DatasetInfo
+from segcli.recipe import PRIMARY
 
 COLOURS = {3: (220, 60, 40), 17: (40, 90, 230)}  # RGB of the objects, by source id
 
@@ -205,7 +206,7 @@ def fake_run(tmp_path):
                 else "model: {name: rcnn, variant: lite, backbone: {name: resnet, depth: 18}}\n"
             )
         )
-        primary = {"instance": "segm_AP", "detection": "bbox_AP", "semantic": "mIoU"}[task]
+        primary = PRIMARY[task]
         scores = {"segm_AP": 0.5, "bbox_AP": 0.6} if metrics is None else metrics
         write_json(
             run / "metrics.json",

@@ -1,9 +1,10 @@
 """`segcli compare`."""
 
 import sys
+from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -80,6 +81,7 @@ def compare(
     from segcli.comparison.verdict import verdict
 
     announce = (lambda text: None) if quiet else _tell
+    files.check(csv=csv, plot=plot, html=html)
     untrained: list[tuple[str, SegcliError]] = []
     if train:
         from segcli.comparison.study import train_missing
@@ -97,28 +99,33 @@ def compare(
     groups = ranking.rank(rows, sort)
     add_time_to_score(groups)
     resamples = intervals.attach(rows)
-    metrics = [ranking.accuracy(group) for group in groups]
-    pairs = [intervals.pairs(group, resamples, metric) for group, metric in zip(groups, metrics, strict=True)]
+    metrics = [ranking.metrics_of(group) for group in groups]
+    pairs = [intervals.pairs(group, resamples, keys) for group, keys in zip(groups, metrics, strict=True)]
     said = [verdict(*one) for one in zip(groups, pairs, metrics, strict=True)]
     for _, error in failed:
         print(f"skipped: {error}", file=sys.stderr)
+    document = files.document(groups, failed, [*chain(*pairs)], [*chain(*said)])
+    if json:
+        output.print_json(document)
+    else:
+        _show(groups, said, rows)
     if csv is not None:
         files.write_csv(groups, csv)
-    if plot is not None:
-        for path in files.plot(groups, plot):
-            if not quiet:
-                print(f"plot: {path}", file=sys.stderr)
-    document = files.document(groups, failed, [*chain(*pairs)], [*chain(*said)])
+    for note in files.plot(groups, plot) if plot is not None else ():
+        announce(note)
     if html is not None:
         from segcli.comparison.report import write_report
 
         for note in [*write_report(document, groups, html), f"report: {html}"]:
             announce(note)
-    if json:
-        output.print_json(document)
-        return
-    for group, metric, sentences in zip(groups, metrics, said, strict=True):
-        output.show(tables.comparison(group, metric, ranking.group_title(group)))
+
+
+def _show(groups: Sequence[Sequence[Any]], said: Sequence[Sequence[str]], rows: Sequence[Any]) -> None:
+    """The tables, each with its sentences; forecasts; notes."""
+    from segcli.comparison import ranking
+
+    for group, sentences in zip(groups, said, strict=True):
+        output.show(tables.comparison(group, ranking.accuracy(group), ranking.group_title(group)))
         for sentence in sentences:
             typer.echo(sentence)
     forecasts = tables.forecasts(rows)

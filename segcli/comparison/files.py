@@ -6,10 +6,12 @@ import os
 import re
 import tempfile
 from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from segcli.comparison.ranking import Row, accuracy, group_title, notes
+from segcli.errors import UsageError
 
 COLUMNS = [
     *("name", "source", "model", "variant", "backbone", "data", "split", "params", "params_published"),
@@ -76,25 +78,46 @@ def write_csv(groups: Sequence[Sequence[Row]], path: Path) -> None:
         raise
 
 
-def plot(groups: Sequence[Sequence[Row]], path: Path) -> list[Path]:
+def check(**paths: Path | None) -> None:
+    """Raise UsageError for a file that can't be written, before hours of training: the option's name is the key."""
+    for option, path in paths.items():
+        if path is None:
+            continue
+        if option == "plot":
+            from segcli.drawing.plots import require_format  # imports matplotlib
+
+            require_format(path)
+        there = next(folder for folder in path.absolute().parents if folder.exists())
+        if path.is_dir() or not there.is_dir() or not os.access(there, os.W_OK):
+            raise UsageError(f"--{option} {path}: can't be written there", hint="name a file in a folder of yours")
+
+
+def plot(groups: Sequence[Sequence[Row]], path: Path) -> list[str]:
     """GFLOPs against the group's metric, one picture for each group with scores: FILE, then FILE-DATA; training time
-    against it as FILE-training. -> what was written. Raises UsageError where nothing has both numbers."""
+    against it as FILE-training. -> what was written, and what could not be shown, a sentence each."""
     from segcli.drawing.plots import pareto_plot  # imports matplotlib
 
-    scored = [group for group in groups if accuracy(group) is not None] or list(groups[:1])
-    written: list[Path] = []
-    for group in scored:
-        place = path
-        if written:
-            title = re.sub(r"[^\w.-]+", "-", group_title(group))
-            place = path.with_name(f"{path.stem}-{title}{path.suffix}")
-        metric = accuracy(group) or "segm_AP"
+    said: list[str] = []
+    taken: set[Path] = set()
+
+    def draw(rows: Sequence[Row], cost: str, metric: str, place: Path) -> None:
+        place = next(
+            p for i in count(1) if (p := place if i == 1 else place.with_stem(f"{place.stem}-{i}")) not in taken
+        )
+        taken.add(place)
+        left_out = pareto_plot(rows, cost, metric, place)
+        said.append(f"plot: {place}" + (f" (without {', '.join(left_out)})" if left_out else ""))
+
+    for group in groups:
+        metric = accuracy(group)
         shown = [{**row, "metrics": {**row["metrics_published"], **row["metrics"]}} for row in group]
         shown = [{**row, "gflops": row["gflops"] or row["gflops_published"]} for row in shown]
-        pareto_plot(shown, "gflops", metric, place)
-        written.append(place)
-        if any(row["train_seconds"] and metric in row["metrics"] for row in group):
-            timed = place.with_name(f"{place.stem}-training{place.suffix}")
-            pareto_plot(group, "train_seconds", metric, timed)
-            written.append(timed)
-    return written
+        known = [row for row in shown if metric in row["metrics"]]
+        if metric is None or not any(row["gflops"] for row in known):
+            continue
+        title = re.sub(r"[^\w.-]+", "-", group_title(group))
+        place = path.with_stem(f"{path.stem}-{title}") if taken else path
+        draw(shown, "gflops", metric, place)
+        if any(row["train_seconds"] for row in known):
+            draw(shown, "train_seconds", metric, place.with_stem(f"{place.stem}-training"))
+    return said or [f"plot: no row has both GFLOPs and a score, so {path} is not drawn"]

@@ -53,15 +53,18 @@ def interval(values: np.ndarray) -> list[float]:
     return [round(float(v), 6) for v in np.nanpercentile(values, LEVEL)]
 
 
-def pairs(rows: Sequence[Row], resamples: dict[int, dict[str, np.ndarray]], metric: str | None) -> list[dict[str, Any]]:
-    """Every two runs of one group, in the table's order: delta = a - b, in `metric` and, for AP, by size of objects."""
+def pairs(
+    rows: Sequence[Row], resamples: dict[int, dict[str, np.ndarray]], metrics: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Every two runs of one group, in the table's order: delta = a - b, in each metric that both have and, for AP, by
+    size of objects."""
     out = []
     runs = [row for row in rows if id(row) in resamples]
     for a, b in combinations(runs, 2):
         one, other = resamples[id(a)], resamples[id(b)]
         if str(one["digest"]) != str(other["digest"]):
             continue
-        for key in with_sizes(metric):
+        for key in (key for metric in metrics for key in with_sizes(metric)):
             if all(key in r["metrics"] for r in (a, b)) and key in one and key in other:
                 out.append({"a": a["name"], "b": b["name"], **difference(a, b, one[key], other[key], key)})
     return out
@@ -74,8 +77,6 @@ def difference(a: Row, b: Row, one: np.ndarray, other: np.ndarray, key: str) -> 
     return {"metric": key, "delta": delta, "ci95": [low, high], "significant": bool(low > 0 or high < 0)}
 
 
-def with_sizes(metric: str | None) -> list[str]:
+def with_sizes(metric: str) -> list[str]:
     """segm_AP -> segm_AP, segm_APs, segm_APm, segm_APl; another metric alone."""
-    if metric is None:
-        return []
     return [metric, *(metric + size for size in "sml")] if metric.endswith("_AP") else [metric]

@@ -14,7 +14,8 @@ TEXTS = ("name", "model", "backbone")
 
 
 def rank(rows: Sequence[Row], sort: str | None = None) -> list[list[Row]]:
-    """Rows in groups that were scored on the same images, each sorted, its Pareto-optimal rows marked.
+    """Rows in groups that were scored on the same images and by one metric, each sorted, its Pareto-optimal rows
+    marked.
 
     sort: a cost or text (ascending) or a metric (descending); None is the group's own metric (`accuracy`). Rows without
     the number come last. A recipe that was not trained stands with the runs on its dataset. Raises UsageError for an
@@ -24,12 +25,31 @@ def rank(rows: Sequence[Row], sort: str | None = None) -> list[list[Row]]:
     groups: dict[Any, list[Row]] = {}
     for row in sorted(rows, key=lambda r: r["source"] != "run"):
         groups.setdefault(_place(row, list(groups)), []).append(row)
-    for members in groups.values():
+    out = [part for members in groups.values() for part in by_metric(members)]
+    for members in out:
         metric = accuracy(members)
         mark(members, metric)
         key = sort or metric or "gflops"
         members.sort(key=lambda r: _order(r, key))
-    return list(groups.values())
+    return out
+
+
+def by_metric(rows: Sequence[Row]) -> list[list[Row]]:
+    """`rows` in as few parts as have a metric in common, the largest first: boxes of DETR and Mask R-CNN, label maps of
+    FCN. A row without scores stands with those whose task is nearest."""
+    scored, rest = [r for r in rows if scores(r)], [r for r in rows if not scores(r)]
+    if not scored or accuracy(rows) is not None:
+        return [list(rows)]
+    out: list[list[Row]] = []
+    while scored:
+        owners = {key: [r for r in scored if key in scores(r)] for key in PRIMARY.values()}
+        best = max(owners.values(), key=lambda of: (len(of), sum(owners[r["primary"]] is of for r in of)))
+        out.append(best or scored)
+        scored = [r for r in scored if r not in best] if best else []
+    for row in rest:
+        same = (part for part in out if any(r["primary"] == row["primary"] for r in part))
+        next(same, out[0]).append(row)
+    return out
 
 
 def accuracy(rows: Sequence[Row]) -> str | None:
@@ -71,6 +91,14 @@ def value(row: Row, key: str) -> Any:
     return scores(row).get(key) if found is None else found
 
 
+def metrics_of(rows: Sequence[Row]) -> list[str]:
+    """The metrics by which runs of a group are told apart: its own, then every primary one that two or more have."""
+    own = accuracy(rows)
+    runs = [r for r in rows if r["source"] == "run"]
+    shared = [key for key in PRIMARY.values() if sum(key in r["metrics"] for r in runs) > 1]
+    return list(dict.fromkeys([*([own] if own else []), *shared]))
+
+
 def group_title(rows: Sequence[Row]) -> str:
     """Data, split and number of images that the group's scores are of."""
     if rows[0]["source"] == "published":
@@ -84,9 +112,17 @@ def notes(groups: Sequence[Sequence[Row]]) -> list[str]:
     """What a reader has to know beside the numbers."""
     rows = [r for group in groups for r in group]
     out = [note for r in rows for note in r["notes"]]
-    runs = [g for g in groups if any(r["source"] == "run" for r in g)]
+    parts = [[r for r in g if r["source"] == "run"] for g in groups]
+    places: dict[Any, list[list[Row]]] = {}
+    for part in filter(None, parts):
+        places.setdefault(_place(part[0], ()), []).append(part)
+    for apart in places.values():
+        if len(apart) > 1:
+            told = (f"{', '.join(r['name'] for r in part)} by {accuracy(part) or 'nothing'}" for part in apart)
+            out.append(f"without a score in common, rows stand in tables of their own: {'; '.join(told)}")
+    runs = [[r for part in apart for r in part] for apart in places.values()]
     if len(runs) > 1:
-        titles = [f"{group_title(g)} ({', '.join(r['name'] for r in g if r['source'] == 'run')})" for g in runs]
+        titles = [f"{group_title(g)} ({', '.join(r['name'] for r in g)})" for g in runs]
         out.append(
             "scores on different data, splits or versions of a dataset are not ranked against each other: "
             + "; ".join(titles)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,13 @@ def collect(
     metrics. `announce` is told before something slow begins.
     """
     rows, failed = [], []
+    seen: set[Path] = set()
     for item in items:
         try:
             path = find_source(item)
+            if path.resolve() in seen:
+                continue
+            seen.add(path.resolve())
             if path.is_dir():
                 rows.append(run_row(path))
             else:
@@ -35,6 +40,10 @@ def collect(
                 rows.append(recipe_row(str(item), recipe, announce))
         except SegcliError as error:
             failed.append((str(item), error))
+    called = Counter(row["name"] for row in rows)
+    for row in rows:  # sentences and pairs name rows: two of one name would be mixed up
+        if called[row["name"]] > 1:
+            row["name"] = row["path"] or row["name"]
     return rows, failed
 
 

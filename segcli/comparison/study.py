@@ -10,11 +10,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from segcli.comparison.rows import split_digest
 from segcli.errors import SegcliError
 from segcli.info import DatasetInfo
 from segcli.recipe import Recipe, find_source
 
 RUNS = Path("runs")
+LENGTHS = ("minutes", "steps", "epochs")  # a run has the steps that its minutes were
 
 
 def train_missing(
@@ -61,7 +63,7 @@ def find_run(recipe: Recipe) -> Path | None:
             same = _settings(Recipe.load(path), recipe) == _settings(recipe, recipe)
         except SegcliError:  # what is no readable recipe is no run of this one
             continue
-        if same and _same_data(path.parent, recipe):
+        if same and _same_start(path.parent, recipe) and _same_data(path.parent, recipe):
             found.append((finished(path.parent), path.stat().st_mtime_ns, path.parent))
     return max(found)[2] if found else None
 
@@ -72,25 +74,46 @@ def finished(run: Path) -> bool:
 
 
 def _settings(recipe: Recipe, asked: Recipe) -> dict[str, Any]:
-    """What decides the result: all but the expected scores, and the length where it was asked for in minutes."""
-    out = recipe.model_dump(mode="json", exclude={"expect"})
-    if asked.train.minutes is not None:
-        out["train"].update(minutes=None, steps=None, epochs=None)
-    for part, key in (("data", "split_file"), (None, "init")):
-        place = out if part is None else out[part]
-        if place[key] is not None:
-            place[key] = Path(place[key]).name  # runs hold a copy, or the whole path
+    """What decides the result: not where the raw data lay, what is logged and saved, and how many processes load."""
+    out = recipe.model_dump(
+        mode="json",
+        exclude={
+            "expect": True,
+            "init": True,
+            "data": {"source", "cache"},
+            "train": {"log_every", "save_minutes", *(LENGTHS if asked.train.minutes is not None else ())},
+            "hardware": {"workers", "threads", "compile"},
+        },
+    )
+    out["data"]["split_file"] = split_digest(recipe)
     return out
+
+
+def _same_start(run: Path, recipe: Recipe) -> bool:
+    """Whether a run was given the weights, and the minutes, that the recipe asks for."""
+    own = Recipe.load(run / "recipe.yaml")
+    if recipe.train.minutes is not None and _environment(run).get("minutes") != recipe.train.minutes:
+        return False
+    one, other = (r.init and r.resolve(r.init) for r in (own, recipe))
+    if one and other and one.is_file() and other.is_file():
+        return one.samefile(other)
+    return (one and one.name) == (other and other.name)
 
 
 def _same_data(run: Path, recipe: Recipe) -> bool:
     """False where the run was trained on another version of the dataset than lies at data.root now."""
     root = Path(recipe.data.root)
+    before = (_environment(run).get("dataset") or {}).get("fingerprint")
+    return before is not None and (not (root / "info.json").is_file() or DatasetInfo.load(root).fingerprint == before)
+
+
+def _environment(run: Path) -> dict[str, Any]:
+    """What environment.json says; nothing where it can't be read."""
     try:
-        before = json.loads((run / "environment.json").read_text(encoding="utf-8"))["dataset"]["fingerprint"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-    return not (root / "info.json").is_file() or DatasetInfo.load(root).fingerprint == before
+        found = json.loads((run / "environment.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _train(arguments: list[str], quiet: bool) -> None:

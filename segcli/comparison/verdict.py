@@ -12,15 +12,20 @@ SIZES = {"s": "small", "m": "medium", "l": "large"}
 FEW = 50  # images: below, an interval from resampling is itself rough
 
 
-def verdict(rows: Sequence[Row], pairs: Sequence[Pair], metric: str | None) -> list[str]:
-    """One group's sentences: the best row against every other; where another wins at one size of objects; what
-    suppression of duplicates changes. Rows are in order of the table, pairs as `intervals.pairs` makes them."""
+def verdict(rows: Sequence[Row], pairs: Sequence[Pair], metrics: Sequence[str]) -> list[str]:
+    """One group's sentences, in each of `metrics`: the best row against every other; where another wins at one size of
+    objects; what suppression of duplicates changes. Rows are in order of the table, pairs as `intervals.pairs` makes
+    them."""
     out = []
-    if metric is not None and any(r["source"] == "run" for r in rows):
-        out += _ranked(rows, pairs, metric)
-    if metric is not None and rows[0]["source"] == "published":
-        out += _cheaper_and_better(rows, metric)
-    out += [line for row in rows for line in _suppression(row, metric)]
+    for metric in metrics:
+        sizes = (metric, *(metric + size for size in SIZES))
+        out += _ranked(rows, [p for p in pairs if p["metric"] in sizes], metric)
+    few = next((r["images"] for r in rows if out and r["source"] == "run" and r["images"] < FEW), None)
+    if few is not None:
+        out.append(f"{few} images are few: expect these intervals to be somewhat too narrow")
+    if metrics and rows[0]["source"] == "published":
+        out += _cheaper_and_better(rows, metrics[0])
+    out += [line for row in rows for line in _suppression(row, metrics[0] if metrics else None)]
     return out
 
 
@@ -48,8 +53,6 @@ def _ranked(rows: Sequence[Row], pairs: Sequence[Pair], metric: str) -> list[str
             f"{best['name']} and {pair['b']} can't be told apart on {images}: the difference is {amount(pair)} "
             f"{said(metric)}{_price(best, by_name[pair['b']])}"
         )
-    if out and best["images"] < FEW:
-        out.append(f"{images} are few: expect these intervals to be somewhat too narrow")
     return out
 
 

@@ -204,11 +204,16 @@ def _offsets() -> list[tuple[float, float, str, str]]:
     return [(float(a), float(b), c, d) for a, b, c, d in near + far]
 
 
+def require_format(path: Path) -> None:
+    """Raise UsageError for a suffix that is no picture format."""
+    if path.suffix.lower() not in SUFFIXES:
+        raise UsageError(f"{path}: a plot's format is one of {', '.join(SUFFIXES)}")
+
+
 def _save(figure: Figure, path: Path) -> None:
     """Write under a temporary name and rename. Raises UsageError for a suffix that is no picture format."""
+    require_format(path)
     suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise UsageError(f"{path}: a plot's format is one of {', '.join(SUFFIXES)}")
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=suffix, dir=path.parent)
     os.close(handle)

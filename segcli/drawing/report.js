@@ -279,7 +279,7 @@ function pairTable() {
   const pairs = data.document.pairs;
   if (!pairs.length) return null;
   const points = (key, value) => (known(value) ? (isShare(key) ? 100 * value : value).toFixed(1) : "–");
-  return el("details", { open: pairs.length <= 6 }, el("summary", {}, "Every pair: difference b − a and its 95 % interval"), plainTable("pairs", ["a", "b", "score", "difference", "95 % interval", "real?"],
+  return el("details", { open: pairs.length <= 6 }, el("summary", {}, "Every pair: a − b and its 95 % interval"), plainTable("pairs", ["a", "b", "score", "difference", "95 % interval", "real?"],
     pairs.map((p) => [p.a, p.b, heading(p.metric), points(p.metric, p.delta), p.ci95 ? `${points(p.metric, p.ci95[0])} to ${points(p.metric, p.ci95[1])}` : "–", p.significant ? "yes" : "can't be told"])));
 }
 

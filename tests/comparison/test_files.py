@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from segcli.comparison.files import document, plot, write_csv
+from segcli.comparison.files import check, document, plot, write_csv
 from segcli.comparison.ranking import rank
 from segcli.comparison.rows import run_row
 from segcli.errors import ModelError, UsageError
@@ -45,14 +45,27 @@ def test_csv_has_a_line_a_row_and_empty_cells_for_unknowns(groups, tmp_path):
 
 def test_one_plot_for_each_dataset(groups, fake_run, tmp_path):
     other = rank([run_row(fake_run("c", data="pennfudan"))])
-    written = plot([*groups, *other], tmp_path / "plot.svg")
-    assert [p.name for p in written] == [
+    said = plot([*groups, *other], tmp_path / "plot.svg")
+    assert [line.removeprefix(f"plot: {tmp_path}/") for line in said] == [
         *("plot.svg", "plot-training.svg"),
         *("plot-pennfudan-val-20-images.svg", "plot-pennfudan-val-20-images-training.svg"),
     ]
-    assert all(p.read_text(encoding="utf-8").rstrip().endswith("</svg>") for p in written)
+    assert all(p.read_text(encoding="utf-8").rstrip().endswith("</svg>") for p in tmp_path.glob("*.svg"))
 
 
-def test_nothing_to_plot_is_said(fake_run, tmp_path):
-    with pytest.raises(UsageError, match="nothing to plot"):
-        plot(rank([run_row(fake_run("a", metrics={}))]), tmp_path / "plot.svg")
+def test_what_a_plot_leaves_out_is_said(fake_run, groups, tmp_path):
+    assert "is not drawn" in plot(rank([run_row(fake_run("x", metrics={}))]), tmp_path / "plot.svg")[0]
+    (group,) = groups
+    group[1]["gflops"] = None
+    assert plot([group], tmp_path / "plot.svg")[0].endswith(f"(without {group[1]['name']})")
+
+
+@pytest.mark.parametrize(
+    ("option", "file", "said"),
+    [("plot", "a.jpg", "format"), ("csv", "file/a.csv", "can't be written"), ("html", ".", "can't")],
+)
+def test_files_that_can_not_be_written_are_refused_at_once(tmp_path, option, file, said):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match=said):
+        check(**{option: tmp_path / file})
+    check(**{option: tmp_path / "new/folder/a.svg"})

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from segcli.comparison.intervals import attach, pairs
-from segcli.comparison.ranking import accuracy, rank
+from segcli.comparison.ranking import metrics_of, rank
 from segcli.comparison.rows import run_row
 from segcli.comparison.verdict import verdict
 from segcli.ops.bootstrap import digest
@@ -32,8 +32,8 @@ def made(fake_run):
             store(run, images, seed=seed, **scores)
             rows.append(run_row(run))
         (group,) = rank(rows)
-        found = pairs(group, attach(rows), accuracy(group))
-        return group, found, verdict(group, found, accuracy(group))
+        found = pairs(group, attach(rows), metrics_of(group))
+        return group, found, verdict(group, found, metrics_of(group))
 
     return make
 
@@ -64,13 +64,24 @@ def test_a_model_that_is_worse_but_better_on_large_objects_is_pointed_out(made):
     assert not any("small objects" in s for s in sentences)
 
 
+def test_masks_are_compared_among_those_that_have_them(made):
+    _, found, sentences = made(
+        boxes=(4.0, {"bbox_AP": 0.6}),
+        worse=(4.0, {"bbox_AP": 0.5, "segm_AP": 0.3}),
+        better=(4.0, {"bbox_AP": 0.5, "segm_AP": 0.4}),
+    )
+    assert [(p["a"], p["b"]) for p in found if p["metric"] == "segm_AP"] == [("better", "worse")]
+    assert "boxes is better than worse by 10.0 ±" in "\n".join(sentences)
+    assert "better is better than worse by 10.0 ±" in "\n".join(s for s in sentences if "mask AP" in s)
+
+
 def test_runs_of_other_images_are_not_paired(fake_run):
     rows = []
     for name, images in (("a", range(20)), ("b", range(1, 21))):
         run = fake_run(name)
         store(run, images, segm_AP=0.5)
         rows.append(run_row(run))
-    assert pairs(rows, attach(rows), "segm_AP") == []
+    assert pairs(rows, attach(rows), ["segm_AP"]) == []
 
 
 def test_missing_and_broken_resamples_are_noted_and_the_rest_goes_on(fake_run):
@@ -101,6 +112,6 @@ def test_a_resample_without_anything_to_find_does_not_spoil_the_interval(fake_ru
 def test_suppression_that_was_measured_is_said(fake_run):
     rows = [run_row(fake_run("a")), run_row(fake_run("b"))]
     rows[0]["nms"] = {"off": {"segm_AP": 0.2}, "0.5": {"segm_AP": 0.5}}
-    assert verdict(rows, [], "segm_AP") == [
+    assert verdict(rows, [], ["segm_AP"]) == [
         "a: mask AP 50.0 as it is, 20.0 without suppression, 50.0 with suppression at 0.5"
     ]

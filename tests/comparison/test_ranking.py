@@ -51,6 +51,22 @@ def test_boxes_decide_where_not_every_run_has_masks(rows, fake_run):
     assert [r["pareto"] for r in group] == [True, False]
 
 
+def test_tasks_without_a_score_in_common_stand_apart_each_by_its_own(fake_run):
+    box = fake_run("box", gflops=1.0, metrics={"bbox_AP": 0.5}, task="detection")
+    mask = fake_run("mask", gflops=2.0, metrics={"bbox_AP": 0.4, "segm_AP": 0.3})
+    maps = [
+        fake_run(name, gflops=1.0, metrics={"mIoU": score}, task="semantic") for name, score in (("x", 0.2), ("y", 0.7))
+    ]
+    both = fake_run("both", gflops=1.0, metrics={"PQ": 0.5, "mIoU": 0.6}, task="panoptic")
+    made = [run_row(run) for run in (box, mask, *maps, both)]
+    groups = rank([*made, recipe_row(made[2], name="untrained")])
+    assert [names(g) for g in groups] == [["y", "both", "x", "untrained"], ["box", "mask"]]
+    assert [accuracy(g) for g in groups] == ["mIoU", "bbox_AP"]
+    assert [r["pareto"] for r in groups[0]] == [True, False, False, False]
+    assert any("y, both, x by mIoU; box, mask by bbox_AP" in note for note in notes(groups))
+    assert not any("not ranked against each other" in note for note in notes(groups))
+
+
 @pytest.mark.parametrize(
     ("key", "order"),
     [

@@ -106,6 +106,18 @@ def test_the_report_works_in_a_browser_without_a_network(browser, runs, tmp_path
     assert browser.complaints() == []
 
 
+def test_a_pair_is_shown_with_the_sign_of_its_caption(browser, runs, tmp_path):
+    rows, _ = collect(runs[:2], print)
+    groups = ranking.rank(rows)
+    pair = {"a": "exact", "b": "half", "metric": "segm_AP", "delta": 0.5, "ci95": [0.4, 0.6], "significant": True}
+    add_time_to_score(groups)
+    write_report(files.document(groups, [], [pair], ["exact is better"]), groups, tmp_path / "r.html")
+    browser.open(tmp_path / "r.html", 1200, 900)
+    shown = browser.run("return document.getElementById('pairs').closest('details').textContent")
+    assert "a − b" in shown
+    assert "exacthalfmask AP50.040.0 to 60.0yes" in shown.replace("\n", " ").replace("mask  AP", "mask AP")
+
+
 @pytest.mark.parametrize("dark", [False, True])
 def test_it_reads_on_a_phone_and_in_the_dark(browser, runs, tmp_path, dark):
     report(runs, tmp_path / "r.html")

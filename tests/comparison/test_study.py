@@ -7,6 +7,7 @@ import pytest
 
 from segcli.comparison import study
 from segcli.recipe import Recipe
+from segcli.run import RunFolder
 
 TINY = """name: {name}
 task: detection
@@ -64,11 +65,27 @@ def trained(write, tmp_path, tiny_copy):
 def test_a_run_belongs_to_a_recipe_by_its_settings_and_its_data(trained, write, tiny_copy):
     assert study.find_run(trained) == study.RUNS / "a"
     assert study.find_run(Recipe.load(write("a", lr=2e-4))) is None
-    minutes = Recipe.load(write("a"), {"train.minutes": 3})
+    minutes = Recipe.load(write("a"), {"train.minutes": 3, "train.steps": None})
+    assert study.find_run(minutes) is None
+    environment = study.RUNS / "a" / "environment.json"
+    environment.write_text(json.dumps({**json.loads(environment.read_text()), "minutes": 3}))
     assert study.find_run(minutes) == study.RUNS / "a"  # a run holds the steps that its minutes were
+    assert study.find_run(Recipe.load(write("a"), {"train.minutes": 5, "train.steps": None})) is None
+    elsewhere = {"data.source": "raw", "hardware.workers": 1, "train.log_every": 5}
+    assert study.find_run(Recipe.load(write("a"), elsewhere)) == study.RUNS / "a"
+    assert study.find_run(Recipe.load(write("a"), {"init": "other.pt"})) is None
     info = json.loads((tiny_copy / "info.json").read_text())
     (tiny_copy / "info.json").write_text(json.dumps({**info, "fingerprint": "another"}))
     assert study.find_run(trained) is None
+
+
+def test_an_edited_split_file_asks_for_another_run(trained, write, tmp_path):
+    (tmp_path / "names.txt").write_text("a.png")
+    recipe = Recipe.load(write("a"), {"data.split_file": "names.txt"})
+    RunFolder(study.RUNS / "a").write_recipe(recipe)
+    assert study.find_run(recipe) == study.RUNS / "a"
+    (tmp_path / "names.txt").write_text("b.png")
+    assert study.find_run(recipe) is None
 
 
 def test_an_interrupted_run_is_resumed(trained, tmp_path, monkeypatch):
