@@ -113,7 +113,7 @@ def test_a_pair_is_shown_with_the_sign_of_its_caption(browser, runs, tmp_path):
     add_time_to_score(groups)
     write_report(files.document(groups, [], [pair], ["exact is better"]), groups, tmp_path / "r.html")
     browser.open(tmp_path / "r.html", 1200, 900)
-    shown = browser.run("return document.getElementById('pairs').closest('details').textContent")
+    shown = browser.run("return document.querySelector('[aria-label=pairs]').closest('details').textContent")
     assert "a − b" in shown
     assert "exacthalfmask AP50.040.0 to 60.0yes" in shown.replace("\n", " ").replace("mask  AP", "mask AP")
 

@@ -20,6 +20,7 @@ from segcli.models.layers.pyramid import conv_norm
 
 ELLIPSE = (2.0, 0.0, 0.0, -2.0, -2.0, 0.0)  # the one that touches the box's sides
 OUTSIDE = -8.0  # the logit of what is surely not the object's
+MARGIN = 1.05  # a mask may reach so far beyond its box, which is not exact
 SMALLEST = 0.01  # share of the canvas: a box may not become too thin to divide by
 
 
@@ -81,15 +82,15 @@ class BoxMasks(nn.Module):
         return (embedding_ME @ pixels_EHW.flatten(1)).view(-1, height, width) + placed + self.bias
 
     def inside(self, pixels_EHW: Tensor, hidden_MD: Tensor, boxes_M4: Tensor) -> Tensor:
-        """`whole`, and OUTSIDE where a cell lies beyond the query's box: few samples in training lie far from it, and
+        """`whole`, and OUTSIDE where a cell lies beyond the query's box (and MARGIN): few samples in training lie far from it, and
         what an undertrained mask says there is noise."""
         logits = self.whole(pixels_EHW, hidden_MD, boxes_M4)
         height, width = logits.shape[1:]
         cx, cy, w, h = (v[:, None] for v in boxes_M4.unbind(-1))
         x = (torch.arange(width, device=logits.device) + 0.5) / width
         y = (torch.arange(height, device=logits.device) + 0.5) / height
-        beyond_MW = (x - cx).abs() > w / 2 + 0.5 / width  # half a cell: the border lies between two of them
-        beyond_MH = (y - cy).abs() > h / 2 + 0.5 / height
+        beyond_MW = (x - cx).abs() > MARGIN * w / 2 + 0.5 / width  # half a cell: the border lies between two of them
+        beyond_MH = (y - cy).abs() > MARGIN * h / 2 + 0.5 / height
         beyond = beyond_MW[:, None] | beyond_MH[:, :, None]
         return torch.where(beyond, logits.clamp(max=OUTSIDE), logits)
 
