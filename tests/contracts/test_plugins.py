@@ -1,9 +1,11 @@
 """Every plugin in the folders builds; every model trains on any batch and predicts on original pixels."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
+from sources import FORMATS
 
 from segcli import lookup
 from segcli.models import build_backbone, build_model
@@ -115,6 +117,18 @@ def test_every_model_plugin_is_listed_here():
 
 def test_every_backbone_plugin_is_listed_here():
     assert set(lookup.names("backbone")) == set(BACKBONES)
+
+
+def test_every_head_plugin_is_tested():
+    """In a model above, or in a file of its own."""
+    above = {head for settings, _ in MODELS["rcnn"] for head in settings["heads"]}
+    own = {path.stem.removeprefix("test_") for path in (Path(__file__).parent.parent / "models").glob("test_*.py")}
+    assert set(lookup.names("head")) <= above | own
+
+
+def test_every_converter_plugin_has_a_source_that_is_tested():
+    """Those of tests/sources.py are converted, damaged and taken round by the tests of formats."""
+    assert set(lookup.names("converter")) == {name.removesuffix("_boxes") for name in FORMATS}
 
 
 @pytest.mark.parametrize("name", sorted(BACKBONES))

@@ -201,16 +201,26 @@ def test_the_input_at_the_default_size(size):
     assert [(int((~p).any(1).sum()), int((~p).any(0).sum())) for p in padding] == expected.image_sizes
 
 
-def test_faster_rcnn_under_the_settings_of_the_official_weights():
+@pytest.fixture(scope="module", params=[("fasterrcnn_resnet50_fpn", FASTER), ("maskrcnn_resnet50_fpn", MASK)])
+def official(request) -> Any:
     """Frozen norms with eps 0, and variances so small that an eps of 1e-5 changes every number."""
-    settings = {**FASTER, "backbone": {**R50, "norm_eps": 0.0}}
-    models = pair("fasterrcnn_resnet50_fpn", settings, eps=0.0, variance=1e-4)
-    assert_same_predictions(models, UNEQUAL)
-    for module in models[0].modules():
-        if isinstance(module, FrozenBatchNorm2d):
-            module.eps = 1e-5
+    name, settings = request.param
+    return pair(name, {**settings, "backbone": {**R50, "norm_eps": 0.0}}, eps=0.0, variance=1e-4)
+
+
+def test_the_settings_of_the_official_weights_on_photographs(official, shared_data):
+    assert_same_predictions(official, photographs(shared_data / "coco128", 2))
+
+
+def test_the_settings_of_the_official_weights(official):
+    assert_same_predictions(official, UNEQUAL)
+    frozen = [module for module in official[0].modules() if isinstance(module, FrozenBatchNorm2d)]
+    for module in frozen:
+        module.eps = 1e-5
     with pytest.raises(AssertionError):
-        assert_same_predictions(models, UNEQUAL)
+        assert_same_predictions(official, UNEQUAL)
+    for module in frozen:
+        module.eps = 0.0
 
 
 def test_mask_rcnn_v2():
