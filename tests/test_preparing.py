@@ -205,6 +205,15 @@ def test_the_doctor_lists_what_prepare_refuses(tmp_path):
     }
 
 
+@pytest.mark.parametrize("given", ["data/mine/", "data/mine/.", "."])
+def test_fix_writes_beside_the_folder_however_it_is_written(tiny_copy, tmp_path, monkeypatch, given):
+    place = tmp_path / "here/data/mine"
+    shutil.copytree(tiny_copy, place)
+    monkeypatch.chdir(place if given == "." else tmp_path / "here")
+    assert prepare(given, fix=True).resolve() == tmp_path / "here/data/mine-fixed"
+    assert sorted(p.name for p in place.parent.iterdir()) == ["mine", "mine-fixed"]
+
+
 def test_a_recipe_gets_its_data(folder, tmp_path, capsys):
     root = tmp_path / "data/shapes"
     small = {f"data.prepare.{key}": value for key, value in SMALL.items()}
