@@ -4,9 +4,10 @@ With SegmentationObject, every value but 0 and the 255 of borders is one object,
 SegmentationClass; the class map itself is kept, with background as a class and 255 ignored. SegmentationClass alone is
 a class for every pixel. Else the boxes of the xml files, which may also lie beside their images. Classes are those of
 class_names.txt (by value), without it VOC's 20; of boxes the names in use, sorted.
-`ImageSets/` gives the splits.
+`ImageSets/` gives the splits; what is in none of its lists is left out.
 """
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -129,22 +130,29 @@ def _undeclared(file: Path, value: int, classes: int) -> int:
 def _boxes(path: Path, root: Path, classes: list[str] | None) -> Draft:
     notes: list[str] = []
     splits = _splits(root, "Main")
-    pictures = {file.stem: file for file in walk(root, *SUFFIXES) if not file.parent.name.startswith("Segmentation")}
+    pictures: dict[str, list[Path]] = {}
+    for picture in walk(root, *SUFFIXES):
+        if not picture.parent.name.startswith("Segmentation"):
+            pictures.setdefault(picture.stem, []).append(picture)
     found: list[tuple[str, Path, Any]] = []
     used: dict[str, Path] = {}
+    owner: dict[Path, Path] = {}
+    apart: list[str] = []
     for file in (f for f in walk(root, ".xml") if _is_voc(f)):
         tree = _parse(file)
-        named = (tree.findtext("filename") or "").replace("\\", "/").rsplit("/", 1)[-1]
-        places = [file.parent / named, root / "JPEGImages" / named] if named and "\0" not in named else []
-        image = next((p for p in places if is_there(p)), pictures.get(file.stem))
-        if image is None:
-            raise DataError(f"{file}: its image {named or file.stem} is not there")
+        image = _image(file, tree, root, pictures.get(file.stem, []))
+        if owner.setdefault(image, file) != file:
+            raise DataError(f"{owner[image]} and {file}: both are of the image {image}", hint="remove one of them")
+        if splits and file.stem not in splits:
+            apart.append(file.stem)
+            continue
         listed = _objects(file, tree)
         for name, _ in listed:
             used.setdefault(name, file)
-        split = splits.get(file.stem, split_of(file, root))
-        found.append((split, image, (_size(tree), listed)))
-    bare = sorted({p.name for p in pictures.values()} - {image.name for _, image, _ in found})
+        found.append((splits.get(file.stem, split_of(file, root)), image, (_size(tree), listed)))
+    if apart:
+        notes.append(f"{len(apart)} xml files are in no list of ImageSets/Main and are left out: {some(apart)}")
+    bare = sorted(p.name for group in pictures.values() for p in group if p not in owner)
     if bare:
         notes.append(f"{len(bare)} images have no xml file and are left out: {some(bare)}")
     image_root, entries = arrange(found, path)
@@ -159,6 +167,25 @@ def _boxes(path: Path, root: Path, classes: list[str] | None) -> Draft:
         splits={split: len(part) for split, part in entries.items()},
     )
     return Draft(info, entries, lambda part: _box_records(part, ids), image_root, notes)
+
+
+def _image(file: Path, tree: ElementTree.Element, root: Path, alike: list[Path]) -> Path:
+    """The image of an xml: as it says, beside it or in JPEGImages; else of those called like it the one that shares
+    most of its folders."""
+    named = (tree.findtext("filename") or "").replace("\\", "/").rsplit("/", 1)[-1]
+    places = [file.parent / named, root / "JPEGImages" / named] if named and "\0" not in named else []
+    image = next((p for p in places if is_there(p)), None)
+    if image is not None:
+        return image
+    near = [(len(Path(os.path.commonpath([p, file])).parts), p.name == named) for p in alike]
+    best = [p for p, rank in zip(alike, near, strict=True) if rank == max(near)]
+    if not best:
+        raise DataError(f"{file}: its image {named or file.stem} is not there")
+    if len(best) > 1:
+        raise DataError(
+            f"{file}: its image could be {some(best)}", hint="put the image beside it, or in folders called alike"
+        )
+    return best[0]
 
 
 def _box_records(entries: Sequence[Entry], ids: dict[str, int]) -> Iterator[Record]:
