@@ -265,6 +265,20 @@ def test_palette_and_16_bit_ids(tmp_path):
         masks.read_ids(tmp_path / "colours.png")
 
 
+@pytest.mark.parametrize(("suffix", "settings"), [("jpg", {}), ("webp", {"quality": 80}), ("webp", {"lossless": True})])
+def test_masks_with_loss_are_refused(tmp_path, suffix, settings):
+    picture(tmp_path / "images/a.png")
+    mask = tmp_path / f"masks/a.{suffix}"
+    mask.parent.mkdir()
+    Image.fromarray(np.where(two_objects() > 0, 255, 0).astype(np.uint8)).save(mask, **settings)
+    if settings.get("lossless"):
+        assert len(list(masks.build(path=tmp_path).records([masks.build(path=tmp_path).splits["all"][0]]))) == 1
+        return
+    with pytest.raises(DataError, match=f"a.{suffix}: the mask is a .* with loss") as caught:
+        prepare(str(tmp_path), tmp_path / "out", split="train=1")
+    assert "PNG" in caught.value.hint
+
+
 def test_huge_and_adjacent_ids():
     ids = np.zeros((4, 6), np.int32)
     ids[:, :3], ids[:, 3:] = 2**24 + 1, 5
