@@ -11,7 +11,7 @@ from typing import Any
 
 from segcli import lookup
 from segcli.data import canonical, index
-from segcli.data._findings import KEPT, Finding, Report
+from segcli.data._findings import KEPT, Finding, Item, Report
 from segcli.data.annotations import read_json
 from segcli.data.canonical import Draft, Record
 from segcli.data.check import check
@@ -117,7 +117,9 @@ def diagnose(
     with tempfile.TemporaryDirectory(prefix="segcli-check-") as folder:
         target = Path(folder) / plan.name
         _write(target, draft, draft.splits, {}, link=draft.image_root is not None, strict=False)
-        return dataclasses.replace(_tested(check(target, notes=draft.notes), target), root=source)
+        return dataclasses.replace(
+            _tested(check(target, notes=draft.notes, refused=draft.refused), target), root=source
+        )
 
 
 def _tested(report: Report, root: Path) -> Report:
@@ -245,7 +247,7 @@ def _write(
     canonical.write(
         target,
         info,
-        {name: _cut(draft, mend(name, draft.records(entries)), tiling) for name, entries in splits.items()},
+        {name: _cut(draft, name, mend(name, draft.records(entries)), tiling) for name, entries in splits.items()},
         settings=recorded,
         notes=draft.notes,
         repairs=repairs.done if repairs else None,
@@ -256,10 +258,13 @@ def _write(
     )
 
 
-def _cut(draft: Draft, records: Iterable[Record], tiling: Tiling | None) -> Iterator[Record]:
+def _cut(draft: Draft, split: str, records: Iterable[Record], tiling: Tiling | None) -> Iterator[Record]:
     """The records of one split; tiles are made after the division, so those of an image share its split."""
     if tiling is None:
-        yield from records
+        for record in records:
+            if isinstance(record.problem, DataError):
+                draft.refused.append(Item(split, record.file_name, detail=str(record.problem)))
+            yield record
         return
     part = dataclasses.replace(tiling)
     part.dropped = []

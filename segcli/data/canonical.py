@@ -23,6 +23,7 @@ from typing import Any, Protocol
 
 from tqdm import tqdm
 
+from segcli.data._findings import Item
 from segcli.data.annotations import annotation_problems, image_problems
 from segcli.data.index import Writer
 from segcli.errors import DataError, SegcliError, UsageError
@@ -46,7 +47,7 @@ class Record:
     size: (H, W). image: the file to copy or to link, or the content of a new file. annotations: COCO dicts whose
     category_id is a source id; `id` is kept where it is unique in the dataset. semantic, panoptic: PNG content;
     segments: COCO's segments_info. extra: further fields of the COCO image. problem: what is wrong with the maps, where
-    that is known; such a record is written for the doctor alone.
+    that is known, or the error that kept its labels from being read; such a record is written for the doctor alone.
     """
 
     file_name: str
@@ -58,7 +59,7 @@ class Record:
     panoptic: bytes | None = None
     segments: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     extra: dict[str, Any] = dataclasses.field(default_factory=dict)
-    problem: str | None = None
+    problem: str | DataError | None = None
 
 
 @dataclasses.dataclass
@@ -66,7 +67,8 @@ class Draft:
     """What a converter or a generator offers: a description, its images by split, and how to read them.
 
     The one split UNDECIDED means that the source has none. image_root: the folder that file names are relative to, None
-    where images are made. notes: sentences on what was left out or changed; `records` may add to them.
+    where images are made. notes: sentences on what was left out or changed; `records` may add to them. refused: images
+    whose labels could not be read, as far as they were met.
     """
 
     info: DatasetInfo
@@ -74,6 +76,7 @@ class Draft:
     records: Callable[[Sequence[Any]], Iterator[Record]]
     image_root: Path | None = None
     notes: list[str] = dataclasses.field(default_factory=list)
+    refused: list[Item] = dataclasses.field(default_factory=list)
 
 
 def write(
@@ -287,6 +290,8 @@ def _write_split(
 
 def refuse_broken(record: Record, declared: set[int]) -> None:
     """Raise DataError for the first broken annotation; `declared`: the source ids of the categories."""
+    if isinstance(record.problem, DataError):
+        raise record.problem
     # an id of 0 stands for the image here: the record has not been given its own yet
     listed = [{**a, "image_id": 0} for a in record.annotations]
     image = {"id": 0, "file_name": record.file_name or "-", "width": record.size[1], "height": record.size[0]}

@@ -22,6 +22,7 @@ from segcli.data import canonical, index, views
 from segcli.data.canonical import Draft, Record
 from segcli.data.label_rules import crossings, inside, label_problems, rle_of_another_size, sound
 from segcli.data.refit import UNKNOWN, fitted, refitted, stored
+from segcli.errors import DataError
 from segcli.info import DatasetInfo
 from segcli.types import IGNORE, Rle
 
@@ -67,6 +68,9 @@ class Repairs:
             if placed is None:
                 return None
             record = placed
+        if isinstance(record.problem, DataError):
+            say("labels_unreadable", f"left out: {record.problem}")
+            return None
         record = self._maps(record, say)
         kept: list[dict[str, Any]] = []
         seen = set()

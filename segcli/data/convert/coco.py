@@ -17,7 +17,7 @@ from pycocotools import mask as coco_mask
 
 from segcli.data.annotations import encode, read_json
 from segcli.data.canonical import UNDECIDED, Draft, Record, write_json
-from segcli.data.convert._files import SPLITS, has_keys, some
+from segcli.data.convert._files import SPLITS, each, has_keys, some
 from segcli.data.convert._images import below, locate
 from segcli.data.convert._out import Exported
 from segcli.data.image import image_size
@@ -77,18 +77,22 @@ def build(*, path: Path, images: str | None = None, labels: str = "instances") -
 def records(entries: Sequence[Entry]) -> Iterator[Record]:
     with contextlib.ExitStack() as stack:
         opened: dict[Path, BinaryIO] = {}
-        for file_name, path, image, labels in entries:
+
+        def read(entry: Entry) -> Record:
+            path, image, labels = entry.path, entry.image, entry.labels
             if labels.path not in opened:
                 opened[labels.path] = stack.enter_context(open(labels.path, "rb"))
             own = labels.read(labels.positions(image["id"]), opened[labels.path])
-            yield Record(
-                file_name=file_name,
+            return Record(
+                file_name=entry.file_name,
                 size=size(image) or image_size(path),
                 image=path,
                 annotations=[{**annotation, "id": whole(annotation.get("id"))} for annotation in own],
                 id=whole(image.get("id")),
                 extra={key: value for key, value in image.items() if key not in OWN},
             )
+
+        yield from each(entries, read)
 
 
 def json_files(path: Path) -> list[Path]:

@@ -21,7 +21,7 @@ from PIL import Image
 from segcli.data.annotations import MOST_PIXELS, encode, read_json
 from segcli.data.canonical import Draft, Record
 from segcli.data.convert import _shapes as shapes
-from segcli.data.convert._files import LOOK, Entry, arrange, has_keys, lines, parsed, some, split_of, walk
+from segcli.data.convert._files import LOOK, Entry, arrange, each, has_keys, lines, parsed, some, split_of, walk
 from segcli.data.convert._images import SUFFIXES, is_there
 from segcli.data.convert._out import Exported
 from segcli.data.image import image_size
@@ -163,7 +163,8 @@ def _ids(path: Path, classes: list[str] | None, found: list[tuple[Path, File]]) 
 
 def _records(entries: Sequence[Entry], ids: dict[str, int], notes: list[str]) -> Iterator[Record]:
     left: dict[str, list[str]] = {}
-    for entry in entries:
+
+    def read(entry: Entry) -> Record:
         file, label = entry.label
         content = _stored(file) if label.stored else None
         if content is not None:
@@ -181,9 +182,11 @@ def _records(entries: Sequence[Entry], ids: dict[str, int], notes: list[str]) ->
                 key = i if shape.group_id is None else (shape.label, shape.group_id)
                 objects.setdefault(key, []).append((i, shape))
         annotations = [_object(file, group, size, ids) for group in objects.values()]
-        yield Record(
+        return Record(
             entry.file_name, size, entry.path if content is None else content, [a for a in annotations if a is not None]
         )
+
+    yield from each(entries, read)
     notes += [f"{reason}: {len(files)} left out ({some(files)})" for reason, files in left.items()]
 
 

@@ -9,7 +9,6 @@ class_names.txt (by value), without it VOC's 20; of boxes the names in use, sort
 
 import os
 import re
-from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +17,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from segcli.data.canonical import UNDECIDED, Draft, Record
-from segcli.data.convert._files import SPLITS, Entry, arrange, lines, some, split_of, walk
+from segcli.data.convert._files import SPLITS, Entry, arrange, each, lines, some, split_of, walk
 from segcli.data.convert._images import SUFFIXES, is_there
 from segcli.data.convert._mask_files import check_size, objects, read_ids
 from segcli.data.convert._shapes import of_box
@@ -96,28 +95,28 @@ def _masks(path: Path, root: Path, pictures: Path, classes: list[str] | None) ->
         splits={split: len(part) for split, part in entries.items()},
         semantic=True,
     )
-    return Draft(info, entries, lambda part: _mask_records(part, len(listed), instances), image_root, notes)
+    read = partial(_masked, classes=len(listed), instances=instances)
+    return Draft(info, entries, lambda part: each(part, read), image_root, notes)
 
 
-def _mask_records(entries: Sequence[Entry], classes: int, instances: bool) -> Iterator[Record]:
-    for entry in entries:
-        numbers, values = entry.label
-        size = image_size(entry.path)
-        kinds = read_ids(values)
-        check_size(values, kinds, entry.path, size)
-        meaning = {0: classes, BORDER: IGNORE, **{value: value - 1 for value in range(1, classes + 1)}}
-        semantic = translate(kinds, meaning, partial(_undeclared, values, classes=classes))
-        annotations = []
-        if instances:
-            ids = read_ids(numbers)
-            check_size(numbers, ids, entry.path, size)
-            for number, annotation in objects(np.where(ids == BORDER, 0, ids)):
-                counts = np.bincount(kinds[ids == number], minlength=256)
-                counts[[0, BORDER]] = 0
-                if not counts.any():
-                    raise DataError(f"{numbers}: object {number} has no class in {values}")
-                annotations.append({**annotation, "category_id": int(counts.argmax()), "source": f"object {number}"})
-        yield Record(entry.file_name, size, entry.path, annotations, semantic=map_png(semantic))
+def _masked(entry: Entry, classes: int, instances: bool) -> Record:
+    numbers, values = entry.label
+    size = image_size(entry.path)
+    kinds = read_ids(values)
+    check_size(values, kinds, entry.path, size)
+    meaning = {0: classes, BORDER: IGNORE, **{value: value - 1 for value in range(1, classes + 1)}}
+    semantic = translate(kinds, meaning, partial(_undeclared, values, classes=classes))
+    annotations = []
+    if instances:
+        ids = read_ids(numbers)
+        check_size(numbers, ids, entry.path, size)
+        for number, annotation in objects(np.where(ids == BORDER, 0, ids)):
+            counts = np.bincount(kinds[ids == number], minlength=256)
+            counts[[0, BORDER]] = 0
+            if not counts.any():
+                raise DataError(f"{numbers}: object {number} has no class in {values}")
+            annotations.append({**annotation, "category_id": int(counts.argmax()), "source": f"object {number}"})
+    return Record(entry.file_name, size, entry.path, annotations, semantic=map_png(semantic))
 
 
 def _undeclared(file: Path, value: int, classes: int) -> int:
@@ -166,7 +165,7 @@ def _boxes(path: Path, root: Path, classes: list[str] | None) -> Draft:
         categories=tuple(Category(name, key) for name, key in ids.items()),
         splits={split: len(part) for split, part in entries.items()},
     )
-    return Draft(info, entries, lambda part: _box_records(part, ids), image_root, notes)
+    return Draft(info, entries, lambda part: each(part, partial(_boxed, ids=ids)), image_root, notes)
 
 
 def _image(file: Path, tree: ElementTree.Element, root: Path, alike: list[Path]) -> Path:
@@ -188,11 +187,10 @@ def _image(file: Path, tree: ElementTree.Element, root: Path, alike: list[Path])
     return best[0]
 
 
-def _box_records(entries: Sequence[Entry], ids: dict[str, int]) -> Iterator[Record]:
-    for entry in entries:
-        size, listed = entry.label
-        annotations = [{**annotation, "category_id": ids[name]} for name, annotation in listed]
-        yield Record(entry.file_name, size or image_size(entry.path), entry.path, annotations)
+def _boxed(entry: Entry, ids: dict[str, int]) -> Record:
+    size, listed = entry.label
+    annotations = [{**annotation, "category_id": ids[name]} for name, annotation in listed]
+    return Record(entry.file_name, size or image_size(entry.path), entry.path, annotations)
 
 
 def _objects(file: Path, tree: ElementTree.Element) -> list[tuple[str, dict[str, Any]]]:

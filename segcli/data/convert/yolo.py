@@ -5,7 +5,7 @@ SOURCE is the data.yaml, or a folder with one, or a folder with `images/` and `l
 followed: `download` is not run. An image without a text file has no objects. Labels with keypoints are not read.
 """
 
-from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from pycocotools import mask as coco_mask
 from segcli.data.annotations import encode
 from segcli.data.canonical import Draft, Record
 from segcli.data.convert import _shapes as shapes
-from segcli.data.convert._files import LOOK, SPLITS, Entry, arrange, lines, some, split_of, walk
+from segcli.data.convert._files import LOOK, SPLITS, Entry, arrange, each, lines, some, split_of, walk
 from segcli.data.convert._images import SUFFIXES, is_folder, is_there
 from segcli.data.convert._out import Exported
 from segcli.data.image import image_size
@@ -71,7 +71,8 @@ def build(*, path: Path, classes: list[str] | None = None) -> Draft:
         else tuple(Category(name, key) for key, name in enumerate(names)),
         splits={split: len(entries) for split, entries in splits.items()},
     )
-    return Draft(info, splits, lambda entries: _records(entries, set(info.source_ids)), root, notes)
+    read = partial(_record, classes=set(info.source_ids))
+    return Draft(info, splits, lambda entries: each(entries, read), root, notes)
 
 
 def export(image: Exported, names: dict[int, str], out: Path) -> None:
@@ -232,14 +233,13 @@ def _label_file(image: Path, base: Path) -> Path:
     return image.with_suffix(".txt")
 
 
-def _records(entries: Sequence[Entry], classes: set[int]) -> Iterator[Record]:
-    for entry in entries:
-        size = image_size(entry.path)
-        annotations = []
-        for number, line in enumerate(lines(entry.label) if is_there(entry.label) else [], 1):
-            if line:
-                annotations.append(_annotation(line.split(), size, classes, f"{entry.label}, line {number}"))
-        yield Record(entry.file_name, size, entry.path, annotations)
+def _record(entry: Entry, classes: set[int]) -> Record:
+    size = image_size(entry.path)
+    annotations = []
+    for number, line in enumerate(lines(entry.label) if is_there(entry.label) else [], 1):
+        if line:
+            annotations.append(_annotation(line.split(), size, classes, f"{entry.label}, line {number}"))
+    return Record(entry.file_name, size, entry.path, annotations)
 
 
 def _annotation(words: list[str], size: tuple[int, int], classes: set[int], where: str) -> dict[str, Any]:
