@@ -39,7 +39,7 @@ def prepare(
     split: str | None = None,
     split_by: str | Path | None = None,
     seed: int = 0,
-    link: bool = False,
+    link: bool | None = False,
     tile: int | None = None,
     overlap: int = 0,
     force: bool = False,
@@ -52,7 +52,8 @@ def prepare(
     out: the folder, None = data/NAME; one that was made of the same with the same settings is left as it is.
     source_path: where a known dataset lies on disk; None: it is downloaded. split: shares such as "train=0.8,val=0.2",
     drawn with `seed`; split_by: a text file that names the val images, or a rule for the draw (see data/division.py);
-    with neither, a source's own splits are kept, or 20 % become val. link: images stay where they are. tile, overlap:
+    with neither, a source's own splits are kept, or 20 % become val. link: images stay where they are (None: if all of
+    them are files that stay as they are). tile, overlap:
     cut into tiles of so many pixels (see data/tiling.py), those of one image in one split. force: replace `out`.
     fix: mend what `check` finds, and list the repairs in prepared.json; source may then be a prepared folder too, which
     is left as it is (out: None = SOURCE-fixed beside it).
@@ -116,7 +117,7 @@ def diagnose(
     draft = plan.build()
     with tempfile.TemporaryDirectory(prefix="segcli-check-") as folder:
         target = Path(folder) / plan.name
-        _write(target, draft, draft.splits, {}, link=draft.image_root is not None, strict=False)
+        _write(target, draft, draft.splits, {}, link=None, strict=False)
         return dataclasses.replace(
             _tested(check(target, notes=draft.notes, refused=draft.refused), target), root=source
         )
@@ -146,8 +147,7 @@ def export(source: str, to: str, out: Path | None = None, *, force: bool = False
     with tempfile.TemporaryDirectory(prefix="segcli-export-") as folder:
         root = Path(source)
         if not (root / "info.json").is_file():
-            made = source in lookup.names("synthetic")
-            root = prepare(source, Path(folder) / "prepared", link=not made, **settings)
+            root = prepare(source, Path(folder) / "prepared", link=None, **settings)
         elif given := sorted(key for key, value in settings.items() if value):
             raise UsageError(f"--to {to}: {source} is prepared already; {', '.join(given)} would change nothing")
         info = DatasetInfo.load(root)
@@ -234,13 +234,15 @@ def _write(
     splits: dict[str, list[Any]],
     recorded: dict[str, Any],
     *,
-    link: bool,
+    link: bool | None,
     strict: bool = True,
     force: bool = False,
     repairs: Repairs | None = None,
     tiling: Tiling | None = None,
 ) -> None:
     info = draft.info
+    if link is None:
+        link = draft.image_root is not None and not draft.stored and tiling is None
     if link:
         info = dataclasses.replace(info, image_root=str(draft.image_root))
     mend = repairs.mend if repairs else lambda split, records: records

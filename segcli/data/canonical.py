@@ -68,7 +68,7 @@ class Draft:
 
     The one split UNDECIDED means that the source has none. image_root: the folder that file names are relative to, None
     where images are made. notes: sentences on what was left out or changed; `records` may add to them. refused: images
-    whose labels could not be read, as far as they were met.
+    whose labels could not be read, as far as they were met. stored: whether some images stand inside label files.
     """
 
     info: DatasetInfo
@@ -77,6 +77,7 @@ class Draft:
     image_root: Path | None = None
     notes: list[str] = dataclasses.field(default_factory=list)
     refused: list[Item] = dataclasses.field(default_factory=list)
+    stored: bool = False
 
 
 def write(
@@ -256,7 +257,7 @@ def _write_split(
         h, w = record.size
         image_id = ids.take("image", record.id)
         if link and isinstance(record.image, bytes):
-            raise UsageError(f"--link: {info.name} makes its images, there is nothing to link to")
+            raise UsageError(f"--link: {record.file_name} is no file of its own, there is nothing to link to")
         if strict:
             refuse_broken(record, declared)
             if isinstance(record.image, Path) and not os.path.isfile(record.image):  # or no possible name

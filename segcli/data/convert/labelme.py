@@ -91,7 +91,8 @@ def build(*, path: Path, classes: list[str] | None = None) -> Draft:
         categories=tuple(Category(name, key) for name, key in ids.items()),
         splits={split: len(entries) for split, entries in splits.items()},
     )
-    return Draft(info, splits, lambda entries: _records(entries, ids, notes), root, notes)
+    stored = any(label.stored for _, _, (_, label) in found)
+    return Draft(info, splits, lambda entries: _records(entries, ids, notes), root, notes, stored=stored)
 
 
 def export(image: Exported, names: dict[int, str], out: Path) -> None:
