@@ -241,6 +241,18 @@ def test_tiles_go_out_and_what_check_would_ignore_is_refused(folder, segcli):
     assert segcli("prepare", folder, "--to", "coco", "--link").code == 2
 
 
+@pytest.mark.parametrize(("counts", "said"), [("QQ", "can't be decoded"), ("01", "covers 1 pixels of 600")])
+def test_a_malformed_rle_is_refused_before_anything_is_written(tmp_path, counts, said):
+    Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(tmp_path / "a.png")
+    rle = {"id": 5, "image_id": 0, "category_id": 1, "segmentation": {"size": [20, 30], "counts": counts}}
+    images = [{"id": 0, "file_name": "a.png", "width": 30, "height": 20}]
+    content = {"images": images, "annotations": [rle], "categories": [{"id": 1, "name": "cat"}]}
+    (tmp_path / "labels.json").write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(DataError, match=f"a.png: annotation 5: its RLE {said}"):
+        prepare(str(tmp_path), tmp_path / "out", split="train=1")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_recipe_gets_its_data(folder, tmp_path, capsys):
     root = tmp_path / "data/shapes"
     small = {f"data.prepare.{key}": value for key, value in SMALL.items()}
