@@ -171,12 +171,19 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def _note_lost(labels: Streamed, images: Mapping[Any, Any], notes: list[str]) -> None:
-    """Note the annotations of images that are not listed, by id."""
+    """Note the annotations of images that are not listed, by id. Raises DataError where that is all of them."""
     lost = labels.without_image([*images])
     if not len(lost):
         return
     with open(labels.path, "rb") as file:
-        ids = [annotation.get("id") for annotation in labels.read(lost[:NAMED], file)]
+        named = labels.read(lost[:NAMED], file)
+    ids = [annotation.get("id") for annotation in named]
+    if len(lost) == len(labels.code):
+        raise DataError(
+            f"{labels.path}: none of its {len(lost)} annotations belongs to a listed image (image_id "
+            f"{named[0].get('image_id')!r}; the images' ids are {some([repr(key) for key in images], 3)})",
+            hint='they must be equal, also in kind: 7 and "7" are not',
+        )
     notes.append(
         f"{labels.path.name}: {len(lost)} annotations of images that are not listed are left out: "
         f"{some([*ids, *lost[NAMED:]], NAMED)}"  # beyond NAMED they are counted, not shown
