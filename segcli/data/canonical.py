@@ -321,12 +321,29 @@ def write_json(path: Path, data: Any, indent: int | None = None) -> None:
         raise DataError(f"{path.name}: {text[max(0, error.start - 40) : error.start]}… is no valid text") from error
 
 
+def swap(building: Path, out: Path) -> None:
+    """Give a finished folder the name `out`. What has that name is removed afterwards, and has it again on any failure.
+
+    Raises OSError.
+    """
+    old = out.parent / f".{out.name}.{uuid.uuid4().hex[:8]}.old"
+    if out.exists():
+        os.rename(out, old)
+    try:
+        os.rename(building, out)
+    except BaseException:
+        if old.exists() and not out.exists():
+            os.rename(old, out)
+        raise
+    finally:
+        shutil.rmtree(old, ignore_errors=True)
+
+
 def _publish(building: Path, out: Path, info: DatasetInfo, settings: dict[str, Any], force: bool) -> DatasetInfo:
     """Give the finished folder its name. Where another process was faster, its dataset counts if it is the same."""
-    old = None
-    if out.exists() and force:
-        old = out.parent / f".{out.name}.{uuid.uuid4().hex[:8]}.old"
-        os.rename(out, old)
+    if force:
+        swap(building, out)
+        return info
     try:
         if out.is_dir() and not any(out.iterdir()):
             out.rmdir()
@@ -336,7 +353,4 @@ def _publish(building: Path, out: Path, info: DatasetInfo, settings: dict[str, A
         if found is None:
             raise
         return found
-    finally:
-        if old is not None:
-            shutil.rmtree(old, ignore_errors=True)
     return info
