@@ -88,7 +88,9 @@ class Dataset:
             raise DataError(f"{self.root}: the split {split or 'of all images'!r} has no image")
         for field in self.fields.values():
             if hasattr(field, "problems"):
-                _refuse(self.root, field.problems([a for r in self._records for a in r.annotations], self.info))
+                for name, own in itertools.groupby(self._records, lambda r: r.split):
+                    found = field.problems([a for r in own for a in r.annotations], self.info)
+                    _refuse(self.root / "annotations" / f"{name}.json", found, "mend them there, or in the source")
         self.image_ids = [r.id for r in self._records]
         self.file_names = [r.file_name for r in self._records]
         self.sizes = [r.size for r in self._records]
@@ -352,9 +354,11 @@ def decoded(target: Target) -> Target:
     return dataclasses.replace(target, instances=dataclasses.replace(target.instances, masks=dense))
 
 
-def _refuse(path: Path, problems: Iterable[str]) -> None:
+def _refuse(
+    path: Path, problems: Iterable[str], hint: str = "segcli prepare ... --check lists all, --fix repairs"
+) -> None:
     """Raise DataError with the first problem and the number of the others."""
     found = list(problems)
     if found:
         others = f" (and {len(found) - 1} more such problems)" if len(found) > 1 else ""
-        raise DataError(f"{path}: {found[0]}{others}", hint="segcli prepare ... --check lists all, --fix repairs")
+        raise DataError(f"{path}: {found[0]}{others}", hint=hint)
