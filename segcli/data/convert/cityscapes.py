@@ -16,11 +16,10 @@ from PIL import Image, ImageDraw
 from segcli.data.annotations import read_json
 from segcli.data.canonical import Draft, Record
 from segcli.data.convert._files import LOOK, Entry, arrange, each, parsed, some, split_of, walk
-from segcli.data.convert._images import SUFFIXES
 from segcli.data.convert._mask_files import check_size, objects, read_ids
 from segcli.data.convert._shapes import of_pixels
 from segcli.data.convert.semantic import map_png, translate
-from segcli.data.image import image_size
+from segcli.data.image import SUFFIXES, image_size
 from segcli.errors import DataError
 from segcli.info import Category, DatasetInfo
 from segcli.types import IGNORE

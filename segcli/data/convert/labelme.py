@@ -22,9 +22,9 @@ from segcli.data.annotations import MOST_PIXELS, encode, read_json
 from segcli.data.canonical import Draft, Record
 from segcli.data.convert import _shapes as shapes
 from segcli.data.convert._files import LOOK, Entry, arrange, each, has_keys, lines, parsed, some, split_of, walk
-from segcli.data.convert._images import SUFFIXES, is_there
+from segcli.data.convert._images import is_there
 from segcli.data.convert._out import Exported
-from segcli.data.image import image_size
+from segcli.data.image import SUFFIXES, image_size
 from segcli.errors import DataError
 from segcli.info import Category, DatasetInfo
 from segcli.lookup import nearest

@@ -18,10 +18,9 @@ from PIL import Image
 from segcli.data.canonical import Draft, Record
 from segcli.data.convert import _legend
 from segcli.data.convert._files import Entry, arrange, each, some, split_folders, split_of, walk
-from segcli.data.convert._images import SUFFIXES
 from segcli.data.convert._legend import Legend
 from segcli.data.convert._mask_files import check_size, read_colours, read_ids
-from segcli.data.image import image_size
+from segcli.data.image import SUFFIXES, image_size
 from segcli.errors import DataError
 from segcli.info import Category, DatasetInfo
 from segcli.types import IGNORE

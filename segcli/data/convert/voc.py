@@ -18,11 +18,11 @@ import numpy as np
 
 from segcli.data.canonical import UNDECIDED, Draft, Record
 from segcli.data.convert._files import SPLITS, Entry, arrange, each, lines, some, split_of, walk
-from segcli.data.convert._images import SUFFIXES, is_there
+from segcli.data.convert._images import is_there
 from segcli.data.convert._mask_files import check_size, objects, read_ids
 from segcli.data.convert._shapes import of_box
 from segcli.data.convert.semantic import map_png, translate
-from segcli.data.image import image_size
+from segcli.data.image import SUFFIXES, image_size
 from segcli.errors import DataError
 from segcli.info import Category, DatasetInfo
 from segcli.lookup import nearest

@@ -17,9 +17,9 @@ from segcli.data.annotations import encode
 from segcli.data.canonical import UNDECIDED, Draft, Record
 from segcli.data.convert import _shapes as shapes
 from segcli.data.convert._files import LOOK, SPLITS, Entry, arrange, each, lines, some, split_of, walk
-from segcli.data.convert._images import SUFFIXES, is_folder, is_there
+from segcli.data.convert._images import is_folder, is_there
 from segcli.data.convert._out import Exported
-from segcli.data.image import image_size
+from segcli.data.image import SUFFIXES, image_size
 from segcli.errors import DataError
 from segcli.info import Category, DatasetInfo
 
