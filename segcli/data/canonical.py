@@ -6,7 +6,8 @@ images/FILE_NAME           files as they were, byte by byte; with --link they st
 annotations/SPLIT.json     COCO: images (file_name is the path below images/), annotations, categories (source ids)
 annotations/SPLIT.index.npz   where each image's annotations stand in it (see index.py)
 splits/SPLIT.txt           its file names, one a line: what --split-by FILE takes
-semantic/SPLIT/NAME.png    8-bit labels, 255 = ignore; NAME is the last part of file_name, no suffix
+semantic/SPLIT/NAME.png    8-bit labels, 255 = ignore; NAME is the last part of file_name, no suffix; where an image
+                           before it has that, the whole path, which is then said as the image's `label_map`
 panoptic/SPLIT.json        COCO panoptic, with panoptic/SPLIT/NAME.png (id = R + 256 G + 65536 B, 0 = void)
 """
 
@@ -30,6 +31,7 @@ from segcli.errors import DataError, SegcliError, UsageError
 from segcli.info import DatasetInfo
 
 SEE_ALL = "segcli prepare SOURCE --check lists everything that is wrong"
+LABEL_MAP = "label_map"  # field of an image whose label map is not called as its file alone
 UNDECIDED = "all"  # the one split of a source that has none
 
 
@@ -170,9 +172,9 @@ def fingerprint(root: Path) -> str:
     return digest.hexdigest()
 
 
-def label_name(file_name: str) -> str:
-    """The name of an image's semantic or panoptic PNG inside the folder of its split."""
-    return PurePosixPath(file_name).stem + ".png"
+def label_name(image: Mapping[str, Any]) -> str:
+    """The name of a COCO image's semantic PNG inside the folder of its split."""
+    return str(image.get(LABEL_MAP) or PurePosixPath(str(image["file_name"])).stem + ".png")
 
 
 def coco_categories(info: DatasetInfo) -> list[dict[str, Any]]:
@@ -264,13 +266,17 @@ def _write_split(
                 raise DataError(f"{record.image}: the image file is missing", hint=SEE_ALL)
         if names.add(record) and not link:
             _write_file(root / "images" / record.file_name, record.image)
-        images.append({"id": image_id, "file_name": record.file_name, "width": w, "height": h, **record.extra})
+        image = {"id": image_id, "file_name": record.file_name, "width": w, "height": h, **record.extra}
+        image.pop(LABEL_MAP, None)
+        images.append(image)
         keys = [ids.take("annotation", annotation.get("id")) for annotation in record.annotations]
         annotations.add(
             [{**a, "id": key, "image_id": image_id} for a, key in zip(record.annotations, keys, strict=True)]
         )
-        name = label_name(record.file_name)
+        name = label_name(image)
         if record.semantic is not None or record.panoptic is not None:
+            if labels.get(name, record.file_name) != record.file_name:  # in another folder, an image is called alike
+                name = image[LABEL_MAP] = PurePosixPath(record.file_name).with_suffix(".png").as_posix()
             other = labels.setdefault(name, record.file_name)
             if other != record.file_name:
                 raise DataError(f"{split}: {other} and {record.file_name} would share the label map {name}")

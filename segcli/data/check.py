@@ -259,7 +259,7 @@ class _Doctor:
             name, size = image["file_name"], (image["height"], image["width"])
             try:
                 if self.info.semantic:
-                    path = self.root / "semantic" / split / canonical.label_name(name)
+                    path = self.root / "semantic" / split / canonical.label_name(image)
                     values = np.unique(views.read_semantic(path, size, len(self.names)))
                     shown = [self.info.names[v] for v in values if v != IGNORE]
                     if not self.info.num_things:

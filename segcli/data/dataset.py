@@ -14,6 +14,7 @@ from pycocotools import mask as coco_mask
 
 from segcli.data import annotations as coco_file
 from segcli.data import index, views
+from segcli.data.canonical import label_name
 from segcli.data.image import read_image
 from segcli.data.split_file import named_images
 from segcli.errors import DataError, UsageError
@@ -27,6 +28,7 @@ NEED_MASKS = ("instance", "semantic", "panoptic")
 @dataclasses.dataclass(slots=True)
 class _Record:
     """One image as its annotation file has it. `split` is that file's, also where a split file says otherwise.
+    label_map: the name of its semantic PNG.
 
     held: its annotations, or (file, first byte, end) where they stand.
     """
@@ -35,6 +37,7 @@ class _Record:
     file_name: str
     size: tuple[int, int]
     split: str
+    label_map: str
     held: list[dict[str, Any]] | tuple[Path, int, int]
     without_mask: int = 0
 
@@ -209,6 +212,7 @@ class Dataset:
                     image["file_name"],
                     (image["height"], image["width"]),
                     split,
+                    label_name(image),
                     (path, spans[i], spans[i + 1]),
                     bare[i],
                 )
@@ -222,7 +226,7 @@ class Dataset:
         for annotation in annotations:
             grouped[annotation["image_id"]].append(annotation)
         return [
-            _Record(i["id"], i["file_name"], sizes[i["id"]], split, own, sum(not a.get("segmentation") for a in own))
+            _Record(i["id"], i["file_name"], sizes[i["id"]], split, label_name(i), own, sum(map(_bare, own)))
             for i in images
             for own in [grouped[i["id"]]]
         ]
@@ -310,7 +314,7 @@ class Dataset:
             return None, None
         semantic = panoptic = None
         if self.info.semantic:
-            path = self.root / "semantic" / record.split / f"{Path(record.file_name).stem}.png"
+            path = self.root / "semantic" / record.split / record.label_map
             semantic = views.read_semantic(path, record.size, len(self.info.categories))
         if self.info.panoptic and (self.task == "panoptic" or semantic is None):
             entry = self._panoptic[record.id]
@@ -340,6 +344,10 @@ class Dataset:
                     raise DataError(f"{path}: image {record.id} ({record.file_name}) has no entry")
                 entries[record.id] = found[record.id]
         return entries
+
+
+def _bare(annotation: dict[str, Any]) -> bool:
+    return not annotation.get("segmentation")
 
 
 def decoded(target: Target) -> Target:

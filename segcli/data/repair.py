@@ -298,7 +298,7 @@ class _Entry:
         size = (self.image.get("height"), self.image.get("width"))
         read = lambda path: path.read_bytes() if path.is_file() else b""
         segments = self.segments or {}
-        name = canonical.label_name(self.file_name)
+        name = canonical.label_name({**self.image, "file_name": self.file_name})
         panoptic = self.root / "panoptic" / self.split / str(segments.get("file_name") or name)
         whole = all(isinstance(side, int) and side > 0 for side in size)
         key = self.image.get("id")

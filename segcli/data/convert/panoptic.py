@@ -14,7 +14,7 @@ import pydantic
 
 from segcli.data.canonical import UNDECIDED, Draft, Record
 from segcli.data.convert import coco
-from segcli.data.convert._files import Entry, arrange, each, has_keys, parsed, some
+from segcli.data.convert._files import Entry, arrange, each, has_keys, parsed, some, walk
 from segcli.data.convert._images import is_folder, is_there, locate
 from segcli.data.convert._mask_files import check_size, read_pixels
 from segcli.data.convert._shapes import of_pixels
@@ -114,8 +114,10 @@ def _choose(path: Path) -> dict[str, Path]:
 
 
 def _maps(file: Path) -> Path:
-    places = [file.with_suffix(""), file.parent / f"{file.stem}_masks", file.parent / "masks", file.parent]
-    place = next((p for p in places if is_folder(p) and next(p.glob("*.png"), None) is not None), None)
+    places = [file.with_suffix(""), file.parent / f"{file.stem}_masks", file.parent / "masks"]
+    place = next((p for p in places if is_folder(p) and next(walk(p, ".png"), None) is not None), None)
+    if place is None and next(file.parent.glob("*.png"), None) is not None:
+        place = file.parent
     if place is None:
         raise DataError(f"{file}: its PNGs are not there", hint=f"put them in {file.with_suffix('')}/")
     return place
