@@ -55,7 +55,12 @@ class DatasetInfo:
         if things != sorted(things, reverse=True):
             raise DataError(f"dataset {self.name!r}: categories must be ordered things first, then stuff")
         for c in self.categories:
-            wrong = [i for pair in (*c.skeleton, *c.flip_pairs) for i in pair if not 0 <= i < len(c.keypoints)]
+            pairs = (*c.skeleton, *c.flip_pairs)
+            if not all(len(pair) == 2 and all(type(i) is int for i in pair) for pair in pairs):
+                raise DataError(
+                    f"dataset {self.name!r}: the skeleton and flip_pairs of {c.name!r} must be pairs of whole numbers"
+                )
+            wrong = [i for pair in pairs for i in pair if not 0 <= i < len(c.keypoints)]
             if wrong:
                 raise DataError(
                     f"dataset {self.name!r}: the skeleton or flip_pairs of {c.name!r} name keypoint {wrong[0]}, and it "
@@ -113,6 +118,8 @@ class DatasetInfo:
                 for c in data.pop("categories")
             )
             return cls(categories=categories, **data)
+        except DataError as error:
+            raise DataError(f"{where}: {error}") from error
         except (TypeError, KeyError) as error:
             raise DataError(f"{where}: not a dataset description ({error})") from error
 

@@ -2,26 +2,24 @@
 
 import dataclasses
 import hashlib
-import inspect
 import shlex
 import sys
 import tempfile
-import types
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from segcli import lookup
 from segcli.data import canonical, index
-from segcli.data._findings import KEPT, Finding, Report
+from segcli.data._findings import KEPT, Finding, Item, Report
 from segcli.data.annotations import read_json
 from segcli.data.canonical import Draft, Record
 from segcli.data.check import check
 from segcli.data.checked import checked, listing
 from segcli.data.convert import _out
 from segcli.data.division import divide, is_file
-from segcli.data.known import KNOWN, Known, inside, obtain
-from segcli.data.repair import Repairs, reopened
+from segcli.data.repair import Repairs
+from segcli.data.source import known, plan_for, reopen
 from segcli.data.statistics import advise, measure, recipe_for
 from segcli.data.tiling import Tiling
 from segcli.errors import DataError, UsageError
@@ -30,11 +28,6 @@ from segcli.recipe import Recipe
 from segcli.recipe_file import shipped
 
 FOLDER = Path("data")  # where prepared datasets go by default
-
-
-def known() -> list[str]:
-    """The names that `prepare` takes without a path, sorted."""
-    return sorted({*KNOWN, *lookup.names("synthetic")})
 
 
 def prepare(
@@ -46,7 +39,7 @@ def prepare(
     split: str | None = None,
     split_by: str | Path | None = None,
     seed: int = 0,
-    link: bool = False,
+    link: bool | None = False,
     tile: int | None = None,
     overlap: int = 0,
     force: bool = False,
@@ -59,16 +52,19 @@ def prepare(
     out: the folder, None = data/NAME; one that was made of the same with the same settings is left as it is.
     source_path: where a known dataset lies on disk; None: it is downloaded. split: shares such as "train=0.8,val=0.2",
     drawn with `seed`; split_by: a text file that names the val images, or a rule for the draw (see data/division.py);
-    with neither, a source's own splits are kept, or 20 % become val. link: images stay where they are. tile, overlap:
+    with neither, a source's own splits are kept, or 20 % become val. link: images stay where they are (None: if all of
+    them are files that stay as they are). tile, overlap:
     cut into tiles of so many pixels (see data/tiling.py), those of one image in one split. force: replace `out`.
     fix: mend what `check` finds, and list the repairs in prepared.json; source may then be a prepared folder too, which
-    is left as it is (out: None = source-fixed).
+    is left as it is (out: None = SOURCE-fixed beside it).
     settings: of the generator or converter, checked against its signature.
     Raises UsageError and DataError.
     """
     again = fix and (Path(source) / "info.json").is_file()
-    plan = _reopen(Path(source)) if again else _plan(source, format, source_path, seed, settings)
-    target = Path(out) if out is not None else Path(f"{source}-fixed") if again else FOLDER / plan.name
+    plan = reopen(Path(source)) if again else plan_for(source, format, source_path, seed, settings)
+    beside = Path(source) if Path(source).name.strip(".") else Path(source).resolve()  # "." has a name, too
+    fixed = beside.with_name(f"{beside.name}-fixed") if again else FOLDER / plan.name
+    target = Path(out) if out is not None else fixed
     by_file = split_by is not None and is_file(split_by)
     if split is not None and by_file:
         raise UsageError("--split and --split-by FILE exclude each other")
@@ -117,12 +113,14 @@ def diagnose(
     """
     if (Path(source) / "info.json").is_file():
         return _tested(checked(Path(source), fresh=True), Path(source))
-    plan = _plan(source, format, source_path, seed, settings)
+    plan = plan_for(source, format, source_path, seed, settings)
     draft = plan.build()
     with tempfile.TemporaryDirectory(prefix="segcli-check-") as folder:
         target = Path(folder) / plan.name
-        _write(target, draft, draft.splits, {}, link=draft.image_root is not None, strict=False)
-        return dataclasses.replace(_tested(check(target, notes=draft.notes), target), root=source)
+        _write(target, draft, draft.splits, {}, link=None, strict=False)
+        return dataclasses.replace(
+            _tested(check(target, notes=draft.notes, refused=draft.refused), target), root=source
+        )
 
 
 def _tested(report: Report, root: Path) -> Report:
@@ -149,8 +147,7 @@ def export(source: str, to: str, out: Path | None = None, *, force: bool = False
     with tempfile.TemporaryDirectory(prefix="segcli-export-") as folder:
         root = Path(source)
         if not (root / "info.json").is_file():
-            made = source in lookup.names("synthetic")
-            root = prepare(source, Path(folder) / "prepared", link=not made, **settings)
+            root = prepare(source, Path(folder) / "prepared", link=None, **settings)
         elif given := sorted(key for key, value in settings.items() if value):
             raise UsageError(f"--to {to}: {source} is prepared already; {', '.join(given)} would change nothing")
         info = DatasetInfo.load(root)
@@ -170,7 +167,7 @@ def prepare_for(recipe: Recipe) -> Path:
     there = (root / "info.json").is_file()
     if there and data.name in lookup.names("synthetic"):
         before = canonical.prepared(root).get("settings", {})
-        plan = _plan(data.name, None, None, 0, data.prepare)
+        plan = plan_for(data.name, None, None, 0, data.prepare)
         if before and any(before.get(key) != value for key, value in plan.recorded.items()):
             raise DataError(
                 f"{root}: was not made with this recipe's data.prepare ({before.get('settings')}, not "
@@ -231,122 +228,28 @@ def next_command(name: str, root: Path, recipe: str) -> str:
     return f"segcli train {own[0] if own else recipe} --set {shlex.quote(f'data.root={root}')}"
 
 
-@dataclasses.dataclass(frozen=True)
-class _Plan:
-    """What to build a draft from; `recorded` identifies it in prepared.json."""
-
-    name: str
-    module: Any
-    settings: dict[str, Any]
-    recorded: dict[str, Any]
-    path: Path | None = None  # None: the images are made, or downloaded where there is `known`
-    known: Known | None = None
-
-    def build(self) -> Draft:
-        path = self.path
-        digests: dict[str, str] = {}
-        if path is None and self.known is not None:
-            path, digests = obtain(self.name)
-        given = {} if path is None else {"path": path}
-        draft: Draft = lookup.call(self.module.build, self.settings, "data.prepare", **given)
-        facts: dict[str, Any] = {"name": self.name}
-        if self.known is not None:
-            facts |= {"licence": self.known.licence, "citation": self.known.citation, "source": self.known.home}
-        draft.info = dataclasses.replace(draft.info, **facts)
-        draft.notes += [f"downloaded {name} ({digest})" for name, digest in digests.items()]
-        return draft
-
-
-def _plan(
-    source: str,
-    format: str | None,
-    source_path: str | Path | None,
-    seed: int,
-    settings: Mapping[str, Any] | None,
-) -> _Plan:
-    """Decide what `source` is. Raises UsageError for flags that do not fit, DataError for what is unknown."""
-    chosen = dict(settings or {})
-    if source in lookup.names("synthetic"):
-        if format is not None or source_path is not None:
-            raise UsageError(f"{source} is made by segcli: --format and --source do not apply")
-        if seed:
-            chosen.setdefault("seed", seed)
-        module = lookup.find("synthetic", source)
-        defaults = {name: p.default for name, p in inspect.signature(module.build).parameters.items()}
-        recorded = {"source": source, "settings": {**defaults, **chosen}}
-        return _Plan(source, module, chosen, recorded)
-    entry = KNOWN.get(source)
-    if format is not None and entry is not None and format != entry.converter:
-        raise UsageError(f"--format {format}: {source} is read as {entry.converter}")
-    if entry is not None and source_path is None:
-        module = lookup.find("converter", entry.converter)
-        chosen = {**entry.settings, **chosen}
-        recorded = {"source": source, "format": entry.converter, "settings": chosen}
-        recorded["archives"] = [archive.address for archive in entry.archives]
-        return _Plan(source, module, chosen, recorded, None, entry)
-    path = Path(source_path if source_path is not None else source).absolute()
-    if not path.exists():
-        raise _unknown(source, path, source_path is not None)
-    if (path / "info.json").is_file():
-        show = f"segcli visualize data {shlex.quote(source)} shows it, prepare --check looks it through"
-        raise DataError(f"{path}: is a prepared dataset already", hint=show)
-    name = source if entry or source_path is not None else _name(path)
-    kind = format or (entry.converter if entry else _detect(path))
-    if entry is not None:
-        path = inside(path, entry)
-    module = lookup.find("converter", kind, "--format")
-    chosen = {**(entry.settings if entry else {}), **chosen}
-    recorded = {"source": str(path), "format": kind, "settings": chosen}
-    return _Plan(name, module, chosen, recorded, path, entry)
-
-
-def _detect(path: Path) -> str:
-    names = lookup.names("converter")
-    fitting = [name for name in names if lookup.find("converter", name).detect(path)]
-    if not fitting:
-        for file in [path] if path.is_file() else sorted(path.glob("*.json")):
-            if file.suffix.lower() == ".json":
-                read_json(file)  # a file that was cut off fits nothing
-        inner = [p for p in sorted(path.iterdir()) if p.is_dir()][:20] if path.is_dir() else []
-        fit = [f"{p.name} ({n})" for p in inner for n in names if lookup.find("converter", n).detect(p)]
-        if fit:
-            raise DataError(f"{path}: holds {', '.join(fit)}, but is itself in no format", hint="give one as SOURCE")
-        raise DataError(
-            f"{path}: in no format that segcli knows ({', '.join(names)})",
-            hint="docs/own_data.md shows the layouts; --format NAME says why one does not fit",
-        )
-    if len(fitting) > 1:
-        raise DataError(f"{path}: could be {' or '.join(fitting)}", hint="choose one with --format")
-    return fitting[0]
-
-
-def _reopen(root: Path) -> _Plan:
-    """A prepared folder as a source, for repairs."""
-    module = types.SimpleNamespace(build=lambda *, path: reopened(path))
-    info = DatasetInfo.load(root)
-    return _Plan(info.name, module, {}, {"source": str(root.absolute())}, root)
-
-
 def _write(
     target: Path,
     draft: Draft,
     splits: dict[str, list[Any]],
     recorded: dict[str, Any],
     *,
-    link: bool,
+    link: bool | None,
     strict: bool = True,
     force: bool = False,
     repairs: Repairs | None = None,
     tiling: Tiling | None = None,
 ) -> None:
     info = draft.info
+    if link is None:
+        link = draft.image_root is not None and not draft.stored and tiling is None
     if link:
         info = dataclasses.replace(info, image_root=str(draft.image_root))
     mend = repairs.mend if repairs else lambda split, records: records
     canonical.write(
         target,
         info,
-        {name: _cut(draft, mend(name, draft.records(entries)), tiling) for name, entries in splits.items()},
+        {name: _cut(draft, name, mend(name, draft.records(entries)), tiling) for name, entries in splits.items()},
         settings=recorded,
         notes=draft.notes,
         repairs=repairs.done if repairs else None,
@@ -357,10 +260,13 @@ def _write(
     )
 
 
-def _cut(draft: Draft, records: Iterable[Record], tiling: Tiling | None) -> Iterator[Record]:
+def _cut(draft: Draft, split: str, records: Iterable[Record], tiling: Tiling | None) -> Iterator[Record]:
     """The records of one split; tiles are made after the division, so those of an image share its split."""
     if tiling is None:
-        yield from records
+        for record in records:
+            if isinstance(record.problem, DataError):
+                draft.refused.append(Item(split, record.file_name, detail=str(record.problem)))
+            yield record
         return
     part = dataclasses.replace(tiling)
     part.dropped = []
@@ -375,22 +281,6 @@ def _digest(path: Path) -> str:
         raise UsageError(
             f"--split-by {path}: can't be read: {error.strerror}", hint="a text file, one val image a line"
         ) from error
-
-
-def _name(path: Path) -> str:
-    """A dataset's name from its path: the folder's, for a json file that of the folder around `annotations`."""
-    folder = path if path.is_dir() else path.parent
-    while folder.name in ("annotations", "stage1_train", "") and folder != folder.parent:
-        folder = folder.parent
-    return folder.name or "dataset"
-
-
-def _unknown(source: str, path: Path, given: bool) -> DataError:
-    if given:
-        return DataError(f"--source {path}: there is no such file or folder")
-    return DataError(
-        f"{source}: neither a known dataset nor a file or folder here", hint=lookup.nearest(source, known())
-    )
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import yaml
 from PIL import Image
+from pycocotools import mask as coco_mask
 
 from segcli.data.dataset import Dataset
 
@@ -57,6 +58,18 @@ def ids(name: str, *values: int, background: int = 0, dtype=np.uint8) -> np.ndar
     for (x1, y1, x2, y2), value in zip(SCENE[name].values(), values, strict=True):
         out[y1:y2, x1:x2] = value
     return out
+
+
+def rle(box: tuple[int, int, int, int], compressed: bool) -> dict[str, Any]:
+    """A rectangle as COCO's RLE: text, or the plain runs."""
+    mask = np.zeros((H, W), np.uint8, order="F")
+    mask[box[1] : box[3], box[0] : box[2]] = 1
+    if compressed:
+        return {"size": [H, W], "counts": coco_mask.encode(mask)["counts"].decode("ascii")}
+    flat = mask.ravel("F")
+    ends = [0, *(np.flatnonzero(np.diff(flat)) + 1).tolist(), flat.size]
+    runs = np.diff(ends).tolist()
+    return {"size": [H, W], "counts": [0, *runs] if flat[0] else runs}
 
 
 def corners(name: str) -> list[list[list[float]]]:
@@ -103,6 +116,8 @@ def coco(root: Path) -> None:
             for part, category, (x1, y1, x2, y2) in zip(corners(name), (3, 7), SCENE[name].values(), strict=True):
                 one = {"id": len(content["annotations"]), "image_id": key, "category_id": category, "iscrowd": 0}
                 one |= {"segmentation": [np.ravel(part).tolist()], "bbox": [x1, y1, x2 - x1, y2 - y1]}
+                if category == 7 and name != "a":
+                    one["segmentation"] = rle((x1, y1, x2, y2), compressed=name == "b")
                 if category == 3:
                     one |= {"keypoints": [x1, y1, 2], "num_keypoints": 1, "dp_I": [1], "dp_U": [0.5], "dp_masks": [[]]}
                 content["annotations"].append({**one, "area": (x2 - x1) * (y2 - y1)})

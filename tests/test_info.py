@@ -52,6 +52,11 @@ def test_categories_that_are_refused(categories, says):
         ("{", "not valid JSON"),
         ("{}", "version None is not 1"),
         ('{"version": 1}', "not a dataset description"),
+        (
+            '{"version": 1, "name": "x", "splits": {}, "categories": [{"name": "a", "source_id": 1, "keypoints": '
+            '["nose", "ear"], "skeleton": [[0, 1, 0]]}]}',
+            "must be pairs of whole numbers",
+        ),
         ('{"version": 1, "name": "x", "categories": [{"nam": "a"}], "splits": {}}', "not a dataset description"),
     ],
 )

@@ -1,16 +1,18 @@
 """`segcli prepare` as a whole: sources, splits, what is said, and what a recipe gets."""
 
+import base64
 import json
 import shutil
 
 import numpy as np
 import pytest
 from PIL import Image
+from sources import FORMATS
 
 from segcli.data.dataset import Dataset
 from segcli.data.division import draw_split, parse_split
 from segcli.errors import DataError, UsageError
-from segcli.preparing import describe, diagnose, known, next_command, prepare, prepare_for
+from segcli.preparing import describe, diagnose, export, known, next_command, prepare, prepare_for
 from segcli.recipe import Recipe
 
 SMALL = {"train": 6, "val": 2, "size": 96}
@@ -203,6 +205,52 @@ def test_the_doctor_lists_what_prepare_refuses(tmp_path):
         "malformed": [("a.png", 1)],
         "dangling_category": [("a.png", 2)],
     }
+
+
+@pytest.mark.parametrize("given", ["data/mine/", "data/mine/.", "."])
+def test_fix_writes_beside_the_folder_however_it_is_written(tiny_copy, tmp_path, monkeypatch, given):
+    place = tmp_path / "here/data/mine"
+    shutil.copytree(tiny_copy, place)
+    monkeypatch.chdir(place if given == "." else tmp_path / "here")
+    assert prepare(given, fix=True).resolve() == tmp_path / "here/data/mine-fixed"
+    assert sorted(p.name for p in place.parent.iterdir()) == ["mine", "mine-fixed"]
+
+
+def test_images_inside_labelme_files_are_checked_and_go_out(tmp_path):
+    FORMATS["labelme"](tmp_path / "l")
+    image, file = tmp_path / "l/train/a.png", tmp_path / "l/train/a.json"
+    stored = base64.b64encode(image.read_bytes()).decode()
+    file.write_text(json.dumps(json.loads(file.read_text("utf-8")) | {"imageData": stored}), "utf-8")
+    image.unlink()
+    report = diagnose(str(tmp_path / "l"))
+    assert (report.ok, report.images, report.annotations) == (True, 3, 6)
+    assert export(str(tmp_path / "l"), "yolo", tmp_path / "out")["splits"] == {"train": 2, "val": 1}
+    assert (tmp_path / "out/images/train/train/a.png").is_file()
+    with pytest.raises(UsageError, match=r"--link: train/a\.png is no file of its own"):
+        prepare(str(tmp_path / "l"), tmp_path / "x", link=True)
+
+
+def test_tiles_go_out_and_what_check_would_ignore_is_refused(folder, segcli):
+    result = segcli("prepare", folder, "--to", "coco", "--tile", "16", "--out", "out")
+    assert result.code == 0, result.err
+    assert segcli("prepare", "out", "--check", "--json").json["images"] == 40
+    for flags in (["--out", "x"], ["--tile", "16"], ["--force"], ["--split", "train=1"], ["--link", "--overlap", "2"]):
+        refused = segcli("prepare", folder, "--check", *flags)
+        assert refused.code == 2
+        assert all(flag in refused.error for flag in flags if flag.startswith("--"))
+    assert segcli("prepare", folder, "--to", "coco", "--link").code == 2
+
+
+@pytest.mark.parametrize(("counts", "said"), [("QQ", "can't be decoded"), ("01", "covers 1 pixels of 600")])
+def test_a_malformed_rle_is_refused_before_anything_is_written(tmp_path, counts, said):
+    Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(tmp_path / "a.png")
+    rle = {"id": 5, "image_id": 0, "category_id": 1, "segmentation": {"size": [20, 30], "counts": counts}}
+    images = [{"id": 0, "file_name": "a.png", "width": 30, "height": 20}]
+    content = {"images": images, "annotations": [rle], "categories": [{"id": 1, "name": "cat"}]}
+    (tmp_path / "labels.json").write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(DataError, match=f"a.png: annotation 5: its RLE {said}"):
+        prepare(str(tmp_path), tmp_path / "out", split="train=1")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_recipe_gets_its_data(folder, tmp_path, capsys):

@@ -92,6 +92,10 @@ def prepare(
     if check and to is not None:
         raise UsageError("--check and --to exclude each other")
     if check:
+        given = {"--out": out, "--split": split, "--split-by": split_by, "--link": link, "--tile": tile}
+        given |= {"--overlap": overlap, "--force": force}
+        if unused := [flag for flag, value in given.items() if value]:
+            raise UsageError(f"--check writes nothing, so it goes without {', '.join(unused)}")
         report = preparing.diagnose(source, format=format, source_path=source_path, seed=seed)
         document = report.to_json()
         if json:
@@ -103,9 +107,11 @@ def prepare(
             raise DataError(f"{source}: {count} error{'s' * (count > 1)} in the data", hint="see the report above")
         return
     chosen: dict[str, Any] = {"format": format, "source_path": source_path, "seed": seed}
-    chosen |= {"split": split, "split_by": split_by}
+    chosen |= {"split": split, "split_by": split_by, "tile": tile, "overlap": overlap}
     if to is not None and fix:
         raise UsageError("--fix and --to exclude each other", hint="--fix first, then --to on the folder that it wrote")
+    if to is not None and link:
+        raise UsageError("--to copies the images, so it goes without --link")
     if to is not None:
         written = preparing.export(source, to, out, force=force, **chosen)
         if json:
@@ -113,7 +119,7 @@ def prepare(
             return
         output.show(*tables.exported(written))
         return
-    root = preparing.prepare(source, out, link=link, tile=tile, overlap=overlap, force=force, fix=fix, **chosen)
+    root = preparing.prepare(source, out, link=link, force=force, fix=fix, **chosen)
     facts: dict[str, Any] = preparing.describe(root)
     if json:
         output.print_json({"schema_version": 1, **facts})

@@ -19,6 +19,7 @@ CODES: dict[str, tuple[Severity, str]] = {
     "duplicate_annotation_id": ("error", "annotation ids are used more than once"),
     "dangling_image": ("error", "annotations belong to an image that is not listed"),
     "dangling_category": ("error", "annotations are of a category that is not declared"),
+    "labels_unreadable": ("error", "images have labels that can't be read"),
     "malformed": ("error", "annotations are malformed"),
     "rle_size": ("error", "RLE masks are of another size than their image"),
     "label_map": ("error", "semantic or panoptic maps do not fit"),

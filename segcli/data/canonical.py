@@ -6,7 +6,8 @@ images/FILE_NAME           files as they were, byte by byte; with --link they st
 annotations/SPLIT.json     COCO: images (file_name is the path below images/), annotations, categories (source ids)
 annotations/SPLIT.index.npz   where each image's annotations stand in it (see index.py)
 splits/SPLIT.txt           its file names, one a line: what --split-by FILE takes
-semantic/SPLIT/NAME.png    8-bit labels, 255 = ignore; NAME is the last part of file_name, no suffix
+semantic/SPLIT/NAME.png    8-bit labels, 255 = ignore; NAME is the last part of file_name, no suffix; where an image
+                           before it has that, the whole path, which is then said as the image's `label_map`
 panoptic/SPLIT.json        COCO panoptic, with panoptic/SPLIT/NAME.png (id = R + 256 G + 65536 B, 0 = void)
 """
 
@@ -23,12 +24,14 @@ from typing import Any, Protocol
 
 from tqdm import tqdm
 
+from segcli.data._findings import Item
 from segcli.data.annotations import annotation_problems, image_problems
 from segcli.data.index import Writer
 from segcli.errors import DataError, SegcliError, UsageError
 from segcli.info import DatasetInfo
 
 SEE_ALL = "segcli prepare SOURCE --check lists everything that is wrong"
+LABEL_MAP = "label_map"  # field of an image whose label map is not called as its file alone
 UNDECIDED = "all"  # the one split of a source that has none
 
 
@@ -46,7 +49,7 @@ class Record:
     size: (H, W). image: the file to copy or to link, or the content of a new file. annotations: COCO dicts whose
     category_id is a source id; `id` is kept where it is unique in the dataset. semantic, panoptic: PNG content;
     segments: COCO's segments_info. extra: further fields of the COCO image. problem: what is wrong with the maps, where
-    that is known; such a record is written for the doctor alone.
+    that is known, or the error that kept its labels from being read; such a record is written for the doctor alone.
     """
 
     file_name: str
@@ -58,7 +61,7 @@ class Record:
     panoptic: bytes | None = None
     segments: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     extra: dict[str, Any] = dataclasses.field(default_factory=dict)
-    problem: str | None = None
+    problem: str | DataError | None = None
 
 
 @dataclasses.dataclass
@@ -66,7 +69,8 @@ class Draft:
     """What a converter or a generator offers: a description, its images by split, and how to read them.
 
     The one split UNDECIDED means that the source has none. image_root: the folder that file names are relative to, None
-    where images are made. notes: sentences on what was left out or changed; `records` may add to them.
+    where images are made. notes: sentences on what was left out or changed; `records` may add to them. refused: images
+    whose labels could not be read, as far as they were met. stored: whether some images stand inside label files.
     """
 
     info: DatasetInfo
@@ -74,6 +78,8 @@ class Draft:
     records: Callable[[Sequence[Any]], Iterator[Record]]
     image_root: Path | None = None
     notes: list[str] = dataclasses.field(default_factory=list)
+    refused: list[Item] = dataclasses.field(default_factory=list)
+    stored: bool = False
 
 
 def write(
@@ -166,9 +172,9 @@ def fingerprint(root: Path) -> str:
     return digest.hexdigest()
 
 
-def label_name(file_name: str) -> str:
-    """The name of an image's semantic or panoptic PNG inside the folder of its split."""
-    return PurePosixPath(file_name).stem + ".png"
+def label_name(image: Mapping[str, Any]) -> str:
+    """The name of a COCO image's semantic PNG inside the folder of its split."""
+    return str(image.get(LABEL_MAP) or PurePosixPath(str(image["file_name"])).stem + ".png")
 
 
 def coco_categories(info: DatasetInfo) -> list[dict[str, Any]]:
@@ -253,20 +259,24 @@ def _write_split(
         h, w = record.size
         image_id = ids.take("image", record.id)
         if link and isinstance(record.image, bytes):
-            raise UsageError(f"--link: {info.name} makes its images, there is nothing to link to")
+            raise UsageError(f"--link: {record.file_name} is no file of its own, there is nothing to link to")
         if strict:
             refuse_broken(record, declared)
             if isinstance(record.image, Path) and not os.path.isfile(record.image):  # or no possible name
                 raise DataError(f"{record.image}: the image file is missing", hint=SEE_ALL)
         if names.add(record) and not link:
             _write_file(root / "images" / record.file_name, record.image)
-        images.append({"id": image_id, "file_name": record.file_name, "width": w, "height": h, **record.extra})
+        image = {"id": image_id, "file_name": record.file_name, "width": w, "height": h, **record.extra}
+        image.pop(LABEL_MAP, None)
+        images.append(image)
         keys = [ids.take("annotation", annotation.get("id")) for annotation in record.annotations]
         annotations.add(
             [{**a, "id": key, "image_id": image_id} for a, key in zip(record.annotations, keys, strict=True)]
         )
-        name = label_name(record.file_name)
+        name = label_name(image)
         if record.semantic is not None or record.panoptic is not None:
+            if labels.get(name, record.file_name) != record.file_name:  # in another folder, an image is called alike
+                name = image[LABEL_MAP] = PurePosixPath(record.file_name).with_suffix(".png").as_posix()
             other = labels.setdefault(name, record.file_name)
             if other != record.file_name:
                 raise DataError(f"{split}: {other} and {record.file_name} would share the label map {name}")
@@ -287,6 +297,8 @@ def _write_split(
 
 def refuse_broken(record: Record, declared: set[int]) -> None:
     """Raise DataError for the first broken annotation; `declared`: the source ids of the categories."""
+    if isinstance(record.problem, DataError):
+        raise record.problem
     # an id of 0 stands for the image here: the record has not been given its own yet
     listed = [{**a, "image_id": 0} for a in record.annotations]
     image = {"id": 0, "file_name": record.file_name or "-", "width": record.size[1], "height": record.size[0]}
@@ -315,12 +327,29 @@ def write_json(path: Path, data: Any, indent: int | None = None) -> None:
         raise DataError(f"{path.name}: {text[max(0, error.start - 40) : error.start]}… is no valid text") from error
 
 
+def swap(building: Path, out: Path) -> None:
+    """Give a finished folder the name `out`. What has that name is removed afterwards, and has it again on any failure.
+
+    Raises OSError.
+    """
+    old = out.parent / f".{out.name}.{uuid.uuid4().hex[:8]}.old"
+    if out.exists():
+        os.rename(out, old)
+    try:
+        os.rename(building, out)
+    except BaseException:
+        if old.exists() and not out.exists():
+            os.rename(old, out)
+        raise
+    finally:
+        shutil.rmtree(old, ignore_errors=True)
+
+
 def _publish(building: Path, out: Path, info: DatasetInfo, settings: dict[str, Any], force: bool) -> DatasetInfo:
     """Give the finished folder its name. Where another process was faster, its dataset counts if it is the same."""
-    old = None
-    if out.exists() and force:
-        old = out.parent / f".{out.name}.{uuid.uuid4().hex[:8]}.old"
-        os.rename(out, old)
+    if force:
+        swap(building, out)
+        return info
     try:
         if out.is_dir() and not any(out.iterdir()):
             out.rmdir()
@@ -330,7 +359,4 @@ def _publish(building: Path, out: Path, info: DatasetInfo, settings: dict[str, A
         if found is None:
             raise
         return found
-    finally:
-        if old is not None:
-            shutil.rmtree(old, ignore_errors=True)
     return info

@@ -37,26 +37,28 @@ class _Facts(NamedTuple):
     small: np.ndarray
 
 
-def check(root: str | Path, *, max_objects: int = 100, notes: Sequence[str] = ()) -> Report:
+def check(
+    root: str | Path, *, max_objects: int = 100, notes: Sequence[str] = (), refused: Sequence[Item] = ()
+) -> Report:
     """Look at every image and annotation of the canonical folder `root`, one split and a few images at a time.
 
-    max_objects: images with more are named. notes: what its conversion left out, to be listed too. Raises
-    DataError only where `root` is no prepared folder at all.
+    max_objects: images with more are named. notes: what its conversion left out, to be listed too; refused: images
+    whose labels it could not read. Raises DataError only where `root` is no prepared folder at all.
     """
     root = Path(root)
     try:
-        doctor = _examined(root, max_objects, whole=False)
+        doctor = _examined(root, max_objects, refused, whole=False)
     except index.Changed:  # an edit that the index does not know: the files themselves hold everything
-        doctor = _examined(root, max_objects, whole=True)
+        doctor = _examined(root, max_objects, refused, whole=True)
     for note in notes:
         doctor.note("left_out", Item(detail=note))
     findings = [Finding(code, doctor.counted[code], doctor.found[code]) for code in CODES if doctor.counted[code]]
     return Report(str(root), doctor.images, doctor.annotations, findings, doctor.busiest)
 
 
-def _examined(root: Path, max_objects: int, whole: bool) -> "_Doctor":
+def _examined(root: Path, max_objects: int, refused: Sequence[Item], whole: bool) -> "_Doctor":
     info = DatasetInfo.load(root)
-    doctor = _Doctor(root, info, max_objects, whole)
+    doctor = _Doctor(root, info, max_objects, refused, whole)
     terminal = sys.stderr.isatty()
     with tqdm(
         total=sum(info.splits.values()),
@@ -79,8 +81,9 @@ class _Doctor:
     whole: annotation files are read whole, also where there is an index.
     """
 
-    def __init__(self, root: Path, info: DatasetInfo, max_objects: int, whole: bool):
+    def __init__(self, root: Path, info: DatasetInfo, max_objects: int, refused: Sequence[Item], whole: bool):
         self.root, self.info, self.max_objects, self.whole = root, info, max_objects, whole
+        self.refused = {(item.split, item.file_name): item for item in refused}
         self.images = self.annotations = 0
         self.found: dict[str, list[Item]] = defaultdict(list)
         self.counted: Counter[str] = Counter()
@@ -135,7 +138,7 @@ class _Doctor:
             else:
                 self._dangle(split, own)
         self.busiest[split] = sorted(fullest, reverse=True)
-        self._examine_maps(split, usable)
+        self._examine_maps(split, {k: i for k, i in usable.items() if (split, i["file_name"]) not in self.refused})
 
     def _grouped(
         self, usable: dict[Any, dict[str, Any]], annotations: list[dict[str, Any]]
@@ -176,6 +179,8 @@ class _Doctor:
             missing = not (self.root / (self.info.image_root or "images") / name).is_file()
             self.note("image_missing" if missing else "image_unreadable", Item(split, name, detail=str(facts)))
             return
+        if (split, name) in self.refused:
+            self.note("labels_unreadable", self.refused[split, name])
         if facts.size != size:
             (h, w), (ah, aw) = facts.size, size
             code = "exif_rotated" if facts.turn in SIDEWAYS and (h, w) == (aw, ah) else "image_size"
@@ -211,11 +216,13 @@ class _Doctor:
     def _examine_objects(self, split: str, image: dict[str, Any], annotations: list[dict[str, Any]]) -> None:
         name, size = image["file_name"], (image["height"], image["width"])
         single = sum(not a.get("iscrowd") for a in annotations)
-        if not annotations and self.info.num_things:
+        if not annotations and self.info.num_things and (split, name) not in self.refused:
             self.note("no_objects", Item(split, name))
         if single > self.max_objects:
             self.note("many_objects", Item(split, name, detail=f"{single} objects"))
         seen: dict[Any, Any] = {}
+        sizes = {image["id"]: size}
+        sound = next(coco_file.annotation_problems(annotations, sizes, self.declared), None) is None
         for annotation in annotations:
             key = annotation.get("id")
             if _key(annotation.get("category_id")) not in self.names:
@@ -223,7 +230,7 @@ class _Doctor:
                 self.note("dangling_category", Item(split, name, key, detail))
                 continue
             self.counts[split][self.names[annotation["category_id"]]] += 1
-            broken = list(coco_file.annotation_problems([annotation], {image["id"]: size}, self.declared))
+            broken = [] if sound else list(coco_file.annotation_problems([annotation], sizes, self.declared))
             for problem in broken:
                 code = "rle_size" if rle_of_another_size(annotation, size) and "RLE" in problem else "malformed"
                 self.note(code, Item(split, name, key, problem))
@@ -252,7 +259,7 @@ class _Doctor:
             name, size = image["file_name"], (image["height"], image["width"])
             try:
                 if self.info.semantic:
-                    path = self.root / "semantic" / split / canonical.label_name(name)
+                    path = self.root / "semantic" / split / canonical.label_name(image)
                     values = np.unique(views.read_semantic(path, size, len(self.names)))
                     shown = [self.info.names[v] for v in values if v != IGNORE]
                     if not self.info.num_things:

@@ -14,6 +14,7 @@ from pycocotools import mask as coco_mask
 
 from segcli.data import annotations as coco_file
 from segcli.data import index, views
+from segcli.data.canonical import label_name
 from segcli.data.image import read_image
 from segcli.data.split_file import named_images
 from segcli.errors import DataError, UsageError
@@ -27,6 +28,7 @@ NEED_MASKS = ("instance", "semantic", "panoptic")
 @dataclasses.dataclass(slots=True)
 class _Record:
     """One image as its annotation file has it. `split` is that file's, also where a split file says otherwise.
+    label_map: the name of its semantic PNG.
 
     held: its annotations, or (file, first byte, end) where they stand.
     """
@@ -35,6 +37,7 @@ class _Record:
     file_name: str
     size: tuple[int, int]
     split: str
+    label_map: str
     held: list[dict[str, Any]] | tuple[Path, int, int]
     without_mask: int = 0
 
@@ -88,7 +91,9 @@ class Dataset:
             raise DataError(f"{self.root}: the split {split or 'of all images'!r} has no image")
         for field in self.fields.values():
             if hasattr(field, "problems"):
-                _refuse(self.root, field.problems([a for r in self._records for a in r.annotations], self.info))
+                for name, own in itertools.groupby(self._records, lambda r: r.split):
+                    found = field.problems([a for r in own for a in r.annotations], self.info)
+                    _refuse(self.root / "annotations" / f"{name}.json", found, "mend them there, or in the source")
         self.image_ids = [r.id for r in self._records]
         self.file_names = [r.file_name for r in self._records]
         self.sizes = [r.size for r in self._records]
@@ -207,6 +212,7 @@ class Dataset:
                     image["file_name"],
                     (image["height"], image["width"]),
                     split,
+                    label_name(image),
                     (path, spans[i], spans[i + 1]),
                     bare[i],
                 )
@@ -220,7 +226,7 @@ class Dataset:
         for annotation in annotations:
             grouped[annotation["image_id"]].append(annotation)
         return [
-            _Record(i["id"], i["file_name"], sizes[i["id"]], split, own, sum(not a.get("segmentation") for a in own))
+            _Record(i["id"], i["file_name"], sizes[i["id"]], split, label_name(i), own, sum(map(_bare, own)))
             for i in images
             for own in [grouped[i["id"]]]
         ]
@@ -308,7 +314,7 @@ class Dataset:
             return None, None
         semantic = panoptic = None
         if self.info.semantic:
-            path = self.root / "semantic" / record.split / f"{Path(record.file_name).stem}.png"
+            path = self.root / "semantic" / record.split / record.label_map
             semantic = views.read_semantic(path, record.size, len(self.info.categories))
         if self.info.panoptic and (self.task == "panoptic" or semantic is None):
             entry = self._panoptic[record.id]
@@ -340,6 +346,10 @@ class Dataset:
         return entries
 
 
+def _bare(annotation: dict[str, Any]) -> bool:
+    return not annotation.get("segmentation")
+
+
 def decoded(target: Target) -> Target:
     """RLE masks -> bool [N,H,W], laid out column by column as COCO has it: decoding is then the only cost, cutting and
     encoding again need no copy."""
@@ -352,9 +362,11 @@ def decoded(target: Target) -> Target:
     return dataclasses.replace(target, instances=dataclasses.replace(target.instances, masks=dense))
 
 
-def _refuse(path: Path, problems: Iterable[str]) -> None:
+def _refuse(
+    path: Path, problems: Iterable[str], hint: str = "segcli prepare ... --check lists all, --fix repairs"
+) -> None:
     """Raise DataError with the first problem and the number of the others."""
     found = list(problems)
     if found:
         others = f" (and {len(found) - 1} more such problems)" if len(found) > 1 else ""
-        raise DataError(f"{path}: {found[0]}{others}", hint="segcli prepare ... --check lists all, --fix repairs")
+        raise DataError(f"{path}: {found[0]}{others}", hint=hint)

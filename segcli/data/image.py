@@ -21,6 +21,9 @@ from segcli.errors import DataError
 # is OpenCV's own limit (3 GB of RGB); Pillow warns above it and refuses above twice as much.
 Image.MAX_IMAGE_PIXELS = 2**30
 
+# files in a folder that are taken for images
+SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".gif"}
+SUFFIXES |= {".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".avif", ".tga"}
 ORIENTATION = 0x0112
 SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that exchange height and width
 T = TypeVar("T")

@@ -96,7 +96,7 @@ KNOWN = {
     ),
     "balloon": Known(
         converter="via",
-        settings={},
+        settings={"category": "balloon"},  # its regions have no attributes
         home="https://github.com/matterport/Mask_RCNN/releases/tag/v2.1",
         licence="photographs from Flickr without a list of licences; for local use only",
         citation="Abdulla: Splash of Color: Instance Segmentation with Mask R-CNN and TensorFlow, 2018",

@@ -1,30 +1,16 @@
 """Which images show the same picture, also after scaling, re-encoding, a change of brightness or a narrow crop."""
 
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from tqdm import tqdm
-
-from segcli.data.image import read_image
 
 SIDE = 16  # pixels of a thumbnail, both ways: 1 KB an image as float32
 ALIKE = 0.97  # correlation of two thumbnails from which on they are one picture; different photographs stay under 0.9
 FLAT = 0.5  # standard deviation, in grey levels, under which a picture shows nothing that could be compared
 BLOCK = 2048  # images compared at a time: 16 MB
-
-
-def near_duplicate_groups(paths: Iterable[Path], *, alike: float = ALIKE, progress: bool = False) -> list[list[int]]:
-    """Positions in `paths` of the images that look alike: groups of two or more, ascending, the first ones first.
-
-    Groups are transitive: frames of a slow video are one. Images are read one at a time. Raises DataError for one that
-    can't be read.
-    """
-    bar = tqdm(paths, desc="looking for near-duplicates", unit="image", delay=2, disable=not progress)
-    return groups([thumbnail(read_image(path)) for path in bar], alike)
 
 
 def thumbnail(pixels: np.ndarray) -> np.ndarray:
@@ -36,7 +22,8 @@ def thumbnail(pixels: np.ndarray) -> np.ndarray:
 
 
 def groups(thumbnails: Sequence[np.ndarray], alike: float = ALIKE) -> list[list[int]]:
-    """`near_duplicate_groups` of what `thumbnail` gave."""
+    """Positions of the images that look alike, by what `thumbnail` gave: groups of two or more, ascending, the first
+    ones first. Groups are transitive: frames of a slow video are one."""
     count = len(thumbnails)
     if not count:
         return []

@@ -22,6 +22,7 @@ from segcli.data import canonical, index, views
 from segcli.data.canonical import Draft, Record
 from segcli.data.label_rules import crossings, inside, label_problems, rle_of_another_size, sound
 from segcli.data.refit import UNKNOWN, fitted, refitted, stored
+from segcli.errors import DataError
 from segcli.info import DatasetInfo
 from segcli.types import IGNORE, Rle
 
@@ -67,6 +68,9 @@ class Repairs:
             if placed is None:
                 return None
             record = placed
+        if isinstance(record.problem, DataError):
+            say("labels_unreadable", f"left out: {record.problem}")
+            return None
         record = self._maps(record, say)
         kept: list[dict[str, Any]] = []
         seen = set()
@@ -121,7 +125,8 @@ class Repairs:
                 lost = len(segments) - len(kept)
                 say("label_map", f"{lost} segments left out of the json, {int(undeclared.sum())} pixels made void")
                 segments, panoptic = kept, _png(np.where(undeclared[..., None], 0, rgb[:, :, :3]).astype(np.uint8))
-        return dataclasses.replace(record, semantic=semantic, panoptic=panoptic, segments=segments)
+        problem = record.problem if panoptic is None else None  # where map and json disagreed, they agree now
+        return dataclasses.replace(record, semantic=semantic, panoptic=panoptic, segments=segments, problem=problem)
 
 
 def mend(
@@ -129,12 +134,17 @@ def mend(
 ) -> tuple[dict[str, Any] | None, list[tuple[str, str]]]:
     """(the annotation as it should be, [(code, action)]) on an image of `size` (h, w); None where it is left out."""
     out, actions = dict(annotation), []
+    for key in ("image_id", "category_id"):
+        if isinstance(out.get(key), float) and out[key].is_integer():  # as pandas writes a column with a gap
+            out[key] = int(out[key])
+            actions.append(("malformed", f"{key} {annotation[key]} made {out[key]}"))
     if type(out.get("category_id")) is not int or out["category_id"] not in declared:
-        return None, [("dangling_category", f"left out: category id {out.get('category_id')!r} is not declared")]
+        return None, [*actions, ("dangling_category", f"left out: {out.get('category_id')!r} is no declared category")]
     if out.get("id") is not None and not isinstance(out["id"], int):
         actions.append(("malformed", f"annotation id {out.pop('id')!r} replaced"))
-    if (out.get("iscrowd") or 0) not in (0, 1):
-        out["iscrowd"] = int(bool(out["iscrowd"]))
+    if not sound({"iscrowd": out.get("iscrowd")}, size, "iscrowd"):
+        crowd = out["iscrowd"]
+        out["iscrowd"] = int(bool(crowd) and crowd == crowd and crowd != "0")  # NaN is no crowd
         actions.append(("malformed", f"iscrowd {annotation['iscrowd']!r} made {out['iscrowd']}"))
     if out.get("segmentation"):
         segmentation, done = _mended_segmentation(out, size)
@@ -237,7 +247,7 @@ def reopened(root: Path) -> Draft:
         images, annotations = (known.images, []) if known is not None else coco_file.load(file)
         grouped: dict[str, list[dict[str, Any]]] = {}
         for annotation in annotations:
-            grouped.setdefault(str(annotation.get("image_id")), []).append(annotation)
+            grouped.setdefault(_key(annotation.get("image_id")), []).append(annotation)
         segments: dict[str, dict[str, Any]] = {}
         if info.panoptic:
             entries = coco_file.load(root / "panoptic" / f"{split}.json")[1]
@@ -263,6 +273,11 @@ def reopened(root: Path) -> Draft:
     )
 
 
+def _key(image_id: Any) -> str:
+    """What an image and its annotations have in common: 7, 7.0 and "7" are one."""
+    return str(int(image_id)) if isinstance(image_id, float) and image_id.is_integer() else str(image_id)
+
+
 _Labels = list[dict[str, Any]] | Callable[[], list[dict[str, Any]]]
 
 
@@ -283,7 +298,7 @@ class _Entry:
         size = (self.image.get("height"), self.image.get("width"))
         read = lambda path: path.read_bytes() if path.is_file() else b""
         segments = self.segments or {}
-        name = canonical.label_name(self.file_name)
+        name = canonical.label_name({**self.image, "file_name": self.file_name})
         panoptic = self.root / "panoptic" / self.split / str(segments.get("file_name") or name)
         whole = all(isinstance(side, int) and side > 0 for side in size)
         key = self.image.get("id")

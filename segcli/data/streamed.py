@@ -63,7 +63,7 @@ class Streamed:
                 self.head["annotations"] = [item]  # is refused by its name
                 continue
             image = item.get("image_id")
-            codes.append(self.codes.setdefault(image, len(self.codes)) if isinstance(image, (int, str)) else -1)
+            codes.append(self.codes.setdefault(image, len(self.codes)) if isinstance(image, (int, float, str)) else -1)
             starts.append(start)
             lengths.append(end - start)
         self.code = np.array(codes, np.int32)

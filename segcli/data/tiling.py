@@ -78,6 +78,7 @@ class Tiling:
         image = _pixels(record)
         h, w = record.size
         semantic, panoptic = _map(record.semantic), _map(record.panoptic)
+        panoptic = None if panoptic is None else panoptic[:, :, :3]  # alpha is no part of an id
         objects = [_Object(annotation, record) for annotation in record.annotations]
         empty = [one.annotation.get("id") for one in objects if not one.area]
         self.dropped += [f"{record.file_name} (annotation {key}, which is empty)" for key in empty]

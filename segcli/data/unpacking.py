@@ -1,6 +1,5 @@
 """Unpack zip and tar archives that somebody else made: nothing may leave the folder, link, or fill the disk."""
 
-import fnmatch
 import functools
 import os
 import re
@@ -21,7 +20,6 @@ from segcli.errors import DataError, SegcliError
 RATIO = 200  # label PNGs shrink a hundredfold at most; a bomb, a thousandfold and more
 FREE = 64 * 2**20  # bytes that an archive may hold whatever its ratio
 MOST = 3_000_000  # entries; COCO has 123,000 images
-SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 
 
 class _Member(NamedTuple):
@@ -33,8 +31,8 @@ class _Member(NamedTuple):
     open: Callable[[], IO[bytes] | None] = lambda: None
 
 
-def unpack(archive: Path, folder: Path, *, keep: tuple[str, ...] = ("*",), progress: bool = True) -> int:
-    """Write the files of `archive` whose names fit a pattern of `keep` into `folder`; -> how many.
+def unpack(archive: Path, folder: Path, *, progress: bool = True) -> int:
+    """Write the files of `archive` into `folder`; -> how many.
 
     A file that is there already is replaced. Refused, before anything of that entry is written: names that are absolute
     or climb with "..", links and devices, names that two entries share, more than MOST entries, and more than RATIO
@@ -50,7 +48,7 @@ def unpack(archive: Path, folder: Path, *, keep: tuple[str, ...] = ("*",), progr
             for member in _members(archive):
                 parts = _parts(archive, member)
                 key = "/".join(parts)
-                if member.kind == "folder" or not any(fnmatch.fnmatchcase(key, pattern) for pattern in keep):
+                if member.kind == "folder":
                     continue
                 if key.casefold() in seen:
                     raise DataError(f"{archive}: two of its files are called {key}")
@@ -77,7 +75,7 @@ def unpack(archive: Path, folder: Path, *, keep: tuple[str, ...] = ("*",), progr
             raise SegcliError(f"{error.filename or folder}: can't be written: {error.strerror}") from error
         raise DataError(f"{archive}: can't be unpacked: {error}", hint="load it again, it may be damaged") from error
     if not seen:
-        raise DataError(f"{archive}: holds no file" + (f" like {' or '.join(keep)}" if keep != ("*",) else ""))
+        raise DataError(f"{archive}: holds no file")
     return len(seen)
 
 

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from segcli import lookup
 from segcli.data import canonical
 from segcli.data.canonical import Record, write
+from segcli.data.convert import _out
 from segcli.data.dataset import Dataset
 from segcli.errors import DataError, SegcliError, UsageError
 from segcli.info import Category, DatasetInfo
@@ -131,6 +133,32 @@ def test_two_processes_at_once(tmp_path, photos, same):
     assert stored in said
     assert said == [stored, stored] if same else sum("prepared differently" in text for text in said) == 1
     assert sorted(p.name for p in tmp_path.iterdir()) == ["my photos", "out"]
+
+
+@pytest.mark.parametrize("failure", [OSError(28, "no space"), KeyboardInterrupt()])
+def test_a_failed_replacement_leaves_the_old_dataset(tmp_path, photos, monkeypatch, failure):
+    write(tmp_path / "out", INFO, {"train": records(photos)}, settings={"seed": 0})
+    before = {p: p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file()}
+    rename = os.rename
+
+    def fail(source, target):
+        if str(source).endswith(".part"):
+            raise failure
+        rename(source, target)
+
+    monkeypatch.setattr("segcli.data.canonical.os.rename", fail)
+    with pytest.raises((SegcliError, KeyboardInterrupt)):
+        write(tmp_path / "out", INFO, {"train": records(photos)}, settings={"seed": 1}, force=True)
+    assert {p: p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file()} == before
+    monkeypatch.undo()
+    exported = tmp_path / "yolo"
+    module = lookup.find("converter", "yolo")
+    _out.export(tmp_path / "out", exported, module)
+    monkeypatch.setattr("segcli.data.canonical.os.rename", fail)
+    with pytest.raises((SegcliError, KeyboardInterrupt)):
+        _out.export(tmp_path / "out", exported, module, force=True)
+    assert (exported / "data.yaml").is_file()
+    assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
 
 
 def test_ids_are_unique_over_all_splits(tmp_path, photos):

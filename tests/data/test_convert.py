@@ -213,6 +213,18 @@ def test_sizes_come_from_the_image_where_the_json_has_none(tmp_path):
     assert next(coco.records(coco.build(path=file).splits["all"])).size == (20, 30)
 
 
+@pytest.mark.parametrize(("image", "there"), [(10.0, True), ("10", False)])
+def test_image_ids_of_another_kind(tmp_path, image, there):
+    """10.0, as pandas writes it, is 10; text is not, and nothing would be left."""
+    write_coco(tmp_path / "train.json", ["a.jpg"], [annotation(1, image), annotation(2, image)])
+    picture(tmp_path / "a.jpg")
+    if there:
+        assert len(next(coco.records(coco.build(path=tmp_path).splits["train"])).annotations) == 2
+        return
+    with pytest.raises(DataError, match=r"train\.json: none of its 2 annotations .*image_id '10'; .* 10\)"):
+        coco.build(path=tmp_path)
+
+
 def test_several_datasets_in_one_folder(tmp_path):
     write_coco(tmp_path / "cats.json", ["a.jpg"])
     write_coco(tmp_path / "dogs.json", ["a.jpg"])
@@ -263,6 +275,20 @@ def test_palette_and_16_bit_ids(tmp_path):
     write_ids(tmp_path / "colours.png", colours)
     with pytest.raises(DataError, match=r"colours\.png.*colour picture"):
         masks.read_ids(tmp_path / "colours.png")
+
+
+@pytest.mark.parametrize(("suffix", "settings"), [("jpg", {}), ("webp", {"quality": 80}), ("webp", {"lossless": True})])
+def test_masks_with_loss_are_refused(tmp_path, suffix, settings):
+    picture(tmp_path / "images/a.png")
+    mask = tmp_path / f"masks/a.{suffix}"
+    mask.parent.mkdir()
+    Image.fromarray(np.where(two_objects() > 0, 255, 0).astype(np.uint8)).save(mask, **settings)
+    if settings.get("lossless"):
+        assert len(list(masks.build(path=tmp_path).records([masks.build(path=tmp_path).splits["all"][0]]))) == 1
+        return
+    with pytest.raises(DataError, match=f"a.{suffix}: the mask is a .* with loss") as caught:
+        prepare(str(tmp_path), tmp_path / "out", split="train=1")
+    assert "PNG" in caught.value.hint
 
 
 def test_huge_and_adjacent_ids():

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from sources import photo, text
 
 from segcli import fetch as fetching
 from segcli import lookup
@@ -169,6 +170,17 @@ def test_a_copy_on_disk_needs_no_server(server, tmp_path):
         root = prepare("pennfudan", tmp_path / str(number), source_path=tmp_path / source)
         assert len(Dataset(root)) == 6
     assert server.asked == 0
+
+
+def test_balloons_are_called_so(tmp_path):
+    """Their regions have no attributes."""
+    region = {"shape_attributes": {"name": "rect", "x": 1, "y": 1, "width": 5, "height": 5}, "region_attributes": {}}
+    for split in ("train", "val"):
+        photo(tmp_path / "balloon" / split / "a.png")
+        image = {f"a.png{split}": {"filename": "a.png", "regions": {"0": region}}}
+        text(tmp_path / "balloon" / split / "via_region_data.json", image)
+    root = prepare("balloon", tmp_path / "out", source_path=tmp_path)
+    assert Dataset(root).info.names == ["balloon"]
 
 
 def test_two_processes_at_once(server, tmp_path):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
+from sources import FORMATS
 
 from segcli.data.annotations import encode
 from segcli.data.canonical import prepared
@@ -86,6 +87,12 @@ def test_sound_data_stays_as_it_is(tiny_dataset, tmp_path):
         ([SQUARE], {"bbox": [NAN, 1, 2, 2]}, "malformed", SQUARE),
         ([SQUARE], {"area": NAN}, "malformed", SQUARE),
         ([SQUARE], {"iscrowd": 7}, "malformed", SQUARE),
+        ([SQUARE], {"iscrowd": 0.0}, "malformed", SQUARE),
+        ([SQUARE], {"iscrowd": ""}, "malformed", SQUARE),
+        ([SQUARE], {"iscrowd": []}, "malformed", SQUARE),
+        ([SQUARE], {"iscrowd": NAN}, "malformed", SQUARE),
+        ([SQUARE], {"category_id": 3.0}, "malformed", SQUARE),
+        ([SQUARE], {"image_id": 1.0}, "malformed", SQUARE),
         ({"size": [48, 64], "counts": "QQ"}, {}, "malformed", None),
         ({"size": [48, 64], "counts": [3]}, {}, "malformed", None),
         ({"size": [64, 48], "counts": [64 * 48]}, {}, "rle_size", None),
@@ -232,6 +239,19 @@ def test_label_maps(tmp_path):
     assert "void" in done["val/000001.png", "label_map"]
     assert (Dataset(out, "train", task="semantic").read(1).target.semantic[:5] == 255).all()
     assert "label_map" in found(root)
+
+
+def test_a_panoptic_map_and_its_json_agree_afterwards(tmp_path):
+    FORMATS["panoptic"](tmp_path / "p")
+    file = tmp_path / "p/annotations/panoptic_train.json"
+    content = json.loads(file.read_text("utf-8"))
+    del content["annotations"][0]["segments_info"][1]
+    content["annotations"][1]["segments_info"][0]["id"] = 5
+    file.write_text(json.dumps(content), "utf-8")
+    out, done = fixed(tmp_path / "p", tmp_path)
+    assert "0 segments left out of the json" in done["train/a.png", "label_map"]
+    assert "1 segments left out" in done["train/b.png", "label_map"]
+    assert len(Dataset(out, task="panoptic").target(0).panoptic.segments) == 2
 
 
 def test_a_source_is_mended_on_its_way_in(tiny_copy, tmp_path, segcli):

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
+from sources import FORMATS
 
 from segcli.data.annotations import cut, encode
 from segcli.data.dataset import Dataset
@@ -100,3 +101,12 @@ def test_a_mask_is_cut_without_unpacking_it():
         x1, y1 = rng.integers(0, 20), rng.integers(0, 15)
         x2, y2 = x1 + rng.integers(1, 11), y1 + rng.integers(1, 8)
         assert (cut(rle, x1, y1, x2, y2) == mask[y1:y2, x1:x2]).all()
+
+
+def test_panoptic_maps_with_an_alpha_channel(tmp_path):
+    FORMATS["panoptic"](tmp_path / "p")
+    for file in (tmp_path / "p/annotations").rglob("*.png"):
+        Image.open(file).convert("RGBA").save(file)
+    data = Dataset(prepare(str(tmp_path / "p"), tmp_path / "out", tile=16), "val", task="panoptic")
+    assert len(data) == 4
+    assert {s.id for i in range(4) for s in data.target(i).panoptic.segments} == {300, 2, 70000}

@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from sources import H, W, photo, picture, text
 
 from segcli.data import views
+from segcli.data.check import check
 from segcli.data.dataset import Dataset
 from segcli.errors import DataError
 from segcli.info import Category, DatasetInfo
+from segcli.preparing import prepare
 from segcli.types import IGNORE, Instances, Panoptic, Segment, encode_masks, mask_boxes
 
 SIZE = (20, 30)
@@ -228,3 +231,27 @@ def test_cocos_own_panoptic_sample(shared_data):
             assert int((panoptic.ids == segment.id).sum()) == given["area"]
         total += len(panoptic.segments)
     assert total == 50
+
+
+@pytest.mark.parametrize("name", ["semantic", "panoptic"])
+def test_label_maps_of_images_with_one_name_in_two_folders(tmp_path, name):
+    """Photographs 1.png in two folders of one split: each keeps its own map, also after --fix."""
+    if name == "semantic":
+        for folder, value in (("x", 4), ("y", 9)):
+            photo(tmp_path / "s/images/train" / folder / "1.png")
+            picture(tmp_path / "s/annotations/train" / folder / "1.png", np.full((H, W), value, np.uint8))
+        text(tmp_path / "s/legend.csv", "value,name,kind\n4,cat,stuff\n9,dog,stuff\n")
+    else:
+        content = {"images": [], "annotations": [], "categories": [{"id": 4, "name": "cat"}, {"id": 9, "name": "dog"}]}
+        for key, folder in ((4, "x"), (9, "y")):
+            photo(tmp_path / "s/train" / folder / "1.png")
+            content["images"].append({"id": key, "file_name": f"{folder}/1.png", "width": W, "height": H})
+            picture(tmp_path / "s/panoptic_train" / folder / "1.png", np.full((H, W, 3), (key, 0, 0), np.uint8))
+            segments = [{"id": key, "category_id": key, "iscrowd": 0}]
+            content["annotations"].append({"image_id": key, "file_name": f"{folder}/1.png", "segments_info": segments})
+        text(tmp_path / "s/panoptic_train.json", content)
+    root = prepare(str(tmp_path / "s"), tmp_path / "out", split="train=1")
+    for place in (root, prepare(str(root), tmp_path / "fixed", fix=True)):
+        data = Dataset(place, task="semantic")
+        assert [set(data.target(i).semantic.unique().tolist()) for i in range(2)] == [{0}, {1}]
+        assert check(place).ok

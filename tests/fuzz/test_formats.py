@@ -1,4 +1,5 @@
-"""Valid datasets of each format, damaged in one to three places: a clean load, or an error that names file and place.
+"""Valid datasets of each format, damaged in one to three places: a clean load, or an error that names file and place;
+and what --fix makes of them passes the doctor, or is refused likewise.
 
 SEGCLI_FUZZ=2000 runs that many in all; without it a few, always the same ones.
 """
@@ -17,9 +18,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sources import FORMATS
 
+from segcli.data.check import check
 from segcli.data.dataset import Dataset
 from segcli.errors import DataError, UsageError
-from segcli.preparing import prepare
+from segcli.preparing import describe, prepare
 
 RUNS = int(os.environ.get("SEGCLI_FUZZ", "0"))
 EACH = max(8, RUNS // len(FORMATS))
@@ -103,10 +105,15 @@ def whole(tmp_path_factory):
     return base
 
 
-def refusal(source: Path, out: Path) -> str | None:
+def refusal(source: Path, out: Path, fix: bool) -> str | None:
     """Prepare and read everything, as training would. -> the error that a user sees, if any."""
     try:
-        load(prepare(str(source), out))
+        root = prepare(str(source), out, fix=fix)
+        describe(root)
+        if fix:
+            report = check(root)
+            assert report.ok, [(f.code, f.items) for f in report.findings if f.severity == "error"]
+        load(root)
     except (DataError, UsageError) as error:
         return str(error)
     return None
@@ -143,13 +150,14 @@ def test_damaged_datasets(whole, tmp_path_factory, name):
         done = [damage(source, rng) for _ in range(times)]
         signal.setitimer(signal.ITIMER_PROF, LONGEST)
         try:
-            said = refusal(source, place / "out")
+            refused = [refusal(source, place / "out", False), refusal(source, place / "mended", True)]
         except Exception as error:
             raise AssertionError(f"{done}: {type(error).__name__}: {error}") from error
         finally:
             signal.setitimer(signal.ITIMER_PROF, 0)
         known = {str(place), *(p.name for p in place.rglob("*") if len(p.name) > 2)}
-        assert said is None or any(name in said for name in known), (done, said)
+        for said in refused:
+            assert said is None or any(name in said for name in known), (done, said)
         shutil.rmtree(place)
 
     before = signal.signal(signal.SIGPROF, too_long)

@@ -2,14 +2,15 @@
 
 import mmap
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import pydantic
 
-from segcli.data.canonical import UNDECIDED
+from segcli.data.canonical import UNDECIDED, Record
 from segcli.data.convert._images import below
+from segcli.data.image import image_size
 from segcli.errors import DataError
 
 SPLITS = {
@@ -78,6 +79,25 @@ def arrange(found: Sequence[tuple[str, Path, Any]], where: Path) -> tuple[Path, 
     for (split, path, label), name in zip(found, names, strict=True):
         splits.setdefault(split, []).append(Entry(name, path, label))
     return root, splits
+
+
+def each(entries: Iterable[Any], read: Callable[[Any], Record]) -> Iterator[Record]:
+    """`read` of every entry. One that can't be read becomes a record that carries the error: the doctor then lists all
+    of them, --fix leaves them out by name, and a writer raises the first."""
+    for entry in entries:
+        try:
+            record = read(entry)
+        except DataError as error:
+            record = Record(entry.file_name, _size(entry.path), entry.path, [], problem=error)
+        yield record
+
+
+def _size(path: Path) -> tuple[int, int]:
+    """(H, W) of an image; of one that can't be read a size that is none."""
+    try:
+        return image_size(path)
+    except DataError:
+        return 1, 1
 
 
 def has_keys(file: Path, *keys: str) -> bool:

@@ -5,9 +5,9 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
+from segcli.data.image import SUFFIXES
 from segcli.errors import DataError
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
 SAMPLE = 32  # about as many file names a folder is judged by
 DEPTH = 3  # levels of subfolders that are searched when no usual place fits
 

@@ -15,13 +15,20 @@ from segcli.errors import DataError
 def read_pixels(path: Path, *, colours: bool = False) -> tuple[np.ndarray, str]:
     """Stored values [H,W] or [H,W,C] and Pillow's mode: palettes as indices, or with `colours` everything as RGB.
 
-    Raises DataError where it can't be read.
+    Raises DataError where it can't be read, or was stored with loss: values beside the true ones would be objects.
     """
     try:
         with Image.open(path) as image:
-            return np.asarray(image.convert("RGB") if colours else image), image.mode
+            kind, mode = image.format, image.mode
+            values = np.asarray(image.convert("RGB") if colours else image)
     except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise DataError(f"{path}: the mask can't be decoded: {error}") from error
+    if kind in ("JPEG", "MPO") or (kind == "WEBP" and b"VP8 " in path.read_bytes()[:64]):
+        raise DataError(
+            f"{path}: the mask is a {kind} with loss, which changes its values",
+            hint="save masks as PNG, from where they were drawn: a JPEG that is made a PNG keeps the damage",
+        )
+    return values, mode
 
 
 def read_ids(path: Path) -> np.ndarray:

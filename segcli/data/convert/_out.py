@@ -12,6 +12,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from segcli.data import annotations as coco_file
+from segcli.data.canonical import swap
 from segcli.data.convert._files import some
 from segcli.errors import DataError, SegcliError
 from segcli.info import DatasetInfo
@@ -71,9 +72,7 @@ def export(root: Path, out: Path, module: ModuleType, *, force: bool = False) ->
         building.mkdir(parents=True)
         _write(root, building, info, module, notes)
         (building / MARK).write_text("".join(f"{note}\n" for note in notes), encoding="utf-8")
-        if out.exists():
-            shutil.rmtree(out)
-        building.rename(out)
+        swap(building, out)
     except OSError as error:
         raise SegcliError(f"{error.filename or out}: can't be written: {error.strerror}") from error
     finally:

@@ -5,7 +5,6 @@ instanceIds.png, else the polygons of things, as far as later ones leave them vi
 instance id without a number) is a crowd. The 19 classes of the benchmark are kept; all others are ignored.
 """
 
-from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,12 +15,11 @@ from PIL import Image, ImageDraw
 
 from segcli.data.annotations import read_json
 from segcli.data.canonical import Draft, Record
-from segcli.data.convert._files import LOOK, Entry, arrange, parsed, some, split_of, walk
-from segcli.data.convert._images import SUFFIXES
+from segcli.data.convert._files import LOOK, Entry, arrange, each, parsed, some, split_of, walk
 from segcli.data.convert._mask_files import check_size, objects, read_ids
 from segcli.data.convert._shapes import of_pixels
 from segcli.data.convert.semantic import map_png, translate
-from segcli.data.image import image_size
+from segcli.data.image import SUFFIXES, image_size
 from segcli.errors import DataError
 from segcli.info import Category, DatasetInfo
 from segcli.types import IGNORE
@@ -102,7 +100,8 @@ def build(*, path: Path) -> Draft:
         source="https://www.cityscapes-dataset.com",
         semantic=True,
     )
-    return Draft(info, splits, lambda entries: _records(entries, info, instances), root, notes)
+    read = partial(_record, info=info, instances=instances)
+    return Draft(info, splits, lambda entries: each(entries, read), root, notes)
 
 
 def _kind(file: Path) -> str | None:
@@ -113,26 +112,25 @@ def _key(file: Path) -> str:
     return file.name.rsplit("_gt", 1)[0]
 
 
-def _records(entries: Sequence[Entry], info: DatasetInfo, instances: bool) -> Iterator[Record]:
+def _record(entry: Entry, info: DatasetInfo, instances: bool) -> Record:
     labels = {key: label for label, key in enumerate(info.source_ids)}
-    for entry in entries:
-        files, size = entry.label, image_size(entry.path)
-        drawn = None
-        if "polygons.json" in files and (len(files) == 1 or (instances and "instanceIds.png" not in files)):
-            drawn = _draw(files["polygons.json"], size, entry.path)
-        source = files.get("labelIds.png") or files.get("instanceIds.png")
-        values = drawn[0] if source is None and drawn is not None else read_ids(source)
-        if source is not None:
-            check_size(source, values, entry.path, size)
-            values = values if values.dtype == np.uint8 else np.where(values >= 1000, values // 1000, values)
-        meaning = {key: labels.get(key, IGNORE) for key in range(MOST + 1)}
-        semantic = translate(values, meaning, partial(_refuse, source))
-        annotations: list[dict[str, Any]] = []
-        if instances and "instanceIds.png" in files:
-            annotations = _instances(files["instanceIds.png"], size, entry.path)
-        elif drawn is not None:
-            annotations = drawn[1]
-        yield Record(entry.file_name, size, entry.path, annotations, semantic=map_png(semantic))
+    files, size = entry.label, image_size(entry.path)
+    drawn = None
+    if "polygons.json" in files and (len(files) == 1 or (instances and "instanceIds.png" not in files)):
+        drawn = _draw(files["polygons.json"], size, entry.path)
+    source = files.get("labelIds.png") or files.get("instanceIds.png")
+    values = drawn[0] if source is None and drawn is not None else read_ids(source)
+    if source is not None:
+        check_size(source, values, entry.path, size)
+        values = values if values.dtype == np.uint8 else np.where(values >= 1000, values // 1000, values)
+    meaning = {key: labels.get(key, IGNORE) for key in range(MOST + 1)}
+    semantic = translate(values, meaning, partial(_refuse, source))
+    annotations: list[dict[str, Any]] = []
+    if instances and "instanceIds.png" in files:
+        annotations = _instances(files["instanceIds.png"], size, entry.path)
+    elif drawn is not None:
+        annotations = drawn[1]
+    return Record(entry.file_name, size, entry.path, annotations, semantic=map_png(semantic))
 
 
 def _refuse(file: Path | None, value: int) -> int:

@@ -17,7 +17,7 @@ from pycocotools import mask as coco_mask
 
 from segcli.data.annotations import encode, read_json
 from segcli.data.canonical import UNDECIDED, Draft, Record, write_json
-from segcli.data.convert._files import SPLITS, has_keys, some
+from segcli.data.convert._files import SPLITS, each, has_keys, some
 from segcli.data.convert._images import below, locate
 from segcli.data.convert._out import Exported
 from segcli.data.image import image_size
@@ -26,6 +26,7 @@ from segcli.errors import DataError
 from segcli.info import Category, DatasetInfo
 
 SPLIT_WORD = re.compile(rf"(?:^|(?<=[_\-. ]))({'|'.join(sorted(SPLITS, key=len, reverse=True))})(?=[\d_\-. ]|$)", re.I)
+SIDE = re.compile(r"left|right|(?<![a-z])[lr](?![a-z])")  # in lower case; l and r where no letter is beside them
 NAMED = 10  # ids that a note lists
 OWN = {"id", "file_name", "width", "height"}  # fields of an image that a Record has by itself
 
@@ -61,6 +62,12 @@ def build(*, path: Path, images: str | None = None, labels: str = "instances") -
         names = [image["file_name"] for image in listed.values()]
         paths = locate(names, places, path if path.is_dir() else path.parent, one.path)
         found[split] = list(zip(paths, listed.values(), strict=True))
+    for category in declared:
+        if len(category.keypoints) > 1 and not category.flip_pairs:
+            notes.append(
+                f"{category.name}: none of its {len(category.keypoints)} keypoints is called as the left or right of "
+                "another: a flipped image keeps their names"
+            )
     root, names = below([p for part in found.values() for p, _ in part])
     rest = iter(names)
     splits = {split: [Entry(next(rest), p, image, parsed[split]) for p, image in part] for split, part in found.items()}
@@ -77,18 +84,22 @@ def build(*, path: Path, images: str | None = None, labels: str = "instances") -
 def records(entries: Sequence[Entry]) -> Iterator[Record]:
     with contextlib.ExitStack() as stack:
         opened: dict[Path, BinaryIO] = {}
-        for file_name, path, image, labels in entries:
+
+        def read(entry: Entry) -> Record:
+            path, image, labels = entry.path, entry.image, entry.labels
             if labels.path not in opened:
                 opened[labels.path] = stack.enter_context(open(labels.path, "rb"))
             own = labels.read(labels.positions(image["id"]), opened[labels.path])
-            yield Record(
-                file_name=file_name,
+            return Record(
+                file_name=entry.file_name,
                 size=size(image) or image_size(path),
                 image=path,
                 annotations=[{**annotation, "id": whole(annotation.get("id"))} for annotation in own],
                 id=whole(image.get("id")),
                 extra={key: value for key, value in image.items() if key not in OWN},
             )
+
+        yield from each(entries, read)
 
 
 def json_files(path: Path) -> list[Path]:
@@ -167,12 +178,19 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def _note_lost(labels: Streamed, images: Mapping[Any, Any], notes: list[str]) -> None:
-    """Note the annotations of images that are not listed, by id."""
+    """Note the annotations of images that are not listed, by id. Raises DataError where that is all of them."""
     lost = labels.without_image([*images])
     if not len(lost):
         return
     with open(labels.path, "rb") as file:
-        ids = [annotation.get("id") for annotation in labels.read(lost[:NAMED], file)]
+        named = labels.read(lost[:NAMED], file)
+    ids = [annotation.get("id") for annotation in named]
+    if len(lost) == len(labels.code):
+        raise DataError(
+            f"{labels.path}: none of its {len(lost)} annotations belongs to a listed image (image_id "
+            f"{named[0].get('image_id')!r}; the images' ids are {some([repr(key) for key in images], 3)})",
+            hint='they must be equal, also in kind: 7 and "7" are not',
+        )
     notes.append(
         f"{labels.path.name}: {len(lost)} annotations of images that are not listed are left out: "
         f"{some([*ids, *lost[NAMED:]], NAMED)}"  # beyond NAMED they are counted, not shown
@@ -213,12 +231,15 @@ def categories(declared: dict[Path, list[dict[str, Any]]]) -> tuple[Category, ..
 
 
 def _category(path: Path, entry: dict[str, Any]) -> Category:
-    points = tuple(str(name) for name in entry.get("keypoints") or ())
-    skeleton = tuple((int(a) - 1, int(b) - 1) for a, b in entry.get("skeleton") or ())  # COCO counts from 1
+    named, drawn = entry.get("keypoints") or [], entry.get("skeleton") or []
+    if not isinstance(named, list):
+        raise DataError(f"{path}: the keypoints of {entry['name']!r} must be a list of names, not {named!r:.80}")
+    if not isinstance(drawn, list) or not all(_pair(bone) for bone in drawn):
+        raise DataError(f"{path}: the skeleton of {entry['name']!r} must be pairs of whole numbers, not {drawn!r:.80}")
+    points = tuple(str(name) for name in named)
+    skeleton = tuple((a - 1, b - 1) for a, b in drawn)  # COCO counts from 1
     if any(not 0 <= i < len(points) for pair in skeleton for i in pair):
         raise DataError(f"{path}: the skeleton of {entry['name']!r} names a keypoint that is not declared")
-    swapped = [re.sub("left|right", lambda m: "right" if m[0] == "left" else "left", name) for name in points]
-    pairs = tuple((i, points.index(s)) for i, s in enumerate(swapped) if s in points and i < points.index(s))
     colour = entry.get("color")
     return Category(
         name=entry["name"],
@@ -227,8 +248,21 @@ def _category(path: Path, entry: dict[str, Any]) -> Category:
         colour=(colour[0], colour[1], colour[2]) if isinstance(colour, list) and len(colour) == 3 else None,
         keypoints=points,
         skeleton=skeleton,
-        flip_pairs=pairs,
+        flip_pairs=flip_pairs(points),
     )
+
+
+def _pair(bone: Any) -> bool:
+    return isinstance(bone, list) and len(bone) == 2 and all(whole(end) is not None for end in bone)
+
+
+def flip_pairs(points: Sequence[str]) -> tuple[tuple[int, int], ...]:
+    """Positions of the keypoints that change places in a mirror image: whose names differ in left and right alone, in
+    any spelling (left_eye, LeftEye, l_eye, eye_L)."""
+    names = [name.lower() for name in points]
+    swap = {"left": "right", "right": "left", "l": "r", "r": "l"}
+    swapped = [SIDE.sub(lambda m: swap[m[0]], name) for name in names]
+    return tuple((i, names.index(s)) for i, s in enumerate(swapped) if s in names and i < names.index(s))
 
 
 def usual_places(file: Path) -> list[Path]:

@@ -21,10 +21,10 @@ from PIL import Image
 from segcli.data.annotations import MOST_PIXELS, encode, read_json
 from segcli.data.canonical import Draft, Record
 from segcli.data.convert import _shapes as shapes
-from segcli.data.convert._files import LOOK, Entry, arrange, has_keys, lines, parsed, some, split_of, walk
-from segcli.data.convert._images import SUFFIXES, is_there
+from segcli.data.convert._files import LOOK, Entry, arrange, each, has_keys, lines, parsed, some, split_of, walk
+from segcli.data.convert._images import is_there
 from segcli.data.convert._out import Exported
-from segcli.data.image import image_size
+from segcli.data.image import SUFFIXES, image_size
 from segcli.errors import DataError
 from segcli.info import Category, DatasetInfo
 from segcli.lookup import nearest
@@ -91,7 +91,8 @@ def build(*, path: Path, classes: list[str] | None = None) -> Draft:
         categories=tuple(Category(name, key) for name, key in ids.items()),
         splits={split: len(entries) for split, entries in splits.items()},
     )
-    return Draft(info, splits, lambda entries: _records(entries, ids, notes), root, notes)
+    stored = any(label.stored for _, _, (_, label) in found)
+    return Draft(info, splits, lambda entries: _records(entries, ids, notes), root, notes, stored=stored)
 
 
 def export(image: Exported, names: dict[int, str], out: Path) -> None:
@@ -163,7 +164,8 @@ def _ids(path: Path, classes: list[str] | None, found: list[tuple[Path, File]]) 
 
 def _records(entries: Sequence[Entry], ids: dict[str, int], notes: list[str]) -> Iterator[Record]:
     left: dict[str, list[str]] = {}
-    for entry in entries:
+
+    def read(entry: Entry) -> Record:
         file, label = entry.label
         content = _stored(file) if label.stored else None
         if content is not None:
@@ -181,9 +183,11 @@ def _records(entries: Sequence[Entry], ids: dict[str, int], notes: list[str]) ->
                 key = i if shape.group_id is None else (shape.label, shape.group_id)
                 objects.setdefault(key, []).append((i, shape))
         annotations = [_object(file, group, size, ids) for group in objects.values()]
-        yield Record(
+        return Record(
             entry.file_name, size, entry.path if content is None else content, [a for a in annotations if a is not None]
         )
+
+    yield from each(entries, read)
     notes += [f"{reason}: {len(files)} left out ({some(files)})" for reason, files in left.items()]
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from segcli.data.canonical import UNDECIDED, Draft, Record
 from segcli.data.convert import _legend
-from segcli.data.convert._files import SPLITS, some, split_folders
+from segcli.data.convert._files import SPLITS, each, some, split_folders
 from segcli.data.convert._images import below, is_image
 from segcli.data.convert._legend import Legend
 from segcli.data.convert._mask_files import check_size, objects, read_colours, read_ids, regions
@@ -145,8 +145,9 @@ def _nested(path: Path, notes: list[str]) -> Found:
 def _records(
     entries: Sequence[Entry], legend: Legend | None, ids: dict[str, int], notes: list[str]
 ) -> Iterator[Record]:
-    empty = []
-    for entry in entries:
+    empty: list[str] = []
+
+    def read(entry: Entry) -> Record:
         size = image_size(entry.path)
         annotations: list[dict[str, Any]] = []
         for file in entry.masks:
@@ -162,7 +163,9 @@ def _records(
             if not listed:
                 empty.append(f"{entry.path.parent.parent.name}/{file.name}" if entry.single else file.name)
             annotations += listed
-        yield Record(entry.file_name, size, entry.path, annotations)
+        return Record(entry.file_name, size, entry.path, annotations)
+
+    yield from each(entries, read)
     if empty:
         notes.append(f"{len(empty)} masks are empty and left out: {some(empty)}")
 

@@ -5,7 +5,7 @@ folder called as the json. Things become instances, too, crowds among them; stuf
 has COCO instances as well is read as those, unless --format says panoptic.
 """
 
-from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import pydantic
 
 from segcli.data.canonical import UNDECIDED, Draft, Record
 from segcli.data.convert import coco
-from segcli.data.convert._files import Entry, arrange, has_keys, parsed, some
+from segcli.data.convert._files import Entry, arrange, each, has_keys, parsed, some, walk
 from segcli.data.convert._images import is_folder, is_there, locate
 from segcli.data.convert._mask_files import check_size, read_pixels
 from segcli.data.convert._shapes import of_pixels
@@ -85,7 +85,7 @@ def build(*, path: Path, images: str | None = None, maps: str | None = None) -> 
         panoptic=True,
     )
     things = {category.source_id: category.thing for category in categories}
-    return Draft(info, splits, lambda entries: _records(entries, things), root, notes)
+    return Draft(info, splits, lambda entries: each(entries, partial(_record, things=things)), root, notes)
 
 
 def _files(path: Path) -> list[Path]:
@@ -114,45 +114,47 @@ def _choose(path: Path) -> dict[str, Path]:
 
 
 def _maps(file: Path) -> Path:
-    places = [file.with_suffix(""), file.parent / f"{file.stem}_masks", file.parent / "masks", file.parent]
-    place = next((p for p in places if is_folder(p) and next(p.glob("*.png"), None) is not None), None)
+    places = [file.with_suffix(""), file.parent / f"{file.stem}_masks", file.parent / "masks"]
+    place = next((p for p in places if is_folder(p) and next(walk(p, ".png"), None) is not None), None)
+    if place is None and next(file.parent.glob("*.png"), None) is not None:
+        place = file.parent
     if place is None:
         raise DataError(f"{file}: its PNGs are not there", hint=f"put them in {file.with_suffix('')}/")
     return place
 
 
-def _records(entries: Sequence[Entry], things: dict[int, bool]) -> Iterator[Record]:
-    for file_name, path, (image, label, maps) in entries:
-        file = maps / label.file_name
-        if ".." in Path(label.file_name).parts or not is_there(file):
-            raise DataError(f"{file}: there is no such panoptic PNG")
-        values, mode = read_pixels(file)
-        if values.ndim != 3 or values.shape[2] < 3 or values.dtype != np.uint8:
-            raise DataError(f"{file}: a panoptic map is RGB with 8 bits (id = R + 256 G + 65536 B), not {mode}")
-        ids = values[:, :, :3].astype(np.int32) @ np.array([1, 256, 65536], np.int32)
-        size = coco.size(image) or image_size(path)
-        check_size(file, ids, path, size)
-        painted, declared = set(np.unique(ids).tolist()) - {0}, [segment.id for segment in label.segments_info]
-        problem = None
-        for key in sorted(painted ^ set(declared)):
-            where = ("the PNG", "the json") if key in painted else ("the json", "the PNG")
-            problem = problem or f"segment {key} is in {where[0]}, but not in {where[1]} ({file})"
-        if len(set(declared)) < len(declared):
-            problem = problem or f"its json entry names a segment twice ({file})"
-        annotations = []
-        for segment in label.segments_info:
-            if segment.category_id not in things:
-                problem = problem or f"segment {segment.id}: category id {segment.category_id} is not declared ({file})"
-            elif things[segment.category_id] and (found := of_pixels(ids == segment.id, segment.category_id)):
-                annotations.append({**found, "iscrowd": segment.iscrowd, "segment_id": segment.id})
-        yield Record(
-            file_name=file_name,
-            size=size,
-            image=path,
-            annotations=annotations,
-            id=coco.whole(image.get("id")),
-            panoptic=file.read_bytes(),
-            segments=[segment.model_dump() for segment in label.segments_info],
-            extra={key: value for key, value in image.items() if key not in coco.OWN},
-            problem=problem,
-        )
+def _record(entry: Entry, things: dict[int, bool]) -> Record:
+    file_name, path, (image, label, maps) = entry
+    file = maps / label.file_name
+    if ".." in Path(label.file_name).parts or not is_there(file):
+        raise DataError(f"{file}: there is no such panoptic PNG")
+    values, mode = read_pixels(file)
+    if values.ndim != 3 or values.shape[2] < 3 or values.dtype != np.uint8:
+        raise DataError(f"{file}: a panoptic map is RGB with 8 bits (id = R + 256 G + 65536 B), not {mode}")
+    ids = values[:, :, :3].astype(np.int32) @ np.array([1, 256, 65536], np.int32)
+    size = coco.size(image) or image_size(path)
+    check_size(file, ids, path, size)
+    painted, declared = set(np.unique(ids).tolist()) - {0}, [segment.id for segment in label.segments_info]
+    problem = None
+    for key in sorted(painted ^ set(declared)):
+        where = ("the PNG", "the json") if key in painted else ("the json", "the PNG")
+        problem = problem or f"segment {key} is in {where[0]}, but not in {where[1]} ({file})"
+    if len(set(declared)) < len(declared):
+        problem = problem or f"its json entry names a segment twice ({file})"
+    annotations = []
+    for segment in label.segments_info:
+        if segment.category_id not in things:
+            problem = problem or f"segment {segment.id}: category id {segment.category_id} is not declared ({file})"
+        elif things[segment.category_id] and (found := of_pixels(ids == segment.id, segment.category_id)):
+            annotations.append({**found, "iscrowd": segment.iscrowd, "segment_id": segment.id})
+    return Record(
+        file_name=file_name,
+        size=size,
+        image=path,
+        annotations=annotations,
+        id=coco.whole(image.get("id")),
+        panoptic=file.read_bytes(),
+        segments=[segment.model_dump() for segment in label.segments_info],
+        extra={key: value for key, value in image.items() if key not in coco.OWN},
+        problem=problem,
+    )

@@ -17,11 +17,10 @@ from PIL import Image
 
 from segcli.data.canonical import Draft, Record
 from segcli.data.convert import _legend
-from segcli.data.convert._files import Entry, arrange, some, split_folders, split_of, walk
-from segcli.data.convert._images import SUFFIXES
+from segcli.data.convert._files import Entry, arrange, each, some, split_folders, split_of, walk
 from segcli.data.convert._legend import Legend
 from segcli.data.convert._mask_files import check_size, read_colours, read_ids
-from segcli.data.image import image_size
+from segcli.data.image import SUFFIXES, image_size
 from segcli.errors import DataError
 from segcli.info import Category, DatasetInfo
 from segcli.types import IGNORE
@@ -169,14 +168,17 @@ class _Unknown:
 
 def _records(entries: Sequence[Entry], legend: Legend, meaning: dict[int, int], notes: list[str]) -> Iterator[Record]:
     border: Counter[str] = Counter()
-    for entry in entries:
+
+    def read(entry: Entry) -> Record:
         size = image_size(entry.path)
         values = read_colours(entry.label) if legend.colours else read_ids(entry.label)
         check_size(entry.label, values, entry.path, size)
         labels = translate(values, meaning, _Unknown(legend, entry.label))
         if IGNORE not in meaning and not legend.colours:
             border[entry.file_name] = int((values == IGNORE).sum())
-        yield Record(entry.file_name, size, entry.path, [], semantic=map_png(labels))
+        return Record(entry.file_name, size, entry.path, [], semantic=map_png(labels))
+
+    yield from each(entries, read)
     if sum(border.values()):
         images = sum(count > 0 for count in border.values())
         notes.append(

@@ -15,7 +15,7 @@ import pydantic
 from segcli.data.annotations import read_json
 from segcli.data.canonical import Draft, Record
 from segcli.data.convert import _shapes as shapes
-from segcli.data.convert._files import Entry, arrange, has_keys, parsed, some, split_folders
+from segcli.data.convert._files import Entry, arrange, each, has_keys, parsed, some, split_folders
 from segcli.data.convert._images import locate
 from segcli.data.image import image_size
 from segcli.errors import DataError
@@ -163,8 +163,10 @@ def _class(where: tuple[Path, str, str], value: Any, attribute: str) -> str:
 
 
 def _records(entries: Sequence[Entry], chosen: dict[tuple[Path, str, str], int], notes: list[str]) -> Iterator[Record]:
-    points, lines = [], []
-    for entry in entries:
+    points: list[str] = []
+    lines: list[str] = []
+
+    def read(entry: Entry) -> Record:
         file, key, image = entry.label
         size = image_size(entry.path)
         annotations = []
@@ -177,7 +179,9 @@ def _records(entries: Sequence[Entry], chosen: dict[tuple[Path, str, str], int],
                 lines.append(f"{image.filename} {number}")
             part = _polygon(outline, f"{file}: {key}, region {number}")
             annotations.append(shapes.of_polygons([part], size, chosen[file, key, number]))
-        yield Record(entry.file_name, size, entry.path, annotations)
+        return Record(entry.file_name, size, entry.path, annotations)
+
+    yield from each(entries, read)
     if lines:
         notes.append(f"{len(lines)} polylines are closed to polygons: {some(lines)}")
     if points:

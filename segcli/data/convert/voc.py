@@ -4,11 +4,11 @@ With SegmentationObject, every value but 0 and the 255 of borders is one object,
 SegmentationClass; the class map itself is kept, with background as a class and 255 ignored. SegmentationClass alone is
 a class for every pixel. Else the boxes of the xml files, which may also lie beside their images. Classes are those of
 class_names.txt (by value), without it VOC's 20; of boxes the names in use, sorted.
-`ImageSets/` gives the splits.
+`ImageSets/` gives the splits; what is in none of its lists is left out.
 """
 
+import os
 import re
-from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -17,12 +17,12 @@ from xml.etree import ElementTree
 import numpy as np
 
 from segcli.data.canonical import UNDECIDED, Draft, Record
-from segcli.data.convert._files import SPLITS, Entry, arrange, lines, some, split_of, walk
-from segcli.data.convert._images import SUFFIXES, is_there
+from segcli.data.convert._files import SPLITS, Entry, arrange, each, lines, some, split_of, walk
+from segcli.data.convert._images import is_there
 from segcli.data.convert._mask_files import check_size, objects, read_ids
 from segcli.data.convert._shapes import of_box
 from segcli.data.convert.semantic import map_png, translate
-from segcli.data.image import image_size
+from segcli.data.image import SUFFIXES, image_size
 from segcli.errors import DataError
 from segcli.info import Category, DatasetInfo
 from segcli.lookup import nearest
@@ -95,28 +95,28 @@ def _masks(path: Path, root: Path, pictures: Path, classes: list[str] | None) ->
         splits={split: len(part) for split, part in entries.items()},
         semantic=True,
     )
-    return Draft(info, entries, lambda part: _mask_records(part, len(listed), instances), image_root, notes)
+    read = partial(_masked, classes=len(listed), instances=instances)
+    return Draft(info, entries, lambda part: each(part, read), image_root, notes)
 
 
-def _mask_records(entries: Sequence[Entry], classes: int, instances: bool) -> Iterator[Record]:
-    for entry in entries:
-        numbers, values = entry.label
-        size = image_size(entry.path)
-        kinds = read_ids(values)
-        check_size(values, kinds, entry.path, size)
-        meaning = {0: classes, BORDER: IGNORE, **{value: value - 1 for value in range(1, classes + 1)}}
-        semantic = translate(kinds, meaning, partial(_undeclared, values, classes=classes))
-        annotations = []
-        if instances:
-            ids = read_ids(numbers)
-            check_size(numbers, ids, entry.path, size)
-            for number, annotation in objects(np.where(ids == BORDER, 0, ids)):
-                counts = np.bincount(kinds[ids == number], minlength=256)
-                counts[[0, BORDER]] = 0
-                if not counts.any():
-                    raise DataError(f"{numbers}: object {number} has no class in {values}")
-                annotations.append({**annotation, "category_id": int(counts.argmax()), "source": f"object {number}"})
-        yield Record(entry.file_name, size, entry.path, annotations, semantic=map_png(semantic))
+def _masked(entry: Entry, classes: int, instances: bool) -> Record:
+    numbers, values = entry.label
+    size = image_size(entry.path)
+    kinds = read_ids(values)
+    check_size(values, kinds, entry.path, size)
+    meaning = {0: classes, BORDER: IGNORE, **{value: value - 1 for value in range(1, classes + 1)}}
+    semantic = translate(kinds, meaning, partial(_undeclared, values, classes=classes))
+    annotations = []
+    if instances:
+        ids = read_ids(numbers)
+        check_size(numbers, ids, entry.path, size)
+        for number, annotation in objects(np.where(ids == BORDER, 0, ids)):
+            counts = np.bincount(kinds[ids == number], minlength=256)
+            counts[[0, BORDER]] = 0
+            if not counts.any():
+                raise DataError(f"{numbers}: object {number} has no class in {values}")
+            annotations.append({**annotation, "category_id": int(counts.argmax()), "source": f"object {number}"})
+    return Record(entry.file_name, size, entry.path, annotations, semantic=map_png(semantic))
 
 
 def _undeclared(file: Path, value: int, classes: int) -> int:
@@ -129,22 +129,29 @@ def _undeclared(file: Path, value: int, classes: int) -> int:
 def _boxes(path: Path, root: Path, classes: list[str] | None) -> Draft:
     notes: list[str] = []
     splits = _splits(root, "Main")
-    pictures = {file.stem: file for file in walk(root, *SUFFIXES) if not file.parent.name.startswith("Segmentation")}
+    pictures: dict[str, list[Path]] = {}
+    for picture in walk(root, *SUFFIXES):
+        if not picture.parent.name.startswith("Segmentation"):
+            pictures.setdefault(picture.stem, []).append(picture)
     found: list[tuple[str, Path, Any]] = []
     used: dict[str, Path] = {}
+    owner: dict[Path, Path] = {}
+    apart: list[str] = []
     for file in (f for f in walk(root, ".xml") if _is_voc(f)):
         tree = _parse(file)
-        named = (tree.findtext("filename") or "").replace("\\", "/").rsplit("/", 1)[-1]
-        places = [file.parent / named, root / "JPEGImages" / named] if named and "\0" not in named else []
-        image = next((p for p in places if is_there(p)), pictures.get(file.stem))
-        if image is None:
-            raise DataError(f"{file}: its image {named or file.stem} is not there")
+        image = _image(file, tree, root, pictures.get(file.stem, []))
+        if owner.setdefault(image, file) != file:
+            raise DataError(f"{owner[image]} and {file}: both are of the image {image}", hint="remove one of them")
+        if splits and file.stem not in splits:
+            apart.append(file.stem)
+            continue
         listed = _objects(file, tree)
         for name, _ in listed:
             used.setdefault(name, file)
-        split = splits.get(file.stem, split_of(file, root))
-        found.append((split, image, (_size(tree), listed)))
-    bare = sorted({p.name for p in pictures.values()} - {image.name for _, image, _ in found})
+        found.append((splits.get(file.stem, split_of(file, root)), image, (_size(tree), listed)))
+    if apart:
+        notes.append(f"{len(apart)} xml files are in no list of ImageSets/Main and are left out: {some(apart)}")
+    bare = sorted(p.name for group in pictures.values() for p in group if p not in owner)
     if bare:
         notes.append(f"{len(bare)} images have no xml file and are left out: {some(bare)}")
     image_root, entries = arrange(found, path)
@@ -158,14 +165,32 @@ def _boxes(path: Path, root: Path, classes: list[str] | None) -> Draft:
         categories=tuple(Category(name, key) for name, key in ids.items()),
         splits={split: len(part) for split, part in entries.items()},
     )
-    return Draft(info, entries, lambda part: _box_records(part, ids), image_root, notes)
+    return Draft(info, entries, lambda part: each(part, partial(_boxed, ids=ids)), image_root, notes)
 
 
-def _box_records(entries: Sequence[Entry], ids: dict[str, int]) -> Iterator[Record]:
-    for entry in entries:
-        size, listed = entry.label
-        annotations = [{**annotation, "category_id": ids[name]} for name, annotation in listed]
-        yield Record(entry.file_name, size or image_size(entry.path), entry.path, annotations)
+def _image(file: Path, tree: ElementTree.Element, root: Path, alike: list[Path]) -> Path:
+    """The image of an xml: as it says, beside it or in JPEGImages; else of those called like it the one that shares
+    most of its folders."""
+    named = (tree.findtext("filename") or "").replace("\\", "/").rsplit("/", 1)[-1]
+    places = [file.parent / named, root / "JPEGImages" / named] if named and "\0" not in named else []
+    image = next((p for p in places if is_there(p)), None)
+    if image is not None:
+        return image
+    near = [(len(Path(os.path.commonpath([p, file])).parts), p.name == named) for p in alike]
+    best = [p for p, rank in zip(alike, near, strict=True) if rank == max(near)]
+    if not best:
+        raise DataError(f"{file}: its image {named or file.stem} is not there")
+    if len(best) > 1:
+        raise DataError(
+            f"{file}: its image could be {some(best)}", hint="put the image beside it, or in folders called alike"
+        )
+    return best[0]
+
+
+def _boxed(entry: Entry, ids: dict[str, int]) -> Record:
+    size, listed = entry.label
+    annotations = [{**annotation, "category_id": ids[name]} for name, annotation in listed]
+    return Record(entry.file_name, size or image_size(entry.path), entry.path, annotations)
 
 
 def _objects(file: Path, tree: ElementTree.Element) -> list[tuple[str, dict[str, Any]]]:

@@ -5,7 +5,7 @@ SOURCE is the data.yaml, or a folder with one, or a folder with `images/` and `l
 followed: `download` is not run. An image without a text file has no objects. Labels with keypoints are not read.
 """
 
-from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,12 @@ import yaml
 from pycocotools import mask as coco_mask
 
 from segcli.data.annotations import encode
-from segcli.data.canonical import Draft, Record
+from segcli.data.canonical import UNDECIDED, Draft, Record
 from segcli.data.convert import _shapes as shapes
-from segcli.data.convert._files import LOOK, SPLITS, Entry, arrange, lines, some, split_of, walk
-from segcli.data.convert._images import SUFFIXES, is_folder, is_there
+from segcli.data.convert._files import LOOK, SPLITS, Entry, arrange, each, lines, some, split_of, walk
+from segcli.data.convert._images import is_folder, is_there
 from segcli.data.convert._out import Exported
-from segcli.data.image import image_size
+from segcli.data.image import SUFFIXES, image_size
 from segcli.errors import DataError
 from segcli.info import Category, DatasetInfo
 
@@ -46,7 +46,7 @@ def build(*, path: Path, classes: list[str] | None = None) -> Draft:
     content = _load(described[0]) if described else {}
     base = described[0].parent if described else path
     names = classes if classes is not None else _names(content, base, described)
-    images = _listed(described[0], content) if described else []
+    images = _listed(described[0], content, notes) if described else []
     if not images:
         images = [(split_of(file, base), file) for file in walk(base, *SUFFIXES) if "images" in _parts(file, base)]
     found, bare, seen = [], [], set()
@@ -59,7 +59,8 @@ def build(*, path: Path, classes: list[str] | None = None) -> Draft:
     root, splits = arrange(found, path)
     if bare:
         notes.append(f"{len(bare)} images have no label file and count as images without objects: {some(bare)}")
-    lost = [f for f in walk(base, ".txt") if "labels" in _parts(f, base) and f not in seen and f.name not in NAMES[0]]
+    texts = (f for f in walk(base, ".txt") if "labels" in _parts(f, base) and f.name != NAMES[0])
+    lost = [f for f in texts if f not in seen]
     if lost:
         notes.append(f"{len(lost)} label files belong to no image and are left aside: {some([f.name for f in lost])}")
     if content.get("download"):
@@ -71,7 +72,8 @@ def build(*, path: Path, classes: list[str] | None = None) -> Draft:
         else tuple(Category(name, key) for key, name in enumerate(names)),
         splits={split: len(entries) for split, entries in splits.items()},
     )
-    return Draft(info, splits, lambda entries: _records(entries, set(info.source_ids)), root, notes)
+    read = partial(_record, classes=set(info.source_ids))
+    return Draft(info, splits, lambda entries: each(entries, read), root, notes)
 
 
 def export(image: Exported, names: dict[int, str], out: Path) -> None:
@@ -182,9 +184,9 @@ def _names(content: dict[str, Any], base: Path, described: list[Path]) -> dict[i
     return {key: str(names[key]).strip() for key in sorted(names)}
 
 
-def _listed(file: Path, content: dict[str, Any]) -> list[tuple[str, Path]]:
-    """(split, image) of everything that train, val and test of a data.yaml name."""
-    out = []
+def _listed(file: Path, content: dict[str, Any], notes: list[str]) -> list[tuple[str, Path]]:
+    """(split, image) of everything that train, val and test of a data.yaml name. Splits of the same images are none."""
+    by_split: dict[str, list[Path]] = {}
     for word in ("train", "val", "valid", "test"):
         given = content.get(word)
         for value in given if isinstance(given, list) else [given] if given is not None else []:
@@ -198,8 +200,13 @@ def _listed(file: Path, content: dict[str, Any]) -> list[tuple[str, Path]]:
             found = _images_in(file, place)
             if not found:
                 raise DataError(f"{file}: {word}: {place} holds no image")
-            out += [(SPLITS[word], image) for image in found]
-    return out
+            by_split.setdefault(SPLITS[word], []).extend(found)
+    train = sorted(by_split.get("train", []))
+    same = [split for split, images in by_split.items() if split != "train" and sorted(images) == train]
+    for split in same:
+        notes.append(f"{file.name}: {split} names the same images as train: they are divided anew")
+        del by_split[split]
+    return [(UNDECIDED if same and s == "train" else s, image) for s, images in by_split.items() for image in images]
 
 
 def _place(file: Path, base: Any, value: str) -> Path | None:
@@ -223,23 +230,22 @@ def _images_in(file: Path, place: Path) -> list[Path]:
 
 
 def _label_file(image: Path, base: Path) -> Path:
-    """images/…/a.jpg -> labels/…/a.txt; without such a folder, beside the image."""
-    parts = list(image.parts)
-    for i in range(len(parts) - 2, -1, -1):
-        if parts[i] == "images":
-            parts[i] = "labels"
-            return Path(*parts).with_suffix(".txt")
-    return image.with_suffix(".txt")
+    """images/…/a.jpg -> labels/…/a.txt, below `base`; else beside the image, or above `base`, where it is there."""
+    parts, first = image.parts, len(base.parts) if image.is_relative_to(base) else 0
+    found = [i for i in range(len(parts) - 2, -1, -1) if parts[i] == "images"]
+    swapped = {i: Path(*parts[:i], "labels", *parts[i + 1 :]).with_suffix(".txt") for i in found}
+    below = [place for i, place in swapped.items() if i >= first]
+    places = [*below, image.with_suffix(".txt"), *(place for i, place in swapped.items() if i < first)]
+    return next((place for place in places if is_there(place)), places[0])
 
 
-def _records(entries: Sequence[Entry], classes: set[int]) -> Iterator[Record]:
-    for entry in entries:
-        size = image_size(entry.path)
-        annotations = []
-        for number, line in enumerate(lines(entry.label) if is_there(entry.label) else [], 1):
-            if line:
-                annotations.append(_annotation(line.split(), size, classes, f"{entry.label}, line {number}"))
-        yield Record(entry.file_name, size, entry.path, annotations)
+def _record(entry: Entry, classes: set[int]) -> Record:
+    size = image_size(entry.path)
+    annotations = []
+    for number, line in enumerate(lines(entry.label) if is_there(entry.label) else [], 1):
+        if line:
+            annotations.append(_annotation(line.split(), size, classes, f"{entry.label}, line {number}"))
+    return Record(entry.file_name, size, entry.path, annotations)
 
 
 def _annotation(words: list[str], size: tuple[int, int], classes: set[int], where: str) -> dict[str, Any]:

@@ -97,7 +97,7 @@ class Keypoints:
             elif given and len(given) != 3 * count:
                 yield f"{name}: {len(given)} numbers for {count} keypoints of its class, which need {3 * count}"
             elif not {*given[2::3]} <= {0, 1, 2}:
-                yield f"{name}: a keypoint's visibility is {max(given[2::3])}, not 0, 1 or 2"
+                yield f"{name}: a keypoint's visibility is {min({*given[2::3]} - {0, 1, 2})}, not 0, 1 or 2"
 
     @classmethod
     def labelled(cls, annotations: list[dict[str, Any]]) -> bool:
