@@ -5,6 +5,7 @@ import json
 import math
 
 import cv2
+import hotcoco
 import numpy as np
 import pytest
 import torch
@@ -18,6 +19,7 @@ from segcli.drawing.overlays import draw
 from segcli.errors import DataError, UsageError
 from segcli.info import Category, DatasetInfo
 from segcli.metrics.keypoints import build as build_metric
+from segcli.metrics.keypoints import deviations
 from segcli.models import build_model
 from segcli.models.heads.keypoint import Keypoints, _between_cells
 from segcli.recipe import Recipe
@@ -243,6 +245,18 @@ def test_oks_ap_is_that_of_pycocotools():
     assert 0.1 < scores["keypoints_AP"] < 0.95
     assert scores == pytest.approx({"keypoints_AP": evaluation.stats[0], "keypoints_AP50": evaluation.stats[1]})
     assert metric.per_class()["person"] == pytest.approx(scores)
+
+
+def test_deviations_of_people_are_for_people_alone():
+    """17 points of another animal differ from COCO's 17; spelling does not."""
+    joints = official_info("coco_person").categories[0].keypoints
+    of = lambda *names: deviations(
+        DatasetInfo("d", tuple(Category(f"c{i}", i, keypoints=n) for i, n in enumerate(names)), {})
+    )
+    assert of(joints) == hotcoco.Params("keypoints").kpt_oks_sigmas
+    assert of(tuple(name.replace("_", " ").title() for name in joints)) == of(joints) == of(joints, ())
+    animal = ("left_eye", "right_eye", "nose", "neck", "tail", *(f"paw_{i}" for i in range(12)))
+    assert of(animal) == of(joints[::-1]) == of(joints, animal) == pytest.approx([0.06694] * 17, abs=1e-5)
 
 
 def test_predictions_are_stored_by_class_and_read_back():
