@@ -142,7 +142,7 @@ def score_model(
     """
     metrics = build_metrics(recipe, dataset, resample=keep is not None)
     dataset = dataset.viewed_as("panoptic") if _meets_other_families(recipe, dataset.info) else dataset
-    metrics += [Scorer(metric, lambda p: p) for metric in head_metrics(model, recipe, dataset.info)]
+    metrics += [Scorer(metric, lambda p: p) for metric in head_metrics(model, recipe, dataset.info, keep is not None)]
     position = {image_id: i for i, image_id in enumerate(dataset.image_ids)}
     begun, images = time.perf_counter(), 0
     bar = tqdm(total=len(dataset), desc="scoring", unit="image", disable=not progress, file=sys.stderr, leave=False)
@@ -287,9 +287,9 @@ def metric_for(task: str, info: DatasetInfo, max_detections: int, *, resample: b
     return call(find("metric", name).build, settings, f"metric {name}", info=info)
 
 
-def head_metrics(model: Any, recipe: Recipe, info: DatasetInfo) -> list[Any]:
+def head_metrics(model: Any, recipe: Recipe, info: DatasetInfo, resample: bool = False) -> list[Any]:
     """The metrics that the model's heads name for their own fields."""
-    given = {"info": info, "max_detections": recipe.eval.max_detections}
+    given = {"info": info, "max_detections": recipe.eval.max_detections, "resample": resample}
     names = getattr(model, "metrics", ())
     return [call(find("metric", name, "a head's metric").build, {}, f"metric {name}", **given) for name in names]
 

@@ -7,8 +7,8 @@ from typing import Any
 import hotcoco
 
 from segcli.info import DatasetInfo
-from segcli.metrics.instance import _AP50, InstanceScores, _put_mean, _truth, check
-from segcli.types import Instances, Prediction, Target
+from segcli.metrics.instance import SUMMARY, Entries, InstanceScores, truth
+from segcli.types import Instances, Target
 
 # standard deviations, as shares of √(2·area), of a person's keypoints (COCO's home page; constants of pycocotools)
 PAIRS = {"eye": 0.025, "ear": 0.035, "shoulder": 0.079, "elbow": 0.072, "wrist": 0.062}
@@ -18,52 +18,36 @@ OTHER = sum(COCO.values()) / len(COCO)  # for every keypoint of other data: 0.06
 MOST = 20  # COCO's limit on detections of an image
 
 
-def build(*, info: DatasetInfo, max_detections: int = MOST) -> "KeypointScores":
-    return KeypointScores(info, max_detections)
+def build(*, info: DatasetInfo, max_detections: int = MOST, resample: bool = False) -> "KeypointScores":
+    return KeypointScores(info, max_detections, resample)
 
 
 class KeypointScores(InstanceScores):
     """{"keypoints_AP", "keypoints_AP50"}: OKS .50:.95, over classes that have keypoints; 0..1.
 
-    COCO's own deviations where the keypoints bear the names of its 17, else their mean for each. The best 20 detections of
-    an image count, or `max_detections` where that is less. Objects without a labelled keypoint are ignored, as are
-    the detections that match them.
+    COCO's own deviations where the keypoints bear the names of its 17, else their mean for each. The best 20
+    detections of an image count, or `max_detections` where that is less. Objects without a labelled keypoint are
+    ignored, as are the detections that match them. Labels and predictions have the field "keypoints".
     """
 
-    def __init__(self, info: DatasetInfo, max_detections: int = MOST):
-        super().__init__(info, (), min(max_detections, MOST))
-        self.kinds = ("keypoints",)
-        params = hotcoco.Params("keypoints")
-        params.max_dets = [self.max_detections]
-        params.kpt_oks_sigmas = deviations(info)
-        categories = [{"id": label + 1, "name": name} for label, name in enumerate(self.names)]
-        self.streams = {"keypoints": hotcoco.StreamingEval(categories, "keypoints", params=params)}
+    summary = {key: SUMMARY[key] for key in ("AP", "AP50")}
 
-    def update(
-        self,
-        predictions: Sequence[Prediction],
-        targets: Sequence[Target],
-        annotations: Sequence[Sequence[dict[str, Any]]] | None = None,
-    ) -> None:
-        """As InstanceScores.update; labels and predictions have the field "keypoints"."""
-        for i, (prediction, target) in enumerate(zip(predictions, targets, strict=True)):
-            found = prediction.instances if prediction.instances is not None else Instances.empty()
-            check(found, prediction, target.size)
-            image = {"id": target.image_id, "height": target.size[0], "width": target.size[1]}
-            labels = _truth(target, False, annotations[i] if annotations is not None else None)
-            for entry, points in zip(
-                labels, target.instances.fields["keypoints"].points.double().tolist(), strict=True
-            ):
-                entry["keypoints"] = [v for point in points for v in point]
-                entry["num_keypoints"] = sum(v > 0 for _, _, v in points)
-            self.streams["keypoints"].update([image], labels, _detections(found, target.image_id))
+    def __init__(self, info: DatasetInfo, max_detections: int = MOST, resample: bool = False):
+        self.deviations = deviations(info)
+        super().__init__(info, ("keypoints",), min(max_detections, MOST), resample)
 
-    def compute(self) -> dict[str, float]:
-        out: dict[str, float] = {}
-        for kind, precision in self._precision():
-            _put_mean(out, f"{kind}_AP", precision[..., 0])
-            _put_mean(out, f"{kind}_AP50", precision[_AP50, ..., 0])
-        return out
+    def entries(self, found: Instances, target: Target, annotations: Sequence[dict[str, Any]] | None) -> Entries:
+        labels = truth(target, False, annotations)
+        places = target.instances.fields["keypoints"].points.double().tolist()
+        for entry, points in zip(labels, places, strict=True):
+            entry["keypoints"] = [v for point in points for v in point]
+            entry["num_keypoints"] = sum(v > 0 for _, _, v in points)
+        return labels, {"keypoints": _detections(found, target.image_id)}
+
+    def _params(self, kind: str) -> hotcoco.Params:
+        params = super()._params(kind)
+        params.kpt_oks_sigmas = self.deviations
+        return params
 
 
 def deviations(info: DatasetInfo) -> list[float]:

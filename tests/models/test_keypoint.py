@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+from types import SimpleNamespace
 
 import cv2
 import hotcoco
@@ -17,6 +18,7 @@ from segcli.data.results import coco_results
 from segcli.data.transforms import build_augment
 from segcli.drawing.overlays import draw
 from segcli.errors import DataError, UsageError
+from segcli.evaluation import head_metrics
 from segcli.info import Category, DatasetInfo
 from segcli.metrics.keypoints import build as build_metric
 from segcli.metrics.keypoints import deviations
@@ -209,10 +211,13 @@ def person(count: int, seed: int) -> Instances:
     return Instances(boxes, labels, crowd=crowd, fields={"keypoints": Keypoints(points)})
 
 
-def test_oks_ap_is_that_of_pycocotools():
-    """Guesses of falling quality on five images, with an object without labelled keypoints."""
+def test_oks_ap_is_that_of_pycocotools_also_of_drawn_images():
+    """Guesses of falling quality on five images, with an object without labelled keypoints. Resamples, for
+    the intervals of `compare`, score as if the images were there as often."""
     info, rng = official_info("coco_person"), torch.Generator().manual_seed(9)
-    metric = build_metric(info=info)
+    given = recipe("r")
+    metric, half = (head_metrics(SimpleNamespace(metrics=("keypoints",)), given, info, True)[0] for _ in range(2))
+    drawn, times = build_metric(info=info), [[1, 1, 1, 1, 1], [2, 0, 1, 0, 2]]
     annotations, results = [], []
     for key in range(1, 6):
         truth = person(4, key)
@@ -221,7 +226,10 @@ def test_oks_ap_is_that_of_pycocotools():
         guess = Keypoints(truth.fields["keypoints"].points + noise)
         scores = torch.rand(4, generator=rng)
         found = Instances(truth.boxes, truth.labels, scores=scores, fields={"keypoints": guess})
-        metric.update([Prediction(key, (200, 300), found)], [Target(key, (200, 300), truth)])
+        pair = lambda k, f=found, t=truth: ([Prediction(k, (200, 300), f)], [Target(k, (200, 300), t)])
+        (metric if key < 3 else half).update(*pair(key))
+        for copy in range(times[1][key - 1]):
+            drawn.update(*pair(10 * key + copy))
         for i in range(4):
             points = truth.fields["keypoints"].points[i]
             common = {"image_id": key, "category_id": 1, "keypoints": points.double().ravel().tolist()}
@@ -241,7 +249,10 @@ def test_oks_ap_is_that_of_pycocotools():
     evaluation.evaluate()
     evaluation.accumulate()
     evaluation.summarize()
-    scores = metric.compute()
+    metric.merge(half)
+    scores, found = metric.compute(), metric.replicates(np.array(times, np.float32))
+    assert {k: v[0] for k, v in found.items()} == pytest.approx(scores, abs=1e-6)
+    assert {k: v[1] for k, v in found.items()} == pytest.approx(drawn.compute(), abs=1e-6)
     assert 0.1 < scores["keypoints_AP"] < 0.95
     assert scores == pytest.approx({"keypoints_AP": evaluation.stats[0], "keypoints_AP50": evaluation.stats[1]})
     assert metric.per_class()["person"] == pytest.approx(scores)
