@@ -53,16 +53,18 @@ def diagnose(
     annotations: Sequence[dict[str, Any]],
     results: Sequence[dict[str, Any]],
     category_ids: Sequence[int],
+    class_layers: Sequence[str] = (),
 ) -> list[Cause]:
     """The causes that the evidence supports, the surest first; [] where the primary score `value` is no reason to ask.
 
     log: of log.jsonl; annotations, results: COCO's, of the split that was scored; category_ids: in the order of labels.
+    class_layers: the model's, the beginnings of its parameters' names that the advice is about.
     """
     best = max((e["metrics"].get(recipe.primary, 0.0) for e in log if "metrics" in e), default=0.0)
     if value >= LOW and value >= FALLEN * best:
         return []
     hits = measure(annotations, results, category_ids)
-    found = [*_from_classes(recipe, hits), *_from_log(recipe, log, hits), *_too_short(recipe, log)]
+    found = [*_from_classes(recipe, hits, class_layers), *_from_log(recipe, log, hits), *_too_short(recipe, log)]
     return found or [
         Cause(
             "unknown",
@@ -100,7 +102,7 @@ def measure(
     return Hits(share("any"), share(0), shifted, statistics.median(bests) if bests else 0.0, flat)
 
 
-def _from_classes(recipe: Recipe, hits: Hits) -> list[Cause]:
+def _from_classes(recipe: Recipe, hits: Hits, class_layers: Sequence[str]) -> list[Cause]:
     step, shifted = max(hits.shifted.items(), key=lambda item: item[1])
     if hits.any >= FOUND and shifted >= FOUND and hits.right < shifted / 3:
         return [
@@ -113,12 +115,13 @@ def _from_classes(recipe: Recipe, hits: Hits) -> list[Cause]:
         ]
     if hits.any >= FOUND and hits.right < hits.any / 4:
         if recipe.init:
+            scales = ", ".join(f"{name.rstrip('.')}: 10" for name in class_layers)
             return [
                 Cause(
                     "class head not reset",
                     f"{hits.any:.0%} of the objects have a box on them, {hits.right:.0%} with the right class, and the "
                     f"weights come from {recipe.init}",
-                    "Give the class layer a higher rate (train.optimizer.lr_scales: {class_embed: 10}) and more steps",
+                    f"Give the class layers a higher rate (train.optimizer.lr_scales: {{{scales}}}) and more steps",
                 )
             ]
         return [

@@ -113,7 +113,7 @@ def score_run(
     device = next(model.parameters()).device
     scores = score_model(model, dataset, recipe, device=device, progress=progress, keep=keep, nms=nms)
     if folder and keep and progress:
-        print_causes(folder, recipe, dataset, scores.metrics, keep)
+        print_causes(folder, recipe, model, dataset, scores.metrics, keep)
     if folder and chosen == recipe.eval.split and nms is not False:
         stored = folder.read_metrics()
         stored["nms"] = {**stored.get("nms", {}), "off" if nms is None else f"{nms:g}": scores.metrics}
@@ -260,7 +260,7 @@ def store_intervals(keep: Path, metrics: list[Scorer], image_ids: list[int]) -> 
 
 
 def print_causes(
-    run: RunFolder, recipe: Recipe, dataset: Dataset, metrics: Mapping[str, float], predictions: Path
+    run: RunFolder, recipe: Recipe, model: Any, dataset: Dataset, metrics: Mapping[str, float], predictions: Path
 ) -> None:
     """Where a detector scores nothing, or much less than on the way: say why on stderr (see `diagnosis`)."""
     if recipe.task not in ("detection", "instance") or not predictions.is_file():
@@ -268,8 +268,16 @@ def print_causes(
     results = json.loads(predictions.read_text(encoding="utf-8"))
     truth = [{**a, "category_id": dataset.info.source_ids[a["category_id"] - 1]} for a in dataset.coco()["annotations"]]
     value = metrics.get(recipe.primary, 0.0)
-    for cause in diagnose(recipe, value, run.read_log(), truth, results, dataset.info.source_ids):
+    sources = dataset.info.source_ids
+    for cause in diagnose(recipe, value, run.read_log(), truth, results, sources, class_layers(model)):
         print(f"diagnosis: {cause}", file=sys.stderr)
+
+
+def class_layers(model: Any) -> list[str]:
+    """What the names of those parameters begin with that another number of classes replaces; without those that the
+    model has with other options alone."""
+    names = [name for name, _ in model.named_parameters()]
+    return [part for part in getattr(model, "class_layers", ()) if any(name.startswith(part) for name in names)]
 
 
 def build_metric(recipe: Recipe, info: DatasetInfo, *, resample: bool = False) -> Any:

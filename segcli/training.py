@@ -79,6 +79,7 @@ def train_joined(
     with dist.main_first():
         prepare_for(recipe)
     model, used = start(recipe, DatasetInfo.load(recipe.data.root), load=resume is None)
+    build_optimizer(model, recipe.train.optimizer)  # refuses what fits no parameter before there is a run folder
     train_set, val_set = open_datasets(recipe, model.fields)
     queries = next((m.num_embeddings for name, m in model.named_modules() if name.endswith("query_embed")), None)
     admit(recipe, queries, quiet)
@@ -212,7 +213,7 @@ def finish(session: Session, scores: Scores, val_set: Dataset, quiet: bool) -> N
     run.write_cost({**measured, "train_seconds": round(progress.seconds, 1), "images_seen": progress.images})
     predictions = run.path / "predictions" / f"{recipe.eval.split}.json"
     if not quiet:
-        print_causes(run, recipe, val_set, scores.metrics, predictions)
+        print_causes(run, recipe, session.model, val_set, scores.metrics, predictions)
     for line in check_expectations(scores.metrics, recipe.expect):
         print(f"note: {line}", file=sys.stderr)
 

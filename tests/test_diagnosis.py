@@ -1,9 +1,17 @@
 """Each cause of an AP of 0 is named from the traces that it leaves."""
 
+import re
+
 import pytest
+import torch
+import yaml
 
 from segcli.diagnosis import diagnose, measure
-from segcli.recipe import Recipe
+from segcli.errors import UsageError
+from segcli.evaluation import class_layers
+from segcli.models import build_model
+from segcli.optim import build_optimizer
+from segcli.recipe import Optimizer, Recipe
 
 IDS = [3, 7, 8]
 
@@ -62,13 +70,51 @@ def test_ids_shifted(shift):
     assert names(results(shift))[0] == "ids shifted"
 
 
+def results_of_another_class():
+    """Every object of the first and last class is found as the other one of them."""
+    wrong = [{**r, "category_id": 8 if r["category_id"] != 8 else 3} for r in results()]
+    return [r for r in wrong if r["bbox"][0] != 20 and abs(IDS.index(r["category_id"]) - IDS.index(8)) != 1]
+
+
 def test_class_head():
     assert names(results(category=3), settings=recipe(init="detr/r50"))[0] != "ids shifted"
-    wrong = [{**r, "category_id": 8 if r["category_id"] != 8 else 3} for r in results()]
-    far = [r for r in wrong if abs(IDS.index(r["category_id"]) - IDS.index(8)) != 1]
-    only = [a for a in far if a["bbox"][0] != 20]
+    only = results_of_another_class()
     assert names(only, settings=recipe(init="detr/r50"))[0] == "class head not reset"
     assert names(only)[0] == "classes not learned"
+
+
+MODELS = {
+    "rcnn": ({"name": "rcnn", "variant": "lite", "width": 32, "heads": {"box": {}, "mask": {}}}),
+    "detr": ({"name": "detr", "dim": 32, "ffn": 32}),
+    "detr on boxes": ({"name": "detr", "dim": 32, "ffn": 32, "box_queries": True}),
+    "maskformer on boxes": ({"name": "maskformer", "dim": 32, "ffn": 32, "box_queries": True}),
+}
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_the_advised_rates_are_those_of_the_models_own_class_layers(kind):
+    """The advice, taken word for word, is a recipe's, and raises the rate of what another dataset replaces."""
+    settings = {**MODELS[kind], "backbone": {"name": "resnet", "depth": 18}}
+    with torch.device("meta"):
+        task = "detection" if settings["name"] == "detr" else "instance"
+        model = build_model(settings, task=task, num_classes=3, num_things=3, num_keypoints=0)
+    causes = diagnose(
+        recipe(init="detr/r50"), 0.0, log(), labels(), results_of_another_class(), IDS, class_layers(model)
+    )
+    scales = yaml.safe_load(re.search(r"lr_scales: (\{.*?\})", causes[0].advice)[1])
+    optimizer = build_optimizer(model, Optimizer(lr=1.0, lr_scales=scales))
+    raised = {id(p) for group in optimizer.param_groups if group["lr"] == 10 for p in group["params"]}
+    names = {name for name, p in model.named_parameters() if id(p) in raised}
+    assert names
+    assert names == {name for name, _ in model.named_parameters() if name.startswith(tuple(model.class_layers))}
+
+
+def test_rates_of_what_is_not_there_are_refused():
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2))
+    model.classes = torch.nn.Linear(2, 2)
+    with pytest.raises(UsageError, match="no trained parameter has 'clases' in its name") as refused:
+        build_optimizer(model, Optimizer(lr=1.0, lr_scales={"clases": 10}))
+    assert "'classes'" in refused.value.hint
 
 
 def test_learning_rates_and_explosions():
