@@ -18,7 +18,7 @@ from segcli.checkpoint import write_atomic
 from segcli.data.dataset import Dataset
 from segcli.data.loader import eval_loader
 from segcli.data.results import ResultsWriter
-from segcli.diagnosis import diagnose
+from segcli.diagnosis import print_causes
 from segcli.errors import ModelError, UsageError
 from segcli.info import DatasetInfo
 from segcli.lookup import call, find
@@ -112,7 +112,7 @@ def score_run(
     keep = folder.path / "predictions" / f"{chosen}.json" if folder and nms is False else None
     device = next(model.parameters()).device
     scores = score_model(model, dataset, recipe, device=device, progress=progress, keep=keep, nms=nms)
-    if folder and keep and progress:
+    if folder and keep:
         print_causes(folder, recipe, model, dataset, scores.metrics, keep)
     if folder and chosen == recipe.eval.split and nms is not False:
         stored = folder.read_metrics()
@@ -257,27 +257,6 @@ def store_intervals(keep: Path, metrics: list[Scorer], image_ids: list[int]) -> 
     write_atomic(keep.with_name(f"{keep.stem}_bootstrap.npz"), save)
     text = json.dumps({"schema_version": 1, **diagnostics})
     write_atomic(keep.with_name(f"{keep.stem}_diagnostics.json"), lambda p: p.write_text(text, encoding="utf-8"))
-
-
-def print_causes(
-    run: RunFolder, recipe: Recipe, model: Any, dataset: Dataset, metrics: Mapping[str, float], predictions: Path
-) -> None:
-    """Where a detector scores nothing, or much less than on the way: say why on stderr (see `diagnosis`)."""
-    if recipe.task not in ("detection", "instance") or not predictions.is_file():
-        return
-    results = json.loads(predictions.read_text(encoding="utf-8"))
-    truth = [{**a, "category_id": dataset.info.source_ids[a["category_id"] - 1]} for a in dataset.coco()["annotations"]]
-    value = metrics.get(recipe.primary, 0.0)
-    sources = dataset.info.source_ids
-    for cause in diagnose(recipe, value, run.read_log(), truth, results, sources, class_layers(model)):
-        print(f"diagnosis: {cause}", file=sys.stderr)
-
-
-def class_layers(model: Any) -> list[str]:
-    """What the names of those parameters begin with that another number of classes replaces; without those that the
-    model has with other options alone."""
-    names = [name for name, _ in model.named_parameters()]
-    return [part for part in getattr(model, "class_layers", ()) if any(name.startswith(part) for name in names)]
 
 
 def build_metric(recipe: Recipe, info: DatasetInfo, *, resample: bool = False) -> Any:

@@ -20,8 +20,9 @@ from segcli.data.checked import admit
 from segcli.data.dataset import Dataset
 from segcli.data.loader import steps_per_epoch, train_loader
 from segcli.data.transforms import build_augment
+from segcli.diagnosis import print_causes
 from segcli.errors import DataError, UsageError
-from segcli.evaluation import Scores, check_expectations, print_causes, score_model
+from segcli.evaluation import Scores, check_expectations, score_model
 from segcli.info import DatasetInfo
 from segcli.optim import MovingAverage, build_optimizer, clip_gradients, rate_factor
 from segcli.preparing import prepare_for
@@ -166,7 +167,7 @@ def loop(session: Session, train_set: Dataset, val_set: Dataset, quiet: bool) ->
                 raise KeyboardInterrupt
     if main:
         scores = score_now(session, val_set, quiet)
-        finish(session, scores, val_set, quiet)
+        finish(session, scores, val_set)
 
 
 def next_batch(batches: Iterator[Batch], session: Session) -> Batch:
@@ -203,7 +204,7 @@ def score_now(session: Session, val_set: Dataset, quiet: bool) -> Scores:
     return scores
 
 
-def finish(session: Session, scores: Scores, val_set: Dataset, quiet: bool) -> None:
+def finish(session: Session, scores: Scores, val_set: Dataset) -> None:
     """Write metrics.json and cost.json for the last weights (averaged where the recipe averages)."""
     run, recipe, progress = session.run, session.recipe, session.progress
     if session.average is not None:
@@ -212,8 +213,7 @@ def finish(session: Session, scores: Scores, val_set: Dataset, quiet: bool) -> N
     measured = measure_cost(session.model, val_set, session.device)
     run.write_cost({**measured, "train_seconds": round(progress.seconds, 1), "images_seen": progress.images})
     predictions = run.path / "predictions" / f"{recipe.eval.split}.json"
-    if not quiet:
-        print_causes(run, recipe, session.model, val_set, scores.metrics, predictions)
+    print_causes(run, recipe, session.model, val_set, scores.metrics, predictions)
     for line in check_expectations(scores.metrics, recipe.expect):
         print(f"note: {line}", file=sys.stderr)
 

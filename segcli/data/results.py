@@ -74,6 +74,14 @@ class JsonStream:
                 self.temporary.unlink(missing_ok=True)
 
 
+def read_entries(path: Path) -> Iterator[Any]:
+    """The entries of a list that a `JsonStream` has written, one after the other: each is a line of its own."""
+    with open(path, encoding="utf-8") as file:
+        for line in file:
+            if line.strip() not in ("[", "]", ""):
+                yield json.loads(line.rstrip().removesuffix(","))
+
+
 class ResultsWriter:
     """Stores predictions at `path` (say predictions/val.json) and beside it, as far as they hold instances, a panoptic
     and a semantic map. Use as a context manager; nothing is left of the json files when it ends by an exception."""
