@@ -1,5 +1,6 @@
 """`segcli train`: from a recipe to a scored run folder, in one visible loop."""
 
+import contextlib
 import dataclasses
 import itertools
 import statistics
@@ -84,28 +85,29 @@ def train_joined(
     train_set, val_set = open_datasets(recipe, model.fields)
     queries = next((m.num_embeddings for name, m in model.named_modules() if name.endswith("query_embed")), None)
     admit(recipe, queries, quiet)
-    if resume is None:
-        if recipe.train.minutes is not None:
-            recipe = calibrate(recipe, train_set, device, quiet)
+    if resume is None and recipe.train.minutes is not None:
+        recipe = calibrate(recipe, train_set, device, quiet)
+    with contextlib.ExitStack() as claim:
         if not dist.rank():
-            run = RunFolder.create(recipe.name, Path(out) if out else None, force)
-            run.write_recipe(recipe)
-            run.write_environment(describe_environment(recipe, train_set.info, used))
+            run = RunFolder(resume) if resume else RunFolder.create(recipe.name, Path(out) if out else None, force)
+            claim.enter_context(run.claimed())
+            if resume is None:
+                run.clear()
+                run.write_recipe(recipe)
+                run.write_environment(describe_environment(recipe, train_set.info, used))
             out = run.path
         run = RunFolder(dist.from_main(out))  # type: ignore[arg-type]
-    else:
-        run = RunFolder(resume)
-    session = Session(run, recipe, model.to(device), total_steps(recipe, train_set), device)
-    if resume is not None:
-        session.restore()
-        trained = session.progress.step >= session.total
-        if trained and (run.path / "cost.json").is_file():  # what `finish` writes last
-            print(f"{run.path} is finished already", file=sys.stderr)
-            return run.path
-        if not dist.rank():
-            run.rewind(session.progress.step, scored=not trained)  # the last scores come after the last checkpoint
-    dist.same_weights(session.model)
-    loop(session, train_set, val_set, quiet)
+        session = Session(run, recipe, model.to(device), total_steps(recipe, train_set), device)
+        if resume is not None:
+            session.restore()
+            trained = session.progress.step >= session.total
+            if trained and (run.path / "cost.json").is_file():  # what `finish` writes last
+                print(f"{run.path} is finished already", file=sys.stderr)
+                return run.path
+            if not dist.rank():
+                run.rewind(session.progress.step, scored=not trained)  # the last scores come after the last checkpoint
+        dist.same_weights(session.model)
+        loop(session, train_set, val_set, quiet)
     return run.path
 
 
