@@ -24,6 +24,8 @@ from segcli.metrics.keypoints import build as build_metric
 from segcli.metrics.keypoints import deviations
 from segcli.models import build_model
 from segcli.models.heads.keypoint import Keypoints, _between_cells
+from segcli.models.heads.keypoint import build as build_head
+from segcli.models.layers.roi_heads import Samples
 from segcli.recipe import Recipe
 from segcli.run import build, fields_of
 from segcli.training import open_datasets
@@ -189,6 +191,25 @@ def test_every_parameter_learns_with_any_labels(variant):
     points = found.fields["keypoints"].points
     assert points.shape == (len(found), 3, 3)
     assert ((points[..., 2] >= 0) & (points[..., 2] <= 1)).all()
+
+
+def test_two_devices_learn_what_one_does_of_both_batches(monkeypatch):
+    """Each device's loss is its part of the mean over all devices' labelled keypoints, which are never equally many."""
+    torch.manual_seed(0)
+    head = build_head(num_things=2, num_keypoints=3, channels=8, strides=[4], width=8, convolutions=1)
+    boxes = torch.tensor([[2.0, 3, 40, 50], [20, 20, 60, 60], [1, 1, 30, 30]])
+    target = Target(1, (64, 64), Instances(boxes, torch.tensor([0, 1, 0]), fields={"keypoints": field()}))
+    maps, first, rest = [torch.randn(2, 8, 16, 16)], torch.tensor([0]), torch.tensor([1, 2])  # 2 keypoints, 1 keypoint
+    of = lambda *parts: Samples(
+        [boxes[p] for p in parts], [p * 0 + 1 for p in parts], list(parts), [target] * len(parts), [3] * len(parts)
+    )
+    whole, counts = head.loss(maps, of(first, rest))["loss_keypoint"], []
+    monkeypatch.setattr("segcli.dist.share", lambda count: counts.append(count) or count / 1.5)
+    parts = [head.loss([maps[0][i : i + 1]], of(p))["loss_keypoint"] for i, p in enumerate((first, rest))]
+    assert counts == [2, 1]
+    assert (sum(parts) / 2).item() == pytest.approx(whole.item(), rel=1e-5)
+    head.loss([maps[0][:1]], of(torch.tensor([2])))
+    assert counts[2:] == [0], "a device without keypoints says so, for the others wait for it"
 
 
 def test_lite_finds_places_between_the_cells():

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from segcli import dist
 from segcli.models.layers.pooler import Pooler
 from segcli.models.layers.roi_heads import Detections, RoIHead, Samples
 
@@ -98,10 +99,11 @@ class OrientationHead(RoIHead):
         ]
         angle = torch.cat(angles).to(found)
         known = ~angle.isnan()
+        share = dist.share(int(known.sum()))  # with several devices, a mean over the objects of all
         if not known.any():
             return {"loss_orientation": found.sum() * 0}
         goal = torch.stack([angle.cos(), angle.sin()], 1)
-        return {"loss_orientation": (1 - F.cosine_similarity(found[known], goal[known])).mean()}
+        return {"loss_orientation": (1 - F.cosine_similarity(found[known], goal[known])).mean() * share}
 
     def predict(self, features: list[Tensor], detections: list[Detections]) -> None:
         found = self._run(features, [d.boxes for d in detections])
