@@ -68,6 +68,15 @@ class StoredPredictions:
             found = {entry["image_id"]: entry for entry in _load(path)["annotations"]}
         except (KeyError, TypeError) as error:
             raise DataError(f"{path}: not COCO panoptic results ({error!r})", hint=AGAIN) from error
+        known = set(self.dataset.image_ids)
+        for image_id, entry in found.items():
+            if image_id not in known:
+                raise DataError(f"{path}: image {image_id} is not in {self.dataset.root}", hint=AGAIN)
+            segments = entry.get("segments_info")
+            if not isinstance(segments, list) or not all(isinstance(s, dict) for s in segments):
+                raise DataError(f"{path}: image {image_id}: segments_info is no list of segments", hint=AGAIN)
+            if not isinstance(entry.get("file_name"), str):
+                raise DataError(f"{path}: image {image_id}: it has no file_name", hint=AGAIN)
         missing = next((i for i in self.dataset.image_ids if i not in found), None)
         if missing is not None:
             raise DataError(f"{path}: it has nothing for image {missing} of {self.dataset.root}", hint=AGAIN)
