@@ -17,7 +17,7 @@ from tqdm import tqdm
 from segcli.checkpoint import write_atomic
 from segcli.data.dataset import Dataset
 from segcli.data.loader import eval_loader
-from segcli.data.results import ResultsWriter
+from segcli.data.results import ResultsWriter, map_names
 from segcli.diagnosis import print_causes
 from segcli.errors import ModelError, UsageError
 from segcli.info import DatasetInfo
@@ -146,7 +146,7 @@ def score_model(
     position = {image_id: i for i, image_id in enumerate(dataset.image_ids)}
     begun, images = time.perf_counter(), 0
     bar = tqdm(total=len(dataset), desc="scoring", unit="image", disable=not progress, file=sys.stderr, leave=False)
-    writer = ResultsWriter(keep, dataset.info) if keep else None
+    writer, names = ResultsWriter(keep, dataset.info) if keep else None, map_names(dataset.file_names)
     with torch.inference_mode(), evaluating(model, recipe), suppressing(model, nms) as suppress, bar:
         with writer or contextlib.nullcontext():
             batches = eval_loader(
@@ -159,7 +159,7 @@ def score_model(
                     prediction = suppress(prediction)
                     update(metrics, prediction, *dataset.annotated_target(i))
                     if writer:
-                        writer.add(prediction, dataset.file_names[i])
+                        writer.add(prediction, names[i])
                     images += 1
                     bar.update()
         scores, per_class = combine(metrics)

@@ -180,9 +180,20 @@ def test_stored_results_give_pycocotools_the_same_score(tmp_path):
     assert left == ["val.json", "val_bootstrap.npz", "val_diagnostics.json"], "no temporary file is left"
 
 
+def rename(root, image_id, name):
+    """Give an image of `write_dataset` another name."""
+    file = root / "annotations" / "val.json"
+    data = json.loads(file.read_text(encoding="utf-8"))
+    record = next(r for r in data["images"] if r["id"] == image_id)
+    (root / "images" / record["file_name"]).rename(root / "images" / name)
+    record["file_name"] = name
+    file.write_text(json.dumps(data), encoding="utf-8")
+
+
 @pytest.mark.parametrize("task", ["instance", "semantic", "panoptic"])
 def test_stored_predictions_read_back_as_they_were(tmp_path, task):
     root = write_dataset(tmp_path / "toy")
+    rename(root, 2, "사진 3.jpg")  # beside "사진 3.png": their maps are files of their own
     score(root, task, shift=3, keep=tmp_path / "out" / "val.json")
     dataset = Dataset(root, "val", task=task)
     stored, model = StoredPredictions(tmp_path / "out" / "val.json", dataset), Repeats(dataset, 3)

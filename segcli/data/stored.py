@@ -10,6 +10,7 @@ import torch
 from segcli.data import views
 from segcli.data.annotations import encode_all
 from segcli.data.dataset import Dataset
+from segcli.data.results import map_names
 from segcli.errors import DataError
 from segcli.types import Instances, Prediction
 
@@ -28,6 +29,7 @@ class StoredPredictions:
         self.labels = {source: label for label, source in enumerate(dataset.info.source_ids)}
         self.results: dict[int, list[dict[str, Any]]] | None = None
         self.segments: dict[int, dict[str, Any]] = {}
+        self.maps = map_names(dataset.file_names)
         if dataset.task == "panoptic":
             self.segments = self._load_panoptic(path.with_name(f"{path.stem}_panoptic.json"))
         elif dataset.task != "semantic":
@@ -46,8 +48,7 @@ class StoredPredictions:
             file = self.path.with_name(f"{self.path.stem}_panoptic") / entry["file_name"]
             found = views.read_panoptic(file, entry["segments_info"], size, self.labels)
             return Prediction(image_id, size, panoptic=found)
-        name = Path(self.dataset.file_names[i]).with_suffix(".png")
-        file = self.path.with_name(f"{self.path.stem}_semantic") / name
+        file = self.path.with_name(f"{self.path.stem}_semantic") / self.maps[i]
         return Prediction(image_id, size, semantic=views.read_semantic(file, size, len(self.labels)))
 
     def _load_results(self) -> dict[int, list[dict[str, Any]]]:
