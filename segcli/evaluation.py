@@ -110,14 +110,17 @@ def score_run(
     check_classes(opened.info, dataset.info, str(run), str(dataset.root))
     folder = RunFolder(opened.path) if opened.path and data is None and weights in (None, "last") else None
     keep = folder.path / "predictions" / f"{chosen}.json" if folder and nms is False else None
+    beside = folder if folder and chosen == recipe.eval.split and nms is not False else None
+    if beside:
+        beside.read_metrics()  # a run that is not finished has none: said before any work
     device = next(model.parameters()).device
     scores = score_model(model, dataset, recipe, device=device, progress=progress, keep=keep, nms=nms)
     if folder and keep:
         print_causes(folder, recipe, model, dataset, scores.metrics, keep)
-    if folder and chosen == recipe.eval.split and nms is not False:
-        stored = folder.read_metrics()
+    if beside:
+        stored = beside.read_metrics()
         stored["nms"] = {**stored.get("nms", {}), "off" if nms is None else f"{nms:g}": scores.metrics}
-        folder.write_metrics(stored)
+        beside.write_metrics(stored)
     elif folder and chosen == recipe.eval.split:
         folder.write_metrics(scores.to_json(recipe, split=chosen, weights="last"))
     return scores

@@ -85,6 +85,14 @@ def test_a_run_that_detects_nothing_is_shown_and_compared(segcli, run):
     assert "not among the pictures" not in result.err
 
 
+def test_suppression_of_a_run_without_scores_is_refused_before_the_evaluation(segcli, run, monkeypatch):
+    (run / "metrics.json").unlink()
+    monkeypatch.setattr("segcli.evaluation.score_model", lambda *_, **__: 1 / 0)
+    result = segcli("eval", "runs/mine", "--nms", "off")
+    assert result.code == 4
+    assert "error: runs/mine/metrics.json: missing" in result.err
+
+
 def test_an_interrupted_run_beside_a_finished_one_of_other_data(segcli, run, fake_run):
     (run / "metrics.json").unlink()
     fake_run("elsewhere", data="pennfudan")

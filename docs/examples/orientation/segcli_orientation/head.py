@@ -29,8 +29,9 @@ class Orientation:
     @classmethod
     def problems(cls, annotations: list[dict[str, Any]], info: Any):
         for a in annotations:
-            if not isinstance(a.get("orientation", 0), (int, float)):
-                yield f"annotation {a.get('id')}: orientation {a['orientation']!r} is not a number of degrees"
+            value = a.get("orientation", 0)
+            if not isinstance(value, (int, float)) or not math.isfinite(value):
+                yield f"annotation {a.get('id')}: orientation {value!r} is not a number of degrees"
 
     @classmethod
     def labelled(cls, annotations: list[dict[str, Any]]) -> bool:
