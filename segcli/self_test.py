@@ -90,8 +90,7 @@ def perfect(target: Target, annotations: list[dict[str, Any]]) -> Prediction:
     single = torch.ones(len(instances), dtype=torch.bool) if instances.crowd is None else ~instances.crowd
     if "keypoints" in instances.fields:  # without labelled ones there is nothing to say
         single = single & (instances.fields["keypoints"].points[..., 2] > 0).any(1)
-    own = {"scores": scored, "masks": instances.masks, "fields": instances.fields}
-    found = type(instances)(boxes, instances.labels, **own)[single]
+    found = type(instances)(boxes, instances.labels, scored, masks=instances.masks, fields=instances.fields)[single]
     panoptic = target.panoptic
     if panoptic is not None:
         crowds = [s.id for s in panoptic.segments if s.crowd]
