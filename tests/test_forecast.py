@@ -59,6 +59,7 @@ def test_memory_that_runs_out_on_the_way_is_a_reason_and_no_failure(tiny_dataset
     def greedy(*_, **__):
         torch.empty(2**46)
 
+    monkeypatch.setattr(forecast, "STEPS", 1)
     monkeypatch.setattr(forecast, step, greedy)
     told = forecast.dry_run(small(tiny_dataset))["forecast"]
     assert told["possible"] is False
