@@ -4,14 +4,21 @@
 class) or in the log (losses, gradients). Nothing here runs a model."""
 
 import dataclasses
+import itertools
 import statistics
+import sys
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
+from segcli.data.dataset import Dataset
+from segcli.data.results import read_entries
 from segcli.recipe import Recipe
+from segcli.run import RunFolder
 
 LOW = 0.05  # a primary score below it is diagnosed
 FALLEN = 0.6  # so is one below this share of the best score on the way
@@ -20,6 +27,8 @@ FOUND = 0.3  # share of objects with a box on them, from which the boxes are fin
 # Images that training has to see before masks or boxes are worth a look, by this project's own runs on small data
 # (docs/little_data.md) and, for the plain transformers, by DETR's 150 epochs on COCO (Carion et al., 2020)
 IMAGES = {"rcnn": 1_000, "boxes": 1_200, "plain": 100_000}
+
+Image = tuple[Sequence[dict[str, Any]], Sequence[dict[str, Any]]]  # one image's COCO annotations and results
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,23 +55,67 @@ class Hits:
     flat: float
 
 
+def print_causes(
+    run: RunFolder, recipe: Recipe, model: Any, dataset: Dataset, metrics: Mapping[str, float], predictions: Path
+) -> None:
+    """Where a detector scores nothing, or much less than on the way: say why on stderr (see `diagnose`)."""
+    if recipe.task not in ("detection", "instance") or recipe.primary not in metrics or not predictions.is_file():
+        return  # no score: the split has no object, which says nothing about the model
+    images, sources = answers(dataset, predictions), dataset.info.source_ids
+    for cause in diagnose(recipe, metrics[recipe.primary], run.read_log(), images, sources, class_layers(model)):
+        print(f"diagnosis: {cause}", file=sys.stderr)
+
+
+def answers(dataset: Dataset, predictions: Path) -> Iterator[Image]:
+    """Each image's objects and the detections stored for it, both as COCO has them, read as they are asked for."""
+    stored = itertools.groupby(read_entries(predictions), lambda entry: entry["image_id"])
+    image_id, found = next(stored, (None, iter(())))
+    for i, own in enumerate(dataset.image_ids):  # in which order they were stored, but for images without any
+        results = list(found) if own == image_id else []
+        if own == image_id:
+            image_id, found = next(stored, (None, iter(())))
+        objects = dataset.annotated_target(i)[0].instances
+        crowd = torch.zeros(len(objects)) if objects.crowd is None else objects.crowd
+        rows = zip(objects.labels.tolist(), objects.boxes.tolist(), crowd.tolist(), strict=True)
+        yield (
+            [
+                {
+                    "category_id": dataset.info.source_ids[label],
+                    "bbox": [x1, y1, x2 - x1, y2 - y1],
+                    "iscrowd": int(is_crowd),
+                }
+                for label, (x1, y1, x2, y2), is_crowd in rows
+            ],
+            results,
+        )
+
+
+def class_layers(model: Any) -> list[str]:
+    """What the names of those parameters begin with that another number of classes replaces; without those that the
+    model has with other options alone."""
+    names = [name for name, _ in model.named_parameters()]
+    return [part for part in getattr(model, "class_layers", ()) if any(name.startswith(part) for name in names)]
+
+
 def diagnose(
     recipe: Recipe,
     value: float,
     log: Sequence[dict[str, Any]],
-    annotations: Sequence[dict[str, Any]],
-    results: Sequence[dict[str, Any]],
+    images: Iterable[Image],
     category_ids: Sequence[int],
+    class_layers: Sequence[str] = (),
 ) -> list[Cause]:
     """The causes that the evidence supports, the surest first; [] where the primary score `value` is no reason to ask.
 
-    log: of log.jsonl; annotations, results: COCO's, of the split that was scored; category_ids: in the order of labels.
+    log: of log.jsonl; images: of the split that was scored, read only if there is a reason; category_ids: in the order
+    of labels.
+    class_layers: the model's, the beginnings of its parameters' names that the advice is about.
     """
     best = max((e["metrics"].get(recipe.primary, 0.0) for e in log if "metrics" in e), default=0.0)
     if value >= LOW and value >= FALLEN * best:
         return []
-    hits = measure(annotations, results, category_ids)
-    found = [*_from_classes(recipe, hits), *_from_log(recipe, log, hits), *_too_short(recipe, log)]
+    hits = measure(images, category_ids)
+    found = [*_from_classes(recipe, hits, class_layers), *_from_log(recipe, log, hits), *_too_short(recipe, log)]
     return found or [
         Cause(
             "unknown",
@@ -72,35 +125,32 @@ def diagnose(
     ]
 
 
-def measure(
-    annotations: Sequence[dict[str, Any]], results: Sequence[dict[str, Any]], category_ids: Sequence[int]
-) -> Hits:
-    """How results lie on the annotated objects (crowds left out), by box."""
+def measure(images: Iterable[Image], category_ids: Sequence[int]) -> Hits:
+    """How results lie on the annotated objects (crowds left out), by box; one image at a time."""
     place = {category: i for i, category in enumerate(category_ids)}
-    by_image: dict[int, list[dict[str, Any]]] = defaultdict(list)
-    for result in results:
-        by_image[result["image_id"]].append(result)
     counts: dict[Any, int] = defaultdict(int)
-    total, images = 0, {a["image_id"] for a in annotations}
-    for annotation in annotations:
-        if annotation.get("iscrowd"):
-            continue
-        total += 1
-        near = by_image.get(annotation["image_id"], [])
-        overlap = _iou(np.array([r["bbox"] for r in near], float).reshape(-1, 4), np.array(annotation["bbox"], float))
-        label = place[annotation["category_id"]]
-        steps = {place[r["category_id"]] - label for r, o in zip(near, overlap, strict=True) if o >= 0.5}
-        counts["any"] += bool(steps)
-        for step in steps & {-1, 0, 1}:
-            counts[step] += 1
+    total, bests, flat, found = 0, [], 0, 0
+    for annotations, results in images:
+        flat, found = flat + sum(min(r["bbox"][2:]) <= 1 for r in results), found + len(results)
+        if annotations:
+            bests.append(max((r["score"] for r in results), default=0.0))
+        boxes = np.array([r["bbox"] for r in results], float).reshape(-1, 4)
+        for annotation in annotations:
+            if annotation.get("iscrowd"):
+                continue
+            total += 1
+            overlap = _iou(boxes, np.array(annotation["bbox"], float))
+            label = place[annotation["category_id"]]
+            steps = {place[r["category_id"]] - label for r, o in zip(results, overlap, strict=True) if o >= 0.5}
+            counts["any"] += bool(steps)
+            for step in steps & {-1, 0, 1}:
+                counts[step] += 1
     share = lambda key: counts[key] / max(total, 1)
-    bests = [max((r["score"] for r in by_image.get(i, [])), default=0.0) for i in images]
-    flat = sum(min(r["bbox"][2:]) <= 1 for r in results) / max(len(results), 1)
     shifted = {step: share(step) for step in (-1, 1)}
-    return Hits(share("any"), share(0), shifted, statistics.median(bests) if bests else 0.0, flat)
+    return Hits(share("any"), share(0), shifted, statistics.median(bests) if bests else 0.0, flat / max(found, 1))
 
 
-def _from_classes(recipe: Recipe, hits: Hits) -> list[Cause]:
+def _from_classes(recipe: Recipe, hits: Hits, class_layers: Sequence[str]) -> list[Cause]:
     step, shifted = max(hits.shifted.items(), key=lambda item: item[1])
     if hits.any >= FOUND and shifted >= FOUND and hits.right < shifted / 3:
         return [
@@ -113,12 +163,13 @@ def _from_classes(recipe: Recipe, hits: Hits) -> list[Cause]:
         ]
     if hits.any >= FOUND and hits.right < hits.any / 4:
         if recipe.init:
+            scales = ", ".join(f"{name.rstrip('.')}: 10" for name in class_layers)
             return [
                 Cause(
                     "class head not reset",
                     f"{hits.any:.0%} of the objects have a box on them, {hits.right:.0%} with the right class, and the "
                     f"weights come from {recipe.init}",
-                    "Give the class layer a higher rate (train.optimizer.lr_scales: {class_embed: 10}) and more steps",
+                    f"Give the class layers a higher rate (train.optimizer.lr_scales: {{{scales}}}) and more steps",
                 )
             ]
         return [

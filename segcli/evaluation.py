@@ -17,8 +17,8 @@ from tqdm import tqdm
 from segcli.checkpoint import write_atomic
 from segcli.data.dataset import Dataset
 from segcli.data.loader import eval_loader
-from segcli.data.results import ResultsWriter
-from segcli.diagnosis import diagnose
+from segcli.data.results import ResultsWriter, map_names
+from segcli.diagnosis import print_causes
 from segcli.errors import ModelError, UsageError
 from segcli.info import DatasetInfo
 from segcli.lookup import call, find
@@ -110,14 +110,17 @@ def score_run(
     check_classes(opened.info, dataset.info, str(run), str(dataset.root))
     folder = RunFolder(opened.path) if opened.path and data is None and weights in (None, "last") else None
     keep = folder.path / "predictions" / f"{chosen}.json" if folder and nms is False else None
+    beside = folder if folder and chosen == recipe.eval.split and nms is not False else None
+    if beside:
+        beside.read_metrics()  # a run that is not finished has none: said before any work
     device = next(model.parameters()).device
     scores = score_model(model, dataset, recipe, device=device, progress=progress, keep=keep, nms=nms)
-    if folder and keep and progress:
-        print_causes(folder, recipe, dataset, scores.metrics, keep)
-    if folder and chosen == recipe.eval.split and nms is not False:
-        stored = folder.read_metrics()
+    if folder and keep:
+        print_causes(folder, recipe, model, dataset, scores.metrics, keep)
+    if beside:
+        stored = beside.read_metrics()
         stored["nms"] = {**stored.get("nms", {}), "off" if nms is None else f"{nms:g}": scores.metrics}
-        folder.write_metrics(stored)
+        beside.write_metrics(stored)
     elif folder and chosen == recipe.eval.split:
         folder.write_metrics(scores.to_json(recipe, split=chosen, weights="last"))
     return scores
@@ -142,11 +145,11 @@ def score_model(
     """
     metrics = build_metrics(recipe, dataset, resample=keep is not None)
     dataset = dataset.viewed_as("panoptic") if _meets_other_families(recipe, dataset.info) else dataset
-    metrics += [Scorer(metric, lambda p: p) for metric in head_metrics(model, recipe, dataset.info)]
+    metrics += [Scorer(metric, lambda p: p) for metric in head_metrics(model, recipe, dataset.info, keep is not None)]
     position = {image_id: i for i, image_id in enumerate(dataset.image_ids)}
     begun, images = time.perf_counter(), 0
     bar = tqdm(total=len(dataset), desc="scoring", unit="image", disable=not progress, file=sys.stderr, leave=False)
-    writer = ResultsWriter(keep, dataset.info) if keep else None
+    writer, names = ResultsWriter(keep, dataset.info) if keep else None, map_names(dataset.file_names)
     with torch.inference_mode(), evaluating(model, recipe), suppressing(model, nms) as suppress, bar:
         with writer or contextlib.nullcontext():
             batches = eval_loader(
@@ -159,7 +162,7 @@ def score_model(
                     prediction = suppress(prediction)
                     update(metrics, prediction, *dataset.annotated_target(i))
                     if writer:
-                        writer.add(prediction, dataset.file_names[i])
+                        writer.add(prediction, names[i])
                     images += 1
                     bar.update()
         scores, per_class = combine(metrics)
@@ -259,19 +262,6 @@ def store_intervals(keep: Path, metrics: list[Scorer], image_ids: list[int]) -> 
     write_atomic(keep.with_name(f"{keep.stem}_diagnostics.json"), lambda p: p.write_text(text, encoding="utf-8"))
 
 
-def print_causes(
-    run: RunFolder, recipe: Recipe, dataset: Dataset, metrics: Mapping[str, float], predictions: Path
-) -> None:
-    """Where a detector scores nothing, or much less than on the way: say why on stderr (see `diagnosis`)."""
-    if recipe.task not in ("detection", "instance") or not predictions.is_file():
-        return
-    results = json.loads(predictions.read_text(encoding="utf-8"))
-    truth = [{**a, "category_id": dataset.info.source_ids[a["category_id"] - 1]} for a in dataset.coco()["annotations"]]
-    value = metrics.get(recipe.primary, 0.0)
-    for cause in diagnose(recipe, value, run.read_log(), truth, results, dataset.info.source_ids):
-        print(f"diagnosis: {cause}", file=sys.stderr)
-
-
 def build_metric(recipe: Recipe, info: DatasetInfo, *, resample: bool = False) -> Any:
     """The metric of the recipe's task (`update`, `merge`, `compute`, `per_class`)."""
     return metric_for(recipe.task, info, recipe.eval.max_detections, resample=resample)
@@ -287,9 +277,9 @@ def metric_for(task: str, info: DatasetInfo, max_detections: int, *, resample: b
     return call(find("metric", name).build, settings, f"metric {name}", info=info)
 
 
-def head_metrics(model: Any, recipe: Recipe, info: DatasetInfo) -> list[Any]:
+def head_metrics(model: Any, recipe: Recipe, info: DatasetInfo, resample: bool = False) -> list[Any]:
     """The metrics that the model's heads name for their own fields."""
-    given = {"info": info, "max_detections": recipe.eval.max_detections}
+    given = {"info": info, "max_detections": recipe.eval.max_detections, "resample": resample}
     names = getattr(model, "metrics", ())
     return [call(find("metric", name, "a head's metric").build, {}, f"metric {name}", **given) for name in names]
 

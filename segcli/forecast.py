@@ -85,16 +85,23 @@ def forecast(
     per_image, stored = measured["latency_ms"]["median"] / 1e3, 0.0
     losses: dict[str, float] = {}
     free = machine.free_memory(device)
+    failed: list[str] = []
     run_here = data is not None and (free is None or need / 1e6 < free)
     if run_here:
         assert data is not None
         machine.reset_peak_resident()
-        step_seconds, losses, loaders = _run_steps(recipe, model, data[0], device)
-        per_image, stored = _run_evaluation(recipe, model, data[1], device)
-        if device.type == "cuda":
-            need = float(torch.cuda.max_memory_reserved(device))
-        elif (peak := machine.peak_resident()) is not None:
-            need = peak + loaders + cached(data[0])
+        try:
+            step_seconds, losses, loaders = _run_steps(recipe, model, data[0], device)
+            per_image, stored = _run_evaluation(recipe, model, data[1], device)
+            if device.type == "cuda":
+                need = float(torch.cuda.max_memory_reserved(device))
+            elif (peak := machine.peak_resident()) is not None:
+                need = peak + loaders + cached(data[0])
+        except (RuntimeError, MemoryError) as error:  # the count was too low
+            if not machine.out_of_memory(error):
+                raise
+            run_here, losses = False, {}
+            failed.append(f"memory ran out when it was tried: {str(error).splitlines()[0][:200]}")
     minutes = recipe.train.minutes
     steps: int | None = None
     if minutes is not None:
@@ -122,7 +129,7 @@ def forecast(
         "device": str(device),
         "measured": run_here,
     }
-    reasons = _reasons(told)
+    reasons = [*failed, *_reasons(told)]
     return {**told, "possible": None if free is None and not reasons else not reasons, "reasons": reasons}, losses
 
 

@@ -109,5 +109,13 @@ def nearest(word: str, choices: list[str]) -> str:
 
 
 def _installed(kind: str) -> dict[str, importlib.metadata.EntryPoint]:
-    points = importlib.metadata.entry_points(group=GROUP)
-    return {p.name.split(":", 1)[1]: p for p in points if p.name.startswith(kind + ":")}
+    """Name -> what a package has registered. Raises UsageError where two packages mean different plugins by one."""
+    found: dict[str, importlib.metadata.EntryPoint] = {}
+    for point in importlib.metadata.entry_points(group=GROUP):
+        if not point.name.startswith(kind + ":"):
+            continue
+        other = found.setdefault(point.name.split(":", 1)[1], point)
+        if other.value != point.value:
+            both = " and ".join(f"{p.dist.name if p.dist else 'a package'} ({p.value})" for p in (other, point))
+            raise UsageError(f"two packages have a plugin {point.name}: {both}", hint="uninstall one of them")
+    return found

@@ -56,6 +56,12 @@ def free_memory(device: torch.device | str) -> float | None:
     return min(known) / 1e6 if known else None
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Whether that is why something failed: of the GPU, or of the machine, which torch reports by a sentence alone."""
+    told = ("can't allocate memory", "not enough memory")
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(words in str(error) for words in told)
+
+
 def free_disk(folder: Path) -> float:
     """MB (1e6 bytes) that can still be written at `folder`, or where its nearest existing parent is."""
     place = folder.resolve()

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from segcli.errors import UsageError
+from segcli.lookup import nearest
 from segcli.recipe import Optimizer, Schedule
 
 
@@ -13,7 +15,16 @@ def build_optimizer(model: nn.Module, settings: Optimizer) -> torch.optim.Optimi
     """AdamW or SGD over groups that share a learning rate and a weight decay; each group keeps its rate as `base`.
 
     The backbone's rate holds for what lies under `backbone`, or under its `body` where a pyramid is built around one.
+    Raises UsageError for a part of names in `lr_scales` that no trained parameter has.
     """
+    trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    for fragment in settings.lr_scales:
+        if not any(fragment in name for name in trained):
+            parts = sorted({part for name in trained for part in name.split(".") if not part.isdigit()})
+            raise UsageError(
+                f"train.optimizer.lr_scales: no trained parameter has {fragment!r} in its name",
+                hint=nearest(fragment, parts),
+            )
     embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
     has_body = any({"backbone", "body"} <= set(name.split(".")) for name, _ in model.named_parameters())
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}

@@ -1,9 +1,12 @@
 """Run folders, and models opened from them or from recipes."""
 
+import contextlib
 import dataclasses
 import json
 import platform
 import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,11 @@ from segcli.ops.convolution import use_fast_gradients
 from segcli.recipe import Recipe, find_recipe
 from segcli.weights.class_rows import official_info
 from segcli.weights.official import find, licence
+
+try:
+    import fcntl
+except ImportError:  # Windows has none
+    fcntl = None  # type: ignore[assignment]
 
 
 class RunFolder:
@@ -40,9 +48,35 @@ class RunFolder:
         elif out.exists() and any(out.iterdir()) and not force:
             raise UsageError(f"{out} is not empty", hint="choose another --out, or --force to overwrite it")
         out.mkdir(parents=True, exist_ok=True)
-        for old in ("log.jsonl", "metrics.json", "cost.json", "checkpoints/last.pt", "checkpoints/best.safetensors"):
-            (out / old).unlink(missing_ok=True)
         return cls(out)
+
+    def clear(self) -> None:
+        """Take away what an earlier training left."""
+        for old in ("log.jsonl", "metrics.json", "cost.json", "checkpoints/last.pt", "checkpoints/best.safetensors"):
+            (self.path / old).unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Only one process trains in this folder at a time. The system releases the claim of a process that dies.
+
+        Raises ModelError where another one does. A record lock: loader processes, which may outlive a killed training
+        by seconds, do not inherit it.
+        """
+        try:
+            file = open(self.path / ".lock", "w", encoding="utf-8")  # noqa: SIM115  (closed below, when the claim ends)
+        except OSError as error:
+            raise SegcliError(f"{self.path}: can't be written: {error.strerror}", hint="is the disk full?") from error
+        with file:
+            if fcntl is not None:
+                try:
+                    fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except (BlockingIOError, PermissionError):
+                    raise ModelError(
+                        f"{self.path} is being trained by another process", hint="wait for it, or stop it"
+                    ) from None
+                except OSError as error:  # a file system without locks
+                    print(f"note: {self.path} can't be locked: {error.strerror}", file=sys.stderr)
+            yield
 
     def recipe(self) -> Recipe:
         path = self.path / "recipe.yaml"

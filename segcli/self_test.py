@@ -11,9 +11,12 @@ from segcli.data._findings import Item
 from segcli.data.dataset import Dataset
 from segcli.evaluation import metric_for, score_one
 from segcli.info import DatasetInfo
+from segcli.metrics.keypoints import MOST, KeypointScores
+from segcli.models.heads.keypoint import Keypoints
 from segcli.types import Panoptic, Prediction, Target
 
-MAIN = ("segm_AP", "bbox_AP", "mIoU", "PQ")
+MAIN = ("segm_AP", "bbox_AP", "mIoU", "PQ", "keypoints_AP")
+FIELDS: dict[str, Any] = {"keypoints": {"keypoints": Keypoints}}  # task -> what its labels hold beside boxes and masks
 PERFECT = 1 - 1e-9  # sums of a hundred ones round
 SAME = 0.95  # IoU that a label must have with itself: the strictest threshold of AP
 
@@ -29,7 +32,7 @@ def self_test(root: str | Path) -> tuple[dict[str, float], list[Item]]:
     failed: list[Item] = []
     for split in (name for name, images in info.splits.items() if images):
         for task in _tasks(Path(root), split, info):
-            dataset = Dataset(root, split, task=task)
+            dataset = Dataset(root, split, task=task, fields=FIELDS.get(task))
             most = max(1, *(len(dataset.annotations(i)) for i in range(len(dataset))))
             found = _score(dataset, range(len(dataset)), most)
             scores |= {f"{split}/{key}": value for key, value in found.items()}
@@ -42,12 +45,17 @@ def _tasks(root: Path, split: str, info: DatasetInfo) -> list[str]:
     tasks = []
     if info.num_things:
         tasks.append("instance" if Dataset(root, split, task="detection").has_masks else "detection")
-    return tasks + ["semantic"] * info.semantic + ["panoptic"] * info.panoptic
+    return (
+        tasks + ["semantic"] * info.semantic + ["panoptic"] * info.panoptic + ["keypoints"] * bool(info.num_keypoints)
+    )
 
 
 def _score(dataset: Dataset, positions: Any, most: int) -> dict[str, float]:
-    metric = metric_for(dataset.task, dataset.info, most)
+    keypoints = dataset.task == "keypoints"
+    metric = KeypointScores(dataset.info) if keypoints else metric_for(dataset.task, dataset.info, most)
     for i in positions:
+        if keypoints and len(dataset.annotations(i)) > MOST:
+            continue  # no more detections than these count, so that labels can't score 100 there
         score_one(metric, perfect(*dataset.annotated_target(i)), dataset, i)
     return {key: value for key, value in metric.compute().items() if key in MAIN}
 
@@ -70,7 +78,8 @@ def _blame(dataset: Dataset, most: int) -> list[Item]:
 
 
 def perfect(target: Target, annotations: list[dict[str, Any]]) -> Prediction:
-    """What a model would say that makes no mistake: every label but crowd regions, with the annotated boxes."""
+    """What a model would say that makes no mistake: every label but crowd regions, with the annotated boxes; of a task
+    with keypoints, every object that has some."""
     instances = target.instances
     boxes = instances.boxes.clone()
     for i, annotation in enumerate(annotations):
@@ -79,7 +88,9 @@ def perfect(target: Target, annotations: list[dict[str, Any]]) -> Prediction:
             boxes[i] = torch.tensor([x, y, x + w, y + h])
     scored = torch.ones(len(instances))
     single = torch.ones(len(instances), dtype=torch.bool) if instances.crowd is None else ~instances.crowd
-    found = type(instances)(boxes, instances.labels, scores=scored, masks=instances.masks)[single]
+    if "keypoints" in instances.fields:  # without labelled ones there is nothing to say
+        single = single & (instances.fields["keypoints"].points[..., 2] > 0).any(1)
+    found = type(instances)(boxes, instances.labels, scored, masks=instances.masks, fields=instances.fields)[single]
     panoptic = target.panoptic
     if panoptic is not None:
         crowds = [s.id for s in panoptic.segments if s.crowd]

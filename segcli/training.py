@@ -1,5 +1,6 @@
 """`segcli train`: from a recipe to a scored run folder, in one visible loop."""
 
+import contextlib
 import dataclasses
 import itertools
 import statistics
@@ -20,8 +21,9 @@ from segcli.data.checked import admit
 from segcli.data.dataset import Dataset
 from segcli.data.loader import steps_per_epoch, train_loader
 from segcli.data.transforms import build_augment
+from segcli.diagnosis import print_causes
 from segcli.errors import DataError, UsageError
-from segcli.evaluation import Scores, check_expectations, print_causes, score_model
+from segcli.evaluation import Scores, check_expectations, score_model
 from segcli.info import DatasetInfo
 from segcli.optim import MovingAverage, build_optimizer, clip_gradients, rate_factor
 from segcli.preparing import prepare_for
@@ -79,32 +81,34 @@ def train_joined(
     with dist.main_first():
         prepare_for(recipe)
     model, used = start(recipe, DatasetInfo.load(recipe.data.root), load=resume is None)
+    build_optimizer(model, recipe.train.optimizer)  # refuses what fits no parameter before there is a run folder
     train_set, val_set = open_datasets(recipe, model.fields)
-    queries = next((m.num_embeddings for name, m in model.named_modules() if name.endswith("query_embed")), None)
-    admit(recipe, queries, quiet)
-    if resume is None:
-        minutes = recipe.train.minutes
-        if minutes is not None:
-            recipe = calibrate(recipe, train_set, device, quiet)
+    learned = (m.num_embeddings for name, m in model.named_modules() if name.endswith("query_embed"))
+    admit(recipe, recipe.model.get("queries") or next(learned, None), quiet)  # selected queries are not learned
+    minutes = recipe.train.minutes
+    if resume is None and minutes is not None:
+        recipe = calibrate(recipe, train_set, device, quiet)
+    with contextlib.ExitStack() as claim:
         if not dist.rank():
-            run = RunFolder.create(recipe.name, Path(out) if out else None, force)
-            run.write_recipe(recipe)
-            run.write_environment({**describe_environment(recipe, train_set.info, used), "minutes": minutes})
+            run = RunFolder(resume) if resume else RunFolder.create(recipe.name, Path(out) if out else None, force)
+            claim.enter_context(run.claimed())
+            if resume is None:
+                run.clear()
+                run.write_recipe(recipe)
+                run.write_environment({**describe_environment(recipe, train_set.info, used), "minutes": minutes})
             out = run.path
         run = RunFolder(dist.from_main(out))  # type: ignore[arg-type]
-    else:
-        run = RunFolder(resume)
-    session = Session(run, recipe, model.to(device), total_steps(recipe, train_set), device)
-    if resume is not None:
-        session.restore()
-        trained = session.progress.step >= session.total
-        if trained and (run.path / "cost.json").is_file():  # what `finish` writes last
-            print(f"{run.path} is finished already", file=sys.stderr)
-            return run.path
-        if not dist.rank():
-            run.rewind(session.progress.step, scored=not trained)  # the last scores come after the last checkpoint
-    dist.same_weights(session.model)
-    loop(session, train_set, val_set, quiet)
+        session = Session(run, recipe, model.to(device), total_steps(recipe, train_set), device)
+        if resume is not None:
+            session.restore()
+            trained = session.progress.step >= session.total
+            if trained and (run.path / "cost.json").is_file():  # what `finish` writes last
+                print(f"{run.path} is finished already", file=sys.stderr)
+                return run.path
+            if not dist.rank():
+                run.rewind(session.progress.step, scored=not trained)  # the last scores come after the last checkpoint
+        dist.same_weights(session.model)
+        loop(session, train_set, val_set, quiet)
     return run.path
 
 
@@ -166,7 +170,7 @@ def loop(session: Session, train_set: Dataset, val_set: Dataset, quiet: bool) ->
                 raise KeyboardInterrupt
     if main:
         scores = score_now(session, val_set, quiet)
-        finish(session, scores, val_set, quiet)
+        finish(session, scores, val_set)
 
 
 def next_batch(batches: Iterator[Batch], session: Session) -> Batch:
@@ -203,7 +207,7 @@ def score_now(session: Session, val_set: Dataset, quiet: bool) -> Scores:
     return scores
 
 
-def finish(session: Session, scores: Scores, val_set: Dataset, quiet: bool) -> None:
+def finish(session: Session, scores: Scores, val_set: Dataset) -> None:
     """Write metrics.json and cost.json for the last weights (averaged where the recipe averages)."""
     run, recipe, progress = session.run, session.recipe, session.progress
     if session.average is not None:
@@ -212,8 +216,7 @@ def finish(session: Session, scores: Scores, val_set: Dataset, quiet: bool) -> N
     measured = measure_cost(session.model, val_set, session.device)
     run.write_cost({**measured, "train_seconds": round(progress.seconds, 1), "images_seen": progress.images})
     predictions = run.path / "predictions" / f"{recipe.eval.split}.json"
-    if not quiet:
-        print_causes(run, recipe, val_set, scores.metrics, predictions)
+    print_causes(run, recipe, session.model, val_set, scores.metrics, predictions)
     for line in check_expectations(scores.metrics, recipe.expect):
         print(f"note: {line}", file=sys.stderr)
 

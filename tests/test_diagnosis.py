@@ -1,9 +1,16 @@
 """Each cause of an AP of 0 is named from the traces that it leaves."""
 
-import pytest
+import re
 
-from segcli.diagnosis import diagnose, measure
-from segcli.recipe import Recipe
+import pytest
+import torch
+import yaml
+
+from segcli.diagnosis import class_layers, diagnose, measure, print_causes
+from segcli.errors import UsageError
+from segcli.models import build_model
+from segcli.optim import build_optimizer
+from segcli.recipe import Optimizer, Recipe
 
 IDS = [3, 7, 8]
 
@@ -28,6 +35,13 @@ def results(shift=0, score=0.9, category=None, flat=False):
     return out
 
 
+def images(given, objects=None):
+    """Labels and results image by image."""
+    objects = labels() if objects is None else objects
+    of = lambda entries, i: [e for e in entries if e["image_id"] == i]
+    return [(of(objects, i), of(given, i)) for i in sorted({e["image_id"] for e in [*objects, *given]})]
+
+
 def log(first=10.0, last=5.0, norm=1.0, grown=1.0, step=1000):
     entries = [
         {
@@ -41,7 +55,7 @@ def log(first=10.0, last=5.0, norm=1.0, grown=1.0, step=1000):
 
 
 def names(given, value=0.0, settings=None, history=None):
-    causes = diagnose(settings or recipe(box_queries=True), value, history or log(), labels(), given, IDS)
+    causes = diagnose(settings or recipe(box_queries=True), value, history or log(), images(given), IDS)
     assert all(c.advice and c.evidence for c in causes)
     return [c.name for c in causes]
 
@@ -50,6 +64,20 @@ def test_a_good_score_is_no_reason_to_ask_and_a_fallen_one_is():
     assert names(results(), value=0.3) == []
     fallen = [*log(), {"step": 500, "metrics": {"bbox_AP": 0.6}}]
     assert names(results(), value=0.3, history=fallen) == ["unknown"]
+
+
+def test_stored_predictions_are_not_read_without_a_reason():
+    def read():
+        raise AssertionError("all predictions are read for a score that is fine")
+        yield
+
+    assert diagnose(recipe(), 0.5, log(), read(), IDS) == []
+
+
+def test_a_split_without_objects_says_nothing_about_the_model(tmp_path, capsys):
+    (tmp_path / "val.json").write_text("[\n]\n")
+    print_causes(None, recipe(), None, None, {}, tmp_path / "val.json")
+    assert capsys.readouterr().err == ""
 
 
 def test_no_object_collapse():
@@ -62,13 +90,49 @@ def test_ids_shifted(shift):
     assert names(results(shift))[0] == "ids shifted"
 
 
+def results_of_another_class():
+    """Every object of the first and last class is found as the other one of them."""
+    wrong = [{**r, "category_id": 8 if r["category_id"] != 8 else 3} for r in results()]
+    return [r for r in wrong if r["bbox"][0] != 20 and abs(IDS.index(r["category_id"]) - IDS.index(8)) != 1]
+
+
 def test_class_head():
     assert names(results(category=3), settings=recipe(init="detr/r50"))[0] != "ids shifted"
-    wrong = [{**r, "category_id": 8 if r["category_id"] != 8 else 3} for r in results()]
-    far = [r for r in wrong if abs(IDS.index(r["category_id"]) - IDS.index(8)) != 1]
-    only = [a for a in far if a["bbox"][0] != 20]
+    only = results_of_another_class()
     assert names(only, settings=recipe(init="detr/r50"))[0] == "class head not reset"
     assert names(only)[0] == "classes not learned"
+
+
+MODELS = {
+    "rcnn": ({"name": "rcnn", "variant": "lite", "width": 32, "heads": {"box": {}, "mask": {}}}),
+    "detr": ({"name": "detr", "dim": 32, "ffn": 32}),
+    "detr on boxes": ({"name": "detr", "dim": 32, "ffn": 32, "box_queries": True}),
+    "maskformer on boxes": ({"name": "maskformer", "dim": 32, "ffn": 32, "box_queries": True}),
+}
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_the_advised_rates_are_those_of_the_models_own_class_layers(kind):
+    """The advice, taken word for word, is a recipe's, and raises the rate of what another dataset replaces."""
+    settings = {**MODELS[kind], "backbone": {"name": "resnet", "depth": 18}}
+    with torch.device("meta"):
+        task = "detection" if settings["name"] == "detr" else "instance"
+        model = build_model(settings, task=task, num_classes=3, num_things=3, num_keypoints=0)
+    causes = diagnose(recipe(init="detr/r50"), 0.0, log(), images(results_of_another_class()), IDS, class_layers(model))
+    scales = yaml.safe_load(re.search(r"lr_scales: (\{.*?\})", causes[0].advice)[1])
+    optimizer = build_optimizer(model, Optimizer(lr=1.0, lr_scales=scales))
+    raised = {id(p) for group in optimizer.param_groups if group["lr"] == 10 for p in group["params"]}
+    names = {name for name, p in model.named_parameters() if id(p) in raised}
+    assert names
+    assert names == {name for name, _ in model.named_parameters() if name.startswith(tuple(model.class_layers))}
+
+
+def test_rates_of_what_is_not_there_are_refused():
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2))
+    model.classes = torch.nn.Linear(2, 2)
+    with pytest.raises(UsageError, match="no trained parameter has 'clases' in its name") as refused:
+        build_optimizer(model, Optimizer(lr=1.0, lr_scales={"clases": 10}))
+    assert "'classes'" in refused.value.hint
 
 
 def test_learning_rates_and_explosions():
@@ -79,7 +143,7 @@ def test_learning_rates_and_explosions():
 
 
 def test_too_few_steps_says_how_many():
-    short = diagnose(recipe(), 0.0, log(step=80), labels(), results(), IDS)
+    short = diagnose(recipe(), 0.0, log(step=80), images(results()), IDS)
     assert [c.name for c in short] == ["too few steps"]
     assert "80 steps" in short[0].evidence
     assert "25000" in short[0].evidence
@@ -88,6 +152,7 @@ def test_too_few_steps_says_how_many():
 
 
 def test_crowds_and_empty_images_do_not_count():
-    hits = measure([*labels(), {"image_id": 9, "category_id": 3, "bbox": [0, 0, 9, 9], "iscrowd": 1}], results(), IDS)
+    crowd = {"image_id": 9, "category_id": 3, "bbox": [0, 0, 9, 9], "iscrowd": 1}
+    hits = measure(images(results(), [*labels(), crowd]), IDS)
     assert (hits.any, hits.right) == (1.0, 1.0)
-    assert measure([], results(), IDS).any == 0
+    assert measure(images(results(), []), IDS).any == 0

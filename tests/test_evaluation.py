@@ -15,6 +15,7 @@ from torch import nn
 from segcli import evaluation
 from segcli.data.dataset import Dataset
 from segcli.data.stored import StoredPredictions
+from segcli.diagnosis import answers, measure
 from segcli.errors import DataError, ModelError, UsageError
 from segcli.evaluation import check_expectations, evaluate, score_model
 from segcli.info import Category, DatasetInfo
@@ -173,13 +174,26 @@ def test_stored_results_give_pycocotools_the_same_score(tmp_path):
             run.summarize()
             assert scores.metrics[f"{kind}_AP"] == pytest.approx(run.stats[0], abs=1e-6)
             assert scores.metrics[f"{kind}_AP75"] == pytest.approx(run.stats[2], abs=1e-6)
+    hits = measure(answers(Dataset(root, "val"), tmp_path / "out" / "val.json"), [7, 3])
+    assert (hits.any, hits.right, hits.sure) == (1, 1, pytest.approx(0.9)), "what the diagnosis reads of them"
     left = sorted(p.name for p in (tmp_path / "out").iterdir())
     assert left == ["val.json", "val_bootstrap.npz", "val_diagnostics.json"], "no temporary file is left"
+
+
+def rename(root, image_id, name):
+    """Give an image of `write_dataset` another name."""
+    file = root / "annotations" / "val.json"
+    data = json.loads(file.read_text(encoding="utf-8"))
+    record = next(r for r in data["images"] if r["id"] == image_id)
+    (root / "images" / record["file_name"]).rename(root / "images" / name)
+    record["file_name"] = name
+    file.write_text(json.dumps(data), encoding="utf-8")
 
 
 @pytest.mark.parametrize("task", ["instance", "semantic", "panoptic"])
 def test_stored_predictions_read_back_as_they_were(tmp_path, task):
     root = write_dataset(tmp_path / "toy")
+    rename(root, 2, "사진 3.jpg")  # beside "사진 3.png": their maps are files of their own
     score(root, task, shift=3, keep=tmp_path / "out" / "val.json")
     dataset = Dataset(root, "val", task=task)
     stored, model = StoredPredictions(tmp_path / "out" / "val.json", dataset), Repeats(dataset, 3)

@@ -1,5 +1,6 @@
 """What is forecast before a training, against what the training then needs where that is exact, and its refusals."""
 
+import pytest
 import torch
 from torch import nn
 
@@ -49,6 +50,24 @@ def test_what_does_not_fit_is_said_and_not_run(tiny_dataset, monkeypatch):
     memory, disk = told["forecast"]["reasons"]
     assert memory.endswith("MB of memory, and 100 MB are free")
     assert disk.endswith("MB of disk, and 1 MB are free")
+
+
+@pytest.mark.parametrize("step", ["trial_steps", "score_model"])
+def test_memory_that_runs_out_on_the_way_is_a_reason_and_no_failure(tiny_dataset, monkeypatch, step):
+    """What the count had held for possible; `compare` would lose its other rows."""
+
+    def greedy(*_, **__):
+        torch.empty(2**46)
+
+    monkeypatch.setattr(forecast, "STEPS", 1)
+    monkeypatch.setattr(forecast, step, greedy)
+    told = forecast.dry_run(small(tiny_dataset))["forecast"]
+    assert told["possible"] is False
+    assert not told["measured"]
+    assert told["reasons"][0].startswith("memory ran out when it was tried: ")
+    monkeypatch.setattr(forecast, step, lambda *_, **__: torch.zeros(2) @ torch.zeros(3))
+    with pytest.raises(RuntimeError, match="size"):  # any other error is one
+        forecast.dry_run(small(tiny_dataset))
 
 
 def test_kept_activations_are_counted_once_and_weights_not():

@@ -77,6 +77,16 @@ def test_an_installed_plugin_cannot_replace_a_built_in_one(monkeypatch):
         lookup.find("model", "rcnn")
 
 
+def test_two_packages_with_one_name_are_both_named(monkeypatch):
+    """Which of them was found would otherwise depend on the order of folders on the path."""
+    points = [importlib.metadata.EntryPoint("head:theirs", f"{who}.head", lookup.GROUP) for who in ("one", "two")]
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: points)
+    with pytest.raises(UsageError, match=r"two packages have a plugin head:theirs: .*\(one.head\) and .*\(two.head\)"):
+        lookup.find("head", "theirs")
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [points[0], points[0]])
+    assert lookup.names("head").count("theirs") == 1
+
+
 def test_a_plugin_without_build_is_named(monkeypatch):
     installed(monkeypatch, "head:theirs", ModuleType("theirs"))
     with pytest.raises(UsageError, match=r"head:theirs .* defines no build"):

@@ -16,7 +16,7 @@ from segcli.recipe import Recipe
 from segcli.types import IGNORE, Prediction
 
 FOLDERS = ["PennFudanPed", "nuclei_dsb2018", "fruits_nuts", "coco_mini", "labelme_voc3/data_dataset_coco"]
-FOLDERS += ["coco128", "coco_pose_mini"]
+FOLDERS += ["coco128", "coco_pose_mini", "balloon_via"]
 
 
 def recipe(task, limit):
@@ -68,27 +68,28 @@ def test_instances_and_the_maps_made_of_them(shared_data, tmp_path, folder):
         assert score_labels(dataset)["segm_AP"] < 1.0, "100 detections are too few here"
 
 
-def test_camvid(shared_data, tmp_path):
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_camvid(shared_data, tmp_path, split):
     source = shared_data / "camvid"
     names = ["sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian", "bicyclist"]
-    files = sorted((source / "val").glob("*.png"))
+    files = sorted((source / split).glob("*.png"))
     info = DatasetInfo(
         "camvid",
         tuple(Category(n, i, thing=False) for i, n in enumerate(names)),
-        {"val": len(files)},
-        image_root=str(source / "val"),
+        {split: len(files)},
+        image_root=str(source / split),
         semantic=True,
     )
     (tmp_path / "annotations").mkdir()
-    (tmp_path / "semantic" / "val").mkdir(parents=True)
+    (tmp_path / "semantic" / split).mkdir(parents=True)
     for file in files:
-        labels = np.asarray(Image.open(source / "valannot" / file.name)).copy()
+        labels = np.asarray(Image.open(source / f"{split}annot" / file.name)).copy()
         labels[labels == 11] = IGNORE
-        Image.fromarray(labels).save(tmp_path / "semantic" / "val" / file.name)
+        Image.fromarray(labels).save(tmp_path / "semantic" / split / file.name)
     images = [{"id": i, "file_name": f.name, "width": 480, "height": 360} for i, f in enumerate(files)]
     (tmp_path / "info.json").write_text(json.dumps(info.to_json()))
-    (tmp_path / "annotations" / "val.json").write_text(json.dumps({"images": images, "annotations": []}))
-    scores = score_labels(Dataset(tmp_path, "val", task="semantic"))
+    (tmp_path / "annotations" / f"{split}.json").write_text(json.dumps({"images": images, "annotations": []}))
+    scores = score_labels(Dataset(tmp_path, split, task="semantic"))
     assert scores == {"mIoU": 1.0, "fwIoU": 1.0, "pixel_accuracy": 1.0}
 
 

@@ -28,8 +28,26 @@ def test_every_task_of_embedded_data(tmp_path):
     root = prepare("shapes", tmp_path / "s", settings={"train": 3, "val": 2, "size": 96})
     scores, failed = self_test(root)
     assert failed == []
-    assert set(scores) == {f"{s}/{k}" for s in ("train", "val") for k in ("segm_AP", "bbox_AP", "mIoU", "PQ")}
+    assert set(scores) == {
+        f"{s}/{k}" for s in ("train", "val") for k in ("segm_AP", "bbox_AP", "mIoU", "PQ", "keypoints_AP")
+    }
     assert min(scores.values()) > 1 - 1e-12
+
+
+def test_more_people_than_count_and_people_without_keypoints_do_not_lower_the_score(tmp_path):
+    root = prepare("shapes", tmp_path / "s", settings={"train": 2, "val": 2, "size": 96})
+    path = root / "annotations/train.json"
+    data = json.loads(path.read_text(encoding="utf-8"))
+    crowded, first = data["images"][0]["id"], data["annotations"][0]
+    data["annotations"] = [a for a in data["annotations"] if a["image_id"] != crowded]
+    for i in range(21):  # COCO counts 20 detections of an image
+        moved = [v + 3 * i * (k % 3 < 2) for k, v in enumerate(first["keypoints"])]
+        data["annotations"].append({**first, "id": 9000 + i, "image_id": crowded, "keypoints": moved})
+    one = next(a for a in data["annotations"] if a["image_id"] != crowded)
+    one["keypoints"] = [0] * len(one["keypoints"])
+    path.write_text(json.dumps(data), encoding="utf-8")
+    scores, _ = self_test(root)
+    assert scores["train/keypoints_AP"] == pytest.approx(1.0)
 
 
 def test_a_box_without_area_is_named(tiny_copy):
@@ -80,6 +98,7 @@ def test_real_labels_score_100(shared_data, tmp_path, folder, images, objects):
     assert report.ok
     assert (report.images, report.annotations) == (images, objects)
     assert min(report.self_test.values()) > 1 - 1e-9
+    assert ("train/keypoints_AP" in report.self_test) == (folder == "coco_pose_mini")
 
 
 def test_real_data_stays_as_it_is_under_fix(shared_data, tmp_path):

@@ -188,10 +188,13 @@ def test_kill_9_loses_nothing_that_was_saved(recipe, tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_saves_and_exits_130(recipe, tmp_path, number):
+def test_an_interrupt_saves_and_exits_130_and_until_then_the_run_is_its_own(recipe, tmp_path, number):
     run = tmp_path / "run"
-    process = start_training(recipe(**{"train.steps": 500}), run, tmp_path)
+    process = start_training(recipe(**{"train.steps": 500, "train.save_minutes": 1e-9}), run, tmp_path)
     wait_for_steps(run, 2, process)
+    other = {"resume": run} if number == signal.SIGINT else {"out": run, "force": True}
+    with pytest.raises(ModelError, match="run is being trained by another process"):
+        segcli.train(None if "resume" in other else recipe(), **other, quiet=True)
     os.kill(process.pid, number)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130, errors

@@ -63,8 +63,8 @@ def _overlap(text: str | None, task: str) -> float | bool | None:
     """--nms as `score_run` takes it: an IoU, None for off, False where it is not given."""
     if text is None:
         return False
-    if task not in ("detection", "instance"):
-        raise UsageError(f"--nms {text}: task {task} has no detections to suppress")
+    if task in ("semantic", "panoptic"):
+        raise UsageError(f"--nms {text}: task {task} has maps, and no detections to suppress")
     try:
         value = None if text == "off" else float(text)
     except ValueError:

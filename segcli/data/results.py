@@ -11,7 +11,7 @@ import contextlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -74,6 +74,21 @@ class JsonStream:
                 self.temporary.unlink(missing_ok=True)
 
 
+def map_names(file_names: Sequence[str]) -> list[str]:
+    """What the PNGs of a split's images are called: the image's name with another suffix, or after its own one where
+    two images of the split differ in nothing else."""
+    short = [Path(name).with_suffix(".png").as_posix() for name in file_names]
+    return short if len(set(short)) == len(short) else [f"{name}.png" for name in file_names]
+
+
+def read_entries(path: Path) -> Iterator[Any]:
+    """The entries of a list that a `JsonStream` has written, one after the other: each is a line of its own."""
+    with open(path, encoding="utf-8") as file:
+        for line in file:
+            if line.strip() not in ("[", "]", ""):
+                yield json.loads(line.rstrip().removesuffix(","))
+
+
 class ResultsWriter:
     """Stores predictions at `path` (say predictions/val.json) and beside it, as far as they hold instances, a panoptic
     and a semantic map. Use as a context manager; nothing is left of the json files when it ends by an exception."""
@@ -84,7 +99,7 @@ class ResultsWriter:
         self.panoptic: JsonStream | None = None
 
     def add(self, prediction: Prediction, file_name: str) -> None:
-        """`file_name`: the image's name in its dataset, which names the PNGs. Raises SegcliError: disk full, ..."""
+        """`file_name`: the image's name, or its PNGs' from `map_names`. Raises SegcliError: disk full, ..."""
         if prediction.instances is not None:
             if self.instances is None:
                 self.instances = JsonStream(self.path)

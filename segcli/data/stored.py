@@ -10,6 +10,7 @@ import torch
 from segcli.data import views
 from segcli.data.annotations import encode_all
 from segcli.data.dataset import Dataset
+from segcli.data.results import map_names
 from segcli.errors import DataError
 from segcli.types import Instances, Prediction
 
@@ -28,6 +29,7 @@ class StoredPredictions:
         self.labels = {source: label for label, source in enumerate(dataset.info.source_ids)}
         self.results: dict[int, list[dict[str, Any]]] | None = None
         self.segments: dict[int, dict[str, Any]] = {}
+        self.maps = map_names(dataset.file_names)
         if dataset.task == "panoptic":
             self.segments = self._load_panoptic(path.with_name(f"{path.stem}_panoptic.json"))
         elif dataset.task != "semantic":
@@ -46,8 +48,7 @@ class StoredPredictions:
             file = self.path.with_name(f"{self.path.stem}_panoptic") / entry["file_name"]
             found = views.read_panoptic(file, entry["segments_info"], size, self.labels)
             return Prediction(image_id, size, panoptic=found)
-        name = Path(self.dataset.file_names[i]).with_suffix(".png")
-        file = self.path.with_name(f"{self.path.stem}_semantic") / name
+        file = self.path.with_name(f"{self.path.stem}_semantic") / self.maps[i]
         return Prediction(image_id, size, semantic=views.read_semantic(file, size, len(self.labels)))
 
     def _load_results(self) -> dict[int, list[dict[str, Any]]]:
@@ -68,6 +69,15 @@ class StoredPredictions:
             found = {entry["image_id"]: entry for entry in _load(path)["annotations"]}
         except (KeyError, TypeError) as error:
             raise DataError(f"{path}: not COCO panoptic results ({error!r})", hint=AGAIN) from error
+        known = set(self.dataset.image_ids)
+        for image_id, entry in found.items():
+            if image_id not in known:
+                raise DataError(f"{path}: image {image_id} is not in {self.dataset.root}", hint=AGAIN)
+            segments = entry.get("segments_info")
+            if not isinstance(segments, list) or not all(isinstance(s, dict) for s in segments):
+                raise DataError(f"{path}: image {image_id}: segments_info is no list of segments", hint=AGAIN)
+            if not isinstance(entry.get("file_name"), str):
+                raise DataError(f"{path}: image {image_id}: it has no file_name", hint=AGAIN)
         missing = next((i for i in self.dataset.image_ids if i not in found), None)
         if missing is not None:
             raise DataError(f"{path}: it has nothing for image {missing} of {self.dataset.root}", hint=AGAIN)

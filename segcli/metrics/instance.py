@@ -31,6 +31,8 @@ SUMMARY: dict[str, tuple[int, Any]] = {  # COCO's numbers: area range, IoU thres
     "APl": (_LARGE, slice(None)),
 }
 
+Entries = tuple[list[dict[str, Any]], dict[str, Any]]  # an image's labels and, by kind, detections
+
 
 def build(
     *, info: DatasetInfo, kinds: Sequence[str] = KINDS, max_detections: int = 100, resample: bool = False
@@ -49,6 +51,8 @@ class InstanceScores:
         resample: also keep what `replicates` needs of each image.
     A number that the labels say nothing about (no object in that size range, or of that class) has no key.
     """
+
+    summary = SUMMARY
 
     def __init__(
         self, info: DatasetInfo, kinds: Sequence[str] = KINDS, max_detections: int = 100, resample: bool = False
@@ -83,10 +87,14 @@ class InstanceScores:
             found = prediction.instances if prediction.instances is not None else Instances.empty()
             check(found, prediction, target.size)
             image = {"id": target.image_id, "height": target.size[0], "width": target.size[1]}
-            truth = _truth(target, "segm" in self.kinds, annotations[i] if annotations is not None else None)
-            self.waiting.append((image, truth, {k: _detections(found, k, target.image_id) for k in self.kinds}))
+            self.waiting.append((image, *self.entries(found, target, None if annotations is None else annotations[i])))
             if len(self.waiting) >= TOGETHER:
                 self._match()
+
+    def entries(self, found: Instances, target: Target, annotations: Sequence[dict[str, Any]] | None) -> Entries:
+        """One image's labels and, by kind, its detections, as hotcoco takes them."""
+        labels = truth(target, "segm" in self.kinds, annotations)
+        return labels, {kind: _detections(found, kind, target.image_id) for kind in self.kinds}
 
     def _match(self) -> None:
         """Match the images that wait for it."""
@@ -94,13 +102,13 @@ class InstanceScores:
             return
         images, truths, found = zip(*self.waiting, strict=True)
         self.waiting = []
-        truth = [{**entry, "id": i} for i, entry in enumerate(chain(*truths), start=1)]
+        labelled = [{**entry, "id": i} for i, entry in enumerate(chain(*truths), start=1)]
         for kind, stream in self.streams.items():
             parts = [detections[kind] for detections in found]
             together: Any = np.concatenate(parts) if kind == "bbox" else [*chain(*parts)]
-            stream.update(list(images), truth, together)
+            stream.update(list(images), labelled, together)
             if kind in self.tallies:  # the stream keeps its matching to itself
-                labels = hotcoco.COCO({"images": list(images), "annotations": truth, "categories": self.categories})
+                labels = hotcoco.COCO({"images": list(images), "annotations": labelled, "categories": self.categories})
                 apart = hotcoco.COCOeval(labels, labels.load_res(together), kind)
                 apart.params = self._params(kind)
                 apart.params.img_ids = [image["id"] for image in images]
@@ -125,7 +133,7 @@ class InstanceScores:
         """{"bbox_AP", "bbox_AP50", "bbox_AP75", "bbox_APs", "bbox_APm", "bbox_APl", "segm_AP", ...}."""
         out: dict[str, float] = {}
         for kind, precision in self._precision():
-            for key, (area, threshold) in SUMMARY.items():
+            for key, (area, threshold) in self.summary.items():
                 _put_mean(out, f"{kind}_{key}", precision[threshold, ..., area])
         return out
 
@@ -138,7 +146,7 @@ class InstanceScores:
         out = {}
         for kind, tally in self.tallies.items():
             precision = tally.average_precision(times)
-            for key, (area, threshold) in SUMMARY.items():
+            for key, (area, threshold) in self.summary.items():
                 values = precision[:, :, area, threshold].reshape(len(times), -1)
                 if not np.isnan(values).all():
                     out[f"{kind}_{key}"] = mean_of_known(values)
@@ -214,7 +222,7 @@ def check(found: Instances, prediction: Prediction, size: tuple[int, int]) -> No
             )
 
 
-def _truth(target: Target, with_masks: bool, annotations: Sequence[dict[str, Any]] | None) -> list[dict[str, Any]]:
+def truth(target: Target, with_masks: bool, annotations: Sequence[dict[str, Any]] | None) -> list[dict[str, Any]]:
     """The labels of one image as COCO annotations; category id = label + 1."""
     instances = target.instances
     boxes = _xywh(instances)

@@ -44,6 +44,36 @@ def test_broken_predictions_are_named_and_compare_shows_the_rest(segcli, run, ki
     assert "Traceback" not in result.err
 
 
+ENTRIES = [{"image_id": i, "file_name": f"{i}.png", "segments_info": []} for i in (5, 6)]
+BROKEN_MAPS = {
+    "no file name": ([{"image_id": 5, "segments_info": []}, ENTRIES[1]], "image 5: it has no file_name"),
+    "no segments": (
+        [ENTRIES[0], {"image_id": 6, "file_name": "6.png"}],
+        "image 6: segments_info is no list of segments",
+    ),
+    "segments of another kind": ([{**ENTRIES[0], "segments_info": [7]}, ENTRIES[1]], "segments_info is no list of"),
+    "unknown image": ([*ENTRIES, {**ENTRIES[0], "image_id": 99}], "image 99 is not in"),
+    "entry of another kind": ([ENTRIES[0], 6], "not COCO panoptic results"),
+    "no image": (ENTRIES[:1], "it has nothing for image 6 of"),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN_MAPS)
+def test_broken_panoptic_predictions_are_named_and_compare_shows_the_rest(segcli, run, kind):
+    entries, words = BROKEN_MAPS[kind]
+    recipe = run / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace("task: instance", "task: panoptic"))
+    (run / "metrics.json").write_text(
+        json.dumps({"schema_version": 1, "task": "panoptic", "primary": "PQ", "metrics": {"PQ": 0.2}, "images": 2})
+    )
+    (run / "predictions" / "val_panoptic.json").write_text(json.dumps({"annotations": entries}))
+    result = segcli("compare", "--html", "r.html")
+    assert result.code == 0, result.err
+    assert "mine: not among the pictures: runs/mine/predictions/val_panoptic.json: " in result.err
+    assert words in result.err
+    assert "Traceback" not in result.err
+
+
 def test_a_run_that_detects_nothing_is_shown_and_compared(segcli, run):
     (run / "predictions" / "val.json").write_text("[]")
     scores = json.loads((run / "metrics.json").read_text())
@@ -53,6 +83,14 @@ def test_a_run_that_detects_nothing_is_shown_and_compared(segcli, run):
     result = segcli("compare", "--html", "r.html")
     assert result.code == 0
     assert "not among the pictures" not in result.err
+
+
+def test_suppression_of_a_run_without_scores_is_refused_before_the_evaluation(segcli, run, monkeypatch):
+    (run / "metrics.json").unlink()
+    monkeypatch.setattr("segcli.evaluation.score_model", lambda *_, **__: 1 / 0)
+    result = segcli("eval", "runs/mine", "--nms", "off")
+    assert result.code == 4
+    assert "error: runs/mine/metrics.json: missing" in result.err
 
 
 def test_an_interrupted_run_beside_a_finished_one_of_other_data(segcli, run, fake_run):

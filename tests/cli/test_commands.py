@@ -67,7 +67,9 @@ def test_eval_gives_what_training_gave(here):
     result = here("eval", "runs/tiny run", "-q")
     assert result.code == 0
     assert [line.strip() for line in result.out.splitlines()[1:]] == [line.strip() for line in trained[1:]]
-    assert result.err == ""
+    assert result.err.startswith("diagnosis: "), "after three steps the score is near 0: a result, also with -q"
+    assert "too few steps: 3 steps of 2 images are done" in result.err
+    assert {line.split(":")[0] for line in result.err.splitlines()} == {"diagnosis"}
 
 
 def test_eval_json_is_metrics_json(here, trained):

@@ -4,6 +4,9 @@ import csv
 
 import pytest
 
+from segcli.cli.evaluate import _overlap
+from segcli.errors import UsageError
+
 
 @pytest.fixture
 def runs(fake_run):
@@ -117,3 +120,6 @@ def test_an_unsuitable_overlap_is_a_usage_error(segcli, fake_run):
         result = segcli("eval", f"runs/{run}", "--nms", value)
         assert result.code == 2
         assert words in result.error
+    with pytest.raises(UsageError, match="neither an IoU"):  # keypoints are of detections
+        _overlap("1.5", "keypoints")
+    assert _overlap("off", "keypoints") is None

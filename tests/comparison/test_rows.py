@@ -1,6 +1,7 @@
 """Rows from finished runs and from recipes; what is broken is named and skipped."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -69,18 +70,21 @@ def test_what_is_broken_is_reported_and_the_rest_remains(fake_run, tmp_path):
     assert [type(error) for _, error in failed] == [ModelError, ModelError, UsageError]
 
 
-def test_finished_runs_need_no_torch(fake_run):
-    code = (
-        "import sys; from segcli.comparison.rows import collect; from segcli.comparison.ranking import rank\n"
-        "from segcli.comparison.files import document\n"
-        "rows, failed = collect(sys.argv[1:], print); document(rank(rows), failed)\n"
-        "assert len(rows) == 2 and not failed\n"
-        "print([m for m in ('torch', 'cv2', 'numpy', 'matplotlib') if m in sys.modules])"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, fake_run("a"), fake_run("b")], capture_output=True, text=True, check=True
-    )
-    assert done.stdout.strip() == "[]"
+def test_comparing_finished_runs_needs_no_torch(fake_run, tmp_path):
+    """The command itself, with what it can write, in a process where importing one of them is an error."""
+    runs = [str(fake_run(name, gflops=2.0, metrics={"segm_AP": 0.5})) for name in ("a", "b")]
+    site = tmp_path / "site"
+    site.mkdir()
+    for module in ("torch", "torchvision", "cv2", "timm", "scipy", "matplotlib"):
+        (site / f"{module}.py").write_text("raise AssertionError(f'{__name__} is imported')\n")
+    command = [sys.executable, "-m", "segcli.cli.app", "compare", *runs, "--published", "--debug"]
+    for more in ([], ["--json"], ["--csv", "t.csv"], ["--sort", "gflops"]):
+        paths = os.pathsep.join([str(site), *filter(None, sys.path)])
+        done = subprocess.run(
+            [*command, *more], capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": paths}
+        )
+        assert done.returncode == 0, done.stderr
+        assert not (more and more[0] == "--json") or {r["name"] for r in json.loads(done.stdout)["rows"]} >= {"a", "b"}
 
 
 RECIPE = """

@@ -10,6 +10,7 @@ import torch
 from segcli.data.transforms import build_augment
 from segcli.info import Category, DatasetInfo
 from segcli.models import build_model
+from segcli.optim import build_optimizer
 from segcli.recipe import Recipe, find_recipe, parse_overrides, shipped
 
 INFO = DatasetInfo("three", (Category("a", 1), Category("b", 2), Category("c", 3, thing=False)), {})
@@ -23,6 +24,7 @@ def test_it_reads_and_its_model_builds(name):
         model = build_model(recipe.model, task=recipe.task, num_classes=3, num_things=2, num_keypoints=4)
     assert model.preprocess.with_size(recipe.data.size).longest > 0
     assert sum(p.numel() for p in model.parameters()) > 100_000
+    build_optimizer(model, recipe.train.optimizer)  # its lr_scales name parameters
 
 
 @every_recipe

@@ -69,6 +69,20 @@ def test_from_the_labels_to_the_comparison(with_plugin, segcli, tmp_path):
     assert row["metrics"]["orientation_accuracy"] == scored.json["metrics"]["orientation_accuracy"]
 
 
+def test_labels_that_are_no_directions_and_half_a_command_are_refused(with_plugin, tmp_path):
+    from segcli_orientation.head import Orientation
+
+    wrong = [{"id": i, "orientation": v} for i, v in enumerate(("north", None, float("inf"), float("nan"), 12.5))]
+    assert [text.split(":")[0] for text in Orientation.problems([*wrong, {"id": 9}], None)] == [
+        f"annotation {i}" for i in range(4)
+    ]
+    make = [sys.executable, str(EXAMPLE / "make_arrows.py"), str(tmp_path / "raw"), "8"]
+    done = subprocess.run(make, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "FOLDER [TRAIN VAL]" in done.stderr
+    assert not (tmp_path / "raw").exists()
+
+
 def test_the_field_follows_the_image_and_is_drawn(with_plugin, tiny_copy):
     from segcli_orientation.head import Orientation
 

@@ -50,6 +50,19 @@ def test_a_replicate_is_what_pycocotools_says_of_the_resampled_images(kind):
         assert {k: v[i] for k, v in found.items()} == pytest.approx(expected, abs=1e-6)
 
 
+@pytest.mark.parametrize("empty", [True, False], ids=["no detection", "no detection and no object"])
+def test_images_without_detections_have_intervals_of_nothing(empty):
+    truth, _ = random_case(5, images=8, most=1)
+    truth["annotations"] = truth["annotations"] if empty else []
+    for kind in ("bbox", "segm"):
+        scores = InstanceScores(classes(3), (kind,), resample=True)
+        scores.update(*as_types(truth, [], kind))
+        found = scores.replicates(bootstrap.draw(8, 3))
+        assert found.keys() == scores.compute().keys()
+        assert bool(found) == empty
+        assert all((values[~np.isnan(values)] == 0).all() for values in found.values())
+
+
 def test_both_ways_of_summing_up_agree():
     rng = np.random.default_rng(3)
     image, hit = rng.integers(0, 300, 900), rng.random(900) < 0.05

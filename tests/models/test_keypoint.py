@@ -3,8 +3,10 @@
 import dataclasses
 import json
 import math
+from types import SimpleNamespace
 
 import cv2
+import hotcoco
 import numpy as np
 import pytest
 import torch
@@ -16,10 +18,14 @@ from segcli.data.results import coco_results
 from segcli.data.transforms import build_augment
 from segcli.drawing.overlays import draw
 from segcli.errors import DataError, UsageError
+from segcli.evaluation import head_metrics
 from segcli.info import Category, DatasetInfo
 from segcli.metrics.keypoints import build as build_metric
+from segcli.metrics.keypoints import deviations
 from segcli.models import build_model
 from segcli.models.heads.keypoint import Keypoints, _between_cells
+from segcli.models.heads.keypoint import build as build_head
+from segcli.models.layers.roi_heads import Samples
 from segcli.recipe import Recipe
 from segcli.run import build, fields_of
 from segcli.training import open_datasets
@@ -187,6 +193,25 @@ def test_every_parameter_learns_with_any_labels(variant):
     assert ((points[..., 2] >= 0) & (points[..., 2] <= 1)).all()
 
 
+def test_two_devices_learn_what_one_does_of_both_batches(monkeypatch):
+    """Each device's loss is its part of the mean over all devices' labelled keypoints, which are never equally many."""
+    torch.manual_seed(0)
+    head = build_head(num_things=2, num_keypoints=3, channels=8, strides=[4], width=8, convolutions=1)
+    boxes = torch.tensor([[2.0, 3, 40, 50], [20, 20, 60, 60], [1, 1, 30, 30]])
+    target = Target(1, (64, 64), Instances(boxes, torch.tensor([0, 1, 0]), fields={"keypoints": field()}))
+    maps, first, rest = [torch.randn(2, 8, 16, 16)], torch.tensor([0]), torch.tensor([1, 2])  # 2 keypoints, 1 keypoint
+    of = lambda *parts: Samples(
+        [boxes[p] for p in parts], [p * 0 + 1 for p in parts], list(parts), [target] * len(parts), [3] * len(parts)
+    )
+    whole, counts = head.loss(maps, of(first, rest))["loss_keypoint"], []
+    monkeypatch.setattr("segcli.dist.share", lambda count: counts.append(count) or count / 1.5)
+    parts = [head.loss([maps[0][i : i + 1]], of(p))["loss_keypoint"] for i, p in enumerate((first, rest))]
+    assert counts == [2, 1]
+    assert (sum(parts) / 2).item() == pytest.approx(whole.item(), rel=1e-5)
+    head.loss([maps[0][:1]], of(torch.tensor([2])))
+    assert counts[2:] == [0], "a device without keypoints says so, for the others wait for it"
+
+
 def test_lite_finds_places_between_the_cells():
     side = 56
     grid = torch.arange(side) + 0.5
@@ -207,10 +232,13 @@ def person(count: int, seed: int) -> Instances:
     return Instances(boxes, labels, crowd=crowd, fields={"keypoints": Keypoints(points)})
 
 
-def test_oks_ap_is_that_of_pycocotools():
-    """Guesses of falling quality on five images, with an object without labelled keypoints."""
+def test_oks_ap_is_that_of_pycocotools_also_of_drawn_images():
+    """Guesses of falling quality on five images, with an object without labelled keypoints. Resamples, for
+    the intervals of `compare`, score as if the images were there as often."""
     info, rng = official_info("coco_person"), torch.Generator().manual_seed(9)
-    metric = build_metric(info=info)
+    given = recipe("r")
+    metric, half = (head_metrics(SimpleNamespace(metrics=("keypoints",)), given, info, True)[0] for _ in range(2))
+    drawn, times = build_metric(info=info), [[1, 1, 1, 1, 1], [2, 0, 1, 0, 2]]
     annotations, results = [], []
     for key in range(1, 6):
         truth = person(4, key)
@@ -219,7 +247,10 @@ def test_oks_ap_is_that_of_pycocotools():
         guess = Keypoints(truth.fields["keypoints"].points + noise)
         scores = torch.rand(4, generator=rng)
         found = Instances(truth.boxes, truth.labels, scores=scores, fields={"keypoints": guess})
-        metric.update([Prediction(key, (200, 300), found)], [Target(key, (200, 300), truth)])
+        pair = lambda k, f=found, t=truth: ([Prediction(k, (200, 300), f)], [Target(k, (200, 300), t)])
+        (metric if key < 3 else half).update(*pair(key))
+        for copy in range(times[1][key - 1]):
+            drawn.update(*pair(10 * key + copy))
         for i in range(4):
             points = truth.fields["keypoints"].points[i]
             common = {"image_id": key, "category_id": 1, "keypoints": points.double().ravel().tolist()}
@@ -239,10 +270,25 @@ def test_oks_ap_is_that_of_pycocotools():
     evaluation.evaluate()
     evaluation.accumulate()
     evaluation.summarize()
-    scores = metric.compute()
+    metric.merge(half)
+    scores, found = metric.compute(), metric.replicates(np.array(times, np.float32))
+    assert {k: v[0] for k, v in found.items()} == pytest.approx(scores, abs=1e-6)
+    assert {k: v[1] for k, v in found.items()} == pytest.approx(drawn.compute(), abs=1e-6)
     assert 0.1 < scores["keypoints_AP"] < 0.95
     assert scores == pytest.approx({"keypoints_AP": evaluation.stats[0], "keypoints_AP50": evaluation.stats[1]})
     assert metric.per_class()["person"] == pytest.approx(scores)
+
+
+def test_deviations_of_people_are_for_people_alone():
+    """17 points of another animal differ from COCO's 17; spelling does not."""
+    joints = official_info("coco_person").categories[0].keypoints
+    of = lambda *names: deviations(
+        DatasetInfo("d", tuple(Category(f"c{i}", i, keypoints=n) for i, n in enumerate(names)), {})
+    )
+    assert of(joints) == hotcoco.Params("keypoints").kpt_oks_sigmas
+    assert of(tuple(name.replace("_", " ").title() for name in joints)) == of(joints) == of(joints, ())
+    animal = ("left_eye", "right_eye", "nose", "neck", "tail", *(f"paw_{i}" for i in range(12)))
+    assert of(animal) == of(joints[::-1]) == of(joints, animal) == pytest.approx([0.06694] * 17, abs=1e-5)
 
 
 def test_predictions_are_stored_by_class_and_read_back():

@@ -40,6 +40,8 @@ def make(folder: Path, split: str, count: int, rng: np.random.Generator) -> None
 
 
 if __name__ == "__main__":
-    counts = [int(v) for v in sys.argv[2:4]] or [200, 40]
+    if len(sys.argv) not in (2, 4):
+        sys.exit(__doc__)
+    counts = [int(v) for v in sys.argv[2:]] or [200, 40]
     for name, count, seed in zip(("train", "val"), counts, (0, 1), strict=True):
         make(Path(sys.argv[1]), name, count, np.random.default_rng(seed))

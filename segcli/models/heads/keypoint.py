@@ -16,8 +16,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.detection.keypoint_rcnn import KeypointRCNNHeads, KeypointRCNNPredictor
-from torchvision.models.detection.roi_heads import heatmaps_to_keypoints, keypointrcnn_loss
+from torchvision.models.detection.roi_heads import (
+    heatmaps_to_keypoints,
+    keypointrcnn_loss,
+    keypoints_to_heatmap,
+)
 
+from segcli import dist
 from segcli.errors import UsageError
 from segcli.models.layers.pooler import Pooler
 from segcli.models.layers.pyramid import conv_norm
@@ -190,10 +195,14 @@ class KeypointHead(RoIHead):
         """Mean cross-entropy over the 56² positions, of labelled keypoints (also hidden ones) inside their sample."""
         positive = samples.positives(LIMIT if self.lite else None)
         maps = self._run(features, positive.boxes)
-        if not len(maps):
-            return {"loss_keypoint": maps.sum() * 0}
         labelled = [t.instances.fields["keypoints"].points.to(maps) for t in positive.targets]
-        return {"loss_keypoint": keypointrcnn_loss(maps, positive.boxes, labelled, positive.matched)}
+        pairs = zip(labelled, positive.matched, positive.boxes, strict=True)
+        inside = [keypoints_to_heatmap(points[at], boxes, maps.shape[-1])[1].sum() for points, at, boxes in pairs]
+        count = int(torch.stack(inside).sum())
+        share = dist.share(count)
+        if not count:
+            return {"loss_keypoint": maps.sum() * 0}
+        return {"loss_keypoint": keypointrcnn_loss(maps, positive.boxes, labelled, positive.matched) * share}
 
     def predict(self, features: list[Tensor], detections: list[Detections]) -> None:
         """Adds `keypoint_maps` [n,K,56,56], `keypoints` [n,K,2] on the canvas, `keypoint_scores` [n,K], the map's

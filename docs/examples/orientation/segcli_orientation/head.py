@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from segcli import dist
 from segcli.models.layers.pooler import Pooler
 from segcli.models.layers.roi_heads import Detections, RoIHead, Samples
 
@@ -28,8 +29,9 @@ class Orientation:
     @classmethod
     def problems(cls, annotations: list[dict[str, Any]], info: Any):
         for a in annotations:
-            if not isinstance(a.get("orientation", 0), (int, float)):
-                yield f"annotation {a.get('id')}: orientation {a['orientation']!r} is not a number of degrees"
+            value = a.get("orientation", 0)
+            if not isinstance(value, (int, float)) or not math.isfinite(value):
+                yield f"annotation {a.get('id')}: orientation {value!r} is not a number of degrees"
 
     @classmethod
     def labelled(cls, annotations: list[dict[str, Any]]) -> bool:
@@ -98,10 +100,11 @@ class OrientationHead(RoIHead):
         ]
         angle = torch.cat(angles).to(found)
         known = ~angle.isnan()
+        share = dist.share(int(known.sum()))  # with several devices, a mean over the objects of all
         if not known.any():
             return {"loss_orientation": found.sum() * 0}
         goal = torch.stack([angle.cos(), angle.sin()], 1)
-        return {"loss_orientation": (1 - F.cosine_similarity(found[known], goal[known])).mean()}
+        return {"loss_orientation": (1 - F.cosine_similarity(found[known], goal[known])).mean() * share}
 
     def predict(self, features: list[Tensor], detections: list[Detections]) -> None:
         found = self._run(features, [d.boxes for d in detections])
