@@ -82,8 +82,8 @@ class BoxMasks(nn.Module):
         return (embedding_ME @ pixels_EHW.flatten(1)).view(-1, height, width) + placed + self.bias
 
     def inside(self, pixels_EHW: Tensor, hidden_MD: Tensor, boxes_M4: Tensor) -> Tensor:
-        """`whole`, and OUTSIDE where a cell lies beyond the query's box (and MARGIN): few samples in training lie far from it, and
-        what an undertrained mask says there is noise."""
+        """`whole`, and OUTSIDE where a cell lies beyond the query's box and MARGIN: few samples in training lie there,
+        and what an undertrained mask says of it is noise."""
         logits = self.whole(pixels_EHW, hidden_MD, boxes_M4)
         height, width = logits.shape[1:]
         cx, cy, w, h = (v[:, None] for v in boxes_M4.unbind(-1))
