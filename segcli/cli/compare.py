@@ -124,7 +124,9 @@ def _show(groups: Sequence[Sequence[Any]], said: Sequence[Sequence[str]], rows: 
     """The tables, each with its sentences; forecasts; notes."""
     from segcli.comparison import ranking
 
-    for group, sentences in zip(groups, said, strict=True):
+    for number, (group, sentences) in enumerate(zip(groups, said, strict=True)):
+        if number:
+            typer.echo()
         output.show(tables.comparison(group, ranking.accuracy(group), ranking.group_title(group)))
         for sentence in sentences:
             typer.echo(sentence)
