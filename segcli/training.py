@@ -80,8 +80,7 @@ def train_joined(
         prepare_for(recipe)
     model, used = start(recipe, DatasetInfo.load(recipe.data.root), load=resume is None)
     train_set, val_set = open_datasets(recipe, model.fields)
-    queries = next((m.num_embeddings for name, m in model.named_modules() if name.endswith("query_embed")), None)
-    admit(recipe, queries, quiet)
+    admit(recipe, most_objects(model), quiet)
     if resume is None:
         if recipe.train.minutes is not None:
             recipe = calibrate(recipe, train_set, device, quiet)
@@ -105,6 +104,16 @@ def train_joined(
     dist.same_weights(session.model)
     loop(session, train_set, val_set, quiet)
     return run.path
+
+
+def most_objects(model: torch.nn.Module) -> int | None:
+    """How many objects the model can find on an image, where its architecture fixes that: the number of its queries."""
+    for name, module in model.named_modules():
+        if isinstance(found := getattr(module, "queries", None), int):
+            return found
+        if name.endswith("query_embed") and isinstance(module, torch.nn.Embedding):
+            return module.num_embeddings
+    return None
 
 
 def loop(session: Session, train_set: Dataset, val_set: Dataset, quiet: bool) -> None:
