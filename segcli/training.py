@@ -83,8 +83,7 @@ def train_joined(
     model, used = start(recipe, DatasetInfo.load(recipe.data.root), load=resume is None)
     build_optimizer(model, recipe.train.optimizer)  # refuses what fits no parameter before there is a run folder
     train_set, val_set = open_datasets(recipe, model.fields)
-    learned = (m.num_embeddings for name, m in model.named_modules() if name.endswith("query_embed"))
-    admit(recipe, recipe.model.get("queries") or next(learned, None), quiet)  # selected queries are not learned
+    admit(recipe, most_objects(model), quiet)
     minutes = recipe.train.minutes
     if resume is None and minutes is not None:
         recipe = calibrate(recipe, train_set, device, quiet)
@@ -110,6 +109,16 @@ def train_joined(
         dist.same_weights(session.model)
         loop(session, train_set, val_set, quiet)
     return run.path
+
+
+def most_objects(model: torch.nn.Module) -> int | None:
+    """How many objects the model can find on an image, where its architecture fixes that: the number of its queries."""
+    for name, module in model.named_modules():
+        if isinstance(found := getattr(module, "queries", None), int):
+            return found
+        if name.endswith("query_embed") and isinstance(module, torch.nn.Embedding):
+            return module.num_embeddings
+    return None
 
 
 def loop(session: Session, train_set: Dataset, val_set: Dataset, quiet: bool) -> None:

@@ -17,6 +17,7 @@ from segcli.models.layers.point_loss import losses_at_points, read_masks, read_p
 from segcli.ops import boxes
 from segcli.ops.losses import matchability
 from segcli.ops.matcher import Matching
+from segcli.training import most_objects
 from segcli.types import Batch, Instances, Target
 
 LITE = {
@@ -251,3 +252,10 @@ def test_losses_fall_on_one_batch():
         optimizer.step()
         totals.append(loss.item())
     assert totals[-1] < 0.5 * totals[0]
+
+
+@pytest.mark.parametrize("name", ["detr", "maskformer"])
+@pytest.mark.parametrize("more", [{}, {"box_queries": False, "levels": 1}])
+def test_training_knows_how_many_objects_can_be_found(name, more):
+    net = model(name, "detection" if name == "detr" else "instance", LITE, **more)
+    assert most_objects(net) == 10
