@@ -28,7 +28,7 @@ class Streamed:
         """Read `path` once, to its end. Raises DataError where it is no valid JSON or no COCO file."""
         self.path = path
         self.head: dict[str, Any] = {}
-        self.codes: dict[int | str, int] = {}
+        self.codes: dict[int | float | str, int] = {}
         try:
             with open(path, "rb") as file:
                 self._read(_Text(path, file))
