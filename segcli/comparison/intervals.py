@@ -11,6 +11,7 @@ import numpy as np
 from segcli.errors import ModelError
 
 Row = dict[str, Any]
+KNOWN = 0.99  # share of the draws that must have something to score: about five images do
 LEVEL = (2.5, 97.5)  # percentiles of a 95 % interval
 
 
@@ -71,10 +72,17 @@ def pairs(
 
 
 def difference(a: Row, b: Row, one: np.ndarray, other: np.ndarray, key: str) -> dict[str, Any]:
-    """{"metric", "delta", "ci95", "significant"}: significant where the 95 % interval excludes 0."""
-    low, high = interval(one.astype(np.float64) - other) if np.isfinite(one - other).any() else (-1.0, 1.0)
+    """{"metric", "delta", "ci95", "significant"}: significant where the 95 % interval excludes 0, and enough images
+    show what is scored: drawn from few, some draws have none (of k images, a share of about exp(-k))."""
+    known = np.isfinite(one - other)
+    low, high = interval(one.astype(np.float64) - other) if known.any() else (-1.0, 1.0)
     delta = round(a["metrics"][key] - b["metrics"][key], 6)
-    return {"metric": key, "delta": delta, "ci95": [low, high], "significant": bool(low > 0 or high < 0)}
+    return {
+        "metric": key,
+        "delta": delta,
+        "ci95": [low, high],
+        "significant": bool((low > 0 or high < 0) and known.mean() > KNOWN),
+    }
 
 
 def with_sizes(metric: str) -> list[str]:

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from segcli.comparison.intervals import attach, pairs
+from segcli.comparison.intervals import attach, difference, pairs
 from segcli.comparison.ranking import metrics_of, rank
 from segcli.comparison.rows import run_row
 from segcli.comparison.verdict import verdict
@@ -107,6 +107,13 @@ def test_a_resample_without_anything_to_find_does_not_spoil_the_interval(fake_ru
     attach([row])
     assert np.isfinite(row["ci95"]["segm_AP"]).all()
     assert "bbox_AP" not in row["ci95"]
+
+
+def test_a_size_that_hardly_an_image_shows_decides_nothing(fake_run):
+    a, b = run_row(fake_run("a", metrics={"segm_APs": 0.3})), run_row(fake_run("b", metrics={"segm_APs": 0.2}))
+    draws = np.where(np.arange(1000) < 370, np.nan, 0.3)  # one image: a share of 1/e of the draws is without it
+    assert not difference(a, b, draws, draws - 0.1, "segm_APs")["significant"]
+    assert difference(a, b, np.full(1000, 0.3), np.full(1000, 0.2), "segm_APs")["significant"]
 
 
 def test_suppression_that_was_measured_is_said(fake_run):
