@@ -63,7 +63,7 @@ class RunFolder:
         by seconds, do not inherit it.
         """
         try:
-            file = open(self.path / ".lock", "w", encoding="utf-8")  # noqa: SIM115  (closed below, when the claim ends)
+            file = open(self.path / "train.lock", "w", encoding="utf-8")  # noqa: SIM115  (closed below)
         except OSError as error:
             raise SegcliError(f"{self.path}: can't be written: {error.strerror}", hint="is the disk full?") from error
         with file:

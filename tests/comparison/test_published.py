@@ -40,7 +40,7 @@ def test_what_is_stored_is_what_is_counted(name):
 
 def test_maskformer_has_higher_quality_for_fewer_flops():
     groups = {g[0]["data"]: g for g in rank(published_rows())}
-    (sentence,) = verdict(groups[PANOPTIC], [], "PQ")
+    (sentence,) = verdict(groups[PANOPTIC], [], ["PQ"])
     assert sentence.startswith("MaskFormer Swin-T has a higher PQ than DETR R101 (47.7 against 45.1), at 0.")
     best = {row["name"]: row["metrics_published"]["mIoU"] for row in groups[ADE]}
     assert best["MaskFormer R50"] > best["PerPixelBaseline+ R50"] > best["PerPixelBaseline R50"]
