@@ -33,7 +33,7 @@ def complete_sources(incomplete: str) -> list[str]:
 Quiet = Annotated[
     bool,
     typer.Option(
-        "--quiet", "-q", metavar=FLAG, callback=_quiet, help="No progress and no messages; results and errors only."
+        "--quiet", "-q", metavar=FLAG, callback=_quiet, help="No progress; only results, notes on them, and errors."
     ),
 ]
 Debug = Annotated[bool, typer.Option("--debug", metavar=FLAG, help="Show the traceback of an error.")]

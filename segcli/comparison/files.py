@@ -6,7 +6,7 @@ import os
 import re
 import tempfile
 from collections.abc import Sequence
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -101,9 +101,8 @@ def plot(groups: Sequence[Sequence[Row]], path: Path) -> list[str]:
     taken: set[Path] = set()
 
     def draw(rows: Sequence[Row], cost: str, metric: str, place: Path) -> None:
-        place = next(
-            p for i in count(1) if (p := place if i == 1 else place.with_stem(f"{place.stem}-{i}")) not in taken
-        )
+        names = (place.with_stem(f"{place.stem}-{i}") for i in count(2))  # of tables with one title
+        place = next(p for p in chain([place], names) if p not in taken)
         taken.add(place)
         left_out = pareto_plot(rows, cost, metric, place)
         said.append(f"plot: {place}" + (f" (without {', '.join(left_out)})" if left_out else ""))

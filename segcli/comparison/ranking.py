@@ -43,7 +43,7 @@ def by_metric(rows: Sequence[Row]) -> list[list[Row]]:
     out: list[list[Row]] = []
     while scored:
         owners = {key: [r for r in scored if key in scores(r)] for key in PRIMARY.values()}
-        best = max(owners.values(), key=lambda of: (len(of), sum(owners[r["primary"]] is of for r in of)))
+        best = max(owners.values(), key=lambda of: (len(of), sum(owners.get(r["primary"]) is of for r in of)))
         out.append(best or scored)
         scored = [r for r in scored if r not in best] if best else []
     for row in rest:

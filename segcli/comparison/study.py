@@ -60,10 +60,11 @@ def find_run(recipe: Recipe) -> Path | None:
     found = []
     for path in RUNS.glob("*/recipe.yaml"):
         try:
-            same = _settings(Recipe.load(path), recipe) == _settings(recipe, recipe)
+            own = Recipe.load(path)
         except SegcliError:  # what is no readable recipe is no run of this one
             continue
-        if same and _same_start(path.parent, recipe) and _same_data(path.parent, recipe):
+        same = _settings(own, recipe) == _settings(recipe, recipe) and _same_weights(own, recipe)
+        if same and _same_minutes(path.parent, recipe) and _same_data(path.parent, recipe):
             found.append((finished(path.parent), path.stat().st_mtime_ns, path.parent))
     return max(found)[2] if found else None
 
@@ -89,15 +90,17 @@ def _settings(recipe: Recipe, asked: Recipe) -> dict[str, Any]:
     return out
 
 
-def _same_start(run: Path, recipe: Recipe) -> bool:
-    """Whether a run was given the weights, and the minutes, that the recipe asks for."""
-    own = Recipe.load(run / "recipe.yaml")
-    if recipe.train.minutes is not None and _environment(run).get("minutes") != recipe.train.minutes:
-        return False
+def _same_weights(own: Recipe, recipe: Recipe) -> bool:
+    """Whether both start from one file; where a file is gone, or it is an official name, from one of that name."""
     one, other = (r.init and r.resolve(r.init) for r in (own, recipe))
     if one and other and one.is_file() and other.is_file():
         return one.samefile(other)
     return (one and one.name) == (other and other.name)
+
+
+def _same_minutes(run: Path, recipe: Recipe) -> bool:
+    """Whether a run was given the minutes that the recipe asks for; a recipe in steps has them among its settings."""
+    return recipe.train.minutes is None or _environment(run).get("minutes") == recipe.train.minutes
 
 
 def _same_data(run: Path, recipe: Recipe) -> bool:

@@ -341,8 +341,7 @@ def swap(building: Path, out: Path) -> None:
         if old.exists() and not out.exists():
             os.rename(old, out)
         raise
-    finally:
-        shutil.rmtree(old, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)  # not before the new one is there: should the way back fail, it is kept
 
 
 def _publish(building: Path, out: Path, info: DatasetInfo, settings: dict[str, Any], force: bool) -> DatasetInfo:

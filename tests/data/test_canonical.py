@@ -217,3 +217,23 @@ def test_the_fingerprint_follows_the_labels_alone(tmp_path, photos):
 
 def _json(path):
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_a_swap_whose_way_back_fails_too_keeps_what_was_there(tmp_path, monkeypatch):
+    old, new = tmp_path / "set", tmp_path / "new"
+    for folder in (old, new):
+        folder.mkdir()
+        (folder / "labels").write_text(folder.name)
+    real, calls = os.rename, []
+
+    def rename(source, target):
+        calls.append(source)
+        if len(calls) > 1:
+            raise OSError("the disk is gone")
+        real(source, target)
+
+    monkeypatch.setattr(os, "rename", rename)
+    with pytest.raises(OSError, match="the disk is gone"):
+        canonical.swap(new, old)
+    (kept,) = (folder for folder in tmp_path.iterdir() if folder.name.endswith(".old"))
+    assert (kept / "labels").read_text() == "set"

@@ -73,8 +73,7 @@ class BoxMasks(nn.Module):
         """Logits [M,H,W] of one image's queries."""
         embedding_ME, place_M6 = self.code(hidden_MD)
         height, width = pixels_EHW.shape[1:]
-        x = (torch.arange(width, device=pixels_EHW.device) + 0.5) / width
-        y = (torch.arange(height, device=pixels_EHW.device) + 0.5) / height
+        x, y = _centres(pixels_EHW)
         u_MW, v_MH = _within(x, y, boxes_M4[:, None])
         a, b, c, d, e, f = place_M6[:, :, None, None].unbind(1)
         u, v = u_MW[:, None], v_MH[:, :, None]
@@ -87,8 +86,7 @@ class BoxMasks(nn.Module):
         logits = self.whole(pixels_EHW, hidden_MD, boxes_M4)
         height, width = logits.shape[1:]
         cx, cy, w, h = (v[:, None] for v in boxes_M4.unbind(-1))
-        x = (torch.arange(width, device=logits.device) + 0.5) / width
-        y = (torch.arange(height, device=logits.device) + 0.5) / height
+        x, y = _centres(logits)
         beyond_MW = (x - cx).abs() > MARGIN * w / 2 + 0.5 / width  # half a cell: the border lies between two of them
         beyond_MH = (y - cy).abs() > MARGIN * h / 2 + 0.5 / height
         beyond = beyond_MW[:, None] | beyond_MH[:, :, None]
@@ -110,6 +108,13 @@ def read_labels(masks_NHW: Tensor, object_M: Tensor, points_MP2: Tensor) -> Tens
     height, width = masks_NHW.shape[1:]
     x, y = (points_MP2 * points_MP2.new_tensor([width, height])).long().unbind(-1)
     return masks_NHW[object_M[:, None], y, x].float()
+
+
+def _centres(maps: Tensor) -> tuple[Tensor, Tensor]:
+    """x [W] and y [H] of the cells' centres, as shares of the canvas."""
+    height, width = maps.shape[-2:]
+    x, y = (torch.arange(n, device=maps.device) for n in (width, height))
+    return (x + 0.5) / width, (y + 0.5) / height
 
 
 def _within(x: Tensor, y: Tensor, box: Tensor) -> tuple[Tensor, Tensor]:
