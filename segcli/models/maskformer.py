@@ -36,7 +36,7 @@ from segcli.models.layers.pixel_decoder import FpnPixelDecoder, TransformerPixel
 from segcli.models.layers.point_loss import losses_at_points, match_at_points
 from segcli.ops import mask_inference
 from segcli.ops.mask_inference import Enlarge
-from segcli.ops.matcher import Matching
+from segcli.ops.matcher import Matching, fixed
 from segcli.ops.panoptic import panoptic
 from segcli.ops.preprocess import Preprocess
 from segcli.types import Batch, Prediction
@@ -54,7 +54,7 @@ def build(
     pixel_decoder: Literal["fpn", "transformer"] = "fpn",
     encoder_layers: int = 6,
     decoder_layers: int = 6,
-    queries: int = 100,
+    queries: int | None = None,
     dropout: float = 0.1,
     auxiliary: bool = True,
     class_weight: float = 1.0,
@@ -77,10 +77,11 @@ def build(
     groups: int = 1,
     masked_attention: bool = False,
     points: int | None = None,
+    matching: Literal["bipartite", "fixed"] = "bipartite",
 ) -> "MaskFormer | BoxMaskFormer":
     """backbone: a ResNet-50 by default. pixel_decoder: fpn, or transformer with encoder_layers (the papers' COCO
-    ResNets). queries: at most so many segments an image. auxiliary: losses on every decoder layer. class_weight,
-    mask_weight (focal), dice_weight, no_object: of the losses and of the matching.
+    ResNets). queries: at most so many segments an image (null: 100; one a class with matching fixed). auxiliary: losses
+    on every decoder layer. class_weight, mask_weight (focal), dice_weight, no_object: of losses and of matching.
 
     Prediction: outputs: which of semantic, instance, panoptic predict() gives (null: the task's own). upsampling:
     official (masks to the input's size, there combined, then to the original's), or direct (one step; semantic scores
@@ -93,7 +94,8 @@ def build(
     deformable, selection, denoising, groups. masked_attention (Mask2Former): queries attend to their own masks so far,
     on the `levels` coarsest maps of the pixel decoder in turn. points (Mask2Former): masks are learned at so many
     sampled points a segment, with mask_weight for their cross-entropy (null: whole masks, focal; box_queries: 256
-    points)."""
+    points). matching: fixed (MaskFormer-fixed, an ablation of the paper; task semantic without box_queries): query i
+    learns class i, and nothing is matched."""
     if task not in TASKS:
         raise UsageError(f"model maskformer does not do task {task!r}", hint="tasks: " + ", ".join(TASKS))
     classes = num_things if task == "instance" else num_classes
@@ -101,6 +103,12 @@ def build(
         raise UsageError("model maskformer needs thing classes for task instance, and the dataset declares none")
     if box_queries and masked_attention:
         raise UsageError("model.masked_attention and model.box_queries exclude each other")
+    if matching == "fixed" and (task != "semantic" or box_queries):
+        raise UsageError("model.matching: fixed is for task semantic without model.box_queries")
+    if matching == "fixed" and queries is not None:
+        raise UsageError("model.matching: fixed has a query for each class", hint="leave model.queries out, or null")
+    if queries is None:
+        queries = num_classes if matching == "fixed" else 100
     body: Any
     if box_queries:
         body, head = box_queries_on(
@@ -162,6 +170,7 @@ def build(
         outputs=tuple(outputs or [task]),
         direct=upsampling == "direct",
         points=points,
+        fixed=matching == "fixed",
         thresholds=(0.8 if score is None else score, overlap),
     )
 
@@ -185,6 +194,7 @@ class MaskFormer(nn.Module):
         outputs: tuple[str, ...],
         direct: bool,
         points: int | None,
+        fixed: bool,
         thresholds: tuple[float, float],
     ):
         super().__init__()
@@ -195,6 +205,7 @@ class MaskFormer(nn.Module):
         self.queries = predictor.num_queries
         self.task, self.num_classes, self.num_things = task, num_classes, num_things
         self.weights, self.auxiliary = weights, auxiliary
+        self.fixed = fixed
         self.outputs, self.direct, self.points, self.thresholds = outputs, direct, points, thresholds
         if task == "semantic":
             self.preprocess = Preprocess(512, 2048, "pil", divisor=32)
@@ -250,6 +261,8 @@ class MaskFormer(nn.Module):
         return normalisers(self._wanted(batch).counts, self.queries, self.weights.no_object)
 
     def _match(self, out: Outputs, wanted: Wanted, batch: Batch) -> Matching:
+        if self.fixed:
+            return fixed(wanted.labels, wanted.counts, len(out.logits), self.queries, batch.image_ids)
         if self.points is None:
             return match_segments(out, wanted, self.weights, batch.image_ids)
         return match_at_points(out, wanted, self.weights, self.points, batch.image_ids, batch.seeds)

@@ -68,6 +68,25 @@ def match(costs: list[Tensor], image_ids: list[int]) -> Matching:
     return Matching(*index)
 
 
+def fixed(labels_N: Tensor, counts: list[int], layers: int, queries: int, image_ids: list[int]) -> Matching:
+    """Query i with the segment of class i, in every layer: MaskFormer's fixed matching (Cheng et al. 2021, an ablation
+    of section 4), for at most one segment a class and image.
+
+    labels [N] of all images' segments, laid end to end; counts: of each image. Raises ValueError naming the image where
+    a class has two segments or no query.
+    """
+    rows = []
+    for i, labels in enumerate(labels_N.split(counts)):
+        if len(labels.unique()) < len(labels) or (len(labels) and int(labels.max()) >= queries):
+            raise ValueError(f"image {image_ids[i]}: fixed matching needs one segment a class, and a query for each")
+        rows.append(labels.new_full((len(labels),), i))
+    image_N = torch.cat(rows)
+    order = torch.argsort(image_N * queries + labels_N)
+    one = torch.stack([image_N, labels_N, torch.arange(len(labels_N), device=labels_N.device)])[:, order]
+    layer = torch.arange(layers, device=labels_N.device).repeat_interleave(len(labels_N))
+    return Matching(layer, *one.repeat(1, layers))
+
+
 def class_cost(probabilities_LQC: Tensor, labels_N: Tensor) -> Tensor:
     """Minus the probability of the object's class, [L,Q,N] in -1..0."""
     return -probabilities_LQC[..., labels_N]

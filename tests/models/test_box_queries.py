@@ -13,7 +13,7 @@ from segcli.models.layers.deformable import DeformableAttention
 from segcli.models.layers.denoising import make_noise
 from segcli.models.layers.hybrid_encoder import to_tokens
 from segcli.models.layers.mask_set_loss import Outputs, Wanted
-from segcli.models.layers.point_loss import losses_at_points, read_masks, read_points
+from segcli.models.layers.point_loss import logits_at, losses_at_points, read_masks, read_points
 from segcli.ops import boxes
 from segcli.ops.losses import matchability
 from segcli.ops.matcher import Matching
@@ -199,6 +199,16 @@ def test_points_lie_mostly_in_the_box_and_read_the_labels():
     masks = torch.zeros(2, 10, 20, dtype=torch.bool)
     masks[1, :, :5] = True
     assert torch.equal(read_labels(masks, torch.tensor([1]), points)[0].bool(), points[0, :, 0] < 0.25)
+
+
+def test_masks_read_at_points_are_products_with_the_pixels_read_there():
+    torch.manual_seed(0)
+    pixels, embeddings = torch.randn(4, 7, 9), torch.randn(3, 4)
+    points = torch.rand(3, 50, 2)
+    found = logits_at(embeddings, pixels, points)
+    read = torch.stack([read_points(pixels[None], row[None])[0] for row in points])
+    torch.testing.assert_close(found, (embeddings[:, None] @ read)[:, 0], atol=1e-5, rtol=1e-5)
+    assert logits_at(embeddings[:0], pixels, points[:0]).shape == (0, 50)
 
 
 def test_point_losses_are_those_of_the_mask_read_at_its_least_sure_points():

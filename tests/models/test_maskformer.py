@@ -131,6 +131,29 @@ def test_ignored_pixels_and_a_class_never_seen_enter_nothing():
     assert not found["masks"][:, :, W - 16 :].any()
 
 
+@pytest.mark.parametrize("more", [{}, {"masked_attention": True, "levels": 2, "points": 64}])
+def test_fixed_matching_gives_every_class_its_own_query_in_every_layer(more):
+    model = model_for("semantic", queries=None, matching="fixed", **more)
+    assert model.queries == 4
+    batch = batch_of(target(1), EMPTY, target(2, objects=1))
+    wanted = model._wanted(batch)
+    layers = len(model.run(batch.images).logits)
+    matching = model._match(model.run(batch.images), wanted, batch)
+    assert torch.equal(matching.query, wanted.labels.repeat(layers))
+    assert torch.equal(matching.object, torch.arange(5).repeat(layers))
+    assert matching.image.tolist() == [0, 0, 0, 2, 2] * layers
+    assert matching.layer.tolist() == [i for i in range(layers) for _ in range(5)]
+    losses = model(batch)
+    assert all(torch.isfinite(v) for v in losses.values())
+
+
+def test_fixed_matching_where_it_has_no_meaning_is_refused():
+    with pytest.raises(UsageError, match="fixed is for task semantic"):
+        model_for("instance", queries=None, matching="fixed")
+    with pytest.raises(UsageError, match="has a query for each class"):
+        model_for("semantic", matching="fixed")
+
+
 def test_missing_labels_are_named():
     with pytest.raises(DataError, match="image 4 has no semantic labels"):
         model_for("panoptic")(batch_of(target(4, semantic=False)))

@@ -3,8 +3,7 @@
 Pixel embeddings alone can't tell two objects of one class apart, and learning to say "the left one" takes long. So each
 query adds six numbers, the coefficients of 1, u, v, u², v², uv at a pixel's place (u, v) in the query's own box (-1..1
 along its sides; Tian et al., "CondInst", 2020, feed such relative coordinates to their masks). At first: an ellipse.
-Training reads logits at sampled points alone (Cheng et al., "Mask2Former", 2022, section 3.3): they are linear in the
-pixel embeddings, so no mask is ever drawn whole.
+Training reads logits at sampled points alone (Cheng et al., "Mask2Former", 2022, section 3.3).
 
 Legend: B images, M rows: any queries of any images, P points, E width of the embeddings, D of the queries.
 """
@@ -16,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segcli.models.layers.mlp import MLP
+from segcli.models.layers.point_loss import logits_at
 from segcli.models.layers.pyramid import conv_norm
 
 ELLIPSE = (2.0, 0.0, 0.0, -2.0, -2.0, 0.0)  # the one that touches the box's sides
@@ -58,16 +58,13 @@ class BoxMasks(nn.Module):
     ) -> Tensor:
         """Logits [M,P]. boxes cxcywh and points (x, y): shares of the canvas; image: which image a row belongs to."""
         embedding_ME, place_M6 = self.code(hidden_MD)
-        read_MPE = embedding_ME.new_zeros(*points_MP2.shape[:2], embedding_ME.shape[1])
+        x, y = points_MP2.unbind(-1)
+        logits_MP = (_terms(*_within(x, y, boxes_M4[:, None])) * place_M6[:, None]).sum(-1) + self.bias
         for i, pixels in enumerate(pixels_BEHW):
             rows = (image_M == i).nonzero()[:, 0]
-            if len(rows):
-                grid = 2 * points_MP2[rows][None] - 1
-                read = F.grid_sample(pixels[None], grid, align_corners=False, padding_mode="border")
-                read_MPE = read_MPE.index_copy(0, rows, read[0].permute(1, 2, 0))
-        x, y = points_MP2.unbind(-1)
-        placed = (_terms(*_within(x, y, boxes_M4[:, None])) * place_M6[:, None]).sum(-1)
-        return (read_MPE @ embedding_ME[..., None])[..., 0] + placed + self.bias
+            read = logits_at(embedding_ME[rows], pixels, points_MP2[rows])
+            logits_MP = logits_MP.index_add(0, rows, read.to(logits_MP.dtype))
+        return logits_MP
 
     def whole(self, pixels_EHW: Tensor, hidden_MD: Tensor, boxes_M4: Tensor) -> Tensor:
         """Logits [M,H,W] of one image's queries."""

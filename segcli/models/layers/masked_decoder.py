@@ -7,6 +7,8 @@ the queries' first content and an embedding for each map.
 Legend: B images, Q queries, L decoder layers, C width, E width of the pixel embeddings, T tokens of one map.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -15,6 +17,8 @@ from segcli.models.layers.hybrid_encoder import to_tokens
 from segcli.models.layers.mlp import MLP
 from segcli.models.layers.position import SinePosition
 from segcli.models.layers.transformer import Attention, Record, initialise
+
+SPREAD = 0.4  # standard deviation of mask embeddings at first
 
 
 class MaskedLayer(nn.Module):
@@ -69,6 +73,7 @@ class MaskedPredictor(nn.Module):
         self.query_feat, self.query_embed = nn.Embedding(queries, dim), nn.Embedding(queries, dim)
         self.class_embed = nn.Linear(dim, classes + 1)
         self.mask_embed = MLP(dim, dim, mask_dim, 3)
+        _spread(self.mask_embed, dim)
 
     def forward(self, maps: list[Tensor], pixels_BEhw: Tensor, record: Record | None = None) -> tuple[Tensor, Tensor]:
         """class logits [L+1,B,Q,classes+1], mask embeddings [L+1,B,Q,E]. maps [B,C,h,w], coarse to fine."""
@@ -98,3 +103,15 @@ class MaskedPredictor(nn.Module):
         outside &= ~outside.all(-1, keepdim=True)
         mask = torch.zeros(outside.shape, device=outside.device).masked_fill_(outside, -torch.inf)
         return mask[:, None]
+
+
+def _spread(mask_embed: MLP, dim: int) -> None:
+    """Begin with embeddings of SPREAD, as a per-pixel classifier's weights have it, where torch's own start gives 0.1,
+    most of it common to all queries: what they multiply then learns several times as slowly."""
+    layers: Any = mask_embed.layers
+    *hidden, last = layers
+    for layer in hidden:
+        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        nn.init.zeros_(layer.bias)
+    nn.init.normal_(last.weight, std=SPREAD / dim**0.5)
+    nn.init.zeros_(last.bias)
