@@ -4,6 +4,7 @@ import warnings
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from segcli.errors import DataError, UsageError
 from segcli.models import build_model
@@ -147,11 +148,50 @@ def test_fixed_matching_gives_every_class_its_own_query_in_every_layer(more):
     assert all(torch.isfinite(v) for v in losses.values())
 
 
-def test_fixed_matching_where_it_has_no_meaning_is_refused():
-    with pytest.raises(UsageError, match="fixed is for task semantic"):
-        model_for("instance", queries=None, matching="fixed")
-    with pytest.raises(UsageError, match="has a query for each class"):
-        model_for("semantic", matching="fixed")
+FIXED = {"queries": None, "matching": "fixed"}
+MASKED = {"masked_attention": True, "levels": 2, "points": 64}
+
+
+def test_kernels_are_the_first_mask_embeddings_of_every_layer_and_learn():
+    model = model_for("semantic", **FIXED, **MASKED, kernels=True)
+    kernels = model.sem_seg_head.predictor.kernels
+    out = model.run(batch_of(target(1), target(2)).images)
+    assert torch.equal(out.embeddings, kernels.expand_as(out.embeddings))
+    sum(model(batch_of(target(1), target(2))).values()).backward()
+    assert kernels.grad[[0, 1, 3]].abs().sum(1).min() > 0
+    without = model_for("semantic", **FIXED, **MASKED)
+    assert not any("kernels" in name for name in without.state_dict())
+
+
+def test_masks_of_fixed_queries_also_learn_as_logits_of_a_pixels_class():
+    model = model_for("semantic", **FIXED, **MASKED, pixel_weight=3.0).eval()
+    batch = batch_of(target(1), target(2, objects=1))
+    with torch.no_grad():
+        losses, out = model(batch), model.run(batch.images)
+        labels = torch.stack([F.pad(t.semantic, (0, 6, 0, 8), value=IGNORE) for t in batch.targets])
+        expected = []
+        for embeddings in out.embeddings:
+            logits = torch.einsum("bqe,behw->bqhw", embeddings, out.pixels)
+            logits = F.interpolate(logits, size=(H, W), mode="bilinear")
+            expected.append(3 * F.cross_entropy(logits, labels, ignore_index=IGNORE))
+        halves = [model(batch_of(t), model.normalisers(batch))["pixel"] for t in batch.targets]
+    torch.testing.assert_close(losses["pixel"], expected[-1])
+    torch.testing.assert_close(losses["pixel_aux"], torch.stack(expected[:-1]).sum())
+    assert all(torch.isfinite(half) for half in halves)
+
+
+@pytest.mark.parametrize(
+    ("task", "settings", "message"),
+    [
+        ("instance", FIXED, "fixed is for task semantic"),
+        ("semantic", {"matching": "fixed"}, "has a query for each class"),
+        ("semantic", {"kernels": True}, "kernels needs model.masked_attention"),
+        ("semantic", {"pixel_weight": 1.0}, "pixel_weight needs model.matching: fixed"),
+    ],
+)
+def test_options_for_semantic_maps_are_refused_where_they_have_no_meaning(task, settings, message):
+    with pytest.raises(UsageError, match=message):
+        model_for(task, **settings)
 
 
 def test_missing_labels_are_named():

@@ -18,7 +18,7 @@ from segcli.models.layers.mlp import MLP
 from segcli.models.layers.position import SinePosition
 from segcli.models.layers.transformer import Attention, Record, initialise
 
-SPREAD = 0.4  # standard deviation of mask embeddings at first
+SPREAD = 0.4  # standard deviation of kernels at first, as a per-pixel classifier's weights have it
 
 
 class MaskedLayer(nn.Module):
@@ -61,8 +61,11 @@ class MaskedPredictor(nn.Module):
         heads: int,
         ffn: int,
         dropout: float,
+        kernels: bool = False,
     ):
-        """maps: how many of different size the layers take turns on."""
+        """maps: how many of different size the layers take turns on. kernels (Zhang et al., "K-Net", 2021): every
+        query has a learned mask embedding of its own, to which the decoder's is added, at first 0. What a network
+        computes from the queries lies close together at first, and pixels learn slowly to tell such classes apart."""
         super().__init__()
         self.num_queries, self.num_layers, self.dim = queries, layers + 1, mask_dim
         self.layers = nn.ModuleList(MaskedLayer(dim, heads, ffn, dropout) for _ in range(layers))
@@ -73,7 +76,12 @@ class MaskedPredictor(nn.Module):
         self.query_feat, self.query_embed = nn.Embedding(queries, dim), nn.Embedding(queries, dim)
         self.class_embed = nn.Linear(dim, classes + 1)
         self.mask_embed = MLP(dim, dim, mask_dim, 3)
-        _spread(self.mask_embed, dim)
+        self.kernels = None
+        if kernels:
+            self.kernels = nn.Parameter(SPREAD * torch.randn(queries, mask_dim))
+            last: Any = self.mask_embed.layers[-1]
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
 
     def forward(self, maps: list[Tensor], pixels_BEhw: Tensor, record: Record | None = None) -> tuple[Tensor, Tensor]:
         """class logits [L+1,B,Q,classes+1], mask embeddings [L+1,B,Q,E]. maps [B,C,h,w], coarse to fine."""
@@ -91,7 +99,11 @@ class MaskedPredictor(nn.Module):
             x = layer(x, position, tokens, keys, self._mask(hidden[-1], small_BET), record)
             hidden.append(self.norm(x))
         stacked = torch.stack(hidden)
-        return self.class_embed(stacked), self.mask_embed(stacked)
+        return self.class_embed(stacked), self._embed(stacked)
+
+    def _embed(self, hidden_BQC: Tensor) -> Tensor:
+        embeddings = self.mask_embed(hidden_BQC)
+        return embeddings if self.kernels is None else embeddings + self.kernels
 
     @torch.no_grad()
     def _mask(self, hidden_BQC: Tensor, small_BET: Tensor) -> Tensor:
@@ -99,19 +111,7 @@ class MaskedPredictor(nn.Module):
 
         The mask at a map's own size: its logits are linear in the pixel embeddings, so these are averaged first.
         """
-        outside = self.mask_embed(hidden_BQC) @ small_BET < 0
+        outside = self._embed(hidden_BQC) @ small_BET < 0
         outside &= ~outside.all(-1, keepdim=True)
         mask = torch.zeros(outside.shape, device=outside.device).masked_fill_(outside, -torch.inf)
         return mask[:, None]
-
-
-def _spread(mask_embed: MLP, dim: int) -> None:
-    """Begin with embeddings of SPREAD, as a per-pixel classifier's weights have it, where torch's own start gives 0.1,
-    most of it common to all queries: what they multiply then learns several times as slowly."""
-    layers: Any = mask_embed.layers
-    *hidden, last = layers
-    for layer in hidden:
-        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-        nn.init.zeros_(layer.bias)
-    nn.init.normal_(last.weight, std=SPREAD / dim**0.5)
-    nn.init.zeros_(last.bias)
