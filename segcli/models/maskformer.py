@@ -33,7 +33,6 @@ from segcli.models.layers.mask_set_loss import (
 )
 from segcli.models.layers.masked_decoder import MaskedPredictor
 from segcli.models.layers.pixel_decoder import FpnPixelDecoder, TransformerPixelDecoder
-from segcli.models.layers.pixel_losses import labelled_pixels, pixel_losses
 from segcli.models.layers.point_loss import losses_at_points, match_at_points
 from segcli.ops import mask_inference
 from segcli.ops.mask_inference import Enlarge
@@ -80,7 +79,6 @@ def build(
     points: int | None = None,
     matching: Literal["bipartite", "fixed"] = "bipartite",
     kernels: bool = False,
-    pixel_weight: float = 0.0,
 ) -> "MaskFormer | BoxMaskFormer":
     """backbone: a ResNet-50 by default. pixel_decoder: fpn, or transformer with encoder_layers (the papers' COCO
     ResNets). queries: at most so many segments an image (null: 100; one a class with matching fixed). auxiliary: losses
@@ -98,8 +96,7 @@ def build(
     on the `levels` coarsest maps of the pixel decoder in turn. points (Mask2Former): masks are learned at so many
     sampled points a segment, with mask_weight for their cross-entropy (null: whole masks, focal; box_queries: 256
     points). kernels (K-Net): every query begins with a mask embedding of its own; for masked_attention. matching: fixed
-    (an ablation of MaskFormer's paper; task semantic without box_queries): query i learns class i, nothing is matched.
-    pixel_weight (K-Net; for matching fixed): of the cross-entropy of the masks as logits of a pixel's class."""
+    (an ablation of MaskFormer's paper; task semantic without box_queries): query i learns class i, none is matched."""
     if task not in TASKS:
         raise UsageError(f"model maskformer does not do task {task!r}", hint="tasks: " + ", ".join(TASKS))
     classes = num_things if task == "instance" else num_classes
@@ -111,8 +108,6 @@ def build(
         raise UsageError("model.matching: fixed is for task semantic without model.box_queries")
     if matching == "fixed" and queries is not None:
         raise UsageError("model.matching: fixed has a query for each class", hint="leave model.queries out, or null")
-    if pixel_weight and matching != "fixed":
-        raise UsageError("model.pixel_weight needs model.matching: fixed")
     if kernels and not masked_attention:
         raise UsageError("model.kernels needs model.masked_attention")
     if queries is None:
@@ -181,7 +176,6 @@ def build(
         direct=upsampling == "direct",
         points=points,
         fixed=matching == "fixed",
-        pixel_weight=pixel_weight,
         thresholds=(0.8 if score is None else score, overlap),
     )
 
@@ -189,7 +183,7 @@ def build(
 class MaskFormer(nn.Module):
     """`backbone`, `sem_seg_head.pixel_decoder`, `sem_seg_head.predictor`."""
 
-    class_layers = ("sem_seg_head.predictor.class_embed.",)
+    class_layers: tuple[str, ...] = ("sem_seg_head.predictor.class_embed.",)
 
     def __init__(
         self,
@@ -206,7 +200,6 @@ class MaskFormer(nn.Module):
         direct: bool,
         points: int | None,
         fixed: bool,
-        pixel_weight: float,
         thresholds: tuple[float, float],
     ):
         super().__init__()
@@ -217,7 +210,11 @@ class MaskFormer(nn.Module):
         self.queries = predictor.num_queries
         self.task, self.num_classes, self.num_things = task, num_classes, num_things
         self.weights, self.auxiliary = weights, auxiliary
-        self.fixed, self.pixel_weight = fixed, pixel_weight
+        self.fixed = fixed
+        if fixed:  # each of its queries is a class
+            self.class_layers += tuple(
+                f"sem_seg_head.predictor.{name}" for name in ("query_embed.", "query_feat.", "kernels")
+            )
         self.outputs, self.direct, self.points, self.thresholds = outputs, direct, points, thresholds
         if task == "semantic":
             self.preprocess = Preprocess(512, 2048, "pil", divisor=32)
@@ -263,8 +260,6 @@ class MaskFormer(nn.Module):
         else:
             pairs = losses_at_points(out, wanted, matching, self.points, batch.seeds)
         by_layer = set_losses(out, wanted, matching, self.weights, normalisers, pairs)
-        if self.pixel_weight:
-            by_layer["pixel"] = self.pixel_weight * pixel_losses(out, batch, normalisers)
         losses = {name: value[-1] for name, value in by_layer.items()}
         if self.auxiliary:
             losses.update({f"{name}_aux": value[:-1].sum() for name, value in by_layer.items()})
@@ -272,8 +267,7 @@ class MaskFormer(nn.Module):
 
     def normalisers(self, batch: Batch) -> dict[str, float]:
         """What the losses are divided by, plain counts that ranks and accumulation steps may average."""
-        counts = normalisers(self._wanted(batch).counts, self.queries, self.weights.no_object)
-        return {**counts, **labelled_pixels(batch)} if self.pixel_weight else counts
+        return normalisers(self._wanted(batch).counts, self.queries, self.weights.no_object)
 
     def _match(self, out: Outputs, wanted: Wanted, batch: Batch) -> Matching:
         if self.fixed:
