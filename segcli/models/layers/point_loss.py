@@ -27,7 +27,7 @@ def logits_at(embeddings_ME: Tensor, pixels_EHW: Tensor, points_MP2: Tensor) -> 
     """[M,P]: each mask's logits (embedding · pixel) at its own points (x, y) in 0..1.
 
     The masks are drawn whole and then read. Reading the pixel embeddings first gives the same, for logits are linear in
-    them, but moves E numbers a point where this moves one: 4 to 40 times slower on a CPU.
+    them, but moves E numbers a point where this moves one: 2 to 40 times slower on a CPU.
     """
     masks_M1HW = (embeddings_ME @ pixels_EHW.flatten(1)).view(-1, 1, *pixels_EHW.shape[1:])
     grid = 2 * points_MP2[:, None] - 1
