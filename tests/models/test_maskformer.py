@@ -158,6 +158,9 @@ def test_kernels_are_the_first_mask_embeddings_of_every_layer_and_learn():
     assert torch.equal(out.embeddings, kernels.expand_as(out.embeddings))
     sum(model(batch_of(target(1), target(2))).values()).backward()
     assert kernels.grad[[0, 1, 3]].abs().sum(1).min() > 0
+    model.zero_grad()
+    sum(model(batch_of(EMPTY, EMPTY)).values()).backward()
+    assert [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
     other = build_model({**SMALL, **FIXED, **MASKED, "kernels": True}, task="semantic", num_classes=7, num_things=2)
     names, others = dict(model.named_parameters()), dict(other.named_parameters())
     changed = [name for name, value in names.items() if value.shape != others[name].shape]
