@@ -55,6 +55,7 @@ def build(
     levels: int = 1,
     deformable: bool = False,
     selection: bool = False,
+    distinct: float | None = None,
     denoising: int = 0,
     groups: int = 1,
 ) -> "DETR | DETRMasks | BoxDetector":
@@ -68,9 +69,10 @@ def build(
     For little data (docs/little_data.md); all off is the official model. box_queries (DAB-DETR): queries are boxes,
     refined layer by layer, with a sigmoid a class whose goal is the box's IoU (DEIM). The others need it. levels: how
     many of the coarsest maps are read (RT-DETR's encoder). deformable: cross-attention to a few points around the box.
-    selection (DINO, RT-DETR): queries begin at the best cells of a dense head, trained one-to-many (TOOD). denoising
-    (DN-DETR, DINO): about so many noisy copies of labelled boxes join in training. groups (Group DETR): so many sets of
-    learned queries in training, each matched on its own; for box_queries without selection.
+    selection (DINO, RT-DETR): queries begin at the best cells of a dense head, trained one-to-many (TOOD). distinct
+    (DDQ, 2023): the cells that no better one overlaps by a higher IoU are chosen first; 0.8 there. denoising (DN-DETR,
+    DINO): about so many noisy copies of labelled boxes join in training. groups (Group DETR): so many sets of learned
+    queries in training, each matched on its own; for box_queries without selection.
     """
     if task not in TASKS:
         raise UsageError(f"model detr does not do task {task!r}", hint="tasks: " + ", ".join(TASKS))
@@ -89,13 +91,19 @@ def build(
             *box_queries_on(
                 backbone, classes, queries=queries, dim=dim, heads=heads, ffn=ffn, encoder_layers=encoder_layers,
                 decoder_layers=decoder_layers, dropout=dropout, levels=levels, deformable=deformable,
-                selection=selection, denoising=denoising, groups=groups, masks=False,
+                selection=selection, distinct=distinct, denoising=denoising, groups=groups, masks=False,
                 weights=BoxWeights(class_weight, l1_weight, giou_weight),
             ),
             task=task,
             num_things=num_things,
         )  # fmt: skip
-    refuse_without_boxes(deformable=deformable, selection=selection, denoising=denoising > 0, groups=groups > 1)
+    refuse_without_boxes(
+        deformable=deformable,
+        selection=selection,
+        distinct=distinct is not None,
+        denoising=denoising > 0,
+        groups=groups > 1,
+    )
     masks = task != "detection" and stage != "boxes"
     detector = DETR(
         build_backbone({"name": "resnet", **(backbone or {})}, maps=None if masks else 1),

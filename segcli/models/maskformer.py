@@ -73,6 +73,7 @@ def build(
     levels: int = 3,
     deformable: bool = False,
     selection: bool = False,
+    distinct: float | None = None,
     denoising: int = 0,
     groups: int = 1,
     masked_attention: bool = False,
@@ -92,9 +93,9 @@ def build(
     dim, mask_dim, heads, ffn: widths of the decoders, of the pixel embeddings (null: dim), of the transformer.
 
     For little data (docs/little_data.md): box_queries (Mask DINO): queries are boxes, see model detr for levels,
-    deformable, selection, denoising, groups. masked_attention (Mask2Former): queries attend to their own masks so far,
-    on the `levels` coarsest maps of the pixel decoder in turn. points (Mask2Former): masks are learned at so many
-    sampled points a segment, with mask_weight for their cross-entropy (null: whole masks, focal; box_queries: 256
+    deformable, selection, distinct, denoising, groups. masked_attention (Mask2Former): queries attend to their masks so
+    far, on the `levels` coarsest maps of the pixel decoder in turn. points (Mask2Former): masks are learned at so
+    many sampled points a segment, with mask_weight for their cross-entropy (null: whole masks, focal; box_queries: 256
     points). kernels (K-Net): every query begins with a mask embedding of its own; for masked_attention. matching: fixed
     (an ablation of MaskFormer's paper; task semantic without box_queries): query i learns class i, none is matched."""
     if task not in TASKS:
@@ -117,7 +118,7 @@ def build(
         body, head = box_queries_on(
             backbone, classes, queries=queries, dim=dim, heads=heads, ffn=ffn, encoder_layers=encoder_layers,
             decoder_layers=decoder_layers, dropout=dropout, levels=levels, deformable=deformable, selection=selection,
-            denoising=denoising, groups=groups, masks=True, weights=BoxWeights(class_weight),
+            distinct=distinct, denoising=denoising, groups=groups, masks=True, weights=BoxWeights(class_weight),
         )  # fmt: skip
         return BoxMaskFormer(
             body,
@@ -134,7 +135,13 @@ def build(
             task=task,
             num_things=num_things,
         )
-    refuse_without_boxes(deformable=deformable, selection=selection, denoising=denoising > 0, groups=groups > 1)
+    refuse_without_boxes(
+        deformable=deformable,
+        selection=selection,
+        distinct=distinct is not None,
+        denoising=denoising > 0,
+        groups=groups > 1,
+    )
     settings = backbone or {}
     if settings.get("name", "resnet") == "resnet":
         settings = {"name": "resnet", "frozen_stages": 0, **settings}

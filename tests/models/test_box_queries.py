@@ -6,9 +6,11 @@ import torch.nn.functional as F
 from transformers.models.deformable_detr.configuration_deformable_detr import DeformableDetrConfig
 from transformers.models.deformable_detr.modeling_deformable_detr import DeformableDetrMultiscaleDeformableAttention
 
+from segcli import cost
 from segcli.errors import UsageError
 from segcli.models import build_model
 from segcli.models.layers.box_masks import BoxMasks, read_labels, sample_points
+from segcli.models.layers.box_queries import best_cells
 from segcli.models.layers.deformable import DeformableAttention
 from segcli.models.layers.denoising import make_noise
 from segcli.models.layers.hybrid_encoder import to_tokens
@@ -119,8 +121,25 @@ def test_groups_are_blind_to_each_other_and_only_the_first_predicts():
     torch.testing.assert_close(training.boxes[[0, 3]], single.boxes)  # layer by layer, a group after the other
 
 
+def test_distinct_cells_come_first_and_then_the_best_of_the_others():
+    score = torch.tensor([[0.9, 0.8, 0.7, 0.6, 0.5, -torch.inf]])
+    found = torch.tensor(
+        [[[0.0, 0, 10, 10], [0, 0, 10, 9], [20, 20, 30, 30], [0, 0, 10, 8], [5, 0, 15, 10], [50, 50, 60, 60]]]
+    )
+    assert best_cells(score, found, 4, None).tolist() == [[0, 1, 2, 3]]
+    assert best_cells(score, found, 4, 0.7).tolist() == [[0, 2, 4, 1]]
+    assert best_cells(score, found, 9, 0.85).tolist() == [
+        [0, 2, 3, 4, 1, 5]
+    ]  # IoU 0.8 is distinct enough; the padding is last
+
+
+def test_distinct_queries_cost_what_others_do():
+    chosen, distinct = (cost.flops(model(**more), (96, 128)) for more in ({}, {"distinct": 0.7}))
+    assert chosen["gflops"] == distinct["gflops"] > 0
+
+
 @torch.no_grad()
-@pytest.mark.parametrize("settings", [CHOSEN, LITE])
+@pytest.mark.parametrize("settings", [CHOSEN, {**CHOSEN, "distinct": 0.8}, LITE])
 def test_what_lies_in_the_padding_is_never_chosen_and_boxes_lie_in_the_image(settings):
     net, data = model(settings=settings).eval(), batch(((64, 96), (96, 64)))
     for prediction, (h, w) in zip(net.predict(data), data.original_sizes, strict=True):
@@ -128,7 +147,7 @@ def test_what_lies_in_the_padding_is_never_chosen_and_boxes_lie_in_the_image(set
         assert len(found) == 20
         assert (found.boxes[:, 2:] <= torch.tensor([w, h])).all()
         assert (found.scores[:-1] >= found.scores[1:]).all()
-    if settings is CHOSEN:
+    if settings is not LITE:
         out = net.head(net.backbone(data.images)[-3:], data)
         assert out.dense is not None
 
@@ -239,6 +258,9 @@ def test_matchability_is_cross_entropy_on_matched_and_falls_off_elsewhere():
     [
         ("detr", {"deformable": True}, "model.deformable needs model.box_queries"),
         ("detr", {**CHOSEN, "groups": 2}, "model.groups is for learned queries"),
+        ("detr", {**LITE, "distinct": 0.8}, "model.distinct chooses among the cells of model.selection"),
+        ("detr", {**CHOSEN, "distinct": 1.5}, "model.distinct is an IoU between 0 and 1, not 1.5"),
+        ("maskformer", {"distinct": 0.8}, "model.distinct needs model.box_queries"),
         ("detr", {**LITE, "levels": 9}, "model.levels must be from 1 to 4"),
         ("maskformer", {"denoising": 5}, "model.denoising needs model.box_queries"),
         ("maskformer", {"masked_attention": True, "levels": 5}, "model.levels must be from 1 to 4"),

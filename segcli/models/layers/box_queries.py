@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torchvision.ops import nms
 
 from segcli.errors import UsageError
 from segcli.models import build_backbone
@@ -26,6 +27,8 @@ from segcli.models.layers.transformer import Record, attention_mask
 from segcli.ops import boxes
 from segcli.ops.matcher import Matching
 from segcli.types import Batch, Target
+
+POOL = 10  # distinct queries are sought among so many times as many cells
 
 
 @dataclasses.dataclass
@@ -47,8 +50,9 @@ class Outputs:
 class BoxQueries(nn.Module):
     """channels, strides: of the backbone's maps that are read, fine to coarse.
 
-    selection: queries begin at the best cells of a dense head; otherwise at learned boxes. groups (Group DETR, Chen et
-    al., 2023): so many sets of learned queries in training, which do not see one another, each matched on its own.
+    selection: queries begin at the best cells of a dense head (distinct: see `best_cells`); otherwise at learned boxes.
+    groups (Group DETR, Chen et al., 2023): so many sets of learned queries in training, which do not see one another,
+    each matched on its own.
     """
 
     def __init__(
@@ -66,12 +70,13 @@ class BoxQueries(nn.Module):
         dropout: float,
         deformable: bool,
         selection: bool,
+        distinct: float | None,
         denoising: int,
         groups: int,
         weights: BoxWeights,
     ):
         super().__init__()
-        self.queries, self.groups, self.denoising = queries, groups, denoising
+        self.queries, self.groups, self.denoising, self.distinct = queries, groups, denoising, distinct
         self.num_classes, self.weights = classes, weights
         self.encoder = HybridEncoder(channels, dim, layers=encoder_layers, heads=heads, ffn=ffn, dropout=dropout)
         self.decoder = BoxDecoder(
@@ -146,9 +151,10 @@ class BoxQueries(nn.Module):
         score_BT = raw["logits"].detach().amax(-1)
         limits = score_BT.new_tensor([[w, h] for h, w in batch.sizes])
         score_BT = score_BT.masked_fill((raw["points"] >= limits[:, None]).any(-1), -torch.inf)
-        best = score_BT.topk(min(self.queries, score_BT.shape[1]), 1).indices[..., None]
+        boxes_BT4 = raw["boxes"].detach()
+        best = best_cells(score_BT, boxes_BT4, self.queries, self.distinct)[..., None]
         height, width = canvas
-        corners = raw["boxes"].detach().gather(1, best.expand(-1, -1, 4))
+        corners = boxes_BT4.gather(1, best.expand(-1, -1, 4))
         shares = corners / corners.new_tensor([width, height, width, height])
         anchors = boxes.to_cxcywh(shares.clamp(0, 1)).clamp(1e-3, 1 - 1e-3)
         content = self.content(towers_BTD.gather(1, best.expand(-1, -1, towers_BTD.shape[-1])))
@@ -208,6 +214,25 @@ class BoxQueries(nn.Module):
         return losses
 
 
+def best_cells(score_BT: Tensor, boxes_BT4: Tensor, count: int, distinct: float | None) -> Tensor:
+    """The cells [B,n] with the highest scores, n = count or all T. boxes: xyxy; score -inf: not in the image.
+
+    distinct: first come those that no better one overlaps by a higher IoU (Zhang et al., "Dense Distinct Query", 2023).
+    A head that learns from several cells an object scores all of them high, and one-to-one matching is slow to tell
+    queries apart that begin alike.
+    """
+    if distinct is None or score_BT.is_meta:  # to count costs, any cells will do
+        return score_BT.topk(min(count, score_BT.shape[1]), 1).indices
+    score_BP, cell_BP = score_BT.topk(min(POOL * count, score_BT.shape[1]), 1)
+    rows = []
+    for score_P, cell_P, box_T4 in zip(score_BP, cell_BP, boxes_BT4, strict=True):
+        first = nms(box_T4[cell_P], score_P, distinct)
+        first = first[score_P[first].isfinite()]
+        others = torch.ones_like(score_P, dtype=torch.bool).index_fill_(0, first, False).nonzero()[:, 0]
+        rows.append(cell_P[torch.cat([first, others])[:count]])
+    return torch.stack(rows)
+
+
 def refuse_without_boxes(**options: bool) -> None:
     """Raise UsageError naming the first option that is on, where model.box_queries is off."""
     for name, on in options.items():
@@ -221,6 +246,7 @@ def box_queries_on(
     *,
     levels: int,
     selection: bool,
+    distinct: float | None,
     groups: int,
     masks: bool,
     **settings: Any,
@@ -232,7 +258,12 @@ def box_queries_on(
         raise UsageError(f"model.levels must be from 1 to {len(body.channels)} with this backbone, not {levels}")
     if selection and groups > 1:
         raise UsageError("model.groups is for learned queries, and model.selection chooses them from the image")
+    if distinct is not None and not selection:
+        raise UsageError("model.distinct chooses among the cells of model.selection: true")
+    if distinct is not None and not 0 < distinct < 1:
+        raise UsageError(f"model.distinct is an IoU between 0 and 1, not {distinct}")
     queries = BoxQueries(
-        body.channels[-levels:], body.strides[-levels:], classes, selection=selection, groups=groups, **settings
-    )
+        body.channels[-levels:], body.strides[-levels:], classes, selection=selection, distinct=distinct,
+        groups=groups, **settings,
+    )  # fmt: skip
     return body, queries
