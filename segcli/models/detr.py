@@ -98,11 +98,7 @@ def build(
             num_things=num_things,
         )  # fmt: skip
     refuse_without_boxes(
-        deformable=deformable,
-        selection=selection,
-        distinct=distinct is not None,
-        denoising=denoising > 0,
-        groups=groups > 1,
+        deformable=deformable, selection=selection, distinct=distinct, denoising=denoising, groups=groups
     )
     masks = task != "detection" and stage != "boxes"
     detector = DETR(

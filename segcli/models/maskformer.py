@@ -136,11 +136,7 @@ def build(
             num_things=num_things,
         )
     refuse_without_boxes(
-        deformable=deformable,
-        selection=selection,
-        distinct=distinct is not None,
-        denoising=denoising > 0,
-        groups=groups > 1,
+        deformable=deformable, selection=selection, distinct=distinct, denoising=denoising, groups=groups
     )
     settings = backbone or {}
     if settings.get("name", "resnet") == "resnet":

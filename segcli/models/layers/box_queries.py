@@ -221,7 +221,7 @@ def best_cells(score_BT: Tensor, boxes_BT4: Tensor, count: int, distinct: float 
     A head that learns from several cells an object scores all of them high, and one-to-one matching is slow to tell
     queries apart that begin alike.
     """
-    if distinct is None or score_BT.is_meta:  # to count costs, any cells will do
+    if distinct is None or score_BT.is_meta:  # where costs are counted there are no values to compare
         return score_BT.topk(min(count, score_BT.shape[1]), 1).indices
     score_BP, cell_BP = score_BT.topk(min(POOL * count, score_BT.shape[1]), 1)
     rows = []
@@ -233,9 +233,12 @@ def best_cells(score_BT: Tensor, boxes_BT4: Tensor, count: int, distinct: float 
     return torch.stack(rows)
 
 
-def refuse_without_boxes(**options: bool) -> None:
+def refuse_without_boxes(
+    *, deformable: bool, selection: bool, distinct: float | None, denoising: int, groups: int
+) -> None:
     """Raise UsageError naming the first option that is on, where model.box_queries is off."""
-    for name, on in options.items():
+    options = {"deformable": deformable, "selection": selection, "distinct": distinct is not None}
+    for name, on in {**options, "denoising": denoising > 0, "groups": groups > 1}.items():
         if on:
             raise UsageError(f"model.{name} needs model.box_queries: true")
 
