@@ -7,6 +7,7 @@ So a run resumed at any step, with any number of workers, sees what it would hav
 import dataclasses
 import itertools
 import signal
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -139,16 +140,21 @@ def _steps(count: int, batch_size: int, seed: int, start: int) -> Iterator[list[
 
 def _parallel(load: Any, steps: Iterator[Any], workers: int) -> Iterator[Batch]:
     """Worker processes run `load` on `steps`; the batches come back in order."""
-    loader = DataLoader(
-        _Calls(load),
-        sampler=steps,
-        batch_size=None,
-        num_workers=workers,
-        prefetch_factor=PREFETCH,
-        worker_init_fn=_start_worker,
-        generator=torch.Generator(),  # its own: a loader must not advance the global random state
-    )
-    return _ordered(iter(loader))
+    with warnings.catch_warnings():
+        # on one core torch advises against two workers, in words that name nothing of a recipe
+        warnings.filterwarnings("ignore", message="This DataLoader will create")
+        batches = iter(
+            DataLoader(
+                _Calls(load),
+                sampler=steps,
+                batch_size=None,
+                num_workers=workers,
+                prefetch_factor=PREFETCH,
+                worker_init_fn=_start_worker,
+                generator=torch.Generator(),  # its own: a loader must not advance the global random state
+            )
+        )
+    return _ordered(batches)
 
 
 def _ordered(results: Iterator[Batch | SegcliError]) -> Iterator[Batch]:

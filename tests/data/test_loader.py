@@ -1,6 +1,7 @@
 """What a training step holds depends on the seed and the step alone."""
 
 import itertools
+import os
 import pickle
 
 import cv2
@@ -49,6 +50,17 @@ def reference(tiny_dataset):
 def test_workers_change_nothing(tiny_dataset, reference, workers):
     for a, b in zip(reference, batches(tiny_dataset, 9, workers=workers), strict=True):
         assert_same(a, b)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system can't bind a process to one core")
+def test_two_workers_on_one_core_need_no_warning(tiny_dataset, recwarn):
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    try:
+        batches(tiny_dataset, 1, workers=2)
+    finally:
+        os.sched_setaffinity(0, cores)
+    assert [str(w.message) for w in recwarn if "worker" in str(w.message)] == []
 
 
 @pytest.mark.parametrize(("start", "workers"), [(1, 0), (2, 0), (5, 0), (5, 2)])
