@@ -3,6 +3,7 @@
 Sparse work only: masks are checked for shape and finite numbers here and decoded one image at a time by `encode`.
 """
 
+import itertools
 import json
 import math
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,7 @@ from segcli.types import Rle
 MOST_PIXELS = 2**30  # as in data/image.py
 PLAIN = {int, float}  # what JSON numbers become: looked at first, for it is quick
 BATCH = 1024  # annotations whose compressed RLEs are looked at together: one by one takes a hundred times as long
+WIDEST = 8  # groups of a number in a compressed RLE: 40 bits
 FAR = 16  # polygons further outside than this many image sides are taken for a unit error, not drawn
 
 
@@ -137,10 +139,11 @@ def encode(segmentation: Any, size: tuple[int, int]) -> Rle:
     return {"size": [h, w], "counts": raw}
 
 
-def encode_all(segmentations: Sequence[Any], size: tuple[int, int]) -> list[Rle]:
-    """`encode` of one image's segmentations; the compressed RLEs among them are checked together."""
+def encode_all(segmentations: Sequence[Any], size: tuple[int, int], *, checked: bool = False) -> list[Rle]:
+    """`encode` of one image's segmentations; the compressed RLEs among them are checked together, unless
+    `annotation_problems` had nothing to say of them."""
     raws = [_compressed(s) for s in segmentations]
-    if (run_totals([raw for raw in raws if raw is not None]) != size[0] * size[1]).any():
+    if not checked and (run_totals([raw for raw in raws if raw is not None]) != size[0] * size[1]).any():
         return [encode(s, size) for s in segmentations]  # names what is wrong
     pairs = zip(segmentations, raws, strict=True)
     return [encode(s, size) if raw is None else {"size": [*size], "counts": raw} for s, raw in pairs]
@@ -156,10 +159,9 @@ def _compressed(segmentation: Any) -> bytes | None:
 
 def run_totals(counts: Sequence[bytes]) -> np.ndarray:
     """How many pixels each of N compressed RLEs covers, int64 [N]; -1 where it is malformed."""
-    runs, owner, wrong = _decode(counts)
-    total = np.zeros(len(counts), np.int64)
-    np.add.at(total, owner, runs)
-    return np.where(wrong, -1, total)
+    runs, bounds, wrong = _decode(counts)
+    sums = np.concatenate([[0], np.cumsum(runs)])
+    return np.where(wrong, -1, sums[bounds[1:]] - sums[bounds[:-1]])
 
 
 def run_lengths(counts: bytes) -> np.ndarray | None:
@@ -169,39 +171,37 @@ def run_lengths(counts: bytes) -> np.ndarray | None:
 
 
 def _decode(counts: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The runs of N compressed RLEs one after the other, which of them each is of, and which are malformed [N].
+    """The runs of N compressed RLEs one after the other, where each RLE's begin [N+1], and which are malformed [N].
 
     Each run is a little-endian number in 5-bit groups, offset by 48; bit 5 says that a group follows, bit 4 of the last
     one is the sign; from the fourth run on, a number is the difference from the run two before it.
     """
-    lengths = np.array([len(c) for c in counts], np.int64)
-    owner = np.repeat(np.arange(len(counts)), lengths)
-    wrong = np.zeros(len(counts), bool)
-    groups = np.frombuffer(b"".join(counts), np.uint8).astype(np.int64) - 48
-    if not len(groups):
-        return groups, owner, wrong
-    wrong[owner[(groups < 0) | (groups > 63)]] = True
-    last = (groups & 0x20) == 0
-    final = np.cumsum(lengths)[lengths > 0] - 1
-    wrong[owner[final[~last[final]]]] = True
-    last[final] = True  # so that what is malformed does not run into the next one
+    stops = np.cumsum(np.fromiter(map(len, counts), np.int64, len(counts)))
+    groups = np.frombuffer(b"".join(counts), np.uint8) - np.uint8(48)  # what is below wraps around, to above 63
+    last = (groups & 32) == 0
+    cut = stops[stops > 0] - 1
+    cut = cut[~last[cut]]
+    last[cut] = True  # so that what is malformed does not run into the next one
     ends = np.flatnonzero(last)
-    starts = np.concatenate([[0], ends[:-1] + 1])
-    wide = ends - starts + 1
-    wrong[owner[ends[wide > 8]]] = True
-    place = np.minimum(np.arange(len(groups)) - np.repeat(starts, wide), 8)
-    runs = np.add.reduceat((groups & 0x1F) << (5 * place), starts)
-    runs = np.where(groups[ends] & 0x10, runs - (np.int64(1) << (5 * np.minimum(wide, 8))), runs)
-    owner = owner[ends]
-    many = np.bincount(owner, minlength=len(counts))
-    number = np.arange(len(runs)) - np.repeat(np.cumsum(many) - many, many)  # of the run within its RLE
-    for first in (1, 2):  # differences start at the fourth run (the second of the odd ones); the first run stands alone
-        chain = np.flatnonzero((number >= first) & (number % 2 == first % 2))
-        before = np.cumsum(runs[chain]) - runs[chain]
-        heads = number[chain] == first
-        runs[chain] += before - np.repeat(before[heads], np.diff(np.append(np.flatnonzero(heads), len(chain))))
-    wrong[owner[runs < 0]] = True
-    return runs, owner, wrong
+    wide = np.diff(ends, prepend=-1)
+    starts = ends - wide + 1
+    strange = np.concatenate([np.flatnonzero(groups > 63), cut, ends[wide > WIDEST]])
+    wrong = np.zeros(len(counts), bool)
+    wrong[np.searchsorted(stops, strange, "right")] = True
+    runs = (groups[starts] & 31).astype(np.int64)
+    longer = np.flatnonzero(wide > 1)
+    for k in range(1, WIDEST):
+        runs[longer] += (groups[starts[longer] + k] & 31).astype(np.int64) << 5 * k
+        longer = longer[wide[longer] > k + 1]
+    negative = np.flatnonzero(groups[ends] & 16)
+    runs[negative] -= np.int64(1) << 5 * np.minimum(wide[negative], WIDEST)
+    bounds = np.concatenate([[0], np.searchsorted(ends, stops)])
+    for start, stop in itertools.pairwise(bounds.tolist()):
+        for first in (start + 1, start + 2):
+            chain = runs[first:stop:2]
+            np.add.accumulate(chain, out=chain)
+    wrong[np.searchsorted(bounds, np.flatnonzero(runs < 0), "right") - 1] = True
+    return runs, bounds, wrong
 
 
 def cut(rle: Rle, x1: int, y1: int, x2: int, y2: int) -> np.ndarray:

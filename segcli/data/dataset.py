@@ -285,7 +285,8 @@ class Dataset:
 
     def _encode(self, annotations: list[dict[str, Any]], record: _Record) -> list[Rle]:
         try:
-            return coco_file.encode_all([a["segmentation"] for a in annotations], record.size)
+            checked = isinstance(record.held, list)  # when the file was opened; spans are read from it only now
+            return coco_file.encode_all([a["segmentation"] for a in annotations], record.size, checked=checked)
         except ValueError:
             for annotation in annotations:
                 try:
