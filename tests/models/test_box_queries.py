@@ -172,7 +172,7 @@ def test_a_padded_image_gives_nearly_what_it_gives_alone(name):
 def test_box_masks_at_points_are_the_whole_masks_read_there():
     torch.manual_seed(0)
     masks = BoxMasks(fine=6, dim=16, width=8)
-    torch.nn.init.normal_(masks.place.weight)
+    torch.nn.init.normal_(masks.coarse.weight)
     pixels, hidden = torch.randn(2, 8, 24, 32), torch.randn(3, 16)
     found, image = torch.rand(3, 4) * 0.4 + 0.3, torch.tensor([1, 0, 1])
     row, column = torch.tensor([0, 5, 23]), torch.tensor([31, 8, 2])  # cell centres, where reading interpolates nothing
@@ -191,14 +191,14 @@ def test_a_mask_begins_as_the_ellipse_in_its_box():
     assert inside[32, 32]
     assert not inside[:8].any()
     assert not inside[:, :16].any()
-    assert inside.float().mean() == pytest.approx(torch.pi / 4 * 0.5 * 0.75, rel=0.02)
+    assert inside.float().mean() == pytest.approx(torch.pi / 4 * 0.5 * 0.75, rel=0.04)  # read between few numbers
 
 
 @torch.no_grad()
 def test_a_predicted_mask_ends_with_its_box():
     torch.manual_seed(0)
     masks = BoxMasks(fine=6, dim=16, width=8)
-    masks.place.bias.copy_(torch.tensor([3.0, 0, 0, 0, 0, 0]))
+    masks.coarse.bias.fill_(3.0)
     pixels, hidden, box = torch.randn(8, 32, 32), torch.randn(1, 16), torch.tensor([[0.5, 0.25, 0.25, 0.5]])
     whole, inside = masks.whole(pixels, hidden, box)[0], masks.inside(pixels, hidden, box)[0]
     assert (whole[20:] > 0).any()

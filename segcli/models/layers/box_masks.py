@@ -1,11 +1,12 @@
-"""Masks of box queries: MaskFormer's product of a query's embedding with every pixel's, and its place in the box.
+"""Masks of box queries: MaskFormer's product of a query's embedding with every pixel's, and a small map over its box.
 
 Pixel embeddings alone can't tell two objects of one class apart, and learning to say "the left one" takes long. So each
-query adds six numbers, the coefficients of 1, u, v, u², v², uv at a pixel's place (u, v) in the query's own box (-1..1
-along its sides; Tian et al., "CondInst", 2020, feed such relative coordinates to their masks). At first: an ellipse.
-Training reads logits at sampled points alone (Cheng et al., "Mask2Former", 2022, section 3.3).
+query adds a map of MAP×MAP logits that is laid over its own box and read bilinearly: its object's coarse shape, on
+coordinates relative to the object (Tian et al., "CondInst", 2020, feed such coordinates to their masks; Dong et al.,
+"SOLQ", 2021, have a query say its whole mask, as coefficients). At first: an ellipse. Training reads logits at sampled
+points alone (Cheng et al., "Mask2Former", 2022, section 3.3).
 
-Legend: B images, M rows: any queries of any images, P points, E width of the embeddings, D of the queries.
+Legend: B images, M rows: any queries of any images, P points, E width of the embeddings, D of the queries, G = MAP.
 """
 
 from typing import Any
@@ -18,7 +19,8 @@ from segcli.models.layers.mlp import MLP
 from segcli.models.layers.point_loss import logits_at
 from segcli.models.layers.pyramid import conv_norm
 
-ELLIPSE = (2.0, 0.0, 0.0, -2.0, -2.0, 0.0)  # the one that touches the box's sides
+MAP = 8  # numbers along each side of a query's own map
+EXTENT = 1.25  # its outermost numbers lie so far from the box's centre, in half sides of the box
 OUTSIDE = -8.0  # the logit of what is surely not the object's
 MARGIN = 1.05  # a mask may reach so far beyond its box, which is not exact
 SMALLEST = 0.01  # share of the canvas: a box may not become too thin to divide by
@@ -34,10 +36,12 @@ class BoxMasks(nn.Module):
         self.features = nn.Conv2d(width, width, 1)
         self.norm = nn.LayerNorm(dim)
         self.embed = MLP(dim, dim, width, 3)
-        self.place = nn.Linear(dim, 6)
+        self.coarse = nn.Linear(dim, MAP * MAP)
         self.bias = nn.Parameter(torch.zeros(()))
-        nn.init.zeros_(self.place.weight)
-        self.place.bias = nn.Parameter(torch.tensor(ELLIPSE))
+        nn.init.zeros_(self.coarse.weight)
+        along = torch.linspace(-EXTENT, EXTENT, MAP)
+        ellipse = 2 - 2 * (along[:, None] ** 2 + along**2)  # the one that touches the box's sides
+        self.coarse.bias = nn.Parameter(ellipse.flatten())
         last: Any = self.embed.layers[-1]
         with torch.no_grad():  # the ellipse is what is seen first
             last.weight.mul_(0.2)
@@ -49,17 +53,17 @@ class BoxMasks(nn.Module):
         return self.features(self.smooth(top + self.side(fine_BCHW)))
 
     def code(self, hidden_MD: Tensor) -> tuple[Tensor, Tensor]:
-        """What a query says of its mask: its embedding [M,E] and its six coefficients [M,6]."""
+        """What a query says of its mask: its embedding [M,E] and its map, rows from the top [M,G,G]."""
         hidden = self.norm(hidden_MD)
-        return self.embed(hidden), self.place(hidden)
+        return self.embed(hidden), self.coarse(hidden).unflatten(-1, (MAP, MAP))
 
     def at_points(
         self, pixels_BEHW: Tensor, hidden_MD: Tensor, boxes_M4: Tensor, image_M: Tensor, points_MP2: Tensor
     ) -> Tensor:
         """Logits [M,P]. boxes cxcywh and points (x, y): shares of the canvas; image: which image a row belongs to."""
-        embedding_ME, place_M6 = self.code(hidden_MD)
-        x, y = points_MP2.unbind(-1)
-        logits_MP = (_terms(*_within(x, y, boxes_M4[:, None])) * place_M6[:, None]).sum(-1) + self.bias
+        embedding_ME, map_MGG = self.code(hidden_MD)
+        across_MPG, down_MPG = _weights(points_MP2[..., 0], points_MP2[..., 1], boxes_M4)
+        logits_MP = (down_MPG @ map_MGG * across_MPG).sum(-1) + self.bias
         for i, pixels in enumerate(pixels_BEHW):
             rows = (image_M == i).nonzero()[:, 0]
             read = logits_at(embedding_ME[rows], pixels, points_MP2[rows])
@@ -68,14 +72,10 @@ class BoxMasks(nn.Module):
 
     def whole(self, pixels_EHW: Tensor, hidden_MD: Tensor, boxes_M4: Tensor) -> Tensor:
         """Logits [M,H,W] of one image's queries."""
-        embedding_ME, place_M6 = self.code(hidden_MD)
-        height, width = pixels_EHW.shape[1:]
-        x, y = _centres(pixels_EHW)
-        u_MW, v_MH = _within(x, y, boxes_M4[:, None])
-        a, b, c, d, e, f = place_M6[:, :, None, None].unbind(1)
-        u, v = u_MW[:, None], v_MH[:, :, None]
-        placed = a + b * u + c * v + d * u * u + e * v * v + f * u * v
-        return (embedding_ME @ pixels_EHW.flatten(1)).view(-1, height, width) + placed + self.bias
+        embedding_ME, map_MGG = self.code(hidden_MD)
+        across_MWG, down_MHG = _weights(*_centres(pixels_EHW), boxes_M4)
+        placed = down_MHG @ map_MGG @ across_MWG.mT
+        return (embedding_ME @ pixels_EHW.flatten(1)).view(placed.shape) + placed + self.bias
 
     def inside(self, pixels_EHW: Tensor, hidden_MD: Tensor, boxes_M4: Tensor) -> Tensor:
         """`whole`, and OUTSIDE where a cell lies beyond the query's box and MARGIN: few samples in training lie there,
@@ -114,13 +114,14 @@ def _centres(maps: Tensor) -> tuple[Tensor, Tensor]:
     return (x + 0.5) / width, (y + 0.5) / height
 
 
-def _within(x: Tensor, y: Tensor, box: Tensor) -> tuple[Tensor, Tensor]:
-    """A pixel's place in a box, -1..1 along its sides; bounded to -2..2, so that no far pixel has a huge logit."""
-    cx, cy, w, h = box.unbind(-1)
-    u = ((x - cx) / w.clamp(min=SMALLEST) * 2).clamp(-2, 2)
-    v = ((y - cy) / h.clamp(min=SMALLEST) * 2).clamp(-2, 2)
-    return u, v
-
-
-def _terms(u: Tensor, v: Tensor) -> Tensor:
-    return torch.stack([torch.ones_like(u), u, v, u * u, v * v, u * v], -1)
+def _weights(x: Tensor, y: Tensor, boxes_M4: Tensor) -> tuple[Tensor, Tensor]:
+    """How much each of a map's G columns weighs at x [P] or [M,P], and each of its rows at y: [M,P,G], bilinear.
+    Places beyond the map have what its border has."""
+    cx, cy, w, h = (v[:, None] for v in boxes_M4.unbind(-1))
+    number = torch.arange(MAP, device=boxes_M4.device)
+    out = []
+    for place, centre, side in ((x, cx, w), (y, cy, h)):
+        within = ((place - centre) / side.clamp(min=SMALLEST) * 2).clamp(-EXTENT, EXTENT)  # -1..1: the box
+        at = (within / EXTENT + 1) / 2 * (MAP - 1)
+        out.append((1 - (at[..., None] - number).abs()).clamp(min=0))
+    return out[0], out[1]
