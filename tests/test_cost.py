@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segcli import cost, machine
+from segcli.models import build_model
 
 
 class Network(nn.Module):
@@ -139,6 +140,17 @@ def test_torchvision_mask_rcnn_costs_what_was_published():
     assert parts["rpn"] == pytest.approx(31.639, abs=1e-3)
     assert parts["box_head"] + parts["box_predictor"] == pytest.approx(14.360, abs=1e-3)
     assert out["gflops"] == pytest.approx(134.380, abs=1e-3)
+
+
+def test_pooling_of_regions_is_named_among_what_is_not_counted():
+    heads = {"box": {}, "mask": {"pooler": "roi_pool"}}
+    backbone = {"name": "resnet", "depth": 18}
+    with torch.device("meta"):
+        model = build_model(
+            {"name": "rcnn", "backbone": backbone, "heads": heads}, task="instance", num_classes=2, num_things=2
+        )
+    calls = {u["op"]: u["calls"] for u in cost.flops(model, (64, 96))["uncounted"]}
+    assert calls["torchvision.roi_align"] == calls["torchvision.roi_pool"] == 4  # one a level of the pyramid
 
 
 def test_a_dataset_of_several_sizes_has_a_mean_and_a_spread():

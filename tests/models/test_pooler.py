@@ -27,6 +27,18 @@ def test_roi_align_averages_exact_positions_and_roi_pool_takes_the_largest_whole
     assert pool[0, 0, 0].tolist() == [4.0, 6.0]  # rounded to 2..6; the halves overlap in cell 4
 
 
+@pytest.mark.parametrize("method", ["roi_align", "roi_pool"])
+def test_a_fixed_number_of_regions_is_pooled_from_every_level_also_where_nothing_is_computed(method):
+    features = [torch.rand(1, 3, 64 // s, 96 // s) for s in STRIDES]
+    pooler = Pooler(7, STRIDES, method=method)
+    found = pooler.fixed(features, 10)
+    assert found.shape == (10, 3, 7, 7)
+    box = torch.tensor([[0.0, 0.0, 24.0, 16.0]])  # a quarter of 96 and of 64
+    for row, (feature, stride) in zip((0, 2, 4, 7), zip(features, STRIDES, strict=True), strict=True):
+        torch.testing.assert_close(found[row], Pooler(7, [stride], method=method)([feature], [box])[0])
+    assert pooler.fixed([f.to("meta") for f in features], 10).shape == (10, 3, 7, 7)
+
+
 def test_roi_pool_equals_its_definition():
     """Girshick, 2015: borders rounded to whole cells, bins from floor to ceil, their maximum; empty bins are 0."""
     generator = torch.Generator().manual_seed(0)

@@ -88,5 +88,4 @@ class BoxHead(RoIHead):
         return found
 
     def count(self, features: list[Tensor], regions: int) -> None:
-        size = self.pooler.size
-        self.predictor(self.head(features[0].new_zeros(regions, features[0].shape[1], size, size)))
+        self.predictor(self.head(self.pooler.fixed(features, regions)))

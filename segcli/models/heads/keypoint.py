@@ -223,8 +223,7 @@ class KeypointHead(RoIHead):
         return {"fields": {"keypoints": Keypoints(torch.cat([points * scale, sure[..., None]], -1))}}
 
     def count(self, features: list[Tensor], regions: int) -> None:
-        side = self.pooler.size
-        self.predictor(self.head(features[0].new_zeros(regions, features[0].shape[1], side, side)))
+        self.predictor(self.head(self.pooler.fixed(features, regions)))
 
 
 def _between_cells(maps: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:

@@ -75,5 +75,4 @@ class MaskHead(RoIHead):
         return {"masks": paste_masks(found.extra["masks"], found.boxes, size, original)}
 
     def count(self, features: list[Tensor], regions: int) -> None:
-        size = self.pooler.size
-        self.predictor(self.head(features[0].new_zeros(regions, features[0].shape[1], size, size)))
+        self.predictor(self.head(self.pooler.fixed(features, regions)))

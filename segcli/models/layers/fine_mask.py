@@ -65,5 +65,4 @@ class FineMaskHead(RoIHead):
         return {"masks": masks, "scores": found.scores * found.extra["mask_quality"]}
 
     def count(self, features: list[Tensor], regions: int) -> None:
-        size = self.pooler.size
-        self._run(features[0].new_zeros(regions, features[0].shape[1], size, size))
+        self._run(self.pooler.fixed(features[:1], regions))

@@ -79,8 +79,7 @@ class QualityBoxHead(RoIHead):
         return found
 
     def count(self, features: list[Tensor], regions: int) -> None:
-        size = self.pooler.size
-        x = self.head(features[1].new_zeros(regions, features[1].shape[1], size, size))
+        x = self.head(self.pooler.fixed(features[1:], regions))
         self.classes(x)
         self.refine(x)
 

@@ -86,7 +86,7 @@ class RoIHead(nn.Module):
         return {}
 
     def count(self, features: list[Tensor], regions: int) -> None:
-        """Run the head's layers on `regions` pooled regions, for counting operations at fixed shapes."""
+        """Pool `regions` regions (`Pooler.fixed`) and run the head's layers on them, for counting and timing."""
 
 
 class RoIHeads(nn.Module):

@@ -116,4 +116,4 @@ class OrientationHead(RoIHead):
         return {"fields": {"orientation": field.scale(original[1] / size[1], original[0] / size[0])}}
 
     def count(self, features: list[Tensor], regions: int) -> None:
-        self.predictor(self.head(features[self.first].new_zeros(regions, features[self.first].shape[1], 7, 7)))
+        self.predictor(self.head(self.pooler.fixed(features[self.first :], regions)))
