@@ -56,7 +56,7 @@ class Pooler(nn.Module):
 
     def fixed(self, features: list[Tensor], regions: int) -> Tensor:
         """[regions, C, size, size]: the same work whatever an image shows, for counting and timing. Every level has its
-        share of boxes, each a quarter as high and as wide as the first image."""
+        share of boxes, each a quarter as high and as wide as the canvas."""
         pooled = []
         for i, stride in enumerate(self.strides):
             height, width = features[i].shape[2:]
