@@ -74,7 +74,8 @@ def flops(model: nn.Module, size: tuple[int, int]) -> dict[str, Any]:
 
     -> {"gflops", "parts": {part: gflops}, "operators": {operator: {"gflops", "calls"}}, "uncounted": [{"op", "calls",
     "share", "elementwise"}]}. Uncounted is all arithmetic without a formula: normalisation, pooling, interpolation,
-    sampling, softmax, sorting, NMS, …, then what is elementwise; `share`: of all calls that compute (0..1).
+    sampling, softmax, sorting, …, then what is elementwise; `share`: of all calls that compute (0..1). Suppression is
+    not among it: without values there is nothing to suppress.
     Works on a copy without storage: nothing is computed, and the model is left alone.
     """
     network = copy.deepcopy(model).eval().to("meta")

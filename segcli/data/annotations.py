@@ -179,13 +179,13 @@ def _decode(counts: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray, np.ndarray
     stops = np.cumsum(np.fromiter(map(len, counts), np.int64, len(counts)))
     groups = np.frombuffer(b"".join(counts), np.uint8) - np.uint8(48)  # what is below wraps around, to above 63
     last = (groups & 32) == 0
-    cut = stops[stops > 0] - 1
-    cut = cut[~last[cut]]
-    last[cut] = True  # so that what is malformed does not run into the next one
+    unfinished = stops[stops > 0] - 1
+    unfinished = unfinished[~last[unfinished]]
+    last[unfinished] = True  # so that what is malformed does not run into the next one
     ends = np.flatnonzero(last)
     wide = np.diff(ends, prepend=-1)
     starts = ends - wide + 1
-    strange = np.concatenate([np.flatnonzero(groups > 63), cut, ends[wide > WIDEST]])
+    strange = np.concatenate([np.flatnonzero(groups > 63), unfinished, ends[wide > WIDEST]])
     wrong = np.zeros(len(counts), bool)
     wrong[np.searchsorted(stops, strange, "right")] = True
     runs = (groups[starts] & 31).astype(np.int64)
@@ -197,7 +197,7 @@ def _decode(counts: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray, np.ndarray
     runs[negative] -= np.int64(1) << 5 * np.minimum(wide[negative], WIDEST)
     bounds = np.concatenate([[0], np.searchsorted(ends, stops)])
     for start, stop in itertools.pairwise(bounds.tolist()):
-        for first in (start + 1, start + 2):
+        for first in (start + 1, start + 2):  # the first run stands alone: two chains of differences follow it
             chain = runs[first:stop:2]
             np.add.accumulate(chain, out=chain)
     wrong[np.searchsorted(bounds, np.flatnonzero(runs < 0), "right") - 1] = True

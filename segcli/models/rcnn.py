@@ -156,7 +156,7 @@ class RCNN(nn.Module):
         }
 
     def network(self, images_BCHW: Tensor, proposals: int = 1000, detections: int = 100) -> None:
-        """All layers at fixed shapes: so many regions in the heads (see `regions`)."""
+        """All layers at fixed shapes: so many regions are pooled for the heads (see `regions`), none is suppressed."""
         features = self.backbone(images_BCHW)
         self.rpn.count(self._levels(features))
         for head, number in zip(self.roi_heads.all(), self.regions(proposals, detections).values(), strict=True):

@@ -40,7 +40,8 @@ class BoxMasks(nn.Module):
         self.bias = nn.Parameter(torch.zeros(()))
         nn.init.zeros_(self.coarse.weight)
         along = torch.linspace(-EXTENT, EXTENT, MAP)
-        ellipse = 2 - 2 * (along[:, None] ** 2 + along**2)  # the one that touches the box's sides
+        lost = 2 / 3 * (2 * EXTENT / (MAP - 1)) ** 2  # so much lower lies a parabola between its numbers
+        ellipse = 2 + lost - 2 * (along[:, None] ** 2 + along**2)  # the one that touches the box's sides
         self.coarse.bias = nn.Parameter(ellipse.flatten())
         last: Any = self.embed.layers[-1]
         with torch.no_grad():  # the ellipse is what is seen first
@@ -91,11 +92,11 @@ class BoxMasks(nn.Module):
 
 
 def sample_points(boxes_M4: Tensor, points: int, generator: torch.Generator) -> Tensor:
-    """[M,points,2] (x, y) as shares of the canvas: three quarters inside each box, enlarged by a quarter, the rest
-    anywhere. boxes: cxcywh, shares of the canvas. The generator lives on the CPU."""
+    """[M,points,2] (x, y) as shares of the canvas: three quarters inside each box, enlarged to its map's EXTENT, the
+    rest anywhere. boxes: cxcywh, shares of the canvas. The generator lives on the CPU."""
     near = points * 3 // 4
     draw = torch.rand(len(boxes_M4), points, 2, generator=generator).to(boxes_M4.device)
-    half = boxes_M4[:, None, 2:] / 2 * 1.25 + 0.005
+    half = boxes_M4[:, None, 2:] / 2 * EXTENT + 0.005
     inside = boxes_M4[:, None, :2] + (2 * draw[:, :near] - 1) * half
     return torch.cat([inside, draw[:, near:]], 1).clamp(0, 1 - 1e-4)
 
