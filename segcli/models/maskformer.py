@@ -34,6 +34,7 @@ from segcli.models.layers.mask_set_loss import (
 from segcli.models.layers.masked_decoder import MaskedPredictor
 from segcli.models.layers.pixel_decoder import FpnPixelDecoder, TransformerPixelDecoder
 from segcli.models.layers.point_loss import losses_at_points, match_at_points
+from segcli.models.layers.stuff_kernels import StuffKernels
 from segcli.ops import mask_inference
 from segcli.ops.mask_inference import Enlarge
 from segcli.ops.matcher import Matching, fixed
@@ -96,8 +97,9 @@ def build(
     deformable, selection, distinct, denoising, groups. masked_attention (Mask2Former): queries attend to their masks so
     far, on the `levels` coarsest maps of the pixel decoder in turn. points (Mask2Former): masks are learned at so
     many sampled points a segment, with mask_weight for their cross-entropy (null: whole masks, focal; box_queries: 256
-    points). kernels (K-Net): every query begins with a mask embedding of its own; for masked_attention. matching: fixed
-    (an ablation of MaskFormer's paper; task semantic without box_queries): query i learns class i, none is matched."""
+    points). kernels (K-Net): with masked_attention every query begins with a mask embedding of its own; with
+    box_queries in task panoptic every stuff class has one, in place of queries with boxes. matching: fixed (an
+    ablation of MaskFormer's paper; task semantic without box_queries): query i learns class i, none is matched."""
     if task not in TASKS:
         raise UsageError(f"model maskformer does not do task {task!r}", hint="tasks: " + ", ".join(TASKS))
     classes = num_things if task == "instance" else num_classes
@@ -109,8 +111,16 @@ def build(
         raise UsageError("model.matching: fixed is for task semantic without model.box_queries")
     if matching == "fixed" and queries is not None:
         raise UsageError("model.matching: fixed has a query for each class", hint="leave model.queries out, or null")
-    if kernels and not masked_attention:
-        raise UsageError("model.kernels needs model.masked_attention")
+    if kernels and not (masked_attention or (box_queries and task == "panoptic")):
+        raise UsageError("model.kernels needs model.masked_attention, or model.box_queries in task panoptic")
+    stuff = None
+    if kernels and box_queries:
+        if not 0 < num_things < num_classes:
+            missing = "stuff" if num_things else "thing"
+            raise UsageError(
+                f"model.kernels with model.box_queries needs things and stuff, and the dataset declares no {missing}"
+            )
+        classes, stuff = num_things, StuffKernels(num_things, num_classes - num_things, mask_dim or dim)
     if queries is None:
         queries = num_classes if matching == "fixed" else 100
     body: Any
@@ -134,6 +144,7 @@ def build(
             ),
             task=task,
             num_things=num_things,
+            stuff=stuff,
         )
     refuse_without_boxes(
         deformable=deformable, selection=selection, distinct=distinct, denoising=denoising, groups=groups

@@ -47,11 +47,11 @@ def shrink(masks_NHW: Tensor, size: tuple[int, int]) -> Tensor:
     return resize_nearest(masks_NHW, size).flatten(1).float()
 
 
-def label_maps(targets: list[Target], canvas: tuple[int, int]) -> Tensor:
+def label_maps(targets: list[Target], canvas: tuple[int, int], task: str = "semantic") -> Tensor:
     """The images' semantic labels on one canvas, int64 [B,H,W], IGNORE in the padding. Raises as `segments` does."""
     maps = []
     for target in targets:
-        labels = semantic_labels(target, "semantic")
+        labels = semantic_labels(target, task)
         height, width = labels.shape
         maps.append(F.pad(labels, (0, canvas[1] - width, 0, canvas[0] - height), value=IGNORE))
     return torch.stack(maps).long()

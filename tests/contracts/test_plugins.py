@@ -38,6 +38,7 @@ MODELS = {
         ({"backbone": VIT}, "panoptic"),
         *((CHOSEN, task) for task in ("semantic", "instance", "panoptic")),
         ({**BOXES, "groups": 2}, "instance"),
+        ({**CHOSEN, "kernels": True}, "panoptic"),
         *(({**SMALL, "masked_attention": True, "points": 32}, task) for task in ("semantic", "instance", "panoptic")),
         ({**SMALL, "points": 32}, "instance"),
         ({**SMALL, "masked_attention": True, "pixel_decoder": "transformer", "encoder_layers": 1}, "panoptic"),

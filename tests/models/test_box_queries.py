@@ -1,5 +1,7 @@
 """The options for little data: what each of them promises, and that transformers computes the same where it has it."""
 
+import dataclasses
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,7 +9,7 @@ from transformers.models.deformable_detr.configuration_deformable_detr import De
 from transformers.models.deformable_detr.modeling_deformable_detr import DeformableDetrMultiscaleDeformableAttention
 
 from segcli import cost
-from segcli.errors import UsageError
+from segcli.errors import DataError, UsageError
 from segcli.models import build_model
 from segcli.models.layers.box_masks import BoxMasks, read_labels, sample_points
 from segcli.models.layers.box_queries import best_cells
@@ -16,11 +18,12 @@ from segcli.models.layers.denoising import make_noise
 from segcli.models.layers.hybrid_encoder import to_tokens
 from segcli.models.layers.mask_set_loss import Outputs, Wanted
 from segcli.models.layers.point_loss import logits_at, losses_at_points, read_masks, read_points
+from segcli.models.layers.stuff_kernels import StuffKernels
 from segcli.ops import boxes
 from segcli.ops.losses import matchability
 from segcli.ops.matcher import Matching
 from segcli.training import most_objects
-from segcli.types import Batch, Instances, Target
+from segcli.types import IGNORE, Batch, Instances, Target
 
 LITE = {
     **{"backbone": {"name": "efficientnet_lite0"}, "dim": 64, "heads": 4, "ffn": 64, "queries": 10, "dropout": 0.0},
@@ -264,11 +267,59 @@ def test_matchability_is_cross_entropy_on_matched_and_falls_off_elsewhere():
         ("maskformer", {"denoising": 5}, "model.denoising needs model.box_queries"),
         ("maskformer", {"masked_attention": True, "levels": 5}, "model.levels must be from 1 to 4"),
         ("maskformer", {**CHOSEN, "masked_attention": True}, "exclude each other"),
+        ("maskformer", {**CHOSEN, "kernels": True}, "model.kernels needs model.masked_attention, or"),
     ],
 )
 def test_options_that_do_not_go_together_are_named(name, settings, message):
     with pytest.raises(UsageError, match=message):
         model(name, "instance" if name == "maskformer" else "detection", settings)
+
+
+def stuff_map(h: int, w: int) -> torch.Tensor:
+    """Labels of an image: two things, left and right, between them two kinds of stuff and an unlabelled row."""
+    labels = torch.full((h, w), 2)
+    labels[: h // 2] = 3
+    labels[:, : w // 4], labels[:, -w // 4 :] = 0, 1
+    labels[0] = IGNORE
+    return labels
+
+
+def test_stuff_kernels_learn_every_labelled_pixel_and_say_which_stuff_is_there():
+    kernels = StuffKernels(things=2, stuff=2, width=8)
+    target = Target(7, (16, 16), Instances(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64)))
+    target.semantic = stuff_map(16, 16)
+    right = torch.stack([target.semantic == 2, target.semantic == 3, target.semantic < 2]).float()[None]
+    assert kernels.loss(50 * right, [target], (16, 16)) < 1e-3
+    wrong = kernels.loss(50 * right.flip(1), [target], (16, 16))
+    assert wrong > 20
+    right[:, :, 0] = torch.randn(3, 16)  # nothing is learned where nothing is labelled
+    assert kernels.loss(50 * right, [target], (16, 16)) < 1e-3
+    unlabelled = dataclasses.replace(target, semantic=torch.full((16, 16), IGNORE))
+    assert kernels.loss(50 * right, [unlabelled], (16, 16)) == 0
+    with pytest.raises(DataError, match="image 7 has no semantic labels, and task panoptic needs them"):
+        kernels.loss(50 * right, [dataclasses.replace(target, semantic=None)], (16, 16))
+    scores, logits = kernels.read(50 * torch.stack([right[0, 0], torch.zeros(16, 16), right[0, 2]]))
+    assert scores[0] > 0.99
+    assert scores[1] == 0  # never the most likely
+    assert torch.equal(logits[0, 1:] > 0, target.semantic[1:] == 2)
+
+
+@torch.no_grad()
+def test_stuff_with_kernels_is_found_without_a_query():
+    net = model("maskformer", "panoptic", kernels=True, outputs=["panoptic", "semantic"], score=0.9, overlap=0.0).eval()
+    assert net.head.num_classes == 2
+    data = batch()
+    for target in data.targets:
+        target.semantic = stuff_map(*target.size).clamp(max=2)
+    assert net.objects(data).labels.tolist() == [0, 1, 0]
+    net.stuff.kernels.weight.zero_()
+    net.stuff.kernels.bias.copy_(torch.tensor([4.0, 0.0]))
+    for prediction in net.predict(data):
+        assert [s.label for s in prediction.panoptic.segments] == [2]
+        assert prediction.panoptic.segments[0].score == pytest.approx(0.982, abs=0.001)
+        assert (prediction.semantic == 2).all()
+    net.stuff.kernels.bias.copy_(torch.tensor([-4.0, 0.0]))
+    assert not any(prediction.panoptic.segments for prediction in net.predict(data))
 
 
 def test_losses_fall_on_one_batch():

@@ -25,6 +25,7 @@ class BoxDetector(nn.Module):
         self.backbone, self.head = backbone, head
         self.levels = len(head.encoder.lateral)
         self.task, self.num_things = task, num_things
+        self.sought = task  # the task whose segments the queries are to find
         self.preprocess = Preprocess(None, 320, "opencv")
         self.fields: dict[str, Any] = {}
         self.max_detections = 100
@@ -39,7 +40,7 @@ class BoxDetector(nn.Module):
         canvas = (batch.images.shape[2], batch.images.shape[3])
         return detr_loss.objects(
             batch.targets,
-            self.task,
+            self.sought,
             classes=self.head.num_classes,
             num_things=self.num_things,
             canvas=canvas,
@@ -100,7 +101,7 @@ class BoxDetector(nn.Module):
         corners = boxes.to_xyxy(boxes_N4.float()) * boxes_N4.new_tensor([x, y, x, y], dtype=torch.float32)
         return boxes.clamp(corners, original)
 
-    def network(self, images_BCHW: Tensor) -> tuple[Tensor, Tensor]:
+    def network(self, images_BCHW: Tensor) -> tuple[Tensor, ...]:
         """The last layer's class logits [B,Q,C] (a sigmoid a class) and boxes [B,Q,4]."""
         out = self.head(self.backbone(images_BCHW)[-self.levels :], self.unpadded(images_BCHW))
         return out.logits[-1], out.boxes[-1]

@@ -1,9 +1,9 @@
 """MaskFormer on box queries: mask classification whose queries know where they are (Li et al., "Mask DINO", 2023).
 
 Segments are found and matched as boxes with a class; each query's mask is the product of its embedding with the pixels'
-and a term of its box, cut off at the box.
+and a term of its box, cut off at the box. Stuff may have kernels in place of boxes (stuff_kernels.py).
 
-Legend: B images, Q queries, L decoder layers, M matched pairs, K denoising pairs.
+Legend: B images, Q queries, L decoder layers, M matched pairs, K denoising pairs, C classes of queries, S of kernels.
 """
 
 import dataclasses
@@ -18,6 +18,7 @@ from segcli.models.layers.box_masks import BoxMasks, read_labels, sample_points
 from segcli.models.layers.box_queries import BoxQueries, Outputs
 from segcli.models.layers.detr_loss import Objects
 from segcli.models.layers.sampler import keyed_generator
+from segcli.models.layers.stuff_kernels import StuffKernels
 from segcli.ops import losses
 from segcli.ops.mask_inference import Enlarge, instances_of, semantic_of
 from segcli.ops.matcher import Matching
@@ -39,19 +40,33 @@ class MaskSettings:
 
 
 class BoxMaskFormer(BoxDetector):
-    """Tasks semantic, instance and panoptic from the same outputs; stuff has boxes, too."""
+    """Tasks semantic, instance and panoptic from the same outputs; without `stuff` kernels, stuff has boxes, too."""
 
     def __init__(
-        self, backbone: Any, head: BoxQueries, masks: BoxMasks, settings: MaskSettings, *, task: str, num_things: int
+        self,
+        backbone: Any,
+        head: BoxQueries,
+        masks: BoxMasks,
+        settings: MaskSettings,
+        *,
+        task: str,
+        num_things: int,
+        stuff: StuffKernels | None = None,
     ):
         super().__init__(backbone, head, task=task, num_things=num_things)
-        self.masks, self.settings = masks, settings
+        self.masks, self.settings, self.stuff = masks, settings, stuff
+        if stuff is not None:
+            self.sought = "instance"
+
+    @property
+    def class_layers(self) -> tuple[str, ...]:
+        return super().class_layers + (("stuff.kernels.",) if self.stuff is not None else ())
 
     def more_losses(
         self, out: Outputs, features: list[Tensor], wanted: Objects, matching: Matching, batch: Batch, count: float
     ) -> dict[str, Tensor]:
         """{"mask": binary cross-entropy, "dice"} of the matched pairs of every layer and of the last layer's noisy
-        copies, at sampled points."""
+        copies, at sampled points, and {"stuff"} of the kernels, weighed as the masks' cross-entropy."""
         pixels = self.masks.pixels(out.maps[0], features[0])
         groups = len(out.logits) // len(self.head.decoder.layers)
         hidden, boxes = matching.take(out.hidden), matching.take(out.boxes).detach()
@@ -72,10 +87,15 @@ class BoxMaskFormer(BoxDetector):
         count = max(count, 1.0)
         # without any pair the sums are 0 and reach no pixel: keep their gradients
         idle = pixels.sum() * 0
-        return {
+        found = {
             "mask": self.settings.entropy * (entropy * weight).sum() / count + idle,
             "dice": self.settings.dice * (losses.dice(logits, labels) * weight).sum() / count,
         }
+        if self.stuff is not None:
+            assert batch.targets is not None
+            canvas = (batch.images.shape[2], batch.images.shape[3])
+            found["stuff"] = self.settings.entropy * self.stuff.loss(self.stuff(pixels), batch.targets, canvas)
+        return found
 
     def predict(self, batch: Batch) -> list[Prediction]:
         """What `outputs` names, on the original images' pixels."""
@@ -91,26 +111,36 @@ class BoxMaskFormer(BoxDetector):
         hidden, boxes = out.hidden[-1, i], out.boxes[-1, i]
         masks_of = lambda query: self.masks.inside(pixels_EHW, hidden[query], boxes[query]).float()
         found = Prediction(batch.image_ids[i], enlarge.original)
+        stuff_S, maps_Shw = p_QC.new_zeros(0), pixels_EHW.new_zeros(0, *pixels_EHW.shape[1:])
+        if self.stuff is not None:
+            stuff_S, maps_Shw = self.stuff.read(self.stuff(pixels_EHW[None])[0])
         if "semantic" in self.settings.outputs:
-            found.semantic = semantic_of(p_QC, masks_of(slice(None)), enlarge)
+            every = torch.cat([masks_of(slice(None)), maps_Shw])
+            found.semantic = semantic_of(torch.block_diag(p_QC, stuff_S.diag()), every, enlarge)
         if "instance" in self.settings.outputs:
             things, corners = p_QC[:, : self.num_things], self.pixels(boxes, batch, i)
             found.instances = instances_of(things, masks_of, enlarge, self.max_detections, corners)
         if "panoptic" in self.settings.outputs:
             p, label = p_QC.max(-1)
-            keep = p > self.settings.score
+            keep, seen = p > self.settings.score, stuff_S.nonzero()[:, 0]
             found.panoptic = panoptic_of(
-                p[keep], label[keep], masks_of(keep), enlarge, self.num_things, self.settings.overlap
+                torch.cat([p[keep], stuff_S[seen]]),
+                torch.cat([label[keep], self.num_things + seen]),
+                torch.cat([masks_of(keep), maps_Shw[seen]]),
+                enlarge,
+                self.num_things,
+                self.settings.overlap,
             )
         return found
 
-    def network(self, images_BCHW: Tensor) -> tuple[Tensor, Tensor]:
-        """Class logits [B,Q,C] and mask logits [B,Q,H/4,W/4] of the last layer."""
+    def network(self, images_BCHW: Tensor) -> tuple[Tensor, ...]:
+        """Class logits [B,Q,C] and mask logits [B,Q,H/4,W/4] of the last layer; the kernels' [B,S+1,H/4,W/4]."""
         features = self.backbone(images_BCHW)
         out = self.head(features[-self.levels :], self.unpadded(images_BCHW))
         pixels = self.masks.pixels(out.maps[0], features[0])
         drawn = [self.masks.inside(*row) for row in zip(pixels, out.hidden[-1], out.boxes[-1], strict=True)]
-        return out.logits[-1], torch.stack(drawn)
+        more = () if self.stuff is None else (self.stuff(pixels),)
+        return out.logits[-1], torch.stack(drawn), *more
 
     def inspect(self, batch: Batch) -> dict[str, Any]:
         """What `BoxDetector.inspect` gives, and pixels [B,E,h,w], mask_logits [B,Q,h,w] of the last layer."""
