@@ -10,6 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import torch
 import yaml
 from pycocotools import mask as coco_mask
 
@@ -52,6 +53,12 @@ class Result:
         assert len(lines) == 1, self.err
         assert "Traceback" not in self.err
         return lines[0]
+
+
+def pytest_configure(config: Any) -> None:
+    """The processes of a parallel run share the cores: more threads than cores would wait for each other."""
+    if hasattr(config, "workerinput"):
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // config.workerinput["workercount"]))
 
 
 @pytest.fixture

@@ -118,7 +118,8 @@ def build(
         if not 0 < num_things < num_classes:
             missing = "stuff" if num_things else "thing"
             raise UsageError(
-                f"model.kernels with model.box_queries needs things and stuff, and the dataset declares no {missing}"
+                f"model.kernels with model.box_queries needs things and stuff, and the dataset declares no {missing}",
+                hint="leave model.kernels out",
             )
         classes, stuff = num_things, StuffKernels(num_things, num_classes - num_things, mask_dim or dim)
     if queries is None:

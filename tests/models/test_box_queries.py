@@ -304,6 +304,13 @@ def test_stuff_kernels_learn_every_labelled_pixel_and_say_which_stuff_is_there()
     assert torch.equal(logits[0, 1:] > 0, target.semantic[1:] == 2)
 
 
+@pytest.mark.parametrize(("things", "missing"), [(0, "thing"), (3, "stuff")])
+def test_stuff_kernels_need_things_and_stuff(things, missing):
+    settings = {"name": "maskformer", **CHOSEN, "kernels": True}
+    with pytest.raises(UsageError, match=f"the dataset declares no {missing}"):
+        build_model(settings, task="panoptic", num_classes=3, num_things=things)
+
+
 @torch.no_grad()
 def test_stuff_with_kernels_is_found_without_a_query():
     net = model("maskformer", "panoptic", kernels=True, outputs=["panoptic", "semantic"], score=0.9, overlap=0.0).eval()
