@@ -170,8 +170,8 @@ def _other_count(own: Tensor, given: Tensor) -> bool:
 
 
 def _part(key: str) -> str:
-    """The part of a model that may be absent as a whole: a head beside the one that detects, a mask head."""
-    match = re.match(r"(roi_heads\.heads\.\w+|bbox_attention|mask_head|aux_classifier)\.", key)
+    """The part of a model that may be absent as a whole: a second head, a mask head, stuff kernels."""
+    match = re.match(r"(roi_heads\.heads\.\w+|bbox_attention|mask_head|aux_classifier|stuff)\.", key)
     return match[0] if match else ""
 
 

@@ -44,7 +44,7 @@ def build_optimizer(model: nn.Module, settings: Optimizer) -> torch.optim.Optimi
             decay = settings.norm_weight_decay
         groups.setdefault((rate, decay), []).append(parameter)
     listed = [{"params": p, "lr": r, "base": r, "weight_decay": d} for (r, d), p in groups.items()]
-    # fused: one pass over memory; the default on a CPU makes several (5.6 times as long for 4.3 million parameters)
+    # fused: one pass over memory, where the default on a CPU makes several
     if settings.name == "sgd":
         return torch.optim.SGD(listed, lr=settings.lr, momentum=settings.momentum, fused=True)
     return torch.optim.AdamW(listed, lr=settings.lr, betas=settings.betas, fused=True)

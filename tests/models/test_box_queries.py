@@ -9,6 +9,7 @@ from transformers.models.deformable_detr.configuration_deformable_detr import De
 from transformers.models.deformable_detr.modeling_deformable_detr import DeformableDetrMultiscaleDeformableAttention
 
 from segcli import cost
+from segcli.checkpoint import load_weights, save_weights
 from segcli.errors import DataError, UsageError
 from segcli.models import build_model
 from segcli.models.layers.box_masks import BoxMasks, read_labels, sample_points
@@ -298,10 +299,13 @@ def test_stuff_kernels_learn_every_labelled_pixel_and_say_which_stuff_is_there()
     assert kernels.loss(50 * right, [unlabelled], (16, 16)) == 0
     with pytest.raises(DataError, match="image 7 has no semantic labels, and task panoptic needs them"):
         kernels.loss(50 * right, [dataclasses.replace(target, semantic=None)], (16, 16))
-    scores, logits = kernels.read(50 * torch.stack([right[0, 0], torch.zeros(16, 16), right[0, 2]]))
+    found = torch.stack([right[0, 0, 1:], torch.zeros(15, 16), right[0, 2, 1:]])
+    scores, logits = kernels.read(50 * found, (15, 16))
     assert scores[0] > 0.99
-    assert scores[1] == 0  # never the most likely
-    assert torch.equal(logits[0, 1:] > 0, target.semantic[1:] == 2)
+    assert scores[1] == 0  # nowhere at least one half
+    assert torch.equal(logits[0] > 0, target.semantic[1:] == 2)
+    found[1, 10:] = 2  # in the padding
+    assert torch.equal(kernels.read(50 * found, (10, 16))[0], kernels.read(50 * found[:, :10], (10, 16))[0])
 
 
 @pytest.mark.parametrize(("things", "missing"), [(0, "thing"), (3, "stuff")])
@@ -325,8 +329,20 @@ def test_stuff_with_kernels_is_found_without_a_query():
         assert [s.label for s in prediction.panoptic.segments] == [2]
         assert prediction.panoptic.segments[0].score == pytest.approx(0.982, abs=0.001)
         assert (prediction.semantic == 2).all()
-    net.stuff.kernels.bias.copy_(torch.tensor([-4.0, 0.0]))
+    net.stuff.kernels.bias.copy_(torch.tensor([2.0, 0.0]))  # 0.88, below model.score
     assert not any(prediction.panoptic.segments for prediction in net.predict(data))
+    net.stuff.kernels.bias.copy_(torch.tensor([-1.0, 0.0]))  # below one half, and above any query's class
+    assert all((prediction.semantic == 2).all() for prediction in net.predict(data))
+
+
+def test_an_instance_model_begins_a_panoptic_one_with_kernels_and_the_other_way_round(tmp_path):
+    instance, panoptic = model("maskformer", "instance"), model("maskformer", "panoptic", kernels=True)
+    for source, other in ((instance, panoptic), (panoptic, instance)):
+        save_weights(tmp_path / "w.safetensors", source.state_dict(), {})
+        report = load_weights(other, tmp_path / "w.safetensors")
+        assert all(key.startswith("stuff.kernels.") for key in report["missing"] + report["unexpected"])
+        assert report["missing"] + report["unexpected"]
+        torch.testing.assert_close(other.masks.coarse.weight, source.masks.coarse.weight)
 
 
 def test_losses_fall_on_one_batch():

@@ -63,9 +63,9 @@ class BoxDetector(nn.Module):
         return losses
 
     def dense_targets(self, batch: Batch, wanted: Objects) -> list[Target]:
-        """What the dense head is to find: the batch's targets or, where stuff is wanted too, every segment."""
+        """What the dense head is to find: the batch's targets or, where queries look for stuff too, every segment."""
         assert batch.targets is not None
-        if self.task in ("detection", "instance"):
+        if self.sought in ("detection", "instance"):
             return batch.targets
         height, width = batch.images.shape[2:]
         corners = boxes.to_xyxy(wanted.boxes) * wanted.boxes.new_tensor([width, height, width, height])

@@ -113,16 +113,18 @@ class BoxMaskFormer(BoxDetector):
         found = Prediction(batch.image_ids[i], enlarge.original)
         stuff_S, maps_Shw = p_QC.new_zeros(0), pixels_EHW.new_zeros(0, *pixels_EHW.shape[1:])
         if self.stuff is not None:
-            stuff_S, maps_Shw = self.stuff.read(self.stuff(pixels_EHW[None])[0])
+            sides = zip(enlarge.content, pixels_EHW.shape[1:], canvas, strict=True)
+            rows, columns = (-(-shown * cells // whole) for shown, cells, whole in sides)
+            stuff_S, maps_Shw = self.stuff.read(self.stuff(pixels_EHW[None])[0], (rows, columns))
         if "semantic" in self.settings.outputs:
             every = torch.cat([masks_of(slice(None)), maps_Shw])
-            found.semantic = semantic_of(torch.block_diag(p_QC, stuff_S.diag()), every, enlarge)
+            found.semantic = semantic_of(torch.block_diag(p_QC, torch.ones_like(stuff_S).diag()), every, enlarge)
         if "instance" in self.settings.outputs:
             things, corners = p_QC[:, : self.num_things], self.pixels(boxes, batch, i)
             found.instances = instances_of(things, masks_of, enlarge, self.max_detections, corners)
         if "panoptic" in self.settings.outputs:
             p, label = p_QC.max(-1)
-            keep, seen = p > self.settings.score, stuff_S.nonzero()[:, 0]
+            keep, seen = p > self.settings.score, (stuff_S > self.settings.score).nonzero()[:, 0]
             found.panoptic = panoptic_of(
                 torch.cat([p[keep], stuff_S[seen]]),
                 torch.cat([label[keep], self.num_things + seen]),
