@@ -14,13 +14,14 @@ from segcli.types import IGNORE, Instances, Panoptic, Prediction, Segment, encod
 SCORE, HIDDEN = 0.5, 0.5  # as in "Panoptic Segmentation" (Kirillov et al., 2019) and Detectron2's combination
 
 
-def as_panoptic(prediction: Prediction) -> Prediction:
-    """Detections with masks -> a panoptic map of things: the best-scored on top, what is mostly covered is left out."""
+def as_panoptic(prediction: Prediction, score: float = SCORE) -> Prediction:
+    """Detections with masks that score `score` or more -> a panoptic map of things: the best on top, what is mostly
+    covered is left out."""
     found = prediction.instances
     assert found is not None, "only instances can be laid on a map"
     ids, segments = np.zeros(prediction.size, np.int32), []
     assert found.scores is not None, "detections have scores"
-    kept = found[found.scores >= SCORE]
+    kept = found[found.scores >= score]
     assert kept.scores is not None
     for i in torch.argsort(kept.scores, descending=True, stable=True).tolist():
         mask = kept.mask(i)

@@ -48,7 +48,8 @@ def shrink(masks_NHW: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def label_maps(targets: list[Target], canvas: tuple[int, int], task: str = "semantic") -> Tensor:
-    """The images' semantic labels on one canvas, int64 [B,H,W], IGNORE in the padding. Raises as `segments` does."""
+    """The images' semantic labels on one canvas, int64 [B,H,W], IGNORE in the padding. Raises as `segments` does, for
+    `task`."""
     maps = []
     for target in targets:
         labels = semantic_labels(target, task)

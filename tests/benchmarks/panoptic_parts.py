@@ -10,18 +10,18 @@ images that they are scored on, the panoptic model is taken as it is.
 """
 
 import argparse
+import dataclasses
 from pathlib import Path
 
 import numpy as np
-from pycocotools import mask as coco_mask
 
 from segcli.data.dataset import Dataset
 from segcli.data.stored import StoredPredictions
 from segcli.metrics.panoptic import PanopticScores
+from segcli.ops.common_ground import as_panoptic
 from segcli.run import RunFolder
-from segcli.types import Panoptic, Prediction, Segment
+from segcli.types import IGNORE, Panoptic, Segment
 
-FREE = 0.5  # an instance needs so much of its mask
 THRESHOLDS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6)
 
 
@@ -34,25 +34,14 @@ def stored(path: Path) -> StoredPredictions:
     return StoredPredictions(run.path / "predictions" / f"{recipe.eval.split}.json", data)
 
 
-def combine(instances: Prediction, semantic: Prediction, num_things: int, threshold: float) -> Panoptic:
-    """Both predictions of one image as one panoptic map."""
-    ids = np.zeros(instances.size, np.int32)
-    segments: list[Segment] = []
-    found = instances.instances
-    assert found is not None
-    assert found.scores is not None
-    assert semantic.semantic is not None
-    for rle, label, score in zip(found.rles(), found.labels.tolist(), found.scores.tolist(), strict=True):
-        mask = coco_mask.decode(rle).astype(bool)
-        free = mask & (ids == 0)
-        if score > threshold and free.sum() > FREE * mask.sum():
-            segments.append(Segment(len(segments) + 1, label, score))
-            ids[free] = len(segments)
-    for label in np.unique(semantic.semantic):
-        free = (semantic.semantic == label) & (ids == 0)
-        if num_things <= label < 255 and free.any():
-            segments.append(Segment(len(segments) + 1, int(label)))
-            ids[free] = len(segments)
+def add_stuff(things: Panoptic, labels_HW: np.ndarray, num_things: int) -> Panoptic:
+    """`things` with the stuff of a label map wherever no thing is."""
+    ids, segments = things.ids.copy(), list(things.segments)
+    for label in np.unique(labels_HW):
+        free = (labels_HW == label) & (things.ids == 0)
+        if num_things <= label < IGNORE and free.any():
+            segments.append(Segment(max((s.id for s in segments), default=0) + 1, int(label)))
+            ids[free] = segments[-1].id
     return Panoptic(ids, segments)
 
 
@@ -70,16 +59,17 @@ def main() -> None:
     own = PanopticScores(data.info)
     own.update([whole.read(i) for i in images], targets)
     print("panoptic model", {key: round(value, 4) for key, value in own.compute().items()})
-    best: dict[str, float] = {}
-    for threshold in THRESHOLDS:
-        parts = PanopticScores(data.info)
-        for i in images:
-            both = combine(things.read(i), stuff.read(i), data.info.num_things, threshold)
-            parts.update([Prediction(data.image_ids[i], data.sizes[i], panoptic=both)], [targets[i]])
-        scores = parts.compute()
-        if scores["PQ"] > best.get("PQ", -1):
-            best = {"threshold": threshold, **scores}
-    print("separate parts", {key: round(value, 4) for key, value in best.items()})
+    parts = {threshold: PanopticScores(data.info) for threshold in THRESHOLDS}
+    for i in images:
+        found, labels_HW = things.read(i), stuff.read(i).semantic
+        assert labels_HW is not None
+        for threshold, scores in parts.items():
+            laid = as_panoptic(found, threshold).panoptic
+            assert laid is not None
+            both = dataclasses.replace(found, panoptic=add_stuff(laid, labels_HW, data.info.num_things))
+            scores.update([both], [targets[i]])
+    threshold, best = max(((t, p.compute()) for t, p in parts.items()), key=lambda pair: pair[1]["PQ"])
+    print("separate parts", {key: round(value, 4) for key, value in {"threshold": threshold, **best}.items()})
 
 
 if __name__ == "__main__":

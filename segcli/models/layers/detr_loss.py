@@ -163,7 +163,7 @@ def _instances(target: Target, task: str, classes: int) -> tuple[Tensor, Tensor,
     if task != "detection" and len(found):
         if not isinstance(found.masks, Tensor):
             raise DataError(
-                f"image {target.image_id}: its objects have no masks, and task {task} needs them",
+                f"image {target.image_id}: its objects have no masks, and this model learns masks",
                 hint="annotate polygons or RLE, or train a detector (task: detection)",
             )
         masks = found.masks[keep]
