@@ -1,10 +1,7 @@
 """Weights and training states on disk: written whole or not at all, read without running code."""
 
-import os
 import re
 import sys
-import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
 
-from segcli.errors import ModelError, SegcliError
+from segcli.core.files import write_atomic
+from segcli.errors import ModelError
 from segcli.info import DatasetInfo
 from segcli.weights.backbones import load_backbone
 from segcli.weights.class_rows import order_of, take_rows
@@ -23,28 +21,6 @@ from segcli.weights.translate import translate
 
 # Buffers that no training changes, by the end of their names: a source may have them or not.
 CONSTANTS = ("num_batches_tracked", "relative_position_index", "empty_weight", "pixel_mean", "pixel_std")
-
-
-def write_atomic(path: Path, write: Callable[[Path], Any]) -> None:
-    """Call `write` with a temporary path beside `path`, flush it to disk, and rename it: never half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        write(temporary)
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:
-        temporary.unlink(missing_ok=True)
-        raise SegcliError(
-            f"{path}: can't be written: {error}", hint="is the disk full? an earlier file of this name is untouched"
-        ) from error
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:

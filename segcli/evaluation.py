@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from segcli.checkpoint import write_atomic
+from segcli.core.files import write_atomic
 from segcli.data.dataset import Dataset
 from segcli.data.loader import eval_loader
 from segcli.data.results import ResultsWriter, map_names

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from segcli import lookup
+from segcli.core.files import read_json
 from segcli.data import canonical, index
 from segcli.data._findings import KEPT, Finding, Item, Report
-from segcli.data.annotations import read_json
 from segcli.data.canonical import Draft, Record
 from segcli.data.check import check
 from segcli.data.checked import checked, listing

@@ -1,12 +1,10 @@
 """Recipe files as plain data: find, read, merge what they extend, override keys. Nothing is validated here."""
 
-import re
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from segcli.core.files import parse_yaml, read_yaml
 from segcli.errors import ModelError, UsageError
 from segcli.lookup import nearest
 
@@ -63,10 +61,7 @@ def parse_overrides(pairs: list[str]) -> dict[str, Any]:
         key, sign, value = pair.partition("=")
         if not sign or not key:
             raise UsageError(f"--set {pair!r} is not KEY=VALUE", hint="for example --set train.epochs=3")
-        try:
-            out[key] = yaml.load(value, Loader=_Loader)
-        except yaml.YAMLError as error:
-            raise UsageError(f"--set {pair}: the value is not YAML: {_yaml_problem(error)}") from error
+        out[key] = parse_yaml(value, f"--set {pair!r:.200}", error=UsageError)
     return out
 
 
@@ -76,12 +71,7 @@ def _shipped_root() -> Path:
 
 def read_recipe(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
     """The file merged onto what it extends; `seen` are the files that extend it. Raises UsageError naming the file."""
-    try:
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: not valid YAML: {_yaml_problem(error)}") from error
-    except OSError as error:
-        raise UsageError(f"{path}: can't be read: {error.strerror}") from error
+    data = read_yaml(path, error=UsageError)
     if not isinstance(data, dict):
         raise UsageError(f"{path}: a recipe is a mapping of keys to values, not {type(data).__name__}")
     parent = data.pop("extends", None)
@@ -98,12 +88,6 @@ def read_recipe(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
     if isinstance(section, dict) and isinstance(names, str) and (file.parent / names).is_file():
         section["split_file"] = str(file.parent / names)  # it lies beside the parent, which may be another folder
     return _merge(base, data)
-
-
-def _yaml_problem(error: Exception) -> str:
-    mark = getattr(error, "problem_mark", None)
-    place = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
-    return " ".join(str(getattr(error, "problem", None) or error).split()) + place
 
 
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
@@ -145,24 +129,3 @@ def put(data: dict[str, Any], key: str, value: Any) -> None:
     if parts[:-1] == ["train"] and parts[-1] in LENGTHS and value is not None:
         for other in LENGTHS - {parts[-1]}:
             here.pop(other, None)
-
-
-class _Loader(yaml.SafeLoader):
-    """The safe loader, with two differences: 1e-4 is a number, and a key given twice is an error."""
-
-    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        node: yaml.MappingNode = super().compose_mapping_node(anchor)
-        seen = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode):
-                if key.value in seen:
-                    raise yaml.composer.ComposerError(None, None, f"the key {key.value!r} stands twice", key.start_mark)
-                seen.add(key.value)
-        return node
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?$"),
-    list("-+0123456789."),
-)

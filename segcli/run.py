@@ -16,7 +16,8 @@ from torch import nn
 
 import segcli
 from segcli.allocator import keep_freed_memory
-from segcli.checkpoint import initialise, load_state, load_strict, load_weights, write_atomic
+from segcli.checkpoint import initialise, load_state, load_strict, load_weights
+from segcli.core.files import write_atomic
 from segcli.errors import DataError, ModelError, SegcliError, UsageError
 from segcli.info import DatasetInfo
 from segcli.models import build_model

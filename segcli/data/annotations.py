@@ -4,7 +4,6 @@ Sparse work only: masks are checked for shape and finite numbers here and decode
 """
 
 import itertools
-import json
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from segcli.core.files import read_json
 from segcli.errors import DataError
 from segcli.types import Rle
 
@@ -21,16 +21,6 @@ PLAIN = {int, float}  # what JSON numbers become: looked at first, for it is qui
 BATCH = 1024  # annotations whose compressed RLEs are looked at together: one by one takes ten times as long and more
 WIDEST = 8  # groups of a number in a compressed RLE: 40 bits
 FAR = 16  # polygons further outside than this many image sides are taken for a unit error, not drawn
-
-
-def read_json(path: Path) -> Any:
-    """The content of a JSON file. Raises DataError where it can't be read or parsed."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise DataError(f"{path}: can't be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:  # also numbers and nesting beyond what Python parses
-        raise DataError(f"{path}: not valid JSON: {error}") from error
 
 
 def load(path: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from segcli import lookup
-from segcli.data.annotations import read_json
+from segcli.core.files import read_json
 from segcli.data.canonical import Draft
 from segcli.data.known import KNOWN, Known, inside, obtain
 from segcli.data.repair import reopened

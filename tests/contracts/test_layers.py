@@ -7,7 +7,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent.parent / "segcli"
 FILES = sorted(ROOT.rglob("*.py"))
 LAYERS = [
-    {"allocator", "errors", "info", "recipe", "recipe_file", "lookup", "fetch", "types", "dist"},
+    {"core", "allocator", "errors", "info", "recipe", "recipe_file", "lookup", "fetch", "types", "dist"},
     {"ops"},
     {"data", "models", "metrics", "drawing", "weights", "optim"},
     {"checkpoint", "cost", "diagnosis", "machine", "run", "session"},
@@ -32,7 +32,7 @@ ALLOWED = {
     ("preparing", "self_test"),
     ("self_test", "evaluation"),
 }
-WITHOUT_TORCH = {"allocator", "errors", "info", "recipe", "recipe_file", "lookup", "fetch"}
+WITHOUT_TORCH = {"core", "allocator", "errors", "info", "recipe", "recipe_file", "lookup", "fetch"}
 HEAVY = {"torch", "torchvision", "timm", "cv2", "albumentations", "matplotlib", "scipy", "numpy"}
 
 

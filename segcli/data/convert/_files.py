@@ -4,10 +4,9 @@ import mmap
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
-import pydantic
-
+from segcli.core.files import read_text
 from segcli.data.canonical import UNDECIDED, Record
 from segcli.data.convert._images import below
 from segcli.data.image import image_size
@@ -19,7 +18,6 @@ SPLITS = {
     **{"test": "test", "testing": "test"},
 }
 LOOK = 8  # files that a format is recognised by
-T = TypeVar("T")
 
 
 class Entry(NamedTuple):
@@ -108,24 +106,9 @@ def has_keys(file: Path, *keys: str) -> bool:
         return all(text.find(f'"{key}"'.encode()) >= 0 for key in keys)
 
 
-def parsed(kind: type[T], value: Any, where: str | Path) -> T:
-    """`value` as `kind` (a pydantic model). Raises DataError that names the place inside and what is wrong there."""
-    try:
-        return pydantic.TypeAdapter(kind).validate_python(value)
-    except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        given = repr(first["input"])
-        given = given if len(given) < 60 else given[:57] + "..."
-        raise DataError(f"{where}: {place + ': ' if place else ''}{first['msg'].lower()}, not {given}") from error
-
-
 def lines(path: Path) -> list[str]:
     """The lines of a text file without blanks around them, empty ones included. Raises DataError."""
-    try:
-        return [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: can't be read as text: {error}") from error
+    return [line.strip() for line in read_text(path).splitlines()]
 
 
 def some(names: Sequence[Any], limit: int = 5) -> str:

@@ -13,9 +13,9 @@ import numpy as np
 import pydantic
 from PIL import Image, ImageDraw
 
-from segcli.data.annotations import read_json
+from segcli.core.files import parsed, read_json
 from segcli.data.canonical import Draft, Record
-from segcli.data.convert._files import LOOK, Entry, arrange, each, parsed, some, split_of, walk
+from segcli.data.convert._files import LOOK, Entry, arrange, each, some, split_of, walk
 from segcli.data.convert._mask_files import check_size, objects, read_ids
 from segcli.data.convert._shapes import of_pixels
 from segcli.data.convert.semantic import map_png, translate

@@ -15,7 +15,8 @@ from typing import Any, BinaryIO, NamedTuple
 
 from pycocotools import mask as coco_mask
 
-from segcli.data.annotations import encode, read_json
+from segcli.core.files import read_json
+from segcli.data.annotations import encode
 from segcli.data.canonical import UNDECIDED, Draft, Record, write_json
 from segcli.data.convert._files import SPLITS, each, has_keys, some
 from segcli.data.convert._images import below, locate

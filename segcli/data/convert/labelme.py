@@ -18,10 +18,11 @@ import numpy as np
 import pydantic
 from PIL import Image
 
-from segcli.data.annotations import MOST_PIXELS, encode, read_json
+from segcli.core.files import parsed, read_json
+from segcli.data.annotations import MOST_PIXELS, encode
 from segcli.data.canonical import Draft, Record
 from segcli.data.convert import _shapes as shapes
-from segcli.data.convert._files import LOOK, Entry, arrange, each, has_keys, lines, parsed, some, split_of, walk
+from segcli.data.convert._files import LOOK, Entry, arrange, each, has_keys, lines, some, split_of, walk
 from segcli.data.convert._images import is_there
 from segcli.data.convert._out import Exported
 from segcli.data.image import SUFFIXES, image_size

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import pydantic
 
+from segcli.core.files import parsed
 from segcli.data.canonical import UNDECIDED, Draft, Record
 from segcli.data.convert import coco
-from segcli.data.convert._files import Entry, arrange, each, has_keys, parsed, some, walk
+from segcli.data.convert._files import Entry, arrange, each, has_keys, some, walk
 from segcli.data.convert._images import is_folder, is_there, locate
 from segcli.data.convert._mask_files import check_size, read_pixels
 from segcli.data.convert._shapes import of_pixels

@@ -12,10 +12,10 @@ from typing import Any
 
 import pydantic
 
-from segcli.data.annotations import read_json
+from segcli.core.files import parsed, read_json
 from segcli.data.canonical import Draft, Record
 from segcli.data.convert import _shapes as shapes
-from segcli.data.convert._files import Entry, arrange, each, has_keys, parsed, some, split_folders
+from segcli.data.convert._files import Entry, arrange, each, has_keys, some, split_folders
 from segcli.data.convert._images import locate
 from segcli.data.image import image_size
 from segcli.errors import DataError

@@ -1,0 +1,270 @@
+"""Files read and written safely: one place for resolving names, reading text, JSON and YAML, digests, whole writes.
+
+Every reader opens regular files alone (a FIFO would wait for ever, a device has no end) and turns whatever is wrong
+with the content (encoding, depth, a number of 5,000 digits, half a surrogate pair) into one error that names the file.
+`error` is the kind to raise: DataError for datasets, UsageError for recipes, ModelError for runs and weights.
+"""
+
+import hashlib
+import json
+import os
+import re
+import stat
+import tempfile
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any, BinaryIO
+
+import pydantic
+import yaml
+
+from segcli.errors import DataError, SegcliError
+
+PART = ".segcli-part"  # suffix of files that are being written; a process that was killed leaves them behind
+LONGEST = 4096  # bytes of a path that systems take
+LARGEST_YAML = 4 * 2**20  # bytes; the parser is slow, and recipes have some hundred lines
+MOST_VALUES = 200_000  # of a YAML document, aliases counted as often as they are used
+SURROGATE = re.compile(r"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")  # as JSON writes one half of a pair
+URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+
+
+def resolve(root: Path, name: Any, where: str, *, error: type[SegcliError] = DataError, trusted: bool = False) -> Path:
+    """The file `name` below the folder `root`, with "/" or the system's separator between parts; it need not exist.
+
+    This is the one way from a name that somebody else wrote to a path: no absolute name, no drive, no URL, no "..", no
+    NUL, and no link on the way whose target lies outside `root`. trusted: links and ".." may lead out, and absolute
+    names count (the user said so: --trust-paths). where: what names it, for the message.
+    """
+    if not isinstance(name, str) or not name or not name.strip("/."):
+        raise error(f"{where}: {name!r:.200} is not the name of a file")
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError:
+        raise error(f"{where}: the file name {name!r:.200} is no valid text") from None
+    if "\0" in name or size > LONGEST:
+        raise error(f"{where}: {name!r:.200} can't be a file name")
+    if URL.match(name):
+        raise error(f"{where}: {name!r:.200} is an address, not a file", hint="download it, and name the file")
+    if trusted:
+        return root / name
+    outside = PurePosixPath(name).is_absolute() or PureWindowsPath(name).drive or name.startswith("\\")
+    if outside or ".." in name.replace("\\", "/").split("/"):
+        raise error(f"{where}: {name!r:.200} is not a path below {root}", hint=TRUST)
+    path = root / name
+    if not inside(path, root):
+        raise error(f"{where}: {name!r:.200} is a link that leads out of {root}", hint=TRUST)
+    return path
+
+
+TRUST = "if these are your own files, copy them below it, or give --trust-paths to segcli prepare"
+
+
+def inside(path: Path, root: Path) -> bool:
+    """Whether `path` lies in the folder `root` once every link on the way is followed. False for loops of links."""
+    try:
+        return path.resolve().is_relative_to(root.resolve())
+    except (OSError, RuntimeError, ValueError):
+        return False
+
+
+def read_bytes(path: Path, *, error: type[SegcliError] = DataError, largest: int | None = None) -> bytes:
+    """The content of a regular file. Raises `error` where there is none, or it has more than `largest` bytes."""
+    try:
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            if largest is not None and size > largest:
+                raise error(f"{path}: has {size:,} bytes, more than the {largest:,} that such a file can have")
+            return file.read()
+    except FileNotFoundError:
+        raise error(f"{path}: there is no such file") from None
+    except OSError as problem:
+        raise error(f"{path}: can't be read: {problem.strerror or problem}") from problem
+    except ValueError as problem:  # NUL in the path
+        raise error(f"{str(path)!r:.200}: can't be a file: {problem}") from problem
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """A regular file, opened to read bytes; a FIFO is refused without waiting for whoever writes into it.
+
+    Raises OSError (also for folders, devices and sockets) and ValueError (NUL in the path).
+    """
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        mode = os.fstat(handle).st_mode
+        if not stat.S_ISREG(mode):
+            raise OSError(0, "is a folder" if stat.S_ISDIR(mode) else "is a pipe or a device, not a file", str(path))
+        return os.fdopen(handle, "rb")
+    except BaseException:
+        os.close(handle)
+        raise
+
+
+def read_text(path: Path, *, error: type[SegcliError] = DataError, largest: int | None = None) -> str:
+    """The text of a UTF-8 file, with or without a byte order mark. Raises `error`."""
+    try:
+        return read_bytes(path, error=error, largest=largest).decode("utf-8-sig")
+    except UnicodeDecodeError as problem:
+        raise error(f"{path}: can't be read as UTF-8 text: {problem.reason} at byte {problem.start}") from problem
+
+
+def read_json(path: Path, *, error: type[SegcliError] = DataError, largest: int | None = None) -> Any:
+    """The content of a JSON file. Raises `error`."""
+    return parse_json(read_text(path, error=error, largest=largest), str(path), error=error)
+
+
+def parse_json(text: str, where: str, *, error: type[SegcliError] = DataError) -> Any:
+    """JSON text as Python values, in which every string is valid text. Raises `error` that begins with `where`."""
+    try:
+        value = json.loads(text)
+        if SURROGATE.search(text):
+            json.dumps(value, ensure_ascii=False).encode()
+        return value
+    except RecursionError:
+        raise error(f"{where}: not valid JSON: nested too deeply") from None
+    except UnicodeEncodeError as problem:
+        raise error(f"{where}: not valid JSON: half of a surrogate pair, {problem.object[problem.start]!r}") from None
+    except ValueError as problem:  # also numbers beyond what Python parses
+        raise error(f"{where}: not valid JSON: {problem}") from problem
+
+
+class Loader(yaml.SafeLoader):
+    """The safe loader, with three differences: 1e-4 is a number, a date is text, a key given twice is an error."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise yaml.composer.ComposerError(None, None, f"the key {key.value!r} stands twice", key.start_mark)
+                seen.add(key.value)
+        return node
+
+
+Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in pairs if tag != "tag:yaml.org,2002:timestamp"]
+    for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?$"),
+    list("-+0123456789."),
+)
+
+
+def read_yaml(path: Path, *, error: type[SegcliError] = DataError) -> Any:
+    """The content of a YAML file, plain values alone. Raises `error`."""
+    return parse_yaml(read_text(path, error=error, largest=LARGEST_YAML), str(path), error=error)
+
+
+def parse_yaml(text: str, where: str, *, error: type[SegcliError] = DataError) -> Any:
+    """YAML text as dicts, lists, strings, numbers, booleans and None. Raises `error` that begins with `where`: also for
+    aliases that contain themselves or multiply beyond MOST_VALUES, and for other kinds of values (binary, sets)."""
+    try:
+        value = yaml.load(text, Loader=Loader)
+        _count(value, (), [MOST_VALUES])
+        return value
+    except RecursionError:
+        raise error(f"{where}: not valid YAML: nested too deeply") from None
+    except (yaml.YAMLError, ValueError, TypeError, OverflowError) as problem:
+        raise error(f"{where}: not valid YAML: {_yaml_problem(problem)}") from problem
+
+
+def _count(value: Any, around: tuple[int, ...], left: list[int]) -> None:
+    """Raise ValueError for what is no plain value, for a value inside itself, and where there are more than `left`."""
+    left[0] -= 1
+    if left[0] < 0:
+        raise ValueError(f"more than {MOST_VALUES:,} values")
+    if isinstance(value, (dict, list)):
+        if id(value) in around:
+            raise ValueError("an alias that contains itself")
+        around = (*around, id(value))
+        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            if not isinstance(key, (str, int, float, bool, type(None))):
+                raise ValueError(f"the key {key!r:.80} is no plain value")
+            _text(key)
+            _count(inner, around, left)
+    elif not isinstance(value, (str, int, float, bool, type(None))):
+        raise ValueError(f"{value!r:.80} is no text, number, list or mapping")
+    _text(value)
+
+
+def _text(value: Any) -> None:
+    if isinstance(value, str):
+        value.encode()
+    elif isinstance(value, int):
+        str(value)  # a number of more digits than Python prints
+
+
+def _yaml_problem(problem: Exception) -> str:
+    mark = getattr(problem, "problem_mark", None)
+    place = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
+    return " ".join(str(getattr(problem, "problem", None) or problem).split()) + place
+
+
+def parsed(kind: Any, value: Any, where: str | Path, *, error: type[SegcliError] = DataError) -> Any:
+    """`value` as `kind` (a pydantic model or type). Raises `error` that names the place inside and what is wrong."""
+    try:
+        return pydantic.TypeAdapter(kind).validate_python(value)
+    except pydantic.ValidationError as problem:
+        first = problem.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        given = repr(first["input"])
+        given = given if len(given) < 60 else given[:57] + "..."
+        raise error(f"{where}: {place + ': ' if place else ''}{first['msg'].lower()}, not {given}") from problem
+    except RecursionError:
+        raise error(f"{where}: nested too deeply") from None
+
+
+def write_atomic(path: Path, write: Callable[[Path], Any]) -> None:
+    """Call `write` with a temporary path beside `path`, flush it to disk, and rename it: never half a file.
+
+    Raises SegcliError; an earlier file of this name then stands untouched.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name[:100]}.", suffix=PART, dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        write(temporary)
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as problem:
+        temporary.unlink(missing_ok=True)
+        raise SegcliError(
+            f"{path}: can't be written: {problem}", hint="is the disk full? an earlier file of this name is untouched"
+        ) from problem
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text whole. Raises SegcliError, and DataError for text that is none (half of a surrogate pair)."""
+    try:
+        content = text.encode()
+    except UnicodeEncodeError as problem:
+        around = text[max(0, problem.start - 40) : problem.start]
+        raise DataError(f"{path.name}: {around}… is no valid text") from problem
+    write_atomic(path, lambda part: part.write_bytes(content))
+
+
+def remove_parts(folder: Path) -> None:
+    """Remove what killed processes left half-written in `folder` itself, not below it: it bears our suffix."""
+    for path in folder.glob(f".*{PART}"):
+        if path.is_file() and not path.is_symlink():
+            path.unlink(missing_ok=True)
+
+
+def digest(path: Path, *, error: type[SegcliError] = DataError) -> str:
+    """sha256 of a regular file, in hexadecimal. Raises `error`."""
+    found = hashlib.sha256()
+    try:
+        with open_regular(path) as file:
+            while part := file.read(2**20):
+                found.update(part)
+    except OSError as problem:
+        raise error(f"{path}: can't be read: {problem.strerror or problem}") from problem
+    return found.hexdigest()
