@@ -218,7 +218,7 @@ def test_a_run_or_a_recipe_is_found_and_a_missing_one_says_which(tmp_path, monke
 
 def test_a_recipe_that_is_not_text(tmp_path):
     (tmp_path / "r.yaml").write_bytes(b"\xff\xfe\x00name")
-    with pytest.raises(UsageError, match="not valid YAML"):
+    with pytest.raises(UsageError, match=r"r\.yaml: can't be read as UTF-8 text"):
         Recipe.load(tmp_path / "r.yaml")
 
 

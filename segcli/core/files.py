@@ -12,7 +12,7 @@ import re
 import stat
 import tempfile
 from collections.abc import Callable
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 import pydantic
@@ -25,6 +25,7 @@ LONGEST = 4096  # bytes of a path that systems take
 LARGEST_YAML = 4 * 2**20  # bytes; the parser is slow, and recipes have some hundred lines
 MOST_VALUES = 200_000  # of a YAML document, aliases counted as often as they are used
 SURROGATE = re.compile(r"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")  # as JSON writes one half of a pair
+DRIVE = re.compile(r"[A-Za-z]:[\\/]")  # as Windows writes an absolute path
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
@@ -47,7 +48,7 @@ def resolve(root: Path, name: Any, where: str, *, error: type[SegcliError] = Dat
         raise error(f"{where}: {name!r:.200} is an address, not a file", hint="download it, and name the file")
     if trusted:
         return root / name
-    outside = PurePosixPath(name).is_absolute() or PureWindowsPath(name).drive or name.startswith("\\")
+    outside = PurePosixPath(name).is_absolute() or DRIVE.match(name) or name.startswith("\\") or Path(name).drive
     if outside or ".." in name.replace("\\", "/").split("/"):
         raise error(f"{where}: {name!r:.200} is not a path below {root}", hint=TRUST)
     path = root / name
