@@ -83,6 +83,19 @@ class MovingAverage:
             if not value.is_floating_point():
                 self.state[key].copy_(value)
 
+    @torch.no_grad()
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Take a saved average back, wherever its tensors lie: it stays where the model is.
+
+        Raises KeyError where keys differ, RuntimeError where shapes do.
+        """
+        if state.keys() != self.state.keys():
+            raise KeyError(f"average of other weights: {sorted(state.keys() ^ self.state.keys())[:4]}")
+        for key, own in self.state.items():
+            if own.shape != state[key].shape:  # copy_ would broadcast
+                raise RuntimeError(f"average of {key} is {list(state[key].shape)}, the model's {list(own.shape)}")
+            own.copy_(state[key])
+
 
 def clip_gradients(parameters: Iterable[nn.Parameter], limit: float | None) -> Tensor:
     """Scale gradients down to a total norm of `limit`; -> the norm before. None only measures."""

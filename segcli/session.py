@@ -59,7 +59,9 @@ class Session:
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
             if self.average is not None:
-                self.average.state = state["ema"]
+                if state["ema"] is None:
+                    raise KeyError("it holds no average of the weights")
+                self.average.restore(state["ema"])
             self.progress = Progress(**state["progress"])
             torch.set_rng_state(state["rng"])
         except (KeyError, RuntimeError, ValueError, TypeError) as error:

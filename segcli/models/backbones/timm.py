@@ -1,14 +1,22 @@
 """Any convolutional timm model as a feature pyramid's trunk."""
 
+import copy
+import dataclasses
+from collections import Counter
 from typing import Any
 
 import timm
-from timm.layers import BatchNormAct2d
+import torch
+from timm.layers import BatchNormAct2d, Conv2dSame
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torchvision.ops import FrozenBatchNorm2d
 
 from segcli.errors import UsageError
 from segcli.lookup import nearest
+
+PLAIN = (nn.Conv2d, Conv2dSame)  # convolutions of their weights as they are: others standardise them first
 
 
 def build(
@@ -47,8 +55,10 @@ class TimmFeatures(nn.Module):
         self.channels: list[int] = net.feature_info.channels()
         self.strides: list[int] = net.feature_info.reduction()
         self.norm = norm
+        self.pairs: list[Pair] = []
         if norm == "folded":
-            fold_norms(self.net)
+            self.pairs = norm_pairs(self.net, net.pretrained_cfg["input_size"])
+            fold_norms(self.net, self.pairs)
         elif norm == "frozen":
             freeze_norms(self.net)
         for stage in stages(self.net)[:frozen_stages]:
@@ -63,10 +73,10 @@ class TimmFeatures(nn.Module):
 
         Raises KeyError where a needed key is missing.
         """
-        own = self.net.state_dict()
-        if self.norm == "folded":
-            state = fold_state(state, own)
-        self.net.load_state_dict({k: state[k] for k in own})
+        # of networks whose stages are a list, features_only calls "stages.0" "stages_0"
+        state = {**{key.replace(".", "_", 1): value for key, value in state.items()}, **state}
+        state = fold_state(state, self.pairs)
+        self.net.load_state_dict({k: state[k] for k in self.net.state_dict()})
 
 
 def stages(net: nn.Module) -> list[list[nn.Module]]:
@@ -82,42 +92,88 @@ def stages(net: nn.Module) -> list[list[nn.Module]]:
     return found
 
 
-def norm_pairs(net: nn.Module) -> list[tuple[str, str]]:
-    """(convolution, batch norm) names that follow one another in the module order, as timm's blocks define them."""
-    pairs, last = [], None
-    for name, module in net.named_modules():
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """A convolution and the batch norm that alone reads its output, by their names; eps: that norm's own."""
+
+    conv: str
+    norm: str
+    eps: float
+
+
+def norm_pairs(net: nn.Module, size: tuple[int, ...]) -> list[Pair]:
+    """Each batch norm of `net` with the convolution before it, followed on an image of `size` (channels, height, width).
+
+    Found by what reads what, not by names or order, which don't tell a norm after a convolution from one before it. No
+    value is computed. Raises UsageError where a norm follows something else, a convolution whose output is also read
+    elsewhere, or one that uses its weights otherwise than as they are.
+    """
+    trial = copy.deepcopy(net).eval().to("meta")
+    uses = _Uses()
+    convs: dict[int, list[str]] = {}  # by their outputs' ids; a module that runs twice comes twice
+    norms: list[tuple[str, nn.BatchNorm2d, Tensor]] = []
+    for name, module in trial.named_modules():
         if isinstance(module, nn.Conv2d):
-            last = (name, module.out_channels)
+            module.register_forward_hook(lambda _m, _i, out, name=name: convs.setdefault(id(out), []).append(name))
         elif isinstance(module, nn.BatchNorm2d):
-            if last is None or last[1] != module.num_features:
-                raise UsageError(f"model.backbone.norm: this network's batch norms can't be folded (at {name})")
-            pairs.append((last[0], name))
-            last = None
+            module.register_forward_pre_hook(lambda m, i, name=name: norms.append((name, m, i[0])))
+    with torch.no_grad(), uses:
+        trial(torch.empty(1, *size, device="meta"))
+    ran = Counter(name for names in convs.values() for name in names)
+    pairs = []
+    for name, norm, read in norms:
+        conv = next(iter(convs.get(id(read), ())), None)
+        plain = conv is not None and type(trial.get_submodule(conv)) in PLAIN
+        if conv is None or not plain or ran[conv] > 1 or uses.count[id(read)] != 1:
+            raise UsageError(
+                f"model.backbone.norm: this network's batch norms can't be folded (at {name})",
+                hint="model.backbone.norm: frozen",
+            )
+        pairs.append(Pair(conv, name, norm.eps))
     return pairs
 
 
-def fold_norms(net: nn.Module) -> None:
+class _Uses(TorchDispatchMode):
+    """Counts how many operators read each tensor; keeps them all, so that no id comes twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count: Counter[int] = Counter()
+        self.kept: list[Any] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = [t for t in tree_leaves((args, kwargs or {})) if isinstance(t, Tensor)]
+        self.count.update({id(t) for t in given})
+        out = func(*args, **(kwargs or {}))
+        self.kept += [given, out]
+        return out
+
+
+def fold_norms(net: nn.Module, pairs: list[Pair]) -> None:
     """Give each convolution before a batch norm a bias, and leave of the norm its activation alone."""
-    for conv_name, norm_name in norm_pairs(net):
-        conv = net.get_submodule(conv_name)
-        norm = net.get_submodule(norm_name)
+    for pair in pairs:
+        conv, norm = net.get_submodule(pair.conv), net.get_submodule(pair.norm)
         assert isinstance(conv, nn.Conv2d)
         if conv.bias is None:
             conv.bias = nn.Parameter(conv.weight.new_zeros(conv.out_channels))
-        parent, _, leaf = norm_name.rpartition(".")
+        parent, _, leaf = pair.norm.rpartition(".")
         setattr(net.get_submodule(parent), leaf, norm.act if isinstance(norm, BatchNormAct2d) else nn.Identity())
 
 
-def fold_state(state: dict[str, Tensor], own: dict[str, Tensor], eps: float = 1e-3) -> dict[str, Tensor]:
-    """An unfolded state dict in terms of the folded keys `own`; eps is that of the TensorFlow-trained lite models."""
-    convs = [k.removesuffix(".weight") for k in state if k.endswith(".weight") and state[k].ndim == 4]
-    norms = [k.removesuffix(".running_mean") for k in state if k.endswith(".running_mean")]
+def fold_state(state: dict[str, Tensor], pairs: list[Pair]) -> dict[str, Tensor]:
+    """An unfolded state dict with the pairs' norms folded into their convolutions, each with its own epsilon.
+
+    Raises KeyError where a key is missing; of a norm without scale and shift those are 1 and 0.
+    """
     out = dict(state)
-    for conv, norm in zip(convs, norms, strict=True):
-        gain = state[f"{norm}.weight"] / (state[f"{norm}.running_var"] + eps).sqrt()
-        out[f"{conv}.weight"] = state[f"{conv}.weight"] * gain[:, None, None, None]
-        out[f"{conv}.bias"] = state[f"{norm}.bias"] - state[f"{norm}.running_mean"] * gain
-    return {k: out[k] for k in own}
+    for pair in pairs:
+        variance = state[f"{pair.norm}.running_var"]
+        gain = state.get(f"{pair.norm}.weight", torch.ones_like(variance)) / (variance + pair.eps).sqrt()
+        shift = state.get(f"{pair.norm}.bias", torch.zeros_like(variance))
+        before = state.get(f"{pair.conv}.bias", torch.zeros_like(variance))
+        out[f"{pair.conv}.weight"] = state[f"{pair.conv}.weight"] * gain[:, None, None, None]
+        out[f"{pair.conv}.bias"] = shift + (before - state[f"{pair.norm}.running_mean"]) * gain
+    return out
 
 
 def freeze_norms(net: nn.Module) -> None:
