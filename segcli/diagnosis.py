@@ -4,6 +4,7 @@
 class) or in the log (losses, gradients). Nothing here runs a model."""
 
 import dataclasses
+import inspect
 import itertools
 import statistics
 import sys
@@ -17,6 +18,7 @@ import torch
 
 from segcli.data.dataset import Dataset
 from segcli.data.results import read_entries
+from segcli.lookup import find
 from segcli.recipe import Recipe
 from segcli.run import RunFolder
 
@@ -169,14 +171,15 @@ def _from_classes(recipe: Recipe, hits: Hits, class_layers: Sequence[str]) -> li
                     "class head not reset",
                     f"{hits.any:.0%} of the objects have a box on them, {hits.right:.0%} with the right class, and the "
                     f"weights come from {recipe.init}",
-                    f"Give the class layers a higher rate (train.optimizer.lr_scales: {{{scales}}}) and more steps",
+                    f"Give the class layers a higher rate (train.optimizer.lr_scales: {{{scales}}}) and more "
+                    f"steps ({_longer(recipe)})",
                 )
             ]
         return [
             Cause(
                 "classes not learned",
                 f"{hits.any:.0%} of the objects have a box on them, {hits.right:.0%} with the right class",
-                "Train longer; check with segcli visualize data that the labels are right",
+                f"Train longer ({_longer(recipe)}); check with segcli visualize data that the labels are right",
             )
         ]
     if hits.sure < UNSURE:
@@ -184,11 +187,48 @@ def _from_classes(recipe: Recipe, hits: Hits, class_layers: Sequence[str]) -> li
             Cause(
                 "no-object collapse",
                 f"in half of the images no detection is surer than {hits.sure:.3f}",
-                "The model says 'nothing' everywhere. Train longer; with detr or maskformer set model.box_queries and "
-                "its options (docs/little_data.md), or lower model.no_object",
+                f"The model says 'nothing' everywhere. {_against_silence(recipe)}",
             )
         ]
     return []
+
+
+def _against_silence(recipe: Recipe) -> str:
+    """What to change where a model finds nothing: settings that it has, and that this recipe has not set yet."""
+    model, choices = recipe.model, [f"Train longer ({_longer(recipe)})"]
+    own = _settings(recipe)
+    if _takes_box_queries(recipe):
+        choices.append("set model.box_queries and its options (docs/little_data.md)")
+    elif model.get("box_queries"):
+        unset = [key for key in ("selection", "denoising") if not model.get(key)]
+        choices += [f"set {' and '.join(f'model.{key}' for key in unset)} (docs/little_data.md)"] if unset else []
+    if "no_object" in own and not model.get("box_queries"):  # whose classes are sigmoids: none of them says "nothing"
+        choices.append(f"lower model.no_object ({model.get('no_object', own['no_object'].default):g})")
+    if recipe.init is None and "backbone" in own and not (model.get("backbone") or {}).get("weights"):
+        choices.append("begin from pretrained weights (model.backbone.weights: imagenet)")
+    return ", or ".join(choices)
+
+
+def _settings(recipe: Recipe) -> Mapping[str, inspect.Parameter]:
+    """What the recipe's model takes in its `model` section."""
+    return inspect.signature(find("model", recipe.model["name"], "model.name").build).parameters
+
+
+def _takes_box_queries(recipe: Recipe) -> bool:
+    """Whether the recipe may set model.box_queries and has not: DETR's have no masks, Mask2Former's attention excludes
+    them."""
+    model = recipe.model
+    without_masks = model["name"] != "detr" or recipe.task == "detection"
+    excluded = model.get("box_queries") or model.get("masked_attention")
+    return "box_queries" in _settings(recipe) and without_masks and not excluded
+
+
+def _longer(recipe: Recipe, steps: int | None = None) -> str:
+    """The key that makes the training longer; `steps`: how many it should be, in place of what the recipe has."""
+    length = next(key for key in ("minutes", "epochs", "steps") if getattr(recipe.train, key) is not None)
+    if steps is None:
+        return f"train.{length}"
+    return f"train.steps: {steps}" + ("" if length == "steps" else f", train.{length}: null")
 
 
 def _from_log(recipe: Recipe, log: Sequence[dict[str, Any]], hits: Hits) -> list[Cause]:
@@ -214,7 +254,8 @@ def _from_log(recipe: Recipe, log: Sequence[dict[str, Any]], hits: Hits) -> list
             Cause(
                 "learning rate too high",
                 f"the loss rose from {first:.3g} to {last:.3g}",
-                f"Lower train.optimizer.lr ({rate:g}) to {rate / 4:g} and give it a warm-up",
+                f"Lower train.optimizer.lr ({rate:g}) to {rate / 4:g} and give it a warm-up "
+                "(train.schedule.warmup_steps)",
             )
         ]
     if last > 0.93 * first:
@@ -222,7 +263,7 @@ def _from_log(recipe: Recipe, log: Sequence[dict[str, Any]], hits: Hits) -> list
             Cause(
                 "learning rate too low",
                 f"the loss only went from {first:.3g} to {last:.3g}",
-                f"Raise train.optimizer.lr ({rate:g}) to {rate * 4:g}, and backbone_lr with it",
+                f"Raise train.optimizer.lr ({rate:g}) to {rate * 4:g}, and train.optimizer.backbone_lr with it",
             )
         ]
     return []
@@ -236,12 +277,13 @@ def _too_short(recipe: Recipe, log: Sequence[dict[str, Any]]) -> list[Cause]:
     if recipe.init or done >= wanted:
         return []
     what = {"rcnn": "a region-based model", "boxes": "a model with box queries", "plain": f"a plain {model['name']}"}
-    more = " or model.box_queries, which needs a fraction (docs/little_data.md)" if kind == "plain" else ""
+    boxes = _takes_box_queries(recipe)
+    more = " or model.box_queries, which needs a fraction (docs/little_data.md)" if boxes else ""
     return [
         Cause(
             "too few steps",
             f"{done} steps of {batch} images are done, and {what[kind]} needs about {wanted}",
-            f"Set train.steps: {wanted}{more}",
+            f"Set {_longer(recipe, wanted)}{more}",
         )
     ]
 

@@ -18,7 +18,15 @@ from tqdm import tqdm
 
 from segcli.data.image import read_image
 from segcli.data.inputs import find_images, output_names
-from segcli.data.results import JsonStream, coco_categories, coco_results, label_map, write_image, write_png
+from segcli.data.results import (
+    JsonStream,
+    coco_annotation,
+    coco_categories,
+    coco_results,
+    label_map,
+    write_image,
+    write_png,
+)
 from segcli.drawing.overlays import draw
 from segcli.errors import DataError, UsageError
 from segcli.info import DatasetInfo
@@ -112,8 +120,8 @@ def predict_files(
     """Predict files, folders and patterns (see data/inputs.py) and write below `out`, NAME being the file's stem:
 
     - overlay: overlays/NAME.jpg, to be looked at (small images enlarged; .png beyond 65,000 pixels a side);
-    - coco: predictions.json with "annotations" (COCO results: RLE masks, source category ids), "images" (id, file_name
-      as given, output = NAME, height, width) and "categories";
+    - coco: predictions.json, which pycocotools.COCO opens, with "annotations" (COCO results with ids and areas: RLE
+      masks, source category ids), "images" (id, file_name as given, output = NAME, height, width) and "categories";
     - png: masks/NAME.png, where the model gives masks: 16-bit object numbers, 0 = none, better ones on top; 8-bit
       labels for the semantic task; and masks/legend.json: NAME.png -> number -> {"label", "score"}.
 
@@ -147,7 +155,7 @@ def predict_files(
                     {"id": position + 1, "file_name": file_name, "output": output, "height": height, "width": width}
                 )
                 for entry in coco_results(prediction, predictor.info) if prediction.instances is not None else []:
-                    coco.add(entry)
+                    coco.add(coco_annotation(entry, coco.count + 1))
             report.images += 1
             report.detections += _count(prediction)
             bar.update(report.images + len(report.failed) - bar.n)

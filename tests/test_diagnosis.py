@@ -1,5 +1,6 @@
 """Each cause of an AP of 0 is named from the traces that it leaves."""
 
+import inspect
 import re
 
 import pytest
@@ -8,6 +9,7 @@ import yaml
 
 from segcli.diagnosis import class_layers, diagnose, measure, print_causes
 from segcli.errors import UsageError
+from segcli.lookup import find
 from segcli.models import build_model
 from segcli.optim import build_optimizer
 from segcli.recipe import Optimizer, Recipe
@@ -125,6 +127,83 @@ def test_the_advised_rates_are_those_of_the_models_own_class_layers(kind):
     names = {name for name, p in model.named_parameters() if id(p) in raised}
     assert names
     assert names == {name for name, _ in model.named_parameters() if name.startswith(tuple(model.class_layers))}
+
+
+SMALL = {"dim": 32, "ffn": 32}
+FAMILIES = {
+    "rcnn": ("detection", {"name": "rcnn", "variant": "lite", "width": 32, "heads": {"box": {}}}),
+    "rcnn with masks": ("instance", {"name": "rcnn", "heads": {"box": {}, "mask": {}}}),
+    "detr": ("detection", {"name": "detr", **SMALL}),
+    "detr with masks": ("instance", {"name": "detr", "dim": 128}),
+    "detr on boxes": ("detection", {"name": "detr", **SMALL, "box_queries": True}),
+    "maskformer": ("instance", {"name": "maskformer", **SMALL, "box_queries": False}),
+    "maskformer on boxes": ("instance", {"name": "maskformer", **SMALL, "box_queries": True, "selection": True}),
+    "mask2former": ("instance", {"name": "maskformer", **SMALL, "masked_attention": True}),
+}
+EVIDENCE = {
+    "no-object collapse": (results(score=0.02), log()),
+    "ids shifted": (results(1), log()),
+    "class head": (results_of_another_class(), log()),
+    "rate too high": (results(), log(10, 14)),
+    "rate too low": (results(), log(10, 9.9)),
+    "explosion": (results(), log(grown=1000.0)),
+    "too few steps": (results(), log(step=8)),
+    "unknown": (results(), log(step=100_000)),
+}
+
+
+def take(advice: str, settings: Recipe) -> Recipe:
+    """The recipe with every switch of the advice on, and the lengths that it gives."""
+    data = settings.model_dump(mode="json")
+    for key in re.findall(r"model\.(box_queries|selection|denoising)", advice):
+        data["model"][key] = 4 if key == "denoising" else True
+    for key, value in re.findall(r"train\.(steps|epochs|minutes): (\d+|null)", advice):
+        data["train"][key] = None if value == "null" else int(value)
+    return Recipe.parse(data, "r.yaml")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("length", ["steps", "minutes"])
+def test_advice_names_only_settings_that_the_model_and_the_recipe_have(family, length):
+    task, model = FAMILIES[family]
+    backbone = {"name": "resnet", "depth": 18}
+    data = {"name": "r", "task": task, "data": {"root": "d"}, "model": {**model, "backbone": backbone}}
+    told = 0
+    for init in (None, "weights.pt"):
+        settings = Recipe.parse({**data, "init": init, "train": {length: 100}}, "r.yaml")
+        for found, history in EVIDENCE.values():
+            for cause in diagnose(settings, 0.0, history, images(found), IDS):
+                for section, keys in re.findall(
+                    r"\b(model|data|train|eval|hardware)\.([a-z_]+(?:\.[a-z_]+)*)", cause.advice
+                ):
+                    assert known(settings, section, keys.split(".")), f"{cause.advice}: no {section}.{keys}"
+                    told += 1
+                advised = take(cause.advice, settings)
+                with torch.device("meta"):
+                    build_model(advised.model, task=task, num_classes=3, num_things=3)
+    assert told > 10
+
+
+def known(settings: Recipe, section: str, path: list[str]) -> bool:
+    """Whether a recipe's section has a key: a field, or an argument of the model's or its backbone's builder."""
+    if section != "model":
+        part = getattr(settings, section)
+        for key in path:
+            if not hasattr(part, key):
+                return False
+            part = getattr(part, key)
+        return True
+    if path[0] == "backbone" and len(path) > 1:
+        return path[1] == "weights" or path[1] in inspect.signature(find("backbone", "resnet").build).parameters
+    return path[0] in inspect.signature(find("model", settings.model["name"]).build).parameters
+
+
+def test_a_region_based_model_is_not_told_of_a_class_that_it_has_not():
+    [cause] = diagnose(recipe("rcnn", heads={"box": {}}), 0.0, log(), images(results(score=0.02)), IDS)
+    assert cause.name == "no-object collapse"
+    assert "no_object" not in cause.advice
+    assert "box_queries" not in cause.advice
+    assert "model.no_object (0.1)" in diagnose(recipe(), 0.0, log(), images([]), IDS)[0].advice
 
 
 def test_rates_of_what_is_not_there_are_refused():

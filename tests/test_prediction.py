@@ -1,5 +1,6 @@
 """Predicting files: what is written, in which order, under which names, and what happens to bad input."""
 
+import dataclasses
 import json
 import threading
 
@@ -7,13 +8,16 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pycocotools.coco import COCO
 from torch import nn
 
 import segcli
 from segcli import prediction
 from segcli.data.inputs import find_images, output_names
+from segcli.data.results import coco_annotation, coco_categories, coco_results
 from segcli.errors import DataError, SegcliError, UsageError
 from segcli.info import Category, DatasetInfo
+from segcli.models.heads.keypoint import Keypoints
 from segcli.ops.preprocess import Preprocess
 from segcli.prediction import Predictor, predict_files
 from segcli.recipe import Recipe
@@ -128,6 +132,32 @@ def test_a_folder_gives_overlays_results_and_numbered_masks(tmp_path, predictor)
     assert predictor.model.batches == [3, 3, 3, 2]
     assert predictor.model.threads == {"MainThread"}
     assert not list((tmp_path / "out").rglob(".*")), "no temporary file is left"
+
+
+def test_predictions_are_a_coco_file_for_cocos_own_library(tmp_path, predictor, capsys):
+    for k in range(3):
+        photo(tmp_path / "in" / f"{k}.png", 40 + k, (k, k + 10))
+    (tmp_path / "in" / "1.png").write_text("no image: its id stays free")
+    predict_files(predictor, [tmp_path / "in"], tmp_path / "out", score=0.3, progress=False)
+    coco = COCO(tmp_path / "out" / "predictions.json")
+    assert sorted(coco.anns) == [1, 2, 3, 4]
+    assert coco.getCatIds(catNms=["고양이"]) == [17]
+    first = coco.loadAnns(coco.getAnnIds(imgIds=[3], catIds=[17], iscrowd=False))[0]
+    assert coco.annToMask(first).shape == (42, 50)
+    assert coco.annToMask(first).sum() == first["area"] > 0
+    assert coco.loadImgs([3])[0]["file_name"].endswith("2.png")
+    results = json.loads((tmp_path / "out" / "predictions.json").read_text())["annotations"]
+    assert len(coco.loadRes(results).anns) == 4, "they are results of a detector as well"
+
+
+def test_boxes_and_keypoints_are_a_coco_file_too(capsys):
+    info = DatasetInfo("p", (Category("person", 1, keypoints=("a", "b"), skeleton=((0, 1),)),), {})
+    points = Keypoints(torch.tensor([[[1.0, 2.0, 0.9], [3.0, 4.0, 0.8]]]))
+    found = Instances(torch.tensor([[1.0, 2.0, 5.0, 8.0]]), torch.tensor([0]), torch.tensor([0.7]))
+    found = dataclasses.replace(found, fields={"keypoints": points})
+    entries = [coco_annotation(e, 7) for e in coco_results(Prediction(1, (9, 9), found), info)]
+    assert (entries[0]["id"], entries[0]["area"], entries[0]["num_keypoints"]) == (7, 24.0, 2)
+    assert coco_categories(info)[0]["skeleton"] == [[1, 2]]
 
 
 def test_a_lower_score_lets_more_through_and_better_ones_lie_on_top(tmp_path, predictor):

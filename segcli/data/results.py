@@ -18,6 +18,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from pycocotools import mask as coco_mask
 
 from segcli.errors import SegcliError
 from segcli.info import DatasetInfo
@@ -136,8 +137,24 @@ class ResultsWriter:
 
 
 def coco_categories(info: DatasetInfo) -> list[dict[str, Any]]:
-    """The classes as COCO lists them."""
-    return [{"id": c.source_id, "name": c.name, "isthing": int(c.thing)} for c in info.categories]
+    """The classes as COCO lists them, with their keypoints where they have some; skeletons count from 1 there."""
+    out: list[dict[str, Any]] = []
+    for c in info.categories:
+        out.append({"id": c.source_id, "name": c.name, "isthing": int(c.thing)})
+        if c.keypoints:
+            out[-1] |= {"keypoints": list(c.keypoints), "skeleton": [[a + 1, b + 1] for a, b in c.skeleton]}
+    return out
+
+
+def coco_annotation(result: dict[str, Any], number: int) -> dict[str, Any]:
+    """One of `coco_results`' entries as an annotation, which COCO's own library opens: with an id, an area in pixels
+    (the mask's, else the box's) and what else it asks of each object. The score stays."""
+    mask = result.get("segmentation")
+    area = float(coco_mask.area(mask)) if mask is not None else result["bbox"][2] * result["bbox"][3]
+    out = {"id": number, **result, "area": round(area, 4), "iscrowd": 0}
+    if "keypoints" in result:
+        out["num_keypoints"] = len(result["keypoints"]) // 3
+    return out
 
 
 def coco_results(prediction: Prediction, info: DatasetInfo) -> list[dict[str, Any]]:

@@ -102,10 +102,10 @@ class Pair:
 
 
 def norm_pairs(net: nn.Module, size: tuple[int, ...]) -> list[Pair]:
-    """Each batch norm of `net` with the convolution before it, followed on an image of `size` (channels, height, width).
+    """Each batch norm of `net` with the convolution before it, followed on an image of `size` (C, H, W).
 
-    Found by what reads what, not by names or order, which don't tell a norm after a convolution from one before it. No
-    value is computed. Raises UsageError where a norm follows something else, a convolution whose output is also read
+    Found by what reads what: names and order don't tell a norm after a convolution from one before it. No value is
+    computed. Raises UsageError where a norm follows something else, a convolution whose output is also read
     elsewhere, or one that uses its weights otherwise than as they are.
     """
     trial = copy.deepcopy(net).eval().to("meta")
