@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from segcli import lookup
-from segcli.core.files import read_json
+from segcli.core import trust
+from segcli.core.files import inside, read_json
 from segcli.data import canonical, index
 from segcli.data._findings import KEPT, Finding, Item, Report
 from segcli.data.canonical import Draft, Record
@@ -22,7 +23,7 @@ from segcli.data.repair import Repairs
 from segcli.data.source import known, plan_for, reopen
 from segcli.data.statistics import advise, measure, recipe_for
 from segcli.data.tiling import Tiling
-from segcli.errors import DataError, UsageError
+from segcli.errors import DataError, SegcliError, UsageError
 from segcli.info import DatasetInfo
 from segcli.recipe import Recipe
 from segcli.recipe_file import shipped
@@ -44,6 +45,7 @@ def prepare(
     overlap: int = 0,
     force: bool = False,
     fix: bool = False,
+    trusted: bool = False,
     settings: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write the canonical folder of `source` and return it; `describe` says what it holds.
@@ -56,12 +58,17 @@ def prepare(
     them are files that stay as they are). tile, overlap:
     cut into tiles of so many pixels (see data/tiling.py), those of one image in one split. force: replace `out`.
     fix: mend what `check` finds, and list the repairs in prepared.json; source may then be a prepared folder too, which
-    is left as it is (out: None = SOURCE-fixed beside it).
+    is left as it is (out: None = SOURCE-fixed beside it). trusted: names and links may lead out of `source`; source may
+    then be a prepared folder too, which is noted as trusted and left as it is.
     settings: of the generator or converter, checked against its signature.
     Raises UsageError and DataError.
     """
     again = fix and (Path(source) / "info.json").is_file()
-    plan = reopen(Path(source)) if again else plan_for(source, format, source_path, seed, settings)
+    if trusted and (Path(source) / "info.json").is_file():
+        trust_prepared(Path(source))
+        if not fix and out is None:
+            return Path(source)
+    plan = reopen(Path(source)) if again else plan_for(source, format, source_path, seed, settings, trusted)
     beside = Path(source) if Path(source).name.strip(".") else Path(source).resolve()  # "." has a name, too
     fixed = beside.with_name(f"{beside.name}-fixed") if again else FOLDER / plan.name
     target = Path(out) if out is not None else fixed
@@ -89,14 +96,36 @@ def prepare(
     }
     if plan.path is not None and plan.path.resolve().is_relative_to(target.resolve()):
         raise UsageError(f"--out {target}: holds the source {plan.path}", hint="choose another --out")
-    if canonical.existing(target, recorded, force):
+    if (found := canonical.existing(target, recorded, force)) is not None:
+        _note_images(target, found, plan.path, trusted, keep=link is not None)
         return target
     draft = plan.build()
     as_it_was = again and split is None and split_by is None
     divided = draft.splits if as_it_was else divide(draft, split, split_by, seed)
     repairs = Repairs(draft.info) if fix else None
     _write(target, draft, divided, recorded, link=link, force=force, repairs=repairs, tiling=tiling)
+    _note_images(target, DatasetInfo.load(target), plan.path, trusted, keep=link is not None)
     return target
+
+
+def trust_prepared(root: Path) -> None:
+    """Let this user's commands read the images of a prepared folder wherever they lie. Raises SegcliError where that
+    can't be noted."""
+    trust.grant(root, DatasetInfo.load(root).image_root, root, trusted=True)
+
+
+def _note_images(root: Path, info: DatasetInfo, source: Path | None, trusted: bool, *, keep: bool) -> None:
+    """What --link has put into info.json was this user's wish: note it, so that it counts later (`keep`) or now."""
+    if info.image_root is None or source is None:
+        return
+    folder = Path(info.image_root)
+    within = source if source.is_dir() and inside(folder, source) else folder
+    if not trusted and not inside(folder, source.parent if source.is_dir() else source.parent.parent):
+        return  # another's info.json with the same settings
+    try:
+        trust.grant(root, info.image_root, within, trusted=trusted, keep=keep)
+    except SegcliError as error:
+        print(f"note: {error}: reading {root} needs {trust.VARIABLE}=1", file=sys.stderr)
 
 
 def diagnose(
@@ -105,6 +134,7 @@ def diagnose(
     format: str | None = None,
     source_path: str | Path | None = None,
     seed: int = 0,
+    trusted: bool = False,
     settings: Mapping[str, Any] | None = None,
 ) -> Report:
     """The doctor's report on a prepared folder, or on any source that `prepare` takes; nothing is kept.
@@ -112,15 +142,26 @@ def diagnose(
     Raises UsageError and DataError where the source can't be read as a whole.
     """
     if (Path(source) / "info.json").is_file():
+        if trusted:
+            trust_prepared(Path(source))
         return _tested(checked(Path(source), fresh=True), Path(source))
-    plan = plan_for(source, format, source_path, seed, settings)
+    plan = plan_for(source, format, source_path, seed, settings, trusted)
     draft = plan.build()
     with tempfile.TemporaryDirectory(prefix="segcli-check-") as folder:
         target = Path(folder) / plan.name
         _write(target, draft, draft.splits, {}, link=None, strict=False)
+        _grant_here(target, plan.path, trusted)
         return dataclasses.replace(
             _tested(check(target, notes=draft.notes, refused=draft.refused), target), root=source
         )
+
+
+def _grant_here(root: Path, source: Path | None, trusted: bool) -> None:
+    """Let this process read the images that a folder made for it alone is linked to."""
+    image_root = DatasetInfo.load(root).image_root
+    if image_root is not None and source is not None:
+        within = source if source.is_dir() else Path(image_root)
+        trust.grant(root, image_root, within, trusted=trusted, keep=False)
 
 
 def _tested(report: Report, root: Path) -> Report:
@@ -146,6 +187,9 @@ def export(source: str, to: str, out: Path | None = None, *, force: bool = False
         raise UsageError(f"--to {to}: that format is read, but not written", hint=lookup.nearest(to, writable))
     with tempfile.TemporaryDirectory(prefix="segcli-export-") as folder:
         root = Path(source)
+        if settings.get("trusted") and (root / "info.json").is_file():
+            trust_prepared(root)
+            settings["trusted"] = False
         if not (root / "info.json").is_file():
             root = prepare(source, Path(folder) / "prepared", link=None, **settings)
         elif given := sorted(key for key, value in settings.items() if value):

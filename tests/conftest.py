@@ -61,6 +61,14 @@ def pytest_configure(config: Any) -> None:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // config.workerinput["workercount"]))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_state(tmp_path_factory):
+    """What segcli remembers of folders stays in a folder of the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
 @pytest.fixture
 def segcli(capfd, monkeypatch, tmp_path):
     """`segcli("compare", "runs/a")` -> Result, run in this process in a folder of its own, output 80 columns wide."""

@@ -13,6 +13,7 @@ from pycocotools.cocoeval import COCOeval
 from torch import nn
 
 from segcli import evaluation
+from segcli.core.trust import grant
 from segcli.data.dataset import Dataset
 from segcli.data.stored import StoredPredictions
 from segcli.diagnosis import answers, measure
@@ -145,6 +146,7 @@ def test_labels_of_real_images_score_one(shared_data, tmp_path, name):
     (tmp_path / "annotations").mkdir()
     (tmp_path / "info.json").write_text(json.dumps(info.to_json()))
     (tmp_path / "annotations" / "val.json").write_text(json.dumps(data))
+    grant(tmp_path, info.image_root, source, trusted=False)
     dataset = Dataset(tmp_path, "val")
     metric = evaluation.build_metric(recipe(tmp_path), dataset.info)
     for i in range(len(dataset)):

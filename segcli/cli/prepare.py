@@ -73,6 +73,14 @@ def prepare(
             "--fix", metavar=options.FLAG, help="Repair what is wrong, and say what was done to which annotation."
         ),
     ] = False,
+    trust_paths: Annotated[
+        bool,
+        typer.Option(
+            "--trust-paths",
+            metavar=options.FLAG,
+            help="The files are your own: follow absolute names, .. and links that lead out of SOURCE.",
+        ),
+    ] = False,
     to: Annotated[
         str | None,
         typer.Option(metavar="FORMAT", help="Write coco, yolo or labelme instead of segcli's own folder."),
@@ -96,7 +104,7 @@ def prepare(
         given |= {"--overlap": overlap, "--force": force}
         if unused := [flag for flag, value in given.items() if value]:
             raise UsageError(f"--check writes nothing, so it goes without {', '.join(unused)}")
-        report = preparing.diagnose(source, format=format, source_path=source_path, seed=seed)
+        report = preparing.diagnose(source, format=format, source_path=source_path, seed=seed, trusted=trust_paths)
         document = report.to_json()
         if json:
             output.print_json(document)
@@ -107,7 +115,7 @@ def prepare(
             raise DataError(f"{source}: {count} error{'s' * (count > 1)} in the data", hint="see the report above")
         return
     chosen: dict[str, Any] = {"format": format, "source_path": source_path, "seed": seed}
-    chosen |= {"split": split, "split_by": split_by, "tile": tile, "overlap": overlap}
+    chosen |= {"split": split, "split_by": split_by, "tile": tile, "overlap": overlap, "trusted": trust_paths}
     if to is not None and fix:
         raise UsageError("--fix and --to exclude each other", hint="--fix first, then --to on the folder that it wrote")
     if to is not None and link:

@@ -12,7 +12,7 @@ import re
 import stat
 import tempfile
 from collections.abc import Callable
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import pydantic
@@ -29,12 +29,23 @@ DRIVE = re.compile(r"[A-Za-z]:[\\/]")  # as Windows writes an absolute path
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
-def resolve(root: Path, name: Any, where: str, *, error: type[SegcliError] = DataError, trusted: bool = False) -> Path:
+def resolve(
+    root: Path,
+    name: Any,
+    where: str,
+    *,
+    base: Path | None = None,
+    within: Path | None = None,
+    error: type[SegcliError] = DataError,
+    trusted: bool = False,
+) -> Path:
     """The file `name` below the folder `root`, with "/" or the system's separator between parts; it need not exist.
 
     This is the one way from a name that somebody else wrote to a path: no absolute name, no drive, no URL, no "..", no
-    NUL, and no link on the way whose target lies outside `root`. trusted: links and ".." may lead out, and absolute
-    names count (the user said so: --trust-paths). where: what names it, for the message.
+    NUL, and no link on the way whose target lies outside `root`. base: a folder below `root` that the name is relative
+    to; ".." may then climb as far as `root`. within: the folder that links may lead to, where that is more than `root`.
+    trusted: links and ".." may lead out, and absolute names count (the user said so: --trust-paths). where: what names
+    it, for the message.
     """
     if not isinstance(name, str) or not name or not name.strip("/."):
         raise error(f"{where}: {name!r:.200} is not the name of a file")
@@ -47,14 +58,42 @@ def resolve(root: Path, name: Any, where: str, *, error: type[SegcliError] = Dat
     if URL.match(name):
         raise error(f"{where}: {name!r:.200} is an address, not a file", hint="download it, and name the file")
     if trusted:
-        return root / name
-    outside = PurePosixPath(name).is_absolute() or DRIVE.match(name) or name.startswith("\\") or Path(name).drive
-    if outside or ".." in name.replace("\\", "/").split("/"):
+        return (base or root) / name
+    path = (base or root) / name
+    if base is not None and not _rooted(name):
+        path = Path(os.path.normpath(path))
+        outside = not Path(os.path.abspath(path)).is_relative_to(os.path.abspath(root))
+    else:
+        outside = not is_below(name)
+    if outside:
         raise error(f"{where}: {name!r:.200} is not a path below {root}", hint=TRUST)
-    path = root / name
-    if not inside(path, root):
-        raise error(f"{where}: {name!r:.200} is a link that leads out of {root}", hint=TRUST)
+    if not inside(path, within or root):
+        raise error(f"{where}: {name!r:.200} is a link that leads out of {within or root}", hint=TRUST)
     return path
+
+
+def is_below(name: str) -> bool:
+    """Whether a name is, by its text alone, that of something below a folder: quick, for every image of a dataset."""
+    if not name or name[0] in "/\\" or ("\0" in name) or not name.strip("/."):
+        return False
+    if ".." in name and ".." in name.replace("\\", "/").split("/"):
+        return False
+    return ":" not in name or not _rooted(name)
+
+
+def _rooted(name: str) -> bool:
+    """Whether a name says where it begins: an absolute path, of whatever system, a drive, or an address."""
+    return bool(name[0] in "/\\" or DRIVE.match(name) or Path(name).drive or URL.match(name))
+
+
+def is_plain(name: Any) -> bool:
+    """Whether a name is one part of a path, as a run, a split or a dataset is called: no separator, nothing hidden in
+    it (control characters), not "." or ".."."""
+    if not isinstance(name, str) or name.strip() in ("", ".", "..") or len(name) > 200:
+        return False
+    if any(letter in "/\\" or ord(letter) < 32 or 0x7F <= ord(letter) < 0xA0 for letter in name):
+        return False
+    return not any(0xD800 <= ord(letter) < 0xE000 for letter in name)  # half of a surrogate pair
 
 
 TRUST = "if these are your own files, copy them below it, or give --trust-paths to segcli prepare"

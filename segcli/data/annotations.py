@@ -6,13 +6,13 @@ Sparse work only: masks are checked for shape and finite numbers here and decode
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from segcli.core.files import read_json
+from segcli.core.files import is_below, read_json
 from segcli.errors import DataError
 from segcli.types import Rle
 
@@ -50,7 +50,7 @@ def image_problems(images: list[dict[str, Any]]) -> Iterator[str]:
         seen.add(key)
         if not isinstance(image.get("file_name"), str) or not image["file_name"]:
             yield f"image {key}: file_name is missing"
-        elif PurePosixPath(image["file_name"]).is_absolute() or ".." in PurePosixPath(image["file_name"]).parts:
+        elif not is_below(image["file_name"]):
             yield f"image {key}: file_name {image['file_name']!r} is not a path below the image folder"
         for side in ("width", "height"):
             if not _is_int(image.get(side)) or image[side] < 1:
@@ -60,6 +60,14 @@ def image_problems(images: list[dict[str, Any]]) -> Iterator[str]:
             if image["width"] * image["height"] > MOST_PIXELS:
                 size = f"{image['width']} x {image['height']}"
                 yield f"image {key} ({image.get('file_name')}): {size} is more than an image can have"
+
+
+def name_problems(images: list[dict[str, Any]]) -> Iterator[str]:
+    """The images whose file_name is no path below a folder, one sentence each: quick, for every start."""
+    for image in images:
+        name = image.get("file_name")
+        if not isinstance(name, str) or not is_below(name):
+            yield f"image {image.get('id')}: file_name {name!r:.200} is not a path below the image folder"
 
 
 def annotation_problems(

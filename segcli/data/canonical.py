@@ -24,6 +24,7 @@ from typing import Any, Protocol
 
 from tqdm import tqdm
 
+from segcli.core.files import read_json
 from segcli.data._findings import Item
 from segcli.data.annotations import annotation_problems, image_problems
 from segcli.data.index import Writer
@@ -152,12 +153,12 @@ def existing(out: Path, settings: Mapping[str, Any], force: bool = False) -> Dat
 def prepared(root: Path) -> dict[str, Any]:
     """The content of `prepared.json`: {"version", "settings", "notes", "repairs" after --fix}, or empty."""
     path = root / "prepared.json"
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
+    if not os.path.lexists(path):
         return {}
-    except (json.JSONDecodeError, UnicodeDecodeError, OSError, TypeError, ValueError) as error:
-        raise DataError(f"{path}: can't be read: {error}") from error
+    found = read_json(path)
+    if not isinstance(found, dict):
+        raise DataError(f"{path}: holds no JSON object")
+    return found
 
 
 def fingerprint(root: Path) -> str:

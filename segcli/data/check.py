@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from segcli.core.files import resolve
+from segcli.core.trust import Images, images_of
 from segcli.data import annotations as coco_file
 from segcli.data import canonical, index, views
 from segcli.data._findings import CODES, KEPT, Finding, Item, Report
@@ -83,6 +85,7 @@ class _Doctor:
 
     def __init__(self, root: Path, info: DatasetInfo, max_objects: int, refused: Sequence[Item], whole: bool):
         self.root, self.info, self.max_objects, self.whole = root, info, max_objects, whole
+        self.place = images_of(root, info.image_root)
         self.refused = {(item.split, item.file_name): item for item in refused}
         self.images = self.annotations = 0
         self.found: dict[str, list[Item]] = defaultdict(list)
@@ -157,11 +160,12 @@ class _Doctor:
             self.note("dangling_image", Item(split, "", annotation.get("id"), detail))
 
     def _examine_images(self, split: str, images: list[dict[str, Any]], bar: "tqdm[Any]") -> None:
-        folder = self.root / (self.info.image_root or "images")
+        where = self.root / "annotations" / f"{split}.json"
+        look = lambda image: _facts(self.place, image["file_name"], where)
         rest = iter(images)
         with ThreadPoolExecutor() as pool:
             while part := list(itertools.islice(rest, AHEAD)):
-                for image, facts in zip(part, pool.map(_facts, (folder / i["file_name"] for i in part)), strict=True):
+                for image, facts in zip(part, pool.map(look, part), strict=True):
                     self._examine_image(split, image, facts)
                     bar.update()
 
@@ -176,7 +180,7 @@ class _Doctor:
             return  # its content is that of the other listing
         self.files[name] = split
         if isinstance(facts, DataError):
-            missing = not (self.root / (self.info.image_root or "images") / name).is_file()
+            missing = not (self.place.folder / name).is_file()
             self.note("image_missing" if missing else "image_unreadable", Item(split, name, detail=str(facts)))
             return
         if (split, name) in self.refused:
@@ -259,7 +263,7 @@ class _Doctor:
             name, size = image["file_name"], (image["height"], image["width"])
             try:
                 if self.info.semantic:
-                    path = self.root / "semantic" / split / canonical.label_name(image)
+                    path = self._map("semantic", split, canonical.label_name(image))
                     values = np.unique(views.read_semantic(path, size, len(self.names)))
                     shown = [self.info.names[v] for v in values if v != IGNORE]
                     if not self.info.num_things:
@@ -268,12 +272,16 @@ class _Doctor:
                         self.note("all_ignored", Item(split, name))
                 if self.info.panoptic and image["id"] in entries:
                     entry = entries[image["id"]]
-                    path = self.root / "panoptic" / split / entry["file_name"]
+                    path = self._map("panoptic", split, entry["file_name"])
                     views.read_panoptic(path, entry["segments_info"], size, labels)
                 elif self.info.panoptic and entries:
                     self.note("label_map", Item(split, name, detail="no entry in the panoptic json"))
             except (DataError, KeyError, TypeError) as error:
                 self.note("label_map", Item(split, name, detail=str(error)))
+
+    def _map(self, kind: str, split: str, name: Any) -> Path:
+        within, trusted = self.root, self.place.trusted
+        return resolve(self.root / kind / split, name, f"{kind}/{split}", within=within, trusted=trusted)
 
     def examine_categories(self) -> None:
         """How often each category is used: by objects; where there are maps alone, by the images that show it."""
@@ -300,8 +308,9 @@ def _key(value: Any) -> Any:
     return value if isinstance(value, (int, float, str)) else None
 
 
-def _facts(path: Path) -> "_Facts | DataError":
+def _facts(images: Images, name: str, where: Path) -> "_Facts | DataError":
     try:
+        path = images.path(name, where)
         pixels = read_image(path)
         content = hashlib.sha256(path.read_bytes()).digest()
     except DataError as error:

@@ -1,20 +1,23 @@
-"""The doctor's report, kept in the folder that it is about until a file changes, and held against a recipe."""
+"""The doctor's report, kept for this user until a file of its folder changes, and held against a recipe.
+
+It is kept outside of the folder (core/state.py): a dataset that came with a report could say of itself what it likes.
+"""
 
 import hashlib
-import json
-import os
 import sys
-import uuid
 from collections.abc import Iterable
 from pathlib import Path
 
+from segcli.core.state import remember, remembered
+from segcli.core.trust import images_of
 from segcli.data._findings import Item, Report
 from segcli.data.check import check
-from segcli.errors import DataError
+from segcli.errors import DataError, SegcliError
 from segcli.info import DatasetInfo
 from segcli.recipe import Recipe
 
-FILE = "checked.json"
+KIND = "checked"
+FILE = "checked.json"  # what earlier versions left in the folder itself: not read, and no reason to check again
 RULES = 1  # counts up when the doctor's rules change: reports of older rules are made anew
 NAMED = 3  # places that an error names
 
@@ -25,23 +28,20 @@ def checked(root: Path, *, fresh: bool = False) -> Report:
     Raises DataError where `root` is no prepared folder.
     """
     info = DatasetInfo.load(root)
-    state = f"{RULES} {listing([root, *([Path(info.image_root)] if info.image_root else [])])}"
-    path = root / FILE
-    if not fresh and path.is_file():
+    place = images_of(root, info.image_root)
+    state = f"{RULES} {listing([root, *([place.folder] if info.image_root else [])])}"
+    if not fresh:
         try:
-            kept = json.loads(path.read_text(encoding="utf-8"))
-            if kept["state"] == state:
+            kept = remembered(KIND, root)
+            if kept is not None and kept["state"] == state:
                 return Report.from_json(kept["report"])
-        except (OSError, KeyError, TypeError, ValueError) as error:
-            print(f"note: {path}: can't be used ({error!r}): checking again", file=sys.stderr)
+        except (KeyError, TypeError, ValueError) as error:
+            print(f"note: the report that was kept on {root} can't be used ({error}): checking again", file=sys.stderr)
     report = check(root)
-    part = root / f".{FILE}.{uuid.uuid4().hex[:8]}"
     try:
-        part.write_text(json.dumps({"state": state, "report": report.to_json()}, ensure_ascii=False), encoding="utf-8")
-        os.replace(part, path)
-    except OSError as error:
-        print(f"note: {path}: can't be written ({error.strerror}): the next training checks again", file=sys.stderr)
-        part.unlink(missing_ok=True)
+        remember(KIND, root, {"state": state, "report": report.to_json()})
+    except SegcliError as error:
+        print(f"note: {error}: the next training checks again", file=sys.stderr)
     return report
 
 

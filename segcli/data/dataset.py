@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from pycocotools import mask as coco_mask
 
+from segcli.core.files import resolve
+from segcli.core.trust import images_of
 from segcli.data import annotations as coco_file
 from segcli.data import index, views
 from segcli.data.canonical import label_name
@@ -70,6 +72,7 @@ class Dataset:
     ):
         self.root, self.split, self.task, self.fields = Path(root), split, task, dict(fields or {})
         self.info = DatasetInfo.load(self.root)
+        self.images = images_of(self.root, self.info.image_root)
         self.dropped: list[int] = []
         self._warned = False
         self._labels = {source: label for label, source in enumerate(self.info.source_ids)}
@@ -118,8 +121,9 @@ class Dataset:
         return out
 
     def path(self, i: int) -> Path:
-        """The image file."""
-        return self.root / (self.info.image_root or "images") / self._records[i].file_name
+        """The image file. Raises DataError where it lies outside of the dataset."""
+        record = self._records[i]
+        return self.images.path(record.file_name, self.root / "annotations" / f"{record.split}.json")
 
     def image(self, i: int) -> np.ndarray:
         """uint8 RGB [H,W,3]. Raises DataError where it can't be read or is not of the annotated size."""
@@ -203,6 +207,8 @@ class Dataset:
     def _load(self, split: str) -> list[_Record]:
         path = self.root / "annotations" / f"{split}.json"
         known = index.load(path)
+        if known is not None:
+            _refuse(path, coco_file.name_problems(known.images))
         if known is not None and set(np.unique(known.category).tolist()) <= self._labels.keys():
             bare = np.concatenate([[0], np.cumsum(~known.mask)])[known.first]
             spans, bare = known.starts.tolist(), np.diff(bare).tolist()
@@ -315,11 +321,11 @@ class Dataset:
             return None, None
         semantic = panoptic = None
         if self.info.semantic:
-            path = self.root / "semantic" / record.split / record.label_map
+            path = self._map("semantic", record, record.label_map)
             semantic = views.read_semantic(path, record.size, len(self.info.categories))
         if self.info.panoptic and (self.task == "panoptic" or semantic is None):
             entry = self._panoptic[record.id]
-            path = self.root / "panoptic" / record.split / entry["file_name"]
+            path = self._map("panoptic", record, entry["file_name"])
             panoptic = views.read_panoptic(path, entry["segments_info"], record.size, self._labels)
         if panoptic is None and self.task == "panoptic":
             panoptic = views.panoptic_from_instances(instances, record.size, self.info.num_things, semantic)
@@ -329,6 +335,11 @@ class Dataset:
             else:
                 semantic = views.semantic_from_instances(instances, record.size)
         return semantic, panoptic if self.task == "panoptic" else None
+
+    def _map(self, kind: str, record: _Record, name: Any) -> Path:
+        """A stored label map. Raises DataError where its name leads out of its folder."""
+        where = f"{self.root}/annotations/{record.split}.json: the map of {record.file_name}"
+        return resolve(self.root / kind / record.split, name, where, within=self.root, trusted=self.images.trusted)
 
     def _load_panoptic(self) -> dict[int, dict[str, Any]]:
         """Image id -> its entry of panoptic/{split}.json. Raises DataError for an image without one."""

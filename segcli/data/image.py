@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from segcli.core.files import open_regular
 from segcli.errors import DataError
 
 # Pillow refuses images above 179 million pixels as possible "bombs"; scans of 20,000 x 20,000 are ordinary here. This
@@ -45,7 +46,7 @@ def image_size(path: str | Path, data: bytes | None = None) -> tuple[int, int]:
 def exif_turn(path: Path) -> int:
     """The EXIF orientation 1..8 that `read_image` undoes, from the header alone; 1 where the file can't be read."""
     try:
-        with Image.open(path) as image:
+        with open_regular(path) as file, Image.open(file) as image:
             return _orientation(image)
     except (OSError, ValueError, SyntaxError):
         return 1
@@ -54,13 +55,17 @@ def exif_turn(path: Path) -> int:
 def _explained(path: str | Path, read: Callable[[bytes], T], data: bytes | None = None) -> T:
     path = Path(path)
     try:
-        data = path.read_bytes() if data is None else data
+        if data is None:
+            with open_regular(path) as file:
+                data = file.read()
     except FileNotFoundError:
         raise DataError(f"{path}: there is no such image file") from None
     except IsADirectoryError:
         raise DataError(f"{path}: is a folder, not an image file") from None
     except OSError as error:
         raise DataError(f"{path}: can't be read: {error.strerror}") from error
+    except ValueError as error:  # NUL
+        raise DataError(f"{str(path)!r:.200}: can't be a file: {error}") from error
     if not data:
         raise DataError(f"{path}: the image file is empty (0 bytes)")
     try:

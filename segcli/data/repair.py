@@ -17,6 +17,8 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from scipy import ndimage
 
+from segcli.core.files import read_bytes, resolve
+from segcli.core.trust import images_of
 from segcli.data import annotations as coco_file
 from segcli.data import canonical, index, views
 from segcli.data.canonical import Draft, Record
@@ -238,7 +240,8 @@ def reopened(root: Path) -> Draft:
     image. Raises DataError where an annotation file can't be read: that can't be mended.
     """
     info = DatasetInfo.load(root)
-    folder = (root / (info.image_root or "images")).absolute()
+    place = images_of(root, info.image_root)
+    place = dataclasses.replace(place, folder=place.folder.absolute())
     splits: dict[str, list[_Entry]] = {}
     notes: list[str] = list(canonical.prepared(root).get("notes", []))
     for split in info.splits:
@@ -260,7 +263,9 @@ def reopened(root: Path) -> Draft:
                 continue
             own: _Labels = functools.partial(known.annotations, i) if known else grouped.pop(str(image.get("id")), [])
             entry = segments.get(str(image.get("id")))
-            splits[split].append(_Entry(name, root, folder / name, split, image, own, entry, info))
+            splits[split].append(
+                _Entry(name, root, place.path(name, file), split, image, own, entry, info, place.trusted)
+            )
         for annotation in itertools.chain.from_iterable(grouped.values()):
             key, image_id = annotation.get("id"), annotation.get("image_id")
             notes.append(f"{split}: annotation {key} is left out: image id {image_id!r} is not listed")
@@ -268,7 +273,7 @@ def reopened(root: Path) -> Draft:
         dataclasses.replace(info, image_root=None),
         splits,
         lambda entries: (entry.record() for entry in entries),
-        folder,
+        place.folder,
         notes,
     )
 
@@ -293,23 +298,29 @@ class _Entry:
     annotations: _Labels
     segments: dict[str, Any] | None
     info: DatasetInfo
+    trusted: bool
 
     def record(self) -> Record:
         size = (self.image.get("height"), self.image.get("width"))
-        read = lambda path: path.read_bytes() if path.is_file() else b""
         segments = self.segments or {}
         name = canonical.label_name({**self.image, "file_name": self.file_name})
-        panoptic = self.root / "panoptic" / self.split / str(segments.get("file_name") or name)
+        panoptic = segments.get("file_name") or name
         whole = all(isinstance(side, int) and side > 0 for side in size)
         key = self.image.get("id")
+
+        def read(kind: str, name: Any) -> bytes:
+            where = f"{kind}/{self.split}: the map of {self.file_name}"
+            path = resolve(self.root / kind / self.split, name, where, within=self.root, trusted=self.trusted)
+            return read_bytes(path) if path.is_file() else b""
+
         return Record(
             file_name=self.file_name,
             size=size if whole else UNKNOWN,  # type: ignore[arg-type]
             image=self.path,
             annotations=self.annotations() if callable(self.annotations) else self.annotations,
             id=key if isinstance(key, int) and key >= 0 else None,
-            semantic=read(self.root / "semantic" / self.split / name) if self.info.semantic else None,
-            panoptic=read(panoptic) if self.info.panoptic else None,
+            semantic=read("semantic", name) if self.info.semantic else None,
+            panoptic=read("panoptic", panoptic) if self.info.panoptic else None,
             segments=list(segments.get("segments_info") or []),
             extra={k: v for k, v in self.image.items() if k not in ("id", "file_name", "width", "height")},
         )

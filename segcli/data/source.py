@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from segcli import lookup
+from segcli.core import trust
 from segcli.core.files import read_json
 from segcli.data.canonical import Draft
+from segcli.data.confined import confine
 from segcli.data.known import KNOWN, Known, inside, obtain
 from segcli.data.repair import reopened
 from segcli.errors import DataError, UsageError
@@ -24,7 +26,7 @@ def known() -> list[str]:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What to build a draft from; `recorded` identifies it in prepared.json."""
+    """What to build a draft from; `recorded` identifies it in prepared.json. trusted: its files may lie anywhere."""
 
     name: str
     module: Any
@@ -32,14 +34,18 @@ class Plan:
     recorded: dict[str, Any]
     path: Path | None = None  # None: the images are made, or downloaded where there is `known`
     known: Known | None = None
+    trusted: bool = False
 
     def build(self) -> Draft:
         path = self.path
         digests: dict[str, str] = {}
         if path is None and self.known is not None:
             path, digests = obtain(self.name)
-        given = {} if path is None else {"path": path}
+        trusted = self.trusted or trust.everything()
+        given = {} if path is None else {"path": path, "trusted": trusted}
         draft: Draft = lookup.call(self.module.build, self.settings, "data.prepare", **given)
+        if path is not None and not trusted:
+            confine(draft, path)
         facts: dict[str, Any] = {"name": self.name}
         if self.known is not None:
             facts |= {"licence": self.known.licence, "citation": self.known.citation, "source": self.known.home}
@@ -54,8 +60,12 @@ def plan_for(
     source_path: str | Path | None,
     seed: int,
     settings: Mapping[str, Any] | None,
+    trusted: bool = False,
 ) -> Plan:
-    """Decide what `source` is. Raises UsageError for flags that do not fit, DataError for what is unknown."""
+    """Decide what `source` is. trusted: files that it names may lie anywhere, and links lead anywhere.
+
+    Raises UsageError for flags that do not fit, DataError for what is unknown.
+    """
     chosen = dict(settings or {})
     if source in lookup.names("synthetic"):
         if format is not None or source_path is not None:
@@ -88,7 +98,7 @@ def plan_for(
     module = lookup.find("converter", kind, "--format")
     chosen = {**(entry.settings if entry else {}), **chosen}
     recorded = {"source": str(path), "format": kind, "settings": chosen}
-    return Plan(name, module, chosen, recorded, path, entry)
+    return Plan(name, module, chosen, recorded, path, entry, trusted)
 
 
 def _detect(path: Path) -> str:

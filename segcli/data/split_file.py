@@ -3,16 +3,14 @@
 import unicodedata
 from pathlib import Path
 
+from segcli.core.files import read_text
 from segcli.errors import DataError
 
 
 def named_images(path: Path, file_names: list[str]) -> set[int]:
     """Positions in `file_names` of the images that the file names; folder and suffix may be left out, empty lines and
     lines that begin with # do not count. Raises DataError for a line that names no image, or several."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: the split file can't be read: {error}") from error
+    lines = read_text(path).splitlines()
     known: dict[str, set[int]] = {}
     for i, file_name in enumerate(file_names):
         name = Path(_normal(file_name))

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from segcli.core.files import open_regular
 from segcli.errors import DataError
 from segcli.types import IGNORE, Instances, Panoptic, Segment
 
@@ -127,7 +128,7 @@ def _check_size(path: Path, pixels: np.ndarray, size: tuple[int, int]) -> None:
 def _read_png(path: Path) -> np.ndarray:
     """Stored values, palette indices included (OpenCV would expand them to colours). Alpha is dropped."""
     try:
-        with Image.open(path) as image:
+        with open_regular(path) as file, Image.open(file) as image:
             if image.mode in ("RGBA", "LA"):
                 return np.asarray(image)[:, :, : len(image.mode) - 1].squeeze()
             return np.asarray(image)

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from segcli import lookup
+from segcli.core.trust import grant
 from segcli.data import canonical
 from segcli.data.canonical import Record, write
 from segcli.data.convert import _out
@@ -60,6 +61,7 @@ def test_images_are_copied_byte_by_byte(tmp_path, photos):
 def test_link_copies_nothing(tmp_path, photos):
     info = dataclasses.replace(INFO, image_root=str(photos))
     write(tmp_path / "out", info, {"train": records(photos)}, link=True)
+    grant(tmp_path / "out", str(photos), photos, trusted=False)
     assert not (tmp_path / "out/images").exists()
     assert Dataset(tmp_path / "out", "train").read(1).image.shape == (20, 30, 3)
     with pytest.raises(UsageError, match="--link"):

@@ -5,8 +5,9 @@ import os
 
 import pytest
 
+from segcli.core.state import state_dir
 from segcli.data import checked as module
-from segcli.data.checked import FILE, admit, checked, listing
+from segcli.data.checked import FILE, KIND, admit, checked, listing
 from segcli.errors import DataError
 from segcli.recipe import Recipe
 
@@ -45,13 +46,33 @@ def test_a_report_holds_until_a_file_changes(tiny_copy, made):
 
 def test_a_kept_report_that_is_broken_or_of_other_rules_is_made_anew(tiny_copy, made, capsys):
     checked(tiny_copy)
-    (tiny_copy / FILE).write_text("{", encoding="utf-8")
+    (file,) = [f for f in (state_dir() / KIND).iterdir() if str(tiny_copy.resolve()) in f.read_text(encoding="utf-8")]
+    file.write_text("{", encoding="utf-8")
     checked(tiny_copy)
     assert "checking again" in capsys.readouterr().err
-    kept = json.loads((tiny_copy / FILE).read_text(encoding="utf-8"))
-    (tiny_copy / FILE).write_text(json.dumps({**kept, "state": "0 " + kept["state"]}), encoding="utf-8")
+    kept = json.loads(file.read_text(encoding="utf-8"))
+    file.write_text(json.dumps({**kept, "state": "0 " + kept["state"]}), encoding="utf-8")
     checked(tiny_copy)
     assert len(made) == 3
+
+
+def test_a_report_that_came_with_the_dataset_says_nothing(tiny_copy, made):
+    good = checked(tiny_copy)
+    (tiny_copy / "images/five.png").unlink()
+    for state in ("", listing([tiny_copy]), f"1 {listing([tiny_copy])}"):
+        (tiny_copy / FILE).write_text(json.dumps({"state": state, "report": good.to_json()}), encoding="utf-8")
+        assert not checked(tiny_copy).ok
+
+
+def test_nothing_is_written_into_the_dataset_and_a_report_that_cannot_be_kept_is_a_note(
+    tiny_copy, made, capsys, monkeypatch, tmp_path
+):
+    before = sorted(tiny_copy.rglob("*"))
+    (tmp_path / "state").write_text("a file", encoding="utf-8")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    assert checked(tiny_copy).ok
+    assert "the next training checks again" in capsys.readouterr().err
+    assert sorted(tiny_copy.rglob("*")) == before
 
 
 def test_listing(tmp_path):

@@ -11,6 +11,7 @@ import torch
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
+from segcli.core.trust import grant
 from segcli.data.annotations import encode
 from segcli.data.dataset import Dataset
 from segcli.data.image import read_image
@@ -94,6 +95,7 @@ def test_coco_masks_equal_pycocotools(shared_data, tmp_path):
     categories = tuple(Category(c["name"], c["id"]) for c in raw["categories"])
     info = DatasetInfo("coco128", categories, {"train": 128}, image_root=str(folder / "train2017"))
     (tmp_path / "info.json").write_text(json.dumps(info.to_json()), encoding="utf-8")
+    grant(tmp_path, info.image_root, folder, trusted=False)
     data = Dataset(tmp_path, "train")
     assert len(data) == 128
     seen = 0
@@ -128,6 +130,10 @@ def test_linked_images_are_read_from_their_root(tiny_copy):
     info = json.loads((tiny_copy / "info.json").read_text(encoding="utf-8"))
     for root in ("../elsewhere 사진", str(tiny_copy.parent / "elsewhere 사진")):
         (tiny_copy / "info.json").write_text(json.dumps({**info, "image_root": root}), encoding="utf-8")
+        with pytest.raises(DataError, match=r"image_root .* lies outside") as caught:
+            Dataset(tiny_copy, "val")
+        assert "--trust-paths" in caught.value.hint
+        grant(tiny_copy, root, tiny_copy.parent / "elsewhere 사진", trusted=False)
         assert Dataset(tiny_copy, "val").image(1).shape == (48, 64, 3)
 
 

@@ -1,14 +1,16 @@
-"""Find the image files that an annotation file speaks of, wherever they were put beside it."""
+"""Find the image files that an annotation file speaks of, wherever they were put beside it, and nowhere else."""
 
 import os
 import unicodedata
-from collections.abc import Iterable, Sequence
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
+from segcli.core.files import DRIVE, TRUST, URL, is_below, resolve
 from segcli.data.image import SUFFIXES
 from segcli.errors import DataError
 
 SAMPLE = 32  # about as many file names a folder is judged by
+DEEPEST = 8  # folders of a name that are taken off one by one
 DEPTH = 3  # levels of subfolders that are searched when no usual place fits
 
 
@@ -26,26 +28,58 @@ def is_folder(path: Path) -> bool:
     return os.path.isdir(path)
 
 
-def locate(names: Sequence[str], usual: Iterable[Path], root: Path, where: Path) -> list[Path]:
+def locate(names: Sequence[str], usual: Iterable[Path], root: Path, where: Path, trusted: bool = False) -> list[Path]:
     """The path of every file in `names`; those that are not there keep the path where they should be.
 
     usual: folders to try, the likeliest first; then every folder below `root`. A name's own folders may be missing on
-    this disk: then its last part decides, if that is not ambiguous. where: the annotation file, for the message.
+    this disk: then its last parts decide, if they are not ambiguous. An absolute name, an address or one that climbs is
+    found by its last parts alone, never where it points, unless `trusted`. where: the annotation file, for the message.
     Raises DataError where no folder holds any of them.
     """
     names = [name.replace("\\", "/") for name in names]
     folders = list(_folders(usual, root))
-    short = [PurePosixPath(name).name for name in names]
-    for wanted in (names, short) if len(set(short)) == len(set(names)) else (names,):
+    given = [name if trusted else as_below(name) for name in names]
+    for wanted in _shortened(given):
         base = _best(wanted, folders)
         if base is not None:
             listed: dict[Path, dict[str, Path]] = {}
             return [_find(base, name, listed) for name in wanted]
+    if not trusted and (outside := [name for name in names if not is_below(name)]):
+        raise DataError(f"{where}: {outside[0]!r:.200} is not below {root}, nor is a file called like it", hint=TRUST)
     looked = ", ".join(map(str, folders[:4])) + (f" and {len(folders) - 4} more folders" if len(folders) > 4 else "")
     raise DataError(
         f"{where}: its images (such as {names[0]}) are not found in {looked}",
         hint="put them in a folder called images beside the annotation file",
     )
+
+
+def as_below(name: str) -> str:
+    """A name as a path below a folder: what says where it begins, and what climbs, is taken off."""
+    if is_below(name):
+        return name
+    parts = [part for part in DRIVE.sub("", URL.sub("", name)).split("/") if part not in ("", ".", "..")]
+    return "/".join(parts).replace("\0", "") or "-"
+
+
+def by_last_parts(name: str, folders: Iterable[Path]) -> Iterator[Path]:
+    """Where a file may be that lies elsewhere by its name: in each folder by all its parts, then by ever fewer."""
+    parts = as_below(name.replace("\\", "/")).split("/")
+    yield from (folder.joinpath(*parts[count:]) for count in range(len(parts)) for folder in folders)
+
+
+def refuse_outside(name: str, path: Path, where: str | Path, trusted: bool) -> None:
+    """Raise DataError where a file is not there and its name leads out of the source: the name is why."""
+    if not trusted and not is_there(path):
+        resolve(path.parent, name, str(where))
+
+
+def _shortened(names: list[str]) -> Iterator[list[str]]:
+    """The names, then without their first folders, one more each time, as long as no two become one."""
+    different, most = len(set(names)), max((name.count("/") for name in names), default=0)
+    for count in [*range(min(most, DEEPEST)), most]:
+        cut = [name.split("/", min(count, name.count("/")))[-1] if count else name for name in names]
+        if len(set(cut)) == different:
+            yield cut
 
 
 def below(paths: Sequence[Path]) -> tuple[Path, list[str]]:

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from scipy import ndimage
 
+from segcli.core.files import open_regular
 from segcli.data.convert._shapes import annotate
 from segcli.errors import DataError
 
@@ -18,7 +19,7 @@ def read_pixels(path: Path, *, colours: bool = False) -> tuple[np.ndarray, str]:
     Raises DataError where it can't be read, or was stored with loss: values beside the true ones would be objects.
     """
     try:
-        with Image.open(path) as image:
+        with open_regular(path) as file, Image.open(file) as image:
             kind, mode = image.format, image.mode
             values = np.asarray(image.convert("RGB") if colours else image)
     except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:

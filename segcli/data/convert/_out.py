@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from segcli.core.trust import images_of
 from segcli.data import annotations as coco_file
 from segcli.data.canonical import swap
 from segcli.data.convert._files import some
@@ -85,6 +86,7 @@ MARK = "exported_by_segcli.txt"  # notes; what has it may be replaced with --for
 
 def _write(root: Path, out: Path, info: DatasetInfo, module: ModuleType, notes: list[str]) -> None:
     names = dict(zip(info.source_ids, info.names, strict=True))
+    place = images_of(root, info.image_root)
     left: dict[str, list[Any]] = {}
     used: dict[Path, str] = {}
     total = 0
@@ -106,7 +108,7 @@ def _write(root: Path, out: Path, info: DatasetInfo, module: ModuleType, notes: 
             else:
                 left.setdefault(reason, []).append(annotation.get("id"))
         for image in images:
-            path = root / (info.image_root or "images") / image["file_name"]
+            path = place.path(image["file_name"], file)
             if not os.path.isfile(path):
                 raise DataError(f"{path}: the image file is missing")
             try:

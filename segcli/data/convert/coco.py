@@ -19,7 +19,7 @@ from segcli.core.files import read_json
 from segcli.data.annotations import encode
 from segcli.data.canonical import UNDECIDED, Draft, Record, write_json
 from segcli.data.convert._files import SPLITS, each, has_keys, some
-from segcli.data.convert._images import below, locate
+from segcli.data.convert._images import below, locate, refuse_outside
 from segcli.data.convert._out import Exported
 from segcli.data.image import image_size
 from segcli.data.streamed import Streamed, require_lists
@@ -28,6 +28,7 @@ from segcli.info import Category, DatasetInfo
 
 SPLIT_WORD = re.compile(rf"(?:^|(?<=[_\-. ]))({'|'.join(sorted(SPLITS, key=len, reverse=True))})(?=[\d_\-. ]|$)", re.I)
 SIDE = re.compile(r"left|right|(?<![a-z])[lr](?![a-z])")  # in lower case; l and r where no letter is beside them
+BESIDE = re.compile(r"ann|label|json|coco|gt|meta", re.I)  # what folders of annotation files are called
 NAMED = 10  # ids that a note lists
 OWN = {"id", "file_name", "width", "height"}  # fields of an image that a Record has by itself
 
@@ -39,6 +40,7 @@ class Entry(NamedTuple):
     path: Path
     image: dict[str, Any]
     labels: Streamed
+    trusted: bool
 
 
 def detect(path: Path) -> bool:
@@ -46,9 +48,9 @@ def detect(path: Path) -> bool:
     return any(_is_coco(file) for file in json_files(path))
 
 
-def build(*, path: Path, images: str | None = None, labels: str = "instances") -> Draft:
+def build(*, path: Path, images: str | None = None, labels: str = "instances", trusted: bool = False) -> Draft:
     """Read the COCO files of `path`. images: the folder that file names are relative to; None: look for it. labels: how
-    the names of the files begin that are read where there are others, too.
+    the names of the files begin that are read where there are others, too. trusted: file names may lead anywhere.
 
     Raises DataError for what is no COCO file, contradictory categories, and images that are nowhere.
     """
@@ -59,9 +61,9 @@ def build(*, path: Path, images: str | None = None, labels: str = "instances") -
     for split, one in parsed.items():
         listed = unique(one.path, one.head["images"], notes)
         _note_lost(one, listed, notes)
-        places = [Path(images)] if images else usual_places(one.path)
+        places = [Path(images)] if images else usual_places(one.path, path)
         names = [image["file_name"] for image in listed.values()]
-        paths = locate(names, places, path if path.is_dir() else path.parent, one.path)
+        paths = locate(names, places, path if path.is_dir() else path.parent, one.path, trusted)
         found[split] = list(zip(paths, listed.values(), strict=True))
     for category in declared:
         if len(category.keypoints) > 1 and not category.flip_pairs:
@@ -71,7 +73,10 @@ def build(*, path: Path, images: str | None = None, labels: str = "instances") -
             )
     root, names = below([p for part in found.values() for p, _ in part])
     rest = iter(names)
-    splits = {split: [Entry(next(rest), p, image, parsed[split]) for p, image in part] for split, part in found.items()}
+    splits = {
+        split: [Entry(next(rest), p, image, parsed[split], trusted) for p, image in part]
+        for split, part in found.items()
+    }
     first = next(iter(parsed.values())).head
     info = DatasetInfo(
         name=path.stem,
@@ -88,6 +93,7 @@ def records(entries: Sequence[Entry]) -> Iterator[Record]:
 
         def read(entry: Entry) -> Record:
             path, image, labels = entry.path, entry.image, entry.labels
+            refuse_outside(image["file_name"], path, labels.path, entry.trusted)
             if labels.path not in opened:
                 opened[labels.path] = stack.enter_context(open(labels.path, "rb"))
             own = labels.read(labels.positions(image["id"]), opened[labels.path])
@@ -266,14 +272,16 @@ def flip_pairs(points: Sequence[str]) -> tuple[tuple[int, int], ...]:
     return tuple((i, names.index(s)) for i, s in enumerate(swapped) if s in names and i < names.index(s))
 
 
-def usual_places(file: Path) -> list[Path]:
-    """Where the images of an annotation file lie, as a rule."""
+def usual_places(file: Path, source: Path) -> list[Path]:
+    """Where the images of an annotation file lie, as a rule: in the source; where that is the file or its folder, also
+    in a folder of images beside, or right there if the name of the file's folder speaks of annotations."""
     match = SPLIT_WORD.search(file.stem)
     words = [] if match is None else [file.stem[match.start() :], match[1]]  # val2017, val
     places = []
     for folder in (file.parent, file.parent.parent):
         for inner in (folder, folder / "images", folder / "JPEGImages"):
-            places += [*(inner / word for word in words), inner]
+            bare = inner == file.parent.parent and source in (file, file.parent) and not BESIDE.search(file.parent.name)
+            places += [*(inner / word for word in words), *([] if bare else [inner])]
     return places
 
 

@@ -8,6 +8,7 @@ taken out of its json, where LabelMe stored it.
 
 import base64
 import binascii
+import contextlib
 import io
 import json
 from collections.abc import Iterator, Sequence
@@ -18,12 +19,12 @@ import numpy as np
 import pydantic
 from PIL import Image
 
-from segcli.core.files import parsed, read_json
+from segcli.core.files import parsed, read_json, resolve
 from segcli.data.annotations import MOST_PIXELS, encode
 from segcli.data.canonical import Draft, Record
 from segcli.data.convert import _shapes as shapes
 from segcli.data.convert._files import LOOK, Entry, arrange, each, has_keys, lines, some, split_of, walk
-from segcli.data.convert._images import is_there
+from segcli.data.convert._images import by_last_parts, is_there, refuse_outside
 from segcli.data.convert._out import Exported
 from segcli.data.image import SUFFIXES, image_size
 from segcli.errors import DataError
@@ -62,8 +63,9 @@ def detect(path: Path) -> bool:
     return any(has_keys(file, "shapes", "imagePath") for file in files)
 
 
-def build(*, path: Path, classes: list[str] | None = None) -> Draft:
+def build(*, path: Path, classes: list[str] | None = None, trusted: bool = False) -> Draft:
     """Read every LabelMe json below `path`. classes: all labels, in order; None: labels.txt, else the labels in use.
+    trusted: imagePath may lead anywhere.
 
     Raises DataError for a json that is none, and labels that are not declared.
     """
@@ -76,7 +78,7 @@ def build(*, path: Path, classes: list[str] | None = None) -> Draft:
             aside.append(file.name)
             continue
         label = parsed(File, content, file)
-        image = _image(file, label)
+        image = _image(file, label, path if path.is_dir() else path.parent, trusted)
         label.stored = not is_there(image) and bool(content.get("imageData"))
         found.append((split_of(file, path), image, (file, label)))
     if aside:
@@ -93,7 +95,7 @@ def build(*, path: Path, classes: list[str] | None = None) -> Draft:
         splits={split: len(entries) for split, entries in splits.items()},
     )
     stored = any(label.stored for _, _, (_, label) in found)
-    return Draft(info, splits, lambda entries: _records(entries, ids, notes), root, notes, stored=stored)
+    return Draft(info, splits, lambda entries: _records(entries, ids, notes, trusted), root, notes, stored=stored)
 
 
 def export(image: Exported, names: dict[int, str], out: Path) -> None:
@@ -139,14 +141,17 @@ def finish(root: Path, out: Path, info: DatasetInfo, notes: list[str]) -> None:
         notes.append("semantic and panoptic maps have no place in this format")
 
 
-def _image(file: Path, label: File) -> Path:
-    """The image of a json: where it says, by its name beside it, or as the json is called."""
+def _image(file: Path, label: File, source: Path, trusted: bool) -> Path:
+    """The image of a json: where it says, as far as that is in the source, by its last parts there, or as the json is
+    called."""
     name = label.imagePath.replace("\\", "/")
     if "\0" in name or not PurePosixPath(name).name:
         raise DataError(f"{file}: imagePath: {label.imagePath!r} names no file")
-    beside = [file.parent / name, file.parent / PurePosixPath(name).name]
+    beside = [*by_last_parts(name, [file.parent, source])]
+    with contextlib.suppress(DataError):  # it is then looked for by its last parts, and refused where nothing is found
+        beside.insert(0, resolve(source, name, str(file), base=file.parent, trusted=trusted))
     called = [file.with_suffix(suffix) for suffix in sorted(SUFFIXES)]
-    return next((place for place in [*beside, *called] if is_there(place)), beside[1])
+    return next((place for place in [*beside, *called] if is_there(place)), file.parent / PurePosixPath(name).name)
 
 
 def _ids(path: Path, classes: list[str] | None, found: list[tuple[Path, File]]) -> dict[str, int]:
@@ -163,12 +168,14 @@ def _ids(path: Path, classes: list[str] | None, found: list[tuple[Path, File]]) 
     return ids
 
 
-def _records(entries: Sequence[Entry], ids: dict[str, int], notes: list[str]) -> Iterator[Record]:
+def _records(entries: Sequence[Entry], ids: dict[str, int], notes: list[str], trusted: bool) -> Iterator[Record]:
     left: dict[str, list[str]] = {}
 
     def read(entry: Entry) -> Record:
         file, label = entry.label
         content = _stored(file) if label.stored else None
+        if content is None:
+            refuse_outside(label.imagePath, entry.path, file, trusted)
         if content is not None:
             notes.append(f"{entry.file_name}: taken out of {file.name}")
         height, width = label.imageHeight, label.imageWidth

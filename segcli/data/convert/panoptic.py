@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pydantic
 
-from segcli.core.files import parsed
+from segcli.core.files import parsed, read_bytes, resolve
 from segcli.data.canonical import UNDECIDED, Draft, Record
 from segcli.data.convert import coco
 from segcli.data.convert._files import Entry, arrange, each, has_keys, some, walk
-from segcli.data.convert._images import is_folder, is_there, locate
+from segcli.data.convert._images import is_folder, is_there, locate, refuse_outside
 from segcli.data.convert._mask_files import check_size, read_pixels
 from segcli.data.convert._shapes import of_pixels
 from segcli.data.image import image_size
@@ -43,8 +43,9 @@ def detect(path: Path) -> bool:
     return bool(_files(path)) and not coco.detect(path)
 
 
-def build(*, path: Path, images: str | None = None, maps: str | None = None) -> Draft:
-    """Read the panoptic files of `path`. images, maps: the folders of images and of PNGs; None: look for them.
+def build(*, path: Path, images: str | None = None, maps: str | None = None, trusted: bool = False) -> Draft:
+    """Read the panoptic files of `path`. images, maps: the folders of images and of PNGs; None: look for them. trusted:
+    file names may lead anywhere.
 
     Raises DataError for what is no panoptic file, and images or maps that are nowhere.
     """
@@ -72,8 +73,8 @@ def build(*, path: Path, images: str | None = None, maps: str | None = None) -> 
         if not listed:
             raise DataError(f"{file}: no image has an entry")
         base = path if path.is_dir() else path.parent
-        usual = [Path(images)] if images else coco.usual_places(file)
-        paths = locate([image["file_name"] for image in listed], usual, base, file)
+        usual = [Path(images)] if images else coco.usual_places(file, path)
+        paths = locate([image["file_name"] for image in listed], usual, base, file, trusted)
         pngs = Path(maps) if maps else _maps(file)
         found += [(split, p, (image, labels[image["id"]], pngs)) for p, image in zip(paths, listed, strict=True)]
     root, splits = arrange(found, path)
@@ -86,7 +87,9 @@ def build(*, path: Path, images: str | None = None, maps: str | None = None) -> 
         panoptic=True,
     )
     things = {category.source_id: category.thing for category in categories}
-    return Draft(info, splits, lambda entries: each(entries, partial(_record, things=things)), root, notes)
+    return Draft(
+        info, splits, lambda entries: each(entries, partial(_record, things=things, trusted=trusted)), root, notes
+    )
 
 
 def _files(path: Path) -> list[Path]:
@@ -124,10 +127,11 @@ def _maps(file: Path) -> Path:
     return place
 
 
-def _record(entry: Entry, things: dict[int, bool]) -> Record:
+def _record(entry: Entry, things: dict[int, bool], trusted: bool) -> Record:
     file_name, path, (image, label, maps) = entry
-    file = maps / label.file_name
-    if ".." in Path(label.file_name).parts or not is_there(file):
+    refuse_outside(image["file_name"], path, file_name, trusted)
+    file = resolve(maps, label.file_name, f"{maps}: the map of {file_name}", trusted=trusted)
+    if not is_there(file):
         raise DataError(f"{file}: there is no such panoptic PNG")
     values, mode = read_pixels(file)
     if values.ndim != 3 or values.shape[2] < 3 or values.dtype != np.uint8:
@@ -154,7 +158,7 @@ def _record(entry: Entry, things: dict[int, bool]) -> Record:
         image=path,
         annotations=annotations,
         id=coco.whole(image.get("id")),
-        panoptic=file.read_bytes(),
+        panoptic=read_bytes(file),
         segments=[segment.model_dump() for segment in label.segments_info],
         extra={key: value for key, value in image.items() if key not in coco.OWN},
         problem=problem,

@@ -16,7 +16,7 @@ from segcli.core.files import parsed, read_json
 from segcli.data.canonical import Draft, Record
 from segcli.data.convert import _shapes as shapes
 from segcli.data.convert._files import Entry, arrange, each, has_keys, some, split_folders
-from segcli.data.convert._images import locate
+from segcli.data.convert._images import locate, refuse_outside
 from segcli.data.image import image_size
 from segcli.errors import DataError
 from segcli.info import Category, DatasetInfo
@@ -71,9 +71,9 @@ def detect(path: Path) -> bool:
     return _is_via(path) if path.is_file() else bool(split_folders(path, lambda folder: bool(_files(folder))))
 
 
-def build(*, path: Path, attribute: str | None = None, category: str | None = None) -> Draft:
+def build(*, path: Path, attribute: str | None = None, category: str | None = None, trusted: bool = False) -> Draft:
     """Read the VIA json of `path`. attribute: of the regions, the one that is their class; category: the class of
-    regions without attributes.
+    regions without attributes; trusted: file names may lead anywhere.
 
     Raises DataError for what is no VIA file, images that are nowhere, and regions whose class is unclear.
     """
@@ -91,7 +91,7 @@ def build(*, path: Path, attribute: str | None = None, category: str | None = No
             content = content[METADATA]
         images = parsed(Project, content, files[0]).root
         paths = (
-            locate([image.filename for image in images.values()], [files[0].parent], files[0].parent, files[0])
+            locate([image.filename for image in images.values()], [files[0].parent], files[0].parent, files[0], trusted)
             if images
             else []
         )
@@ -105,7 +105,7 @@ def build(*, path: Path, attribute: str | None = None, category: str | None = No
         splits={split: len(entries) for split, entries in splits.items()},
     )
     chosen = {key: ids[name] for key, name in named.items()}
-    return Draft(info, splits, lambda entries: _records(entries, chosen, notes), root, notes)
+    return Draft(info, splits, lambda entries: _records(entries, chosen, notes, trusted), root, notes)
 
 
 def _files(folder: Path) -> list[Path]:
@@ -162,12 +162,15 @@ def _class(where: tuple[Path, str, str], value: Any, attribute: str) -> str:
     raise DataError(f"{file}: {image}, region {number}: its attribute {attribute!r} names no class: {value!r:.60}")
 
 
-def _records(entries: Sequence[Entry], chosen: dict[tuple[Path, str, str], int], notes: list[str]) -> Iterator[Record]:
+def _records(
+    entries: Sequence[Entry], chosen: dict[tuple[Path, str, str], int], notes: list[str], trusted: bool
+) -> Iterator[Record]:
     points: list[str] = []
     lines: list[str] = []
 
     def read(entry: Entry) -> Record:
         file, key, image = entry.label
+        refuse_outside(image.filename, entry.path, file, trusted)
         size = image_size(entry.path)
         annotations = []
         for number, region in _regions(image):

@@ -16,6 +16,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
+from segcli.core.files import open_regular, read_bytes
 from segcli.data.canonical import UNDECIDED, Draft, Record
 from segcli.data.convert._files import SPLITS, Entry, arrange, each, lines, some, split_of, walk
 from segcli.data.convert._images import is_there
@@ -219,7 +220,7 @@ def _size(tree: ElementTree.Element) -> tuple[int, int] | None:
 
 
 def _parse(file: Path) -> ElementTree.Element:
-    data = file.read_bytes()
+    data = read_bytes(file)
     if b"<!DOCTYPE" in data or b"<!ENTITY" in data:
         raise DataError(f"{file}: declares entities, which are not read")
     try:
@@ -229,7 +230,9 @@ def _parse(file: Path) -> ElementTree.Element:
 
 
 def _is_voc(file: Path) -> bool:
-    with file.open("rb") as stream:
+    if not file.is_file():  # a pipe would wait for ever
+        return False
+    with open_regular(file) as stream:
         return b"<annotation" in stream.read(4096)
 
 

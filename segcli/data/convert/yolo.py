@@ -5,6 +5,8 @@ SOURCE is the data.yaml, or a folder with one, or a folder with `images/` and `l
 followed: `download` is not run. An image without a text file has no objects. Labels with keypoints are not read.
 """
 
+import os
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,11 +15,12 @@ import numpy as np
 import yaml
 from pycocotools import mask as coco_mask
 
+from segcli.core.files import TRUST, inside, is_below, open_regular, read_text
 from segcli.data.annotations import encode
 from segcli.data.canonical import UNDECIDED, Draft, Record
 from segcli.data.convert import _shapes as shapes
 from segcli.data.convert._files import LOOK, SPLITS, Entry, arrange, each, lines, some, split_of, walk
-from segcli.data.convert._images import is_folder, is_there
+from segcli.data.convert._images import by_last_parts, is_folder, is_there
 from segcli.data.convert._out import Exported
 from segcli.data.image import SUFFIXES, image_size
 from segcli.errors import DataError
@@ -34,8 +37,9 @@ def detect(path: Path) -> bool:
     return bool(_yamls(path)) or _labelled(path)
 
 
-def build(*, path: Path, classes: list[str] | None = None) -> Draft:
-    """Read the images and text labels of `path`. classes: names from 0; None: from data.yaml or classes.txt.
+def build(*, path: Path, classes: list[str] | None = None, trusted: bool = False) -> Draft:
+    """Read the images and text labels of `path`. classes: names from 0; None: from data.yaml or classes.txt. trusted:
+    the paths in the yaml and in lists may lead anywhere.
 
     Raises DataError for a broken yaml, missing folders, and classes without a name.
     """
@@ -46,7 +50,7 @@ def build(*, path: Path, classes: list[str] | None = None) -> Draft:
     content = _load(described[0]) if described else {}
     base = described[0].parent if described else path
     names = classes if classes is not None else _names(content, base, described)
-    images = _listed(described[0], content, notes) if described else []
+    images = _listed(described[0], content, notes, trusted) if described else []
     if not images:
         images = [(split_of(file, base), file) for file in walk(base, *SUFFIXES) if "images" in _parts(file, base)]
     found, bare, seen = [], [], set()
@@ -144,7 +148,10 @@ def _labelled(path: Path) -> bool:
 
 
 def _label_like(file: Path) -> bool:
-    first = file.read_bytes()[:200].split(b"\n")[0].split()
+    if not file.is_file():
+        return False
+    with open_regular(file) as stream:
+        first = stream.read(200).split(b"\n")[0].split()
     return len(first) >= 5 and first[0].isdigit()
 
 
@@ -153,9 +160,10 @@ def _parts(file: Path, base: Path) -> tuple[str, ...]:
 
 
 def _load(file: Path) -> dict[str, Any]:
+    text = read_text(file)
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, ValueError, RecursionError) as error:
+        content = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise DataError(f"{file}: can't be read as YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise DataError(f"{file}: holds no keys")
@@ -184,7 +192,7 @@ def _names(content: dict[str, Any], base: Path, described: list[Path]) -> dict[i
     return {key: str(names[key]).strip() for key in sorted(names)}
 
 
-def _listed(file: Path, content: dict[str, Any], notes: list[str]) -> list[tuple[str, Path]]:
+def _listed(file: Path, content: dict[str, Any], notes: list[str], trusted: bool) -> list[tuple[str, Path]]:
     """(split, image) of everything that train, val and test of a data.yaml name. Splits of the same images are none."""
     by_split: dict[str, list[Path]] = {}
     for word in ("train", "val", "valid", "test"):
@@ -192,12 +200,13 @@ def _listed(file: Path, content: dict[str, Any], notes: list[str]) -> list[tuple
         for value in given if isinstance(given, list) else [given] if given is not None else []:
             if not isinstance(value, str) or not value.strip("./\\ "):
                 raise DataError(f"{file}: {word}: {value!r:.60} is not a path")
-            place = _place(file, content.get("path"), value)
+            place = _place(file, content.get("path"), value, trusted)
             if place is None and word == "test":
                 continue  # many a yaml promises a test part that was never published
             if place is None:
-                raise DataError(f"{file}: {word}: there is no {value}", hint="paths are relative to the yaml's folder")
-            found = _images_in(file, place)
+                hint = "paths are relative to the yaml's folder"
+                raise DataError(f"{file}: {word}: there is no {value}", hint=hint if is_below(value) else TRUST)
+            found = _images_in(file, place, trusted)
             if not found:
                 raise DataError(f"{file}: {word}: {place} holds no image")
             by_split.setdefault(SPLITS[word], []).extend(found)
@@ -209,23 +218,39 @@ def _listed(file: Path, content: dict[str, Any], notes: list[str]) -> list[tuple
     return [(UNDECIDED if same and s == "train" else s, image) for s, images in by_split.items() for image in images]
 
 
-def _place(file: Path, base: Any, value: str) -> Path | None:
-    """Where a path of the yaml is: from its own base, from its folder, or (as some exports have it) without `../`."""
-    value = value.replace("\\", "/")
-    bases = [file.parent / base] if isinstance(base, str) else []
-    places = [*(b / value for b in (*bases, file.parent)), file.parent / value.removeprefix("../")]
-    places += [file.parent / Path(value).name / "images", file.parent / "images" / Path(value).name]
+def _place(file: Path, base: Any, value: str, trusted: bool) -> Path | None:
+    """Where a path of the yaml is: from its own base, from its folder, or (as some exports have it) without `../`. In
+    that folder, unless `trusted`: of an absolute path the last parts count."""
+    value, root = value.replace("\\", "/"), file.parent
+    bases = [root / base] if isinstance(base, str) else []
+    places = [*(b / value for b in (*bases, root)), root / value.removeprefix("../")]
+    places += [root / Path(value).name / "images", root / "images" / Path(value).name]
+    if not trusted:
+        top = os.path.abspath(root)
+        places = [p for p in places if Path(os.path.abspath(p)).is_relative_to(top)]
+        places = [p for p in (*places, *by_last_parts(value, [root])) if inside(p, root)]
     return next((p for p in places if "\0" not in str(p) and (is_there(p) or is_folder(p))), None)
 
 
-def _images_in(file: Path, place: Path) -> list[Path]:
+def _images_in(file: Path, place: Path, trusted: bool) -> list[Path]:
     if place.is_dir():
         return list(walk(place, *SUFFIXES))
-    named = [line for line in lines(place) if line]
-    found = [next((p for p in (place.parent / n, file.parent / n) if is_there(p)), None) for n in named]
+    named, folders = [line for line in lines(place) if line], (place.parent, file.parent)
+
+    def places(name: str) -> Iterator[Path]:
+        """Where a listed image may be: what is absolute or climbs out of the yaml's folder, by its last parts."""
+        for folder in folders:
+            path = Path(os.path.normpath(folder / name))
+            if trusted or Path(os.path.abspath(path)).is_relative_to(os.path.abspath(file.parent)):
+                yield path
+        if not is_below(name):
+            yield from by_last_parts(name, folders)
+
+    found = [next((p for p in places(n) if is_there(p)), None) for n in named]
     lost = [name for name, path in zip(named, found, strict=True) if path is None]
     if lost:
-        raise DataError(f"{place}: {len(lost)} of its images are not there: {some(lost)}")
+        hint = None if all(map(is_below, lost)) else TRUST
+        raise DataError(f"{place}: {len(lost)} of its images are not there: {some(lost)}", hint=hint)
     return [path for path in found if path is not None]
 
 

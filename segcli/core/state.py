@@ -1,0 +1,53 @@
+"""What segcli remembers of folders on this machine, kept outside them: who makes a dataset can't forge it.
+
+One small JSON file a kind and a folder, below $XDG_STATE_HOME/segcli (by default ~/.local/state/segcli).
+"""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from segcli.core.files import read_json, write_text
+from segcli.errors import SegcliError
+
+
+def state_dir() -> Path:
+    """Where it is kept. Raises SegcliError where this user has no home folder."""
+    given = os.environ.get("XDG_STATE_HOME")
+    try:
+        return (Path(given) if given and Path(given).is_absolute() else Path.home() / ".local" / "state") / "segcli"
+    except RuntimeError as error:
+        raise SegcliError(
+            f"there is no home folder: {error}", hint="set XDG_STATE_HOME to a folder of yours"
+        ) from error
+
+
+def remember(kind: str, folder: Path, value: dict[str, Any]) -> None:
+    """Keep `value` about `folder` until the next call. Raises SegcliError where it can't be written."""
+    try:
+        write_text(_file(kind, folder), json.dumps({"folder": os.path.realpath(folder), **value}, ensure_ascii=False))
+    except OSError as error:
+        raise SegcliError(f"{error.filename or state_dir()}: can't be written: {error.strerror}") from error
+
+
+def remembered(kind: str, folder: Path) -> dict[str, Any] | None:
+    """What was kept last about `folder`; None where nothing was, or this user has no place for it.
+
+    Raises SegcliError for a file that is broken.
+    """
+    try:
+        file = _file(kind, folder)
+    except SegcliError:
+        return None
+    if not file.is_file():
+        return None
+    value = read_json(file, error=SegcliError)
+    same = isinstance(value, dict) and value.get("folder") == os.path.realpath(folder)
+    return value if same else None
+
+
+def _file(kind: str, folder: Path) -> Path:
+    key = hashlib.sha256(os.fsencode(os.path.realpath(folder))).hexdigest()[:24]
+    return state_dir() / kind / f"{key}.json"
