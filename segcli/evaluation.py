@@ -108,6 +108,8 @@ def score_run(
         fields=model.fields,
     )
     check_classes(opened.info, dataset.info, str(run), str(dataset.root))
+    if opened.path:  # values of more than 8 bits are read as in training, whatever was decided for other data
+        dataset.info = dataclasses.replace(dataset.info, value_range=opened.info.value_range)
     folder = RunFolder(opened.path) if opened.path and data is None and weights in (None, "last") else None
     keep = folder.path / "predictions" / f"{chosen}.json" if folder and nms is False else None
     beside = folder if folder and chosen == recipe.eval.split and nms is not False else None

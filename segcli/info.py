@@ -3,6 +3,7 @@
 import colorsys
 import dataclasses
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ class DatasetInfo:
     fingerprint: str = ""  # sha256 over the annotation files
     semantic: bool = False  # has semantic/{split}/*.png; without them the views are derived from instances
     panoptic: bool = False  # has panoptic/{split}.json
+    value_range: tuple[float, float] | None = None  # of images of more than 8 bits, see data/value_range.py
 
     def __post_init__(self) -> None:
         if not self.categories:
@@ -94,7 +96,10 @@ class DatasetInfo:
         return out
 
     def to_json(self) -> dict[str, Any]:
-        return {"version": VERSION, **dataclasses.asdict(self)}
+        out = {"version": VERSION, **dataclasses.asdict(self)}
+        if self.value_range is None:  # as for every dataset of 8 bits: then earlier versions read it, too
+            del out["value_range"]
+        return out
 
     @classmethod
     def from_json(cls, data: dict[str, Any], where: str = "info.json") -> "DatasetInfo":
@@ -117,6 +122,8 @@ class DatasetInfo:
                 )
                 for c in data.pop("categories")
             )
+            if data.get("value_range") is not None:
+                data["value_range"] = _range(data["value_range"], where)
             return cls(categories=categories, **data)
         except DataError as error:
             raise DataError(f"{where}: {error}") from error
@@ -135,3 +142,11 @@ class DatasetInfo:
             return cls.from_json(json.loads(path.read_text(encoding="utf-8")), str(path))
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise DataError(f"{path}: not valid JSON: {error}") from error
+
+
+def _range(value: Any, where: str) -> tuple[float, float]:
+    """A pair of finite numbers, the first one smaller."""
+    numbers = isinstance(value, list) and len(value) == 2 and all(type(v) in (int, float) for v in value)
+    if not numbers or not all(math.isfinite(v) for v in value) or not value[0] < value[1]:
+        raise DataError(f"{where}: value_range {value!r:.60} is no pair of numbers, low and high")
+    return float(value[0]), float(value[1])

@@ -71,7 +71,8 @@ class Predictor:
         for start in range(0, len(images), self.batch_size):
             given = images[start : start + self.batch_size]
             pixels = [
-                _checked(v, start + i) if isinstance(v, np.ndarray) else read_image(v) for i, v in enumerate(given)
+                _checked(v, start + i) if isinstance(v, np.ndarray) else read_image(v, self.info.value_range)
+                for i, v in enumerate(given)
             ]
             tensors = [self.model.preprocess.image(p) for p in pixels]
             ids = range(start, start + len(given))
@@ -203,7 +204,7 @@ def _batches(
 
 
 def _read(predictor: Predictor, file: Path, position: int) -> _Read:
-    image = read_image(file)
+    image = read_image(file, predictor.info.value_range)
     return _Read(position, image, predictor.model.preprocess.image(image))
 
 

@@ -22,6 +22,7 @@ from segcli.data.division import divide, is_file
 from segcli.data.repair import Repairs
 from segcli.data.source import known, plan_for, reopen
 from segcli.data.statistics import advise, measure, recipe_for
+from segcli.data.survey import survey
 from segcli.data.tiling import Tiling
 from segcli.errors import DataError, SegcliError, UsageError
 from segcli.info import DatasetInfo
@@ -100,6 +101,7 @@ def prepare(
         _note_images(target, found, plan.path, trusted, keep=link is not None)
         return target
     draft = plan.build()
+    _look_at_images(draft, refuse=not fix)
     as_it_was = again and split is None and split_by is None
     divided = draft.splits if as_it_was else divide(draft, split, split_by, seed)
     repairs = Repairs(draft.info) if fix else None
@@ -147,6 +149,7 @@ def diagnose(
         return _tested(checked(Path(source), fresh=True), Path(source))
     plan = plan_for(source, format, source_path, seed, settings, trusted)
     draft = plan.build()
+    _look_at_images(draft, refuse=False)
     with tempfile.TemporaryDirectory(prefix="segcli-check-") as folder:
         target = Path(folder) / plan.name
         _write(target, draft, draft.splits, {}, link=None, strict=False)
@@ -312,10 +315,25 @@ def _cut(draft: Draft, split: str, records: Iterable[Record], tiling: Tiling | N
                 draft.refused.append(Item(split, record.file_name, detail=str(record.problem)))
             yield record
         return
-    part = dataclasses.replace(tiling)
+    part = dataclasses.replace(tiling, value_range=draft.info.value_range)
     part.dropped = []
     yield from part.cut(records, set(draft.info.source_ids))
     draft.notes.append(part.note())
+
+
+def _look_at_images(draft: Draft, refuse: bool) -> None:
+    """Decide how values of more than 8 bits are read, and note it. Raises DataError for images that can't be, unless
+    the doctor or --fix is to name them."""
+    if draft.image_root is None or draft.info.value_range is not None:  # made by segcli; prepared before
+        return
+    names = dict.fromkeys(entry.file_name for entries in draft.splits.values() for entry in entries)
+    found = survey(draft.image_root / name for name in names)
+    if found.refused and refuse:
+        first = next(iter(found.refused.values()))
+        more = f" (and {len(found.refused) - 1} more such images)" if len(found.refused) > 1 else ""
+        raise DataError(f"{first}{more}", hint=first.hint)
+    draft.info = dataclasses.replace(draft.info, value_range=found.value_range)
+    draft.notes += found.notes
 
 
 def _digest(path: Path) -> str:

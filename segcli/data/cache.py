@@ -68,7 +68,9 @@ class ImageCache:
         ]
         ends = itertools.accumulate(h * w * 3 + HEADER.itemsize for h, w in self.sizes)
         self.stored = sum(end <= gigabytes * 1e9 for end in ends)
-        own = hashlib.sha256(f"{dataset.root.resolve()}|{longest}".encode()).hexdigest()[:12]
+        given = dataset.info.value_range
+        read_by = f"{dataset.root.resolve()}|{longest}" + (f"|{given}" if given else "")
+        own = hashlib.sha256(read_by.encode()).hexdigest()[:12]
         self.folder = Path(folder or cache_dir() / "images") / f"{dataset.info.name}-{own}"
         self.lost: set[int] = set()
 

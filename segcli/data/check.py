@@ -21,6 +21,7 @@ from segcli.data._findings import CODES, KEPT, Finding, Item, Report
 from segcli.data.image import SIDEWAYS, exif_turn, read_image
 from segcli.data.label_rules import label_problems, rle_of_another_size
 from segcli.data.near_duplicates import groups, thumbnail
+from segcli.data.value_range import Range
 from segcli.errors import DataError
 from segcli.info import DatasetInfo
 from segcli.types import IGNORE
@@ -160,8 +161,8 @@ class _Doctor:
             self.note("dangling_image", Item(split, "", annotation.get("id"), detail))
 
     def _examine_images(self, split: str, images: list[dict[str, Any]], bar: "tqdm[Any]") -> None:
-        where = self.root / "annotations" / f"{split}.json"
-        look = lambda image: _facts(self.place, image["file_name"], where)
+        where, given = self.root / "annotations" / f"{split}.json", self.info.value_range
+        look = lambda image: _facts(self.place, image["file_name"], where, given)
         rest = iter(images)
         with ThreadPoolExecutor() as pool:
             while part := list(itertools.islice(rest, AHEAD)):
@@ -308,10 +309,10 @@ def _key(value: Any) -> Any:
     return value if isinstance(value, (int, float, str)) else None
 
 
-def _facts(images: Images, name: str, where: Path) -> "_Facts | DataError":
+def _facts(images: Images, name: str, where: Path, value_range: Range | None) -> "_Facts | DataError":
     try:
         path = images.path(name, where)
-        pixels = read_image(path)
+        pixels = read_image(path, value_range)
         content = hashlib.sha256(path.read_bytes()).digest()
     except DataError as error:
         return error

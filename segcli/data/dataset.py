@@ -127,7 +127,7 @@ class Dataset:
 
     def image(self, i: int) -> np.ndarray:
         """uint8 RGB [H,W,3]. Raises DataError where it can't be read or is not of the annotated size."""
-        image = read_image(self.path(i))
+        image = read_image(self.path(i), self.info.value_range)
         if image.shape[:2] != self.sizes[i]:
             (h, w), (ah, aw) = image.shape[:2], self.sizes[i]
             turned = (h, w) == (aw, ah)

@@ -226,9 +226,9 @@ def _records(draft: Draft, pool: list[Any]) -> list[Record]:
 
 def _thumbnail(draft: Draft, entry: Any) -> np.ndarray:
     """What look-alikes are found by; an image that can't be read is like no other (the doctor names it)."""
-    nothing = np.zeros((1, 1, 3), np.uint8)
+    nothing, given = np.zeros((1, 1, 3), np.uint8), draft.info.value_range
     try:
-        image = nothing if draft.image_root is None else read_image(draft.image_root / entry.file_name)
+        image = nothing if draft.image_root is None else read_image(draft.image_root / entry.file_name, given)
     except DataError:
         image = nothing
     return thumbnail(image)

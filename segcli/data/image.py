@@ -1,11 +1,12 @@
 """Read an image file: the only rule by which a file becomes pixels, in training, evaluation and prediction alike.
 
-The result is uint8 RGB, turned the way the EXIF orientation says. 16-bit channels keep their high byte (value // 256),
-grey is repeated, CMYK and palettes are converted, alpha is dropped (the colours under it are kept as stored), and an
-animation gives its first frame. Ordinary JPEG and PNG are decoded by OpenCV, all else by Pillow.
+The result is uint8 RGB, turned the way the EXIF orientation says. Values of more than 8 bits are scaled by the
+dataset's value range (see value_range.py); without one, 16-bit channels keep their high byte (value // 256). Grey is
+repeated, CMYK and palettes are converted, alpha and a fourth band are dropped (the colours under alpha are kept as
+stored), and an animation gives its first frame. Ordinary JPEG and PNG are decoded by OpenCV, all else by Pillow, and
+TIFFs of many bits or bands by whichever knows them (see tiff.py).
 """
 
-import io
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -16,23 +17,33 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from segcli.core.files import open_regular
+from segcli.data import tiff
+from segcli.data.decoders import FAILURES, open_image, reads_heic
+from segcli.data.value_range import Range, as_rgb
 from segcli.errors import DataError
-
-# Pillow refuses images above 179 million pixels as possible "bombs"; scans of 20,000 x 20,000 are ordinary here. This
-# is OpenCV's own limit (3 GB of RGB); Pillow warns above it and refuses above twice as much.
-Image.MAX_IMAGE_PIXELS = 2**30
 
 # files in a folder that are taken for images
 SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".gif"}
 SUFFIXES |= {".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".avif", ".tga"}
+PHONES = {".heic", ".heif"}  # read with a plugin
+SUFFIXES |= PHONES if reads_heic() else set()
 ORIENTATION = 0x0112
 SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that exchange height and width
 T = TypeVar("T")
 
 
-def read_image(path: str | Path) -> np.ndarray:
-    """uint8 RGB [H,W,3]. Raises DataError naming the file and the cause."""
-    return _explained(path, _decode)
+def read_image(path: str | Path, value_range: Range | None = None, data: bytes | None = None) -> np.ndarray:
+    """uint8 RGB [H,W,3]. value_range: of the dataset's info.json. data: the content, where it is no file of its own.
+
+    Raises DataError naming the file and the cause.
+    """
+    return _explained(path, lambda content: as_rgb(_stored(content), value_range), data)
+
+
+def read_values(path: str | Path) -> np.ndarray:
+    """The stored values of an image of more than 8 bits, [H,W] or [H,W,bands], turned as the file says; those of
+    others as `read_image` gives them. Raises DataError naming the file and the cause."""
+    return _explained(path, _stored)
 
 
 def image_size(path: str | Path, data: bytes | None = None) -> tuple[int, int]:
@@ -46,9 +57,9 @@ def image_size(path: str | Path, data: bytes | None = None) -> tuple[int, int]:
 def exif_turn(path: Path) -> int:
     """The EXIF orientation 1..8 that `read_image` undoes, from the header alone; 1 where the file can't be read."""
     try:
-        with open_regular(path) as file, Image.open(file) as image:
+        with open_image(path) as image:
             return _orientation(image)
-    except (OSError, ValueError, SyntaxError):
+    except FAILURES:
         return 1
 
 
@@ -60,10 +71,8 @@ def _explained(path: str | Path, read: Callable[[bytes], T], data: bytes | None 
                 data = file.read()
     except FileNotFoundError:
         raise DataError(f"{path}: there is no such image file") from None
-    except IsADirectoryError:
-        raise DataError(f"{path}: is a folder, not an image file") from None
     except OSError as error:
-        raise DataError(f"{path}: can't be read: {error.strerror}") from error
+        raise DataError(f"{path}: {_reason(path, error)}") from error
     except ValueError as error:  # NUL
         raise DataError(f"{str(path)!r:.200}: can't be a file: {error}") from error
     if not data:
@@ -71,41 +80,73 @@ def _explained(path: str | Path, read: Callable[[bytes], T], data: bytes | None 
     try:
         return read(data)
     except UnidentifiedImageError:
-        raise DataError(f"{path}: not an image, or of a format that can't be read here") from None
+        phone = data[4:8] == b"ftyp" and data[8:11] in (b"hei", b"mif")
+        hint = "pip install 'segcli[heic]' reads it" if phone else None
+        raise DataError(f"{path}: not an image, or of a format that can't be read here", hint=hint) from None
     except MemoryError as error:
         raise DataError(f"{path}: the decoded image does not fit into memory") from error
-    except (OSError, ValueError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError) as error:
+    except tiff.Unclear as error:
+        raise DataError(f"{path}: {error}", hint=error.hint) from error
+    except (*FAILURES, struct.error) as error:
         raise DataError(f"{path}: the image can't be decoded: {error}") from error
 
 
-def _decode(data: bytes) -> np.ndarray:
-    with Image.open(io.BytesIO(data)) as image:
+def _reason(path: Path, error: OSError) -> str:
+    return "is a folder, not an image file" if path.is_dir() else f"can't be read: {error.strerror}"
+
+
+def _stored(data: bytes) -> np.ndarray:
+    """uint8 RGB [H,W,3], or of more than 8 bits the stored values [H,W] or [H,W,bands]; turned as the file says."""
+    if tiff.is_tiff(data):
+        found = tiff.directory(data)
+        tiff.refuse_unclear(found)
+        if found.unusual:
+            return tiff.stored(data, found)
+    try:
+        image = open_image(data)
+    except UnidentifiedImageError:
+        if not tiff.is_tiff(data):
+            raise
+        return tiff.stored(data, found)
+    with image:
         # OpenCV fills what is missing of a cut-off file, or says so on stderr only; Pillow then names the cause
         whole = {"JPEG": data[-2:] == b"\xff\xd9", "PNG": data[-8:-4] == b"IEND"}.get(image.format or "", False)
-        if whole and image.mode in ("RGB", "RGBA", "L", "P") and not getattr(image, "is_animated", False):
-            flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
-            try:
-                pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-            except cv2.error:  # above OpenCV's limits of size: Pillow decodes it, or names the cause
-                pixels = None
-            if pixels is not None:
-                return upright(pixels, _orientation(image))
-        return upright(_to_rgb(image), _orientation(image))
+        if whole and image.mode in ("RGB", "RGBA", "L", "LA", "P") and not getattr(image, "is_animated", False):
+            deep = image.format == "PNG" and data[24] > 8  # bits of its header
+            if image.mode != "LA" or deep:
+                flags = cv2.IMREAD_UNCHANGED if deep else cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+                try:
+                    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+                except cv2.error:  # above OpenCV's limits of size: Pillow decodes it, or names the cause
+                    pixels = None
+                if pixels is not None:
+                    return upright(pixels[:, :, 2::-1] if deep and pixels.ndim == 3 else pixels, _orientation(image))
+        return upright(_by_pillow(image), _orientation(image))
 
 
 def _header_size(data: bytes) -> tuple[int, int]:
-    with Image.open(io.BytesIO(data)) as image:
+    if tiff.is_tiff(data):
+        found = tiff.directory(data)
+        tiff.refuse_unclear(found)
+        if found.unusual:
+            return found.pages[0].size
+    try:
+        image = open_image(data)
+    except UnidentifiedImageError:
+        if not tiff.is_tiff(data):
+            raise
+        return found.pages[0].size
+    with image:
         width, height = image.size
         return (width, height) if _orientation(image) in SIDEWAYS else (height, width)
 
 
-def _to_rgb(image: Image.Image) -> np.ndarray:
-    """The current frame of an open Pillow image as uint8 RGB [H,W,3], before EXIF."""
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
-        grey = (np.asarray(image).astype(np.int64) >> 8).astype(np.uint8)
-        return np.repeat(grey[:, :, None], 3, axis=2)
+def _by_pillow(image: Image.Image) -> np.ndarray:
+    """The current frame of an open Pillow image as uint8 RGB [H,W,3], or a deep one's values [H,W]; before EXIF."""
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
+        return np.asarray(image).astype(np.uint16)  # a PPM's are spread over 16 bits
     if image.mode in ("I", "F"):
-        raise ValueError("its 32-bit pixels have no fixed brightness range; save it with 8 or 16 bits")
+        return np.array(image)
     if image.mode in ("RGBa", "La"):  # colours multiplied by alpha
         image = image.convert("RGBA")
     return np.array(image.convert("RGB"))

@@ -10,7 +10,7 @@ from pycocotools import mask as coco_mask
 
 from segcli.data import annotations as coco_file
 from segcli.data.canonical import Record
-from segcli.data.image import SIDEWAYS, exif_turn, read_image, upright
+from segcli.data.image import SIDEWAYS, exif_turn, read_values, upright
 from segcli.data.label_rules import sound
 from segcli.errors import DataError
 
@@ -26,7 +26,7 @@ def fitted(record: Record, say: Any) -> Record | None:
         say("image_missing", f"left out, with {len(record.annotations)} annotations: {record.image} is missing")
         return None
     try:
-        h, w = read_image(record.image).shape[:2]
+        h, w = read_values(record.image).shape[:2]
     except DataError as error:
         say("image_unreadable", f"left out, with {len(record.annotations)} annotations: {error}")
         return None

@@ -22,6 +22,7 @@ from segcli.core.trust import images_of
 from segcli.data import annotations as coco_file
 from segcli.data import canonical, index, views
 from segcli.data.canonical import Draft, Record
+from segcli.data.decoders import FAILURES, open_image
 from segcli.data.label_rules import crossings, inside, label_problems, rle_of_another_size, sound
 from segcli.data.refit import UNKNOWN, fitted, refitted, stored
 from segcli.errors import DataError
@@ -329,9 +330,9 @@ class _Entry:
 def _pixels(png: bytes) -> np.ndarray | None:
     """The stored values of a PNG; None where it can't be decoded."""
     try:
-        with Image.open(BytesIO(png)) as image:
+        with open_image(png) as image:
             return np.asarray(image)
-    except (OSError, ValueError, SyntaxError):
+    except FAILURES:
         return None
 
 

@@ -6,19 +6,19 @@ cut; a remain is dropped where it has less than REMAIN of its object's pixels an
 """
 
 import dataclasses
-import io
 from collections.abc import Iterable, Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
 import cv2
 import numpy as np
-from PIL import Image
 from pycocotools import mask as coco_mask
 
 from segcli.data.annotations import cut, encode
 from segcli.data.canonical import Record, refuse_broken
+from segcli.data.decoders import open_image
 from segcli.data.image import read_image
+from segcli.data.value_range import Range
 from segcli.errors import DataError, UsageError
 
 REMAIN = 0.1
@@ -35,6 +35,7 @@ class Tiling:
 
     size: int
     overlap: int
+    value_range: Range | None = None  # of the dataset's info.json: tiles have 8 bits
     images: int = 0
     tiles: int = 0
     cut_objects: int = 0
@@ -75,7 +76,7 @@ class Tiling:
         return text
 
     def _tiles(self, record: Record) -> Iterator[Record]:
-        image = _pixels(record)
+        image = _pixels(record, self.value_range)
         h, w = record.size
         semantic, panoptic = _map(record.semantic), _map(record.panoptic)
         panoptic = None if panoptic is None else panoptic[:, :, :3]  # alpha is no part of an id
@@ -190,11 +191,11 @@ def _segments(rgb: np.ndarray, segments: list[dict[str, Any]]) -> list[dict[str,
     return out
 
 
-def _pixels(record: Record) -> np.ndarray:
-    if isinstance(record.image, Path):
-        image = read_image(record.image)
+def _pixels(record: Record, value_range: Range | None) -> np.ndarray:
+    if isinstance(record.image, bytes):
+        image = read_image(record.file_name, value_range, record.image)
     else:
-        image = np.asarray(Image.open(io.BytesIO(record.image)).convert("RGB"))
+        image = read_image(record.image, value_range)
     if image.shape[:2] != record.size:
         (h, w), (ah, aw) = image.shape[:2], record.size
         raise DataError(f"{record.file_name}: the image is {w} x {h}, its annotations say {aw} x {ah}")
@@ -202,7 +203,10 @@ def _pixels(record: Record) -> np.ndarray:
 
 
 def _map(png: bytes | None) -> np.ndarray | None:
-    return None if png is None else np.asarray(Image.open(io.BytesIO(png)))
+    if png is None:
+        return None
+    with open_image(png) as image:
+        return np.asarray(image)
 
 
 def _png(pixels: np.ndarray) -> bytes:

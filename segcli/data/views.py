@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
-from segcli.core.files import open_regular
+from segcli.data.decoders import FAILURES, open_image
 from segcli.errors import DataError
 from segcli.types import IGNORE, Instances, Panoptic, Segment
 
@@ -128,11 +127,11 @@ def _check_size(path: Path, pixels: np.ndarray, size: tuple[int, int]) -> None:
 def _read_png(path: Path) -> np.ndarray:
     """Stored values, palette indices included (OpenCV would expand them to colours). Alpha is dropped."""
     try:
-        with open_regular(path) as file, Image.open(file) as image:
+        with open_image(path) as image:
             if image.mode in ("RGBA", "LA"):
                 return np.asarray(image)[:, :, : len(image.mode) - 1].squeeze()
             return np.asarray(image)
     except FileNotFoundError:
         raise DataError(f"{path}: there is no such label map", hint="run `segcli prepare` again") from None
-    except (OSError, ValueError, SyntaxError, UnidentifiedImageError) as error:
+    except FAILURES as error:
         raise DataError(f"{path}: the label map can't be decoded: {error}") from error

@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 from scipy import ndimage
 
 from segcli.core.files import open_regular
+from segcli.data import tiff
 from segcli.data.convert._shapes import annotate
+from segcli.data.decoders import FAILURES, open_image
 from segcli.errors import DataError
 
 
@@ -19,10 +20,12 @@ def read_pixels(path: Path, *, colours: bool = False) -> tuple[np.ndarray, str]:
     Raises DataError where it can't be read, or was stored with loss: values beside the true ones would be objects.
     """
     try:
-        with open_regular(path) as file, Image.open(file) as image:
+        if not colours and path.suffix.lower() in (".tif", ".tiff") and (found := _of_tiff(path)) is not None:
+            return found, "TIFF"
+        with open_image(path) as image:
             kind, mode = image.format, image.mode
             values = np.asarray(image.convert("RGB") if colours else image)
-    except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+    except FAILURES as error:
         raise DataError(f"{path}: the mask can't be decoded: {error}") from error
     if kind in ("JPEG", "MPO") or (kind == "WEBP" and b"VP8 " in path.read_bytes()[:64]):
         raise DataError(
@@ -44,11 +47,39 @@ def read_ids(path: Path) -> np.ndarray:
                 hint="add a legend.csv (name,r,g,b), or save ids 0, 1, 2, … in one channel, or one object a file",
             )
         values = channels[:, :, 0]
+    if values.dtype.kind == "f":
+        if not (values == np.floor(values)).all() or np.abs(values).max() > 2**30:
+            raise DataError(f"{path}: the mask holds fractions, not object ids")
+        values = values.astype(np.int32)
     if values.dtype.kind == "i" and values.min() < 0:
         raise DataError(f"{path}: the mask holds negative ids")
-    if values.dtype.kind == "f":
-        raise DataError(f"{path}: the mask holds fractions, not object ids")
     return values.astype(np.int32) if values.dtype != np.uint8 else values
+
+
+def _of_tiff(path: Path) -> np.ndarray | None:
+    """The values of a TIFF that has floats, more bits, or pages of one object each (then their numbers, from 1); None
+    for an ordinary one. Raises DataError where pages overlap or hold several objects."""
+    with open_regular(path) as file:
+        data = file.read()
+    if not tiff.is_tiff(data):
+        return None
+    found = tiff.directory(data)
+    if len(found.pages) == 1:
+        return tiff.stored(data, found) if found.unusual and found.pages[0].bits > 16 else None
+    numbers = np.zeros(found.pages[0].size, np.uint16)
+    for number, page in enumerate(tiff.stack(data, found), 1):
+        if page.shape != numbers.shape or len(np.unique(page[page != 0])) > 1:
+            what = "is of another size" if page.shape != numbers.shape else "holds several values"
+            raise DataError(
+                f"{path}: page {number} of {len(found.pages)} {what}", hint="a page of a mask is one object"
+            )
+        if (numbers[page != 0] != 0).any():
+            raise DataError(
+                f"{path}: page {number} of {len(found.pages)} overlaps another one",
+                hint="save each object as a file, ID/masks/*.png beside ID/images/ID.png: there they may overlap",
+            )
+        numbers[page != 0] = number
+    return numbers
 
 
 def read_colours(path: Path) -> np.ndarray:

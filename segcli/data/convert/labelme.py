@@ -26,6 +26,7 @@ from segcli.data.convert import _shapes as shapes
 from segcli.data.convert._files import LOOK, Entry, arrange, each, has_keys, lines, some, split_of, walk
 from segcli.data.convert._images import by_last_parts, is_there, refuse_outside
 from segcli.data.convert._out import Exported
+from segcli.data.decoders import FAILURES, open_image
 from segcli.data.image import SUFFIXES, image_size
 from segcli.errors import DataError
 from segcli.info import Category, DatasetInfo
@@ -246,9 +247,9 @@ def _outline(shape: Shape, where: str) -> list[float]:
 def _paint(pixels: np.ndarray, shape: Shape, where: str) -> None:
     """Add a mask shape to bool [H,W]; what reaches outside the image is cut."""
     try:
-        with Image.open(io.BytesIO(base64.b64decode(shape.mask or "", validate=True))) as image:
+        with open_image(base64.b64decode(shape.mask or "", validate=True)) as image:
             mask = np.asarray(image.convert("L")) > 0
-    except (binascii.Error, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except (binascii.Error, *FAILURES) as error:
         raise DataError(f"{where}: its mask can't be decoded: {error}") from error
     if not shape.points:
         raise DataError(f"{where}: a mask needs the two corners that it lies between")
