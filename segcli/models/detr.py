@@ -21,6 +21,7 @@ from segcli.models.layers.box_queries import BoxWeights, box_queries_on, refuse_
 from segcli.models.layers.detector import DETR, Outputs, gflops, padding
 from segcli.models.layers.detr_loss import Weights
 from segcli.models.layers.detr_masks import AttentionMap, MaskHead
+from segcli.models.layers.frozen_norm import hold_still
 from segcli.models.layers.transformer import Transformer
 from segcli.ops.detr_inference import confident, detections, panoptic, to_rles
 from segcli.ops.mask_inference import Enlarge
@@ -139,6 +140,11 @@ class DETRMasks(nn.Module):
             if stage not in ("joint", trained_in):
                 part.requires_grad_(False)
         self.preprocess, self.fields, self.max_detections = detr.preprocess, detr.fields, detr.max_detections
+
+    def train(self, mode: bool = True) -> "DETRMasks":
+        super().train(mode)
+        hold_still(self)
+        return self
 
     def masks(self, out: Outputs, image_M: Tensor, query_M: Tensor) -> Tensor:
         """Mask logits [M,H/4,W/4] of any queries; in evaluation a few at a time."""

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torchvision
 from torch import Tensor, nn
 
-from segcli.models.layers.frozen_norm import FrozenNorm, apply_norms
+from segcli.models.layers.frozen_norm import FrozenNorm, apply_norms, hold_still
 
 CHANNELS = {18: 64, 34: 64, 50: 256, 101: 256}
 
@@ -97,6 +97,11 @@ class ResNet(nn.Module):
             x = layer(x)
             features.append(x)
         return features
+
+    def train(self, mode: bool = True) -> "ResNet":
+        super().train(mode)
+        hold_still(self)
+        return self
 
     def load_pretrained(self, state: dict[str, Tensor]) -> None:
         """Load torchvision's classification weights; only the classifier `fc.*` may be left over."""

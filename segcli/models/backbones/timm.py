@@ -15,6 +15,7 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from segcli.errors import UsageError
 from segcli.lookup import nearest
+from segcli.models.layers.frozen_norm import hold_still
 
 PLAIN = (nn.Conv2d, Conv2dSame)  # convolutions of their weights as they are: others standardise them first
 
@@ -67,6 +68,11 @@ class TimmFeatures(nn.Module):
 
     def forward(self, x_BCHW: Tensor) -> list[Tensor]:
         return self.net(x_BCHW)
+
+    def train(self, mode: bool = True) -> "TimmFeatures":
+        super().train(mode)
+        hold_still(self)
+        return self
 
     def load_pretrained(self, state: dict[str, Tensor]) -> None:
         """Load the classification model's weights under timm's names; what features_only leaves out may be left over.

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.ops import FrozenBatchNorm2d
 
 from segcli.ops.convolution import Conv2d
@@ -61,3 +62,13 @@ def apply_norms(net: nn.Module) -> None:
             last.__class__ = NormedConv
             last.norm = (module,)  # type: ignore[assignment]
             module.applied, last = True, None
+
+
+def hold_still(part: nn.Module) -> None:
+    """Keep every batch norm of `part` whose weights are frozen in evaluation mode: in training mode it would go on
+    following the batches, and what is called frozen would drift. Call it after each `train()`."""
+    for module in part.modules():
+        if isinstance(module, _BatchNorm):
+            own = list(module.parameters(recurse=False))
+            if own and not any(p.requires_grad for p in own):
+                module.eval()
