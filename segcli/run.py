@@ -15,6 +15,7 @@ import torchvision
 from torch import nn
 
 import segcli
+from segcli import input_rule
 from segcli.allocator import keep_freed_memory
 from segcli.checkpoint import initialise, load_state, load_strict, load_weights
 from segcli.core.files import write_atomic
@@ -241,6 +242,7 @@ def open_model(
         if overrides:
             recipe = Recipe.load(path / "recipe.yaml", overrides)
         model = build(recipe, info)
+        input_rule.follow(model, run.environment())
         if weights in (None, "last"):
             state = load_state(run.last)
             load_strict(model, state["ema"] or state["model"], str(run.last))
@@ -309,6 +311,7 @@ def describe_environment(recipe: Recipe, info: DatasetInfo, used: list[dict[str,
         "processes": recipe.hardware.processes,
         "threads": torch.get_num_threads(),
         "seed": recipe.train.seed,
+        "input_rule": input_rule.NEWEST,
         "git": _git_state(),
         "dataset": info.to_json(),
         "weights": used,

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from segcli import cost, dist
+from segcli import cost, dist, input_rule
 from segcli.checkpoint import save_weights
 from segcli.data.cache import ImageCache
 from segcli.data.checked import admit
@@ -97,6 +97,7 @@ def train_joined(
                 run.write_environment({**describe_environment(recipe, train_set.info, used), "minutes": minutes})
             out = run.path
         run = RunFolder(dist.from_main(out))  # type: ignore[arg-type]
+        input_rule.follow(model, run.environment())
         session = Session(run, recipe, model.to(device), total_steps(recipe, train_set), device)
         if resume is not None:
             session.restore()

@@ -4,8 +4,8 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
+import torch
 from pycocotools import mask as coco_mask
 
 from segcli.data import annotations as coco_file
@@ -13,6 +13,7 @@ from segcli.data.canonical import Record
 from segcli.data.image import SIDEWAYS, exif_turn, read_values, upright
 from segcli.data.label_rules import sound
 from segcli.errors import DataError
+from segcli.ops.resize_labels import resize_masks
 
 SHAPE = 0.01  # share by which the sides may be stretched differently where labels were made on a scaled image
 MATCH = 0.9  # IoU of the box with the mask that says how an RLE of exchanged sides is meant
@@ -45,7 +46,7 @@ def fitted(record: Record, say: Any) -> Record | None:
     action = f"labels turned as EXIF turns the image ({turn})" if turned else f"labels scaled to {w} x {h}"
     say("exif_rotated" if turned else "image_size", f"{len(record.annotations)} {action}")
     point = _turn_point(turn, old) if turned else lambda x, y: (x * w / old[1], y * h / old[0])
-    move = (lambda m: upright(m, turn)) if turned else lambda m: cv2.resize(m, (w, h), interpolation=cv2.INTER_NEAREST)
+    move = (lambda m: upright(m, turn)) if turned else lambda m: _scaled(m, (h, w))
     scale = 1.0 if turned else h * w / (old[0] * old[1])
     moved = [_moved(a, old, point, move, scale) for a in record.annotations]
     return dataclasses.replace(record, size=(h, w), annotations=moved)
@@ -113,7 +114,12 @@ def refitted(annotation: dict[str, Any], size: tuple[int, int]) -> dict[str, Any
         mask = coco_mask.decode(coco_file.encode(as_said, (old[0], old[1])))
     except ValueError:
         return None
-    return stored(cv2.resize(mask, (w, h), interpolation=cv2.INTER_NEAREST))
+    return stored(_scaled(mask, (h, w)))
+
+
+def _scaled(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """uint8 [H,W] of 0 and 1 -> bool [h,w], what lies on half of a pixel or more."""
+    return resize_masks(torch.from_numpy(mask).bool()[None], size, "area")[0].numpy()
 
 
 def stored(mask: np.ndarray) -> dict[str, Any]:

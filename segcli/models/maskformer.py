@@ -66,6 +66,7 @@ def build(
     upsampling: Literal["official", "direct"] = "official",
     score: float | None = None,
     overlap: float = 0.8,
+    divisor: int | None = None,
     dim: int = 256,
     mask_dim: int | None = None,
     heads: int = 8,
@@ -89,7 +90,8 @@ def build(
     Prediction: outputs: which of semantic, instance, panoptic predict() gives (null: the task's own). upsampling:
     official (masks to the input's size, there combined, then to the original's), or direct (one step; semantic scores
     combined at stride 4, a sixteenth of the work). score, overlap: panoptic thresholds (score null: 0.8; 0.4 for
-    box_queries, whose scores are lower: they say how good a box is).
+    box_queries, whose scores are lower: they say how good a box is). divisor: images are padded to multiples of it, 1:
+    not at all (null: 32 for task semantic, 1 for the others, as on COCO; the paper's ADE20K panoptic has 32).
 
     dim, mask_dim, heads, ffn: widths of the decoders, of the pixel embeddings (null: dim), of the transformer.
 
@@ -122,6 +124,10 @@ def build(
                 hint="leave model.kernels out",
             )
         classes, stuff = num_things, StuffKernels(num_things, num_classes - num_things, mask_dim or dim)
+    if divisor is not None and divisor < 1:
+        raise UsageError(f"model.divisor must be 1 or more, not {divisor}")
+    if divisor is not None and box_queries:
+        raise UsageError("model.divisor is for models without model.box_queries, which take whole squares")
     if queries is None:
         queries = num_classes if matching == "fixed" else 100
     body: Any
@@ -192,6 +198,7 @@ def build(
         points=points,
         fixed=matching == "fixed",
         thresholds=(0.8 if score is None else score, overlap),
+        divisor=divisor,
     )
 
 
@@ -216,6 +223,7 @@ class MaskFormer(nn.Module):
         points: int | None,
         fixed: bool,
         thresholds: tuple[float, float],
+        divisor: int | None = None,
     ):
         super().__init__()
         self.backbone = backbone
@@ -232,9 +240,9 @@ class MaskFormer(nn.Module):
             )
         self.outputs, self.direct, self.points, self.thresholds = outputs, direct, points, thresholds
         if task == "semantic":
-            self.preprocess = Preprocess(512, 2048, "pil", divisor=32)
+            self.preprocess = Preprocess(512, 2048, "detectron2", "nearest", divisor=divisor or 32)
         else:
-            self.preprocess = Preprocess(800, 1333, "pil", divisor=1)
+            self.preprocess = Preprocess(800, 1333, "detectron2", "centre", divisor=divisor or 1)
         self.fields: dict[str, Any] = {}
         self.max_detections = 100
         self._warned = False

@@ -176,7 +176,7 @@ class Fcn(PerPixel):
         self.classifier = FCNHead(backbone.channels[-1], classes)
         self.aux_classifier = FCNHead(backbone.channels[-2], classes) if auxiliary else None
         self.auxiliary = auxiliary
-        self.preprocess = Preprocess(520, 2080, "pil", divisor=1)
+        self.preprocess = Preprocess(520, 2080, "pil", "centre", divisor=1)
 
     def maps(self, images_BCHW: Tensor, every: bool) -> list[Tensor]:
         features = self.backbone(images_BCHW)
@@ -199,7 +199,7 @@ class PixelDecoderModel(PerPixel):
         self.sem_seg_head.pixel_decoder = pixel_decoder
         self.sem_seg_head.predictor = predictor
         self.auxiliary = auxiliary
-        self.preprocess = Preprocess(512, 2048, "pil", divisor=32)
+        self.preprocess = Preprocess(512, 2048, "detectron2", "nearest", divisor=1)  # its configurations pad nothing
 
     def maps(self, images_BCHW: Tensor, every: bool) -> list[Tensor]:
         head: Any = self.sem_seg_head

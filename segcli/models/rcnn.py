@@ -82,7 +82,8 @@ def build(
     if task == "instance" and not any(h.masks for h in built.values()):
         raise UsageError("task instance needs a head that gives masks", hint="heads: {box: {}, mask: {}}")
     roi_heads = RoIHeads(built, foreground=foreground, samples=samples, positive=positive)
-    preprocess = Preprocess(None, 320, "opencv") if lite else Preprocess(800, 1333, "torchvision")
+    official = Preprocess(800, 1333, "torchvision", "nearest")
+    preprocess = Preprocess(None, 320, "opencv", square=True) if lite else official
     return RCNN(pyramid, proposer, roi_heads, preprocess, lite)
 
 

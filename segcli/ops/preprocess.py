@@ -2,7 +2,8 @@
 
 Each family has its own rule, and parity needs it exactly: torchvision normalises and then interpolates floats;
 DETR and MaskFormer resize 8-bit images as PIL does and then normalise; the lite models resize with OpenCV's area
-filter.
+filter. Where the size is one number, which no paper has, all families are alike in two things that make predictions
+independent of an image's neighbours and labels lie exactly on what they label: see `with_size`.
 """
 
 import dataclasses
@@ -16,6 +17,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from segcli.ops.resize_labels import Way, resize_label_map, resize_masks
 from segcli.types import Instances, Target
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -27,8 +29,11 @@ class Preprocess:
     """How one model wants its images; a value object that travels with the model.
 
     shortest, longest: target sides in pixels; shortest None means that the longest side alone decides.
-    method: torchvision (normalise, float bilinear, sides floored), pil (antialiased 8-bit bilinear, DETR's rounding)
-    or opencv (area when shrinking, linear when growing, sides rounded).
+    method: torchvision (normalise, float bilinear, sides floored), pil (antialiased 8-bit bilinear, DETR's rounding),
+    detectron2 (the same pixels, its rounding, see `_detectron2_size`) or opencv (area when shrinking, linear when
+    growing, sides rounded).
+    targets: how masks and label maps follow, see ops/resize_labels.py. The lite models read them exactly (area); each
+    official one as its reference does, for its weights were learned so.
     keep_size: images are not resized at all: augmentation has given them their size.
     divisor: the canvas is padded at right and bottom to a multiple of it. square: pad every image to longest × longest.
     mean, std: RGB in 0..1.
@@ -36,7 +41,8 @@ class Preprocess:
 
     shortest: int | None = 800
     longest: int = 1333
-    method: Literal["torchvision", "pil", "opencv"] = "opencv"
+    method: Literal["torchvision", "pil", "detectron2", "opencv"] = "opencv"
+    targets: Way = "area"
     divisor: int = 32
     square: bool = False
     keep_size: bool = False
@@ -44,17 +50,21 @@ class Preprocess:
     std: tuple[float, float, float] = IMAGENET_STD
 
     def with_size(self, size: int | tuple[int, int] | None) -> "Preprocess":
-        """The same rule at another size: N = longest side, (N, M) = shortest and longest side, None = unchanged."""
+        """The same rule at another size: N = longest side, (N, M) = shortest and longest side, None = unchanged.
+
+        With N, images lie on an N×N canvas whatever shape they and their neighbours have: group norms and convolutions
+        see the padding, so a prediction would depend on who else is in the batch. Targets are then exact, but for
+        torchvision's Mask R-CNN: that also crops masks half a pixel off, to the other side, and the two cancel.
+        """
         if size is None:
             return self
         if isinstance(size, int):
-            return dataclasses.replace(self, shortest=None, longest=size)
+            targets = self.targets if self.method == "torchvision" else "area"
+            return dataclasses.replace(self, shortest=None, longest=size, square=True, targets=targets)
         return dataclasses.replace(self, shortest=size[0], longest=size[1])
 
     def fixed_canvas(self) -> tuple[int, int] | None:
         """The (H, W) that every image has to fit, where that is the same for all; None where sizes vary."""
-        if self.square:
-            return self.canvas([])
         return (self.longest, self.longest) if self.shortest is None else None
 
     def output_size(self, height: int, width: int) -> tuple[int, int]:
@@ -69,6 +79,8 @@ class Preprocess:
             if height <= width:
                 return side, max(1, int(side * width / height)) if height != side else width
             return max(1, int(side * height / width)) if width != side else height, side
+        if self.method == "detectron2" and self.shortest is not None:
+            return _detectron2_size(height, width, self.shortest, self.longest)
         scale = self.longest / long
         if self.shortest is not None:
             scale = min(scale, self.shortest / short)
@@ -89,20 +101,20 @@ class Preprocess:
         h, w = self.output_size(*image.shape[:2])
         if (h, w) == image.shape[:2]:
             return image
-        if self.method == "pil":
+        if self.method in ("pil", "detectron2"):
             return np.array(Image.fromarray(image).resize((w, h), Image.Resampling.BILINEAR))
         shrink = h * w < image.shape[0] * image.shape[1]
         return cv2.resize(image, (w, h), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_LINEAR)
 
     def target(self, target: Target) -> Target:
-        """The target on the resized canvas: boxes and fields scaled, masks and semantic maps by nearest neighbour."""
+        """The target on the resized canvas: boxes and fields scaled, masks and semantic maps read as `targets` says."""
         (height, width), (h, w) = target.size, self.output_size(*target.size)
         if (h, w) == (height, width):
             return target
         old, sx, sy = target.instances, w / width, h / height
         masks = old.masks
         if isinstance(masks, Tensor):
-            masks = resize_nearest(masks, (h, w))
+            masks = resize_masks(masks, (h, w), self.targets)
         instances = Instances(
             old.boxes * torch.tensor([sx, sy, sx, sy]),
             old.labels,
@@ -111,7 +123,7 @@ class Preprocess:
             masks,
             {name: field.scale(sx, sy) for name, field in old.fields.items()},
         )
-        semantic = None if target.semantic is None else resize_nearest(target.semantic[None], (h, w))[0]
+        semantic = None if target.semantic is None else resize_label_map(target.semantic, (h, w), self.targets)
         return Target(target.image_id, (h, w), instances, semantic, None)
 
     def canvas(self, sizes: list[tuple[int, int]]) -> tuple[int, int]:
@@ -147,8 +159,12 @@ def _normalised(mean: tuple[float, ...], std: tuple[float, ...]) -> np.ndarray:
     return ((values - torch.tensor(mean)[:, None]) / torch.tensor(std)[:, None]).numpy()
 
 
-def resize_nearest(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """[N,H,W] of any integer or bool type -> [N,h,w], nearest neighbour, type kept."""
-    if not len(maps):
-        return maps.new_zeros(0, *size)
-    return F.interpolate(maps[None].float(), size=size, mode="nearest")[0].to(maps.dtype)
+def _detectron2_size(height: int, width: int, shortest: int, longest: int) -> tuple[int, int]:
+    """detectron2's `ResizeShortestEdge.get_output_shape` (data/transforms/augmentation_impl.py): the short side becomes
+    `shortest`, or less where the long side would exceed `longest`; both sides are rounded, half a pixel upwards."""
+    scale = shortest / min(height, width)
+    h, w = (float(shortest), scale * width) if height < width else (scale * height, float(shortest))
+    if max(h, w) > longest:
+        scale = longest / max(h, w)
+        h, w = h * scale, w * scale
+    return int(h + 0.5), int(w + 0.5)

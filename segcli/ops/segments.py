@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from segcli.errors import DataError
-from segcli.ops.preprocess import resize_nearest
+from segcli.ops.resize_labels import resize_nearest
 from segcli.types import IGNORE, Target
 
 

@@ -26,7 +26,7 @@ class BoxDetector(nn.Module):
         self.levels = len(head.encoder.lateral)
         self.task, self.num_things = task, num_things
         self.sought = task  # the task whose segments the queries are to find
-        self.preprocess = Preprocess(None, 320, "opencv")
+        self.preprocess = Preprocess(None, 320, "opencv", square=True)
         self.fields: dict[str, Any] = {}
         self.max_detections = 100
 

@@ -86,7 +86,7 @@ class DETR(nn.Module):
         self.position = SinePosition(dim)
         self.task, self.classes, self.num_things = task, classes, num_things
         self.weights, self.auxiliary = weights, auxiliary
-        self.preprocess = Preprocess(800, 1333, "pil", divisor=1)
+        self.preprocess = Preprocess(800, 1333, "pil", "nearest", divisor=1)
         self.fields: dict[str, Any] = {}
         self.max_detections = 100
 
