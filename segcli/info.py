@@ -1,25 +1,36 @@
 """What a dataset is: its classes, its splits, where it comes from. The only place where classes are declared."""
 
+import collections
 import colorsys
 import dataclasses
-import json
 import math
+import typing
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import pydantic
+
+from segcli.core.files import parsed, read_json
 from segcli.errors import DataError
 
 VERSION = 1  # of info.json
+MOST_CATEGORIES = 32_767  # the largest vocabularies have some 20,000; models and tables grow with every one
+Id = Annotated[int, pydantic.Field(ge=-(2**63), lt=2**63)]
+Byte = Annotated[int, pydantic.Field(ge=0, le=255)]
+Count = Annotated[int, pydantic.Field(ge=0, lt=2**63)]
+Place = Annotated[str, pydantic.Field(pattern=r"^[^\x00]+$")]  # a path that a file system can have
 
 
 @dataclasses.dataclass(frozen=True)
 class Category:
     """One class. `source_id` is the id in the files it was converted from; labels inside segcli are list positions."""
 
+    __pydantic_config__ = pydantic.ConfigDict(extra="forbid")
+
     name: str
-    source_id: int
+    source_id: Id
     thing: bool = True
-    colour: tuple[int, int, int] | None = None  # RGB 0..255
+    colour: tuple[Byte, Byte, Byte] | None = None  # RGB 0..255
     keypoints: tuple[str, ...] = ()
     skeleton: tuple[tuple[int, int], ...] = ()  # pairs of 0-based positions in `keypoints`
     flip_pairs: tuple[tuple[int, int], ...] = ()  # keypoints that change places in a mirror image
@@ -36,11 +47,11 @@ class DatasetInfo:
 
     name: str
     categories: tuple[Category, ...]
-    splits: dict[str, int]  # split name -> number of images
+    splits: dict[str, Count]  # split name -> number of images
     licence: str = "unknown"
     citation: str = ""
     source: str = ""
-    image_root: str | None = None  # set by `prepare --link`: images are read from there
+    image_root: Place | None = None  # set by `prepare --link`: images are read from there
     fingerprint: str = ""  # sha256 over the annotation files
     semantic: bool = False  # has semantic/{split}/*.png; without them the views are derived from instances
     panoptic: bool = False  # has panoptic/{split}.json
@@ -49,8 +60,11 @@ class DatasetInfo:
     def __post_init__(self) -> None:
         if not self.categories:
             raise DataError(f"dataset {self.name!r} declares no category")
-        names = [c.name for c in self.categories]
-        twice = sorted({n for n in names if names.count(n) > 1})
+        if len(self.categories) > MOST_CATEGORIES:
+            raise DataError(
+                f"dataset {self.name!r} declares {len(self.categories):,} categories, more than {MOST_CATEGORIES:,}"
+            )
+        twice = sorted(name for name, n in collections.Counter(c.name for c in self.categories).items() if n > 1)
         if twice:
             raise DataError(f"dataset {self.name!r} declares the category {twice[0]!r} twice")
         things = [c.thing for c in self.categories]
@@ -102,46 +116,40 @@ class DatasetInfo:
         return out
 
     @classmethod
-    def from_json(cls, data: dict[str, Any], where: str = "info.json") -> "DatasetInfo":
-        data = dict(data)
-        version = data.pop("version", None)
+    def from_json(cls, data: Any, where: str = "info.json") -> "DatasetInfo":
+        """What `to_json` gave. Raises DataError that names `where` and the place inside."""
+        if not isinstance(data, dict):
+            raise DataError(f"{where}: not a dataset description, but {type(data).__name__}")
+        version = data.get("version")
         if version != VERSION:
             raise DataError(
-                f"{where}: version {version!r} is not {VERSION}", hint="run `segcli prepare` again with this segcli"
+                f"{where}: version {version!r:.80} is not {VERSION}", hint="run `segcli prepare` again with this segcli"
             )
+        types = typing.get_type_hints(cls, include_extras=True)
+        required = {f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING}
+        given = {key: value for key, value in data.items() if key != "version"}
+        for key in [*sorted(required - given.keys()), *(key for key in given if key not in types)]:
+            raise DataError(f"{where}: {key!r:.80} is {'missing' if key in types else 'no field of it'}")
+        listed = given["categories"]
+        if isinstance(listed, list) and len(listed) > MOST_CATEGORIES:
+            raise DataError(f"{where}: {len(listed):,} categories, more than {MOST_CATEGORIES:,}")
         try:
-            categories = tuple(
-                Category(
-                    **{
-                        **c,
-                        "colour": tuple(c["colour"]) if c.get("colour") else None,
-                        "keypoints": tuple(c.get("keypoints", ())),
-                        "skeleton": tuple(tuple(p) for p in c.get("skeleton", ())),
-                        "flip_pairs": tuple(tuple(p) for p in c.get("flip_pairs", ())),
-                    }
-                )
-                for c in data.pop("categories")
-            )
-            if data.get("value_range") is not None:
-                data["value_range"] = _range(data["value_range"], where)
-            return cls(categories=categories, **data)
+            if given.get("value_range") is not None:
+                given["value_range"] = _range(given["value_range"], where)
+            return cls(**{key: parsed(types[key], value, f"{where}: {key}") for key, value in given.items()})
         except DataError as error:
-            raise DataError(f"{where}: {error}") from error
-        except (TypeError, KeyError) as error:
-            raise DataError(f"{where}: not a dataset description ({error})") from error
+            said = str(error)
+            raise DataError(said if said.startswith(where) else f"{where}: {said}", hint=error.hint) from error
 
     @classmethod
     def load(cls, root: str | Path) -> "DatasetInfo":
         """Read `root/info.json`. Raises DataError where it is missing or broken."""
         path = Path(root) / "info.json"
-        if not path.is_file():
+        if not path.exists():
             raise DataError(
                 f"{root}: not a prepared dataset (no info.json)", hint=f"segcli prepare SOURCE --out {root}"
             )
-        try:
-            return cls.from_json(json.loads(path.read_text(encoding="utf-8")), str(path))
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise DataError(f"{path}: not valid JSON: {error}") from error
+        return cls.from_json(read_json(path), str(path))
 
 
 def _range(value: Any, where: str) -> tuple[float, float]:

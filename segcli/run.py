@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import json
 import platform
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +17,9 @@ import segcli
 from segcli import input_rule
 from segcli.allocator import keep_freed_memory
 from segcli.checkpoint import initialise, load_state, load_strict, load_weights
+from segcli.core import run_files
 from segcli.core.files import write_atomic
+from segcli.core.git_head import commit
 from segcli.errors import DataError, ModelError, SegcliError, UsageError
 from segcli.info import DatasetInfo
 from segcli.models import build_model
@@ -106,16 +107,7 @@ class RunFolder:
             raise SegcliError(f"{path}: can't be written: {error.strerror}", hint="is the disk full?") from error
 
     def read_log(self) -> list[dict[str, Any]]:
-        path = self.path / "log.jsonl"
-        if not path.is_file():
-            return []
-        entries = []
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
-                entries.append(json.loads(line))
-            except json.JSONDecodeError:
-                break  # the last line of a killed process may be half a line
-        return entries
+        return run_files.read_log(self.path)
 
     def rewind(self, step: int, *, scored: bool) -> None:
         """Drop what a resumed run writes again: log entries after `step`, that step's scores unless they were `scored`
@@ -130,27 +122,27 @@ class RunFolder:
         self._text("metrics.json", json.dumps({"schema_version": 1, **metrics}, indent=1))
 
     def read_metrics(self) -> dict[str, Any]:
-        return self._json("metrics.json")
+        return run_files.read_metrics(self.path)
 
     def write_cost(self, cost: dict[str, Any]) -> None:
         self._text("cost.json", json.dumps(cost, indent=1))
 
     def read_cost(self) -> dict[str, Any]:
-        return self._json("cost.json")
+        return run_files.read_cost(self.path)
 
     def write_environment(self, environment: dict[str, Any]) -> None:
         self._text("environment.json", json.dumps(environment, indent=1))
 
     def environment(self) -> dict[str, Any]:
-        return self._json("environment.json")
+        return run_files.read_environment(self.path)
 
     def info(self) -> DatasetInfo:
         """The dataset that the run was trained on, as it was then."""
         where = str(self.path / "environment.json")
         try:
-            return DatasetInfo.from_json(self.environment()["dataset"], where)
-        except (KeyError, TypeError, DataError) as error:
-            raise ModelError(f"{where}: does not describe the dataset of a run ({error})") from error
+            return DatasetInfo.from_json(self.environment()["dataset"], f"{where}: dataset")
+        except DataError as error:
+            raise ModelError(str(error)) from error
 
     @property
     def last(self) -> Path:
@@ -162,17 +154,6 @@ class RunFolder:
 
     def _text(self, name: str, text: str) -> None:
         write_atomic(self.path / name, lambda p: p.write_text(text, encoding="utf-8"))
-
-    def _json(self, name: str) -> dict[str, Any]:
-        path = self.path / name
-        if not path.is_file():
-            raise ModelError(
-                f"{path}: missing", hint="the run was not finished: segcli train --resume " + str(self.path)
-            )
-        try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except json.JSONDecodeError as error:
-            raise ModelError(f"{path}: not valid JSON: {error}") from error
 
 
 @dataclasses.dataclass
@@ -312,16 +293,7 @@ def describe_environment(recipe: Recipe, info: DatasetInfo, used: list[dict[str,
         "threads": torch.get_num_threads(),
         "seed": recipe.train.seed,
         "input_rule": input_rule.NEWEST,
-        "git": _git_state(),
+        "git": commit(Path.cwd()),
         "dataset": info.to_json(),
         "weights": used,
     }
-
-
-def _git_state() -> str | None:
-    """The working folder's commit, `+` where it has changes; None outside git."""
-    try:
-        done = subprocess.run(["git", "describe", "--always", "--dirty=+"], capture_output=True, text=True, timeout=5)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() or None

@@ -51,13 +51,13 @@ def test_categories_that_are_refused(categories, says):
     [
         ("{", "not valid JSON"),
         ("{}", "version None is not 1"),
-        ('{"version": 1}', "not a dataset description"),
+        ('{"version": 1}', "'categories' is missing"),
         (
             '{"version": 1, "name": "x", "splits": {}, "categories": [{"name": "a", "source_id": 1, "keypoints": '
             '["nose", "ear"], "skeleton": [[0, 1, 0]]}]}',
-            "must be pairs of whole numbers",
+            "categories: 0.skeleton.0: ",
         ),
-        ('{"version": 1, "name": "x", "categories": [{"nam": "a"}], "splits": {}}', "not a dataset description"),
+        ('{"version": 1, "name": "x", "categories": [{"nam": "a"}], "splits": {}}', "0.name: field required"),
     ],
 )
 def test_a_broken_file_is_named(tmp_path, text, says):

@@ -130,11 +130,6 @@ def print_json(document: dict[str, Any]) -> None:
     print(json.dumps(_finite(document), ensure_ascii=False, indent=1))
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object that segcli itself wrote."""
-    return dict(json.loads(path.read_text(encoding="utf-8")))
-
-
 def next_commands(*commands: str) -> None:
     """How to go on; each line can be copied into a shell."""
     show("next:", *[f"  {command}" for command in commands])

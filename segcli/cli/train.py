@@ -73,7 +73,9 @@ def train(
     run = training.train(loaded, out=out, resume=resume, force=force, quiet=quiet)
     if os.environ.get("RANK", "0") != "0":  # torchrun starts this command once a process
         return
-    scores = output.read_json(run / "metrics.json")
+    from segcli.core.run_files import read_metrics
+
+    scores = read_metrics(run)
     output.show(*tables.scores(scores, title=f"{loaded.name}, {scores['images']} {loaded.eval.split} images"))
     name = output.quoted(run)
     output.next_commands(

@@ -1,6 +1,5 @@
 """How far scores and their differences can be trusted: paired bootstrap intervals from what each run stored."""
 
-import zipfile
 from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from segcli.core.arrays import read_arrays
 from segcli.errors import ModelError
 
 Row = dict[str, Any]
@@ -21,15 +21,19 @@ def load(row: Row) -> dict[str, np.ndarray] | None:
     Raises ModelError for a file that is broken.
     """
     path = Path(row["path"]) / "predictions" / f"{row['split']}_bootstrap.npz"
-    if not path.is_file():
+    if not path.exists():
         return None
+    hint = f"segcli eval {row['path']} writes it again"
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return {key: file[key] for key in file.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise ModelError(
-            f"{path}: can't be read: {error}", hint=f"segcli eval {row['path']} writes it again"
-        ) from error
+        found = read_arrays(path, ["digest"], error=ModelError)
+    except ModelError as error:
+        raise ModelError(str(error), hint=hint) from error
+    digest = found.pop("digest")
+    counts = {len(values) for values in found.values() if values.ndim == 1 and values.dtype.kind == "f"}
+    odd = next((key for key, values in found.items() if values.ndim != 1 or values.dtype.kind != "f"), None)
+    if odd is not None or len(counts) > 1 or digest.ndim or digest.dtype.kind != "U":
+        raise ModelError(f"{path}: {odd or 'digest'!r} is not what was drawn from the images' scores", hint=hint)
+    return {**found, "digest": digest}
 
 
 def attach(rows: Sequence[Row]) -> dict[int, dict[str, np.ndarray]]:

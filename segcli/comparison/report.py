@@ -5,14 +5,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from segcli.comparison.curves import read_log
+from segcli.comparison.curves import curves
 from segcli.comparison.disagreement import most_disagreed
 from segcli.comparison.ranking import Row, accuracy, group_title
+from segcli.core.files import read_yaml
+from segcli.core.run_files import read_cost, read_environment, read_metrics
 from segcli.data.results import write_bytes
 from segcli.drawing.page import page
-from segcli.errors import SegcliError
+from segcli.errors import UsageError
 
 ENVIRONMENT = ("segcli", "torch", "torchvision", "python", "platform", "device", "threads", "seed", "git")
 LEFT_OUT = ("name", "expect")  # recipe keys that say nothing about how a run was made
@@ -46,7 +46,7 @@ def write_report(document: dict[str, Any], groups: Sequence[Sequence[Row]], path
 
 def recipe_differences(runs: Sequence[Row]) -> list[dict[str, Any]]:
     """The recipe keys in which runs differ: [{"key", "values": one text a run, "" where it has no such key}]."""
-    flat = [_flatten(yaml.safe_load((Path(row["path"]) / "recipe.yaml").read_text(encoding="utf-8"))) for row in runs]
+    flat = [_flatten(read_yaml(Path(row["path"]) / "recipe.yaml", error=UsageError)) for row in runs]
     keys = list(dict.fromkeys(key for one in flat for key in one))
     out = []
     for key in keys:
@@ -66,20 +66,13 @@ def _flatten(value: Any, prefix: str = "") -> dict[str, str]:
 def _details(row: Row) -> dict[str, Any]:
     """What a row's run folder holds besides: {"log", "per_class", "cost", "environment", "dataset", "weights"}."""
     run = Path(row["path"])
-    scores, cost, environment = (_read(run / f"{name}.json") for name in ("metrics", "cost", "environment"))
+    scores, cost, environment = read_metrics(run), read_cost(run), read_environment(run)
     dataset = environment.get("dataset") or {}
     return {
-        "log": read_log(run),
+        "log": curves(run),
         "per_class": scores.get("per_class") or {},
         "cost": {key: cost.get(key) for key in ("parts", "flops_operators", "flops_uncounted", "gflops_input")},
         "environment": {key: environment.get(key) for key in ENVIRONMENT},
         "dataset": {key: dataset.get(key) for key in ("name", "licence", "citation", "source", "fingerprint")},
         "weights": environment.get("weights") or [],
     }
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
-        raise SegcliError(f"{path}: can't be read: {error}") from error

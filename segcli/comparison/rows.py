@@ -1,14 +1,13 @@
 """Rows of the comparison, read from finished runs (no torch) or measured on models built from recipes."""
 
 import hashlib
-import json
-import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from segcli.errors import ModelError, SegcliError
+from segcli.core.run_files import read_cost, read_environment, read_log, read_metrics
+from segcli.errors import SegcliError
 from segcli.recipe import Recipe, find_source
 
 Row = dict[str, Any]
@@ -50,26 +49,27 @@ def collect(
 def run_row(path: Path) -> Row:
     """A finished run's row. Raises ModelError naming the file that is missing or broken."""
     recipe = Recipe.load(path / "recipe.yaml")
-    scores, cost, environment = (_read(path, f"{name}.json") for name in ("metrics", "cost", "environment"))
-    try:
-        dataset = environment["dataset"]
-        return {
-            **describe(recipe),
-            "name": path.name,
-            "source": "run",
-            "path": str(path),
-            "data": dataset["name"],
-            "fingerprint": dataset["fingerprint"],
-            "split": scores.get("split", recipe.eval.split),
-            "images": scores["images"],
-            "primary": scores["primary"],
-            **cost_cells(cost),
-            "train_seconds": cost["train_seconds"],
-            "metrics": _scores(path, scores["metrics"]),
-            "nms": scores.get("nms", {}),
-        }
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ModelError(f"{path}: metrics.json, cost.json or environment.json lacks {error}") from error
+    scores, cost, environment = read_metrics(path), read_cost(path), read_environment(path)
+    read_log(path)  # a broken one is this run's fault, not that of whoever draws its curves later
+    dataset = environment["dataset"]
+    return {
+        **describe(recipe),
+        "name": path.name,
+        "source": "run",
+        "path": str(path),
+        "data": dataset["name"],
+        "fingerprint": dataset.get("fingerprint"),
+        "split": scores.get("split") or recipe.eval.split,
+        "images": scores["images"],
+        "primary": scores["primary"],
+        **cost_cells(cost),
+        "train_seconds": cost.get("train_seconds"),
+        "metrics": {key: value for key, value in scores["metrics"].items() if value is not None},
+        "nms": {
+            setting: {key: value for key, value in found.items() if value is not None}
+            for setting, found in scores.get("nms", {}).items()
+        },
+    }
 
 
 def describe(recipe: Recipe) -> Row:
@@ -136,24 +136,3 @@ def split_digest(recipe: Recipe) -> str | None:
         return None
     file = recipe.resolve(recipe.data.split_file)
     return hashlib.sha256(file.read_bytes()).hexdigest()[:12] if file.is_file() else recipe.data.split_file
-
-
-def _scores(path: Path, metrics: dict[str, Any]) -> dict[str, float]:
-    """Those that were measured. Raises ModelError for one that is no number."""
-    for key, value in metrics.items():
-        if value is not None and not (isinstance(value, (int, float)) and math.isfinite(value)):
-            raise ModelError(f"{path}/metrics.json: {key} is {value!r}, no score", hint=f"segcli eval {path}")
-    return {k: v for k, v in metrics.items() if v is not None}
-
-
-def _read(run: Path, name: str) -> dict[str, Any]:
-    path = run / name
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ModelError(f"{path}: missing, the run is not finished", hint=f"segcli train --resume {run}") from None
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path}: can't be read: {error}") from error
-    if not isinstance(data, dict):
-        raise ModelError(f"{path}: not a JSON object")
-    return data

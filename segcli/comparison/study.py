@@ -1,6 +1,5 @@
 """`segcli compare RECIPE… --train`: train what has not been trained, one after the other, and go on past failures."""
 
-import json
 import shlex
 import signal
 import subprocess
@@ -11,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from segcli.comparison.rows import split_digest
-from segcli.errors import SegcliError
+from segcli.core.run_files import read_environment
+from segcli.errors import ModelError, SegcliError
 from segcli.info import DatasetInfo
 from segcli.recipe import Recipe, find_source
 
@@ -113,10 +113,9 @@ def _same_data(run: Path, recipe: Recipe) -> bool:
 def _environment(run: Path) -> dict[str, Any]:
     """What environment.json says; nothing where it can't be read."""
     try:
-        found = json.loads((run / "environment.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_environment(run)
+    except ModelError:
         return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _train(arguments: list[str], quiet: bool) -> None:

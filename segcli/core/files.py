@@ -5,6 +5,7 @@ with the content (encoding, depth, a number of 5,000 digits, half a surrogate pa
 `error` is the kind to raise: DataError for datasets, UsageError for recipes, ModelError for runs and weights.
 """
 
+import functools
 import hashlib
 import json
 import os
@@ -23,6 +24,8 @@ from segcli.errors import DataError, SegcliError
 PART = ".segcli-part"  # suffix of files that are being written; a process that was killed leaves them behind
 LONGEST = 4096  # bytes of a path that systems take
 LARGEST_YAML = 4 * 2**20  # bytes; the parser is slow, and recipes have some hundred lines
+DEEPEST = 100  # mappings and lists inside one another
+WALKED = 4 * 2**20  # characters of JSON up to which that is looked at: in larger files, each reader asks for few fields
 MOST_VALUES = 200_000  # of a YAML document, aliases counted as often as they are used
 SURROGATE = re.compile(r"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")  # as JSON writes one half of a pair
 DRIVE = re.compile(r"[A-Za-z]:[\\/]")  # as Windows writes an absolute path
@@ -158,6 +161,8 @@ def parse_json(text: str, where: str, *, error: type[SegcliError] = DataError) -
         value = json.loads(text)
         if SURROGATE.search(text):
             json.dumps(value, ensure_ascii=False).encode()
+        if len(text) <= WALKED and _too_deep(value):
+            raise RecursionError
         return value
     except RecursionError:
         raise error(f"{where}: not valid JSON: nested too deeply") from None
@@ -165,6 +170,16 @@ def parse_json(text: str, where: str, *, error: type[SegcliError] = DataError) -
         raise error(f"{where}: not valid JSON: half of a surrogate pair, {problem.object[problem.start]!r}") from None
     except ValueError as problem:  # also numbers beyond what Python parses
         raise error(f"{where}: not valid JSON: {problem}") from problem
+
+
+def _too_deep(value: Any) -> bool:
+    level = [value] if isinstance(value, (dict, list)) else []
+    for _ in range(DEEPEST):
+        inner = (v.values() if isinstance(v, dict) else v for v in level)
+        level = [v for values in inner for v in values if isinstance(v, (dict, list))]
+        if not level:
+            return False
+    return True
 
 
 class Loader(yaml.SafeLoader):
@@ -218,6 +233,8 @@ def _count(value: Any, around: tuple[int, ...], left: list[int]) -> None:
     if isinstance(value, (dict, list)):
         if id(value) in around:
             raise ValueError("an alias that contains itself")
+        if len(around) >= DEEPEST:
+            raise RecursionError
         around = (*around, id(value))
         for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
             if not isinstance(key, (str, int, float, bool, type(None))):
@@ -245,7 +262,7 @@ def _yaml_problem(problem: Exception) -> str:
 def parsed(kind: Any, value: Any, where: str | Path, *, error: type[SegcliError] = DataError) -> Any:
     """`value` as `kind` (a pydantic model or type). Raises `error` that names the place inside and what is wrong."""
     try:
-        return pydantic.TypeAdapter(kind).validate_python(value)
+        return (_adapter(kind) if isinstance(kind, type) else pydantic.TypeAdapter(kind)).validate_python(value)
     except pydantic.ValidationError as problem:
         first = problem.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
@@ -254,6 +271,11 @@ def parsed(kind: Any, value: Any, where: str | Path, *, error: type[SegcliError]
         raise error(f"{where}: {place + ': ' if place else ''}{first['msg'].lower()}, not {given}") from problem
     except RecursionError:
         raise error(f"{where}: nested too deeply") from None
+
+
+@functools.cache
+def _adapter(kind: type) -> pydantic.TypeAdapter[Any]:
+    return pydantic.TypeAdapter(kind)  # building one takes longer than using it
 
 
 def write_atomic(path: Path, write: Callable[[Path], Any]) -> None:
