@@ -29,9 +29,14 @@ def load(row: Row) -> dict[str, np.ndarray] | None:
     except ModelError as error:
         raise ModelError(str(error), hint=hint) from error
     digest = found.pop("digest")
-    counts = {len(values) for values in found.values() if values.ndim == 1 and values.dtype.kind == "f"}
-    odd = next((key for key, values in found.items() if values.ndim != 1 or values.dtype.kind != "f"), None)
-    if odd is not None or len(counts) > 1 or digest.ndim or digest.dtype.kind != "U":
+    drawn = {key for key, v in found.items() if v.ndim == 1 and v.dtype.kind == "f" and not np.isinf(v).any()}
+    odd = next((key for key in found if key not in drawn), None)
+    if (
+        odd is not None
+        or len({len(values) for values in found.values()}) > 1
+        or digest.ndim
+        or digest.dtype.kind != "U"
+    ):
         raise ModelError(f"{path}: {odd or 'digest'!r} is not what was drawn from the images' scores", hint=hint)
     return {**found, "digest": digest}
 
@@ -70,7 +75,9 @@ def pairs(
         if str(one["digest"]) != str(other["digest"]):
             continue
         for key in (key for metric in metrics for key in with_sizes(metric)):
-            if all(key in r["metrics"] for r in (a, b)) and key in one and key in other:
+            if not all(key in r["metrics"] for r in (a, b)) or key not in one or key not in other:
+                continue
+            if len(one[key]) == len(other[key]):  # one draw of the images for both
                 out.append({"a": a["name"], "b": b["name"], **difference(a, b, one[key], other[key], key)})
     return out
 

@@ -37,13 +37,42 @@ def load(path: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     return data["images"], data["annotations"]
 
 
+def panoptic_entries(path: Path) -> dict[int, dict[str, Any]]:
+    """Image id -> {"file_name", "segments_info"} of a COCO panoptic file. Raises DataError for anything else."""
+    data = read_json(path)
+    listed = data.get("annotations") if isinstance(data, dict) else None
+    if not isinstance(listed, list):
+        raise DataError(f"{path}: not a COCO panoptic file: it has no list 'annotations'")
+    out = {}
+    for number, entry in enumerate(listed):
+        key, name, segments = (
+            (entry.get(k) for k in ("image_id", "file_name", "segments_info"))
+            if isinstance(entry, dict)
+            else [None] * 3
+        )
+        where = f"{path}: annotations[{number}]"
+        if not _is_int(key):
+            raise DataError(f"{where}: image_id {key!r:.80} is not a whole number")
+        if not is_below(name):
+            raise DataError(f"{where}: file_name {name!r:.80} is not the name of a file")
+        if not isinstance(segments, list) or not all(isinstance(segment, dict) for segment in segments):
+            raise DataError(f"{where}: segments_info is no list of segments")
+        for segment in segments:
+            if not _is_int(segment.get("id")) or not 0 < segment["id"] < 2**24:
+                raise DataError(f"{where}: a segment's id {segment.get('id')!r:.80} is not 1 to 16777215")
+            if not _is_int(segment.get("category_id")):
+                raise DataError(f"{where}: segment {segment['id']}: category_id is not a whole number")
+        out[key] = {"file_name": name, "segments_info": segments}
+    return out
+
+
 def image_problems(images: list[dict[str, Any]]) -> Iterator[str]:
     """What is wrong with the image records, one sentence each."""
     seen: set[int] = set()
     for image in images:
-        key = image.get("id")
-        if not isinstance(key, int) or isinstance(key, bool) or key < 0:
-            yield f"image {image.get('file_name')!r}: id {key!r} is not a whole number from 0 up"
+        key: Any = image.get("id")
+        if not _is_int(key) or not 0 <= key < 2**63:
+            yield f"image {image.get('file_name')!r:.200}: id {key!r:.80} is not a whole number from 0 up"
             continue
         if key in seen:
             yield f"image id {key} stands twice"

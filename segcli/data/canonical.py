@@ -22,9 +22,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
+import pydantic
 from tqdm import tqdm
 
-from segcli.core.files import read_json
+from segcli.core.files import parsed, read_json
 from segcli.data._findings import Item
 from segcli.data.annotations import annotation_problems, image_problems
 from segcli.data.index import Writer
@@ -34,6 +35,14 @@ from segcli.info import DatasetInfo
 SEE_ALL = "segcli prepare SOURCE --check lists everything that is wrong"
 LABEL_MAP = "label_map"  # field of an image whose label map is not called as its file alone
 UNDECIDED = "all"  # the one split of a source that has none
+
+
+class Prepared(pydantic.BaseModel):
+    """prepared.json, as far as it is read again."""
+
+    settings: dict[str, Any] = {}
+    notes: list[str] = []
+    repairs: list[dict[str, Any]] = []
 
 
 class Entry(Protocol):
@@ -156,9 +165,8 @@ def prepared(root: Path) -> dict[str, Any]:
     if not os.path.lexists(path):
         return {}
     found = read_json(path)
-    if not isinstance(found, dict):
-        raise DataError(f"{path}: holds no JSON object")
-    return found
+    parsed(Prepared, found, path)
+    return dict(found)
 
 
 def fingerprint(root: Path) -> str:

@@ -264,11 +264,26 @@ class Dataset:
 
     def _instances(self, record: _Record) -> tuple[Instances, list[dict[str, Any]]]:
         """Things and stuff regions of one image that are not empty, masks as RLE, and their raw annotations."""
+        annotations = record.annotations
+        try:
+            found = self._decoded(record, annotations)
+            wrong: Exception | None = None if bool(torch.isfinite(found[0].boxes).all()) else ValueError("not finite")
+        except DataError:
+            raise
+        except (TypeError, ValueError, KeyError, IndexError, AttributeError, OverflowError, RuntimeError) as error:
+            wrong = error  # spans of an indexed file are read only now, and unchecked, for the sake of speed
+        if wrong is None:
+            return found
+        sizes = {record.id: record.size}
+        problem = next(coco_file.annotation_problems(annotations, sizes, set(self._labels)), str(wrong))
+        raise DataError(f"{self.root}/annotations/{record.split}.json: {record.file_name}: {problem}") from wrong
+
+    def _decoded(self, record: _Record, annotations: list[dict[str, Any]]) -> tuple[Instances, list[dict[str, Any]]]:
+        """`_instances` of annotations that are as they should be."""
         h, w = record.size
         kept: list[dict[str, Any]] = []
         boxes: list[list[float]] = []
         masks: list[Rle] = []
-        annotations = record.annotations
         rles = self._encode([a for a in annotations if a.get("segmentation")], record)
         tight = iter(zip(rles, coco_mask.toBbox(rles).tolist() if rles else [], strict=True))
         for annotation in annotations:
@@ -346,11 +361,7 @@ class Dataset:
         entries: dict[int, dict[str, Any]] = {}
         for split, records in itertools.groupby(sorted(self._records, key=lambda r: r.split), lambda r: r.split):
             path = self.root / "panoptic" / f"{split}.json"
-            try:
-                listed = coco_file.read_json(path)["annotations"]
-                found = {e["image_id"]: {k: e[k] for k in ("file_name", "segments_info")} for e in listed}
-            except (KeyError, TypeError) as error:
-                raise DataError(f"{path}: not a COCO panoptic file ({error})") from error
+            found = coco_file.panoptic_entries(path)
             for record in records:
                 if record.id not in found:
                     raise DataError(f"{path}: image {record.id} ({record.file_name}) has no entry")

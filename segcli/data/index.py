@@ -6,16 +6,18 @@ bytes an annotation. A file that has changed since (its length tells) or that ca
 
 import dataclasses
 import json
+import os
 import shutil
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from segcli.core.arrays import read_arrays
+from segcli.core.files import open_regular
 from segcli.data import annotations as coco_file
-from segcli.errors import DataError
+from segcli.errors import DataError, SegcliError
 
 AGAIN = "run `segcli prepare` again"
 
@@ -48,7 +50,7 @@ def read_span(path: Path, start: int, end: int, image_id: int) -> list[dict[str,
     Raises DataError where the file can't be read, Changed where something else stands there.
     """
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             file.seek(start)
             text = file.read(end - start)
         found: list[dict[str, Any]] = json.loads(b"[" + text.rstrip(b",") + b"]")
@@ -56,7 +58,7 @@ def read_span(path: Path, start: int, end: int, image_id: int) -> list[dict[str,
             return found
     except OSError as error:
         raise DataError(f"{path}: can't be read: {error.strerror}", hint=AGAIN) from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise _changed(path) from error
     raise _changed(path)
 
@@ -70,18 +72,40 @@ def _changed(path: Path) -> Changed:
 
 
 def load(path: Path) -> Index | None:
-    """The index of the annotation file `path`; None where there is none, or the file has another length."""
+    """The index of the annotation file `path`; None where there is none, or it is not of this file: the length of the
+    file and all counts must agree. The file itself holds everything."""
     beside = path.with_suffix(".index.npz")
+    if not beside.is_file():
+        return None
     try:
-        with np.load(beside, allow_pickle=False) as stored:
-            parts = {name: stored[name] for name in stored.files}
-        if path.stat().st_size != int(parts.pop("length")):
-            return None
-        with open(path, "rb") as file:
+        parts = read_arrays(beside, ["length", *PARTS])
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            if parts["length"].shape or parts["length"] != size or not _consistent(parts, size):
+                return None
             head = file.read(int(parts["starts"][0]))
-        return Index(path, json.loads(head + b"]}")["images"], **parts)
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
-        return None  # the file itself holds everything
+        images = json.loads(head + b"]}")["images"]
+        if not isinstance(images, list) or len(images) != len(parts["starts"]) - 1:
+            return None
+        if not all(isinstance(image, dict) for image in images) or any(coco_file.image_problems(images)):
+            return None
+        return Index(path, images, **{name: parts[name] for name in PARTS})
+    except (SegcliError, OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None  # also where the file itself is broken: whoever reads it whole says how
+
+
+PARTS = {"starts": "i", "first": "i", "category": "i", "crowd": "b", "mask": "b"}  # and the kind of number of each
+
+
+def _consistent(parts: dict[str, np.ndarray], size: int) -> bool:
+    """Whether the arrays of an index fit one another and a file of `size` bytes."""
+    if any(parts[name].ndim != 1 or parts[name].dtype.kind != kind for name, kind in PARTS.items()):
+        return False
+    starts, first, count = parts["starts"], parts["first"], len(parts["category"])
+    if not len(starts) or len(first) != len(starts) or any(len(parts[name]) != count for name in ("crowd", "mask")):
+        return False
+    spans = starts[0] >= 0 and starts[-1] <= size and bool((np.diff(starts) >= 0).all())
+    return bool(spans and first[0] == 0 and first[-1] == count and (np.diff(first) >= 0).all())
 
 
 def walk(path: Path) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:

@@ -6,11 +6,13 @@ from pathlib import Path
 from segcli.core.files import read_text
 from segcli.errors import DataError
 
+LARGEST = 256 * 2**20  # bytes: names of some million images
+
 
 def named_images(path: Path, file_names: list[str]) -> set[int]:
     """Positions in `file_names` of the images that the file names; folder and suffix may be left out, empty lines and
     lines that begin with # do not count. Raises DataError for a line that names no image, or several."""
-    lines = read_text(path).splitlines()
+    lines = read_text(path, largest=LARGEST).splitlines()
     known: dict[str, set[int]] = {}
     for i, file_name in enumerate(file_names):
         name = Path(_normal(file_name))

@@ -1,14 +1,13 @@
 """Read back what `data/results.py` stored, one image at a time."""
 
-import json
-import math
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from segcli.core.files import read_json
 from segcli.data import views
-from segcli.data.annotations import encode_all
+from segcli.data.annotations import FAR, encode_all, panoptic_entries
 from segcli.data.dataset import Dataset
 from segcli.data.results import map_names
 from segcli.errors import DataError
@@ -41,8 +40,9 @@ class StoredPredictions:
         if self.results is not None:
             try:
                 return Prediction(image_id, size, self._instances(self.results[image_id], size))
-            except (KeyError, TypeError, ValueError, IndexError) as error:
-                raise DataError(f"{self.path}: image {image_id}: not COCO results ({error!r})", hint=AGAIN) from error
+            except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, RuntimeError) as error:
+                said = f"{self.path}: image {image_id}: not COCO results ({error!r:.200})"
+                raise DataError(said, hint=AGAIN) from error
         if self.dataset.task == "panoptic":
             entry = self.segments[image_id]
             file = self.path.with_name(f"{self.path.stem}_panoptic") / entry["file_name"]
@@ -57,27 +57,23 @@ class StoredPredictions:
         for entry in entries if isinstance(entries, list) else [None]:
             if not isinstance(entry, dict):
                 raise DataError(f"{self.path}: not a list of COCO results", hint=AGAIN)
-            if entry.get("image_id") not in grouped:
-                raise DataError(f"{self.path}: image {entry.get('image_id')} is not in {self.dataset.root}", hint=AGAIN)
-            if entry.get("category_id") not in self.labels:
-                raise DataError(f"{self.path}: category {entry.get('category_id')} is not in {self.dataset.root}")
-            grouped[entry["image_id"]].append(entry)
+            image_id, category = entry.get("image_id"), entry.get("category_id")
+            if type(image_id) is not int or image_id not in grouped:
+                raise DataError(f"{self.path}: image {image_id!r:.80} is not in {self.dataset.root}", hint=AGAIN)
+            if type(category) is not int or category not in self.labels:
+                raise DataError(f"{self.path}: category {category!r:.80} is not in {self.dataset.root}", hint=AGAIN)
+            grouped[image_id].append(entry)
         return grouped
 
     def _load_panoptic(self, path: Path) -> dict[int, dict[str, Any]]:
         try:
-            found = {entry["image_id"]: entry for entry in _load(path)["annotations"]}
-        except (KeyError, TypeError) as error:
-            raise DataError(f"{path}: not COCO panoptic results ({error!r})", hint=AGAIN) from error
+            found = panoptic_entries(path)
+        except DataError as error:
+            raise DataError(str(error), hint=AGAIN) from error
         known = set(self.dataset.image_ids)
-        for image_id, entry in found.items():
+        for image_id in found:
             if image_id not in known:
                 raise DataError(f"{path}: image {image_id} is not in {self.dataset.root}", hint=AGAIN)
-            segments = entry.get("segments_info")
-            if not isinstance(segments, list) or not all(isinstance(s, dict) for s in segments):
-                raise DataError(f"{path}: image {image_id}: segments_info is no list of segments", hint=AGAIN)
-            if not isinstance(entry.get("file_name"), str):
-                raise DataError(f"{path}: image {image_id}: it has no file_name", hint=AGAIN)
         missing = next((i for i in self.dataset.image_ids if i not in found), None)
         if missing is not None:
             raise DataError(f"{path}: it has nothing for image {missing} of {self.dataset.root}", hint=AGAIN)
@@ -86,8 +82,8 @@ class StoredPredictions:
     def _instances(self, entries: list[dict[str, Any]], size: tuple[int, int]) -> Instances:
         corners = [(x, y, x + w, y + h) for x, y, w, h in (e["bbox"] for e in entries)]
         for e in entries:
-            if not math.isfinite(e["score"]):
-                raise ValueError(f"a score of {e['score']}")
+            if not all(type(v) in (int, float) and abs(v) <= FAR * max(*size, 64) for v in (*e["bbox"], e["score"])):
+                raise ValueError(f"bbox {e['bbox']!r:.80} and score {e['score']!r:.80}")
         masks = None
         if all("segmentation" in e for e in entries):
             for e in entries:
@@ -105,8 +101,6 @@ class StoredPredictions:
 
 def _load(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"{path}: can't be read: {error.strerror}", hint="segcli eval RUN writes it") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not valid JSON: {error}", hint=AGAIN) from error
+        return read_json(path)
+    except DataError as error:
+        raise DataError(str(error), hint=AGAIN) from error

@@ -17,7 +17,7 @@ def run(trained, tmp_path, monkeypatch):
 
 GOOD = {"image_id": 5, "category_id": 3, "bbox": [0, 0, 4, 4], "score": 0.9}
 BROKEN = {
-    "missing": (None, "can't be read: No such file or directory"),
+    "missing": (None, "there is no such file"),
     "truncated": ('[{"image_id": 5, "category', "not valid JSON"),
     "empty": ("", "not valid JSON"),
     "unknown image": (json.dumps([{**GOOD, "image_id": 99}]), "image 99 is not in"),
@@ -46,14 +46,14 @@ def test_broken_predictions_are_named_and_compare_shows_the_rest(segcli, run, ki
 
 ENTRIES = [{"image_id": i, "file_name": f"{i}.png", "segments_info": []} for i in (5, 6)]
 BROKEN_MAPS = {
-    "no file name": ([{"image_id": 5, "segments_info": []}, ENTRIES[1]], "image 5: it has no file_name"),
+    "no file name": ([{"image_id": 5, "segments_info": []}, ENTRIES[1]], "annotations[0]: file_name None is not the name of a file"),
     "no segments": (
         [ENTRIES[0], {"image_id": 6, "file_name": "6.png"}],
-        "image 6: segments_info is no list of segments",
+        "annotations[1]: segments_info is no list of segments",
     ),
     "segments of another kind": ([{**ENTRIES[0], "segments_info": [7]}, ENTRIES[1]], "segments_info is no list of"),
     "unknown image": ([*ENTRIES, {**ENTRIES[0], "image_id": 99}], "image 99 is not in"),
-    "entry of another kind": ([ENTRIES[0], 6], "not COCO panoptic results"),
+    "entry of another kind": ([ENTRIES[0], 6], "annotations[1]: image_id None is not a whole number"),
     "no image": (ENTRIES[:1], "it has nothing for image 6 of"),
 }
 
