@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from segcli.core.arrays import read_arrays
+from segcli.arrays import read_arrays
 from segcli.errors import ModelError
 
 Row = dict[str, Any]

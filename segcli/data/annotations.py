@@ -43,7 +43,8 @@ def panoptic_entries(path: Path) -> dict[int, dict[str, Any]]:
     listed = data.get("annotations") if isinstance(data, dict) else None
     if not isinstance(listed, list):
         raise DataError(f"{path}: not a COCO panoptic file: it has no list 'annotations'")
-    out = {}
+    out: dict[int, dict[str, Any]] = {}
+    key: Any
     for number, entry in enumerate(listed):
         key, name, segments = (
             (entry.get(k) for k in ("image_id", "file_name", "segments_info"))

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from segcli.core.arrays import read_arrays
+from segcli.arrays import read_arrays
 from segcli.core.files import open_regular
 from segcli.data import annotations as coco_file
 from segcli.errors import DataError, SegcliError

@@ -46,7 +46,10 @@ def test_broken_predictions_are_named_and_compare_shows_the_rest(segcli, run, ki
 
 ENTRIES = [{"image_id": i, "file_name": f"{i}.png", "segments_info": []} for i in (5, 6)]
 BROKEN_MAPS = {
-    "no file name": ([{"image_id": 5, "segments_info": []}, ENTRIES[1]], "annotations[0]: file_name None is not the name of a file"),
+    "no file name": (
+        [{"image_id": 5, "segments_info": []}, ENTRIES[1]],
+        "annotations[0]: file_name None is not the name of a file",
+    ),
     "no segments": (
         [ENTRIES[0], {"image_id": 6, "file_name": "6.png"}],
         "annotations[1]: segments_info is no list of segments",

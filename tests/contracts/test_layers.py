@@ -7,7 +7,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent.parent / "segcli"
 FILES = sorted(ROOT.rglob("*.py"))
 LAYERS = [
-    {"core", "allocator", "errors", "info", "recipe", "recipe_file", "lookup", "fetch", "types", "dist"},
+    {"core", "allocator", "errors", "info", "recipe", "recipe_file", "lookup", "fetch", "types", "arrays", "dist"},
     {"ops"},
     {"data", "models", "metrics", "drawing", "weights", "optim"},
     {"checkpoint", "cost", "diagnosis", "input_rule", "machine", "run", "session"},

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from segcli.core.files import read_bytes
 from segcli.errors import DataError, SegcliError
 
@@ -22,8 +24,6 @@ def read_arrays(path: Path, names: Iterable[str] = (), *, error: type[SegcliErro
 
     Raises `error` where the file can't be read, lacks a name, holds objects, or claims arrays that it has no bytes for.
     """
-    import numpy as np  # here: whoever reads text alone does without
-
     content = read_bytes(path, error=error, largest=LARGEST)
     out: dict[str, Any] = {}
     try:
@@ -47,7 +47,7 @@ def read_arrays(path: Path, names: Iterable[str] = (), *, error: type[SegcliErro
                 out[member.filename.removesuffix(".npy")] = array
     except (OSError, ValueError, KeyError, TypeError, EOFError, Warning, RuntimeError) as problem:
         raise error(f"{path}: can't be read: {problem}") from problem
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, SyntaxError, MemoryError) as problem:
+    except (zipfile.BadZipFile, zlib.error, SyntaxError, MemoryError) as problem:
         raise error(f"{path}: can't be read: {problem}") from problem
     for name in names:
         if name not in out:
