@@ -77,7 +77,7 @@ def resolve(
 
 def is_below(name: str) -> bool:
     """Whether a name is, by its text alone, that of something below a folder: quick, for every image of a dataset."""
-    if not name or name[0] in "/\\" or ("\0" in name) or not name.strip("/."):
+    if not name or name[0] in "/\\" or "\0" in name or not name.strip("/.") or len(name) > LONGEST:
         return False
     if ".." in name and ".." in name.replace("\\", "/").split("/"):
         return False

@@ -54,7 +54,7 @@ def panoptic_entries(path: Path) -> dict[int, dict[str, Any]]:
         where = f"{path}: annotations[{number}]"
         if not _is_int(key):
             raise DataError(f"{where}: image_id {key!r:.80} is not a whole number")
-        if not is_below(name):
+        if not isinstance(name, str) or not is_below(name):
             raise DataError(f"{where}: file_name {name!r:.80} is not the name of a file")
         if not isinstance(segments, list) or not all(isinstance(segment, dict) for segment in segments):
             raise DataError(f"{where}: segments_info is no list of segments")
@@ -96,7 +96,7 @@ def name_problems(images: list[dict[str, Any]]) -> Iterator[str]:
     """The images whose file_name is no path below a folder, one sentence each: quick, for every start."""
     for image in images:
         name = image.get("file_name")
-        if not isinstance(name, str) or not is_below(name):
+        if not isinstance(name, str) or not isinstance(name, str) or not is_below(name):
             yield f"image {image.get('id')}: file_name {name!r:.200} is not a path below the image folder"
 
 
