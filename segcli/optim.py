@@ -10,6 +10,8 @@ from segcli.errors import UsageError
 from segcli.lookup import nearest
 from segcli.recipe import Optimizer, Schedule
 
+NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
+
 
 def build_optimizer(model: nn.Module, settings: Optimizer) -> torch.optim.Optimizer:
     """AdamW or SGD over groups that share a learning rate and a weight decay; each group keeps its rate as `base`.
@@ -25,6 +27,7 @@ def build_optimizer(model: nn.Module, settings: Optimizer) -> torch.optim.Optimi
                 f"train.optimizer.lr_scales: no trained parameter has {fragment!r} in its name",
                 hint=nearest(fragment, parts),
             )
+    norms = {id(p) for m in model.modules() if isinstance(m, NORMS) for p in m.parameters(recurse=False)}
     embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
     has_body = any({"backbone", "body"} <= set(name.split(".")) for name, _ in model.named_parameters())
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
@@ -42,6 +45,9 @@ def build_optimizer(model: nn.Module, settings: Optimizer) -> torch.optim.Optimi
         plain = parameter.ndim <= 1 or id(parameter) in embeddings or "bias" in path[-1]  # bias tables are matrices
         if plain and settings.norm_weight_decay is not None:
             decay = settings.norm_weight_decay
+        bias = parameter.ndim == 1 and path[-1].endswith("bias") and id(parameter) not in norms
+        if bias and settings.bias_weight_decay is not None:
+            decay = settings.bias_weight_decay
         groups.setdefault((rate, decay), []).append(parameter)
     listed = [{"params": p, "lr": r, "base": r, "weight_decay": d} for (r, d), p in groups.items()]
     # fused: one pass over memory, where the default on a CPU makes several

@@ -83,6 +83,8 @@ class Optimizer(Settings):
     weight_decay: float = pydantic.Field(1e-4, ge=0)
     norm_weight_decay: float | None = pydantic.Field(None, ge=0)
     """Weight decay of norms, biases and embeddings; null: the same as weight_decay."""
+    bias_weight_decay: float | None = pydantic.Field(None, ge=0)
+    """Weight decay of biases, those of norms left out; null: the same as norm_weight_decay."""
     momentum: float = 0.9
     """SGD only."""
     betas: tuple[float, float] = (0.9, 0.999)

@@ -1,17 +1,61 @@
 """Learning rates, weight decay and the average of the weights, as a recipe's `train` section sets them."""
 
+import re
+
 import pytest
 import torch
 from torch import nn
 
 from segcli.errors import ModelError
-from segcli.optim import MovingAverage
-from segcli.recipe import Recipe
+from segcli.models import build_model
+from segcli.optim import MovingAverage, build_optimizer
+from segcli.recipe import Optimizer, Recipe, shipped
 from segcli.run import RunFolder
 from segcli.session import Session
 
 # torch's stand-in for every device that is not the CPU: it refuses to compute with tensors of both
 ELSEWHERE = torch.device("meta")
+
+
+def decays(model, **settings):
+    """Parameter name -> its weight decay."""
+    optimizer = build_optimizer(model, Optimizer(**settings))
+    of = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+    return {name: of[id(p)] for name, p in model.named_parameters()}
+
+
+def test_weight_decay_of_norms_biases_and_embeddings():
+    model = nn.ModuleDict({"conv": nn.Conv2d(3, 4, 1), "norm": nn.GroupNorm(2, 4), "query": nn.Embedding(5, 4)})
+    model["attention"] = nn.MultiheadAttention(4, 2)
+    assert set(decays(model, weight_decay=0.1).values()) == {0.1}
+    both = decays(model, weight_decay=0.1, norm_weight_decay=0.0)
+    assert {name for name, decay in both.items() if decay} == {
+        *("conv.weight", "attention.in_proj_weight", "attention.out_proj.weight")
+    }
+    official = decays(model, weight_decay=0.1, norm_weight_decay=0.0, bias_weight_decay=0.1)
+    assert {name for name, decay in official.items() if not decay} == {"norm.weight", "norm.bias", "query.weight"}
+
+
+MASKFORMERS = [name for name in shipped() if re.match(r"(coco|ade20k)/(maskformer|per_pixel)", name)]
+
+
+@pytest.mark.parametrize("name", MASKFORMERS)
+def test_official_maskformers_decay_all_but_norms_embeddings_and_position_biases(name):
+    """As their released training code groups parameters: WEIGHT_DECAY_NORM and WEIGHT_DECAY_EMBED are 0, and so it is
+    for tables of relative positions; biases are like weights."""
+    recipe = Recipe.load(name)
+    stuff = recipe.task in ("panoptic", "semantic")
+    with torch.device("meta"):
+        model = build_model(recipe.model, task=recipe.task, num_classes=6, num_things=3 if stuff else 6)
+    free = set()
+    for path, module in model.named_modules():
+        whole = isinstance(module, nn.GroupNorm | nn.LayerNorm | nn.modules.batchnorm._BatchNorm | nn.Embedding)
+        for key, _ in module.named_parameters(recurse=False):
+            if whole or "relative_position_bias_table" in key:
+                free.add(f"{path}.{key}")
+    found = decays(model, **recipe.train.optimizer.model_dump())
+    assert {key for key, decay in found.items() if decay == 0} == free
+    assert {decay for decay in found.values() if decay} == {recipe.train.optimizer.weight_decay}
 
 
 def session(folder, device, **train):
