@@ -24,7 +24,8 @@ class PanopticScores:
     A predicted segment matches the labelled one of its class that it covers with IoU > 0.5 (there is at most one).
     SQ is the mean IoU of matches, RQ = TP / (TP + FP/2 + FN/2). Void pixels don't count in a union, crowd segments
     are never missed, and an unmatched prediction that lies by more than half on void or on a crowd of its own class
-    is not a false positive.
+    is not a false positive. Where a class has several crowds (COCO's have one at most), the last of the list counts
+    there, as it does in COCO's API.
     """
 
     def __init__(self, info: DatasetInfo):
@@ -103,11 +104,11 @@ def count(predicted: Panoptic, labelled: Panoptic, classes: int, image_id: int) 
     for t, segment in truth.items():
         if t not in hit_truth and not segment.crowd:
             out[segment.label, _FN] += 1
+    crowds = {segment.label: t for t, segment in truth.items() if segment.crowd}  # the last one of each class
     for p, segment in found.items():
         if p in hit_found:
             continue
-        crowds = [t for t, s in truth.items() if s.crowd and s.label == segment.label]
-        excused = sum(overlap.get((t, p), 0) for t in (0, *crowds))
+        excused = sum(overlap.get((t, p), 0) for t in {0, crowds.get(segment.label, 0)})
         if excused / found_area[p] <= 0.5:
             out[segment.label, _FP] += 1
     return out

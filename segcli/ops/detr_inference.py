@@ -50,9 +50,10 @@ def panoptic(
 ) -> Panoptic:
     """ids [H,W] int32 and their segments, numbered from 1; 0 (void) only where there is no segment at all.
 
-    A softmax over the masks assigns each pixel of the network's input to one query; queries of one stuff class
-    (labels from `num_things` on) make one segment. Segments of at most `smallest` original pixels are dropped and
-    their pixels go to the others, until none is left that small.
+    A softmax over the masks assigns each pixel of the network's input to one query. Queries whose segment has at most
+    `smallest` original pixels are dropped and their pixels go to the others, until none is left that small. Of several
+    queries of one stuff class (labels from `num_things` on) the first counts the pixels of all; the others count none,
+    and are dropped as the small ones are. Their pixels then go to whichever query is next, as in the official code.
     """
     labels = labels_K.tolist()
     segment_of = _segments(labels, num_things)
@@ -61,9 +62,9 @@ def panoptic(
         owner_HW = _owners(mask_logits_Khw, alive, enlarge)
         ids = np.asarray(segment_of, np.int32)[owner_HW.cpu().numpy()]
         areas = np.bincount(ids.ravel(), minlength=len(labels))
-        small = [a and areas[s] <= smallest for a, s in zip(alive.tolist(), segment_of, strict=True)]
+        small = [a and area <= smallest for a, area in zip(alive.tolist(), areas.tolist(), strict=True)]
         if not any(small):
-            return _number(ids, areas, labels, scores_K.tolist(), segment_of, alive.tolist())
+            return _number(ids, areas, labels, scores_K.tolist())
         alive &= ~torch.tensor(small, device=alive.device)
     return Panoptic(np.zeros(enlarge.original, np.int32), [])
 
@@ -94,19 +95,11 @@ def _owners(mask_logits_Khw: Tensor, alive_K: Tensor, enlarge: Enlarge) -> Tenso
     return owner[rows][:, columns]
 
 
-def _number(
-    ids: np.ndarray,
-    areas: np.ndarray,
-    labels: list[int],
-    scores: list[float],
-    segment_of: list[int],
-    alive: list[bool],
-) -> Panoptic:
-    """Ids by query -> ids from 1; a merged segment has its best query's score."""
+def _number(ids: np.ndarray, areas: np.ndarray, labels: list[int], scores: list[float]) -> Panoptic:
+    """Ids by query -> ids from 1."""
     number = np.zeros(len(labels), np.int32)
     segments: list[Segment] = []
     for k in np.flatnonzero(areas).tolist():
         number[k] = len(segments) + 1
-        score = max(s for s, first, a in zip(scores, segment_of, alive, strict=True) if first == k and a)
-        segments.append(Segment(len(segments) + 1, labels[k], score))
+        segments.append(Segment(len(segments) + 1, labels[k], scores[k]))
     return Panoptic(number[ids], segments)

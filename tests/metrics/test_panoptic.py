@@ -61,6 +61,17 @@ def test_predictions_on_void_or_on_a_crowd_of_their_class_are_excused():
     assert score(other_class, labelled).compute()["PQ"] == 0.5
 
 
+def test_of_several_crowds_of_a_class_the_last_one_counts_as_in_cocos_api():
+    """Its evaluation keeps one crowd a class, each replacing the one before."""
+    predicted = panoptic([[5, 5, 5, 5, 6, 6]], s5=CAT, s6=DOG)
+    first = panoptic([[1, 1, 1, 2, 3, 3]], s1=(CAT, "crowd"), s2=(CAT, "crowd"), s3=DOG)
+    assert score(predicted, first).per_class()["cat"] == {"PQ": 0.0, "SQ": 0.0, "RQ": 0.0}, "a quarter lies on s2"
+    last = panoptic([[1, 1, 1, 2, 3, 3]], s2=(CAT, "crowd"), s1=(CAT, "crowd"), s3=DOG)
+    assert score(predicted, last).per_class()["cat"] == {}
+    other = panoptic([[1, 1, 1, 2, 3, 3]], s1=(CAT, "crowd"), s2=(SKY, "crowd"), s3=DOG)
+    assert score(predicted, other).per_class()["cat"] == {}, "a crowd of another class changes nothing"
+
+
 def test_a_missed_crowd_is_not_a_miss():
     scores = score(panoptic([[0, 2]], s2=CAT), panoptic([[1, 2]], s1=(CAT, "crowd"), s2=CAT))
     assert scores.compute() == {"PQ": 1.0, "SQ": 1.0, "RQ": 1.0, "PQ_things": 1.0}

@@ -29,11 +29,62 @@ def test_every_pixel_goes_to_the_query_with_the_largest_logit():
     assert [(s.id, s.label) for s in found.segments] == [(1, 0), (2, 0), (3, 3)]
 
 
-def test_equal_stuff_is_merged_and_equal_things_are_not():
+def official(mask_logits, scores, labels, num_things=2, smallest=4):
+    """The official rule, step by step, at the masks' own size. -> ids by query, and the queries that are left.
+
+    A pass with one id a stuff class; then passes that drop what has few pixels, and merge nothing any more.
+    """
+    index = list(range(len(labels)))
+    first = {label: k for k, label in reversed(list(enumerate(labels)))}
+    merge = True
+    while index:
+        owner = mask_logits[index].flatten(1).T.softmax(-1).argmax(-1).view(mask_logits.shape[1:])
+        ids = torch.tensor(index)[owner]
+        if merge:
+            ids = ids.apply_(lambda k: first[labels[k]] if labels[k] >= num_things else k)
+        merge = False
+        small = [k for k in index if int((ids == k).sum()) <= smallest]
+        if not small:
+            return ids.numpy(), index
+        index = [k for k in index if k not in small]
+    return np.zeros(mask_logits.shape[1:], int), []
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_panoptic_maps_are_the_official_rules(seed):
+    """Many queries of few classes: duplicates of stuff on nearly every map, with and without small segments."""
+    generator = torch.Generator().manual_seed(seed)
+    count = 3 + seed % 8
+    masks = torch.nn.functional.interpolate(torch.randn(1, count, 4, 4, generator=generator), size=(8, 8))[0]
+    if seed % 2:
+        masks = masks + torch.randn(count, 8, 8, generator=generator)
+    labels = torch.randint(4, (count,), generator=generator)
+    scores = 0.85 + 0.1 * torch.rand(count, generator=generator)
+    ids, left = official(masks, scores, labels.tolist())
+    found = panoptic(masks, scores, labels, SQUARE, num_things=2)
+    place = {k: n for n, k in enumerate(left, start=1)}
+    assert (found.ids == np.vectorize(place.get)(ids)).all()
+    assert [(s.label, s.score) for s in found.segments] == [(int(labels[k]), scores[k].item()) for k in left]
+
+
+def test_of_equal_stuff_the_first_stays_and_equal_things_all_do():
     owner = np.repeat([[0, 0, 0, 1, 1, 2, 2, 3]], 8, 0)
     found = read(owner, [3, 1, 3, 1], scores=[0.87, 0.9, 0.95, 0.9])
-    assert [(s.label, round(s.score, 2)) for s in found.segments] == [(3, 0.95), (1, 0.9), (1, 0.9)]
+    assert [(s.label, round(s.score, 2)) for s in found.segments] == [(3, 0.87), (1, 0.9), (1, 0.9)]
+    # query 2, the second of its class, is gone: its columns go to the query with the next largest logit
     assert (found.ids == np.repeat([[1, 1, 1, 2, 2, 1, 1, 3]], 8, 0)).all()
+
+
+def test_pixels_of_a_dropped_stuff_query_go_to_the_next_whatever_its_class():
+    masks = torch.full((3, 8, 8), -5.0)
+    masks[0, :, :4] = 5.0  # stuff
+    masks[1, :, 4:] = 5.0  # the same class again
+    masks[2, :, 4:] = 1.0  # a thing below it,
+    masks[2, :2] = 9.0  # and above both
+    found = panoptic(masks, torch.tensor([0.9, 0.95, 0.9]), torch.tensor([3, 3, 0]), SQUARE, num_things=2)
+    assert [(s.label, round(s.score, 2)) for s in found.segments] == [(3, 0.9), (0, 0.9)]
+    assert (found.ids[:2] == 2).all()
+    assert (found.ids[2:] == np.repeat([[1, 1, 1, 1, 2, 2, 2, 2]], 6, 0)).all()
 
 
 def test_segments_of_four_pixels_go_to_the_others_and_of_five_stay():
@@ -46,12 +97,13 @@ def test_segments_of_four_pixels_go_to_the_others_and_of_five_stay():
     assert (found.ids == 2).sum() == 5
 
 
-def test_pieces_of_stuff_count_together_when_small_ones_are_dropped():
+def test_pieces_of_stuff_count_together_before_small_ones_are_dropped():
+    """Six pixels of the class in all: the first pass keeps its first query, the next one finds three and drops it."""
     owner = np.zeros((8, 8), int)
     owner[0, :3] = 1
     owner[7, :3] = 2
     found = read(owner, [0, 3, 3])
-    assert [(s.label, int((found.ids == s.id).sum())) for s in found.segments] == [(0, 58), (3, 6)]
+    assert [(s.label, int((found.ids == s.id).sum())) for s in found.segments] == [(0, 64)]
 
 
 def test_a_query_that_wins_no_pixel_leaves_no_segment():
