@@ -5,7 +5,7 @@ Sparse work only: masks are checked for shape and finite numbers here and decode
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +165,17 @@ def encode(segmentation: Any, size: tuple[int, int]) -> Rle:
     if covered != h * w:
         raise ValueError(f"its RLE covers {covered} pixels of {h * w}")
     return {"size": [h, w], "counts": raw}
+
+
+def area_of(annotation: Mapping[str, Any], size: tuple[int, int], rle: Rle | None = None) -> float:
+    """The object's area in pixels, by which AP sorts objects into sizes: as annotated; where nothing is, its mask's
+    (`rle`, if that is encoded already), and its box's where it has none. The same for every task."""
+    area: float | None = annotation.get("area")
+    if area is not None:
+        return area
+    if rle is None and annotation.get("segmentation"):
+        rle = encode(annotation["segmentation"], size)
+    return int(coco_mask.area(rle)) if rle is not None else annotation["bbox"][2] * annotation["bbox"][3]
 
 
 def encode_all(segmentations: Sequence[Any], size: tuple[int, int], *, checked: bool = False) -> list[Rle]:

@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from segcli.core.files import parsed, read_json
 from segcli.data._findings import Item
-from segcli.data.annotations import annotation_problems, image_problems
+from segcli.data.annotations import annotation_problems, area_of, image_problems
 from segcli.data.index import Writer
 from segcli.errors import DataError, SegcliError, UsageError
 from segcli.info import DatasetInfo
@@ -273,6 +273,8 @@ def _write_split(
             refuse_broken(record, declared)
             if isinstance(record.image, Path) and not os.path.isfile(record.image):  # or no possible name
                 raise DataError(f"{record.image}: the image file is missing", hint=SEE_ALL)
+            sized = [a if a.get("area") is not None else {**a, "area": area_of(a, (h, w))} for a in record.annotations]
+            record = dataclasses.replace(record, annotations=sized)
         if names.add(record) and not link:
             _write_file(root / "images" / record.file_name, record.image)
         image = {"id": image_id, "file_name": record.file_name, "width": w, "height": h, **record.extra}

@@ -171,7 +171,7 @@ class Dataset:
 
     def coco(self) -> dict[str, Any]:
         """The split's things as one COCO ground truth: category id = label + 1, annotation ids from 1 up (COCO's own
-        evaluation mistakes id 0 for "unmatched"), masks as RLE with text counts, areas as annotated where they are."""
+        evaluation mistakes id 0 for "unmatched"), masks as RLE with text counts, areas by `annotations.area_of`."""
         out: list[dict[str, Any]] = []
         for record in self._records:
             instances, kept = self._instances(record)
@@ -187,13 +187,10 @@ class Dataset:
                     "bbox": [x1, y1, x2 - x1, y2 - y1],
                     "iscrowd": int(bool(annotation.get("iscrowd"))),
                 }
-                area = (x2 - x1) * (y2 - y1)
                 if isinstance(instances.masks, list):
                     rle = instances.masks[i]
                     entry["segmentation"] = {"size": list(record.size), "counts": rle["counts"].decode("ascii")}
-                    area = float(coco_mask.area(rle))
-                given = annotation.get("area")
-                out.append({**entry, "area": area if given is None else given})
+                out.append({**entry, "area": annotation["area"]})
         return {
             "images": [
                 {"id": r.id, "file_name": r.file_name, "height": r.size[0], "width": r.size[1]} for r in self._records
@@ -292,7 +289,7 @@ class Dataset:
             if box[2] <= box[0] or box[3] <= box[1]:
                 self._drop(annotation, record)
                 continue
-            kept.append(annotation)
+            kept.append({**annotation, "area": coco_file.area_of(annotation, record.size, rle)})
             boxes.append(box)
             masks += [] if rle is None else [rle]
         instances = Instances(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from segcli.data.annotations import encode
+from segcli.data.annotations import area_of, encode
 from segcli.info import DatasetInfo
 
 SMALL, MEDIUM = 32**2, 96**2  # COCO's limits of small and medium objects, in square pixels
@@ -81,13 +81,13 @@ def measure(images: Iterable[tuple[Mapping[str, Any], list[dict[str, Any]]]], in
 
 
 def _shape(annotation: Mapping[str, Any], size: tuple[int, int]) -> tuple[float, float, float]:
-    """(area, width, height) as the file has them, else of the mask."""
-    area, box, mask = annotation.get("area"), annotation.get("bbox"), annotation.get("segmentation")
-    if mask and (area is None or box is None):
+    """(area, width, height) as the file has them, else of the mask, else of the box."""
+    box, mask, rle = annotation.get("bbox"), annotation.get("segmentation"), None
+    if mask and (annotation.get("area") is None or box is None):
         rle = encode(mask, size)
-        area, box = area if area is not None else int(coco_mask.area(rle)), box or coco_mask.toBbox(rle).tolist()
+        box = box or coco_mask.toBbox(rle).tolist()
     _, _, w, h = box or (0, 0, 0, 0)
-    return w * h if area is None else area, w, h
+    return area_of({**annotation, "bbox": box or (0, 0, 0, 0)}, size, rle), w, h
 
 
 def recipe_for(splits: Mapping[str, Mapping[str, Any]], info: DatasetInfo) -> str:

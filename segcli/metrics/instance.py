@@ -79,8 +79,9 @@ class InstanceScores:
         """Match one batch of images; predictions and targets are in the same order, on original pixels.
 
         `annotations` are the targets' COCO dicts. Their `area` decides the size range, as in COCO's own evaluation,
-        and their `bbox` is exact where the target's is float32. Without them the area is the mask's, or else the
-        box's. Raises SegcliError for a score that is not a number or a mask of another size than the image.
+        and their `bbox` is exact where the target's is float32. Without it the area is the mask's where the target
+        has masks, whatever is scored, or else the box's. Raises SegcliError for a score that is not a number or a mask
+        of another size than the image.
         """
         for i, (prediction, target) in enumerate(zip(predictions, targets, strict=True)):
             assert prediction.image_id == target.image_id, "predictions and targets are of different images"
@@ -226,8 +227,9 @@ def truth(target: Target, with_masks: bool, annotations: Sequence[dict[str, Any]
     """The labels of one image as COCO annotations; category id = label + 1."""
     instances = target.instances
     boxes = _xywh(instances)
-    masks = instances.rles() if instances.masks is not None and (with_masks or annotations is None) else None
     assert annotations is None or len(annotations) == len(instances), "annotations and target disagree"
+    unsized = annotations is None or any(raw.get("area") is None for raw in annotations)
+    masks = instances.rles() if instances.masks is not None and (with_masks or unsized) else None
     out = []
     for i, label in enumerate(instances.labels.tolist()):
         raw = {} if annotations is None else annotations[i]
