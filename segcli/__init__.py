@@ -1,10 +1,19 @@
 """segcli: images and labels to trained, scored, compared segmentation models. Importing it does not import torch."""
 
 import importlib
+import os
 from typing import Any
 
 __version__ = "0.1.0"
 __all__ = ["Recipe", "evaluate", "load", "load_weights", "train"]
+
+# Between two operators, torch's threads wait for the next one in a loop that keeps their cores busy. On a machine that
+# does anything else, that takes the time of the thread that is waited for. GNU's OpenMP library, which torch uses on
+# Linux, turns 300,000 times before a thread sleeps; others don't know this variable. It is read when torch is imported,
+# here, in child processes, and in a notebook where segcli comes first. See docs/train.md, "Threads that wait".
+SPINS = "10000"
+if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
+    os.environ["GOMP_SPINCOUNT"] = SPINS
 
 _HOME = {
     "Recipe": "segcli.recipe",
