@@ -3,8 +3,8 @@ and beside one process that keeps a core busy.
 
     python tests/benchmarks/spinning.py --rounds 3
 
-Rounds are paired: in each, every setting is measured once, idle and busy, in a process of its own (the library reads its
-settings when torch is loaded). Prints seconds a step and an image, and the medians. Needs data/shapes
+Rounds are paired: in each, every setting is measured once, idle and busy, in a process of its own (the library reads
+its settings as torch is loaded). Prints seconds a step and an image, and the medians. Needs data/shapes
 (`segcli prepare shapes`); run it by hand, with nothing else running.
 """
 
