@@ -5,13 +5,16 @@ other packages add to them under the entry-point group `segcli.plugins`, as `hea
 """
 
 import difflib
+import functools
 import importlib
 import importlib.metadata
 import importlib.util
 import inspect
 import pkgutil
+import sys
 import typing
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -62,7 +65,7 @@ def find(kind: str, name: str, where: str = "") -> ModuleType:
         module = importlib.import_module(path)
     else:
         try:
-            module = installed[name].load()
+            module = _loaded(installed[name])
         except Exception as error:
             raise UsageError(
                 f"the plugin {kind}:{name} ({installed[name].value}) can't be imported: {error}"
@@ -102,17 +105,34 @@ def call(build: Callable[..., Any], settings: dict[str, Any], where: str, **give
 
 def nearest(word: str, choices: list[str]) -> str:
     """A short hint: the choice most like `word`, or the first choices."""
-    close = difflib.get_close_matches(word, choices, 1, 0.5)
+    close = difflib.get_close_matches(word[:200], choices, 1, 0.5)  # its time grows with the square of the length
     if close:
         return f"did you mean {close[0]!r}?"
     return "choose from: " + ", ".join(sorted(choices)[:20]) if choices else "there is nothing to choose from"
+
+
+def _loaded(point: importlib.metadata.EntryPoint) -> Any:
+    """The plugin of another package."""
+    package = f"{point.dist.name} {point.dist.version}" if point.dist else "another package"
+    _tell(f"note: the plugin {point.name} ({point.value}) is code of {package}")
+    return point.load()
+
+
+@functools.cache
+def _tell(text: str) -> None:  # once
+    print(text, file=sys.stderr)
+
+
+def _installed_properly(point: importlib.metadata.EntryPoint) -> bool:
+    """Not what lies in the working folder by chance, where that is on the search path ("", so a relative place)."""
+    return point.dist is None or Path(str(point.dist.locate_file(""))).is_absolute()
 
 
 def _installed(kind: str) -> dict[str, importlib.metadata.EntryPoint]:
     """Name -> what a package has registered. Raises UsageError where two packages mean different plugins by one."""
     found: dict[str, importlib.metadata.EntryPoint] = {}
     for point in importlib.metadata.entry_points(group=GROUP):
-        if not point.name.startswith(kind + ":"):
+        if not point.name.startswith(kind + ":") or not _installed_properly(point):
             continue
         other = found.setdefault(point.name.split(":", 1)[1], point)
         if other.value != point.value:

@@ -10,6 +10,7 @@ import typer
 import segcli
 from segcli.cli import compare, evaluate, options, output, predict, prepare, train, visualize
 from segcli.cli.errors import guard
+from segcli.core import own_path
 
 app = typer.Typer(
     name="segcli",
@@ -77,6 +78,7 @@ def run(args: list[str]) -> int:
 
 def main() -> None:
     """The console script."""
+    own_path.leave_out_working_folder()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal without ★ shows ? instead of failing

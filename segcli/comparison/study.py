@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from segcli.comparison.rows import split_digest
+from segcli.core import own_path
 from segcli.core.run_files import read_environment
 from segcli.errors import ModelError, SegcliError
 from segcli.info import DatasetInfo
@@ -120,7 +121,7 @@ def _environment(run: Path) -> dict[str, Any]:
 
 def _train(arguments: list[str], quiet: bool) -> None:
     """Run `segcli train ARGUMENTS` in a process of its own. Raises SegcliError with its last error line."""
-    command = [sys.executable, "-m", "segcli.cli.app", "train", *arguments, *(["--quiet"] if quiet else [])]
+    command = own_path.command("train", *arguments, *(["--quiet"] if quiet else []))
     # a session of its own: Ctrl-C reaches it once, through us; a second signal would kill it before it has saved
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8", start_new_session=True

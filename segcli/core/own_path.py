@@ -1,0 +1,42 @@
+"""Python's search path without the working folder: what lies in a folder that is worked in must not be run.
+
+`python -m` and `python -c` put that folder first, and so do the processes that multiprocessing and torch start: a file
+called yaml.py there would be imported in place of the library.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+START = "import sys; sys.path[:] = [p for p in sys.path if p]; from segcli.cli.app import main; main()"
+VARIABLE = "PYTHONSAFEPATH"  # Python 3.11 and later, for all processes that are started from here on
+
+
+def command(*arguments: str) -> list[str]:
+    """`segcli ARGUMENTS` as a process of its own, in any working folder."""
+    return [sys.executable, "-c", START, *arguments]
+
+
+def leave_out_working_folder() -> None:
+    """Of this process, as far as Python itself has put it there, and of those that it starts."""
+    own = str(Path(__file__).parents[2])  # a checkout that runs without being installed: it is what runs
+    if sys.path and sys.path[0] in ("", os.getcwd()) and os.getcwd() != own:
+        del sys.path[0]
+    sys.path[:] = [place for place in sys.path if place]
+    os.environ.setdefault(VARIABLE, "1")
+    if sys.version_info < (3, 11):
+        _isolate_children()
+
+
+def _isolate_children() -> None:
+    """For Pythons that don't know VARIABLE: children get -I, and then the search path of this process."""
+    import multiprocessing.util  # not before the path is what it should be
+
+    before = multiprocessing.util._args_from_interpreter_flags  # type: ignore[attr-defined]
+
+    def flags() -> Any:
+        given = before()
+        return given if "-I" in given else [*given, "-I"]
+
+    multiprocessing.util._args_from_interpreter_flags = flags  # type: ignore[attr-defined]
