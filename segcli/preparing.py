@@ -65,6 +65,8 @@ def prepare(
     Raises UsageError and DataError.
     """
     again = fix and (Path(source) / "info.json").is_file()
+    if again and settings:
+        raise UsageError(f"{source} is prepared already: {', '.join(sorted(settings))} would change nothing")
     if trusted and (Path(source) / "info.json").is_file():
         trust_prepared(Path(source))
         if not fix and out is None:
@@ -105,6 +107,8 @@ def prepare(
     as_it_was = again and split is None and split_by is None
     divided = draft.splits if as_it_was else divide(draft, split, split_by, seed)
     repairs = Repairs(draft.info) if fix else None
+    if (said := draft.masks.get("said")) and said not in draft.notes:
+        draft.notes.insert(0, said)
     _write(target, draft, divided, recorded, link=link, force=force, repairs=repairs, tiling=tiling)
     _note_images(target, DatasetInfo.load(target), plan.path, trusted, keep=link is not None)
     return target
@@ -144,6 +148,8 @@ def diagnose(
     Raises UsageError and DataError where the source can't be read as a whole.
     """
     if (Path(source) / "info.json").is_file():
+        if settings:
+            raise UsageError(f"{source} is prepared already: {', '.join(sorted(settings))} would change nothing")
         if trusted:
             trust_prepared(Path(source))
         return _tested(checked(Path(source), fresh=True), Path(source))
@@ -190,12 +196,13 @@ def export(source: str, to: str, out: Path | None = None, *, force: bool = False
         raise UsageError(f"--to {to}: that format is read, but not written", hint=lookup.nearest(to, writable))
     with tempfile.TemporaryDirectory(prefix="segcli-export-") as folder:
         root = Path(source)
+        meant = settings.get("settings") or {}
         if settings.get("trusted") and (root / "info.json").is_file():
             trust_prepared(root)
             settings["trusted"] = False
         if not (root / "info.json").is_file():
             root = prepare(source, Path(folder) / "prepared", link=None, **settings)
-        elif given := sorted(key for key, value in settings.items() if value):
+        elif given := sorted(key for key, value in {**settings, "settings": None, **meant}.items() if value):
             raise UsageError(f"--to {to}: {source} is prepared already; {', '.join(given)} would change nothing")
         info = DatasetInfo.load(root)
         target = out if out is not None else FOLDER / f"{info.name}-{to}"
@@ -300,6 +307,7 @@ def _write(
         settings=recorded,
         notes=draft.notes,
         repairs=repairs.done if repairs else None,
+        masks=draft.masks,
         link=link,
         strict=strict,
         force=force,

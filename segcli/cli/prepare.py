@@ -9,11 +9,13 @@ from segcli.cli import options, output, tables
 from segcli.errors import DataError, UsageError
 
 FORMATS = "coco, voc, yolo, labelme, via, masks, semantic, panoptic, cityscapes, camvid"
+MASKS = ("instances", "classes", "binary", "split-components")
 HELP = options.example(
     "prepare shapes",
     "prepare my_photos --out data/mine",
     "prepare annotations.json --split train=0.9,val=0.1",
     "prepare scans --tile 512 --overlap 64",
+    "prepare scans --masks split-components --threshold 128",
     "prepare my_photos --check",
     "prepare my_photos --fix",
     "prepare data/mine --to yolo --out mine_yolo",
@@ -85,6 +87,22 @@ def prepare(
         str | None,
         typer.Option(metavar="FORMAT", help="Write coco, yolo or labelme instead of segcli's own folder."),
     ] = None,
+    masks: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KIND",
+            help="What values of mask pictures are: instances (ids), classes, binary (two classes) or split-components "
+            "(every separate region is an object). [dim]default: decided from many files[/]",
+        ),
+    ] = None,
+    ignore: Annotated[
+        str | None,
+        typer.Option(metavar="VALUE", help="A value of mask pictures that means nothing, such as 255; or 0,255."),
+    ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(metavar="VALUE", help="Mask pictures with soft edges: what is inside, from this value on."),
+    ] = None,
     force: options.Force = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -93,6 +111,10 @@ def prepare(
     """Turn images and labels from any supported source into segcli's dataset folder."""
     from segcli import preparing
 
+    said: dict[str, Any] = {"masks": masks, "ignore": _whole(ignore), "threshold": threshold}
+    settings = {key: value for key, value in said.items() if value is not None}
+    if masks is not None and masks not in MASKS:
+        raise UsageError(f"--masks {masks}: is none of {', '.join(MASKS)}")
     if check and fix:
         raise UsageError(
             "--check writes nothing, so it goes without --fix", hint="--fix checks what it wrote by itself"
@@ -104,7 +126,9 @@ def prepare(
         given |= {"--overlap": overlap, "--force": force}
         if unused := [flag for flag, value in given.items() if value]:
             raise UsageError(f"--check writes nothing, so it goes without {', '.join(unused)}")
-        report = preparing.diagnose(source, format=format, source_path=source_path, seed=seed, trusted=trust_paths)
+        report = preparing.diagnose(
+            source, format=format, source_path=source_path, seed=seed, settings=settings, trusted=trust_paths
+        )
         document = report.to_json()
         if json:
             output.print_json(document)
@@ -115,7 +139,8 @@ def prepare(
             raise DataError(f"{source}: {count} error{'s' * (count > 1)} in the data", hint="see the report above")
         return
     chosen: dict[str, Any] = {"format": format, "source_path": source_path, "seed": seed}
-    chosen |= {"split": split, "split_by": split_by, "tile": tile, "overlap": overlap, "trusted": trust_paths}
+    chosen |= {"split": split, "split_by": split_by, "tile": tile, "overlap": overlap}
+    chosen |= {"settings": settings, "trusted": trust_paths}
     if to is not None and fix:
         raise UsageError("--fix and --to exclude each other", hint="--fix first, then --to on the folder that it wrote")
     if to is not None and link:
@@ -136,3 +161,13 @@ def prepare(
     if fix:
         output.show(*tables.repairs(facts["repairs"]), *tables.findings(preparing.diagnose(str(root)).to_json()))
     output.next_commands(f"segcli visualize data {output.quoted(root)}", facts["next"])
+
+
+def _whole(values: str | None) -> list[int] | None:
+    """255 or 0,255 as numbers."""
+    if values is None:
+        return None
+    parts = [part.strip() for part in values.split(",")]
+    if not all(part.isascii() and part.isdigit() and len(part) < 10 for part in parts):
+        raise UsageError(f"--ignore {values}: is no value of a picture, such as 255")
+    return [int(part) for part in parts]

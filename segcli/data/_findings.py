@@ -23,6 +23,7 @@ CODES: dict[str, tuple[Severity, str]] = {
     "malformed": ("error", "annotations are malformed"),
     "rle_size": ("error", "RLE masks are of another size than their image"),
     "label_map": ("error", "semantic or panoptic maps do not fit"),
+    "lost_class": ("error", "classes have no pixel, while pixels that nothing declares are ignored (255)"),
     "self_test": ("error", "images whose own labels, fed as predictions, do not score 100"),
     "left_out": ("warning", "notes on what reading the source left out or changed"),
     "exif_unsure": ("warning", "images are turned by EXIF without a change of size: look whether their labels fit"),
@@ -45,6 +46,7 @@ CODES: dict[str, tuple[Severity, str]] = {
     "split_lacks_category": ("warning", "categories are missing from a split"),
     "imbalance": ("warning", "categories are very unevenly frequent"),
     "all_ignored": ("warning", "semantic maps say nothing: every pixel is ignored"),
+    "masks_read": ("note", "how mask pictures were read"),
     "no_objects": ("note", "images have no object (they are trained on as negatives)"),
     "crowd": ("note", "crowd regions (neither trained on nor scored)"),
     "category_gap": (

@@ -81,6 +81,7 @@ class Draft:
     The one split UNDECIDED means that the source has none. image_root: the folder that file names are relative to, None
     where images are made. notes: sentences on what was left out or changed; `records` may add to them. refused: images
     whose labels could not be read, as far as they were met. stored: whether some images stand inside label files.
+    masks: what mask pictures were taken for: {"read_as", "said": in one line, "ignored": values that mean nothing}.
     """
 
     info: DatasetInfo
@@ -90,6 +91,7 @@ class Draft:
     notes: list[str] = dataclasses.field(default_factory=list)
     refused: list[Item] = dataclasses.field(default_factory=list)
     stored: bool = False
+    masks: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def write(
@@ -100,6 +102,7 @@ def write(
     settings: Mapping[str, Any] | None = None,
     notes: list[str] | None = None,
     repairs: list[Any] | None = None,
+    masks: Mapping[str, Any] | None = None,
     link: bool = False,
     strict: bool = True,
     force: bool = False,
@@ -110,7 +113,7 @@ def write(
     Everything goes into a hidden folder beside `out`, which takes the name at the end. `settings` (JSON values) say
     what the dataset is made of: an `out` with equal settings is left alone, any other is replaced only with `force`.
     With `link`, info.image_root must be set and no image is copied. `notes` and
-    `repairs` (dataclasses; what --fix did) are written last, so that they may still grow.
+    `repairs` (dataclasses; what --fix did) are written last, so that they may still grow. masks: see `Draft`.
     strict=False writes what can't be read later, too (missing images, broken annotations), for the doctor to list.
     Raises DataError where `out` is something else or a file name repeats; SegcliError where the disk refuses;
     UsageError for a link to images that are made.
@@ -129,6 +132,8 @@ def write(
         said = [*(notes or []), *ids.notes()]
         write_json(building / "info.json", info.to_json(), indent=1)
         facts: dict[str, Any] = {"version": 1, "settings": wanted, "notes": said}
+        if masks:
+            facts["masks"] = dict(masks)
         if repairs is not None:
             facts["repairs"] = [dataclasses.asdict(repair) for repair in repairs]
         write_json(building / "prepared.json", facts, indent=1)
@@ -160,13 +165,20 @@ def existing(out: Path, settings: Mapping[str, Any], force: bool = False) -> Dat
 
 
 def prepared(root: Path) -> dict[str, Any]:
-    """The content of `prepared.json`: {"version", "settings", "notes", "repairs" after --fix}, or empty."""
+    """The content of `prepared.json`: {"version", "settings", "notes", "masks" where labels were pictures, "repairs"
+    after --fix}, or empty."""
     path = root / "prepared.json"
     if not os.path.lexists(path):
         return {}
     found = read_json(path)
     parsed(Prepared, found, path)
     return dict(found)
+
+
+def masks_read(root: Path) -> dict[str, Any]:
+    """What prepared.json says of mask pictures (see `Draft`); empty where it says nothing."""
+    facts = prepared(root).get("masks")
+    return facts if isinstance(facts, dict) else {}
 
 
 def fingerprint(root: Path) -> str:

@@ -20,6 +20,7 @@ from segcli.data import canonical, index, views
 from segcli.data._findings import CODES, KEPT, Finding, Item, Report
 from segcli.data.image import SIDEWAYS, exif_turn, read_image
 from segcli.data.label_rules import label_problems, rle_of_another_size
+from segcli.data.lost_classes import LostClasses
 from segcli.data.near_duplicates import groups, thumbnail
 from segcli.data.value_range import Range
 from segcli.errors import DataError
@@ -53,6 +54,11 @@ def check(
         doctor = _examined(root, max_objects, refused, whole=False)
     except index.Changed:  # an edit that the index does not know: the files themselves hold everything
         doctor = _examined(root, max_objects, refused, whole=True)
+    masks = canonical.masks_read(root)
+    if said := masks.get("said"):
+        doctor.note("masks_read", Item(detail=str(said)))
+    if not masks.get("ignored") and (detail := doctor.maps.found()) is not None:
+        doctor.note("lost_class", Item(detail=detail))
     for note in notes:
         doctor.note("left_out", Item(detail=note))
     findings = [Finding(code, doctor.counted[code], doctor.found[code]) for code in CODES if doctor.counted[code]]
@@ -100,6 +106,7 @@ class _Doctor:
         self.thumbnails: list[tuple[str, str, np.ndarray]] = []  # (split, file name, thumbnail), one a content
         self.counts: dict[str, Counter[str]] = {}  # split -> objects, or images of a map, by category
         self.busiest: dict[str, list[tuple[int, str]]] = {}
+        self.maps = LostClasses(info.names)
 
     def note(self, code: str, item: Item) -> None:
         self.counted[code] += 1
@@ -265,7 +272,7 @@ class _Doctor:
             try:
                 if self.info.semantic:
                     path = self._map("semantic", split, canonical.label_name(image))
-                    values = np.unique(views.read_semantic(path, size, len(self.names)))
+                    values = self.maps.add(path, views.read_semantic(path, size, len(self.names)))
                     shown = [self.info.names[v] for v in values if v != IGNORE]
                     if not self.info.num_things:
                         self.counts[split].update(shown)

@@ -18,7 +18,7 @@ from segcli.recipe import Recipe
 
 KIND = "checked"
 FILE = "checked.json"  # what earlier versions left in the folder itself: not read, and no reason to check again
-RULES = 1  # counts up when the doctor's rules change: reports of older rules are made anew
+RULES = 2  # counts up when the doctor's rules change: reports of older rules are made anew
 NAMED = 3  # places that an error names
 
 

@@ -276,6 +276,7 @@ def reopened(root: Path) -> Draft:
         lambda entries: (entry.record() for entry in entries),
         place.folder,
         notes,
+        masks=canonical.masks_read(root),
     )
 
 

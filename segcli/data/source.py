@@ -18,6 +18,8 @@ from segcli.data.repair import reopened
 from segcli.errors import DataError, UsageError
 from segcli.info import DatasetInfo
 
+ON_MASKS = ("masks", "ignore", "threshold")  # settings of formats whose labels are pictures, and flags of prepare
+
 
 def known() -> list[str]:
     """The names that `prepare` takes without a path, sorted."""
@@ -52,6 +54,13 @@ class Plan:
         draft.info = dataclasses.replace(draft.info, **facts)
         draft.notes += [f"downloaded {name} ({digest})" for name, digest in digests.items()]
         return draft
+
+    def __post_init__(self) -> None:
+        """Raise UsageError for flags on mask pictures where the format has none."""
+        takes = inspect.signature(self.module.build).parameters
+        if unfit := [f"--{key}" for key in ON_MASKS if key in self.settings and key not in takes]:
+            kind = self.recorded.get("format", self.name)
+            raise UsageError(f"{', '.join(unfit)}: {kind} has no mask pictures whose values could be meant otherwise")
 
 
 def plan_for(

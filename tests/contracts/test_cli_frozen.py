@@ -7,7 +7,8 @@ FROZEN = {
     "segcli": ["--version", "--install-completion", "--show-completion"],
     "segcli prepare": [
         *("SOURCE", "--out", "--format", "--source", "--split", "--split-by", "--seed", "--link", "--check"),
-        *("--fix", "--tile", "--overlap", "--to", "--trust-paths", "--force", "--json"),
+        *("--fix", "--tile", "--overlap", "--to", "--masks", "--ignore", "--threshold", "--trust-paths", "--force"),
+        "--json",
     ],
     "segcli train": ["[RECIPE]", "--set…", "--out", "--resume", "--dry-run", "--force"],
     "segcli eval": ["RUN|RECIPE", "--weights", "--data", "--split", "--check", "--nms", "--json"],

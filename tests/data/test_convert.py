@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from segcli.data.convert import coco, masks
+from segcli.data.convert import _mask_files, coco, masks
 from segcli.data.dataset import Dataset
 from segcli.errors import DataError, UsageError
 from segcli.preparing import prepare
@@ -268,13 +268,13 @@ def test_palette_and_16_bit_ids(tmp_path):
     write_ids(tmp_path / "deep.png", two_objects(np.uint16, 300, 65535))
     write_ids(tmp_path / "grey as colour.png", np.repeat(two_objects()[:, :, None], 3, 2))
     Image.fromarray(two_objects() > 0).save(tmp_path / "one bit.png")
-    ids = {p.stem: [value for value, _ in masks.objects(masks.read_ids(p))] for p in tmp_path.iterdir()}
+    ids = {p.stem: [value for value, _ in _mask_files.objects(_mask_files.read_ids(p))] for p in tmp_path.iterdir()}
     assert ids == {"palette": [3, 200], "deep": [300, 65535], "grey as colour": [1, 2], "one bit": [1]}
     colours = np.zeros((48, 64, 3), np.uint8)
     colours[5:15, 5:20, 0] = 255
     write_ids(tmp_path / "colours.png", colours)
     with pytest.raises(DataError, match=r"colours\.png.*colour picture"):
-        masks.read_ids(tmp_path / "colours.png")
+        _mask_files.read_ids(tmp_path / "colours.png")
 
 
 @pytest.mark.parametrize(("suffix", "settings"), [("jpg", {}), ("webp", {"quality": 80}), ("webp", {"lossless": True})])
@@ -284,7 +284,7 @@ def test_masks_with_loss_are_refused(tmp_path, suffix, settings):
     mask.parent.mkdir()
     Image.fromarray(np.where(two_objects() > 0, 255, 0).astype(np.uint8)).save(mask, **settings)
     if settings.get("lossless"):
-        assert len(list(masks.build(path=tmp_path).records([masks.build(path=tmp_path).splits["all"][0]]))) == 1
+        assert len(list((draft := masks.build(path=tmp_path, masks="instances")).records(draft.splits["all"]))) == 1
         return
     with pytest.raises(DataError, match=f"a.{suffix}: the mask is a .* with loss") as caught:
         prepare(str(tmp_path), tmp_path / "out", split="train=1")
@@ -294,7 +294,7 @@ def test_masks_with_loss_are_refused(tmp_path, suffix, settings):
 def test_huge_and_adjacent_ids():
     ids = np.zeros((4, 6), np.int32)
     ids[:, :3], ids[:, 3:] = 2**24 + 1, 5
-    found = dict(masks.objects(ids))
+    found = dict(_mask_files.objects(ids))
     assert {k: (v["bbox"], v["area"]) for k, v in found.items()} == {
         5: ([3, 0, 3, 4], 12),
         2**24 + 1: ([0, 0, 3, 4], 12),

@@ -222,7 +222,9 @@ def test_a_legend_says_whether_colours_are_classes_or_objects(tmp_path):
     data = Dataset(prepare(str(tmp_path / "m"), tmp_path / "classes"), task="semantic")
     assert (data.target(0).semantic.numpy() == ids("a", 0, 1, background=255)).all()
     text(tmp_path / "m/legend.csv", legend.replace(",object", ""))
-    assert "could be masks or semantic" in str(prepared_error(tmp_path / "m", tmp_path))
+    assert "the value 0,0,0 is not in" in str(
+        prepared_error(tmp_path / "m", tmp_path)
+    )  # classes of pixels: all of them
     two = np.zeros((H, W, 3), np.uint8)
     two[2:5, 2:5] = two[10:14, 20:30] = (255, 0, 0)
     picture(tmp_path / "m/train/masks/a.png", two)

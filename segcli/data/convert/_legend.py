@@ -3,7 +3,7 @@
 | file | says |
 |---|---|
 | legend.csv, class_dict.csv, _classes.csv | a row a class under the header `value,name,kind` or `name,r,g,b,kind` |
-| labelmap.txt | CVAT: `name:r,g,b::` |
+| labelmap.txt | CVAT: `name:r,g,b::`, or names by value, from 0 |
 | label_colors.txt | CamVid: `r g b name` |
 | objectInfo150.txt | ADE20K: value 1 is the first row, 0 is ignored |
 | classes.txt, labels.txt, class_names.txt | names by value, from 0 (not for folders of mask PNGs) |
@@ -14,6 +14,7 @@ kind may be absent: `stuff` (the pixels are a class), `object` (the pixels of th
 
 import csv
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -38,11 +39,12 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Legend:
-    """All rows of one legend, in its order, and where it stands."""
+    """All rows of one legend, in its order, and where it stands. listed: names alone, whose values are their places."""
 
     where: str
     rows: tuple[Row, ...]
     colours: bool = False
+    listed: bool = False
 
     def shown(self, value: int) -> str:
         """A value as its owner wrote it."""
@@ -65,6 +67,20 @@ def find(path: Path, *, lists: bool = True) -> Legend | None:
     if not values or twice is not None:
         problem = "declares no class" if not values else f"declares {legend.shown(twice or 0)} twice"
         raise DataError(f"{file}: {problem}", hint=HINT)
+    return legend
+
+
+def near(path: Path, folders: Sequence[Path]) -> Legend | None:
+    """The legend in the folder `path`; without one, that in `folders` (of splits, of the masks), which must agree.
+
+    Raises DataError for a broken one, and for two that differ.
+    """
+    legend = find(path)
+    for folder in folders if legend is None else ():
+        other = find(folder) if folder != path else None
+        if other is not None and legend is not None and other.rows != legend.rows:
+            raise DataError(f"{legend.where} and {other.where} differ", hint=f"put the right one into {path}")
+        legend = legend or other
     return legend
 
 
@@ -104,6 +120,14 @@ def _table(file: Path) -> Legend:
 
 
 def _labelmap(file: Path) -> Legend:
+    """CVAT's `name:r,g,b:parts:actions`; where no line has a colour, plain names, or `value name` and `value:name`."""
+    kept = [line for line in lines(file) if line and not line.startswith("#")]
+    numbered = [re.fullmatch(r"(\d{1,5})(?:\s*[:=,;]\s*|\s+)(\S.*)", line) for line in kept]
+    if kept and all(numbered):
+        return Legend(str(file), tuple(Row(int(m[1]), m[2].strip()) for m in numbered if m))
+    if kept and not any(re.search(r"\d\s*,\s*\d", line) for line in kept):
+        names = (line.split(":")[0].strip() for line in kept)
+        return Legend(str(file), tuple(Row(i, name) for i, name in enumerate(names)), listed=True)
     out = []
     for number, line in enumerate(lines(file), 1):
         if line and not line.startswith("#"):
@@ -138,7 +162,7 @@ def _names(file: Path) -> Legend:
     listed = lines(file)
     while listed and not listed[-1]:
         listed.pop()
-    return Legend(str(file), tuple(Row(i, name or f"class {i}") for i, name in enumerate(listed)))
+    return Legend(str(file), tuple(Row(i, name or f"class {i}") for i, name in enumerate(listed)), listed=True)
 
 
 def _colour(parts: Sequence[str | None], where: str) -> int:

@@ -1,6 +1,6 @@
 """Read PNGs whose pixels are object ids, class values or colours."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +86,15 @@ def read_colours(path: Path) -> np.ndarray:
     """int32 [H,W] of 65536 R + 256 G + B. Raises DataError where it can't be read."""
     rgb = read_pixels(path, colours=True)[0].astype(np.int32)
     return rgb[:, :, 0] << 16 | rgb[:, :, 1] << 8 | rgb[:, :, 2]
+
+
+def palette_colours(path: Path, indices: Iterable[int]) -> set[int] | None:
+    """The colours (65536 R + 256 G + B) of palette indices of a file; None where it has no palette."""
+    with Image.open(path) as image:
+        flat = image.getpalette("RGB") if image.mode == "P" else None
+    if flat is None:
+        return None
+    return {flat[3 * i] << 16 | flat[3 * i + 1] << 8 | flat[3 * i + 2] for i in indices if 3 * i + 2 < len(flat)}
 
 
 def check_size(path: Path, values: np.ndarray, image: Path, size: tuple[int, int]) -> None:

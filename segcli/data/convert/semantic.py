@@ -2,8 +2,8 @@
 
 Subfolders called training, validation and the like are splits; they may also be around `images/`. Which value or colour
 is which class must be said by a legend (see `_legend.py`) or by settings; a value that it does not name is an error,
-but for 255, which is ignored wherever no class has it. That is noted with the number of pixels. Labels are
-renumbered from 0 in the legend's order.
+but for 255, which is ignored wherever no class has it, unless a class then has no pixel (see `_mask_meaning.py`). That
+is noted with the number of pixels. Labels are renumbered from 0 in the legend's order.
 """
 
 import dataclasses
@@ -19,7 +19,12 @@ from segcli.data.canonical import Draft, Record
 from segcli.data.convert import _legend
 from segcli.data.convert._files import Entry, arrange, each, some, split_folders, split_of, walk
 from segcli.data.convert._legend import Legend
-from segcli.data.convert._mask_files import check_size, read_colours, read_ids
+from segcli.data.convert._mask_classes import of_objects
+from segcli.data.convert._mask_files import check_size
+from segcli.data.convert._mask_meaning import Flags, Kind, Meaning, decide
+from segcli.data.convert._mask_objects import Labelled
+from segcli.data.convert._mask_objects import draft as of_objects_in
+from segcli.data.convert._mask_rule import Rule, reader
 from segcli.data.image import SUFFIXES, image_size
 from segcli.errors import DataError
 from segcli.info import Category, DatasetInfo
@@ -35,50 +40,70 @@ def detect(path: Path) -> bool:
     """Whether `path` has both folders; beside `masks/` only where a legend says that values are classes."""
     for folder in split_folders(path, lambda p: _folders(p) is not None).values():
         _, labels = _folders(folder) or (None, None)
-        if labels is None or next(walk(labels, ".png"), None) is None or any(labels.glob("*.json")):
+        if labels is None or not label_files(labels) or any(labels.glob("*.json")):
             continue
-        if labels.name != "masks":
-            return True
-        legend = _legend.find(path, lists=False)
-        if legend is not None and not any(row.kind in ("object", "regions") for row in legend.rows):
+        if labels.name == "masks":
+            return names_pixels(path, [folder, labels], label_files(labels))
+        if next(walk(labels, ".png"), None) is not None:
             return True
     return False
 
 
-def build(*, path: Path, classes: list[str] | dict[int, str] | None = None, ignore: list[int] | None = None) -> Draft:
+def names_pixels(path: Path, folders: list[Path], files: list[Path]) -> bool:
+    """Whether a legend in `path` or `folders` says that the values of the mask `files` are classes of pixels.
+
+    A list of one name beside numbers that go on behind it says what the objects are.
+    """
+    legend = _legend.near(path, folders)
+    if legend is None or any(row.kind in ("object", "regions") for row in legend.rows):
+        return False
+    return of_objects(legend, files) is None
+
+
+def build(
+    *,
+    path: Path,
+    classes: list[str] | dict[int, str] | None = None,
+    ignore: list[int] | None = None,
+    masks: Kind | None = None,
+    threshold: float | None = None,
+) -> Draft:
     """Read the folder `path`. classes: names from value 0, or by value; ignore: values that are no class; with neither,
-    the legend in the folder says it.
+    the legend in the folder says it. masks, threshold: what values are instead (see `_mask_meaning.py`).
 
     Raises DataError where nothing says it, for values that are not named, and for pictures that do not fit.
     """
     found: Found = []
+    notes: list[str] = []
+    places: list[Path] = []
     for split, folder in split_folders(path, lambda p: _folders(p) is not None).items():
         images, labels = _folders(folder) or (folder, folder)
-        found += [(split_of(i, folder) if split == "all" else split, i, m) for i, m in paired(images, labels)]
+        pairs = paired(images, labels, notes if labels.name == "masks" else None)
+        found += [(split_of(i, folder) if split == "all" else split, i, m) for i, m in pairs]
+        places += [folder, labels]
     if not found:
         raise DataError(
             f"{path}: no images with label pictures are there", hint="images/ beside annotations/ or labels/"
         )
-    legend = _legend.given(classes, ignore or []) if classes is not None else _legend.find(path)
-    if legend is None:
-        raise undeclared(path, found)
-    return draft(path, found, legend)
+    flags = Flags(masks, tuple(ignore or ()), threshold)
+    legend = _legend.given(classes, ignore or []) if classes is not None else _legend.near(path, places)
+    return draft(path, found, legend, flags, notes)
 
 
-def undeclared(path: Path, found: Found) -> DataError:
-    """The error that asks for a legend, with the values of the first pictures."""
-    seen: set[int] = set()
-    for _, _, file in found[:8]:
-        seen |= set(np.unique(read_ids(file)).tolist())
-    return DataError(
-        f"{path}: what its label values {some(sorted(seen), 12)} mean is not said",
-        hint=f"write {path / 'legend.csv'}: a line `value,name,kind`, then a line a value, with kind ignore for those "
-        "that are no class; or in a recipe data.prepare: {classes: …, ignore: …}",
-    )
+def draft(path: Path, found: Found, legend: Legend | None, flags: Flags, notes: list[str] | None = None) -> Draft:
+    """Images with label pictures as a dataset of what its values are: classes of pixels, where nothing else is said."""
+    meaning = decide(path, [file for _, _, file in found], flags, legend=legend, classes=True)
+    if meaning.pixels:
+        return of_classes(path, found, meaning, notes or [])
+    root, splits = arrange(found, path)
+    entries = {key: [Labelled(e.file_name, e.path, (e.label,)) for e in part] for key, part in splits.items()}
+    return of_objects_in(path, root, entries, meaning, notes or [])
 
 
-def draft(path: Path, found: Found, legend: Legend) -> Draft:
+def of_classes(path: Path, found: Found, meaning: Meaning, notes: list[str]) -> Draft:
     """Images with label pictures as a dataset of stuff. Raises DataError for more classes than 8 bits hold."""
+    legend = meaning.legend
+    assert legend is not None  # classes have one
     root, splits = arrange(found, path)
     named = [row for row in legend.rows if row.kind != "ignore"]
     names = list(dict.fromkeys(row.name for row in named))
@@ -92,19 +117,24 @@ def draft(path: Path, found: Found, legend: Legend) -> Draft:
         splits={split: len(entries) for split, entries in splits.items()},
         semantic=True,
     )
-    meaning = {row.value: IGNORE if row.kind == "ignore" else names.index(row.name) for row in legend.rows}
-    notes = (
-        [f"{legend.where}: values that are ignored: {some([legend.shown(v) for v in left])}"]
-        if (left := [v for v, label in meaning.items() if label == IGNORE])
-        else []
-    )
-    return Draft(info, splits, lambda entries: _records(entries, legend, meaning, notes), root, notes)
+    numbers = {row.value: IGNORE if row.kind == "ignore" else names.index(row.name) for row in legend.rows}
+    left = [v for v, label in numbers.items() if label == IGNORE]
+    if left and meaning.kind == "classes":
+        notes.append(f"{legend.where}: values that are ignored: {some([legend.shown(v) for v in left])}")
+    read = lambda entries: _records(entries, meaning.rule, legend, numbers, notes)
+    return Draft(info, splits, read, root, notes, masks=meaning.facts())
 
 
-def paired(images: Path, labels: Path) -> list[tuple[Path, Path]]:
-    """Every image with its label picture, by name. Raises DataError where either has no partner."""
+def label_files(folder: Path) -> list[Path]:
+    """The label pictures below a folder: its PNGs, where there are none its other pictures."""
+    return list(walk(folder, ".png")) or list(walk(folder, *SUFFIXES))
+
+
+def paired(images: Path, labels: Path, notes: list[str] | None = None) -> list[tuple[Path, Path]]:
+    """Every image with its label picture, by name. Raises DataError where either has no partner; with `notes`, images
+    without one are left out, and noted."""
     pictures: dict[str, Path] = {}
-    for file in walk(labels, ".png"):
+    for file in label_files(labels):
         key = file.relative_to(labels).with_suffix("").as_posix()
         key = next((key.removesuffix(mark) for mark in MARKS if key.endswith(mark)), key)
         if key in pictures:
@@ -118,6 +148,9 @@ def paired(images: Path, labels: Path) -> list[tuple[Path, Path]]:
             out.append((image, pictures.pop(key)))
         else:
             bare.append(image.name)
+    if out and bare and notes is not None:
+        notes.append(f"{len(bare)} images have no mask file and are left out: {some(bare)}")
+        bare = []
     for lost, folder in ((bare, labels), ([file.name for file in pictures.values()], images)):
         if lost:
             raise DataError(f"{folder}: nothing here is called like {some(lost)} ({len(lost)} without a partner)")
@@ -166,12 +199,15 @@ class _Unknown:
         return IGNORE
 
 
-def _records(entries: Sequence[Entry], legend: Legend, meaning: dict[int, int], notes: list[str]) -> Iterator[Record]:
+def _records(
+    entries: Sequence[Entry], rule: Rule, legend: Legend, meaning: dict[int, int], notes: list[str]
+) -> Iterator[Record]:
     border: Counter[str] = Counter()
+    values_of = reader(rule, legend)
 
     def read(entry: Entry) -> Record:
         size = image_size(entry.path)
-        values = read_colours(entry.label) if legend.colours else read_ids(entry.label)
+        values = values_of(entry.label)
         check_size(entry.label, values, entry.path, size)
         labels = translate(values, meaning, _Unknown(legend, entry.label))
         if IGNORE not in meaning and not legend.colours:

@@ -3,10 +3,12 @@
 With SegmentationObject, every value but 0 and the 255 of borders is one object, and its class is that of its pixels in
 SegmentationClass; the class map itself is kept, with background as a class and 255 ignored. SegmentationClass alone is
 a class for every pixel. Else the boxes of the xml files, which may also lie beside their images. Classes are those of
-class_names.txt (by value), without it VOC's 20; of boxes the names in use, sorted.
+class_names.txt (by value), labelmap.txt or a legend, without them VOC's 20 where that is likely (see `_voc_names.py`);
+of boxes the names in use, sorted.
 `ImageSets/` gives the splits; what is in none of its lists is left out.
 """
 
+import dataclasses
 import os
 import re
 from functools import partial
@@ -18,24 +20,23 @@ import numpy as np
 
 from segcli.core.files import open_regular, read_bytes
 from segcli.data.canonical import UNDECIDED, Draft, Record
+from segcli.data.convert import _voc_names
 from segcli.data.convert._files import SPLITS, Entry, arrange, each, lines, some, split_of, walk
 from segcli.data.convert._images import is_there
-from segcli.data.convert._mask_files import check_size, objects, read_ids
+from segcli.data.convert._legend import Legend, Row
+from segcli.data.convert._mask_evidence import Look, looks
+from segcli.data.convert._mask_files import check_size, objects, read_colours, read_ids, read_pixels
+from segcli.data.convert._mask_meaning import Flags, Kind, Meaning, decide
+from segcli.data.convert._mask_rule import reader
 from segcli.data.convert._shapes import of_box
-from segcli.data.convert.semantic import map_png, translate
+from segcli.data.convert.semantic import draft, map_png, translate
 from segcli.data.image import SUFFIXES, image_size
-from segcli.errors import DataError
+from segcli.errors import DataError, UsageError
 from segcli.info import Category, DatasetInfo
 from segcli.lookup import nearest
 from segcli.types import IGNORE
 
-# http://host.robots.ox.ac.uk/pascal/VOC/voc2012/: the values 1 to 20 of SegmentationClass
-CLASSES = (
-    *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog"),
-    *("horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
-)
-BORDER = 255
-LISTS = ("class_names.txt", "classes.txt", "labels.txt")
+BORDER = _voc_names.BORDER
 FLAGS = ("difficult", "truncated", "occluded")
 
 
@@ -47,22 +48,33 @@ def detect(path: Path) -> bool:
     return path.is_dir() and any(_is_voc(file) for file in walk(root, ".xml"))
 
 
-def build(*, path: Path, labels: Literal["masks", "boxes"] | None = None, classes: list[str] | None = None) -> Draft:
+def build(
+    *,
+    path: Path,
+    labels: Literal["masks", "boxes"] | None = None,
+    classes: list[str] | None = None,
+    masks: Kind | None = None,
+    ignore: list[int] | None = None,
+    threshold: float | None = None,
+) -> Draft:
     """Read the folder `path`. labels: the masks or the boxes; None: the masks where there are any. classes: the names
-    of the values from 1 up.
+    of the values from 1 up. masks, ignore, threshold: what values are instead (see `_mask_meaning.py`).
 
-    Raises DataError for broken files, unknown classes, and labels without an image.
+    Raises DataError for broken files, unknown classes, classes that nothing names, and labels without an image.
     """
     root = _root(path)
     pictures = next((root / n for n in ("SegmentationObject", "SegmentationClass") if (root / n).is_dir()), None)
     if labels == "masks" and pictures is None:
         raise DataError(f"{root}: has no SegmentationObject or SegmentationClass")
+    flags = Flags(masks, tuple(ignore or ()), threshold)
     if pictures is None or labels == "boxes":
+        if flags != Flags():
+            raise UsageError(f"{root}: its boxes are read, and --masks, --ignore and --threshold are about masks")
         return _boxes(path, root, classes)
-    return _masks(path, root, pictures, classes)
+    return _masks(path, root, pictures, classes, flags)
 
 
-def _masks(path: Path, root: Path, pictures: Path, classes: list[str] | None) -> Draft:
+def _masks(path: Path, root: Path, pictures: Path, classes: list[str] | None, flags: Flags) -> Draft:
     notes: list[str] = []
     splits = _splits(root, "Segmentation")
     found: list[tuple[str, Path, Any]] = []
@@ -82,47 +94,90 @@ def _masks(path: Path, root: Path, pictures: Path, classes: list[str] | None) ->
     if splits and (apart := [stem for stem in there if stem not in splits]):
         found = [item for item in found if item[0] != UNDECIDED]
         notes.append(f"{len(apart)} images are in no list of ImageSets/Segmentation and are left out: {some(apart)}")
-    image_root, entries = arrange(found, path)
-    said = next((root / name for name in LISTS if (root / name).is_file()), None)
-    listed = classes if classes is not None else [n for n in lines(said) if n] if said is not None else list(CLASSES)
-    listed = [name for name in listed if name not in ("__ignore__", "_background_", "background")]
+    of_classes = [kinds[1] for _, _, kinds in found]
+    legend = _voc_names.listed(classes, "data.prepare") if classes is not None else _voc_names.said(root, path)
     instances = pictures.name == "SegmentationObject"
+    if flags.threshold is not None or (flags.masks is not None and not (instances and flags.masks == "instances")):
+        if legend is not None and not any(_voc_names.is_background(row, legend.colours) for row in legend.rows):
+            legend = dataclasses.replace(legend, rows=(Row(0, "background"), *legend.rows))
+        return draft(path, [(split, image, kinds[1]) for split, image, kinds in found], legend, flags, notes)
+    seen = looks(of_classes)
+    if legend is None:
+        legend = _voc_names.assumed(root, seen, [file.stem for file in of_classes])
+    rows = legend.rows
+    if not any(_voc_names.is_background(row, legend.colours) for row in rows):
+        rows = (Row(0, "background"), *rows)
+    if legend.colours and all(row.value != _voc_names.BORDER_COLOUR for row in rows):
+        rows = (*rows, Row(_voc_names.BORDER_COLOUR, "", "ignore"))
+    legend = dataclasses.replace(legend, rows=rows)
+    meaning = decide(path, of_classes, Flags(None, flags.ignore), legend=legend, classes=True, seen=seen)
+    legend = meaning.legend or legend
+    if instances:
+        _refuse_without_ids(path, [kinds[0] for _, _, kinds in found], seen)
+    image_root, entries = arrange(found, path)
+    named = [row for row in legend.rows if row.kind != "ignore" and not _voc_names.is_background(row, legend.colours)]
+    listed = list(dict.fromkeys(row.name for row in named))
+    first = {name: next(row.value for row in named if row.name == name) for name in listed}
+    numbers = {name: place if legend.colours else first[name] for place, name in enumerate(listed, 1)}
     info = DatasetInfo(
         name=path.stem,
         categories=(
-            *(Category(name, value, thing=instances) for value, name in enumerate(listed, 1)),
+            *(Category(name, numbers[name], thing=instances) for name in listed),
             Category("background", 0, thing=False),
         ),
         splits={split: len(part) for split, part in entries.items()},
         semantic=True,
     )
-    read = partial(_masked, classes=len(listed), instances=instances)
-    return Draft(info, entries, lambda part: each(part, read), image_root, notes)
+    labels = {BORDER: IGNORE} if not legend.colours else {}
+    for row in legend.rows:
+        background = _voc_names.is_background(row, legend.colours)
+        labels[row.value] = IGNORE if row.kind == "ignore" else len(listed) if background else listed.index(row.name)
+    read = partial(_masked, meaning=meaning, labels=labels, ids=list(numbers.values()), instances=instances)
+    return Draft(info, entries, lambda part: each(part, read), image_root, notes, masks=meaning.facts())
 
 
-def _masked(entry: Entry, classes: int, instances: bool) -> Record:
+def _refuse_without_ids(path: Path, files: list[Path], of_classes: list[Look]) -> None:
+    """Raise DataError where the files that should number objects hold nothing but the border's 255."""
+    values = {value for look in looks(files) if look.form == "grey" for value in look.counts}
+    if BORDER in values and values <= {0, BORDER} and any(look.values - {BORDER} for look in of_classes):
+        raise DataError(
+            f"{files[0].parent}: holds no number of an object, only 255, which is the border",
+            hint="--masks split-components makes an object of every separate region of a class, --masks classes reads "
+            "classes of pixels",
+        )
+
+
+def _masked(entry: Entry, meaning: Meaning, labels: dict[int, int], ids: list[int], instances: bool) -> Record:
     numbers, values = entry.label
     size = image_size(entry.path)
-    kinds = read_ids(values)
+    legend = meaning.legend
+    assert legend is not None  # classes have one
+    kinds = reader(meaning.rule, legend)(values)
     check_size(values, kinds, entry.path, size)
-    meaning = {0: classes, BORDER: IGNORE, **{value: value - 1 for value in range(1, classes + 1)}}
-    semantic = translate(kinds, meaning, partial(_undeclared, values, classes=classes))
+    semantic = translate(kinds, labels, partial(_undeclared, values, legend=legend))
     annotations = []
     if instances:
-        ids = read_ids(numbers)
-        check_size(numbers, ids, entry.path, size)
-        for number, annotation in objects(np.where(ids == BORDER, 0, ids)):
-            counts = np.bincount(kinds[ids == number], minlength=256)
-            counts[[0, BORDER]] = 0
+        of_objects, border = _ids(numbers)
+        check_size(numbers, of_objects, entry.path, size)
+        for number, annotation in objects(np.where(of_objects == border, 0, of_objects)):
+            counts = np.bincount(semantic[of_objects == number], minlength=256)[: len(ids)]
             if not counts.any():
                 raise DataError(f"{numbers}: object {number} has no class in {values}")
-            annotations.append({**annotation, "category_id": int(counts.argmax()), "source": f"object {number}"})
+            annotations.append({**annotation, "category_id": ids[int(counts.argmax())], "source": f"object {number}"})
     return Record(entry.file_name, size, entry.path, annotations, semantic=map_png(semantic))
 
 
-def _undeclared(file: Path, value: int, classes: int) -> int:
+def _ids(file: Path) -> tuple[np.ndarray, int]:
+    """The numbers of objects [H,W], also of a picture that is painted by them, and which one is the border."""
+    pixels, _ = read_pixels(file)
+    if pixels.ndim == 3 and (pixels[:, :, :3] != pixels[:, :, :1]).any():
+        return read_colours(file), _voc_names.BORDER_COLOUR
+    return read_ids(file), BORDER
+
+
+def _undeclared(file: Path, value: int, legend: Legend) -> int:
     raise DataError(
-        f"{file}: value {value} is no class; 1 to {classes} are",
+        f"{file}: value {legend.shown(value)} is no class; {legend.where} names {len(legend.rows) - 1}",
         hint="class_names.txt beside it names them: one a line",
     )
 
