@@ -51,7 +51,8 @@ def _one_value(where: Path, files: list[tuple[Look, list[int]]]) -> Literal["ids
             hint="--masks split-components makes every region an object, --masks binary reads a class of pixels, "
             "--masks instances one object a file",
         )
-    if every <= {1, 255} or len(every) == 1 or len(every) > max(2, len(files) / TIMES):
+    often = {value for value in every if sum(values[0] == value for _, values in files) > 1}
+    if often <= {1, 255} or len(often) == 1 or len(every) > max(2, len(files) / TIMES):
         return "one"
     raise DataError(
         f"{where}: every mask has one value besides 0, in all {some(every)}: ids of objects, or numbers of classes",
