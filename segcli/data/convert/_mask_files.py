@@ -90,7 +90,7 @@ def read_colours(path: Path) -> np.ndarray:
 
 def palette_colours(path: Path, indices: Iterable[int]) -> set[int] | None:
     """The colours (65536 R + 256 G + B) of palette indices of a file; None where it has no palette."""
-    with Image.open(path) as image:
+    with open_image(path) as image:
         flat = image.getpalette("RGB") if image.mode == "P" else None
     if flat is None:
         return None

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 from scipy import ndimage
 
 from segcli.data.canonical import Draft, Record
@@ -17,6 +16,7 @@ from segcli.data.convert._mask_files import check_size, objects, regions
 from segcli.data.convert._mask_meaning import Meaning
 from segcli.data.convert._mask_rule import CLEAR, FADES, Rule, reader
 from segcli.data.convert._shapes import of_pixels
+from segcli.data.decoders import open_image
 from segcli.data.image import image_size
 from segcli.errors import DataError
 from segcli.info import Category, DatasetInfo
@@ -152,7 +152,7 @@ def _listed(file: Path, values: np.ndarray, reading: Reading) -> list[dict[str, 
 def _seen(file: Path, values: np.ndarray) -> None:
     """Raise DataError where a file of one value has a mask in its alpha channel, which is not read."""
     if values.size and (values == values.flat[0]).all() and file.suffix.lower() == ".png":
-        with Image.open(file) as image:
+        with open_image(file) as image:
             clear = image.mode in CLEAR
         if clear and look(file).alpha == "only":
             raise DataError(f"{file}: only its alpha channel varies, and in the other files that is not the mask")
