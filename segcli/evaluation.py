@@ -16,16 +16,18 @@ from tqdm import tqdm
 
 from segcli.core.files import write_atomic
 from segcli.data.dataset import Dataset
+from segcli.data.fingerprint import current
 from segcli.data.loader import eval_loader
 from segcli.data.results import ResultsWriter, map_names
 from segcli.diagnosis import print_causes
-from segcli.errors import ModelError, UsageError
+from segcli.errors import UsageError
 from segcli.info import DatasetInfo
 from segcli.lookup import call, find
 from segcli.metrics.instance import InstanceScores
 from segcli.ops import bootstrap, common_ground
 from segcli.recipe import Expect, Recipe
 from segcli.run import RunFolder, open_model, prepare_layout
+from segcli.same_data import check_classes, say_changes
 from segcli.types import Prediction
 
 METRICS: dict[str, tuple[str, dict[str, Any]]] = {  # task -> plugin of segcli/metrics and its settings
@@ -42,12 +44,14 @@ class Scores:
     """metrics: CONTRACT's keys, 0..1; a key is missing where the labels say nothing about it (no small object, say).
 
     per_class: class name -> its own numbers. seconds: the whole evaluation, reading and scoring included.
+    changed_data: the fingerprint of a run's own dataset where that is no longer what the run was trained on.
     """
 
     metrics: dict[str, float]
     per_class: dict[str, dict[str, float]]
     images: int
     seconds: float
+    changed_data: str | None = None
 
     def to_json(self, recipe: Recipe, *, split: str, weights: str) -> dict[str, Any]:
         """What metrics.json holds."""
@@ -60,6 +64,7 @@ class Scores:
             "seconds": round(self.seconds, 2),
             "split": split,
             "weights": weights,
+            **({"data_changed": True, "fingerprint": self.changed_data} if self.changed_data else {}),
         }
 
 
@@ -110,6 +115,8 @@ def score_run(
     check_classes(opened.info, dataset.info, str(run), str(dataset.root))
     if opened.path:  # values of more than 8 bits are read as in training, whatever was decided for other data
         dataset.info = dataclasses.replace(dataset.info, value_range=opened.info.value_range)
+    own = opened.path is not None and data is None
+    changed = own and say_changes(opened.info, dataset.root, dataset.info, Path(run))
     folder = RunFolder(opened.path) if opened.path and data is None and weights in (None, "last") else None
     keep = folder.path / "predictions" / f"{chosen}.json" if folder and nms is False else None
     beside = folder if folder and chosen == recipe.eval.split and nms is not False else None
@@ -117,6 +124,8 @@ def score_run(
         beside.read_metrics()  # a run that is not finished has none: said before any work
     device = next(model.parameters()).device
     scores = score_model(model, dataset, recipe, device=device, progress=progress, keep=keep, nms=nms)
+    if changed:
+        scores.changed_data = current(dataset.root, dataset.info)
     if folder and keep:
         print_causes(folder, recipe, model, dataset, scores.metrics, keep)
     if beside:
@@ -322,16 +331,6 @@ def evaluating(model: nn.Module, recipe: Recipe) -> Iterator[None]:
         model.train(was_training)
 
 
-def check_classes(model: DatasetInfo, data: DatasetInfo, model_name: str, data_name: str) -> None:
-    """Raise ModelError unless both declare the same classes in the same order."""
-    own, other = ([(c.name, c.thing) for c in info.categories] for info in (model, data))
-    if own != other:
-        raise ModelError(
-            f"{model_name} has the classes {_listed(model.names)}, and {data_name} has {_listed(data.names)}",
-            hint="score a model on data with the classes that it was trained for, in that order",
-        )
-
-
 def check_expectations(metrics: Mapping[str, float], expect: Mapping[str, Expect]) -> list[str]:
     """One sentence for each score outside its `expect:` range; [] where all are inside."""
     out = []
@@ -344,7 +343,3 @@ def check_expectations(metrics: Mapping[str, float], expect: Mapping[str, Expect
             side = "below" if value < low else "above"
             out.append(f"{key} is {value:.3f}, {side} the expected {low:.3f} to {high:.3f}")
     return out
-
-
-def _listed(names: list[str]) -> str:
-    return f"[{', '.join(names[:8])}{', …' if len(names) > 8 else ''}] ({len(names)})"

@@ -52,7 +52,7 @@ class DatasetInfo:
     citation: str = ""
     source: str = ""
     image_root: Place | None = None  # set by `prepare --link`: images are read from there
-    fingerprint: str = ""  # sha256 over the annotation files
+    fingerprint: str = ""  # of classes, labels, maps and images (data/fingerprint.py)
     semantic: bool = False  # has semantic/{split}/*.png; without them the views are derived from instances
     panoptic: bool = False  # has panoptic/{split}.json
     value_range: tuple[float, float] | None = None  # of images of more than 8 bits, see data/value_range.py

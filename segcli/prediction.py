@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from segcli.core.files import remove_parts
 from segcli.data.image import read_image
 from segcli.data.inputs import find_images, output_names
 from segcli.data.results import (
@@ -135,6 +136,7 @@ def predict_files(
             raise UsageError(f"--save {choice} is unknown", hint=nearest(choice, list(SAVE)))
     files, out = find_images(inputs), Path(out)
     names = output_names(files)
+    remove_parts(out, out / "masks", out / "overlays")
     report = PredictReport(0, [], 0, 0.0)
     images: list[dict[str, Any]] = []
     writing: deque[tuple[int, Prediction, Future[dict[str, Any] | None]]] = deque()

@@ -18,7 +18,7 @@ from segcli import input_rule
 from segcli.allocator import keep_freed_memory
 from segcli.checkpoint import initialise, load_state, load_strict, load_weights
 from segcli.core import run_files
-from segcli.core.files import write_atomic
+from segcli.core.files import remove_parts, write_atomic
 from segcli.core.git_head import commit
 from segcli.errors import DataError, ModelError, SegcliError, UsageError
 from segcli.info import DatasetInfo
@@ -112,11 +112,11 @@ class RunFolder:
     def rewind(self, step: int, *, scored: bool) -> None:
         """Drop what a resumed run writes again: log entries after `step`, that step's scores unless they were `scored`
         before its checkpoint; and the temporary files of a process that was killed while saving."""
-        for path in self.path.rglob(".*.????????"):
-            if path.is_file():
-                path.unlink()
-        kept = [e for e in self.read_log() if e["step"] < step or (e["step"] == step and (scored or "loss" in e))]
-        self._text("log.jsonl", "".join(json.dumps(e) + "\n" for e in kept))
+        kept = self.path / "predictions"
+        below = [p for p in kept.rglob("*") if p.is_dir()] if kept.is_dir() and not kept.is_symlink() else []
+        remove_parts(self.path, self.path / "checkpoints", kept, *below)
+        log = [e for e in self.read_log() if e["step"] < step or (e["step"] == step and (scored or "loss" in e))]
+        self._text("log.jsonl", "".join(json.dumps(e) + "\n" for e in log))
 
     def write_metrics(self, metrics: dict[str, Any]) -> None:
         self._text("metrics.json", json.dumps({"schema_version": 1, **metrics}, indent=1))

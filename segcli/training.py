@@ -19,6 +19,7 @@ from segcli.checkpoint import save_weights
 from segcli.data.cache import ImageCache
 from segcli.data.checked import admit
 from segcli.data.dataset import Dataset
+from segcli.data.fingerprint import current
 from segcli.data.loader import steps_per_epoch, train_loader
 from segcli.data.transforms import build_augment
 from segcli.diagnosis import print_causes
@@ -29,6 +30,7 @@ from segcli.optim import MovingAverage, build_optimizer, clip_gradients, rate_fa
 from segcli.preparing import prepare_for
 from segcli.recipe import Recipe
 from segcli.run import RunFolder, choose_device, describe_environment, start
+from segcli.same_data import refuse_other_data
 from segcli.session import Interrupt, Session
 from segcli.types import Batch
 
@@ -80,7 +82,10 @@ def train_joined(
     """Build everything, start the run's folder or take it up again, train."""
     with dist.main_first():
         prepare_for(recipe)
-    model, used = start(recipe, DatasetInfo.load(recipe.data.root), load=resume is None)
+    info = DatasetInfo.load(recipe.data.root)
+    if resume is not None and not dist.rank():
+        refuse_other_data(RunFolder(resume), Path(recipe.data.root), info)
+    model, used = start(recipe, info, load=resume is None)
     build_optimizer(model, recipe.train.optimizer)  # refuses what fits no parameter before there is a run folder
     train_set, val_set = open_datasets(recipe, model.fields)
     admit(recipe, most_objects(model), quiet)
@@ -93,8 +98,10 @@ def train_joined(
             claim.enter_context(run.claimed())
             if resume is None:
                 run.clear()
+                # the environment first: what has a recipe is a run, and can be told to be of this data
+                info = dataclasses.replace(info, fingerprint=current(Path(recipe.data.root), info))
+                run.write_environment({**describe_environment(recipe, info, used), "minutes": minutes})
                 run.write_recipe(recipe)
-                run.write_environment({**describe_environment(recipe, train_set.info, used), "minutes": minutes})
             out = run.path
         run = RunFolder(dist.from_main(out))  # type: ignore[arg-type]
         input_rule.follow(model, run.environment())

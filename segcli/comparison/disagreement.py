@@ -14,6 +14,7 @@ from pycocotools import mask as coco_mask
 from segcli.comparison.ranking import Row
 from segcli.data import views
 from segcli.data.dataset import Dataset
+from segcli.data.fingerprint import changes
 from segcli.data.stored import StoredPredictions
 from segcli.drawing.colours import class_colours
 from segcli.errors import DataError, SegcliError
@@ -146,7 +147,7 @@ def _open(row: Row) -> tuple[Dataset, StoredPredictions]:
     recipe = folder.recipe()
     names = recipe.resolve(recipe.data.split_file) if recipe.data.split_file else None
     dataset = Dataset(recipe.data.root, row["split"], split_file=names, task=recipe.task)
-    if row["fingerprint"] and dataset.info.fingerprint != row["fingerprint"]:
+    if row["fingerprint"] and changes(row["fingerprint"], dataset.root, dataset.info):
         raise DataError(f"{dataset.root} is not the data that it was trained on")
     return dataset, StoredPredictions(folder.path / "predictions" / f"{row['split']}.json", dataset)
 

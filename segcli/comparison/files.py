@@ -4,13 +4,13 @@ import csv
 import io
 import os
 import re
-import tempfile
 from collections.abc import Sequence
 from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
 from segcli.comparison.ranking import Row, accuracy, group_title, notes
+from segcli.core.files import write_text
 from segcli.errors import UsageError
 
 COLUMNS = [
@@ -66,16 +66,7 @@ def write_csv(groups: Sequence[Sequence[Row]], path: Path) -> None:
         for key, (low, high) in row["ci95"].items():
             cells.update({f"{key}_low": low, f"{key}_high": high})
         table.writerow(["" if cells.get(key) is None else cells[key] for key in [*COLUMNS, *metrics, *ends]])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with open(handle, "w", encoding="utf-8", newline="") as file:
-            file.write(text.getvalue())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    write_text(path, text.getvalue())
 
 
 def check(**paths: Path | None) -> None:

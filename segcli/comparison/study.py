@@ -108,7 +108,13 @@ def _same_data(run: Path, recipe: Recipe) -> bool:
     """False where the run was trained on another version of the dataset than lies at data.root now."""
     root = Path(recipe.data.root)
     before = (_environment(run).get("dataset") or {}).get("fingerprint")
-    return before is not None and (not (root / "info.json").is_file() or DatasetInfo.load(root).fingerprint == before)
+    if not isinstance(before, str) or not (root / "info.json").is_file():
+        return before is not None
+    from segcli.data.fingerprint import changes  # imports numpy and more: not where nothing is compared
+
+    info = DatasetInfo.load(root)
+    what = changes(before, root, info)
+    return not what if what is not None else before == info.fingerprint
 
 
 def _environment(run: Path) -> dict[str, Any]:

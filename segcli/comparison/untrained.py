@@ -7,6 +7,7 @@ from typing import Any
 from segcli import cost
 from segcli.comparison.published import beside
 from segcli.comparison.rows import cost_cells, describe
+from segcli.data.fingerprint import current
 from segcli.errors import UsageError
 from segcli.forecast import forecast
 from segcli.info import Category, DatasetInfo
@@ -33,7 +34,7 @@ def recipe_row(item: str, recipe: Recipe, announce: Callable[[str], None]) -> di
     row = {**describe(recipe), "name": item, "path": None, **beside(item)}
     if (Path(recipe.data.root) / "info.json").is_file():
         info = DatasetInfo.load(recipe.data.root)
-        row.update(data=info.name, fingerprint=info.fingerprint)
+        row.update(data=info.name, fingerprint=current(Path(recipe.data.root), info))
     else:
         info = COCO
         row["notes"] = [f"{item}: {recipe.data.root} is not prepared, so it is measured for COCO's 80 thing classes"]

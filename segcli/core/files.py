@@ -5,6 +5,7 @@ with the content (encoding, depth, a number of 5,000 digits, half a surrogate pa
 `error` is the kind to raise: DataError for datasets, UsageError for recipes, ModelError for runs and weights.
 """
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -278,29 +279,39 @@ def _adapter(kind: type) -> pydantic.TypeAdapter[Any]:
     return pydantic.TypeAdapter(kind)  # building one takes longer than using it
 
 
-def write_atomic(path: Path, write: Callable[[Path], Any]) -> None:
+def part_beside(path: Path) -> Path:
+    """A new empty file beside `path` (its folder is made) that `remove_parts` knows. Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    start = path.name.encode(errors="surrogateescape")[:100].decode(errors="ignore")  # names have 255 bytes at most
+    handle, name = tempfile.mkstemp(prefix=f".{start}.", suffix=PART, dir=path.parent)
+    os.close(handle)
+    return Path(name)
+
+
+def write_atomic(path: Path, write: Callable[[Path], Any], *, flush: bool = True) -> None:
     """Call `write` with a temporary path beside `path`, flush it to disk, and rename it: never half a file.
 
-    Raises SegcliError; an earlier file of this name then stands untouched.
+    flush=False leaves it to the system when the content reaches the disk: for the many small files that the same
+    command makes again. Raises SegcliError; an earlier file of this name then stands untouched.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name[:100]}.", suffix=PART, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary: Path | None = None
     try:
+        temporary = part_beside(path)
         write(temporary)
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
+        if flush:
+            with open(temporary, "rb") as file:
+                os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except (OSError, RuntimeError) as problem:
-        temporary.unlink(missing_ok=True)
         raise SegcliError(
-            f"{path}: can't be written: {problem}", hint="is the disk full? an earlier file of this name is untouched"
+            f"{path}: can't be written: {getattr(problem, 'strerror', None) or problem}",
+            hint="is the disk full? an earlier file of this name is untouched",
         ) from problem
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    finally:
+        if temporary is not None:
+            with contextlib.suppress(OSError):  # it has its own name by now; or the disk refuses this, too
+                temporary.unlink()
 
 
 def write_text(path: Path, text: str) -> None:
@@ -313,11 +324,13 @@ def write_text(path: Path, text: str) -> None:
     write_atomic(path, lambda part: part.write_bytes(content))
 
 
-def remove_parts(folder: Path) -> None:
-    """Remove what killed processes left half-written in `folder` itself, not below it: it bears our suffix."""
-    for path in folder.glob(f".*{PART}"):
-        if path.is_file() and not path.is_symlink():
-            path.unlink(missing_ok=True)
+def remove_parts(*folders: Path) -> None:
+    """Remove what killed processes left half-written in each folder itself, not below it: it bears our suffix."""
+    for folder in folders:
+        for path in folder.glob(f".*{PART}"):
+            if path.is_file() and not path.is_symlink():
+                with contextlib.suppress(OSError):  # it is no more than litter
+                    path.unlink()
 
 
 def digest(path: Path, *, error: type[SegcliError] = DataError) -> str:

@@ -36,6 +36,8 @@ class Metrics(_Open):
     seconds: Number | None = None
     split: Text | None = None
     weights: Text | None = None
+    data_changed: bool = False
+    fingerprint: Text | None = None
     nms: dict[str, dict[str, Number | None]] = {}
 
 

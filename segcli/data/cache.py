@@ -1,19 +1,19 @@
 """Keep decoded images between epochs, in memory and, where the recipe asks for it, on disk: a 500 x 400 PNG costs 5 ms
 to decode, more than all augmentation; a photograph of 12 million pixels costs a hundred."""
 
-import contextlib
 import dataclasses
 import hashlib
 import itertools
-import os
 import warnings
 import zlib
 from pathlib import Path
 
 import numpy as np
 
+from segcli.core.files import write_atomic
 from segcli.data.dataset import Dataset, decoded
 from segcli.data.geometry import Geometry, resize, transform
+from segcli.errors import SegcliError
 from segcli.fetch import cache_dir
 from segcli.types import Instances, Sample, encode_masks
 
@@ -114,16 +114,9 @@ class ImageCache:
         if len(data) == HEADER.itemsize + h * w * 3 and data[: HEADER.itemsize].tobytes() == key.tobytes():
             return data[HEADER.itemsize :].reshape(h, w, 3)
         image = resize(self.dataset.image(i), (h, w))
-        part = file.with_name(f".{file.name}.{os.getpid()}.{id(self)}")
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            part.write_bytes(key.tobytes() + image.tobytes())
-            part.replace(file)
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                part.unlink()
+            write_atomic(file, lambda p: p.write_bytes(key.tobytes() + image.tobytes()), flush=False)
+        except SegcliError as error:
             self.stored = 0
-            warnings.warn(
-                f"{self.folder}: can't be written ({error.strerror}): no image is cached from here on", stacklevel=2
-            )
+            warnings.warn(f"{error}: no image is cached from here on", stacklevel=2)
         return image

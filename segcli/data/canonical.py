@@ -12,7 +12,6 @@ panoptic/SPLIT.json        COCO panoptic, with panoptic/SPLIT/NAME.png (id = R +
 """
 
 import dataclasses
-import hashlib
 import json
 import os
 import shutil
@@ -26,6 +25,7 @@ import pydantic
 from tqdm import tqdm
 
 from segcli.core.files import parsed, read_json
+from segcli.data import fingerprint
 from segcli.data._findings import Item
 from segcli.data.annotations import annotation_problems, area_of, image_problems
 from segcli.data.index import Writer
@@ -128,7 +128,10 @@ def write(
         with tqdm(total=total, desc=f"writing {out.name}", unit="image", **_pace()) as bar:
             for split, records in splits.items():
                 counts[split] = _write_split(building, split, info, records, names, ids, link, strict, bar)
-        info = dataclasses.replace(info, splits=counts, fingerprint=fingerprint(building))
+        info = dataclasses.replace(info, splits=counts)
+        if strict:  # the doctor's copy goes at once
+            state, mark = fingerprint.measure(building, info)
+            info = dataclasses.replace(info, fingerprint=mark)
         said = [*(notes or []), *ids.notes()]
         write_json(building / "info.json", info.to_json(), indent=1)
         facts: dict[str, Any] = {"version": 1, "settings": wanted, "notes": said}
@@ -137,7 +140,10 @@ def write(
         if repairs is not None:
             facts["repairs"] = [dataclasses.asdict(repair) for repair in repairs]
         write_json(building / "prepared.json", facts, indent=1)
-        return _publish(building, out, info, wanted, force)
+        info = _publish(building, out, info, wanted, force)
+        if strict:
+            fingerprint.keep(out, state, mark)
+        return info
     except OSError as error:
         raise SegcliError(f"{error.filename or out}: can't be written: {error.strerror}") from error
     finally:
@@ -179,18 +185,6 @@ def masks_read(root: Path) -> dict[str, Any]:
     """What prepared.json says of mask pictures (see `Draft`); empty where it says nothing."""
     facts = prepared(root).get("masks")
     return facts if isinstance(facts, dict) else {}
-
-
-def fingerprint(root: Path) -> str:
-    """sha256, as hex, over the annotation files' names and contents."""
-    digest = hashlib.sha256()
-    for folder in ("annotations", "panoptic"):
-        for path in sorted((root / folder).glob("*.json")):
-            digest.update(f"{folder}/{path.name}\0".encode())
-            with open(path, "rb") as file:
-                while piece := file.read(1 << 20):
-                    digest.update(piece)
-    return digest.hexdigest()
 
 
 def label_name(image: Mapping[str, Any]) -> str:

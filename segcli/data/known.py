@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from segcli.core.files import write_text
 from segcli.data.unpacking import space_for, unpack
 from segcli.errors import DataError, SegcliError
 from segcli.fetch import cache_dir, digest_of, fetch, lock
@@ -228,8 +229,7 @@ def _bring(archive: Archive, store: Path) -> None:
         shutil.rmtree(building, ignore_errors=True)
     facts = {"address": archive.address, "digest": f"{kind}:{digest}", "checked": archive.digest is not None}
     note = _note(store, archive)
-    note.with_suffix(".new").write_text(json.dumps(facts), encoding="utf-8")
-    os.replace(note.with_suffix(".new"), note)
+    write_text(note, json.dumps(facts))
     packed.unlink()
 
 

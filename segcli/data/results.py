@@ -10,7 +10,6 @@
 import contextlib
 import json
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -20,6 +19,7 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from segcli.core.files import part_beside, write_atomic
 from segcli.errors import SegcliError
 from segcli.info import DatasetInfo
 from segcli.types import Panoptic, Prediction
@@ -48,9 +48,8 @@ class JsonStream:
         self.count += 1
 
     def _open(self) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{self.path.name}.", dir=self.path.parent)
-        self.temporary, self.file = Path(name), os.fdopen(handle, "w", encoding="utf-8")
+        self.temporary = part_beside(self.path)
+        self.file = open(self.temporary, "w", encoding="utf-8")  # noqa: SIM115  (closed by __exit__)
         self.file.write(self.head)
 
     def __enter__(self) -> "JsonStream":
@@ -68,11 +67,12 @@ class JsonStream:
                     os.chmod(self.temporary, 0o644)
                     os.replace(self.temporary, self.path)
         finally:
-            if self.file is not None:
-                with contextlib.suppress(OSError):  # a full disk again, on what is thrown away
+            with contextlib.suppress(OSError):  # a full disk again, on what is thrown away
+                if self.file is not None:
                     self.file.close()
-                assert self.temporary is not None
-                self.temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                if self.temporary is not None:
+                    self.temporary.unlink()
 
 
 def map_names(file_names: Sequence[str]) -> list[str]:
@@ -218,17 +218,7 @@ def write_png(path: Path, pixels: np.ndarray) -> None:
 
 def write_bytes(path: Path, data: bytes) -> None:
     """A small file under a temporary name, then renamed. Raises SegcliError where it can't be written."""
-    with _explained(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-            os.chmod(name, 0o644)
-            os.replace(name, path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+    write_atomic(path, lambda p: p.write_bytes(data), flush=False)
 
 
 @contextlib.contextmanager

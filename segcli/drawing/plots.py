@@ -1,7 +1,5 @@
 """Charts for files: accuracy against cost, and training curves. Colours from Okabe and Ito, apart for every eye."""
 
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from matplotlib.transforms import Bbox
 
+from segcli.core.files import write_atomic
 from segcli.errors import UsageError
 
 COLOURS = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#8C6D00", "#555555"]
@@ -213,17 +212,8 @@ def require_format(path: Path) -> None:
 def _save(figure: Figure, path: Path) -> None:
     """Write under a temporary name and rename. Raises UsageError for a suffix that is no picture format."""
     require_format(path)
-    suffix = path.suffix.lower()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=suffix, dir=path.parent)
-    os.close(handle)
-    try:
-        # a fixed salt and no date: the same rows give the same file
-        with matplotlib.rc_context({"svg.hashsalt": "segcli", "svg.fonttype": "none"}):
-            metadata = {"Date": None} if suffix == ".svg" else None
-            figure.savefig(name, facecolor="white", metadata=metadata)
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    kind = path.suffix.lower().removeprefix(".")
+    # a fixed salt and no date: the same rows give the same file
+    with matplotlib.rc_context({"svg.hashsalt": "segcli", "svg.fonttype": "none"}):
+        metadata = {"Date": None} if kind == "svg" else None
+        write_atomic(path, lambda p: figure.savefig(p, format=kind, facecolor="white", metadata=metadata))

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from segcli.comparison import study
+from segcli.data.fingerprint import current
 from segcli.recipe import Recipe
 from segcli.run import RunFolder
 
@@ -74,8 +75,9 @@ def test_a_run_belongs_to_a_recipe_by_its_settings_and_its_data(trained, write, 
     elsewhere = {"data.source": "raw", "hardware.workers": 1, "train.log_every": 5}
     assert study.find_run(Recipe.load(write("a"), elsewhere)) == study.RUNS / "a"
     assert study.find_run(Recipe.load(write("a"), {"init": "other.pt"})) is None
-    info = json.loads((tiny_copy / "info.json").read_text())
-    (tiny_copy / "info.json").write_text(json.dumps({**info, "fingerprint": "another"}))
+    environment.write_text(json.dumps({"dataset": {"fingerprint": current(tiny_copy)}}))
+    assert study.find_run(trained) == study.RUNS / "a"
+    (tiny_copy / "images" / "five.png").write_bytes(b"another")
     assert study.find_run(trained) is None
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from segcli import lookup
 from segcli.core.trust import grant
-from segcli.data import canonical
+from segcli.data import canonical, fingerprint
 from segcli.data.canonical import Record, write
 from segcli.data.convert import _out
 from segcli.data.dataset import Dataset
@@ -208,13 +208,13 @@ def test_categories_are_written_as_coco_has_them(tmp_path, photos):
     assert written[1]["color"] == [9, 8, 7]
 
 
-def test_the_fingerprint_follows_the_labels_alone(tmp_path, photos):
+def test_the_fingerprint_follows_the_content_alone(tmp_path, photos):
     prints = [
         write(tmp_path / name, INFO, {"train": make(photos)}, settings=settings).fingerprint
         for name, make, settings in [("a", records, {}), ("b", records, {"x": 1}), ("c", bare, {})]
     ]
     assert prints[0] == prints[1] != prints[2]
-    assert canonical.fingerprint(tmp_path / "a") == prints[0]
+    assert fingerprint.current(tmp_path / "a") == prints[0]
 
 
 def _json(path):
