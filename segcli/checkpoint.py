@@ -16,6 +16,7 @@ from segcli.info import DatasetInfo
 from segcli.weights.backbones import load_backbone
 from segcli.weights.class_rows import order_of, take_rows
 from segcli.weights.official import Checkpoint, find, resolve
+from segcli.weights.plain_tensors import plain_tensors, reason
 from segcli.weights.reading import read_state
 from segcli.weights.translate import translate
 
@@ -35,7 +36,7 @@ def load_state(path: Path) -> dict[str, Any]:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds; each means that this file can't be used
-        raise ModelError(f"{path}: not a readable checkpoint: {' '.join(str(error).split())[:200]}") from error
+        raise ModelError(f"{path}: not a readable checkpoint: {reason(error)}") from error
 
 
 def save_weights(path: Path, state: dict[str, Tensor], metadata: dict[str, str]) -> None:
@@ -174,6 +175,7 @@ def _notes(
 
 def load_strict(model: nn.Module, state: dict[str, Tensor], where: str) -> None:
     """Load `state`, or raise ModelError with every difference and change nothing."""
+    plain_tensors(state, where)
     own = model.state_dict()
     problems = {
         "missing": [k for k in own if k not in state],

@@ -9,6 +9,7 @@ import datetime
 import json
 import logging
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -47,6 +48,13 @@ def launched() -> bool:
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
+def _number(variable: str) -> int:
+    text = os.environ[variable]
+    if not re.fullmatch(r"[0-9]{1,9}", text):
+        raise UsageError(f"the environment variable {variable} is {text!r:.80}, no number", hint="torchrun sets it")
+    return int(text)
+
+
 @contextlib.contextmanager
 def joined(processes: int, device: torch.device) -> Iterator[torch.device]:
     """Join the others where this process is one of several (gloo on CPUs, NCCL on CUDA). -> this process's own device.
@@ -54,7 +62,7 @@ def joined(processes: int, device: torch.device) -> Iterator[torch.device]:
     A process group that is there already is used and left as it is.
     Raises UsageError where torchrun started another number of processes than the recipe's `processes`.
     """
-    started = int(os.environ["WORLD_SIZE"]) if launched() else 1
+    started = _number("WORLD_SIZE") if launched() else 1
     if started != processes:
         raise UsageError(
             f"hardware.devices times hardware.nodes is {processes}, and {started} processes were started",
@@ -63,7 +71,7 @@ def joined(processes: int, device: torch.device) -> Iterator[torch.device]:
     if processes == 1:
         yield device
         return
-    local = int(os.environ.get("LOCAL_RANK", 0))
+    local = _number("LOCAL_RANK") if "LOCAL_RANK" in os.environ else 0
     if device.type == "cuda":
         device = torch.device("cuda", local)
         torch.cuda.set_device(device)
@@ -154,7 +162,7 @@ def same_weights(model: nn.Module) -> None:
 def reseed(seed: int, step: int) -> None:
     """Ranks above 0 draw dropout anew from (seed, step, rank); rank 0's stream is the one that checkpoints hold."""
     if rank():
-        torch.manual_seed((seed * 1_000_003 + step) * 4096 + rank())
+        torch.manual_seed(((seed * 1_000_003 + step) * 4096 + rank()) % 2**63)
 
 
 def launch(function: Callable[..., T], arguments: Sequence[Any], *, devices: int, nodes: int, device: str) -> T:

@@ -4,7 +4,7 @@ import re
 import typing
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
 import yaml
@@ -26,6 +26,9 @@ PRIMARY = {
     "densepose": "densepose_part_accuracy",
     "mesh": "mesh_AP",
 }
+MOST_STEPS = 10**9  # at a thousand steps a second, eleven days
+Side = Annotated[int, pydantic.Field(gt=0, le=65_535)]  # pixels
+Beta = Annotated[float, pydantic.Field(ge=0, lt=1)]
 Task = Literal["detection", "instance", "semantic", "panoptic", "keypoints", "densepose", "mesh"]
 
 
@@ -66,7 +69,7 @@ class Data(Settings):
     """Settings of the embedded generator (`shapes`: train, val, seed, size)."""
     split_file: str | None = None
     """A text file beside the recipe that names the val images, one a line; everything else is train."""
-    size: pydantic.PositiveInt | tuple[pydantic.PositiveInt, pydantic.PositiveInt] | None = None
+    size: Side | tuple[Side, Side] | None = None
     """Longest side in pixels, or [short side, longest side]; null is the model's own rule."""
     augment: dict[str, Any] = {}
     """Training augmentation (see docs/train.md); {} leaves images as they are."""
@@ -85,17 +88,17 @@ class Optimizer(Settings):
     """Weight decay of norms, biases and embeddings; null: the same as weight_decay."""
     bias_weight_decay: float | None = pydantic.Field(None, ge=0)
     """Weight decay of biases, those of norms left out; null: the same as norm_weight_decay."""
-    momentum: float = 0.9
+    momentum: float = pydantic.Field(0.9, ge=0)
     """SGD only."""
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Beta, Beta] = (0.9, 0.999)
     """AdamW only."""
-    lr_scales: dict[str, float] = {}
+    lr_scales: dict[str, Annotated[float, pydantic.Field(ge=0)]] = {}
     """Parameter-name fragment -> factor on its learning rate."""
 
 
 class Schedule(Settings):
     name: Literal["constant", "cosine", "step", "poly"] = "cosine"
-    warmup_steps: int = pydantic.Field(0, ge=0)
+    warmup_steps: int = pydantic.Field(0, ge=0, le=MOST_STEPS)
     warmup_factor: float = 0.001
     flat: float = pydantic.Field(0.0, ge=0, lt=1)
     """Share of the training at the full rate before cosine or poly begins."""
@@ -104,18 +107,18 @@ class Schedule(Settings):
     milestones: list[float] = []
     """Shares of the training (0..1) at which `step` multiplies the rate by gamma."""
     gamma: float = 0.1
-    power: float = 0.9
+    power: float = pydantic.Field(0.9, ge=0)
     """Exponent of poly."""
 
 
 class Train(Settings):
-    epochs: float | None = pydantic.Field(None, gt=0)
-    steps: int | None = pydantic.Field(None, gt=0)
-    minutes: float | None = pydantic.Field(None, gt=0)
+    epochs: float | None = pydantic.Field(None, gt=0, le=1e6)
+    steps: int | None = pydantic.Field(None, gt=0, le=MOST_STEPS)
+    minutes: float | None = pydantic.Field(None, gt=0, le=1e7)
     """Calibrated once on this machine and then written into the run as `steps`."""
-    batch_size: int = pydantic.Field(2, gt=0)
+    batch_size: int = pydantic.Field(2, gt=0, le=65_536)
     """Images per optimiser step and process, accumulation included."""
-    accumulate: int = pydantic.Field(1, gt=0)
+    accumulate: int = pydantic.Field(1, gt=0, le=65_536)
     """Forward passes per step; batch_size must be a multiple of it."""
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
@@ -123,12 +126,12 @@ class Train(Settings):
     """Decay of the exponential moving average of the weights, which is then what is evaluated and kept as best."""
     clip: float | None = pydantic.Field(None, gt=0)
     """Largest gradient norm over the whole model."""
-    evaluations: int = pydantic.Field(4, ge=0)
+    evaluations: int = pydantic.Field(4, ge=0, le=100_000)
     """How often the val split is scored, spread evenly; the last one is at the end."""
-    log_every: int = pydantic.Field(10, gt=0)
-    save_minutes: float = pydantic.Field(5.0, gt=0)
+    log_every: int = pydantic.Field(10, gt=0, le=MOST_STEPS)
+    save_minutes: float = pydantic.Field(5.0, gt=0, le=1e7)
     """checkpoints/last.pt is written this often, at every evaluation and when interrupted."""
-    seed: int = 0
+    seed: int = pydantic.Field(0, ge=0, lt=2**63)
 
     @pydantic.model_validator(mode="after")
     def _one_length(self) -> "Train":
@@ -141,20 +144,20 @@ class Train(Settings):
 
 class Eval(Settings):
     split: str = "val"
-    max_detections: int = pydantic.Field(100, gt=0)
-    batch_size: int = pydantic.Field(1, gt=0)
+    max_detections: int = pydantic.Field(100, gt=0, le=100_000)
+    batch_size: int = pydantic.Field(1, gt=0, le=65_536)
 
 
 class Hardware(Settings):
     device: str = "auto"
     """auto | cpu | cuda | cuda:N | mps"""
-    devices: int = pydantic.Field(1, gt=0)
+    devices: int = pydantic.Field(1, gt=0, le=1024)
     """Devices of each machine; each gets a process and `train.batch_size` images a step."""
-    nodes: int = pydantic.Field(1, gt=0)
+    nodes: int = pydantic.Field(1, gt=0, le=65_536)
     """Machines; above 1 the command is started on each with torchrun (see docs/train.md)."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    workers: int = pydantic.Field(2, ge=0)
-    threads: int | None = pydantic.Field(None, gt=0)
+    workers: int = pydantic.Field(2, ge=0, le=512)
+    threads: int | None = pydantic.Field(None, gt=0, le=1024)
     """CPU threads of the training process; null is torch's own choice."""
     compile: bool = False
 
@@ -269,10 +272,10 @@ def _explain(error: Any, loc: list[Any], place: str) -> str:
     if error["type"] == "missing":
         return f"{place} is missing"
     if len(loc) < len(error["loc"]) and not isinstance(error["input"], int):
-        return f"{place}: expected a number or a pair of numbers, not {error['input']!r}"
+        return f"{place}: expected a number or a pair of numbers, not {error['input']!r:.200}"
     message = error["msg"].removeprefix("Value error, ").removesuffix(f" or instance of {place.split('.')[-1].title()}")
     message = message.replace("valid dictionary", "mapping of keys to values")
-    shown = "" if error["type"] == "value_error" else f", not {error['input']!r}"
+    shown = "" if error["type"] == "value_error" else f", not {error['input']!r:.200}"
     return f"{place}: {message[0].lower() + message[1:]}{shown}" if place else message
 
 

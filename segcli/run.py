@@ -25,6 +25,7 @@ from segcli.info import DatasetInfo
 from segcli.models import build_model
 from segcli.ops.convolution import use_fast_gradients
 from segcli.recipe import Recipe, find_recipe
+from segcli.training_state import weights_of
 from segcli.weights.class_rows import official_info
 from segcli.weights.official import find, licence
 
@@ -226,7 +227,7 @@ def open_model(
         input_rule.follow(model, run.environment())
         if weights in (None, "last"):
             state = load_state(run.last)
-            load_strict(model, state["ema"] or state["model"], str(run.last))
+            load_strict(model, weights_of(state, str(run.last)), str(run.last))
         else:
             load_weights(model, run.best if weights == "best" else str(weights), info=info, partial=False)
     else:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from segcli import training_state
 from segcli.checkpoint import load_state, save_state
 from segcli.errors import ModelError, SegcliError
 from segcli.optim import MovingAverage, build_optimizer
@@ -55,6 +56,12 @@ class Session:
     def restore(self) -> None:
         """Put checkpoints/last.pt back. Raises ModelError where it does not fit."""
         state = load_state(self.run.last)
+        training_state.check(state, str(self.run.last), self.optimizer, self.progress, self.total)
+        if (self.average is None) != (state["ema"] is None):
+            has = "no average" if state["ema"] is None else "an average"
+            raise ModelError(
+                f"{self.run.last}: does not fit the run's recipe: it holds {has} of the weights (train.ema)"
+            )
         try:
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])

@@ -83,10 +83,13 @@ def main() -> None:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal without ★ shows ? instead of failing
     warnings.formatwarning = lambda message, *_, **__: f"note: {message}\n"
+    sys.stdout = output.Shown(sys.stdout)
     if sys.stderr.isatty():
+        sys.stderr = output.Shown(sys.stderr)
         sys.exit(run(sys.argv[1:]))
     os.environ.setdefault("TQDM_MININTERVAL", "10")  # seconds between the lines of a progress bar in a log
-    sys.stderr = lines = output.PlainLines(sys.stderr)
+    lines = output.PlainLines(sys.stderr)
+    sys.stderr = output.Shown(lines)
     code = run(sys.argv[1:])
     lines.finish()
     sys.exit(code)

@@ -16,6 +16,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+CONTROL = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]"
+)  # what a terminal obeys, but for tab and line end
+DRAWS = ("rich", "tqdm")  # libraries whose own control sequences are sent: colours, the redrawing of a bar
 MISSING = "–"
 PLAIN_WIDTH = 1000  # characters where the output is no terminal: nothing is left out or folded there
 
@@ -46,8 +50,8 @@ class Grid:
             titles = [c.title.replace("\n", " ") for c in self.columns if c in hidden]
             notes.append(f"too narrow for: {', '.join(titles)}")
         table = Table(
-            title=Text(self.title) if self.title else None,  # Text: names are no markup
-            caption=Text("\n".join(notes)) if notes else None,
+            title=Text(shown(self.title)) if self.title else None,  # Text: names are no markup
+            caption=Text(shown("\n".join(notes))) if notes else None,
             box=box.SIMPLE_HEAD,
             title_justify="left",
             caption_justify="left",
@@ -56,17 +60,17 @@ class Grid:
             pad_edge=False,
             padding=(0, 1, 0, 0),
         )
-        shown = [i for i, c in enumerate(self.columns) if c not in hidden]
-        for i in shown:
+        kept = [i for i, c in enumerate(self.columns) if c not in hidden]
+        for i in kept:
             column = self.columns[i]
             table.add_column(
-                Text(column.title),
+                Text(shown(column.title)),
                 justify="left" if column.left else "right",
                 style="bold cyan" if column.best else None,
                 overflow="fold",
             )
         for number, row in enumerate(self.rows):
-            table.add_row(*[Text(row[i]) for i in shown], style="bold" if number in self.bold else None)
+            table.add_row(*[Text(shown(row[i])) for i in kept], style="bold" if number in self.bold else None)
         return table
 
     def fitted(self, console: Console) -> Table:
@@ -80,6 +84,26 @@ class Grid:
         return self.render(hidden)
 
 
+def shown(text: str) -> str:
+    """Text out of files and names with its control characters written out (\\x1b): shown, never obeyed."""
+    return CONTROL.sub(lambda m: f"\\x{ord(m[0]):02x}" if ord(m[0]) < 256 else f"\\u{ord(m[0]):04x}", text)
+
+
+class Shown:
+    """A stream that writes `shown` text, whoever prints; only what draws on a terminal itself may send sequences."""
+
+    def __init__(self, stream: Any):
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        writer = str(sys._getframe(1).f_globals.get("__name__", "")).partition(".")[0]
+        self._stream.write(text if writer in DRAWS else shown(text))
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
 class PlainLines:
     """A stream for logs: a progress bar that redraws itself becomes one line for each state that it had."""
 
@@ -87,7 +111,7 @@ class PlainLines:
         self._stream, self._line = stream, ""
 
     def write(self, text: str) -> int:
-        for piece in re.split("([\r\n])", text):
+        for piece in re.split("([\r\n])", text.replace("\x1b[A", "")):  # a bar goes up to the line of another
             if piece == "\n" or (piece == "\r" and self._line.strip()):
                 self._stream.write(self._line.rstrip() + "\n")
             self._line = "" if piece in ("\r", "\n") else self._line + piece
@@ -113,7 +137,7 @@ def show(*parts: Grid | str) -> None:
             console.print(part.fitted(console))
             console.print()
         else:
-            console.print(Text(part), soft_wrap=True)
+            console.print(Text(shown(part)), soft_wrap=True)
 
 
 def lines(parts: Sequence[Grid | str]) -> list[str]:
@@ -127,7 +151,8 @@ def lines(parts: Sequence[Grid | str]) -> list[str]:
 
 def print_json(document: dict[str, Any]) -> None:
     """The only thing on stdout. What is no number (nan, inf) becomes null."""
-    print(json.dumps(_finite(document), ensure_ascii=False, indent=1))
+    text = json.dumps(_finite(document), ensure_ascii=False, indent=1)
+    print(CONTROL.sub(lambda m: f"\\u{ord(m[0]):04x}", text))
 
 
 def next_commands(*commands: str) -> None:

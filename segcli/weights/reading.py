@@ -9,6 +9,7 @@ from torch import Tensor
 
 from segcli.errors import ModelError
 from segcli.weights.detectron2_pickle import read_pickle
+from segcli.weights.plain_tensors import plain_tensors, reason
 
 WRAPPERS = ("ema", "model", "state_dict")  # where training states keep the weights; the averaged ones come first
 
@@ -28,14 +29,11 @@ def read_state(path: Path) -> dict[str, Tensor]:
         with torch.serialization.safe_globals([argparse.Namespace]):  # a DETR training keeps its flags: a plain object
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch and safetensors raise many kinds; each means that this file can't be used
-        reason = " ".join(str(error).split())[:200]
         raise ModelError(
-            f"{path}: can't be read as weights: {reason}", hint="only tensors are read, never pickled code"
+            f"{path}: can't be read as weights: {reason(error)}", hint="only tensors are read, never pickled code"
         ) from error
     for wrapper in WRAPPERS:
         if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
             state = state[wrapper]
             break
-    if not isinstance(state, dict) or not state or not all(isinstance(v, Tensor) for v in state.values()):
-        raise ModelError(f"{path}: holds no state dict")
-    return state
+    return plain_tensors(state, str(path))

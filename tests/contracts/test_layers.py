@@ -10,7 +10,7 @@ LAYERS = [
     {"core", "allocator", "errors", "info", "recipe", "recipe_file", "lookup", "fetch", "types", "arrays", "dist"},
     {"ops"},
     {"data", "models", "metrics", "drawing", "weights", "optim"},
-    {"checkpoint", "cost", "diagnosis", "input_rule", "machine", "run", "same_data", "session"},
+    {"checkpoint", "cost", "diagnosis", "input_rule", "machine", "run", "same_data", "session", "training_state"},
     {
         *("preparing", "training", "evaluation", "self_test", "prediction", "forecast", "comparison", "inspection"),
         "exporting",

@@ -1,0 +1,34 @@
+"""What a file of weights may hold: names and plain tensors; and what torch says of others, in words for a user."""
+
+import re
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from segcli.errors import ModelError
+
+
+def plain_tensors(state: Any, where: str) -> dict[str, Tensor]:
+    """`state` where it maps names to dense tensors that have values. Raises ModelError that names the first other."""
+    if not isinstance(state, dict) or not state:
+        raise ModelError(f"{where}: holds no weights, but {type(state).__name__}")
+    for name, value in state.items():
+        if not isinstance(name, str):
+            raise ModelError(f"{where}: holds no weights: {name!r:.80} is no parameter's name")
+        if not isinstance(value, Tensor):
+            raise ModelError(f"{where}: {name!r:.80} is no tensor, but {type(value).__name__}")
+        odd = value.is_meta or value.layout != torch.strided or value.is_quantized or value.is_nested
+        if odd or value.is_complex():
+            raise ModelError(f"{where}: {name!r:.80} is no plain tensor with values")
+    return state
+
+
+def reason(error: Exception) -> str:
+    """Why torch could not read a file, on one line, without its advice to run what is in it."""
+    text = str(error)
+    named = re.search(r"Unsupported (?:global|class|operand).{0,20}?(?:GLOBAL )?([\w.\\-]+)", text, re.S)
+    if "weights_only" in text or "Weights only" in text:
+        what = f" ({named[1]})" if named else ""
+        return f"it holds more than tensors and plain values{what}, which is not read"
+    return repr(" ".join(text.split())[:200])[1:-1] or type(error).__name__
