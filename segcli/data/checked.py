@@ -12,6 +12,7 @@ from segcli.core.state import remember, remembered
 from segcli.core.trust import images_of
 from segcli.data._findings import Item, Report
 from segcli.data.check import check
+from segcli.data.folders import walk
 from segcli.errors import DataError, SegcliError
 from segcli.info import DatasetInfo
 from segcli.recipe import Recipe
@@ -79,7 +80,8 @@ def listing(folders: Iterable[Path], out: Path | None = None) -> str:
     digest = hashlib.sha256()
     aside = None if out is None else out.absolute()
     for path in folders:
-        files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+        below = (folder / name for folder, _, names in walk(path, hidden=True) for name in names)
+        files = sorted(p for p in below if p.is_file()) if path.is_dir() else [path]
         for file in files:
             if file.name == FILE or aside in file.absolute().parents:
                 continue

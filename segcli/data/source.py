@@ -13,6 +13,8 @@ from segcli.core import trust
 from segcli.core.files import read_json
 from segcli.data.canonical import Draft
 from segcli.data.confined import confine
+from segcli.data.folders import refuse_links_out
+from segcli.data.image import PHONES, SUFFIXES
 from segcli.data.known import KNOWN, Known, inside, obtain
 from segcli.data.repair import reopened
 from segcli.errors import DataError, UsageError
@@ -101,6 +103,8 @@ def plan_for(
         show = f"segcli visualize data {shlex.quote(source)} shows it, prepare --check looks it through"
         raise DataError(f"{path}: is a prepared dataset already", hint=show)
     name = source if entry or source_path is not None else _name(path)
+    if not trusted and not trust.everything():
+        refuse_links_out(path, SUFFIXES | PHONES)
     kind = format or (entry.converter if entry else _detect(path))
     if entry is not None:
         path = inside(path, entry)

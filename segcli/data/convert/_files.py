@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from segcli.core.files import read_text
 from segcli.data.canonical import UNDECIDED, Record
 from segcli.data.convert._images import below
+from segcli.data.folders import walk as folders_below
 from segcli.data.image import image_size
 from segcli.errors import DataError
 
@@ -30,18 +31,18 @@ class Entry(NamedTuple):
 
 def walk(root: Path, *suffixes: str) -> Iterator[Path]:
     """Files below `root` with one of the lower-case `suffixes`, sorted within each folder; neither hidden ones nor what
-    was prepared before, perhaps inside its own source."""
+    was prepared before, perhaps inside its own source. Links are followed: those that lead out of a source are refused
+    before (see data/folders.py)."""
     if root.is_file():
         yield from [root] if root.suffix.lower() in suffixes else []
         return
-    for current, folders, names in os.walk(root):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+    for current, folders, names in folders_below(root):
         if "info.json" in names and "prepared.json" in names:
             folders.clear()
             continue
-        for name in sorted(names):
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in suffixes:
-                yield Path(current, name)
+        for name in names:
+            if os.path.splitext(name)[1].lower() in suffixes:
+                yield current / name
 
 
 def split_of(path: Path, root: Path) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from segcli.core.files import DRIVE, TRUST, URL, is_below, resolve
+from segcli.data.folders import walk
 from segcli.data.image import SUFFIXES
 from segcli.errors import DataError
 
@@ -95,9 +96,7 @@ def _folders(usual: Iterable[Path], root: Path) -> Iterable[Path]:
         if folder not in seen and folder.is_dir():
             seen.add(folder)
             yield folder
-    for current, inner, _ in os.walk(root):
-        folder = Path(current)
-        inner[:] = sorted(name for name in inner if not name.startswith("."))
+    for folder, inner, _ in walk(root):
         if (folder / "info.json").is_file():  # what was prepared before, perhaps inside its own source
             inner.clear()
             continue
