@@ -44,6 +44,7 @@ CODES: dict[str, tuple[Severity, str]] = {
     "no_mask": ("warning", "annotations have a box but no mask: task detection only"),
     "unused_category": ("warning", "categories are declared but never used"),
     "split_lacks_category": ("warning", "categories are missing from a split"),
+    "names_alike": ("warning", "category names differ in letter case, blanks or hyphens alone"),
     "imbalance": ("warning", "categories are very unevenly frequent"),
     "all_ignored": ("warning", "semantic maps say nothing: every pixel is ignored"),
     "masks_read": ("note", "how mask pictures were read"),

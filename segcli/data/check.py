@@ -16,7 +16,7 @@ from tqdm import tqdm
 from segcli.core.files import resolve
 from segcli.core.trust import Images, images_of
 from segcli.data import annotations as coco_file
-from segcli.data import canonical, index, views
+from segcli.data import canonical, class_names, index, views
 from segcli.data._findings import CODES, KEPT, Finding, Item, Report
 from segcli.data.image import SIDEWAYS, exif_turn, read_image
 from segcli.data.label_rules import label_problems, rle_of_another_size
@@ -296,6 +296,8 @@ class _Doctor:
         ids = self.info.source_ids
         if sorted(ids) != list(range(1, len(ids) + 1)):
             self.note("category_gap", Item(detail=f"{len(ids)} ids from {min(ids)} to {max(ids)}"))
+        for one, other in class_names.alike(self.info.names):
+            self.note("names_alike", Item(detail=f"{one!r} and {other!r}"))
         things = [c.name for c in self.info.categories if c.thing or not self.info.num_things]
         total = sum(self.counts.values(), Counter())
         for name in things:

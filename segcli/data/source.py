@@ -11,6 +11,7 @@ from typing import Any
 from segcli import lookup
 from segcli.core import trust
 from segcli.core.files import read_json
+from segcli.data import class_names
 from segcli.data.canonical import Draft
 from segcli.data.confined import confine
 from segcli.data.folders import refuse_links_out
@@ -50,6 +51,7 @@ class Plan:
         draft: Draft = lookup.call(self.module.build, self.settings, "data.prepare", **given)
         if path is not None and not trusted:
             confine(draft, path)
+        class_names.tidy(draft)
         facts: dict[str, Any] = {"name": self.name}
         if self.known is not None:
             facts |= {"licence": self.known.licence, "citation": self.known.citation, "source": self.known.home}

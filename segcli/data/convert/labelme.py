@@ -11,6 +11,7 @@ import binascii
 import contextlib
 import io
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -89,6 +90,7 @@ def build(*, path: Path, classes: list[str] | None = None, trusted: bool = False
     bare = [p.name for p in walk(path, *SUFFIXES) if p.resolve() not in labelled] if path.is_dir() else []
     if bare:
         notes.append(f"{len(bare)} images have no json and are left out: {some(bare)}")
+    _refuse_lines(path, [label for _, _, (_, label) in found])
     ids = _ids(path, classes, [label for _, _, label in found])
     info = DatasetInfo(
         name=path.stem,
@@ -153,6 +155,17 @@ def _image(file: Path, label: File, source: Path, trusted: bool) -> Path:
         beside.insert(0, resolve(source, name, str(file), base=file.parent, trusted=trusted))
     called = [file.with_suffix(suffix) for suffix in sorted(SUFFIXES)]
     return next((place for place in [*beside, *called] if is_there(place)), file.parent / PurePosixPath(name).name)
+
+
+def _refuse_lines(path: Path, files: list[File]) -> None:
+    """Raise DataError where no shape at all has an area, but some are drawn."""
+    kinds = Counter(shape.shape_type for label in files for shape in label.shapes if shape.label not in NO_OBJECT)
+    if kinds and not kinds.keys() - {*NO_AREA}:
+        listed = ", ".join(f"{count} of type {kind}" for kind, count in kinds.items())
+        raise DataError(
+            f"{path}: all of its shapes are points or lines ({listed}), which have no area: nothing is left to learn",
+            hint="draw polygons around what is to be found; of a line of known width, both of its sides",
+        )
 
 
 def _ids(path: Path, classes: list[str] | None, found: list[tuple[Path, File]]) -> dict[str, int]:

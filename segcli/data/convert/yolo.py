@@ -5,6 +5,7 @@ SOURCE is the data.yaml, or a folder with one, or a folder with `images/` and `l
 followed: `download` is not run. An image without a text file has no objects. Labels with keypoints are not read.
 """
 
+import codecs
 import os
 from collections.abc import Iterator
 from functools import partial
@@ -15,18 +16,20 @@ import numpy as np
 import yaml
 from pycocotools import mask as coco_mask
 
-from segcli.core.files import TRUST, inside, is_below, open_regular, read_text
+from segcli.core.files import TRUST, inside, is_below, open_regular
 from segcli.data.annotations import encode
 from segcli.data.canonical import UNDECIDED, Draft, Record
 from segcli.data.convert import _shapes as shapes
 from segcli.data.convert._files import LOOK, SPLITS, Entry, arrange, each, lines, some, split_of, walk
 from segcli.data.convert._images import by_last_parts, is_folder, is_there
 from segcli.data.convert._out import Exported
+from segcli.data.convert._yolo_rows import load, refuse_keypoints
 from segcli.data.image import SUFFIXES, image_size
 from segcli.errors import DataError
 from segcli.info import Category, DatasetInfo
 
 NAMES = ("classes.txt", "obj.names", "labels/classes.txt")  # beside folders without a data.yaml
+LOOKED = 50  # about as many label files are looked at for keypoints
 PIXELS = 2.0  # a coordinate above it was not divided by the image's size
 
 
@@ -47,7 +50,7 @@ def build(*, path: Path, classes: list[str] | None = None, trusted: bool = False
     described = [path] if path.is_file() else _yamls(path)
     if len(described) > 1:
         raise DataError(f"{path}: {some(described)} all describe a dataset", hint="give one as SOURCE")
-    content = _load(described[0]) if described else {}
+    content = load(described[0]) if described else {}
     base = described[0].parent if described else path
     names = classes if classes is not None else _names(content, base, described)
     images = _listed(described[0], content, notes, trusted) if described else []
@@ -61,6 +64,8 @@ def build(*, path: Path, classes: list[str] | None = None, trusted: bool = False
             bare.append(image.name)
         found.append((split, image, text))
     root, splits = arrange(found, path)
+    looked = [text for _, _, text in found[:: max(1, len(found) // LOOKED)] if is_there(text)]
+    refuse_keypoints((text, line.split()) for text in looked for line in lines(text) if line)
     if bare:
         notes.append(f"{len(bare)} images have no label file and count as images without objects: {some(bare)}")
     texts = (f for f in walk(base, ".txt") if "labels" in _parts(f, base) and f.name != NAMES[0])
@@ -151,27 +156,12 @@ def _label_like(file: Path) -> bool:
     if not file.is_file():
         return False
     with open_regular(file) as stream:
-        first = stream.read(200).split(b"\n")[0].split()
+        first = stream.read(200).removeprefix(codecs.BOM_UTF8).split(b"\n")[0].split()
     return len(first) >= 5 and first[0].isdigit()
 
 
 def _parts(file: Path, base: Path) -> tuple[str, ...]:
     return file.relative_to(base).parts[:-1] if file.is_relative_to(base) else file.parts[:-1]
-
-
-def _load(file: Path) -> dict[str, Any]:
-    text = read_text(file)
-    try:
-        content = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise DataError(f"{file}: can't be read as YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict):
-        raise DataError(f"{file}: holds no keys")
-    if content.get("kpt_shape") is not None:
-        raise DataError(
-            f"{file}: labels with keypoints (kpt_shape) are not read", hint="convert them to COCO keypoints"
-        )
-    return content
 
 
 def _names(content: dict[str, Any], base: Path, described: list[Path]) -> dict[int, str]:
@@ -208,7 +198,9 @@ def _listed(file: Path, content: dict[str, Any], notes: list[str], trusted: bool
                 raise DataError(f"{file}: {word}: there is no {value}", hint=hint if is_below(value) else TRUST)
             found = _images_in(file, place, trusted)
             if not found:
-                raise DataError(f"{file}: {word}: {place} holds no image")
+                if word == "train":
+                    raise DataError(f"{file}: {word}: {place} holds no image")
+                notes.append(f"{file.name}: {word}: {place} holds no image: there is no such part")
             by_split.setdefault(SPLITS[word], []).extend(found)
     train = sorted(by_split.get("train", []))
     same = [split for split, images in by_split.items() if split != "train" and sorted(images) == train]
