@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import pydantic
 
-from segcli.core.files import parsed, read_json
+from segcli.core.files import is_plain, parsed, read_json
 from segcli.errors import DataError
 
 VERSION = 1  # of info.json
@@ -58,6 +58,9 @@ class DatasetInfo:
     value_range: tuple[float, float] | None = None  # of images of more than 8 bits, see data/value_range.py
 
     def __post_init__(self) -> None:
+        for name in self.splits:
+            if not is_plain(name):  # files and folders are called so
+                raise DataError(f"dataset {self.name!r:.80}: the split {name!r:.80} can't be the name of a file")
         if not self.categories:
             raise DataError(f"dataset {self.name!r} declares no category")
         if len(self.categories) > MOST_CATEGORIES:

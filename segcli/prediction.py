@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from segcli.core.files import remove_parts
+from segcli.core import folders
+from segcli.core.files import read_json, remove_parts
 from segcli.data.image import read_image
 from segcli.data.inputs import find_images, output_names
 from segcli.data.results import (
@@ -128,7 +129,8 @@ def predict_files(
       labels for the semantic task; and masks/legend.json: NAME.png -> number -> {"label", "score"}.
 
     Only detections with at least `score` are kept. A file that can't be read is reported and skipped; memory does not
-    grow with the number of images. Raises DataError where an input names nothing, before any work.
+    grow with the number of images. Raises DataError, before any work, where an input names nothing, and where a file
+    that would be written is an input, or is there and not of an earlier call.
     """
     begun = time.perf_counter()
     for choice in save:
@@ -136,6 +138,7 @@ def predict_files(
             raise UsageError(f"--save {choice} is unknown", hint=nearest(choice, list(SAVE)))
     files, out = find_images(inputs), Path(out)
     names = output_names(files)
+    folders.claim(out, _outputs(names, save), files, _of_before(out))
     remove_parts(out, out / "masks", out / "overlays")
     report = PredictReport(0, [], 0, 0.0)
     images: list[dict[str, Any]] = []
@@ -176,8 +179,26 @@ def predict_files(
         finish(0)
         coco.tail = '],\n"images": ' + json.dumps(images, ensure_ascii=False)
         coco.tail += ',\n"categories": ' + json.dumps(coco_categories(predictor.info), ensure_ascii=False) + "}"
+    folders.note_written(out)
     report.seconds = time.perf_counter() - begun
     return report
+
+
+def _of_before(out: Path) -> list[str]:
+    """What an earlier call wrote that noted nothing (on another machine, say): what its predictions.json speaks of."""
+    try:
+        found = read_json(out / "predictions.json")
+        names = [str(image["output"]) for image in found["images"] if found["annotations"] is not None]
+    except (DataError, KeyError, TypeError):
+        return []
+    return _outputs(names, SAVE)
+
+
+def _outputs(names: Sequence[str], save: Sequence[str]) -> list[str]:
+    """The files that `predict_files` writes below its folder."""
+    out = ["predictions.json"] if "coco" in save else []
+    out += [f"overlays/{name}.jpg" for name in names] if "overlay" in save else []
+    return out + (["masks/legend.json", *(f"masks/{name}.png" for name in names)] if "png" in save else [])
 
 
 def _batches(

@@ -11,7 +11,7 @@ from typing import Any
 
 from segcli import lookup
 from segcli.core import trust
-from segcli.core.files import inside, read_json
+from segcli.core.files import inside, is_plain, read_json
 from segcli.data import canonical, index
 from segcli.data._findings import KEPT, Finding, Item, Report
 from segcli.data.canonical import Draft, Record
@@ -205,6 +205,8 @@ def export(source: str, to: str, out: Path | None = None, *, force: bool = False
         elif given := sorted(key for key, value in {**settings, "settings": None, **meant}.items() if value):
             raise UsageError(f"--to {to}: {source} is prepared already; {', '.join(given)} would change nothing")
         info = DatasetInfo.load(root)
+        if out is None and not is_plain(info.name):
+            raise DataError(f"{root}/info.json: the name {info.name!r:.80} is that of no folder", hint="give --out DIR")
         target = out if out is not None else FOLDER / f"{info.name}-{to}"
         notes = [] if root == Path(source) else canonical.prepared(root).get("notes", [])
         notes += _out.export(root, target, module, force=force)

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import pydantic
 import yaml
 
+from segcli.core.files import is_plain
 from segcli.errors import UsageError
 from segcli.lookup import nearest
 from segcli.recipe_file import find_recipe as find_recipe
@@ -45,6 +46,13 @@ class Settings(pydantic.BaseModel):
             return data
         fields = cls.model_fields
         return {k: v for k, v in data.items() if v is not None or k not in fields or fields[k].default is None}
+
+
+def plain(value: str) -> str:
+    """A name that files and folders are called by. Raises ValueError for one that leads elsewhere."""
+    if not is_plain(value):
+        raise ValueError(f"{value!r:.80} can't be the name of a file or folder: no / or \\, no control characters")
+    return value
 
 
 class Cache(Settings):
@@ -147,6 +155,11 @@ class Eval(Settings):
     max_detections: int = pydantic.Field(100, gt=0, le=100_000)
     batch_size: int = pydantic.Field(1, gt=0, le=65_536)
 
+    @pydantic.field_validator("split")
+    @classmethod
+    def _plain_split(cls, value: str) -> str:
+        return plain(value)  # of the files that hold its predictions
+
 
 class Hardware(Settings):
     device: str = "auto"
@@ -193,6 +206,11 @@ class Recipe(Settings):
     expect: dict[str, Expect] = {}
 
     _path: Path | None = pydantic.PrivateAttr(None)
+
+    @pydantic.field_validator("name")
+    @classmethod
+    def _plain_name(cls, value: str) -> str:
+        return plain(value)  # of the run folder
 
     @property
     def path(self) -> Path | None:

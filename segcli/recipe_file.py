@@ -1,10 +1,12 @@
 """Recipe files as plain data: find, read, merge what they extend, override keys. Nothing is validated here."""
 
+import os
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from segcli.core.files import parse_yaml, read_yaml
+from segcli.core import trust
+from segcli.core.files import parse_yaml, read_yaml, resolve
 from segcli.errors import ModelError, UsageError
 from segcli.lookup import nearest
 
@@ -74,12 +76,15 @@ def read_recipe(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
     data = read_yaml(path, error=UsageError)
     if not isinstance(data, dict):
         raise UsageError(f"{path}: a recipe is a mapping of keys to values, not {type(data).__name__}")
+    section = data.get("data")
+    if isinstance(section, dict) and section.get("split_file") is not None:
+        _beside(path, section["split_file"], "data.split_file")
     parent = data.pop("extends", None)
     if parent is None:
         return data
     if path.resolve() in seen:
         raise UsageError(f"{path}: extends itself through {parent}")
-    file = path.parent / str(parent)
+    file = _beside(path, parent, "extends")
     if not file.is_file():
         raise UsageError(f"{path}: extends {parent}, but there is no file {file}")
     base = read_recipe(file, (*seen, path.resolve()))
@@ -88,6 +93,23 @@ def read_recipe(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
     if isinstance(section, dict) and isinstance(names, str) and (file.parent / names).is_file():
         section["split_file"] = str(file.parent / names)  # it lies beside the parent, which may be another folder
     return _merge(base, data)
+
+
+def _beside(path: Path, name: Any, key: str) -> Path:
+    """The file that a recipe names: in the recipe's folder; where that lies in the working folder, in a folder called
+    recipes, or comes with segcli, anywhere in there. Raises UsageError for any other: a recipe may be somebody else's.
+    """
+    here = path.parent.absolute()
+    tops = [_shipped_root().absolute(), Path.cwd(), *(p for p in here.parents if p.name == "recipes"), here]
+    root = next(top for top in tops if here.is_relative_to(top))
+    if isinstance(name, str) and "\0" not in name and Path(os.path.normpath(name)).is_relative_to(root):
+        name = os.path.relpath(name, here)  # absolute, and still in there
+    trusted, where = trust.everything(), f"{path}: {key}"
+    try:
+        return resolve(root, name, where, base=path.parent, error=UsageError, trusted=trusted)
+    except UsageError as error:
+        hint = f"copy it there; --set {key}=FILE and {trust.VARIABLE}=1 take others"
+        raise UsageError(str(error), hint=hint) from None
 
 
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import segcli
 from segcli import input_rule
 from segcli.allocator import keep_freed_memory
 from segcli.checkpoint import initialise, load_state, load_strict, load_weights
-from segcli.core import run_files
+from segcli.core import run_files, run_parts
 from segcli.core.files import remove_parts, write_atomic
 from segcli.core.git_head import commit
 from segcli.errors import DataError, ModelError, SegcliError, UsageError
@@ -39,7 +39,9 @@ class RunFolder:
     """runs/NAME: everything that one training leaves (CONTRACT, "Run folder"). Files are replaced whole."""
 
     def __init__(self, path: str | Path):
+        """Raises ModelError where a part of the folder is a link that leads out of it."""
         self.path = Path(path)
+        run_parts.confine(self.path)
 
     @classmethod
     def create(cls, name: str, out: Path | None, force: bool) -> "RunFolder":
@@ -51,6 +53,8 @@ class RunFolder:
                 out, count = base.with_name(f"{base.name}-{count}"), count + 1
         elif out.exists() and any(out.iterdir()) and not force:
             raise UsageError(f"{out} is not empty", hint="choose another --out, or --force to overwrite it")
+        if out.exists():
+            run_parts.refuse_foreign(out)
         out.mkdir(parents=True, exist_ok=True)
         return cls(out)
 

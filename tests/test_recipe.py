@@ -167,9 +167,9 @@ def test_null_is_the_default_where_a_key_cannot_be_null(load):
 
 
 def test_extends_finds_the_split_file_that_lies_beside_the_parent(load, tmp_path):
-    load(BASE.replace("data/x", "data/x, split_file: val.txt"), name="parents/parent.yaml")
-    (tmp_path / "parents" / "val.txt").write_text("a.png\n")
-    child = load("extends: ../parents/parent.yaml\nname: b\n", name="children/child.yaml")
+    load(BASE.replace("data/x", "data/x, split_file: val.txt"), name="recipes/parents/parent.yaml")
+    (tmp_path / "recipes/parents/val.txt").write_text("a.png\n")
+    child = load("extends: ../parents/parent.yaml\nname: b\n", name="recipes/children/child.yaml")
     assert child.resolve(str(child.data.split_file)).read_text() == "a.png\n"
 
 

@@ -71,7 +71,7 @@ class ImageCache:
         given = dataset.info.value_range
         read_by = f"{dataset.root.resolve()}|{longest}" + (f"|{given}" if given else "")
         own = hashlib.sha256(read_by.encode()).hexdigest()[:12]
-        self.folder = Path(folder or cache_dir() / "images") / f"{dataset.info.name}-{own}"
+        self.folder = Path(folder or cache_dir() / "images") / f"{Path(dataset.info.name).name}-{own}"
         self.lost: set[int] = set()
 
     def __len__(self) -> int:

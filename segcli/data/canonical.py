@@ -16,7 +16,6 @@ import json
 import os
 import shutil
 import sys
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
@@ -24,10 +23,11 @@ from typing import Any, Protocol
 import pydantic
 from tqdm import tqdm
 
+from segcli.core import folders
 from segcli.core.files import parsed, read_json
 from segcli.data import fingerprint
 from segcli.data._findings import Item
-from segcli.data.annotations import annotation_problems, area_of, image_problems
+from segcli.data.annotations import annotation_problems, area_of, image_problems, load
 from segcli.data.index import Writer
 from segcli.errors import DataError, SegcliError, UsageError
 from segcli.info import DatasetInfo
@@ -121,7 +121,9 @@ def write(
     wanted: dict[str, Any] = json.loads(json.dumps(dict(settings or {})))
     if found := existing(out, wanted, force):
         return found
-    building = out.parent / f".{out.name}.{uuid.uuid4().hex[:8]}.part"
+    building = folders.part_of(out)
+    if not folders.is_empty(out):
+        splits = {name: _elsewhere(records, out) for name, records in splits.items()}
     try:
         building.mkdir(parents=True)
         counts, names, ids = {}, _Names(), _Ids()
@@ -140,6 +142,7 @@ def write(
         if repairs is not None:
             facts["repairs"] = [dataclasses.asdict(repair) for repair in repairs]
         write_json(building / "prepared.json", facts, indent=1)
+        folders.list_files(building)
         info = _publish(building, out, info, wanted, force)
         if strict:
             fingerprint.keep(out, state, mark)
@@ -147,20 +150,22 @@ def write(
     except OSError as error:
         raise SegcliError(f"{error.filename or out}: can't be written: {error.strerror}") from error
     finally:
-        shutil.rmtree(building, ignore_errors=True)
+        folders.discard(building)
 
 
 def existing(out: Path, settings: Mapping[str, Any], force: bool = False) -> DatasetInfo | None:
     """The description of `out` where it was made with these settings; None where it is to be written.
 
-    Raises DataError where `out` holds another dataset, which only `force` replaces, or anything else: nothing does.
+    Raises DataError where `out` holds another dataset, which only `force` replaces, or anything else, such as a file
+    of the user's in it: nothing does.
     """
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+    if folders.is_empty(out):
         return None
     hint = "choose another --out, or replace it with --force"
     if not (out / "info.json").is_file():
         raise DataError(f"{out}: exists and is not a prepared dataset", hint="choose another --out")
     if force:
+        folders.refuse_foreign(out, _of_earlier(out))
         return None
     before = prepared(out).get("settings", {})
     wanted = json.loads(json.dumps(dict(settings)))
@@ -168,6 +173,32 @@ def existing(out: Path, settings: Mapping[str, Any], force: bool = False) -> Dat
         differing = sorted(k for k in before.keys() | wanted.keys() if before.get(k) != wanted.get(k))
         raise DataError(f"{out}: holds a dataset prepared differently ({', '.join(differing)})", hint=hint)
     return DatasetInfo.load(out)
+
+
+def _of_earlier(out: Path) -> set[str]:
+    """The names of what an earlier version wrote, which kept no list: what info.json and the annotations speak of."""
+    if not (out / "prepared.json").is_file():
+        return set()
+    info = DatasetInfo.load(out)
+    names = {"info.json", "prepared.json", "checked.json"}
+    for split in info.splits:
+        names |= {f"annotations/{split}.json", f"annotations/{split}.index.npz", f"splits/{split}.txt"}
+        for image in load(out / "annotations" / f"{split}.json")[0]:
+            if isinstance(image.get("file_name"), str):
+                names |= {f"images/{image['file_name']}", f"semantic/{split}/{label_name(image)}"}
+        maps = out / "panoptic" / f"{split}.json"
+        names |= {f"panoptic/{split}.json"} if info.panoptic else set()
+        names |= {f"panoptic/{split}/{e.get('file_name')}" for e in (load(maps)[1] if info.panoptic else ())}
+    return names
+
+
+def _elsewhere(records: Iterable[Record], out: Path) -> Iterator[Record]:
+    """The records, none of whose images lies in `out`, which is about to be replaced."""
+    place = folders.real(out)
+    for record in records:
+        if isinstance(record.image, Path) and Path(os.path.realpath(record.image)).is_relative_to(place):
+            raise UsageError(f"--out {out}: holds the source's image {record.image}", hint="choose another --out")
+        yield record
 
 
 def prepared(root: Path) -> dict[str, Any]:
@@ -344,32 +375,17 @@ def write_json(path: Path, data: Any, indent: int | None = None) -> None:
         raise DataError(f"{path.name}: {text[max(0, error.start - 40) : error.start]}… is no valid text") from error
 
 
-def swap(building: Path, out: Path) -> None:
-    """Give a finished folder the name `out`. What has that name is removed afterwards, and has it again on any failure.
-
-    Raises OSError.
-    """
-    old = out.parent / f".{out.name}.{uuid.uuid4().hex[:8]}.old"
-    if out.exists():
-        os.rename(out, old)
-    try:
-        os.rename(building, out)
-    except BaseException:
-        if old.exists() and not out.exists():
-            os.rename(old, out)
-        raise
-    shutil.rmtree(old, ignore_errors=True)  # not before the new one is there: should the way back fail, it is kept
-
-
 def _publish(building: Path, out: Path, info: DatasetInfo, settings: dict[str, Any], force: bool) -> DatasetInfo:
     """Give the finished folder its name. Where another process was faster, its dataset counts if it is the same."""
     if force:
-        swap(building, out)
+        if left := folders.publish(building, out, _of_earlier(out)):
+            print(f"note: what came into {out} meanwhile is kept in {left}", file=sys.stderr)
         return info
     try:
-        if out.is_dir() and not any(out.iterdir()):
-            out.rmdir()
-        os.rename(building, out)
+        place = folders.real(out)
+        if place.is_dir() and not any(place.iterdir()):
+            place.rmdir()
+        os.rename(building, place)
     except OSError:
         found = existing(out, settings)
         if found is None:

@@ -19,7 +19,8 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from segcli.core.files import part_beside, write_atomic
+from segcli.core import trust
+from segcli.core.files import part_beside, resolve, write_atomic
 from segcli.errors import SegcliError
 from segcli.info import DatasetInfo
 from segcli.types import Panoptic, Prediction
@@ -109,8 +110,13 @@ class ResultsWriter:
         if prediction.panoptic is not None:
             self._add_panoptic(prediction, file_name)
         if prediction.semantic is not None:
-            folder = self.path.with_name(f"{self.path.stem}_semantic")
-            write_png(folder / Path(file_name).with_suffix(".png"), label_map(prediction.semantic))
+            name = Path(file_name).with_suffix(".png").as_posix()
+            write_png(self._map("semantic", name), label_map(prediction.semantic))
+
+    def _map(self, kind: str, name: str) -> Path:
+        """Where a map is written: beside the json. Raises DataError for a name, or a link, that leads elsewhere."""
+        folder = self.path.with_name(f"{self.path.stem}_{kind}")
+        return resolve(folder, name, f"{self.path}: a map", within=self.path.parent, trusted=trust.everything())
 
     def _add_panoptic(self, prediction: Prediction, file_name: str) -> None:
         assert prediction.panoptic is not None
@@ -120,7 +126,7 @@ class ResultsWriter:
             )
             self.panoptic = JsonStream(self.path.with_name(f"{self.path.stem}_panoptic.json"), head, "]}")
         name = Path(file_name).with_suffix(".png").as_posix()
-        write_png(self.path.with_name(f"{self.path.stem}_panoptic") / name, panoptic_rgb(prediction.panoptic))
+        write_png(self._map("panoptic", name), panoptic_rgb(prediction.panoptic))
         segments = [
             {"id": s.id, "category_id": self.info.source_ids[s.label], "score": round(s.score, 6)}
             for s in prediction.panoptic.segments

@@ -10,7 +10,7 @@ from typing import Any
 
 from segcli import lookup
 from segcli.core import trust
-from segcli.core.files import read_json
+from segcli.core.files import is_plain, read_json
 from segcli.data import class_names
 from segcli.data.canonical import Draft
 from segcli.data.confined import confine
@@ -104,7 +104,7 @@ def plan_for(
     if (path / "info.json").is_file():
         show = f"segcli visualize data {shlex.quote(source)} shows it, prepare --check looks it through"
         raise DataError(f"{path}: is a prepared dataset already", hint=show)
-    name = source if entry or source_path is not None else _name(path)
+    name = source if entry or (source_path is not None and is_plain(source)) else _name(path)
     if not trusted and not trust.everything():
         refuse_links_out(path, SUFFIXES | PHONES)
     kind = format or (entry.converter if entry else _detect(path))

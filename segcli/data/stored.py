@@ -5,12 +5,13 @@ from typing import Any
 
 import torch
 
-from segcli.core.files import read_json
+from segcli.core import trust
+from segcli.core.files import read_json, resolve
 from segcli.data import views
 from segcli.data.annotations import FAR, encode_all, panoptic_entries
 from segcli.data.dataset import Dataset
 from segcli.data.results import map_names
-from segcli.errors import DataError
+from segcli.errors import DataError, ModelError
 from segcli.types import Instances, Prediction
 
 AGAIN = "segcli eval RUN writes it again"
@@ -45,11 +46,17 @@ class StoredPredictions:
                 raise DataError(said, hint=AGAIN) from error
         if self.dataset.task == "panoptic":
             entry = self.segments[image_id]
-            file = self.path.with_name(f"{self.path.stem}_panoptic") / entry["file_name"]
+            file = self._map("panoptic", entry["file_name"])
             found = views.read_panoptic(file, entry["segments_info"], size, self.labels)
             return Prediction(image_id, size, panoptic=found)
-        file = self.path.with_name(f"{self.path.stem}_semantic") / self.maps[i]
+        file = self._map("semantic", self.maps[i])
         return Prediction(image_id, size, semantic=views.read_semantic(file, size, len(self.labels)))
+
+    def _map(self, kind: str, name: Any) -> Path:
+        """A stored map. Raises ModelError where its name, or a link, leads out of the folder of predictions."""
+        folder = self.path.with_name(f"{self.path.stem}_{kind}")
+        trusted = trust.everything()
+        return resolve(folder, name, str(self.path), within=self.path.parent, error=ModelError, trusted=trusted)
 
     def _load_results(self) -> dict[int, list[dict[str, Any]]]:
         entries = _load(self.path)

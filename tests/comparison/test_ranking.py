@@ -105,7 +105,8 @@ def test_other_data_splits_and_versions_are_not_ranked_together(fake_run):
     assert group_title(groups[1]) == "pennfudan val, 20 images"
 
 
-def test_the_same_data_divided_by_another_file_is_another_group(fake_run, tmp_path):
+def test_the_same_data_divided_by_another_file_is_another_group(fake_run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     made = []
     for name in ("one", "two"):
         (tmp_path / f"{name}.txt").write_text(name)

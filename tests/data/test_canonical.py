@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from segcli import lookup
+from segcli.core import folders
 from segcli.core.trust import grant
 from segcli.data import canonical, fingerprint
 from segcli.data.canonical import Record, write
@@ -221,11 +222,12 @@ def _json(path):
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def test_a_swap_whose_way_back_fails_too_keeps_what_was_there(tmp_path, monkeypatch):
+def test_a_replacement_whose_way_back_fails_too_keeps_what_was_there(tmp_path, monkeypatch):
     old, new = tmp_path / "set", tmp_path / "new"
     for folder in (old, new):
         folder.mkdir()
         (folder / "labels").write_text(folder.name)
+        folders.list_files(folder)
     real, calls = os.rename, []
 
     def rename(source, target):
@@ -236,6 +238,5 @@ def test_a_swap_whose_way_back_fails_too_keeps_what_was_there(tmp_path, monkeypa
 
     monkeypatch.setattr(os, "rename", rename)
     with pytest.raises(OSError, match="the disk is gone"):
-        canonical.swap(new, old)
-    (kept,) = (folder for folder in tmp_path.iterdir() if folder.name.endswith(".old"))
-    assert (kept / "labels").read_text() == "set"
+        folders.publish(new, old)
+    assert (tmp_path / "set.old-1/labels").read_text() == "set"

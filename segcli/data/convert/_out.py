@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import shutil
-import uuid
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from segcli.core import folders
 from segcli.core.trust import images_of
 from segcli.data import annotations as coco_file
-from segcli.data.canonical import swap
 from segcli.data.convert._files import some
-from segcli.errors import DataError, SegcliError
+from segcli.errors import DataError, SegcliError, UsageError
 from segcli.info import DatasetInfo
 from segcli.types import Rle
 
@@ -64,20 +64,26 @@ def export(root: Path, out: Path, module: ModuleType, *, force: bool = False) ->
     Raises DataError for broken annotations, missing images, an `out` that is there, or a `root` of label maps alone.
     """
     info = DatasetInfo.load(root)
-    if out.exists() and any(out.iterdir() if out.is_dir() else [out]) and not (force and (out / MARK).is_file()):
-        hint = "choose another --out" + (", or replace it with --force" if (out / MARK).is_file() else "")
-        raise DataError(f"{out}: exists", hint=hint)
+    if not folders.is_empty(out):
+        if not (force and (out / MARK).is_file()):
+            hint = "choose another --out" + (", or replace it with --force" if (out / MARK).is_file() else "")
+            raise DataError(f"{out}: exists", hint=hint)
+        folders.refuse_foreign(out)
+        if root.resolve().is_relative_to(folders.real(out)):
+            raise UsageError(f"--out {out}: holds the source {root}", hint="choose another --out")
     notes: list[str] = []
-    building = out.parent / f".{out.name}.{uuid.uuid4().hex[:8]}.part"
+    building = folders.part_of(out)
     try:
         building.mkdir(parents=True)
         _write(root, building, info, module, notes)
         (building / MARK).write_text("".join(f"{note}\n" for note in notes), encoding="utf-8")
-        swap(building, out)
+        folders.list_files(building)
+        if left := folders.publish(building, out):
+            print(f"note: what came into {out} meanwhile is kept in {left}", file=sys.stderr)
     except OSError as error:
         raise SegcliError(f"{error.filename or out}: can't be written: {error.strerror}") from error
     finally:
-        shutil.rmtree(building, ignore_errors=True)
+        folders.discard(building)
     return notes
 
 

@@ -1,0 +1,264 @@
+"""Folders that segcli writes whole: what is ours in them, and how one takes another's place without loss.
+
+A folder that is finished gets a list of its files (MANIFEST: name, size, time, digest). --force removes what stands in
+that list and has not changed since, and refuses where there is anything else: a user's files are never deleted. A link
+as the folder's name keeps pointing where it does. Of folders that segcli shares with others (`predict --out`), what it
+wrote there is noted with this user's state.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import sys
+import uuid
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from segcli.core.files import PART, digest, is_below, read_json, write_text
+from segcli.core.state import remember, remembered
+from segcli.errors import DataError, SegcliError
+
+MANIFEST = ".segcli-files.json"
+LITTER = {".DS_Store", "Thumbs.db", "desktop.ini"}  # what file browsers leave behind, without asking
+IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".jp2"}
+WHOLE, PIECES, PIECE = 2**18, 16, 2**14  # bytes of an image up to which all are hashed; above it, so many pieces of it
+NAMED = 5
+CLAIMS = "written"
+
+
+@dataclasses.dataclass(frozen=True)
+class Own:
+    """One file that segcli wrote. A digest of None stands for one that may be half-written."""
+
+    size: int
+    time: int
+    digest: str | None
+
+
+def real(out: Path) -> Path:
+    """Where the folder `out` is, or will be: a link is followed, also one that points at nothing yet."""
+    return Path(os.path.realpath(out))
+
+
+def part_of(out: Path) -> Path:
+    """A hidden folder beside `out`, in which it is built."""
+    place = real(out)
+    return place.parent / f".{place.name[:100]}.{uuid.uuid4().hex[:8]}.part"
+
+
+def is_empty(out: Path) -> bool:
+    """Whether nothing is there that could be lost."""
+    return not out.exists() or (out.is_dir() and not any(out.iterdir()))
+
+
+def list_files(folder: Path) -> None:
+    """Write the list of all files in a folder that was just made. Raises SegcliError."""
+    files = {}
+    for path in _files(folder):
+        facts = path.stat()
+        files[path.relative_to(folder).as_posix()] = [facts.st_size, facts.st_mtime_ns, _digest(path, facts.st_size)]
+    _save(folder, files)
+
+
+def _save(folder: Path, files: dict[str, Any]) -> None:
+    """Write the list itself: name -> [size, time, digest]."""
+    write_text(folder / MANIFEST, json.dumps({"version": 1, "files": files}, ensure_ascii=False, indent=0))
+
+
+def listed(folder: Path) -> dict[str, Own] | None:
+    """Name -> what segcli wrote there; None for a folder without a list. Raises DataError for a broken list."""
+    path = folder / MANIFEST
+    if not os.path.lexists(path):
+        return None
+    found = read_json(path)
+    files = found.get("files") if isinstance(found, dict) else None
+    if not isinstance(files, dict):
+        raise DataError(f"{path}: is no list of files", hint="choose another --out")
+    return _parsed(files)
+
+
+def _parsed(files: Any) -> dict[str, Own]:
+    """The entries of a list that are what they should be; a file without one is not ours."""
+    out = {}
+    for name, facts in files.items() if isinstance(files, dict) else ():
+        size, time, said = facts if isinstance(facts, list) and len(facts) == 3 else (None, None, "")
+        if is_below(name) and type(size) is int and type(time) is int and (said is None or isinstance(said, str)):
+            out[name] = Own(size, time, said)
+    return out
+
+
+def foreign(folder: Path, own: Iterable[str] | None = None) -> list[str]:
+    """What in `folder` segcli did not write, or what was changed since, by name, sorted.
+
+    own: the names that count as ours in a folder that an earlier version made without a list.
+    """
+    known = listed(folder)
+    names = set(own or ()) if known is None else set()
+    out = []
+    for current, folders, files in os.walk(folder):
+        here = Path(current)
+        links = [name for name in folders if os.path.islink(here / name)]
+        for name in [*files, *links]:
+            path = here / name
+            shown = path.relative_to(folder).as_posix()
+            ours = shown in names if known is None else shown in known and unchanged(path, known[shown])
+            if not ours and not _litter(name) and shown != MANIFEST:
+                out.append(shown)
+    return sorted(out)
+
+
+def unchanged(path: Path, own: Own) -> bool:
+    """Whether a file is as segcli left it."""
+    if path.is_symlink() or not path.is_file():
+        return False
+    facts = path.stat()
+    if own.digest is None:
+        return True
+    if facts.st_size != own.size:
+        return False
+    return facts.st_mtime_ns == own.time or _digest(path, own.size) == own.digest
+
+
+def refuse_foreign(out: Path, own: Iterable[str] | None = None) -> None:
+    """Raise DataError where --force would delete something in `out` that segcli did not write."""
+    if strange := foreign(out, own):
+        more = f" and {len(strange) - NAMED} more" if len(strange) > NAMED else ""
+        raise DataError(
+            f"{out}: --force would delete what segcli did not write, or what was changed since: "
+            f"{', '.join(strange[:NAMED])}{more}",
+            hint="move that elsewhere, or choose another --out",
+        )
+
+
+def publish(building: Path, out: Path, own: Iterable[str] | None = None) -> str | None:
+    """Give the finished folder `building` the name `out`, and remove of what had that name what segcli wrote.
+
+    -> where the rest of it is now, if something came in since `refuse_foreign`. What was there has its name again on
+    any failure. Raises OSError.
+    """
+    place = real(out)
+    if is_empty(place):
+        if place.exists():
+            place.rmdir()
+        os.rename(building, place)
+        return None
+    kept = set(foreign(place, own))
+    names = own if (known := listed(place)) is None else known
+    ours = [name for name in names or () if name not in kept]
+    old = _free(place)
+    os.rename(place, old)
+    try:
+        os.rename(building, place)
+    except BaseException:
+        if not place.exists():
+            os.rename(old, place)
+        raise
+    return None if _remove(old, [*ours, MANIFEST], kept) else str(old)
+
+
+def _free(place: Path) -> Path:
+    """A name beside `place` that nothing has."""
+    count = 1
+    while os.path.lexists(old := place.with_name(f"{place.name}.old-{count}")):
+        count += 1
+    return old
+
+
+def _remove(folder: Path, names: Iterable[str], kept: set[str]) -> bool:
+    """Remove files of `folder`, and the folders that are empty then. -> whether nothing is left."""
+    for name in names:
+        path = folder / name
+        if not path.is_dir() and os.path.lexists(path):
+            path.unlink()
+    for current, _, files in os.walk(folder, topdown=False):
+        for name in files:
+            if _litter(name) and Path(current, name).relative_to(folder).as_posix() not in kept:
+                Path(current, name).unlink()
+        if not os.path.islink(current) and not os.listdir(current):
+            os.rmdir(current)
+    return not folder.exists()
+
+
+def discard(building: Path) -> None:
+    """Remove a folder of our own that was not finished."""
+    shutil.rmtree(building, ignore_errors=True)
+
+
+def claim(out: Path, names: Iterable[str], inputs: Iterable[Path] = (), own: Iterable[str] = ()) -> None:
+    """Note, before any work, which files are about to be written in a folder that others may use, too.
+
+    The note is kept for this user (core/state.py), not in the folder. own: names that count as ours without one.
+    Raises DataError for a file that is an input, or that is there and was not written by segcli, or changed since.
+    """
+    reading = {os.path.realpath(path): path for path in inputs}
+    known, ours = _claimed(out), set(own)
+    known = known or {name: Own(0, 0, None) for name in ours}
+    folders: dict[Path, str] = {}
+    kept: dict[str, Any] = {n: [o.size, o.time, o.digest] for n, o in known.items()}
+    for name in names:
+        path = out / name
+        folder = folders.setdefault(path.parent, os.path.realpath(path.parent))
+        if (source := reading.get(os.path.join(folder, path.name))) is not None:
+            raise DataError(f"{path}: would be written over the input {source}", hint="choose another --out")
+        if os.path.lexists(path) and not (name in known and unchanged(path, known[name])):
+            what = "was changed since segcli wrote it" if name in known else "was not written by segcli"
+            raise DataError(f"{path}: is there already and {what}", hint="move it away, or choose another --out")
+        kept[name] = [0, 0, None]
+    _keep(out, kept)
+
+
+def note_written(out: Path) -> None:
+    """List what `claim` announced as it is now; what was not written after all is taken off the list."""
+    files: dict[str, Any] = {}
+    for name, own in _claimed(out).items():
+        path = out / name
+        if own.digest is not None:
+            files[name] = [own.size, own.time, own.digest]
+        elif path.is_file() and not path.is_symlink():
+            facts = path.stat()
+            files[name] = [facts.st_size, facts.st_mtime_ns, _digest(path, facts.st_size)]
+    _keep(out, files)
+
+
+def _claimed(out: Path) -> dict[str, Own]:
+    """What was noted of a folder; nothing where the note can't be read: its files then count as somebody else's."""
+    try:
+        found = remembered(CLAIMS, out)
+    except SegcliError as error:
+        print(f"note: {error}", file=sys.stderr)
+        found = None
+    return _parsed((found or {}).get("files") or {})
+
+
+def _keep(out: Path, files: dict[str, Any]) -> None:
+    try:
+        remember(CLAIMS, out, {"files": files})
+    except SegcliError as error:
+        print(f"note: {error}: what is written in {out} will count as not segcli's own", file=sys.stderr)
+
+
+def _files(folder: Path) -> Iterable[Path]:
+    for current, _, names in os.walk(folder):
+        for name in names:
+            if name != MANIFEST:
+                yield Path(current, name)
+
+
+def _litter(name: str) -> bool:
+    """Whether a file is of no one: of a file browser, or half-written by a process of ours that was killed."""
+    return name in LITTER or (name.startswith(".") and name.endswith(PART))
+
+
+def _digest(path: Path, size: int) -> str:
+    """sha256 of a file; of a large image, of pieces that are spread over it: 100,000 images are not read twice."""
+    if size <= WHOLE or path.suffix.lower() not in IMAGES:
+        return digest(path, error=SegcliError)
+    found = hashlib.sha256()
+    with open(path, "rb") as file:
+        for i in range(PIECES):
+            file.seek((size - PIECE) * i // (PIECES - 1))
+            found.update(file.read(PIECE))
+    return "pieces:" + found.hexdigest()
