@@ -75,7 +75,7 @@ def test_a_run_belongs_to_a_recipe_by_its_settings_and_its_data(trained, write, 
     elsewhere = {"data.source": "raw", "hardware.workers": 1, "train.log_every": 5}
     assert study.find_run(Recipe.load(write("a"), elsewhere)) == study.RUNS / "a"
     assert study.find_run(Recipe.load(write("a"), {"init": "other.pt"})) is None
-    environment.write_text(json.dumps({"dataset": {"fingerprint": current(tiny_copy)}}))
+    environment.write_text(json.dumps({"dataset": {"name": "tiny", "fingerprint": current(tiny_copy)}}))
     assert study.find_run(trained) == study.RUNS / "a"
     (tiny_copy / "images" / "five.png").write_bytes(b"another")
     assert study.find_run(trained) is None
