@@ -59,6 +59,7 @@ def compare(
             help="First train the recipes that have no finished run, one after the other; go on past failures.",
         ),
     ] = False,
+    force: options.Force = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
@@ -81,7 +82,7 @@ def compare(
     from segcli.comparison.verdict import verdict
 
     announce = (lambda text: None) if quiet else _tell
-    files.check(csv=csv, plot=plot, html=html)
+    files.check(force, csv=csv, plot=plot, html=html)
     untrained: list[tuple[str, SegcliError]] = []
     if train:
         from segcli.comparison.study import train_missing
@@ -111,7 +112,7 @@ def compare(
         _show(groups, said, rows)
     if csv is not None:
         files.write_csv(groups, csv)
-    for note in files.plot(groups, plot) if plot is not None else ():
+    for note in files.plot(groups, plot, force) if plot is not None else ():
         announce(note)
     if html is not None:
         from segcli.comparison.report import write_report

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from segcli.comparison.ranking import Row, accuracy, group_title, notes
-from segcli.core.files import write_text
+from segcli.core.files import open_regular, write_text
 from segcli.errors import UsageError
 
 COLUMNS = [
@@ -69,8 +69,16 @@ def write_csv(groups: Sequence[Sequence[Row]], path: Path) -> None:
     write_text(path, text.getvalue())
 
 
-def check(**paths: Path | None) -> None:
-    """Raise UsageError for a file that can't be written, before hours of training: the option's name is the key."""
+KINDS = {  # option -> what a file has near its beginning that `compare` has written
+    "csv": b"name,source,model,",
+    "html": b'<meta name="generator" content="segcli',
+    "plot": b"matplotlib",
+}
+
+
+def check(force: bool = False, **paths: Path | None) -> None:
+    """Raise UsageError for a file that can't be written, before hours of training: the option's name is the key. One
+    that is there is replaced where it is of the kind, or with `force`."""
     for option, path in paths.items():
         if path is None:
             continue
@@ -81,9 +89,27 @@ def check(**paths: Path | None) -> None:
         there = next(folder for folder in path.absolute().parents if folder.exists())
         if path.is_dir() or not there.is_dir() or not os.access(there, os.W_OK):
             raise UsageError(f"--{option} {path}: can't be written there", hint="name a file in a folder of yours")
+        if not force:
+            refuse_other(option, path)
 
 
-def plot(groups: Sequence[Sequence[Row]], path: Path) -> list[str]:
+def refuse_other(option: str, path: Path) -> None:
+    """Raise UsageError where `path` is there and no file of the kind that `option` writes."""
+    if not os.path.lexists(path):
+        return
+    try:
+        with open_regular(path) as file:
+            begin = file.read(2**16).lower()
+    except OSError:
+        begin = b""  # whatever it is, it is none of ours
+    if KINDS[option] not in begin:
+        raise UsageError(
+            f"--{option} {path}: is there already, and not a file that compare wrote with --{option}",
+            hint="name another file, or replace it with --force",
+        )
+
+
+def plot(groups: Sequence[Sequence[Row]], path: Path, force: bool = False) -> list[str]:
     """GFLOPs against the group's metric, one picture for each group with scores: FILE, then FILE-DATA; training time
     against it as FILE-training. -> what was written, and what could not be shown, a sentence each."""
     from segcli.drawing.plots import pareto_plot  # imports matplotlib
@@ -95,6 +121,8 @@ def plot(groups: Sequence[Sequence[Row]], path: Path) -> list[str]:
         names = (place.with_stem(f"{place.stem}-{i}") for i in count(2))  # of tables with one title
         place = next(p for p in chain([place], names) if p not in taken)
         taken.add(place)
+        if not force:
+            refuse_other("plot", place)
         left_out = pareto_plot(rows, cost, metric, place)
         said.append(f"plot: {place}" + (f" (without {', '.join(left_out)})" if left_out else ""))
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 
 import pytest
 
@@ -69,3 +70,26 @@ def test_files_that_can_not_be_written_are_refused_at_once(tmp_path, option, fil
     with pytest.raises(UsageError, match=said):
         check(**{option: tmp_path / file})
     check(**{option: tmp_path / "new/folder/a.svg"})
+
+
+@pytest.mark.parametrize(("option", "name"), [("csv", "recipe.yaml"), ("html", "page.html"), ("plot", "photo.png")])
+def test_a_file_of_another_kind_is_not_replaced(tmp_path, option, name):
+    path = tmp_path / name
+    path.write_bytes(b"a,b\n<html>\x89PNG of mine")
+    with pytest.raises(UsageError, match="is there already") as caught:
+        check(**{option: path})
+    assert "--force" in caught.value.hint
+    check(True, **{option: path})
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(UsageError, match="is there already"):
+        check(**{option: path})
+
+
+def test_a_table_and_a_plot_are_replaced_by_new_ones(tmp_path, groups):
+    for kind in ("svg", "png", "pdf"):
+        for _ in range(2):
+            check(csv=tmp_path / "t.csv", plot=tmp_path / f"p.{kind}")
+            write_csv(groups, tmp_path / "t.csv")
+            plot(groups, tmp_path / f"p.{kind}")
+    assert (tmp_path / "p.png").is_file()
