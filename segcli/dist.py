@@ -102,6 +102,15 @@ def from_main(value: T) -> T:
     return box[0]
 
 
+def number_from_main(value: float) -> float:
+    """Rank 0's number, bit for bit the same on every rank; quicker than `from_main`, for every step."""
+    if world() == 1:
+        return value
+    box = torch.tensor([0.0 if rank() else value], dtype=torch.float64, device=_device())
+    group.all_reduce(box)
+    return float(box.item())
+
+
 def average(numbers: dict[str, float]) -> dict[str, float]:
     """Each number's mean over the ranks, which must give the same keys."""
     if world() == 1:

@@ -56,11 +56,12 @@ def build_optimizer(model: nn.Module, settings: Optimizer) -> torch.optim.Optimi
     return torch.optim.AdamW(listed, lr=settings.lr, betas=settings.betas, fused=True)
 
 
-def rate_factor(settings: Schedule, step: int, total: int) -> float:
-    """The factor on every group's base rate at `step` (0-based) of `total`."""
+def rate_factor(settings: Schedule, step: int, total: int, share: float | None = None) -> float:
+    """The factor on every group's base rate at `step` (0-based) of `total`; share: of the training (0..1) that is over
+    by then, where steps do not tell (pace.py)."""
     if step < settings.warmup_steps:
         return settings.warmup_factor + (1 - settings.warmup_factor) * (step + 1) / settings.warmup_steps
-    share = step / max(total, 1)
+    share = step / max(total, 1) if share is None else share
     if settings.name == "constant":
         return 1.0
     if settings.name == "step":

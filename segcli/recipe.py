@@ -123,7 +123,9 @@ class Train(Settings):
     epochs: float | None = pydantic.Field(None, gt=0, le=1e6)
     steps: int | None = pydantic.Field(None, gt=0, le=MOST_STEPS)
     minutes: float | None = pydantic.Field(None, gt=0, le=1e7)
-    """Calibrated once on this machine and then written into the run as `steps`."""
+    """Training time; written into the run as `steps`: as many as fit it on this machine."""
+    retimed: list[tuple[int, int]] = []
+    """How minutes became steps, in a run's recipe: from which step on, how many in all; repeated exactly."""
     batch_size: int = pydantic.Field(2, gt=0, le=65_536)
     """Images per optimiser step and process, accumulation included."""
     accumulate: int = pydantic.Field(1, gt=0, le=65_536)
@@ -145,6 +147,12 @@ class Train(Settings):
     def _one_length(self) -> "Train":
         if sum(v is not None for v in (self.epochs, self.steps, self.minutes)) != 1:
             raise ValueError("set exactly one of epochs, steps, minutes (the others null)")
+        if self.retimed and (self.retimed != sorted(self.retimed) or any(s > t or s < 0 for s, t in self.retimed)):
+            raise ValueError("retimed holds pairs of a step and of steps in all, in order of steps")
+        if self.retimed and self.retimed[-1][1] != self.steps:
+            raise ValueError(
+                f"retimed ends at {self.retimed[-1][1]} steps, and train.steps is {self.steps}: set retimed to []"
+            )
         if self.batch_size % self.accumulate:
             raise ValueError(f"batch_size {self.batch_size} is not a multiple of accumulate {self.accumulate}")
         return self

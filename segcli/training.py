@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import itertools
-import statistics
 import sys
 import time
 from collections.abc import Iterator
@@ -27,14 +26,13 @@ from segcli.errors import DataError, UsageError
 from segcli.evaluation import Scores, check_expectations, score_model
 from segcli.info import DatasetInfo
 from segcli.optim import MovingAverage, build_optimizer, clip_gradients, rate_factor
+from segcli.pace import Pace, keep_pace
 from segcli.preparing import prepare_for
 from segcli.recipe import Recipe
 from segcli.run import RunFolder, choose_device, describe_environment, start
 from segcli.same_data import refuse_other_data
 from segcli.session import Interrupt, Session
 from segcli.types import Batch
-
-CALIBRATION = (4, 16)  # steps run before timing, and up to this one
 
 
 def train(
@@ -89,9 +87,6 @@ def train_joined(
     build_optimizer(model, recipe.train.optimizer)  # refuses what fits no parameter before there is a run folder
     train_set, val_set = open_datasets(recipe, model.fields)
     admit(recipe, most_objects(model), quiet)
-    minutes = recipe.train.minutes
-    if resume is None and minutes is not None:
-        recipe = calibrate(recipe, train_set, device, quiet)
     with contextlib.ExitStack() as claim:
         if not dist.rank():
             run = RunFolder(resume) if resume else RunFolder.create(recipe.name, Path(out) if out else None, force)
@@ -100,12 +95,13 @@ def train_joined(
                 run.clear()
                 # the environment first: what has a recipe is a run, and can be told to be of this data
                 info = dataclasses.replace(info, fingerprint=current(Path(recipe.data.root), info))
-                run.write_environment({**describe_environment(recipe, info, used), "minutes": minutes})
+                run.write_environment({**describe_environment(recipe, info, used), "minutes": recipe.train.minutes})
                 run.write_recipe(recipe)
             out = run.path
         run = RunFolder(dist.from_main(out))  # type: ignore[arg-type]
         input_rule.follow(model, run.environment())
-        session = Session(run, recipe, model.to(device), total_steps(recipe, train_set), device)
+        pace = pace_of(recipe, run, train_set, resumed=resume is not None)
+        session = Session(run, recipe, model.to(device), pace.total or sys.maxsize, device)
         if resume is not None:
             session.restore()
             trained = session.progress.step >= session.total
@@ -115,7 +111,7 @@ def train_joined(
             if not dist.rank():
                 run.rewind(session.progress.step, scored=not trained)  # the last scores come after the last checkpoint
         dist.same_weights(session.model)
-        loop(session, train_set, val_set, quiet)
+        loop(session, pace, train_set, val_set, quiet)
     return run.path
 
 
@@ -129,22 +125,21 @@ def most_objects(model: torch.nn.Module) -> int | None:
     return None
 
 
-def loop(session: Session, train_set: Dataset, val_set: Dataset, quiet: bool) -> None:
+def loop(session: Session, pace: Pace, train_set: Dataset, val_set: Dataset, quiet: bool) -> None:
     """Train from where the session stands to its end; score, log and save on the way; then record the final numbers."""
-    run, model, progress, total = session.run, session.model, session.progress, session.total
+    run, model, progress = session.run, session.model, session.progress
     settings, main = session.recipe.train, not dist.rank()
-    score_at = {round(total * (i + 1) / settings.evaluations) for i in range(settings.evaluations)}
     batches = make_loader(session.recipe, model, train_set, progress.step)
-    bar = tqdm(total=total, initial=progress.step, unit="step", disable=quiet, file=sys.stderr, dynamic_ncols=True)
+    bar = tqdm(total=pace.total, initial=progress.step, unit="step", disable=quiet, file=sys.stderr, dynamic_ncols=True)
     autocast = torch.autocast(session.device.type, torch.bfloat16, enabled=bfloat16(session.recipe, session.device))
     last_save = time.monotonic()
     model.train()
     with Interrupt() as interrupt, bar:
-        while progress.step < total:
+        while not pace.done(progress.step):
             begun = time.perf_counter()
             batch = next_batch(batches, session)
             dist.reseed(settings.seed, progress.step)
-            factor = rate_factor(settings.schedule, progress.step, total)
+            factor = rate_factor(settings.schedule, progress.step, session.total, pace.progress(progress.step))
             for group in session.optimizer.param_groups:
                 group["lr"] = group["base"] * factor
             numbers: dict[str, float] = {}
@@ -166,23 +161,25 @@ def loop(session: Session, train_set: Dataset, val_set: Dataset, quiet: bool) ->
             progress.images += len(batch.images) * dist.world()
             if session.average is not None:
                 session.average.update(model, progress.step)
-            progress.seconds += time.perf_counter() - begun
+            keep_pace(session, pace, time.perf_counter() - begun, bar, quiet)
             bar.update()
-            if progress.step % settings.log_every == 0 or progress.step == total:
+            end = pace.done(progress.step)
+            if progress.step % settings.log_every == 0 or end:
                 entry = log_entry(session, dist.average(numbers), norm, epoch_steps(session.recipe, train_set))
                 if main:
                     run.log(entry)
                 bar.set_postfix(loss=f"{entry['loss']:.3f}", lr=f"{entry['lr']:.1e}", refresh=False)
-            if progress.step in score_at and progress.step < total:
+            scored = pace.evaluates(progress.step, settings.evaluations)
+            if scored and not end:
                 if main:
                     score_now(session, val_set, quiet)
                 progress.best = dist.from_main(progress.best)  # any rank may be the one that saves, if it fails
             due = time.monotonic() - last_save > 60 * settings.save_minutes
             asked = dist.any_rank(interrupt.asked)
-            if main and (progress.step in score_at or progress.step == total or asked or due):
+            if main and (scored or end or asked or due):
                 session.save()
                 last_save = time.monotonic()
-            if asked and progress.step < total:
+            if asked and not end:
                 print(f"\nsaved at step {progress.step}; go on with: segcli train --resume {run.path}", file=sys.stderr)
                 raise KeyboardInterrupt
     if main:
@@ -278,11 +275,11 @@ def make_loader(recipe: Recipe, model: Any, train_set: Dataset, first_step: int)
 
 
 def total_steps(recipe: Recipe, train_set: Dataset) -> int:
-    """Optimiser steps of the whole training; `minutes` must have been calibrated to steps."""
+    """Optimiser steps of the whole training, which is given in steps or epochs."""
     settings = recipe.train
     if settings.steps is not None:
         return settings.steps
-    assert settings.epochs is not None, "minutes are calibrated to steps before"
+    assert settings.epochs is not None, "minutes become steps on the way"
     return max(1, round(settings.epochs * epoch_steps(recipe, train_set)))
 
 
@@ -291,22 +288,14 @@ def epoch_steps(recipe: Recipe, train_set: Dataset) -> int:
     return steps_per_epoch(train_set, recipe.train.batch_size * recipe.hardware.processes)
 
 
-def calibrate(recipe: Recipe, train_set: Dataset, device: torch.device, quiet: bool) -> Recipe:
-    """The recipe with `minutes` replaced by the steps that fit them here: the median of a few real steps decides.
-
-    Runs on a model of its own, so that the training itself starts untouched.
-    """
-    assert recipe.train.minutes is not None
-    model, _ = start(recipe, train_set.info)
-    first, last = CALIBRATION
-    trial = itertools.islice(trial_steps(recipe, model.to(device), train_set, device), last)
-    bar = tqdm(trial, total=last, desc="timing steps", disable=quiet, file=sys.stderr, leave=False)
-    own = statistics.median([seconds for seconds, _ in bar][first:])
-    step_seconds = dist.average({"seconds": own})["seconds"]
-    steps = max(1, round(60 * recipe.train.minutes / step_seconds))
-    if not quiet:
-        print(f"{recipe.train.minutes:g} minutes are {steps} steps of {step_seconds:.2f} s here", file=sys.stderr)
-    return recipe.model_copy(update={"train": recipe.train.model_copy(update={"minutes": None, "steps": steps})})
+def pace_of(recipe: Recipe, run: RunFolder, train_set: Dataset, *, resumed: bool) -> Pace:
+    """How long a training is: its own steps or minutes; a resumed one goes on with its minutes."""
+    settings = recipe.train
+    minutes = settings.minutes
+    if resumed and settings.retimed:
+        minutes = run.environment().get("minutes")
+    total = None if settings.minutes is not None else total_steps(recipe, train_set)
+    return Pace(total, settings.retimed, None if minutes is None else 60 * minutes)
 
 
 def trial_steps(

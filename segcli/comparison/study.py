@@ -17,7 +17,7 @@ from segcli.info import DatasetInfo
 from segcli.recipe import Recipe, find_source
 
 RUNS = Path("runs")
-LENGTHS = ("minutes", "steps", "epochs")  # a run has the steps that its minutes were
+LENGTHS = ("minutes", "steps", "epochs", "retimed")  # a run has the steps that its minutes became
 
 
 def train_missing(
