@@ -70,6 +70,24 @@ def test_links_that_lead_out_are_named_and_followed_only_if_trusted(tmp_path, wh
     assert info.splits["val" if what == "folder" else "train"] >= 2
 
 
+def test_linked_folders_of_masks_are_seen(tmp_path):
+    root = tmp_path / "in"
+    for number in range(6):
+        for kind in ("images", "masks"):
+            place = root / ("more" if number > 3 else kind) / ("x_" + kind if number > 3 else "near")
+            picture(place / f"{number}.png")
+            if kind == "masks":
+                ids = np.zeros((24, 32), np.uint8)
+                ids[2:9, 2 + number : 9 + number], ids[12:20, 12 + number : 20 + number] = 1, 2
+                Image.fromarray(ids).save(place / f"{number}.png")
+    for kind in ("images", "masks"):
+        (root / kind / "far").symlink_to(root / "more" / f"x_{kind}")
+    assert (
+        sum(DatasetInfo.load(prepare(str(root), tmp_path / "out", settings={"masks": "instances"})).splits.values())
+        == 6
+    )
+
+
 def test_links_to_what_is_not_read_are_nobodys_business(tmp_path):
     root = labelme(tmp_path / "in", range(4))
     (root / "python").symlink_to("/usr/bin/env")

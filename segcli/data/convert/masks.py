@@ -14,12 +14,13 @@ from pathlib import Path
 
 from segcli.data.canonical import UNDECIDED, Draft
 from segcli.data.convert import _legend
-from segcli.data.convert._files import SPLITS, some, split_folders
+from segcli.data.convert._files import SPLITS, some, split_folders, walk
 from segcli.data.convert._images import below, is_image
 from segcli.data.convert._mask_classes import of_objects
 from segcli.data.convert._mask_meaning import Flags, Kind, decide
 from segcli.data.convert._mask_objects import Labelled, draft
 from segcli.data.convert.semantic import of_classes
+from segcli.data.image import SUFFIXES
 from segcli.errors import DataError
 
 PAIRS = (("PNGImages", "PedMasks"), ("images", "masks"))  # folders of images and of id files
@@ -96,7 +97,7 @@ def _places(parts: dict[str, tuple[Path, Reader]]) -> list[Path]:
 
 
 def _files(folder: Path) -> list[Path]:
-    return [file for _, masks in PAIRS for file in sorted((folder / masks).rglob("*")) if is_image(file)]
+    return [file for _, masks in PAIRS for file in sorted(walk(folder / masks, *SUFFIXES))]
 
 
 def _parts(path: Path) -> dict[str, tuple[Path, Reader]]:
@@ -117,14 +118,14 @@ def _paired(path: Path, notes: list[str]) -> Found:
     """Two folders, one id file an image."""
     images, masks = next((path / a, path / b) for a, b in PAIRS if (path / a).is_dir() and (path / b).is_dir())
     by_stem: dict[str, Path] = {}
-    for file in sorted(p for p in masks.rglob("*") if is_image(p)):
+    for file in sorted(walk(masks, *SUFFIXES)):
         key = _key(file, masks).removesuffix("_mask")
         if key in by_stem:
             raise DataError(f"{by_stem[key]} and {file}: two masks of one image")
         by_stem[key] = file
     out: Found = []
     bare = []
-    for image in sorted(p for p in images.rglob("*") if is_image(p)):
+    for image in sorted(walk(images, *SUFFIXES)):
         mask = by_stem.pop(_key(image, images), None)
         if mask is None:
             bare.append(image.name)
