@@ -5,7 +5,7 @@ import hashlib
 import shlex
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +13,22 @@ from segcli import lookup
 from segcli.core import trust
 from segcli.core.files import inside, is_plain, read_json
 from segcli.data import canonical, index
-from segcli.data._findings import KEPT, Finding, Item, Report
-from segcli.data.canonical import Draft, Record
+from segcli.data._findings import KEPT, Finding, Report
 from segcli.data.check import check
-from segcli.data.checked import checked, listing
+from segcli.data.checked import SAMPLES, checked, listing
 from segcli.data.convert import _out
+from segcli.data.crowds import AS_OBJECTS, Singled
 from segcli.data.division import divide, is_file
 from segcli.data.repair import Repairs
 from segcli.data.source import known, plan_for, reopen
 from segcli.data.statistics import advise, measure, recipe_for
-from segcli.data.survey import survey
 from segcli.data.tiling import Tiling
+from segcli.data.write_draft import look_at_images, surveyed, write_draft
 from segcli.errors import DataError, SegcliError, UsageError
 from segcli.info import DatasetInfo
 from segcli.recipe import Recipe
 from segcli.recipe_file import shipped
+from segcli.samples import write_samples
 
 FOLDER = Path("data")  # where prepared datasets go by default
 
@@ -46,6 +47,9 @@ def prepare(
     overlap: int = 0,
     force: bool = False,
     fix: bool = False,
+    drop: bool = False,
+    crowd: str | None = None,
+    samples: bool = True,
     trusted: bool = False,
     settings: Mapping[str, Any] | None = None,
 ) -> Path:
@@ -60,7 +64,8 @@ def prepare(
     cut into tiles of so many pixels (see data/tiling.py), those of one image in one split. force: replace `out`.
     fix: mend what `check` finds, and list the repairs in prepared.json; source may then be a prepared folder too, which
     is left as it is (out: None = SOURCE-fixed beside it). trusted: names and links may lead out of `source`; source may
-    then be a prepared folder too, which is noted as trusted and left as it is.
+    then be a prepared folder too, which is noted as trusted and left as it is. drop: let repairs leave out what they
+    can't mend, however much that is. crowd: "as-objects" makes crowd regions objects. samples: draw the sheet of them.
     settings: of the generator or converter, checked against its signature.
     Raises UsageError and DataError.
     """
@@ -78,6 +83,10 @@ def prepare(
     by_file = split_by is not None and is_file(split_by)
     if split is not None and by_file:
         raise UsageError("--split and --split-by FILE exclude each other")
+    if drop and not fix:
+        raise UsageError("--drop says what --fix may do: it goes with --fix alone")
+    if crowd not in (None, AS_OBJECTS):
+        raise UsageError(f"--crowd {crowd}: only {AS_OBJECTS} is known")
     if overlap and tile is None:
         raise UsageError("--overlap goes with --tile")
     tiling = Tiling(tile, overlap) if tile is not None else None
@@ -96,6 +105,8 @@ def prepare(
         **({"tile": tile, "overlap": overlap} if tiling else {}),
         "source files": listing([plan.path], target) if plan.path is not None else None,
         **({"fix": True} if fix else {}),
+        **({"drop": True} if drop else {}),
+        **({"crowd": crowd} if crowd else {}),
     }
     if plan.path is not None and plan.path.resolve().is_relative_to(target.resolve()):
         raise UsageError(f"--out {target}: holds the source {plan.path}", hint="choose another --out")
@@ -103,14 +114,28 @@ def prepare(
         _note_images(target, found, plan.path, trusted, keep=link is not None)
         return target
     draft = plan.build()
-    _look_at_images(draft, refuse=not fix)
+    look_at_images(draft, refuse=not fix)
     as_it_was = again and split is None and split_by is None
     divided = draft.splits if as_it_was else divide(draft, split, split_by, seed)
-    repairs = Repairs(draft.info) if fix else None
+    repairs = Repairs(draft.info, surveyed(draft, divided)) if fix else None
     if (said := draft.masks.get("said")) and said not in draft.notes:
         draft.notes.insert(0, said)
-    _write(target, draft, divided, recorded, link=link, force=force, repairs=repairs, tiling=tiling)
+    singled = Singled() if crowd else None
+    write_draft(
+        target,
+        draft,
+        divided,
+        recorded,
+        link=link,
+        force=force,
+        repairs=repairs,
+        tiling=tiling,
+        singled=singled,
+        drop=drop,
+    )
     _note_images(target, DatasetInfo.load(target), plan.path, trusted, keep=link is not None)
+    if samples:
+        write_samples(target)
     return target
 
 
@@ -155,10 +180,10 @@ def diagnose(
         return _tested(checked(Path(source), fresh=True), Path(source))
     plan = plan_for(source, format, source_path, seed, settings, trusted)
     draft = plan.build()
-    _look_at_images(draft, refuse=False)
+    look_at_images(draft, refuse=False)
     with tempfile.TemporaryDirectory(prefix="segcli-check-") as folder:
         target = Path(folder) / plan.name
-        _write(target, draft, draft.splits, {}, link=None, strict=False)
+        write_draft(target, draft, draft.splits, {}, link=None, strict=False)
         _grant_here(target, plan.path, trusted)
         return dataclasses.replace(
             _tested(check(target, notes=draft.notes, refused=draft.refused), target), root=source
@@ -201,7 +226,7 @@ def export(source: str, to: str, out: Path | None = None, *, force: bool = False
             trust_prepared(root)
             settings["trusted"] = False
         if not (root / "info.json").is_file():
-            root = prepare(source, Path(folder) / "prepared", link=None, **settings)
+            root = prepare(source, Path(folder) / "prepared", link=None, samples=False, **settings)
         elif given := sorted(key for key, value in {**settings, "settings": None, **meant}.items() if value):
             raise UsageError(f"--to {to}: {source} is prepared already; {', '.join(given)} would change nothing")
         info = DatasetInfo.load(root)
@@ -243,7 +268,7 @@ def describe(root: str | Path) -> dict[str, Any]:
 
     {"name", "root", "categories", "licence", "fingerprint", "splits": {split: what `statistics.measure` says},
     "advice": what `statistics.advise` says, "statistics" (embedded data: by split), "notes", "repairs" (of --fix),
-    "next": the command to go on with}. Raises DataError.
+    "samples" (the sheet of samples, None where there is none), "next": the command to go on with}. Raises DataError.
     """
     root = Path(root)
     info = DatasetInfo.load(root)
@@ -268,6 +293,7 @@ def describe(root: str | Path) -> dict[str, Any]:
         "statistics": made,
         "notes": before.get("notes", []),
         "repairs": before.get("repairs", []),
+        "samples": str(root / SAMPLES) if (root / SAMPLES).is_file() else None,
         "next": next_command(info.name, root, recipe_for(splits, info)),
     }
 
@@ -282,68 +308,6 @@ def next_command(name: str, root: Path, recipe: str) -> str:
     if own and Path(Recipe.load(own[0]).data.root) == root:
         return f"segcli train {own[0]}"
     return f"segcli train {own[0] if own else recipe} --set {shlex.quote(f'data.root={root}')}"
-
-
-def _write(
-    target: Path,
-    draft: Draft,
-    splits: dict[str, list[Any]],
-    recorded: dict[str, Any],
-    *,
-    link: bool | None,
-    strict: bool = True,
-    force: bool = False,
-    repairs: Repairs | None = None,
-    tiling: Tiling | None = None,
-) -> None:
-    info = draft.info
-    if link is None:
-        link = draft.image_root is not None and not draft.stored and tiling is None
-    if link:
-        info = dataclasses.replace(info, image_root=str(draft.image_root))
-    mend = repairs.mend if repairs else lambda split, records: records
-    canonical.write(
-        target,
-        info,
-        {name: _cut(draft, name, mend(name, draft.records(entries)), tiling) for name, entries in splits.items()},
-        settings=recorded,
-        notes=draft.notes,
-        repairs=repairs.done if repairs else None,
-        masks=draft.masks,
-        link=link,
-        strict=strict,
-        force=force,
-        total=sum(map(len, splits.values())),
-    )
-
-
-def _cut(draft: Draft, split: str, records: Iterable[Record], tiling: Tiling | None) -> Iterator[Record]:
-    """The records of one split; tiles are made after the division, so those of an image share its split."""
-    if tiling is None:
-        for record in records:
-            if isinstance(record.problem, DataError):
-                draft.refused.append(Item(split, record.file_name, detail=str(record.problem)))
-            yield record
-        return
-    part = dataclasses.replace(tiling, value_range=draft.info.value_range)
-    part.dropped = []
-    yield from part.cut(records, set(draft.info.source_ids))
-    draft.notes.append(part.note())
-
-
-def _look_at_images(draft: Draft, refuse: bool) -> None:
-    """Decide how values of more than 8 bits are read, and note it. Raises DataError for images that can't be, unless
-    the doctor or --fix is to name them."""
-    if draft.image_root is None or draft.info.value_range is not None:  # made by segcli; prepared before
-        return
-    names = dict.fromkeys(entry.file_name for entries in draft.splits.values() for entry in entries)
-    found = survey(draft.image_root / name for name in names)
-    if found.refused and refuse:
-        first = next(iter(found.refused.values()))
-        more = f" (and {len(found.refused) - 1} more such images)" if len(found.refused) > 1 else ""
-        raise DataError(f"{first}{more}", hint=first.hint)
-    draft.info = dataclasses.replace(draft.info, value_range=found.value_range)
-    draft.notes += found.notes
 
 
 def _digest(path: Path) -> str:

@@ -83,6 +83,20 @@ def prepare(
             help="The files are your own: follow absolute names, .. and links that lead out of SOURCE.",
         ),
     ] = False,
+    drop: Annotated[
+        bool,
+        typer.Option(
+            "--drop",
+            metavar=options.FLAG,
+            help="With --fix: leave out what can't be mended, also images, and more than 5 % of the objects.",
+        ),
+    ] = False,
+    crowd: Annotated[
+        str | None,
+        typer.Option(
+            metavar="as-objects", help="Read crowd regions as objects: CVAT writes masks drawn with a brush as crowds."
+        ),
+    ] = None,
     to: Annotated[
         str | None,
         typer.Option(metavar="FORMAT", help="Write coco, yolo or labelme instead of segcli's own folder."),
@@ -124,6 +138,7 @@ def prepare(
     if check:
         given = {"--out": out, "--split": split, "--split-by": split_by, "--link": link, "--tile": tile}
         given |= {"--overlap": overlap, "--force": force}
+        given |= {"--drop": drop, "--crowd": crowd}
         if unused := [flag for flag, value in given.items() if value]:
             raise UsageError(f"--check writes nothing, so it goes without {', '.join(unused)}")
         report = preparing.diagnose(
@@ -141,8 +156,11 @@ def prepare(
     chosen: dict[str, Any] = {"format": format, "source_path": source_path, "seed": seed}
     chosen |= {"split": split, "split_by": split_by, "tile": tile, "overlap": overlap}
     chosen |= {"settings": settings, "trusted": trust_paths}
+    chosen |= {"crowd": crowd}
     if to is not None and fix:
         raise UsageError("--fix and --to exclude each other", hint="--fix first, then --to on the folder that it wrote")
+    if drop and not fix:
+        raise UsageError("--drop says what --fix may do: it goes with --fix alone")
     if to is not None and link:
         raise UsageError("--to copies the images, so it goes without --link")
     if to is not None:
@@ -152,7 +170,7 @@ def prepare(
             return
         output.show(*tables.exported(written))
         return
-    root = preparing.prepare(source, out, link=link, force=force, fix=fix, **chosen)
+    root = preparing.prepare(source, out, link=link, force=force, fix=fix, drop=drop, **chosen)
     facts: dict[str, Any] = preparing.describe(root)
     if json:
         output.print_json({"schema_version": 1, **facts})
@@ -160,6 +178,8 @@ def prepare(
     output.show(*tables.dataset(facts))
     if fix:
         output.show(*tables.repairs(facts["repairs"]), *tables.findings(preparing.diagnose(str(root)).to_json()))
+    if facts["samples"]:
+        output.show(f"samples: {facts['samples']} (do the labels lie where they should?)")
     output.next_commands(f"segcli visualize data {output.quoted(root)}", facts["next"])
 
 

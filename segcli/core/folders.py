@@ -63,6 +63,16 @@ def list_files(folder: Path) -> None:
     _save(folder, files)
 
 
+def list_too(folder: Path, path: Path) -> None:
+    """Enter one more file of ours into a folder's list, where it has one. Raises SegcliError."""
+    before = listed(folder)
+    if before is not None:
+        facts = path.stat()
+        files = {name: [own.size, own.time, own.digest] for name, own in before.items()}
+        files[path.relative_to(folder).as_posix()] = [facts.st_size, facts.st_mtime_ns, _digest(path, facts.st_size)]
+        _save(folder, files)
+
+
 def _save(folder: Path, files: dict[str, Any]) -> None:
     """Write the list itself: name -> [size, time, digest]."""
     write_text(folder / MANIFEST, json.dumps({"version": 1, "files": files}, ensure_ascii=False, indent=0))

@@ -5,6 +5,7 @@ Sparse work only: masks are checked for shape and finite numbers here and decode
 
 import itertools
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,12 @@ from segcli.core.files import is_below, read_json
 from segcli.errors import DataError
 from segcli.types import Rle
 
+LARGEST_ID = 2**63 - 1  # what scoring counts images with
 MOST_PIXELS = 2**30  # as in data/image.py
 PLAIN = {int, float}  # what JSON numbers become: looked at first, for it is quick
 BATCH = 1024  # annotations whose compressed RLEs are looked at together: one by one takes ten times as long and more
 WIDEST = 8  # groups of a number in a compressed RLE: 40 bits
-FAR = 16  # polygons further outside than this many image sides are taken for a unit error, not drawn
+FAR = 16  # polygons and boxes further outside than this many image sides are taken for a unit error, not drawn
 
 
 def load(path: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -126,19 +128,19 @@ def _problems(
     """`annotation_problems` of one; covered: as `_covered` says."""
     name, image = annotation.get("id"), annotation.get("image_id")
     if not _is_int(image) or image not in sizes:
-        yield f"annotation {name}: image id {image!r} is not in the file"
+        yield f"annotation {name}: image id {image!r:.80} is not in the file"
         return
     category, crowd, area = (annotation.get(key) for key in ("category_id", "iscrowd", "area"))
     if not _is_int(category) or category not in categories:
-        yield f"annotation {name}: category id {category!r} is not declared in info.json"
+        yield f"annotation {name}: category id {category!r:.80} is not declared in info.json"
     if crowd is not None and not (isinstance(crowd, int) and 0 <= crowd <= 1):
-        yield f"annotation {name}: iscrowd {crowd!r} is neither 0 nor 1"
+        yield f"annotation {name}: iscrowd {crowd!r:.80} is neither 0 nor 1"
     if area is not None and not (_is_number(area) and _is_finite(area) and area >= 0):
-        yield f"annotation {name}: area {area!r} is not a number of pixels"
+        yield f"annotation {name}: area {area!r:.80} is not a number of pixels"
     box, segmentation = annotation.get("bbox"), annotation.get("segmentation")
     if box is None and not segmentation:
         yield f"annotation {name}: neither a bbox nor a segmentation"
-    elif box is not None and (problem := _box_problem(box)):
+    elif box is not None and (problem := _box_problem(box, sizes[image])):
         yield f"annotation {name}: {problem}"
     if segmentation and (problem := segmentation_problem(segmentation, sizes[image], covered)):
         yield f"annotation {name}: {problem}"
@@ -255,13 +257,15 @@ def cut(rle: Rle, x1: int, y1: int, x2: int, y2: int) -> np.ndarray:
     return np.cumsum(change[:-1], dtype=np.int8).view(np.bool_).reshape(x2 - x1, h).T[y1:y2]
 
 
-def _box_problem(box: Any) -> str | None:
+def _box_problem(box: Any, size: tuple[int, int]) -> str | None:
     if not isinstance(box, list) or len(box) != 4 or not all(_is_number(v) for v in box):
-        return f"bbox {box!r} is not [x, y, width, height]"
+        return f"bbox {box!r:.200} is not [x, y, width, height]"
     if not _is_finite(*box):
-        return f"bbox {box} is not finite"
+        return f"bbox {box!r:.200} is not finite"
     if box[2] < 0 or box[3] < 0:
-        return f"bbox {box} has a negative size"
+        return f"bbox {box!r:.200} has a negative size"
+    if max(map(abs, box)) > FAR * max(size):
+        return f"bbox {box!r:.200} reaches far outside its image of {size[1]} x {size[0]}"
     return None
 
 
@@ -274,12 +278,12 @@ def segmentation_problem(segmentation: Any, size: tuple[int, int], covered: int 
     if isinstance(segmentation, dict):
         counts = segmentation.get("counts")
         if segmentation.get("size") != [h, w]:
-            return f"its RLE has the size {segmentation.get('size')}, its image [{h}, {w}] (height, width)"
+            return f"its RLE has the size {segmentation.get('size')!r:.80}, its image [{h}, {w}] (height, width)"
         if isinstance(counts, list):
             if not all(_is_int(v) and v >= 0 for v in counts):
                 return "its RLE counts are not whole numbers from 0 up"
             if sum(counts) != h * w:
-                return f"its RLE covers {sum(counts)} pixels of {h * w}"
+                return f"its RLE covers {sum(counts)!r:.80} pixels of {h * w}"
             return None
         if not isinstance(counts, str):
             return "its RLE has no counts"
@@ -299,7 +303,7 @@ def segmentation_problem(segmentation: Any, size: tuple[int, int], covered: int 
         if not _is_finite(*part):
             return "a polygon has a coordinate that is not finite"
         if min(part) < -FAR * max(h, w) or max(part) > FAR * max(h, w):
-            return f"a polygon reaches {max(part, key=abs)}, far outside its image of {w} x {h}"
+            return f"a polygon reaches {max(part, key=abs)!r:.80}, far outside its image of {w} x {h}"
     return None
 
 
@@ -317,3 +321,17 @@ def _is_int(value: Any) -> bool:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def number(value: Any) -> int | None:
+    """A whole number, also as text ("7") or with a point (7.0, as pandas writes it); None for anything else."""
+    if isinstance(value, str) and re.fullmatch(r"\s*-?[0-9]{1,18}(\.0*)?\s*", value):
+        return int(value.split(".")[0])
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return whole(value)
+
+
+def whole(value: Any) -> int | None:
+    """The value itself where it is a whole number, else None."""
+    return value if _is_int(value) else None

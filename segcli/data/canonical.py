@@ -32,7 +32,7 @@ from segcli.data.index import Writer
 from segcli.errors import DataError, SegcliError, UsageError
 from segcli.info import DatasetInfo
 
-SEE_ALL = "segcli prepare SOURCE --check lists everything that is wrong"
+SEE_ALL = "segcli prepare SOURCE --check lists everything that is wrong, --fix mends what has one meaning"
 LABEL_MAP = "label_map"  # field of an image whose label map is not called as its file alone
 UNDECIDED = "all"  # the one split of a source that has none
 
@@ -82,6 +82,7 @@ class Draft:
     where images are made. notes: sentences on what was left out or changed; `records` may add to them. refused: images
     whose labels could not be read, as far as they were met. stored: whether some images stand inside label files.
     masks: what mask pictures were taken for: {"read_as", "said": in one line, "ignored": values that mean nothing}.
+    lost: annotations of the source that belong to none of its images.
     """
 
     info: DatasetInfo
@@ -92,6 +93,7 @@ class Draft:
     refused: list[Item] = dataclasses.field(default_factory=list)
     stored: bool = False
     masks: dict[str, Any] = dataclasses.field(default_factory=dict)
+    lost: int = 0
 
 
 def write(

@@ -1,44 +1,29 @@
 """The doctor: everything in a prepared folder that would stop, spoil or quietly weaken training, by file and id."""
 
-import hashlib
 import heapq
-import itertools
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 from tqdm import tqdm
 
-from segcli.core.files import resolve
-from segcli.core.trust import Images, images_of
+from segcli.core.trust import images_of
 from segcli.data import annotations as coco_file
-from segcli.data import canonical, class_names, index, views
+from segcli.data import canonical, index
 from segcli.data._findings import CODES, KEPT, Finding, Item, Report
-from segcli.data.image import SIDEWAYS, exif_turn, read_image
-from segcli.data.label_rules import label_problems, rle_of_another_size
+from segcli.data.canonical import UNDECIDED
+from segcli.data.check_classes import Classes
+from segcli.data.check_images import Images
+from segcli.data.check_maps import check_maps
+from segcli.data.label_rules import Measured, measure, rle_of_another_size
 from segcli.data.lost_classes import LostClasses
-from segcli.data.near_duplicates import groups, thumbnail
-from segcli.data.value_range import Range
+from segcli.data.shape_rules import same_shapes, shape_problems
 from segcli.errors import DataError
 from segcli.info import DatasetInfo
-from segcli.types import IGNORE
 
-IMBALANCE = 100  # times as many objects in the most as in the least frequent category
-AHEAD = 64  # images decoded in threads at a time; of each only size, hash and thumbnail are kept
 BUSIEST = 100  # fullest images of a split that are remembered
-
-
-class _Facts(NamedTuple):
-    """What is kept of a decoded image: (h, w), EXIF orientation, sha256 of the file, thumbnail."""
-
-    size: tuple[int, int]
-    turn: int
-    content: bytes
-    small: np.ndarray
 
 
 def check(
@@ -62,7 +47,7 @@ def check(
     for note in notes:
         doctor.note("left_out", Item(detail=note))
     findings = [Finding(code, doctor.counted[code], doctor.found[code]) for code in CODES if doctor.counted[code]]
-    return Report(str(root), doctor.images, doctor.annotations, findings, doctor.busiest)
+    return Report(str(root), doctor.listed, doctor.annotations, findings, doctor.busiest)
 
 
 def _examined(root: Path, max_objects: int, refused: Sequence[Item], whole: bool) -> "_Doctor":
@@ -79,8 +64,9 @@ def _examined(root: Path, max_objects: int, refused: Sequence[Item], whole: bool
     ) as bar:
         for split in info.splits:
             doctor.examine(split, bar)
-    doctor.compare_images()
-    doctor.examine_categories()
+    doctor.images.compare()
+    doctor.classes.report()
+    doctor.trainable()
     return doctor
 
 
@@ -92,21 +78,17 @@ class _Doctor:
 
     def __init__(self, root: Path, info: DatasetInfo, max_objects: int, refused: Sequence[Item], whole: bool):
         self.root, self.info, self.max_objects, self.whole = root, info, max_objects, whole
-        self.place = images_of(root, info.image_root)
         self.refused = {(item.split, item.file_name): item for item in refused}
-        self.images = self.annotations = 0
+        self.listed = self.annotations = 0
         self.found: dict[str, list[Item]] = defaultdict(list)
         self.counted: Counter[str] = Counter()
         self.names = dict(zip(info.source_ids, info.names, strict=True))
         self.declared = set(self.names)
-        self.image_ids: dict[int, str] = {}
         self.annotation_ids: set[int] = set()
-        self.files: dict[str, str] = {}
-        self.contents: dict[bytes, tuple[str, str]] = {}  # sha256 -> (split, file name)
-        self.thumbnails: list[tuple[str, str, np.ndarray]] = []  # (split, file name, thumbnail), one a content
-        self.counts: dict[str, Counter[str]] = {}  # split -> objects, or images of a map, by category
-        self.busiest: dict[str, list[tuple[int, str]]] = {}
+        self.images = Images(images_of(root, info.image_root), info.value_range, self.note)
+        self.classes = Classes(info, self.note)
         self.maps = LostClasses(info.names)
+        self.busiest: dict[str, list[tuple[int, str]]] = {}
 
     def note(self, code: str, item: Item) -> None:
         self.counted[code] += 1
@@ -125,7 +107,7 @@ class _Doctor:
             except DataError as error:
                 self.note("annotation_file", Item(split, detail=str(error)))
                 return
-        self.images += len(images)
+        self.listed += len(images)
         usable: dict[Any, dict[str, Any]] = {}
         listed: list[dict[str, Any]] = []
         for image in images:
@@ -135,8 +117,12 @@ class _Doctor:
             if not problems:
                 usable[image["id"]] = image
                 listed.append(image)
-        self._examine_images(split, listed, bar)
-        self.counts[split] = Counter()
+        for image, read in self.images.examine(split, listed, path):
+            refused = self.refused.get((split, image["file_name"]))
+            if refused is not None and read:
+                self.note("labels_unreadable", refused)
+            bar.update()
+        shows = self.classes.singles[split]
         fullest: list[tuple[int, str]] = []
         for image, own in self._grouped(usable, annotations) if known is None else known.groups():
             self.annotations += len(own)
@@ -149,7 +135,10 @@ class _Doctor:
             else:
                 self._dangle(split, own)
         self.busiest[split] = sorted(fullest, reverse=True)
-        self._examine_maps(split, {k: i for k, i in usable.items() if (split, i["file_name"]) not in self.refused})
+        readable = (image for image in usable.values() if (split, image["file_name"]) not in self.refused)
+        check_maps(
+            self.root, self.info, split, readable, self.note, shows, self.maps, trusted=self.images.place.trusted
+        )
 
     def _grouped(
         self, usable: dict[Any, dict[str, Any]], annotations: list[dict[str, Any]]
@@ -166,54 +155,6 @@ class _Doctor:
         for annotation in annotations:
             detail = f"image id {annotation.get('image_id')!r}"
             self.note("dangling_image", Item(split, "", annotation.get("id"), detail))
-
-    def _examine_images(self, split: str, images: list[dict[str, Any]], bar: "tqdm[Any]") -> None:
-        where, given = self.root / "annotations" / f"{split}.json", self.info.value_range
-        look = lambda image: _facts(self.place, image["file_name"], where, given)
-        rest = iter(images)
-        with ThreadPoolExecutor() as pool:
-            while part := list(itertools.islice(rest, AHEAD)):
-                for image, facts in zip(part, pool.map(look, part), strict=True):
-                    self._examine_image(split, image, facts)
-                    bar.update()
-
-    def _examine_image(self, split: str, image: dict[str, Any], facts: "_Facts | DataError") -> None:
-        name, size = image["file_name"], (image["height"], image["width"])
-        if image["id"] in self.image_ids:
-            detail = f"id {image['id']} is also {self.image_ids[image['id']]}"
-            self.note("duplicate_image_id", Item(split, name, detail=detail))
-        self.image_ids.setdefault(image["id"], name)
-        if name in self.files:
-            self.note("image_listed_twice", Item(split, name, detail=f"also in {self.files[name]}"))
-            return  # its content is that of the other listing
-        self.files[name] = split
-        if isinstance(facts, DataError):
-            missing = not (self.place.folder / name).is_file()
-            self.note("image_missing" if missing else "image_unreadable", Item(split, name, detail=str(facts)))
-            return
-        if (split, name) in self.refused:
-            self.note("labels_unreadable", self.refused[split, name])
-        if facts.size != size:
-            (h, w), (ah, aw) = facts.size, size
-            code = "exif_rotated" if facts.turn in SIDEWAYS and (h, w) == (aw, ah) else "image_size"
-            self.note(code, Item(split, name, detail=f"{w} x {h}, labelled as {aw} x {ah}"))
-        elif facts.turn in (2, 3, 4) or (facts.turn in SIDEWAYS and size[0] == size[1]):
-            self.note("exif_unsure", Item(split, name))
-        other_split, other = self.contents.setdefault(facts.content, (split, name))
-        if other == name:
-            self.thumbnails.append((split, name, facts.small))
-        else:
-            code = "same_image" if other_split != split else "same_image_twice"
-            self.note(code, Item(split, name, detail=f"as {other} in {other_split}"))
-
-    def compare_images(self) -> None:
-        """Pictures that look alike in different splits; files of the same content count once, as such."""
-        for group in groups([small for _, _, small in self.thumbnails]):
-            first_split, first, _ = self.thumbnails[group[0]]
-            for i in group[1:]:
-                split, name, _ = self.thumbnails[i]
-                if split != first_split:
-                    self.note("near_duplicate", Item(split, name, detail=f"like {first} in {first_split}"))
 
     def _examine_id(self, split: str, annotation: dict[str, Any], images: dict[int, dict[str, Any]]) -> None:
         key = annotation.get("id")
@@ -232,99 +173,76 @@ class _Doctor:
             self.note("no_objects", Item(split, name))
         if single > self.max_objects:
             self.note("many_objects", Item(split, name, detail=f"{single} objects"))
-        seen: dict[Any, Any] = {}
+        self.classes.image(split, name)
         sizes = {image["id"]: size}
         sound = next(coco_file.annotation_problems(annotations, sizes, self.declared), None) is None
+        measured: list[Measured | None] = []
+        whole: list[dict[str, Any]] = []
         for annotation in annotations:
             key = annotation.get("id")
             if _key(annotation.get("category_id")) not in self.names:
-                detail = f"category id {annotation.get('category_id')!r}"
+                detail = f"category id {annotation.get('category_id')!r:.80}"
                 self.note("dangling_category", Item(split, name, key, detail))
                 continue
-            self.counts[split][self.names[annotation["category_id"]]] += 1
+            category = self.names[annotation["category_id"]]
             broken = [] if sound else list(coco_file.annotation_problems([annotation], sizes, self.declared))
             for problem in broken:
                 code = "rle_size" if rle_of_another_size(annotation, size) and "RLE" in problem else "malformed"
                 self.note(code, Item(split, name, key, problem))
             if broken:
+                self.classes.add(split, category, annotation, None, size[0] * size[1])
                 continue
             if annotation.get("iscrowd"):
                 self.note("crowd", Item(split, name, key))
-            for code, detail in label_problems(annotation, size):
+            problems, mask = measure(annotation, size)
+            if mask is not None and not annotation.get("iscrowd"):
+                problems += shape_problems(mask, size)
+            for code, detail in problems:
                 self.note(code, Item(split, name, key, detail))
+            area = mask.area if mask is not None else _box_area(annotation)
+            self.classes.add(split, category, annotation, area, size[0] * size[1])
+            whole.append(annotation)
+            measured.append(mask)
+        self._compare_objects(split, name, whole, measured)
+
+    def _compare_objects(
+        self, split: str, name: str, annotations: list[dict[str, Any]], measured: list[Measured | None]
+    ) -> None:
+        """Objects of one image that are labelled twice, exactly or nearly, as one class or as two."""
+        seen: dict[Any, Any] = {}
+        for annotation in annotations:
             content = (annotation["category_id"], str(annotation.get("segmentation") or annotation.get("bbox")))
             if content in seen:
-                self.note("duplicate_object", Item(split, name, key, f"as annotation {seen[content]}"))
-            seen.setdefault(content, key)
+                detail = f"as annotation {seen[content]}"
+                self.note("duplicate_object", Item(split, name, annotation.get("id"), detail))
+            seen.setdefault(content, annotation.get("id"))
+        for i, j, share in same_shapes(annotations, measured):
+            a, b = annotations[i], annotations[j]
+            key, other = b.get("id"), f"as annotation {a.get('id')}, IoU {share:.2f}"
+            if a["category_id"] != b["category_id"]:
+                one, two = (self.names[x["category_id"]] for x in (b, a))
+                self.note("two_classes", Item(split, name, key, f"{one}, and {two} {other}"))
+            elif any(a.get(k) != b.get(k) for k in ("segmentation", "bbox")):
+                self.note("nearly_twice", Item(split, name, key, other))
 
-    def _examine_maps(self, split: str, images: dict[int, dict[str, Any]]) -> None:
-        """The stored semantic and panoptic maps, read by the reader's own rules."""
-        entries: dict[int, dict[str, Any]] = {}
-        if self.info.panoptic:
-            path = self.root / "panoptic" / f"{split}.json"
-            try:
-                entries = {entry["image_id"]: entry for entry in coco_file.load(path)[1]}
-            except (DataError, KeyError, TypeError) as error:
-                self.note("annotation_file", Item(split, detail=f"{path}: {error}"))
-        labels = {source: label for label, source in enumerate(self.info.source_ids)}
-        for image in images.values():
-            name, size = image["file_name"], (image["height"], image["width"])
-            try:
-                if self.info.semantic:
-                    path = self._map("semantic", split, canonical.label_name(image))
-                    values = self.maps.add(path, views.read_semantic(path, size, len(self.names)))
-                    shown = [self.info.names[v] for v in values if v != IGNORE]
-                    if not self.info.num_things:
-                        self.counts[split].update(shown)
-                    if not shown:
-                        self.note("all_ignored", Item(split, name))
-                if self.info.panoptic and image["id"] in entries:
-                    entry = entries[image["id"]]
-                    path = self._map("panoptic", split, entry["file_name"])
-                    views.read_panoptic(path, entry["segments_info"], size, labels)
-                elif self.info.panoptic and entries:
-                    self.note("label_map", Item(split, name, detail="no entry in the panoptic json"))
-            except (DataError, KeyError, TypeError) as error:
-                self.note("label_map", Item(split, name, detail=str(error)))
+    def trainable(self) -> None:
+        """Say so where nothing of the train split can be learned, and no other error says why."""
+        split = "train" if "train" in self.info.splits else UNDECIDED
+        images = self.info.splits.get(split, 0)
+        maps = self.info.num_things and (self.info.semantic or self.info.panoptic)
+        learned = self.classes.usable if self.info.num_things else {split: sum(self.classes.singles[split].values())}
+        explained = any(CODES[code][0] == "error" for code, count in self.counted.items() if count)
+        if images and not maps and not learned[split] and not explained:
+            what = "an object that covers anything" if self.info.num_things else "a map that says something"
+            self.note("nothing_to_train", Item(split, detail=f"none of its {images:,} images has {what}"))
 
-    def _map(self, kind: str, split: str, name: Any) -> Path:
-        within, trusted = self.root, self.place.trusted
-        return resolve(self.root / kind / split, name, f"{kind}/{split}", within=within, trusted=trusted)
 
-    def examine_categories(self) -> None:
-        """How often each category is used: by objects; where there are maps alone, by the images that show it."""
-        ids = self.info.source_ids
-        if sorted(ids) != list(range(1, len(ids) + 1)):
-            self.note("category_gap", Item(detail=f"{len(ids)} ids from {min(ids)} to {max(ids)}"))
-        for one, other in class_names.alike(self.info.names):
-            self.note("names_alike", Item(detail=f"{one!r} and {other!r}"))
-        things = [c.name for c in self.info.categories if c.thing or not self.info.num_things]
-        total = sum(self.counts.values(), Counter())
-        for name in things:
-            if not total[name]:
-                self.note("unused_category", Item(detail=name))
-                continue
-            for split in ("train", "val"):
-                if split in self.counts and not self.counts[split][name]:
-                    self.note("split_lacks_category", Item(split, detail=f"{name} ({total[name]} elsewhere)"))
-        used = [(total[name], name) for name in things if total[name]]
-        if used and max(used)[0] >= IMBALANCE * min(used)[0]:
-            (most, first), (least, last) = max(used), min(used)
-            self.note("imbalance", Item(detail=f"{most} of {first}, {least} of {last}"))
+def _box_area(annotation: dict[str, Any]) -> float:
+    """Of an annotation without a mask; 0 where it should have one."""
+    box = annotation.get("bbox")
+    return 0.0 if annotation.get("segmentation") or box is None else float(box[2] * box[3])
 
 
 def _key(value: Any) -> Any:
     """An id as a file may have it; None for what can be none, such as a list."""
     return value if isinstance(value, (int, float, str)) else None
-
-
-def _facts(images: Images, name: str, where: Path, value_range: Range | None) -> "_Facts | DataError":
-    try:
-        path = images.path(name, where)
-        pixels = read_image(path, value_range)
-        content = hashlib.sha256(path.read_bytes()).digest()
-    except DataError as error:
-        return error
-    except OSError as error:  # gone since
-        return DataError(f"{path}: can't be read: {error.strerror}")
-    return _Facts((pixels.shape[0], pixels.shape[1]), exif_turn(path), content, thumbnail(pixels))

@@ -19,7 +19,9 @@ from segcli.recipe import Recipe
 
 KIND = "checked"
 FILE = "checked.json"  # what earlier versions left in the folder itself: not read, and no reason to check again
-RULES = 2  # counts up when the doctor's rules change: reports of older rules are made anew
+SAMPLES = "samples.jpg"  # the sheet of samples in a prepared folder
+RULES = 3  # counts up when the doctor's rules change: reports of older rules are made anew
+NAMED_CLASSES = 10  # classes that a note names
 NAMED = 3  # places that an error names
 
 
@@ -62,6 +64,8 @@ def admit(recipe: Recipe, queries: int | None = None, quiet: bool = False) -> Re
             more = "" if len(too_full) == 1 else f" and {len(too_full) - 1} more"
             print(f"note: {name}{more}: up to {most} objects, but {key} is {limit}: raise it", file=sys.stderr)
     if report.ok:
+        if (lacking := _lacking(report)) and not quiet:
+            print(f"note: {root}: train has nothing to learn {', '.join(lacking)} from", file=sys.stderr)
         doubts = [f for f in report.findings if f.severity == "warning" and f.code != "many_objects"]
         if doubts and not quiet:
             said = "; ".join(f"{f.count:,} × {f.code}" for f in doubts)
@@ -75,19 +79,31 @@ def admit(recipe: Recipe, queries: int | None = None, quiet: bool = False) -> Re
 
 
 def listing(folders: Iterable[Path], out: Path | None = None) -> str:
-    """sha256 over names, sizes and times of files: says whether they changed, without reading them. Reports, and what
-    lies in `out`, are left aside."""
+    """sha256 over names, sizes and times of files: says whether they changed, without reading them. Reports, sheets of
+    samples, and what lies in `out`, are left aside."""
     digest = hashlib.sha256()
     aside = None if out is None else out.absolute()
     for path in folders:
         below = (folder / name for folder, _, names in walk(path, hidden=True) for name in names)
         files = sorted(p for p in below if p.is_file()) if path.is_dir() else [path]
         for file in files:
-            if file.name == FILE or aside in file.absolute().parents:
+            if file.name in (FILE, SAMPLES) or aside in file.absolute().parents:
                 continue
             facts = file.stat()
             digest.update(f"{file.relative_to(path).as_posix()}\0{facts.st_size}\0{facts.st_mtime_ns}\0".encode())
     return digest.hexdigest()
+
+
+def _lacking(report: Report) -> list[str]:
+    """The classes that the train split has nothing of, the first NAMED_CLASSES of them by name."""
+    names = []
+    for finding in report.findings:
+        if finding.code == "unused_category":
+            names += [item.detail for item in finding.items]
+        elif finding.code == "split_lacks_category":
+            names += [item.detail.rsplit(" (", 1)[0] for item in finding.items if item.split == "train"]
+    more = [f"and {len(names) - NAMED_CLASSES} more"] if len(names) > NAMED_CLASSES else []
+    return [*map(repr, names[:NAMED_CLASSES]), *more]
 
 
 def _above(report: Report, limit: int) -> list[tuple[int, str]]:

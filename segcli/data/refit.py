@@ -1,6 +1,7 @@
 """Labels that were made on an image of other sides than the file has: turned as EXIF turns it, or scaled with it."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,11 @@ import torch
 from pycocotools import mask as coco_mask
 
 from segcli.data import annotations as coco_file
+from segcli.data.annotations import MOST_PIXELS
 from segcli.data.canonical import Record
 from segcli.data.image import SIDEWAYS, exif_turn, read_values, upright
 from segcli.data.label_rules import sound
+from segcli.data.mask_order import by_rows, overlap
 from segcli.errors import DataError
 from segcli.ops.resize_labels import resize_masks
 
@@ -20,8 +23,12 @@ MATCH = 0.9  # IoU of the box with the mask that says how an RLE of exchanged si
 UNKNOWN = (0, 0)  # the size of a record whose annotation file gives none
 
 
-def fitted(record: Record, say: Any) -> Record | None:
-    """The record with labels on its image's pixels: turned where EXIF turns the image, scaled where it was scaled."""
+def fitted(record: Record, say: Any, on_file: Mapping[bool, bool]) -> Record | None:
+    """The record with labels on its image's pixels: turned where EXIF turns the image, scaled where it was scaled.
+
+    on_file: whether labels of other images whose recorded size is wrong lie on the pixels of the file as they are, by
+    whether the two sides are exchanged. say: takes code and action. None, said why, where the image can't be used.
+    """
     assert isinstance(record.image, Path)
     if not record.image.is_file():
         say("image_missing", f"left out, with {len(record.annotations)} annotations: {record.image} is missing")
@@ -40,6 +47,11 @@ def fitted(record: Record, say: Any) -> Record | None:
     turn = exif_turn(record.image)
     mapped = record.semantic is not None or record.panoptic is not None
     turned = turn in SIDEWAYS and (w, h) == old
+    exchanged = (w, h) == old
+    if not turned and not mapped and on_file.get(exchanged):
+        what = "width and height were exchanged" if exchanged else f"recorded as {old[1]} x {old[0]}"
+        say("image_size", f"{what}: the image is {w} x {h}, and the labels lie on that")
+        return dataclasses.replace(record, size=(h, w))
     if mapped or not (turned or abs(h / old[0] / (w / old[1]) - 1) <= SHAPE):
         say("image_size", f"left out: the image is {w} x {h}, labelled as {old[1]} x {old[0]}")
         return None
@@ -94,18 +106,11 @@ def refitted(annotation: dict[str, Any], size: tuple[int, int]) -> dict[str, Any
     old = segmentation.get("size")
     if not (isinstance(old, list) and len(old) == 2 and all(isinstance(v, int) and v > 0 for v in old)):
         return None
+    if old[0] * old[1] > MOST_PIXELS:
+        return None
     as_said = {**segmentation, "size": old}
     if old == [w, h] and h != w:
-        swapped = {**segmentation, "size": [h, w]}
-        box = annotation.get("bbox") if sound(annotation, size, "bbox") else None
-        if box is not None and sound({"segmentation": swapped}, size, "segmentation"):
-            try:
-                tight = coco_mask.toBbox(coco_file.encode(swapped, size))
-            except ValueError:
-                return None
-            if coco_mask.iou(tight[None], np.array([box], np.float64), [0])[0, 0] >= MATCH:
-                return swapped
-        return None
+        return _exchanged(annotation, segmentation, size)
     if abs(old[0] / h / (old[1] / w) - 1) > SHAPE or not sound(
         {"segmentation": as_said}, (old[0], old[1]), "segmentation"
     ):
@@ -120,6 +125,23 @@ def refitted(annotation: dict[str, Any], size: tuple[int, int]) -> dict[str, Any
 def _scaled(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """uint8 [H,W] of 0 and 1 -> bool [h,w], what lies on half of a pixel or more."""
     return resize_masks(torch.from_numpy(mask).bool()[None], size, "area")[0].numpy()
+
+
+def _exchanged(annotation: dict[str, Any], segmentation: dict[str, Any], size: tuple[int, int]) -> Any:
+    """An RLE whose two sides are exchanged, in the record alone or with rows and columns; None where the box confirms
+    neither, or there is none."""
+    swapped = {**segmentation, "size": [*size]}
+    box = annotation.get("bbox") if sound(annotation, size, "bbox") else None
+    if box is None or not sound({"segmentation": swapped}, size, "segmentation"):
+        return None
+    try:
+        rle = coco_file.encode(swapped, size)
+    except ValueError:
+        return None
+    if overlap(coco_mask.toBbox(rle), box) >= MATCH:
+        return swapped
+    along = by_rows(rle)  # down the columns of the exchanged sides is along the rows of the image
+    return stored(coco_mask.decode(along)) if overlap(coco_mask.toBbox(along), box) >= MATCH else None
 
 
 def stored(mask: np.ndarray) -> dict[str, Any]:

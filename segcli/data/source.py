@@ -17,7 +17,7 @@ from segcli.data.confined import confine
 from segcli.data.folders import refuse_links_out
 from segcli.data.image import PHONES, SUFFIXES
 from segcli.data.known import KNOWN, Known, inside, obtain
-from segcli.data.repair import reopened
+from segcli.data.reopened import reopened
 from segcli.errors import DataError, UsageError
 from segcli.info import DatasetInfo
 

@@ -4,7 +4,7 @@ import codecs
 import json
 import re
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,7 +21,8 @@ class Streamed:
     """A COCO file without its annotations in memory.
 
     head: everything else, `images` among it. codes: image id -> number of the images that annotations name, in the
-    order of their first annotation. Of each image's annotations sixteen bytes are held: where they stand.
+    order of their first annotation. categories: the category ids that annotations name. Of each image's annotations
+    sixteen bytes are held: where they stand.
     """
 
     def __init__(self, path: Path):
@@ -29,6 +30,7 @@ class Streamed:
         self.path = path
         self.head: dict[str, Any] = {}
         self.codes: dict[int | float | str, int] = {}
+        self.categories: set[Any] = set()
         try:
             with open(path, "rb") as file:
                 self._read(_Text(path, file))
@@ -62,7 +64,9 @@ class Streamed:
             if not isinstance(item, dict):
                 self.head["annotations"] = [item]  # is refused by its name
                 continue
-            image = item.get("image_id")
+            image, category = item.get("image_id"), item.get("category_id")
+            if isinstance(category, (int, float, str)):
+                self.categories.add(category)
             codes.append(self.codes.setdefault(image, len(self.codes)) if isinstance(image, (int, float, str)) else -1)
             starts.append(start)
             lengths.append(end - start)
@@ -75,6 +79,17 @@ class Streamed:
         """Which annotations belong to the image of that id, as the file counts them."""
         code = self.codes.get(image)
         return self.order[:0] if code is None else self.order[self.first[code] : self.first[code + 1]]
+
+    def adopt(self, images: Collection[Any]) -> int:
+        """Give images whose id no annotation names those that name it in the other kind (7 and "7"), where no image has
+        that id. -> the number of such annotations."""
+        found = 0
+        for image in [key for key in images if key not in self.codes]:
+            other = int(image) if isinstance(image, str) and image.isdecimal() and len(image) < 19 else str(image)
+            if other in self.codes and other not in images:
+                self.codes[image] = self.codes[other]
+                found += len(self.positions(image))
+        return found
 
     def without_image(self, images: Sequence[Any]) -> np.ndarray:
         """Which annotations belong to none of the images of these ids."""

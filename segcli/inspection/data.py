@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -15,11 +14,11 @@ from segcli.drawing.overlays import draw
 from segcli.drawing.sheets import cell_width, choose_columns, contact_sheet, legend, text_panel
 from segcli.errors import UsageError
 from segcli.info import DatasetInfo
-from segcli.models.heads.keypoint import Keypoints
 from segcli.ops.preprocess import Preprocess
 from segcli.recipe import Recipe
 from segcli.run import build
-from segcli.types import Sample, Target
+from segcli.samples import counts, open_richest
+from segcli.types import Sample
 
 PER_SHEET = 24  # pictures
 WIDTH = 1800  # pixels
@@ -46,9 +45,10 @@ def show_data(
     """
     info = DatasetInfo.load(root)
     model = build(augmented, info) if augmented else None
-    own: dict[str, Any] = {"keypoints": Keypoints} if info.num_keypoints else {}
-    task, fields = (augmented.task, model.fields) if augmented and model else (_task(info), own)
-    dataset = Dataset(root, split, split_file=split_file, task=task, fields=fields)
+    if augmented and model:
+        dataset = Dataset(root, split, split_file=split_file, task=augmented.task, fields=model.fields)
+    else:
+        dataset = open_richest(root, info, split, split_file=split_file)
     number = min(len(dataset), count if augmented is None else max(1, count // (VARIANTS + 1)))
     chosen = np.sort(np.random.default_rng(seed).choice(len(dataset), number, replace=False)).tolist()
     columns = VARIANTS + 1 if augmented else choose_columns([dataset.sizes[i] for i in chosen])
@@ -69,7 +69,7 @@ def show_data(
                 ]
             for what, version in versions:
                 pictures.append(draw(version.image, version.target, info, width=cell_width(WIDTH, columns)))
-                captions.append(f"{what or sample.file_name} · {_counts(version.target, info)}")
+                captions.append(f"{what or sample.file_name} · {counts(version.target, info)}")
         sheet = contact_sheet(pictures, captions, columns=columns, width=WIDTH, title=title)
         if 1 < len(info.names) <= 60:
             sheet = np.concatenate([sheet, legend(info.names, class_colours(info), WIDTH)])
@@ -94,22 +94,3 @@ def _draws(dataset: Dataset, seed: int, i: int, version: int) -> tuple[np.random
     """The random source of one version, and the function that gives it another sample."""
     rng = np.random.default_rng([seed, i, version])
     return rng, lambda: dataset.read(int(rng.integers(len(dataset))))
-
-
-def _task(info: DatasetInfo) -> str:
-    """The richest view of a dataset: panoptic or semantic maps where it has them, else its objects."""
-    if info.panoptic:
-        return "panoptic"
-    return "detection" if info.num_things else "semantic"
-
-
-def _counts(target: Target, info: DatasetInfo) -> str:
-    """`2 cat, 1 dog`; the three most frequent."""
-    if target.panoptic is not None:
-        return f"{len(target.panoptic.segments)} segments"
-    if target.semantic is not None and not len(target.instances):
-        return f"{sum(v < len(info.names) for v in target.semantic.unique().tolist())} classes"
-    labels, counts = np.unique(target.instances.labels.numpy(), return_counts=True)
-    order = np.argsort(-counts, kind="stable")
-    shown = [f"{counts[k]} {info.names[labels[k]]}" for k in order[:3]]
-    return ", ".join(shown) + (", …" if len(order) > 3 else "") if shown else "no objects"

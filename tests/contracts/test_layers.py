@@ -19,6 +19,7 @@ LAYERS = [
         "pace",
         "run",
         "same_data",
+        "samples",
         "session",
         "training_state",
     },

@@ -213,15 +213,17 @@ def test_sizes_come_from_the_image_where_the_json_has_none(tmp_path):
     assert next(coco.records(coco.build(path=file).splits["all"])).size == (20, 30)
 
 
-@pytest.mark.parametrize(("image", "there"), [(10.0, True), ("10", False)])
+@pytest.mark.parametrize(("image", "there"), [(10.0, True), ("10", True), ("ten", False)])
 def test_image_ids_of_another_kind(tmp_path, image, there):
-    """10.0, as pandas writes it, is 10; text is not, and nothing would be left."""
+    """10.0, as pandas writes it, is 10, and so is "10" where no image is called so; else nothing would be left."""
     write_coco(tmp_path / "train.json", ["a.jpg"], [annotation(1, image), annotation(2, image)])
     picture(tmp_path / "a.jpg")
     if there:
-        assert len(next(coco.records(coco.build(path=tmp_path).splits["train"])).annotations) == 2
+        draft = coco.build(path=tmp_path)
+        assert len(next(coco.records(draft.splits["train"])).annotations) == 2
+        assert any("2 annotations name their image as text" in note for note in draft.notes) == (image == "10")
         return
-    with pytest.raises(DataError, match=r"train\.json: none of its 2 annotations .*image_id '10'; .* 10\)"):
+    with pytest.raises(DataError, match=r"train\.json: none of its 2 annotations .*image_id 'ten'; .* 10\)"):
         coco.build(path=tmp_path)
 
 

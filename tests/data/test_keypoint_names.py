@@ -5,7 +5,7 @@ import json
 import pytest
 from sources import FORMATS
 
-from segcli.data.convert.coco import flip_pairs
+from segcli.data.convert._coco_head import flip_pairs
 from segcli.errors import DataError
 from segcli.info import DatasetInfo
 from segcli.preparing import prepare

@@ -52,7 +52,7 @@ PLAIN = stored(mask_of([SQUARE]))
 
 def fixed(root, tmp_path):
     """(the mended folder, {(annotation id or file name, code): action})"""
-    out = prepare(str(root), tmp_path / "out", fix=True)
+    out = prepare(str(root), tmp_path / "out", fix=True, drop=True)
     done = prepared(out)["repairs"]
     assert check(out).ok
     return out, {(r["annotation_id"] or r["file_name"], r["code"]): r["action"] for r in done}

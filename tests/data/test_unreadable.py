@@ -31,7 +31,7 @@ def test_broken_images_are_all_listed_and_left_out(tmp_path, name):
     listed = [(item.split, Path(item.file_name).name) for item in found.pop("image_unreadable")]
     assert (listed, found) == ([("train", first.name), ("val", last.name)], {})
     last.write_bytes(whole)
-    out = prepare(str(tmp_path / "s"), tmp_path / "out", fix=True)
+    out = prepare(str(tmp_path / "s"), tmp_path / "out", fix=True, drop=True)
     assert [r["code"] for r in prepared(out)["repairs"]] == ["image_unreadable"]
     assert {s: len(Dataset(out, s, task="detection")) for s in ("train", "val")} == {"train": 1, "val": 1}
     assert check(out).ok
@@ -59,6 +59,6 @@ def test_labels_that_cant_be_read_are_listed_by_image(tmp_path, name, file, chan
     assert finding.code == "labels_unreadable"
     assert all(item.split and item.file_name and detail in item.detail for item in finding.items)
     if name != "semantic":  # where nothing can be read there is nothing to write
-        repairs = prepared(prepare(str(tmp_path / "s"), tmp_path / "out", fix=True))["repairs"]
+        repairs = prepared(prepare(str(tmp_path / "s"), tmp_path / "out", fix=True, drop=True))["repairs"]
         assert {r["code"] for r in repairs} == {"labels_unreadable"}
         assert detail in repairs[0]["action"]

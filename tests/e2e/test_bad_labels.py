@@ -118,13 +118,16 @@ def test_objects_at_and_beyond_the_border_do_not_stop_a_training(segcli, edit, t
     assert all("train.json: annotation 101 (one image.png)" in text for text in warned)
 
 
-def test_images_without_any_object_train_and_score(segcli, edit):
-    for split in ("train", "val"):
-        edit(lambda data: {**data, "annotations": []}, split)
+def test_nothing_to_score_is_allowed_and_nothing_to_learn_is_refused(segcli, edit):
+    edit(lambda data: {**data, "annotations": []}, "val")
     assert segcli("train", "r.yaml", "--set", "train.steps=1", "-q").code == 0
     result = segcli("eval", "runs/tiny run", "--json")
     assert result.code == 0
     assert result.json["images"] == 2
+    edit(lambda data: {**data, "annotations": []})
+    result = segcli("train", "r.yaml")
+    assert result.code == 3
+    assert "nothing that a model could learn (none of its 4 images has an object" in result.error
 
 
 def test_a_broken_image_is_refused_before_any_work(segcli, edit, tmp_path):

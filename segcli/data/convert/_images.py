@@ -2,6 +2,7 @@
 
 import os
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -44,7 +45,7 @@ def locate(names: Sequence[str], usual: Iterable[Path], root: Path, where: Path,
         base = _best(wanted, folders)
         if base is not None:
             listed: dict[Path, dict[str, Path]] = {}
-            return [_find(base, name, listed) for name in wanted]
+            return _elsewhere([_find(base, name, listed) for name in wanted], wanted, folders)
     if not trusted and (outside := [name for name in names if not is_below(name)]):
         raise DataError(f"{where}: {outside[0]!r:.200} is not below {root}, nor is a file called like it", hint=TRUST)
     looked = ", ".join(map(str, folders[:4])) + (f" and {len(folders) - 4} more folders" if len(folders) > 4 else "")
@@ -118,6 +119,34 @@ def _best(names: Sequence[str], folders: Sequence[Path]) -> Path | None:
         if found == len(sample):
             break
     return best
+
+
+def _elsewhere(paths: list[Path], names: Sequence[str], folders: Sequence[Path]) -> list[Path]:
+    """The paths, those that are not there replaced where one other file fits: half of the names may lack a folder, have
+    one too many, or be in other letters or lack a suffix. A file that is in use, or one of two, is never taken."""
+    missing = [i for i, path in enumerate(paths) if not is_there(path)]
+    if not missing:
+        return paths
+    used = {path for i, path in enumerate(paths) if i not in set(missing)}
+    files: dict[str, set[Path]] = {}
+    for folder in folders:
+        for file in folder.iterdir():
+            if file not in used and is_image(file):
+                for key in {file.name.casefold(), file.stem.casefold()}:
+                    files.setdefault(key, set()).add(file)
+    out, taken = list(paths), Counter[Path]()
+    for i in missing:
+        own = names[i].casefold().split("/")
+        fits = files.get(own[-1], set())
+        for better in (  # where several fit: with the name's own folders, then in its own case
+            {file for file in fits if [part.casefold() for part in file.parts[-len(own) :]] == own},
+            {file for file in fits if file.name == names[i].split("/")[-1]},
+        ):
+            fits = fits if len(fits) < 2 else better or fits
+        if len(fits) == 1:
+            out[i] = next(iter(fits))
+            taken[out[i]] += 1
+    return [paths[i] if taken[path] > 1 else path for i, path in enumerate(out)]
 
 
 def _find(folder: Path, name: str, listed: dict[Path, dict[str, Path]]) -> Path:

@@ -16,18 +16,18 @@ from typing import Any, BinaryIO, NamedTuple
 from pycocotools import mask as coco_mask
 
 from segcli.core.files import read_json
-from segcli.data.annotations import encode
+from segcli.data.annotations import LARGEST_ID, encode, whole
 from segcli.data.canonical import UNDECIDED, Draft, Record, write_json
+from segcli.data.convert._coco_head import about, categories
 from segcli.data.convert._files import SPLITS, each, has_keys, some
 from segcli.data.convert._images import below, locate, refuse_outside
 from segcli.data.convert._out import Exported
 from segcli.data.image import image_size
 from segcli.data.streamed import Streamed, require_lists
 from segcli.errors import DataError
-from segcli.info import Category, DatasetInfo
+from segcli.info import DatasetInfo
 
 SPLIT_WORD = re.compile(rf"(?:^|(?<=[_\-. ]))({'|'.join(sorted(SPLITS, key=len, reverse=True))})(?=[\d_\-. ]|$)", re.I)
-SIDE = re.compile(r"left|right|(?<![a-z])[lr](?![a-z])")  # in lower case; l and r where no letter is beside them
 BESIDE = re.compile(r"ann|label|json|coco|gt|meta", re.I)  # what folders of annotation files are called
 NAMED = 10  # ids that a note lists
 OWN = {"id", "file_name", "width", "height"}  # fields of an image that a Record has by itself
@@ -56,11 +56,20 @@ def build(*, path: Path, images: str | None = None, labels: str = "instances", t
     """
     files, notes = _choose(path, labels)
     parsed = {split: Streamed(file) for split, file in files.items()}
-    declared = categories({one.path: one.head["categories"] for one in parsed.values()})
+    used = set().union(*(one.categories for one in parsed.values()))
+    declared = categories({one.path: one.head["categories"] for one in parsed.values()}, used, notes)
     found: dict[str, list[tuple[Path, dict[str, Any]]]] = {}
+    lost = 0
     for split, one in parsed.items():
         listed = unique(one.path, one.head["images"], notes)
-        _note_lost(one, listed, notes)
+        if renamed := one.adopt(listed):
+            notes.append(
+                f"{one.path.name}: {renamed} annotations name their image as text or as a number where the "
+                "image's own id is the other: read as the same"
+            )
+        if far := [key for key in listed if isinstance(key, int) and key > LARGEST_ID]:
+            notes.append(f"{one.path.name}: {len(far)} image ids of more than 63 bits are replaced")
+        lost += _note_lost(one, listed, notes)
         places = [Path(images)] if images else usual_places(one.path, path)
         names = [image["file_name"] for image in listed.values()]
         paths = locate(names, places, path if path.is_dir() else path.parent, one.path, trusted)
@@ -84,7 +93,7 @@ def build(*, path: Path, images: str | None = None, labels: str = "instances", t
         splits={split: len(part) for split, part in splits.items()},
         **about(first),
     )
-    return Draft(info, splits, records, root, notes)
+    return Draft(info, splits, records, root, notes, lost=lost)
 
 
 def records(entries: Sequence[Entry]) -> Iterator[Record]:
@@ -102,7 +111,7 @@ def records(entries: Sequence[Entry]) -> Iterator[Record]:
                 size=size(image) or image_size(path),
                 image=path,
                 annotations=[{**annotation, "id": whole(annotation.get("id"))} for annotation in own],
-                id=whole(image.get("id")),
+                id=_id(image.get("id")),
                 extra={key: value for key, value in image.items() if key not in OWN},
             )
 
@@ -184,11 +193,11 @@ def load(path: Path) -> dict[str, Any]:
     return require_lists(path, data if isinstance(data, dict) else {})
 
 
-def _note_lost(labels: Streamed, images: Mapping[Any, Any], notes: list[str]) -> None:
-    """Note the annotations of images that are not listed, by id. Raises DataError where that is all of them."""
+def _note_lost(labels: Streamed, images: Mapping[Any, Any], notes: list[str]) -> int:
+    """Note the annotations of images that are not listed, by id, and count them. Raises DataError where that is all."""
     lost = labels.without_image([*images])
     if not len(lost):
-        return
+        return 0
     with open(labels.path, "rb") as file:
         named = labels.read(lost[:NAMED], file)
     ids = [annotation.get("id") for annotation in named]
@@ -202,6 +211,7 @@ def _note_lost(labels: Streamed, images: Mapping[Any, Any], notes: list[str]) ->
         f"{labels.path.name}: {len(lost)} annotations of images that are not listed are left out: "
         f"{some([*ids, *lost[NAMED:]], NAMED)}"  # beyond NAMED they are counted, not shown
     )
+    return len(lost)
 
 
 def unique(path: Path, images: list[dict[str, Any]], notes: list[str]) -> dict[Any, dict[str, Any]]:
@@ -210,6 +220,8 @@ def unique(path: Path, images: list[dict[str, Any]], notes: list[str]) -> dict[A
     twice = []
     for image in images:
         key, name = image.get("id"), image.get("file_name")
+        if isinstance(key, float) and key.is_integer():
+            key = image["id"] = int(key)
         if not isinstance(key, (int, str)) or not isinstance(name, str) or not name:
             raise DataError(f"{path}: the image {image!r:.200} needs an id and a file_name")
         if key in out:
@@ -218,58 +230,6 @@ def unique(path: Path, images: list[dict[str, Any]], notes: list[str]) -> dict[A
     if twice:
         notes.append(f"{path.name}: {len(twice)} image ids stand twice, the first is kept: {some(twice, 10)}")
     return out
-
-
-def categories(declared: dict[Path, list[dict[str, Any]]]) -> tuple[Category, ...]:
-    """The categories of all files, which must agree: things by id, then stuff by id."""
-    by_id: dict[int, Category] = {}
-    for path, categories in declared.items():
-        for entry in categories:
-            key, name = entry.get("id"), entry.get("name")
-            if whole(key) is None or not isinstance(name, str):
-                raise DataError(f"{path}: the category {entry!r:.200} needs a whole number as id and a name")
-            category = _category(path, entry)
-            if by_id.setdefault(category.source_id, category).name != name:
-                raise DataError(
-                    f"{path}: category {key} is called {name!r} here and {by_id[category.source_id].name!r} in "
-                    "another of the files"
-                )
-    return tuple(sorted(by_id.values(), key=lambda c: (not c.thing, c.source_id)))
-
-
-def _category(path: Path, entry: dict[str, Any]) -> Category:
-    named, drawn = entry.get("keypoints") or [], entry.get("skeleton") or []
-    if not isinstance(named, list):
-        raise DataError(f"{path}: the keypoints of {entry['name']!r} must be a list of names, not {named!r:.80}")
-    if not isinstance(drawn, list) or not all(_pair(bone) for bone in drawn):
-        raise DataError(f"{path}: the skeleton of {entry['name']!r} must be pairs of whole numbers, not {drawn!r:.80}")
-    points = tuple(str(name) for name in named)
-    skeleton = tuple((a - 1, b - 1) for a, b in drawn)  # COCO counts from 1
-    if any(not 0 <= i < len(points) for pair in skeleton for i in pair):
-        raise DataError(f"{path}: the skeleton of {entry['name']!r} names a keypoint that is not declared")
-    colour = entry.get("color")
-    return Category(
-        name=entry["name"],
-        source_id=entry["id"],
-        thing=bool(entry.get("isthing", 1)),
-        colour=(colour[0], colour[1], colour[2]) if isinstance(colour, list) and len(colour) == 3 else None,
-        keypoints=points,
-        skeleton=skeleton,
-        flip_pairs=flip_pairs(points),
-    )
-
-
-def _pair(bone: Any) -> bool:
-    return isinstance(bone, list) and len(bone) == 2 and all(whole(end) is not None for end in bone)
-
-
-def flip_pairs(points: Sequence[str]) -> tuple[tuple[int, int], ...]:
-    """Positions of the keypoints that change places in a mirror image: whose names differ in left and right alone, in
-    any spelling (left_eye, LeftEye, l_eye, eye_L)."""
-    names = [name.lower() for name in points]
-    swap = {"left": "right", "right": "left", "l": "r", "r": "l"}
-    swapped = [SIDE.sub(lambda m: swap[m[0]], name) for name in names]
-    return tuple((i, names.index(s)) for i, s in enumerate(swapped) if s in names and i < names.index(s))
 
 
 def usual_places(file: Path, source: Path) -> list[Path]:
@@ -285,33 +245,16 @@ def usual_places(file: Path, source: Path) -> list[Path]:
     return places
 
 
-def about(data: dict[str, Any]) -> dict[str, Any]:
-    """Licence, citation and source, as the file says them."""
-    said = data.get("info")
-    said = said if isinstance(said, dict) else {}
-    return {
-        "licence": _licence(data),
-        "citation": str(said.get("description") or ""),
-        "source": str(said.get("url") or ""),
-    }
-
-
-def _licence(data: dict[str, Any]) -> str:
-    listed = data.get("licenses")
-    used = {image.get("license") for image in data["images"]}
-    named = [x for x in listed if isinstance(x, dict)] if isinstance(listed, list) else []
-    said = (x.get("name") for x in named if x.get("id") in used or len(named) == 1)
-    return "; ".join(str(name) for name in said if name) or "unknown"
-
-
 def size(image: dict[str, Any]) -> tuple[int, int] | None:
     """(H, W) as the file says; None where it does not."""
     height, width = whole(image.get("height")), whole(image.get("width"))
     return (height, width) if height and width and min(height, width) > 0 else None
 
 
-def whole(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+def _id(value: Any) -> int | None:
+    """An image's id, where it can stay."""
+    key = whole(value)
+    return key if key is not None and 0 <= key <= LARGEST_ID else None
 
 
 def export(image: Exported, names: dict[int, str], out: Path) -> None:

@@ -182,6 +182,10 @@ def _ids(path: Path, classes: list[str] | None, found: list[tuple[Path, File]]) 
     return ids
 
 
+def _is_object(shape: Shape) -> bool:
+    return shape.label not in NO_OBJECT and shape.shape_type not in NO_AREA
+
+
 def _records(entries: Sequence[Entry], ids: dict[str, int], notes: list[str], trusted: bool) -> Iterator[Record]:
     left: dict[str, list[str]] = {}
 
@@ -198,7 +202,7 @@ def _records(entries: Sequence[Entry], ids: dict[str, int], notes: list[str], tr
             raise DataError(f"{file}: imageWidth {size[1]} x imageHeight {size[0]} is more than an image can have")
         objects: dict[Any, list[tuple[int, Shape]]] = {}
         for i, shape in enumerate(label.shapes):
-            if shape.label in NO_OBJECT or shape.shape_type in NO_AREA:
+            if not _is_object(shape):
                 reason = shape.label if shape.label in NO_OBJECT else f"shapes of type {shape.shape_type}"
                 left.setdefault(reason, []).append(file.name)
             else:

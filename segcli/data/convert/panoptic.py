@@ -13,8 +13,11 @@ import numpy as np
 import pydantic
 
 from segcli.core.files import parsed, read_bytes, resolve
+from segcli.data.annotations import whole
 from segcli.data.canonical import UNDECIDED, Draft, Record
 from segcli.data.convert import coco
+from segcli.data.convert._coco_head import about
+from segcli.data.convert._coco_head import categories as categories_of
 from segcli.data.convert._files import Entry, arrange, each, has_keys, some, walk
 from segcli.data.convert._images import is_folder, is_there, locate, refuse_outside
 from segcli.data.convert._mask_files import check_size, read_pixels
@@ -52,7 +55,7 @@ def build(*, path: Path, images: str | None = None, maps: str | None = None, tru
     files = _choose(path)
     notes: list[str] = []
     loaded = {split: coco.load(file) for split, file in files.items()}
-    categories = coco.categories({files[split]: data["categories"] for split, data in loaded.items()})
+    categories = categories_of({files[split]: data["categories"] for split, data in loaded.items()})
     found: list[tuple[str, Path, Any]] = []
     for split, data in loaded.items():
         file = files[split]
@@ -83,7 +86,7 @@ def build(*, path: Path, images: str | None = None, maps: str | None = None, tru
         name=path.stem,
         categories=categories,
         splits={split: len(entries) for split, entries in splits.items()},
-        **coco.about(first),
+        **about(first),
         panoptic=True,
     )
     things = {category.source_id: category.thing for category in categories}
@@ -157,7 +160,7 @@ def _record(entry: Entry, things: dict[int, bool], trusted: bool) -> Record:
         size=size,
         image=path,
         annotations=annotations,
-        id=coco.whole(image.get("id")),
+        id=whole(image.get("id")),
         panoptic=read_bytes(file),
         segments=[segment.model_dump() for segment in label.segments_info],
         extra={key: value for key, value in image.items() if key not in coco.OWN},

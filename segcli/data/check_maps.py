@@ -1,0 +1,60 @@
+"""What the doctor sees in stored semantic and panoptic maps, read by the reader's own rules."""
+
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from segcli.core.files import resolve
+from segcli.data import annotations as coco_file
+from segcli.data import canonical, views
+from segcli.data._findings import Item
+from segcli.data.check_images import Note
+from segcli.data.lost_classes import LostClasses
+from segcli.errors import DataError
+from segcli.info import DatasetInfo
+from segcli.types import IGNORE
+
+
+def check_maps(
+    root: Path,
+    info: DatasetInfo,
+    split: str,
+    images: Iterable[dict[str, Any]],
+    note: Note,
+    shows: Counter[str],
+    maps: LostClasses,
+    *,
+    trusted: bool,
+) -> None:
+    """Look at the maps of a split's images. note: takes (code, item); shows: how many images show each class, counted
+    here where the dataset has maps alone; maps: takes
+    each map's values; trusted: maps may lie anywhere."""
+    place = lambda kind, name: resolve(root / kind / split, name, f"{kind}/{split}", within=root, trusted=trusted)
+    entries: dict[int, dict[str, Any]] = {}
+    if info.panoptic:
+        path = root / "panoptic" / f"{split}.json"
+        try:
+            entries = {entry["image_id"]: entry for entry in coco_file.load(path)[1]}
+        except (DataError, KeyError, TypeError) as error:
+            note("annotation_file", Item(split, detail=f"{path}: {error}"))
+    labels = {source: label for label, source in enumerate(info.source_ids)}
+    for image in images:
+        name, size = image["file_name"], (image["height"], image["width"])
+        try:
+            if info.semantic:
+                path = place("semantic", canonical.label_name(image))
+                values = maps.add(path, views.read_semantic(path, size, len(info.names)))
+                shown = [info.names[v] for v in values if v != IGNORE]
+                if not info.num_things:
+                    shows.update(shown)
+                if not shown:
+                    note("all_ignored", Item(split, name))
+            if info.panoptic and image["id"] in entries:
+                entry = entries[image["id"]]
+                path = place("panoptic", entry["file_name"])
+                views.read_panoptic(path, entry["segments_info"], size, labels)
+            elif info.panoptic and entries:
+                note("label_map", Item(split, name, detail="no entry in the panoptic json"))
+        except (DataError, KeyError, TypeError) as error:
+            note("label_map", Item(split, name, detail=str(error)))
