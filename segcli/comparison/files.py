@@ -39,7 +39,10 @@ def document(
 
 
 def write_csv(groups: Sequence[Sequence[Row]], path: Path) -> None:
-    """One line a row: costs, then every metric that any row has (fractions 0..1); an empty cell is an unknown."""
+    """One line a row: costs, then every metric that any row has (fractions 0..1); an empty cell is an unknown.
+
+    Text that a spreadsheet would run as a formula begins with an apostrophe (see `as_text`).
+    """
     rows = [row for group in groups for row in group]
     scores = lambda row: {**row["metrics"], **row["metrics_published"]}
     metrics = list(dict.fromkeys(key for row in rows for key in scores(row)))
@@ -47,7 +50,7 @@ def write_csv(groups: Sequence[Sequence[Row]], path: Path) -> None:
     ends = [f"{key}_{end}" for key in bounds for end in ("low", "high")]
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow([*COLUMNS, *metrics, *ends])
+    table.writerow([as_text(key) for key in [*COLUMNS, *metrics, *ends]])
     for row in rows:
         latency, over, machine, reached = (
             row.get(key) or {} for key in ("latency_ms", "gflops_dataset", "machine", "time_to_score")
@@ -65,9 +68,25 @@ def write_csv(groups: Sequence[Sequence[Row]], path: Path) -> None:
         }
         for key, (low, high) in row["ci95"].items():
             cells.update({f"{key}_low": low, f"{key}_high": high})
-        table.writerow(["" if cells.get(key) is None else cells[key] for key in [*COLUMNS, *metrics, *ends]])
+        table.writerow(["" if cells.get(key) is None else as_text(cells[key]) for key in [*COLUMNS, *metrics, *ends]])
     write_text(path, text.getvalue())
 
+
+def as_text(value: Any) -> Any:
+    """A cell that no spreadsheet takes for a formula: an apostrophe before text that begins like one and is no number.
+
+    Names of runs and datasets come from elsewhere, and Excel and LibreOffice run what begins with one of FORMULA.
+    """
+    if not isinstance(value, str) or not value.startswith(FORMULA):
+        return value
+    try:
+        float(value)
+        return value
+    except ValueError:
+        return f"'{value}"
+
+
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 KINDS = {  # option -> what a file has near its beginning that `compare` has written
     "csv": b"name,source,model,",

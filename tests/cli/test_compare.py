@@ -59,7 +59,7 @@ def test_a_broken_run_is_skipped_aloud_and_the_rest_is_shown(segcli, runs, tmp_p
     assert result.code == 0
     assert names(result.out) == ["beaten"]
     assert "skipped: runs/good/metrics.json: missing, the run is not finished" in result.err
-    assert "skipped: runs/cheap/cost.json: can't be read" in result.err
+    assert "skipped: runs/cheap/cost.json: not valid JSON" in result.err
 
 
 def test_nothing_left_is_an_error(segcli, fake_run):
@@ -106,7 +106,7 @@ def test_a_score_that_is_no_number_is_refused_by_name(segcli, fake_run):
     file.write_text(file.read_text().replace("0.5", "NaN"))
     result = segcli("compare")
     assert result.code == 4
-    assert "runs/a/metrics.json: segm_AP is nan, no score" in result.error
+    assert "runs/a/metrics.json: metrics.segm_AP: input should be a finite number, not nan" in result.error
 
 
 def test_an_unsuitable_overlap_is_a_usage_error(segcli, fake_run):

@@ -93,3 +93,17 @@ def test_a_table_and_a_plot_are_replaced_by_new_ones(tmp_path, groups):
             write_csv(groups, tmp_path / "t.csv")
             plot(groups, tmp_path / f"p.{kind}")
     assert (tmp_path / "p.png").is_file()
+
+
+def test_no_cell_of_the_table_is_a_formula(fake_run, tmp_path):
+    names = ['=cmd|"/c calc"!A1', "@SUM(A1)", "-2+3", "\tx", "plain"]
+    groups = rank([run_row(fake_run(f"r{i}")) for i in range(len(names))])
+    for row, name in zip(groups[0], names, strict=True):
+        row["name"] = name
+    groups[0][0]["metrics"]["@own"] = -0.25
+    groups[0][0]["variant"] = "-5e-1"
+    write_csv(groups, tmp_path / "table.csv")
+    with open(tmp_path / "table.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["name"] for row in rows] == [*(f"'{name}" for name in names[:4]), "plain"]
+    assert (rows[0]["'@own"], rows[0]["variant"]) == ("-0.25", "-5e-1")
