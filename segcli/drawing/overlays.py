@@ -6,8 +6,9 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from segcli.drawing.chips import Chip, draw_chips, text_size
+from segcli.drawing.chips import Chip, draw_chips
 from segcli.drawing.colours import Rgb, class_colours, object_colours
+from segcli.drawing.text import text_size
 from segcli.info import DatasetInfo
 from segcli.types import IGNORE, Instances, Panoptic, Prediction, Target, mask_boxes
 
@@ -204,7 +205,8 @@ def _smooth(line: np.ndarray) -> np.ndarray:
     points = line.astype(np.float64)
     if len(points) < 16:
         return points
-    return np.mean([np.roll(points, k, 0) for k in range(-2, 3)], axis=0)
+    around = np.concatenate([points[-2:], points, points[:2]])
+    return np.asarray(sum(around[k : k + len(points)] for k in range(5)) / 5)
 
 
 def _rectangle(canvas: np.ndarray, box: np.ndarray, colour: Rgb, width: int) -> None:

@@ -12,6 +12,7 @@ from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from matplotlib.transforms import Bbox
 
 from segcli.core.files import write_atomic
+from segcli.drawing.text import plain
 from segcli.errors import UsageError
 
 COLOURS = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#8C6D00", "#555555"]
@@ -81,7 +82,7 @@ def pareto_plot(rows: Sequence[Mapping[str, Any]], x: str, y: str, path: str | P
     axes.set_xlabel(TITLES.get(x, x))
     axes.set_ylabel(f"{y} × 100" if scale == 100 else y)
     axes.legend(frameon=False, fontsize=9, loc="best")
-    _label(figure, axes, [(cost, score * scale, str(row["name"])) for cost, score, row in points])
+    _label(figure, axes, [(cost, score * scale, plain(str(row["name"]))) for cost, score, row in points])
     _save(figure, Path(path))
     return left_out
 
@@ -166,7 +167,7 @@ def _label(figure: Figure, axes: Axes, points: list[tuple[float, float, str]]) -
     legend = axes.get_legend()
     reserved += [legend.get_window_extent()] if legend is not None else []
     for (x, y, name), dot in sorted(zip(points, dots, strict=True), key=lambda p: p[0]):
-        probe = axes.text(0, 0, name, fontsize=9)
+        probe = axes.text(0, 0, name, fontsize=9, parse_math=False)
         extent = probe.get_window_extent()
         probe.remove()
         choices = []
@@ -185,6 +186,7 @@ def _label(figure: Figure, axes: Axes, points: list[tuple[float, float, str]]) -
         text = axes.annotate(
             name, (x, y), (dx, dy), textcoords="offset points", ha=side, va=level, fontsize=9, arrowprops=arrow
         )
+        text.set_parse_math(False)  # a name with two $ is no formula
         text.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.4, "alpha": 0.8})
         text.set_in_layout(False)  # the axes stay where they were when the places were chosen
         reserved.append(box.padded(1))

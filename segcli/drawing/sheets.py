@@ -7,9 +7,9 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from segcli.drawing.chips import draw_text, shorten, text_size, text_width
 from segcli.drawing.colours import Rgb, object_colours
 from segcli.drawing.overlays import draw
+from segcli.drawing.text import draw_text, shorten, text_size, text_width
 from segcli.info import DatasetInfo
 from segcli.types import Instances, Prediction, Target
 

@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from segcli.drawing import chips
-from segcli.drawing.chips import Chip, draw_chips, font, shorten, text_width
+from segcli.drawing.chips import Chip, draw_chips
 from segcli.drawing.colours import class_colours, ink_on, object_colours, oklch, to_oklch
 from segcli.drawing.overlays import SMALLEST, draw
+from segcli.drawing.text import draw_text, font, shorten, text_size, text_width
 from segcli.info import Category, DatasetInfo
 from segcli.types import Instances, Panoptic, Prediction, Segment, Target, encode_masks, mask_boxes
 
@@ -138,8 +139,8 @@ def test_colours_survive_the_way_to_oklch_and_back():
 
 def test_chips_stay_on_the_image_and_off_each_other(monkeypatch):
     placed = []
-    blend = chips._blend
-    monkeypatch.setattr(chips, "_blend", lambda image, patch, x, y: placed.append((x, y, *patch.shape[1::-1])))
+    blend = chips.blend
+    monkeypatch.setattr(chips, "blend", lambda image, patch, x, y: placed.append((x, y, *patch.shape[1::-1])))
     image = np.zeros((300, 400, 3), np.uint8)
     rng = np.random.default_rng(0)
     boxes = [
@@ -153,7 +154,7 @@ def test_chips_stay_on_the_image_and_off_each_other(monkeypatch):
     for i, (ax, ay, aw, ah) in enumerate(placed):
         for bx, by, bw, bh in placed[:i]:
             assert ax >= bx + bw or bx >= ax + aw or ay >= by + bh or by >= ay + ah
-    assert blend is not chips._blend
+    assert blend is not chips.blend
 
 
 def test_a_chip_is_readable_and_grows_with_the_image():
@@ -163,7 +164,7 @@ def test_a_chip_is_readable_and_grows_with_the_image():
         draw_chips(
             image,
             [Chip(["cat"], (250, 200, 40), (side / 3, side / 3, side / 2, side / 2))],
-            chips.text_size((side, side)),
+            text_size((side, side)),
         )
     heights = [np.flatnonzero((i != 128).any((1, 2))).size for i in (small, large)]
     assert heights[0] >= 14
@@ -183,7 +184,7 @@ def test_a_crowded_image_keeps_its_objects_visible():
 @pytest.mark.parametrize("text", ["pedestrian 97 %", "Fußgänger", "пешеход", "보행자 97 %", "🚲", ""])
 def test_text_of_every_script_can_be_drawn(text):
     image = np.zeros((60, 400, 3), np.uint8)
-    chips.draw_text(image, text, 5, 5, 20, (255, 255, 255))
+    draw_text(image, text, 5, 5, 20, (255, 255, 255))
     assert (image.max() > 200) == bool(text)
     assert font(text, 20).getlength(text) >= 0
 

@@ -91,3 +91,14 @@ def test_smoothing_keeps_level_and_length():
     assert smooth(np.full(7, 3.0)) == pytest.approx(np.full(7, 3.0))
     noisy = np.tile([0.0, 1.0], 200)
     assert np.abs(smooth(noisy)[10:-10] - 0.5).max() < 0.05
+
+
+@pytest.mark.parametrize("suffix", plots.SUFFIXES)
+def test_names_of_runs_are_drawn_as_they_are(tmp_path, suffix):
+    names = ["$\\frac$", "a$b$c", "line\nend\x1b[2J", "half\ud800", "\u202eback"]
+    rows = [{"name": n, "model": "m", "gflops": i + 1, "metrics": {"AP": 0.1}} for i, n in enumerate(names)]
+    plots.pareto_plot(rows, "gflops", "AP", tmp_path / f"p{suffix}")
+    if suffix == ".svg":
+        text = (tmp_path / "p.svg").read_text(encoding="utf-8")
+        assert "$\\frac$" in text
+        assert "line end\\x1b[2J" in text
