@@ -1,5 +1,6 @@
 """Weights and training states on disk: written whole or not at all, read without running code."""
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -10,29 +11,64 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
 
-from segcli.core.files import write_atomic
+from segcli.core.files import part_beside, write_atomic
 from segcli.errors import ModelError
 from segcli.info import DatasetInfo
 from segcli.weights.backbones import load_backbone
 from segcli.weights.class_rows import order_of, take_rows
 from segcli.weights.official import Checkpoint, find, resolve
 from segcli.weights.plain_tensors import plain_tensors, reason
-from segcli.weights.reading import read_state
+from segcli.weights.reading import DIGEST, digest_of, read_state, refuse_damage
 from segcli.weights.translate import translate
 
 # Buffers that no training changes, by the end of their names: a source may have them or not.
 CONSTANTS = ("num_batches_tracked", "relative_position_index", "empty_weight", "pixel_mean", "pixel_std")
 
 
-def save_state(path: Path, state: dict[str, Any]) -> None:
-    """A training state (tensors, numbers, strings, lists, dicts)."""
-    write_atomic(path, lambda p: torch.save(state, p))
+def save_state(path: Path, state: dict[str, Any], previous: Path | None = None) -> None:
+    """A training state (tensors, numbers, strings, lists, dicts). previous: the name that the file before it gets."""
+
+    def write(part: Path) -> None:
+        torch.save(state, part)
+        if previous is not None and path.is_file():
+            _keep(path, previous)
+
+    write_atomic(path, write)
+
+
+def _keep(path: Path, previous: Path) -> None:
+    """Give `path` the second name `previous`: there is a whole checkpoint under the first at any moment."""
+    part = part_beside(previous)
+    part.unlink()
+    try:
+        os.link(path, part)
+        os.replace(part, previous)
+    except OSError:  # a file system without second names
+        os.replace(path, previous)
+    finally:
+        part.unlink(missing_ok=True)  # it stays where both names are one file already
+
+
+def recover(last: Path, previous: Path) -> None:
+    """Put the checkpoint before the last one in its place where the last one is damaged or gone, and say so.
+
+    Raises ModelError where neither can be used.
+    """
+    try:
+        load_state(last)
+    except ModelError as error:
+        if not previous.is_file():
+            raise
+        step = load_state(previous).get("progress", {}).get("step")
+        os.replace(previous, last)
+        print(f"note: {error}: going on from the checkpoint before it, of step {step}", file=sys.stderr)
 
 
 def load_state(path: Path) -> dict[str, Any]:
     """What `save_state` wrote. Raises ModelError where it is missing, truncated, or holds anything but plain data."""
     if not path.is_file():
         raise ModelError(f"{path}: no checkpoint", hint="was the run stopped before its first save?")
+    refuse_damage(path)
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds; each means that this file can't be used
@@ -40,9 +76,17 @@ def load_state(path: Path) -> dict[str, Any]:
 
 
 def save_weights(path: Path, state: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Weights alone, as safetensors."""
+    """Weights alone, as safetensors, with a digest of them."""
     plain = {k: v.detach().contiguous().cpu() for k, v in state.items()}
-    write_atomic(path, lambda p: safetensors.torch.save_file(plain, p, metadata))
+    described = {**metadata, DIGEST: digest_of(plain)}
+
+    def write(part: Path) -> None:
+        try:
+            safetensors.torch.save_file(plain, part, described)
+        except safetensors.SafetensorError as error:  # a full disk, too
+            raise RuntimeError(str(error)) from error
+
+    write_atomic(path, write)
 
 
 def initialise(model: nn.Module) -> list[dict[str, str]]:

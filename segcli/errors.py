@@ -15,6 +15,14 @@ class SegcliError(ValueError):
         self.hint = hint
 
 
+class NotFiniteError(SegcliError):
+    """NaN or infinity that a model met before it could give its losses. term: what was not finite."""
+
+    def __init__(self, message: str, *, term: str, hint: str | None = None):
+        super().__init__(message, hint=hint)
+        self.term = term
+
+
 class UsageError(SegcliError):
     """A bad flag, an unknown recipe or an unknown recipe key."""
 

@@ -18,7 +18,7 @@ from segcli import input_rule
 from segcli.allocator import keep_freed_memory
 from segcli.checkpoint import initialise, load_state, load_strict, load_weights
 from segcli.core import run_files, run_parts
-from segcli.core.files import remove_parts, write_atomic
+from segcli.core.files import PART, remove_parts, write_atomic
 from segcli.core.git_head import commit
 from segcli.errors import DataError, ModelError, SegcliError, UsageError
 from segcli.info import DatasetInfo
@@ -49,7 +49,7 @@ class RunFolder:
         if out is None:
             base = Path("runs") / name
             out, count = base, 2
-            while out.exists() and not force:
+            while out.exists() and not force and not cls(out).void():
                 out, count = base.with_name(f"{base.name}-{count}"), count + 1
         elif out.exists() and any(out.iterdir()) and not force:
             raise UsageError(f"{out} is not empty", hint="choose another --out, or --force to overwrite it")
@@ -58,10 +58,26 @@ class RunFolder:
         out.mkdir(parents=True, exist_ok=True)
         return cls(out)
 
+    def void(self) -> bool:
+        """Whether a training was killed here before it had written its recipe: the folder is free for another."""
+        try:
+            names = {p.name for p in self.path.iterdir() if not p.name.endswith(PART)}
+        except OSError:
+            return False
+        if "train.lock" not in names or names - {"train.lock", "environment.json"}:
+            return False
+        try:
+            with self.claimed():
+                return True
+        except SegcliError:  # another process is just beginning here
+            return False
+
     def clear(self) -> None:
         """Take away what an earlier training left."""
-        for old in ("log.jsonl", "metrics.json", "cost.json", "checkpoints/last.pt", "checkpoints/best.safetensors"):
+        for old in ("log.jsonl", "metrics.json", "cost.json"):
             (self.path / old).unlink(missing_ok=True)
+        for file in (self.last, self.previous, self.best):
+            file.unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def claimed(self) -> Iterator[None]:
@@ -152,6 +168,20 @@ class RunFolder:
     @property
     def last(self) -> Path:
         return self.path / "checkpoints" / "last.pt"
+
+    @property
+    def previous(self) -> Path:
+        """The checkpoint before the last one, for the day that one is damaged."""
+        return self.path / "checkpoints" / "previous.pt"
+
+    def finished(self) -> bool:
+        """Whether the run was scored, and its numbers can be read; cost.json is what a training writes last."""
+        try:
+            self.read_metrics()
+            self.read_cost()
+        except ModelError:
+            return False
+        return True
 
     @property
     def best(self) -> Path:

@@ -43,7 +43,7 @@ class Session:
         self.progress = Progress()
 
     def save(self) -> None:
-        """Write checkpoints/last.pt."""
+        """Write checkpoints/last.pt; the one before it becomes previous.pt."""
         state = {
             "model": self.model.state_dict(),
             "ema": self.average.state if self.average else None,
@@ -51,7 +51,7 @@ class Session:
             "progress": dataclasses.asdict(self.progress),
             "rng": torch.get_rng_state(),
         }
-        save_state(self.run.last, state)
+        save_state(self.run.last, state, self.run.previous)
 
     def restore(self) -> None:
         """Put checkpoints/last.pt back. Raises ModelError where it does not fit."""

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import itertools
+import math
 import sys
 import time
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from segcli import cost, dist, input_rule
-from segcli.checkpoint import save_weights
+from segcli.checkpoint import recover, save_weights
 from segcli.data.cache import ImageCache
 from segcli.data.checked import admit
 from segcli.data.dataset import Dataset
@@ -22,7 +23,7 @@ from segcli.data.fingerprint import current
 from segcli.data.loader import steps_per_epoch, train_loader
 from segcli.data.transforms import build_augment
 from segcli.diagnosis import print_causes
-from segcli.errors import DataError, UsageError
+from segcli.errors import DataError, NotFiniteError, UsageError
 from segcli.evaluation import Scores, check_expectations, score_model
 from segcli.info import DatasetInfo
 from segcli.optim import MovingAverage, build_optimizer, clip_gradients, rate_factor
@@ -97,6 +98,11 @@ def train_joined(
                 info = dataclasses.replace(info, fingerprint=current(Path(recipe.data.root), info))
                 run.write_environment({**describe_environment(recipe, info, used), "minutes": recipe.train.minutes})
                 run.write_recipe(recipe)
+            else:
+                recover(run.last, run.previous)
+                if not (run.path / "environment.json").is_file():  # what scores the run reads it
+                    info = dataclasses.replace(info, fingerprint=current(Path(recipe.data.root), info))
+                    run.write_environment(describe_environment(recipe, info, []))
             out = run.path
         run = RunFolder(dist.from_main(out))  # type: ignore[arg-type]
         input_rule.follow(model, run.environment())
@@ -105,7 +111,7 @@ def train_joined(
         if resume is not None:
             session.restore()
             trained = session.progress.step >= session.total
-            if trained and (run.path / "cost.json").is_file():  # what `finish` writes last
+            if trained and run.finished():
                 print(f"{run.path} is finished already", file=sys.stderr)
                 return run.path
             if not dist.rank():
@@ -146,8 +152,12 @@ def loop(session: Session, pace: Pace, train_set: Dataset, val_set: Dataset, qui
             pieces = split(batch, settings.accumulate)
             shared = shared_normalisers(model, pieces)
             for piece in pieces:
-                with autocast:
-                    losses = model(layout(piece.to(session.device)), *shared)
+                try:
+                    with autocast:
+                        losses = model(layout(piece.to(session.device)), *shared)
+                except NotFiniteError as found:  # models that match queries with objects meet it before their losses
+                    session.refuse_not_finite({found.term: math.nan}, piece)
+                    raise
                 for name, value in losses.items():
                     numbers[name] = numbers.get(name, 0.0) + value.item() / len(pieces)
                 session.refuse_not_finite(numbers, piece)

@@ -11,6 +11,7 @@ import segcli
 from segcli.cli import compare, evaluate, options, output, predict, prepare, train, visualize
 from segcli.cli.errors import guard
 from segcli.core import own_path
+from segcli.core.parent import VARIABLE, end_with
 
 app = typer.Typer(
     name="segcli",
@@ -79,6 +80,8 @@ def run(args: list[str]) -> int:
 def main() -> None:
     """The console script."""
     own_path.leave_out_working_folder()
+    if (parent := os.environ.pop(VARIABLE, "")).isdecimal():
+        end_with(int(parent))
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal without ★ shows ? instead of failing

@@ -1,5 +1,6 @@
 """`segcli compare RECIPE… --train`: train what has not been trained, one after the other, and go on past failures."""
 
+import os
 import shlex
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from typing import Any
 
 from segcli.comparison.rows import split_digest
 from segcli.core import own_path
+from segcli.core.parent import VARIABLE
 from segcli.core.run_files import read_environment
 from segcli.errors import ModelError, SegcliError
 from segcli.info import DatasetInfo
@@ -42,8 +44,10 @@ def train_missing(
                 _train([str(item)], quiet)
                 run = find_run(recipe)
             elif not finished(run):
-                announce(f"resuming {run} for {place}")
-                _train(["--resume", str(run)], quiet)
+                saved = any((run / "checkpoints" / name).is_file() for name in ("last.pt", "previous.pt"))
+                announce(f"{'resuming' if saved else 'starting again'} {run} for {place}")
+                again = [str(item), "--out", str(run), "--force"] if not path.is_dir() and not saved else None
+                _train(again or ["--resume", str(run)], quiet)
             else:
                 announce(f"{place} is trained: {run}")
             if run is None or not finished(run):
@@ -130,7 +134,13 @@ def _train(arguments: list[str], quiet: bool) -> None:
     command = own_path.command("train", *arguments, *(["--quiet"] if quiet else []))
     # a session of its own: Ctrl-C reaches it once, through us; a second signal would kill it before it has saved
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8", start_new_session=True
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        encoding="utf-8",
+        start_new_session=True,
+        env={**os.environ, VARIABLE: str(os.getpid())},  # it ends when this process is killed
     )
     assert process.stdout is not None
     last: deque[str] = deque(maxlen=20)

@@ -5,8 +5,11 @@ So a run resumed at any step, with any number of workers, sees what it would hav
 """
 
 import dataclasses
+import functools
 import itertools
+import os
 import signal
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -16,6 +19,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
+from segcli.core.parent import end_with
 from segcli.data.cache import LIMIT, ImageCache, SampleCache
 from segcli.data.dataset import Dataset
 from segcli.errors import SegcliError
@@ -140,6 +144,7 @@ def _steps(count: int, batch_size: int, seed: int, start: int) -> Iterator[list[
 
 def _parallel(load: Any, steps: Iterator[Any], workers: int) -> Iterator[Batch]:
     """Worker processes run `load` on `steps`; the batches come back in order."""
+    parent = os.getpid() if threading.current_thread() is threading.main_thread() else None
     with warnings.catch_warnings():
         # on one core torch advises against two workers, in words that name nothing of a recipe
         warnings.filterwarnings("ignore", message="This DataLoader will create")
@@ -150,7 +155,7 @@ def _parallel(load: Any, steps: Iterator[Any], workers: int) -> Iterator[Batch]:
                 batch_size=None,
                 num_workers=workers,
                 prefetch_factor=PREFETCH,
-                worker_init_fn=_start_worker,
+                worker_init_fn=functools.partial(_start_worker, parent),
                 generator=torch.Generator(),  # its own: a loader must not advance the global random state
             )
         )
@@ -181,7 +186,9 @@ class _Calls(torch.utils.data.Dataset[Any]):
         return self.load(keys)
 
 
-def _start_worker(_: int) -> None:
+def _start_worker(parent: int | None, _: int) -> None:
+    if parent is not None:
+        end_with(parent)
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
     # Ctrl-C reaches every process of the group; the main one saves and then ends its workers with SIGTERM, for which a

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from segcli.errors import SegcliError
+from segcli.errors import NotFiniteError
 from segcli.ops import boxes
 
 
@@ -43,7 +43,7 @@ def match(costs: list[Tensor], image_ids: list[int]) -> Matching:
     """The pairs of least total cost, for every layer and image on its own.
 
     costs: one [L,Q,N] tensor an image (N may be 0 and may exceed Q), on one device. All of them travel to the host in
-    one transfer, and the result travels back in one. Raises SegcliError naming the image where a cost is not finite.
+    one transfer, and the result travels back in one. Raises NotFiniteError naming the image where a cost is not finite.
     """
     layers, queries = costs[0].shape[:2]
     host = torch.cat([c.float().flatten() for c in costs]).cpu().numpy()
@@ -52,9 +52,10 @@ def match(costs: list[Tensor], image_ids: list[int]) -> Matching:
     tables = [t.reshape(layers, queries, n) for t, n in zip(np.split(host, ends[:-1]), counts, strict=True)]
     if not np.isfinite(host).all():
         bad = [str(i) for i, t in zip(image_ids, tables, strict=True) if not np.isfinite(t).all()]
-        raise SegcliError(
+        raise NotFiniteError(
             f"the matching costs of image {', '.join(bad)} are not finite: the model's outputs or the labels hold "
             "NaN or infinity",
+            term="matching costs",
             hint="lower train.optimizer.lr or set train.clip; `segcli prepare --check` finds broken boxes",
         )
     starts = np.cumsum([0, *counts])

@@ -1,8 +1,11 @@
 """Read a state dict from a file. Reading never runs code."""
 
 import argparse
+import hashlib
+import zipfile
 from pathlib import Path
 
+import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
@@ -11,6 +14,7 @@ from segcli.errors import ModelError
 from segcli.weights.detectron2_pickle import read_pickle
 from segcli.weights.plain_tensors import plain_tensors, reason
 
+DIGEST = "segcli_sha256"  # key of a safetensors file's metadata
 WRAPPERS = ("ema", "model", "state_dict")  # where training states keep the weights; the averaged ones come first
 
 
@@ -25,9 +29,12 @@ def read_state(path: Path) -> dict[str, Tensor]:
         return read_pickle(path)
     try:
         if path.suffix == ".safetensors":
-            return safetensors.torch.load_file(path)
+            return _read_safetensors(path)
+        refuse_damage(path)
         with torch.serialization.safe_globals([argparse.Namespace]):  # a DETR training keeps its flags: a plain object
             state = torch.load(path, map_location="cpu", weights_only=True)
+    except ModelError:
+        raise
     except Exception as error:  # torch and safetensors raise many kinds; each means that this file can't be used
         raise ModelError(
             f"{path}: can't be read as weights: {reason(error)}", hint="only tensors are read, never pickled code"
@@ -37,3 +44,39 @@ def read_state(path: Path) -> dict[str, Tensor]:
             state = state[wrapper]
             break
     return plain_tensors(state, str(path))
+
+
+def digest_of(state: dict[str, Tensor]) -> str:
+    """sha256 over names, types, shapes and values of tensors on the CPU."""
+    found = hashlib.sha256()
+    for name in sorted(state):
+        value = state[name].contiguous()
+        found.update(f"{name} {value.dtype} {list(value.shape)}\0".encode())
+        found.update(value.reshape(-1).view(torch.uint8).numpy())
+    return found.hexdigest()
+
+
+def refuse_damage(path: Path) -> None:
+    """Raise ModelError where a part of a torch file no longer has the checksum that was written with it: torch itself
+    does not look. Files of older formats have none."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for entry in archive.infolist():
+                if entry.CRC and entry.compress_type == zipfile.ZIP_STORED:  # 0: written without one
+                    with archive.open(entry) as file:
+                        while file.read(1 << 20):
+                            pass
+    except zipfile.BadZipFile as error:
+        if zipfile.is_zipfile(path):
+            raise ModelError(f"{path}: is damaged: {' '.join(str(error).split())}") from error
+    except (OSError, RuntimeError, NotImplementedError, ValueError, EOFError):
+        return  # whatever it is, torch says it
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    with safetensors.safe_open(path, "pt") as file:
+        written = (file.metadata() or {}).get(DIGEST)
+    state = safetensors.torch.load_file(path)
+    if written is not None and digest_of(state) != written:
+        raise ModelError(f"{path}: is damaged: its tensors are not those that were written")
+    return state

@@ -92,6 +92,7 @@ def test_an_edited_split_file_asks_for_another_run(trained, write, tmp_path):
 
 def test_an_interrupted_run_is_resumed(trained, tmp_path, monkeypatch):
     (tmp_path / "runs" / "a" / "cost.json").unlink()
+    last = tmp_path / "runs" / "a" / "checkpoints" / "last.pt"
     called = []
 
     def train(arguments, quiet):
@@ -99,8 +100,14 @@ def test_an_interrupted_run_is_resumed(trained, tmp_path, monkeypatch):
         (tmp_path / "runs" / "a" / "cost.json").write_text("{}")
 
     monkeypatch.setattr(study, "_train", train)
-    assert study.train_missing([str(tmp_path / "a.yaml")], print) == (["runs/a"], [])
-    assert called == [["--resume", "runs/a"]]
+    item = str(tmp_path / "a.yaml")
+    assert study.train_missing([item], print) == (["runs/a"], [])
+    assert called == [[item, "--out", "runs/a", "--force"]]  # killed before its first checkpoint
+    (tmp_path / "runs" / "a" / "cost.json").unlink()
+    last.parent.mkdir()
+    last.touch()
+    assert study.train_missing([item], print) == (["runs/a"], [])
+    assert called[1:] == [["--resume", "runs/a"]]
 
 
 def test_a_process_that_dies_is_a_failure_with_its_last_error(trained, tmp_path, monkeypatch):

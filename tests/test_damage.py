@@ -1,0 +1,107 @@
+"""Damaged checkpoints are found, the last good one is used; what is not finite is named for every family."""
+
+import shutil
+
+import pytest
+import torch
+
+import segcli
+from segcli.checkpoint import load_state, load_weights, recover, save_state, save_weights
+from segcli.errors import ModelError, NotFiniteError, SegcliError
+from segcli.recipe import Recipe
+from segcli.run import RunFolder
+from segcli.training import train
+
+
+def flip(path, where):
+    content = bytearray(path.read_bytes())
+    content[where] ^= 1
+    path.write_bytes(content)
+
+
+def place_of(path, tensor):
+    return path.read_bytes().index(tensor.numpy().tobytes()) + 5
+
+
+def test_a_flipped_byte_is_found_and_the_checkpoint_before_is_used(tmp_path, capsys):
+    last, previous, value = tmp_path / "last.pt", tmp_path / "previous.pt", torch.randn(1000)
+    for step in (1, 2, 3):
+        save_state(last, {"progress": {"step": step}, "w": value + step}, previous)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["last.pt", "previous.pt"]
+    assert load_state(previous)["progress"]["step"] == 2
+    flip(last, place_of(last, value + 3))
+    with pytest.raises(ModelError, match=r"last\.pt: is damaged"):
+        load_state(last)
+    recover(last, previous)
+    assert "going on from the checkpoint before it, of step 2" in capsys.readouterr().err
+    assert load_state(last)["progress"]["step"] == 2
+    last.write_bytes(b"")
+    with pytest.raises(ModelError):
+        recover(last, previous)
+
+
+def test_a_state_without_checksums_loads(tmp_path):
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save({"a": torch.ones(9)}, tmp_path / "a.pt")
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert load_state(tmp_path / "a.pt")["a"].sum() == 9
+
+
+def test_damaged_weights_are_refused(tmp_path):
+    model = torch.nn.Linear(50, 50)
+    file = tmp_path / "best.safetensors"
+    save_weights(file, model.state_dict(), {})
+    load_weights(torch.nn.Linear(50, 50), file)
+    flip(file, place_of(file, model.weight.detach()))
+    with pytest.raises(ModelError, match=r"best\.safetensors: is damaged"):
+        load_weights(torch.nn.Linear(50, 50), file)
+
+
+def test_a_model_that_meets_nan_before_its_losses_saves_too(tmp_path, tiny_dataset, monkeypatch):
+    from segcli.models.rcnn import RCNN
+
+    (tmp_path / "r.yaml").write_text(
+        "name: d\ntask: detection\n"
+        f"data: {{root: {tiny_dataset}, size: 64}}\n"
+        "model: {name: rcnn, variant: lite, width: 32, backbone: {name: resnet, depth: 18}, heads: {box: {}}}\n"
+        "train: {steps: 4, batch_size: 1, evaluations: 1}\nhardware: {workers: 0, device: cpu}\n"
+    )
+    original, calls = RCNN.forward, []
+
+    def broken(self, batch):
+        calls.append(batch.image_ids)
+        if len(calls) == 3:
+            raise NotFiniteError("the costs are not finite", term="matching costs")
+        return original(self, batch)
+
+    monkeypatch.setattr(RCNN, "forward", broken)
+    with pytest.raises(SegcliError, match="step 3: matching costs not finite on image ids") as caught:
+        train(Recipe.load(tmp_path / "r.yaml"), out=tmp_path / "run", quiet=True)
+    assert str(calls[2][0]) in str(caught.value)
+    assert load_state(RunFolder(tmp_path / "run").last)["progress"]["step"] == 2
+
+
+def test_a_finished_run_without_scores_is_scored_again(trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(trained)
+    run = shutil.copytree(trained / "runs" / "tiny run", tmp_path / "run")
+    before = RunFolder(run).read_metrics()["metrics"]
+    (run / "metrics.json").unlink()
+    (run / "environment.json").unlink()
+    segcli.train(None, resume=run, quiet=True)
+    assert RunFolder(run).read_metrics()["metrics"] == before
+    assert RunFolder(run).info().name == "tiny"
+    (run / "metrics.json").write_text('{"half', encoding="utf-8")
+    segcli.train(None, resume=run, quiet=True)
+    assert RunFolder(run).read_metrics()["metrics"] == before
+
+
+def test_a_folder_that_was_only_begun_is_taken_and_others_are_not(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    first = RunFolder.create("a", None, False)
+    (first.path / "train.lock").touch()
+    (first.path / "environment.json").write_text("{}")
+    assert RunFolder.create("a", None, False).path == first.path
+    (first.path / "mine.txt").touch()
+    assert RunFolder.create("a", None, False).path.name == "a-2"
