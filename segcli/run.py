@@ -277,6 +277,16 @@ def open_model(
     return Opened(model.to(target).eval(), recipe, info, run.path if run else None)
 
 
+def most_objects(model: nn.Module) -> int | None:
+    """How many objects the model can find on an image, where its architecture fixes that: the number of its queries."""
+    for name, module in model.named_modules():
+        if isinstance(found := getattr(module, "queries", None), int):
+            return found
+        if name.endswith("query_embed") and isinstance(module, nn.Embedding):
+            return module.num_embeddings
+    return None
+
+
 def prepare_layout(model: nn.Module) -> nn.Module:
     """Channels-last convolutions: on CPUs a quarter to a third faster for these models, on GPUs never slower; with
     weight gradients that are fast there, too (ops/convolution.py)."""

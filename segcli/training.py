@@ -30,7 +30,7 @@ from segcli.optim import MovingAverage, build_optimizer, clip_gradients, rate_fa
 from segcli.pace import Pace, keep_pace
 from segcli.preparing import prepare_for
 from segcli.recipe import Recipe
-from segcli.run import RunFolder, choose_device, describe_environment, start
+from segcli.run import RunFolder, choose_device, describe_environment, most_objects, start
 from segcli.same_data import refuse_other_data
 from segcli.session import Interrupt, Session
 from segcli.types import Batch
@@ -119,16 +119,6 @@ def train_joined(
         dist.same_weights(session.model)
         loop(session, pace, train_set, val_set, quiet)
     return run.path
-
-
-def most_objects(model: torch.nn.Module) -> int | None:
-    """How many objects the model can find on an image, where its architecture fixes that: the number of its queries."""
-    for name, module in model.named_modules():
-        if isinstance(found := getattr(module, "queries", None), int):
-            return found
-        if name.endswith("query_embed") and isinstance(module, torch.nn.Embedding):
-            return module.num_embeddings
-    return None
 
 
 def loop(session: Session, pace: Pace, train_set: Dataset, val_set: Dataset, quiet: bool) -> None:

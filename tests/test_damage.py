@@ -101,7 +101,6 @@ def test_a_folder_that_was_only_begun_is_taken_and_others_are_not(tmp_path, monk
     monkeypatch.chdir(tmp_path)
     first = RunFolder.create("a", None, False)
     (first.path / "train.lock").touch()
-    (first.path / "environment.json").write_text("{}")
     assert RunFolder.create("a", None, False).path == first.path
     (first.path / "mine.txt").touch()
     assert RunFolder.create("a", None, False).path.name == "a-2"

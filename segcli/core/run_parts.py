@@ -9,7 +9,8 @@ from segcli.errors import ModelError, UsageError
 
 FILES = ("recipe.yaml", "environment.json", "log.jsonl", "metrics.json", "cost.json")
 FOLDERS = ("checkpoints", "predictions", "pictures")
-WRITTEN = (*FILES, "train.lock", *FOLDERS, "checkpoints/last.pt", "checkpoints/best.safetensors")
+CHECKPOINTS = ("checkpoints/last.pt", "checkpoints/previous.pt", "checkpoints/best.safetensors")
+WRITTEN = (*FILES, "train.lock", *FOLDERS, *CHECKPOINTS)
 
 
 def confine(run: Path) -> None:
