@@ -56,7 +56,7 @@ def overview(splits: Iterable[tuple[str, Iterator[Record]]], info: DatasetInfo) 
                 category = annotation.get("category_id")
                 if isinstance(category, int):
                     kinds[bool(annotation.get("iscrowd"))][category] += 1
-                if orders.total() < VOTES and (order := _order(annotation, record.size)):
+                if orders.total() < VOTES and (order := order_of(annotation, record.size)):
                     orders[order] += 1
             real = _other_size(record)
             if real is not None and (place := _place(spelled_here, record.size, real)):
@@ -72,7 +72,7 @@ def overview(splits: Iterable[tuple[str, Iterator[Record]]], info: DatasetInfo) 
     return out
 
 
-def _order(annotation: dict[str, Any], size: tuple[int, int]) -> str | None:
+def order_of(annotation: dict[str, Any], size: tuple[int, int]) -> str | None:
     """The order that a mask's runs have by its box, as `mask_order.reading` says; None for what has no RLE."""
     segmentation, box = annotation.get("segmentation"), annotation.get("bbox")
     if not isinstance(segmentation, dict) or box is None or not sound(annotation, size, "segmentation", "bbox"):

@@ -10,6 +10,7 @@ from segcli.data._findings import Item
 from segcli.data.canonical import Draft, Record
 from segcli.data.crowds import Singled
 from segcli.data.overview import Survey, overview
+from segcli.data.plain_faults import PlainFaults
 from segcli.data.removals import Counts
 from segcli.data.repair import Repairs
 from segcli.data.survey import survey
@@ -42,13 +43,15 @@ def write_draft(
     drop: bool = False,
 ) -> None:
     """Write the images and labels of a draft, divided into `splits`, as the folder `target`: read, mended and cut one
-    record at a time. Raises DataError where repairs leave out too much (see `removals`), or nothing is left."""
+    record at a time. Raises DataError where repairs leave out too much (see `removals`), nothing is left, or labels are
+    wrong as a whole (see `plain_faults`)."""
     info = draft.info
     if link is None:
         link = draft.image_root is not None and not draft.stored and tiling is None
     if link:
         info = dataclasses.replace(info, image_root=str(draft.image_root))
     before, after = Counts(), Counts()
+    faults = PlainFaults()
 
     def through(split: str, entries: list[Any]) -> Iterator[Record]:
         records = before.counted(draft.records(entries))
@@ -56,11 +59,14 @@ def write_draft(
             records = singled.read(records)
         if repairs is not None:
             records = repairs.mend(split, records)
+        if strict and repairs is None:
+            records = faults.watched(records)
         yield from after.counted(_cut(draft, split, records, tiling))
         before.splits += 1
         if strict and before.splits == len(splits):  # nothing is published yet
             if repairs is not None:
                 repairs.removed.judge(draft.image_root or target, before.objects, draft.lost, drop)
+            faults.judge(info.name)
             after.require_some(before, draft.lost, info.name)
             draft.notes += [singled.note()] if singled is not None else []
 

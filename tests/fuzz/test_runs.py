@@ -140,7 +140,12 @@ def test_damaged(kind, trained, tmp_path_factory, monkeypatch, capfd):
         raise AssertionError("it hangs")
 
     @settings(
-        max_examples=each, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck)
+        max_examples=each,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
     )
     @given(st.integers(0, 2**32), st.integers(1, 3))
     def run(seed, times):
