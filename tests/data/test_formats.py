@@ -313,7 +313,7 @@ def test_a_labelme_file_of_an_impossible_size(tmp_path):
     content = json.loads(file.read_text("utf-8"))
     shapes = [{**content["shapes"][0], "shape_type": "mask"}]
     text(file, {**content, "shapes": shapes, "imageHeight": 2**40})
-    assert "imageHeight 1099511627776 is more" in str(prepared_error(tmp_path / "l", tmp_path))
+    assert "says that the image a.png has 32 x 1099511627776 pixels" in str(prepared_error(tmp_path / "l", tmp_path))
 
 
 def test_a_folder_of_datasets_names_them(tmp_path):

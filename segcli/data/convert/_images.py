@@ -8,11 +8,13 @@ from pathlib import Path
 
 from segcli.core.files import DRIVE, TRUST, URL, is_below, resolve
 from segcli.data.folders import walk
-from segcli.data.image import SUFFIXES
+from segcli.data.image import SUFFIXES, image_size
 from segcli.errors import DataError
 
 SAMPLE = 32  # about as many file names a folder is judged by
 DEEPEST = 8  # folders of a name that are taken off one by one
+HARMLESS = 2**24  # pixels that masks may have before anybody looks at the image
+REDUCED = 64  # times as many pixels as an image has may its labels have: it was reduced, eightfold a side, after them
 DEPTH = 3  # levels of subfolders that are searched when no usual place fits
 
 
@@ -23,6 +25,23 @@ def is_image(path: Path) -> bool:
 def is_there(path: Path) -> bool:
     """Whether a file is there; names that no file system can have are not."""
     return os.path.isfile(path)
+
+
+def believed(size: tuple[int, int], path: Path, where: str | Path, content: bytes | None = None) -> tuple[int, int]:
+    """The (H, W) that labels claim for the image `path`, or for its `content`: masks are drawn that large.
+
+    Raises DataError for a large size that has nothing to do with the image's own. Other differences are the doctor's.
+    """
+    pixels = size[0] * size[1]
+    if pixels > HARMLESS:
+        height, width = image_size(path, content)
+        if pixels > REDUCED * height * width:
+            raise DataError(
+                f"{where}: says that the image {path.name} has {size[1]} x {size[0]} pixels, and it has "
+                f"{width} x {height}",
+                hint="correct its width and height there",
+            )
+    return size
 
 
 def is_folder(path: Path) -> bool:

@@ -20,7 +20,7 @@ from segcli.data.annotations import LARGEST_ID, encode, whole
 from segcli.data.canonical import UNDECIDED, Draft, Record, write_json
 from segcli.data.convert._coco_head import about, categories
 from segcli.data.convert._files import SPLITS, each, has_keys, some
-from segcli.data.convert._images import below, locate, refuse_outside
+from segcli.data.convert._images import believed, below, locate, refuse_outside
 from segcli.data.convert._out import Exported
 from segcli.data.image import image_size
 from segcli.data.streamed import Streamed, require_lists
@@ -106,9 +106,10 @@ def records(entries: Sequence[Entry]) -> Iterator[Record]:
             if labels.path not in opened:
                 opened[labels.path] = stack.enter_context(open(labels.path, "rb"))
             own = labels.read(labels.positions(image["id"]), opened[labels.path])
+            claimed = size(image)
             return Record(
                 file_name=entry.file_name,
-                size=size(image) or image_size(path),
+                size=believed(claimed, path, labels.path) if claimed else image_size(path),
                 image=path,
                 annotations=[{**annotation, "id": whole(annotation.get("id"))} for annotation in own],
                 id=_id(image.get("id")),

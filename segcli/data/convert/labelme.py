@@ -21,11 +21,11 @@ import pydantic
 from PIL import Image
 
 from segcli.core.files import parsed, read_json, resolve
-from segcli.data.annotations import MOST_PIXELS, encode
+from segcli.data.annotations import encode
 from segcli.data.canonical import Draft, Record
 from segcli.data.convert import _shapes as shapes
 from segcli.data.convert._files import LOOK, Entry, arrange, each, has_keys, lines, some, split_of, walk
-from segcli.data.convert._images import by_last_parts, is_there, refuse_outside
+from segcli.data.convert._images import believed, by_last_parts, is_there, refuse_outside
 from segcli.data.convert._out import Exported
 from segcli.data.decoders import FAILURES, open_image
 from segcli.data.image import SUFFIXES, image_size
@@ -54,8 +54,8 @@ class File(pydantic.BaseModel):
 
     imagePath: str
     shapes: list[Shape]
-    imageHeight: int | None = None
-    imageWidth: int | None = None
+    imageHeight: pydantic.NonNegativeInt | None = None
+    imageWidth: pydantic.NonNegativeInt | None = None
     stored: bool = False  # whether the image is read out of the json
 
 
@@ -197,9 +197,9 @@ def _records(entries: Sequence[Entry], ids: dict[str, int], notes: list[str], tr
         if content is not None:
             notes.append(f"{entry.file_name}: taken out of {file.name}")
         height, width = label.imageHeight, label.imageWidth
-        size = (height, width) if height and width else image_size(entry.path if content is None else file, content)
-        if size[0] * size[1] > MOST_PIXELS:  # before masks of that size are made
-            raise DataError(f"{file}: imageWidth {size[1]} x imageHeight {size[0]} is more than an image can have")
+        picture = entry.path if content is None else file
+        size = (height, width) if height and width else image_size(picture, content)
+        size = believed(size, picture, file, content)  # before masks of that size are made
         objects: dict[Any, list[tuple[int, Shape]]] = {}
         for i, shape in enumerate(label.shapes):
             if not _is_object(shape):

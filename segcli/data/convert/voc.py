@@ -18,11 +18,12 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from segcli.core.files import open_regular, read_bytes
+from segcli.core.files import open_regular
+from segcli.core.xml_tree import read_xml
 from segcli.data.canonical import UNDECIDED, Draft, Record
 from segcli.data.convert import _voc_names
 from segcli.data.convert._files import SPLITS, Entry, arrange, each, lines, some, split_of, walk
-from segcli.data.convert._images import is_there
+from segcli.data.convert._images import believed, is_there
 from segcli.data.convert._legend import Legend, Row
 from segcli.data.convert._mask_evidence import Look, looks
 from segcli.data.convert._mask_files import check_size, objects, read_colours, read_ids, read_pixels
@@ -38,6 +39,7 @@ from segcli.types import IGNORE
 
 BORDER = _voc_names.BORDER
 FLAGS = ("difficult", "truncated", "occluded")
+MARK = re.compile(rb"<annotation[\s/>]|<!DOCTYPE\s+annotation\b|<!ENTITY")  # near the beginning of an xml of boxes
 
 
 def detect(path: Path) -> bool:
@@ -194,7 +196,7 @@ def _boxes(path: Path, root: Path, classes: list[str] | None) -> Draft:
     owner: dict[Path, Path] = {}
     apart: list[str] = []
     for file in (f for f in walk(root, ".xml") if _is_voc(f)):
-        tree = _parse(file)
+        tree = read_xml(file)
         image = _image(file, tree, root, pictures.get(file.stem, []))
         if owner.setdefault(image, file) != file:
             raise DataError(f"{owner[image]} and {file}: both are of the image {image}", hint="remove one of them")
@@ -204,7 +206,7 @@ def _boxes(path: Path, root: Path, classes: list[str] | None) -> Draft:
         listed = _objects(file, tree)
         for name, _ in listed:
             used.setdefault(name, file)
-        found.append((splits.get(file.stem, split_of(file, root)), image, (_size(tree), listed)))
+        found.append((splits.get(file.stem, split_of(file, root)), image, (file, _size(tree), listed)))
     if apart:
         notes.append(f"{len(apart)} xml files are in no list of ImageSets/Main and are left out: {some(apart)}")
     bare = sorted(p.name for group in pictures.values() for p in group if p not in owner)
@@ -244,9 +246,10 @@ def _image(file: Path, tree: ElementTree.Element, root: Path, alike: list[Path])
 
 
 def _boxed(entry: Entry, ids: dict[str, int]) -> Record:
-    size, listed = entry.label
+    file, size, listed = entry.label
     annotations = [{**annotation, "category_id": ids[name]} for name, annotation in listed]
-    return Record(entry.file_name, size or image_size(entry.path), entry.path, annotations)
+    size = believed(size, entry.path, file) if size else image_size(entry.path)
+    return Record(entry.file_name, size, entry.path, annotations)
 
 
 def _objects(file: Path, tree: ElementTree.Element) -> list[tuple[str, dict[str, Any]]]:
@@ -274,21 +277,12 @@ def _size(tree: ElementTree.Element) -> tuple[int, int] | None:
     return int(texts[0]), int(texts[1])
 
 
-def _parse(file: Path) -> ElementTree.Element:
-    data = read_bytes(file)
-    if b"<!DOCTYPE" in data or b"<!ENTITY" in data:
-        raise DataError(f"{file}: declares entities, which are not read")
-    try:
-        return ElementTree.fromstring(data)
-    except (ElementTree.ParseError, ValueError, LookupError) as error:
-        raise DataError(f"{file}: not valid XML: {error}") from error
-
-
 def _is_voc(file: Path) -> bool:
+    """By its root element, in any encoding; also what declares entities before it, which its reader refuses by name."""
     if not file.is_file():  # a pipe would wait for ever
         return False
     with open_regular(file) as stream:
-        return b"<annotation" in stream.read(4096)
+        return MARK.search(stream.read(4096).replace(b"\0", b"")) is not None
 
 
 def _splits(root: Path, kind: str) -> dict[str, str]:
