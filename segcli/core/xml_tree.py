@@ -1,8 +1,8 @@
 """XML read safely: plain elements alone, whatever the encoding.
 
-A document type can declare entities that multiply to gigabytes, or that stand for other files. The parser itself refuses
-them, so that it makes no difference how the text is encoded. Elements inside one another are counted: code that walks
-through them would be exhausted by a million.
+A document type can declare entities that multiply to gigabytes, or that stand for other files. The parser itself
+refuses them, so that it makes no difference how the text is encoded. Elements inside one another are counted: code that
+walks through them would be exhausted by a million.
 """
 
 from pathlib import Path

@@ -160,6 +160,11 @@ def _counted(word: str, found: Target | Prediction, score: float) -> str:
     return f"{word}: {count}"
 
 
+def sheet_names(name: str, count: int, per_sheet: int) -> list[str]:
+    """The files of `count` pictures: NAME.jpg, NAME-2.jpg, …"""
+    return [f"{name}{f'-{number}' if number > 1 else ''}.jpg" for number in range(1, -(-count // per_sheet) + 1)]
+
+
 def choose_columns(sizes: list[tuple[int, int]]) -> int:
     """Columns, 1 to 6, that make a sheet of pictures (h, w) about as wide as high."""
     aspect = float(np.median([w / h for h, w in sizes]))

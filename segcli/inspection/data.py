@@ -5,13 +5,14 @@ from pathlib import Path
 
 import numpy as np
 
+from segcli.core import folders
 from segcli.data.dataset import Dataset
 from segcli.data.loader import Augment
 from segcli.data.results import write_image
 from segcli.data.transforms import build_augment
 from segcli.drawing.colours import class_colours
 from segcli.drawing.overlays import draw
-from segcli.drawing.sheets import cell_width, choose_columns, contact_sheet, legend, text_panel
+from segcli.drawing.sheets import cell_width, choose_columns, contact_sheet, legend, sheet_names, text_panel
 from segcli.errors import UsageError
 from segcli.info import DatasetInfo
 from segcli.ops.preprocess import Preprocess
@@ -41,7 +42,8 @@ def show_data(
 
     augmented: a recipe whose `data.augment` is shown: each image as labelled, then three versions as training would
     see them, on the recipe's canvas. facts: lines of text that the first sheet begins with. Raises DataError where the
-    dataset can't be read, UsageError where the recipe augments nothing.
+    dataset can't be read, or a sheet's name has a file that segcli did not write; UsageError where the recipe augments
+    nothing.
     """
     info = DatasetInfo.load(root)
     model = build(augmented, info) if augmented else None
@@ -57,8 +59,10 @@ def show_data(
     if augmented:
         title += f", each as labelled and {VARIANTS} times as recipe {augmented.name} augments it"
     augment = _augmentation(augmented, model.preprocess, info) if augmented and model else None
+    names = sheet_names(f"data-{split or 'all'}", number, per_sheet)
+    folders.claim(Path(out), names)
     sheets: list[Path] = []
-    for start in range(0, number, per_sheet):
+    for start, name in zip(range(0, number, per_sheet), names, strict=True):
         pictures, captions = [], []
         for i in chosen[start : start + per_sheet]:
             sample = dataset.read(i)
@@ -75,9 +79,9 @@ def show_data(
             sheet = np.concatenate([sheet, legend(info.names, class_colours(info), WIDTH)])
         if facts and not sheets:
             sheet = np.concatenate([text_panel(facts, WIDTH), sheet])
-        path = Path(out) / f"data-{split or 'all'}{f'-{len(sheets) + 1}' if sheets else ''}.jpg"
-        write_image(path, sheet)
-        sheets.append(path)
+        write_image(Path(out) / name, sheet)
+        sheets.append(Path(out) / name)
+    folders.note_written(Path(out))
     return sheets
 
 

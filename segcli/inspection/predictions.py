@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from segcli.core import folders
 from segcli.data.dataset import Dataset
 from segcli.data.results import write_image
 from segcli.data.stored import StoredPredictions
-from segcli.drawing.sheets import cell_width, contact_sheet, draw_labels_beside_predictions
+from segcli.drawing.sheets import cell_width, contact_sheet, draw_labels_beside_predictions, sheet_names
 from segcli.info import DatasetInfo
 from segcli.inspection.quality import MEANING, MEANING_SEMANTIC, image_quality
 from segcli.run import RunFolder, fields_of
@@ -35,7 +36,8 @@ def show_predictions(
     out: the run's folder `pictures` by default. worst: the K images of the lowest quality, lowest first (see
     `quality.image_quality`; the sheet's title says how it is computed); None: `count` images chosen by `seed`. score:
     the least score of a detection that is drawn and counted.
-    Raises ModelError for a folder that is no run, DataError where its data or its predictions can't be read.
+    Raises ModelError for a folder that is no run, DataError where its data or its predictions can't be read, or a
+    sheet's name has a file that segcli did not write.
     """
     folder = RunFolder(run)
     recipe = folder.recipe()
@@ -62,8 +64,13 @@ def show_predictions(
     meaning = MEANING_SEMANTIC if recipe.task == "semantic" else f"{MEANING}, at score ≥ {score:g}"
     title = f"{recipe.name}: {what} of {len(dataset)} images ({chosen_split}); {meaning}"
     pictures = Path(out) if out is not None else folder.path / "pictures"
+    names_of_sheets = sheet_names(
+        f"{'predictions' if worst is None else 'worst'}-{chosen_split}", len(chosen), PER_SHEET
+    )
+    # in the run's own folder, what bears these names is ours, wherever it was written
+    folders.claim(pictures, names_of_sheets, own=names_of_sheets if out is None else ())
     sheets: list[Path] = []
-    for start in range(0, len(chosen), PER_SHEET):
+    for start, name in zip(range(0, len(chosen), PER_SHEET), names_of_sheets, strict=True):
         pairs, captions = [], []
         for i in chosen[start : start + PER_SHEET]:
             target, prediction = dataset.encoded_target(i), stored.read(i)
@@ -75,8 +82,7 @@ def show_predictions(
                 )
             )
             captions.append(f"{dataset.file_names[i]} · quality {quality:.2f}")
-        name = f"{'predictions' if worst is None else 'worst'}-{chosen_split}"
-        path = pictures / f"{name}{f'-{len(sheets) + 1}' if sheets else ''}.jpg"
-        write_image(path, contact_sheet(pairs, captions, columns=2, width=WIDTH, title=title))
-        sheets.append(path)
+        write_image(pictures / name, contact_sheet(pairs, captions, columns=2, width=WIDTH, title=title))
+        sheets.append(pictures / name)
+    folders.note_written(pictures)
     return sheets

@@ -47,7 +47,7 @@ def test_xml_of_other_encodings_is_read(segcli, tmp_path):
 def test_xml_that_is_none_names_its_file(tmp_path):
     for content in (b"", b"<a>", b"<a></b>", b"\x00\xff", b'<?xml version="1.0" encoding="no-such"?><a/>'):
         (tmp_path / "a.xml").write_bytes(content)
-        with pytest.raises(DataError, match="a.xml: not valid XML"):
+        with pytest.raises(DataError, match=r"a\.xml: not valid XML"):
             read_xml(tmp_path / "a.xml")
 
 

@@ -107,11 +107,46 @@ def test_without_worst_the_seed_chooses(run, tmp_path, monkeypatch):
     assert [p.name for p in sheets] == ["predictions-val.jpg", "predictions-val-2.jpg"]
 
 
+@pytest.mark.parametrize("foreign", ["predictions-val.jpg", "predictions-val-2.jpg", "worst-val.jpg"])
+def test_a_file_of_the_user_is_never_replaced_by_a_sheet(run, tmp_path, monkeypatch, foreign):
+    monkeypatch.setattr(predictions, "PER_SHEET", 2)
+    out = tmp_path / "album"
+    out.mkdir()
+    (out / foreign).write_bytes(b"of the user")
+    worst = 3 if foreign.startswith("worst") else None
+    with pytest.raises(DataError, match=f"{foreign}: is there already and was not written by segcli"):
+        show_predictions(run, out, count=3, worst=worst, progress=False)
+    assert [p.name for p in out.iterdir()] == [foreign]
+    assert (out / foreign).read_bytes() == b"of the user"
+    (out / foreign).rename(out / "mine.jpg")
+    for _ in range(2):  # our own are
+        assert show_predictions(run, out, count=3, worst=worst, progress=False)
+    (out / foreign).write_bytes(b"retouched")
+    with pytest.raises(DataError, match="was changed since segcli wrote it"):
+        show_predictions(run, out, count=3, worst=worst, progress=False)
+
+
+def test_sheets_of_data_replace_their_own_alone(shapes, tmp_path):
+    for _ in range(2):
+        (sheet,) = show_data(shapes, tmp_path / "out", split="val", count=2)
+    sheet.write_bytes(b"retouched")
+    with pytest.raises(DataError, match=r"data-val\.jpg: is there already"):
+        show_data(shapes, tmp_path / "out", split="val", count=2)
+    assert sheet.read_bytes() == b"retouched"
+
+
+def test_sheets_in_a_run_that_was_copied_are_its_own(run):
+    (run / "pictures").mkdir()
+    (run / "pictures" / "predictions-val.jpg").write_bytes(b"made on another machine")
+    (sheet,) = show_predictions(run, count=3, progress=False)
+    assert sheet.stat().st_size > 1000
+
+
 def test_a_run_without_predictions_says_what_to_do(run, tmp_path):
     with pytest.raises(ModelError, match="not a run folder"):
         show_predictions(tmp_path / "elsewhere")
     (run / "predictions" / "val.json").unlink()
-    with pytest.raises(DataError, match=r"val\.json: can't be read") as caught:
+    with pytest.raises(DataError, match=r"val\.json: there is no such file") as caught:
         show_predictions(run, progress=False)
     assert "segcli eval" in caught.value.hint
 
