@@ -208,16 +208,19 @@ Loader.add_implicit_resolver(
 )
 
 
-def read_yaml(path: Path, *, error: type[SegcliError] = DataError) -> Any:
+def read_yaml(path: Path, *, error: type[SegcliError] = DataError, loader: type[yaml.SafeLoader] = Loader) -> Any:
     """The content of a YAML file, plain values alone. Raises `error`."""
-    return parse_yaml(read_text(path, error=error, largest=LARGEST_YAML), str(path), error=error)
+    return parse_yaml(read_text(path, error=error, largest=LARGEST_YAML), str(path), error=error, loader=loader)
 
 
-def parse_yaml(text: str, where: str, *, error: type[SegcliError] = DataError) -> Any:
+def parse_yaml(
+    text: str, where: str, *, error: type[SegcliError] = DataError, loader: type[yaml.SafeLoader] = Loader
+) -> Any:
     """YAML text as dicts, lists, strings, numbers, booleans and None. Raises `error` that begins with `where`: also for
-    aliases that contain themselves or multiply beyond MOST_VALUES, and for other kinds of values (binary, sets)."""
+    aliases that contain themselves or multiply beyond MOST_VALUES, and for other kinds of values (binary, sets).
+    loader: which words are numbers, booleans and None, where that is not as in recipes."""
     try:
-        value = yaml.load(text, Loader=Loader)
+        value = yaml.load(text, Loader=loader)
         _count(value, (), [MOST_VALUES])
         return value
     except RecursionError:

@@ -91,7 +91,8 @@ class Dataset:
             wanted = {None: (False, True), "train": (False,), "val": (True,)}[split]
             self._records = [r for i, r in enumerate(self._records) if (i in val) in wanted]
         if not self._records:
-            raise DataError(f"{self.root}: the split {split or 'of all images'!r} has no image")
+            by = f" by {split_file}" if split_file is not None else ""
+            raise DataError(f"{self.root}: the split {split or 'of all images'!r} has no image{by}")
         for field in self.fields.values():
             if hasattr(field, "problems"):
                 for name, own in itertools.groupby(self._records, lambda r: r.split):

@@ -27,8 +27,12 @@ def plain_tensors(state: Any, where: str) -> dict[str, Tensor]:
 def reason(error: Exception) -> str:
     """Why torch could not read a file, on one line, without its advice to run what is in it."""
     text = str(error)
+    if isinstance(error, EOFError):
+        return "it ends too early"
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
     named = re.search(r"Unsupported (?:global|class|operand).{0,20}?(?:GLOBAL )?([\w.\\-]+)", text, re.S)
     if "weights_only" in text or "Weights only" in text:
         what = f" ({named[1]})" if named else ""
         return f"it holds more than tensors and plain values{what}, which is not read"
-    return repr(" ".join(text.split())[:200])[1:-1] or type(error).__name__
+    return repr(" ".join(text.split())[:200])[1:-1] or "it is damaged"

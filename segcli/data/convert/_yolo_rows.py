@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from segcli.core.files import LARGEST_YAML, read_text
+from segcli.core.files import read_yaml
 from segcli.errors import DataError
 
 HINT = "convert them to COCO keypoints (kpt_shape in a data.yaml would say how many there are)"
@@ -31,11 +31,7 @@ def load(file: Path) -> dict[str, Any]:
 
     Raises DataError, also where it says that the labels are keypoints.
     """
-    text = read_text(file, largest=LARGEST_YAML)
-    try:
-        content = yaml.load(text, Loader=Loader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise DataError(f"{file}: can't be read as YAML: {' '.join(str(error).split())}") from error
+    content = read_yaml(file, loader=Loader)
     if not isinstance(content, dict):
         raise DataError(f"{file}: holds no keys")
     content = {k: None if k != "names" and isinstance(v, str) and v in EMPTY else v for k, v in content.items()}

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pydantic
 
-from segcli.core.files import parsed, read_bytes, resolve
+from segcli.core.files import parsed, read_bytes, read_json, resolve
 from segcli.data.annotations import whole
 from segcli.data.canonical import UNDECIDED, Draft, Record
 from segcli.data.convert import coco
@@ -53,7 +53,7 @@ def build(*, path: Path, images: str | None = None, maps: str | None = None, tru
     Raises DataError for what is no panoptic file, and images or maps that are nowhere.
     """
     files = _choose(path)
-    notes: list[str] = []
+    notes = [f"left aside: {file.name}" for file in _lost(path, files)]
     loaded = {split: coco.load(file) for split, file in files.items()}
     categories = categories_of({files[split]: data["categories"] for split, data in loaded.items()})
     found: list[tuple[str, Path, Any]] = []
@@ -118,6 +118,16 @@ def _choose(path: Path) -> dict[str, Path]:
             )
         out[split] = file
     return out
+
+
+def _lost(path: Path, files: dict[str, Path]) -> list[Path]:
+    """Files called as those that are read, of other splits, without the keys of such files. Raises DataError for one
+    that is no json: a file that was cut off has lost the keys that tell what it is, and no split may vanish so."""
+    kinds = {coco.split_of(file)[1] for file in files.values()} if path.is_dir() else set()
+    lost = [file for file in coco.json_files(path) if file not in files.values() and coco.split_of(file)[1] in kinds]
+    for file in lost:
+        read_json(file)
+    return lost
 
 
 def _maps(file: Path) -> Path:

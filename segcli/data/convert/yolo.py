@@ -170,7 +170,10 @@ def _names(content: dict[str, Any], base: Path, described: list[Path]) -> dict[i
     if not described:
         file = next((base / name for name in NAMES if (base / name).is_file()), None)
         if file is None:
-            raise DataError(f"{base}: what the classes are called is not said", hint="write classes.txt: a name a line")
+            hint = "write classes.txt: a name a line"
+            if others := sorted([*base.glob("*.yaml"), *base.glob("*.yml")]):
+                raise DataError(f"{some(others)}: names no classes, with names: and train:", hint=hint)
+            raise DataError(f"{base}: what the classes are called is not said", hint=hint)
         names = [line for line in lines(file) if line]
     if isinstance(names, list):
         names = dict(enumerate(names))
