@@ -16,6 +16,7 @@ from segcli.errors import DataError, SegcliError
 
 LARGEST = 4 * 2**30  # bytes of such a file, and of all its arrays together
 MOST = 10_000  # arrays
+LETTERS = 0x10FFFF  # the largest number of a letter
 KINDS = "biufU"  # booleans, integers, floats, text
 
 
@@ -37,13 +38,19 @@ def read_arrays(path: Path, names: Iterable[str] = (), *, error: type[SegcliErro
                     version = np.lib.format.read_magic(stream)
                     read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
                     shape, fortran, dtype = read[version](stream)
-                    if dtype.kind not in KINDS or math.prod(shape) * dtype.itemsize > member.file_size:
+                    if (
+                        dtype.kind not in KINDS
+                        or min(shape, default=0) < 0
+                        or math.prod(shape) * dtype.itemsize > member.file_size
+                    ):
                         raise ValueError(f"{member.filename} is no plain array of the size that it says")
                     data = stream.read(math.prod(shape) * dtype.itemsize)
                 flat = np.frombuffer(data, dtype) if dtype.itemsize else np.zeros(math.prod(shape), dtype)
+                if dtype.kind == "U":
+                    letters = np.frombuffer(data, np.dtype("u4").newbyteorder(dtype.byteorder))
+                    if ((letters > LETTERS) | ((letters >= 0xD800) & (letters < 0xE000))).any():
+                        raise ValueError(f"{member.filename} is no valid text")
                 array = flat.reshape(shape, order="F" if fortran else "C")
-                if array.dtype.kind == "U":
-                    np.char.encode(array, "utf-8")  # numbers that are no letters
                 out[member.filename.removesuffix(".npy")] = array
     except (OSError, ValueError, KeyError, TypeError, EOFError, Warning, RuntimeError) as problem:
         raise error(f"{path}: can't be read: {problem}") from problem

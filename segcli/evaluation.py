@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from segcli.capacity import refuse_batch
 from segcli.core.files import write_atomic
 from segcli.data.dataset import Dataset
 from segcli.data.fingerprint import current
@@ -122,6 +123,8 @@ def score_run(
     beside = folder if folder and chosen == recipe.eval.split and nms is not False else None
     if beside:
         beside.read_metrics()  # a run that is not finished has none: said before any work
+    if folder and keep:
+        folder.read_log()  # that tells why it scores as it does, afterwards
     device = next(model.parameters()).device
     scores = score_model(model, dataset, recipe, device=device, progress=progress, keep=keep, nms=nms)
     if changed:
@@ -157,6 +160,7 @@ def score_model(
     metrics = build_metrics(recipe, dataset, resample=keep is not None)
     dataset = dataset.viewed_as("panoptic") if _meets_other_families(recipe, dataset.info) else dataset
     metrics += [Scorer(metric, lambda p: p) for metric in head_metrics(model, recipe, dataset.info, keep is not None)]
+    refuse_batch(recipe, model, dataset.sizes, min(recipe.eval.batch_size, len(dataset)), training=False)
     position = {image_id: i for i, image_id in enumerate(dataset.image_ids)}
     begun, images = time.perf_counter(), 0
     bar = tqdm(total=len(dataset), desc="scoring", unit="image", disable=not progress, file=sys.stderr, leave=False)

@@ -5,7 +5,6 @@ keeps (read off a pass on the meta device), and three forward passes' time a ste
 data is there, a few real steps and evaluated images replace the estimate.
 """
 
-import copy
 import json
 import statistics
 import tempfile
@@ -16,6 +15,7 @@ from typing import Any
 import torch
 
 from segcli import machine
+from segcli.capacity import first_batch, kept_activations, refuse_batch, use_threads
 from segcli.data.cache import LIMIT
 from segcli.data.dataset import Dataset
 from segcli.evaluation import score_model
@@ -40,11 +40,12 @@ def dry_run(recipe: Recipe) -> dict[str, Any]:
     """
     prepare_for(recipe)
     device = choose_device(recipe.hardware.device)
-    if recipe.hardware.threads is not None:
-        torch.set_num_threads(recipe.hardware.threads)
+    use_threads(recipe.hardware.threads)
     model, used = start(recipe, DatasetInfo.load(recipe.data.root))
     train_set, val_set = open_datasets(recipe, model.fields)
-    measured = measure_cost(model.to(device), train_set, device, repeats=5)
+    refuse_batch(recipe, model.to(device), train_set.sizes, recipe.train.batch_size, training=True)
+    with first_batch("it can't be run"):
+        measured = measure_cost(model, train_set, device, repeats=5)
     told, losses = forecast(recipe, model, measured, (train_set, val_set))
     return {
         "schema_version": 1,
@@ -131,23 +132,6 @@ def forecast(
     }
     reasons = [*failed, *_reasons(told)]
     return {**told, "possible": None if free is None and not reasons else not reasons, "reasons": reasons}, losses
-
-
-def kept_activations(model: Any, size: tuple[int, int]) -> int:
-    """Bytes that the backward pass of `model.network` keeps for one image of `size` (height, width): counted on the
-    meta device, each storage once, weights left out."""
-    network = copy.deepcopy(model).to("meta").train()
-    kept: dict[int, torch.UntypedStorage] = {}  # held, so that no address comes twice
-
-    def pack(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        kept.setdefault(storage._cdata, storage)
-        return tensor
-
-    own = {t.untyped_storage()._cdata for t in [*network.parameters(), *network.buffers()]}
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        network.network(torch.empty(1, 3, *size, device="meta"))
-    return sum(storage.nbytes() for key, storage in kept.items() if key not in own)
 
 
 def cached(dataset: Dataset | None) -> float:

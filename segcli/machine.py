@@ -56,6 +56,11 @@ def free_memory(device: torch.device | str) -> float | None:
     return min(known) / 1e6 if known else None
 
 
+def free_swap() -> float:
+    """Bytes that can be swapped out; 0 where the system does not say."""
+    return float(_kilobytes(Path("/proc/meminfo"), "SwapFree") or 0) if sys.platform.startswith("linux") else 0.0
+
+
 def out_of_memory(error: BaseException) -> bool:
     """Whether that is why something failed: of the GPU, or of the machine, which torch reports by a sentence alone."""
     told = ("can't allocate memory", "not enough memory")

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import pydantic
 import yaml
 
+from segcli.core import model_numbers
 from segcli.core.files import is_plain
 from segcli.errors import UsageError
 from segcli.lookup import nearest
@@ -233,6 +234,7 @@ class Recipe(Settings):
     def _model_has_name(self) -> "Recipe":
         if not isinstance(self.model.get("name"), str):
             raise ValueError("model.name is missing")
+        model_numbers.check(self.model)
         return self
 
     @classmethod

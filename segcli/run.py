@@ -16,8 +16,9 @@ from torch import nn
 import segcli
 from segcli import input_rule
 from segcli.allocator import keep_freed_memory
+from segcli.capacity import refuse_batch, refuse_weights
 from segcli.checkpoint import initialise, load_state, load_strict, load_weights
-from segcli.core import run_files, run_parts
+from segcli.core import model_numbers, run_files, run_parts
 from segcli.core.files import PART, remove_parts, write_atomic
 from segcli.core.git_head import commit
 from segcli.errors import DataError, ModelError, SegcliError, UsageError
@@ -33,6 +34,9 @@ try:
     import fcntl
 except ImportError:  # Windows has none
     fcntl = None  # type: ignore[assignment]
+
+
+SETTINGS = "are the numbers of the recipe's model section as they should be?"
 
 
 class RunFolder:
@@ -224,10 +228,27 @@ def build(recipe: Recipe, info: DatasetInfo) -> Any:
     if instance and not info.num_things:
         raise UsageError(f"task {recipe.task} needs thing classes, and dataset {info.name!r} has stuff alone")
     counts = {"num_classes": len(info.categories), "num_things": info.num_things, "num_keypoints": info.num_keypoints}
-    model: Any = build_model(recipe.model, task=recipe.task, **counts)
+    model: Any = _built(recipe, counts)
     model.preprocess = model.preprocess.with_size(recipe.data.size)
     model.max_detections = recipe.eval.max_detections
     return model
+
+
+def _built(recipe: Recipe, counts: dict[str, int]) -> nn.Module:
+    """`build_model`, in which settings that fit no model are one UsageError: numbers that do not divide each other,
+    weights that no machine can hold."""
+    where = f"{recipe.path}: model" if recipe.path else "model"
+    try:
+        if model_numbers.largest(recipe.model) > model_numbers.WIDE:
+            refuse_weights(lambda: build_model(recipe.model, task=recipe.task, **counts), where)
+        return build_model(recipe.model, task=recipe.task, **counts)
+    except MemoryError as error:
+        raise UsageError(f"{where}: its weights need more memory than there is", hint=SETTINGS) from error
+    except SegcliError:
+        raise
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UsageError(f"{where}: can't be built with these settings: {reason:.300}", hint=SETTINGS) from error
 
 
 def fields_of(recipe: Recipe, info: DatasetInfo) -> dict[str, Any]:
@@ -273,6 +294,8 @@ def open_model(
         model = build(recipe, info)
         load_weights(model, file, info=info, partial=False)
         run = None
+    if model.preprocess.fixed_canvas() is not None:
+        refuse_batch(recipe, model, [(1, 1)], 1, training=False)
     target = choose_device(device or recipe.hardware.device)
     return Opened(model.to(target).eval(), recipe, info, run.path if run else None)
 

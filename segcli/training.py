@@ -15,6 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from segcli import cost, dist, input_rule
+from segcli.capacity import first_batch, refuse_batch, use_threads
 from segcli.checkpoint import recover, save_weights
 from segcli.data.cache import ImageCache
 from segcli.data.checked import admit
@@ -64,8 +65,7 @@ def train(
 
 def train_one(recipe: Recipe, out: str | Path | None, resume: str | Path | None, force: bool, quiet: bool) -> Path:
     """One process's training; rank 0 writes what there is to write."""
-    if recipe.hardware.threads is not None:
-        torch.set_num_threads(recipe.hardware.threads)
+    use_threads(recipe.hardware.threads)
     with dist.joined(recipe.hardware.processes, choose_device(recipe.hardware.device)) as device:
         return train_joined(recipe, device, out, resume, force, quiet or dist.rank() > 0)
 
@@ -87,6 +87,7 @@ def train_joined(
     model, used = start(recipe, info, load=resume is None)
     build_optimizer(model, recipe.train.optimizer)  # refuses what fits no parameter before there is a run folder
     train_set, val_set = open_datasets(recipe, model.fields)
+    refuse_batch(recipe, model.to(device), train_set.sizes, recipe.train.batch_size, training=True)
     admit(recipe, most_objects(model), quiet)
     with contextlib.ExitStack() as claim:
         if not dist.rank():
@@ -143,7 +144,7 @@ def loop(session: Session, pace: Pace, train_set: Dataset, val_set: Dataset, qui
             shared = shared_normalisers(model, pieces)
             for piece in pieces:
                 try:
-                    with autocast:
+                    with first_batch("it can't be trained", progress.step == 0), autocast:
                         losses = model(layout(piece.to(session.device)), *shared)
                 except NotFiniteError as found:  # models that match queries with objects meet it before their losses
                     session.refuse_not_finite({found.term: math.nan}, piece)
@@ -317,7 +318,7 @@ def trial_steps(
         pieces = split(next(batches), recipe.train.accumulate)
         shared = shared_normalisers(model, pieces)
         for piece in pieces:
-            with autocast:
+            with first_batch("it can't be trained", step == 1), autocast:
                 losses: dict[str, Tensor] = model(layout(piece.to(device)), *shared)
             for name, value in losses.items():
                 numbers[name] = numbers.get(name, 0.0) + value.item() / len(pieces)

@@ -208,19 +208,23 @@ Loader.add_implicit_resolver(
 )
 
 
-def read_yaml(path: Path, *, error: type[SegcliError] = DataError, loader: type[yaml.SafeLoader] = Loader) -> Any:
+def _load(text: str) -> Any:
+    return yaml.load(text, Loader=Loader)
+
+
+def read_yaml(path: Path, *, error: type[SegcliError] = DataError, load: Callable[[str], Any] = _load) -> Any:
     """The content of a YAML file, plain values alone. Raises `error`."""
-    return parse_yaml(read_text(path, error=error, largest=LARGEST_YAML), str(path), error=error, loader=loader)
+    return parse_yaml(read_text(path, error=error, largest=LARGEST_YAML), str(path), error=error, load=load)
 
 
 def parse_yaml(
-    text: str, where: str, *, error: type[SegcliError] = DataError, loader: type[yaml.SafeLoader] = Loader
+    text: str, where: str, *, error: type[SegcliError] = DataError, load: Callable[[str], Any] = _load
 ) -> Any:
     """YAML text as dicts, lists, strings, numbers, booleans and None. Raises `error` that begins with `where`: also for
     aliases that contain themselves or multiply beyond MOST_VALUES, and for other kinds of values (binary, sets).
-    loader: which words are numbers, booleans and None, where that is not as in recipes."""
+    load: what parses, where other words than in recipes are numbers, booleans and None."""
     try:
-        value = yaml.load(text, Loader=loader)
+        value = load(text)
         _count(value, (), [MOST_VALUES])
         return value
     except RecursionError:

@@ -9,6 +9,7 @@ import functools
 import itertools
 import os
 import signal
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -28,6 +29,7 @@ from segcli.types import Batch, Instances, Sample, Target
 
 Augment = Callable[[Sample, np.random.Generator, Callable[[], Sample]], Sample]
 Key = tuple[int, int, int]  # epoch, position in the dataset, how often the image is in the epoch already
+WORKERS, FEW_WORKERS = 4, 16  # loader processes a CPU at most; so few are no harm anywhere
 PREFETCH = 2  # batches a worker keeps ready
 
 
@@ -143,7 +145,12 @@ def _steps(count: int, batch_size: int, seed: int, start: int) -> Iterator[list[
 
 
 def _parallel(load: Any, steps: Iterator[Any], workers: int) -> Iterator[Batch]:
-    """Worker processes run `load` on `steps`; the batches come back in order."""
+    """Worker processes run `load` on `steps`; the batches come back in order. More of them than make sense are not
+    started, which is said: what a step holds does not depend on it."""
+    most = max(FEW_WORKERS, WORKERS * (os.cpu_count() or 1))
+    if workers > most:
+        print(f"note: hardware.workers is {workers}: {most} are started on this machine's CPUs", file=sys.stderr)
+        workers = most
     parent = os.getpid() if threading.current_thread() is threading.main_thread() else None
     with warnings.catch_warnings():
         # on one core torch advises against two workers, in words that name nothing of a recipe

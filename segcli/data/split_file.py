@@ -21,6 +21,8 @@ def named_images(path: Path, file_names: list[str]) -> set[int]:
     chosen: set[int] = set()
     for number, line in enumerate(lines, 1):
         written = _normal(line.strip())
+        if "\0" in written:
+            raise DataError(f"{path}, line {number}: {written!r:.200} is no name of an image")
         if not written or written.startswith("#"):
             continue
         # as it stands first; then with the folder or suffix that it has elsewhere taken off

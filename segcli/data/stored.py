@@ -42,7 +42,8 @@ class StoredPredictions:
             try:
                 return Prediction(image_id, size, self._instances(self.results[image_id], size))
             except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, RuntimeError) as error:
-                said = f"{self.path}: image {image_id}: not COCO results ({error!r:.200})"
+                why = f"there is no {error}" if isinstance(error, KeyError) else str(error)
+                said = f"{self.path}: image {image_id}: not COCO results ({why:.200})"
                 raise DataError(said, hint=AGAIN) from error
         if self.dataset.task == "panoptic":
             entry = self.segments[image_id]

@@ -111,3 +111,11 @@ def test_an_interrupted_run_beside_a_finished_one_of_other_data(segcli, run, fak
     assert "skipped: runs/mine/metrics.json: missing, the run is not finished" in result.err
     assert "note: scores on different data" in result.out
     assert segcli("compare", "--json").json["pairs"] == []
+
+
+def test_a_broken_log_is_named_before_the_evaluation(segcli, run, monkeypatch):
+    (run / "log.jsonl").write_text('{"step": "x"}\n{"step": 1}\n', encoding="utf-8")
+    monkeypatch.setattr("segcli.evaluation.score_model", lambda *_, **__: 1 / 0)
+    result = segcli("eval", "runs/mine")
+    assert result.code == 4
+    assert result.error.startswith("error: runs/mine/log.jsonl, line 1: ")

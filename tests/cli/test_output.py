@@ -99,3 +99,15 @@ def test_a_progress_bar_in_a_log_is_plain_lines():
     assert {"a message", "after"} < set(text.splitlines())
     assert all(line.strip() == line and line for line in text.splitlines())
     assert "1/3" in text
+
+
+def test_streams_show_control_sequences_and_never_send_them():
+    stream = io.StringIO()
+    output.Shown(stream).write("a\x1b[2J\x07\x9b1m\u202eb\tc\n")
+    assert stream.getvalue() == "a\\x1b[2J\\x07\\x9b1m\\u202eb\tc\n"
+
+
+def test_libraries_that_draw_may_send_theirs():
+    stream = io.StringIO()
+    exec("stream.write('\\x1b[1mbold')", {"__name__": "rich.console", "stream": output.Shown(stream)})
+    assert stream.getvalue() == "\x1b[1mbold"

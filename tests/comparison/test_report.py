@@ -148,6 +148,19 @@ def test_the_file_loads_nothing_and_a_name_cannot_break_out(runs, tmp_path):
     assert first["panels"][0]["objects"][0]["path"].startswith("M")
 
 
+def test_a_class_name_cannot_break_out(runs, tmp_path):
+    evil = "</script><script>alert(1)</script>"
+    for run in runs:
+        for file in (run / "environment.json", run / "metrics.json"):
+            file.write_text(file.read_text(encoding="utf-8").replace('"cat"', json.dumps(evil)), encoding="utf-8")
+    report(runs, tmp_path / "r.html")
+    text = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert evil not in text
+    assert "<script>alert" not in text
+    data = text.split('<script type="application/json" id="data">')[1].split("</script>")[0]
+    assert evil in json.dumps(json.loads(data)), "it is shown, as text"
+
+
 def test_images_come_with_the_most_disagreement_first_and_recipes_with_what_differs(runs, tmp_path):
     report(runs[:2], tmp_path / "r.html")
     data = (tmp_path / "r.html").read_text().split('id="data">')[1].split("</script>")[0]

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 import sources
-
-from segcli.core.state import state_dir
+import yaml
 
 RUN = "runs/tiny run"
 SURPRISE = re.compile(r"\b[A-Z]\w*(Error|Exception|Interrupt)\b|Traceback|--debug")
@@ -20,16 +19,15 @@ DRY, SHOW = ["train", "r.yaml", "--dry-run"], ["visualize", "predictions", RUN, 
 FILES = {
     "data/tiny/info.json": (CHECK, {3}),
     "data/tiny/prepared.json": (CHECK, {0, 3}),
-    "kept report": (DRY, {0}),
     "data/tiny/annotations/val.json": (CHECK, {3}),
-    "data/tiny/annotations/train.json": (["train", "r.yaml", "--out", "runs/new"], {3}),
+    "data/tiny/annotations/train.json": (CHECK, {3}),
     "r.yaml": (DRY, {2}),
-    "names.txt": ([*DRY, "--set", "data.split_file=names.txt"], {0, 3}),
+    "names.txt": ([*DRY, "--set", "data.split_file=names.txt"], {3}),
     f"{RUN}/recipe.yaml": (COMPARE, {2}),
     f"{RUN}/metrics.json": (COMPARE, {4}),
     f"{RUN}/cost.json": (COMPARE, {4}),
     f"{RUN}/environment.json": (COMPARE, {4}),
-    f"{RUN}/log.jsonl": (SCORE, {0, 4}),
+    f"{RUN}/log.jsonl": (COMPARE, {0, 4}),
     f"{RUN}/predictions/val.json": (SHOW, {3, 4}),
     f"{RUN}/predictions/val_bootstrap.npz": (COMPARE, {0, 4}),
     f"{RUN}/predictions/val_diagnostics.json": (COMPARE, {0, 4}),
@@ -45,7 +43,6 @@ FILES = {
     "panoptic/annotations/panoptic_val.json": (["prepare", "panoptic", "--check"], {0, 3}),
 }
 HELP = ("data/tiny/prepared.json", f"{RUN}/log.jsonl", f"{RUN}/predictions/val_")  # commands go without
-HARMLESS = {("names.txt", "NUL")}  # the name is found without its suffix
 DAMAGES = {
     "empty": lambda content: b"",
     "cut short": lambda content: content[: len(content) // 2],
@@ -85,9 +82,6 @@ def place(trained, tmp_path_factory):
 def test_damaged(segcli, monkeypatch, place, name, damage):
     monkeypatch.chdir(place)
     file = place / name
-    if name == "kept report":
-        segcli(*CHECK)
-        file = next(p for p in (state_dir() / "checked").iterdir() if str(place) in p.read_text(encoding="utf-8"))
     if file.is_dir():
         file = next(p for p in sorted(file.rglob("*")) if p.suffix in (".json", ".xml"))
     command, codes = FILES[name]
@@ -102,5 +96,48 @@ def test_damaged(segcli, monkeypatch, place, name, damage):
     assert "\0" not in result.err
     if result.code:
         assert file.name in result.error or (result.error.endswith("error in the data") and file.name in result.out)
-    elif (name, damage) not in HARMLESS and not name.startswith(HELP):
+    elif not name.startswith(HELP):
         assert file.name in result.err + result.out, "what is left out is named"
+
+
+VALUES = [None, "x", [[]], {"a": 1}, float("nan"), -7, 10**400, True, 1.5, "\0"]
+
+
+def places(node, depth=3):
+    """(holder, key) of every value down to `depth`; of lists, the first two."""
+    for key in list(node) if isinstance(node, dict) else range(min(2, len(node))):
+        yield node, key
+        if isinstance(node[key], (dict, list)) and depth:
+            yield from places(node[key], depth - 1)
+
+
+@pytest.mark.parametrize("name", [n for n in FILES if n.endswith((".json", ".jsonl", "/recipe.yaml"))])
+def test_one_value(segcli, monkeypatch, place, name):
+    """Each value of a file is taken away, or becomes one of another kind: never more than a line that names the file,
+    and often a value that may be absent."""
+    monkeypatch.chdir(place)
+    file = place / name
+    command, codes = FILES[name]
+    content = file.read_text(encoding="utf-8")
+    lines = content.splitlines() if name.endswith(".jsonl") else [content]
+    load = json.loads if file.suffix != ".yaml" else yaml.safe_load
+    write = json.dumps if file.suffix != ".yaml" else yaml.safe_dump
+    count = len(list(places(load(lines[0]))))
+    step = max(1, count // 12)
+    try:
+        for number in range(0, count, step):
+            first = load(lines[0])
+            holder, key = list(places(first))[number]
+            if number % 3:
+                holder[key] = VALUES[number // step % len(VALUES)]
+            else:
+                del holder[key]
+            file.write_text("\n".join([write(first), *lines[1:]]) + "\n", encoding="utf-8")
+            result = segcli(*command, "-q")
+            what = (key, holder, result.err)
+            assert not SURPRISE.search(result.err + result.out), what
+            assert result.code in codes | {0, 2, 3, 4}, what
+            if result.code:
+                assert result.error, what
+    finally:
+        file.write_text(content, encoding="utf-8")

@@ -11,6 +11,7 @@ LAYERS = [
     {"ops"},
     {"data", "models", "metrics", "drawing", "weights", "optim"},
     {
+        "capacity",
         "checkpoint",
         "cost",
         "diagnosis",

@@ -31,7 +31,7 @@ def load(file: Path) -> dict[str, Any]:
 
     Raises DataError, also where it says that the labels are keypoints.
     """
-    content = read_yaml(file, loader=Loader)
+    content = read_yaml(file, load=lambda text: yaml.load(text, Loader=Loader))
     if not isinstance(content, dict):
         raise DataError(f"{file}: holds no keys")
     content = {k: None if k != "names" and isinstance(v, str) and v in EMPTY else v for k, v in content.items()}

@@ -15,7 +15,7 @@ import pydantic
 from segcli.core.files import parsed, read_json
 from segcli.data.canonical import Draft, Record
 from segcli.data.convert import _shapes as shapes
-from segcli.data.convert._files import Entry, arrange, each, has_keys, some, split_folders
+from segcli.data.convert._files import SPLITS, Entry, arrange, each, has_keys, some, split_folders
 from segcli.data.convert._images import locate, refuse_outside
 from segcli.data.image import image_size
 from segcli.errors import DataError
@@ -80,7 +80,7 @@ def build(*, path: Path, attribute: str | None = None, category: str | None = No
     folders = {"all": path} if path.is_file() else split_folders(path, lambda folder: bool(_files(folder)))
     if not folders:
         raise DataError(f"{path}: no VIA json (with regions and file names) is there")
-    notes: list[str] = []
+    notes = [f"left aside: {file.relative_to(path)}" for file in _lost(path, folders)]
     found: list[tuple[str, Path, tuple[Path, str, Image]]] = []
     for split, folder in folders.items():
         files = [folder] if folder.is_file() else _files(folder)
@@ -110,6 +110,18 @@ def build(*, path: Path, attribute: str | None = None, category: str | None = No
 
 def _files(folder: Path) -> list[Path]:
     return [file for file in sorted(folder.glob("*.json")) if _is_via(file)] if folder.is_dir() else []
+
+
+def _lost(path: Path, folders: dict[str, Path]) -> list[Path]:
+    """Files called as those that are read, in folders of other splits, without the keys of a VIA file. Raises DataError
+    for one that is no json: a file that was cut off has lost the keys that tell what it is."""
+    names = {file.name for folder in folders.values() for file in _files(folder)}
+    others = [p for p in sorted(path.iterdir()) if p.name.lower() in SPLITS] if path.is_dir() else []
+    places = [folder / name for folder in others if folder not in folders.values() for name in sorted(names)]
+    lost = [file for file in places if file.is_file()]
+    for file in lost:
+        read_json(file)
+    return lost
 
 
 def _is_via(file: Path) -> bool:

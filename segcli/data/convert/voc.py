@@ -209,6 +209,9 @@ def _boxes(path: Path, root: Path, classes: list[str] | None) -> Draft:
         found.append((splits.get(file.stem, split_of(file, root)), image, (file, _size(tree), listed)))
     if apart:
         notes.append(f"{len(apart)} xml files are in no list of ImageSets/Main and are left out: {some(apart)}")
+    others = [f.name for f in walk(root, ".xml") if f.stem in pictures and not _is_voc(f)]
+    if others:
+        notes.append(f"{len(others)} xml files of images hold no annotation and are left out: {some(others)}")
     bare = sorted(p.name for group in pictures.values() for p in group if p not in owner)
     if bare:
         notes.append(f"{len(bare)} images have no xml file and are left out: {some(bare)}")
