@@ -107,8 +107,8 @@ def use_threads(wanted: int | None) -> None:
 
 @contextlib.contextmanager
 def first_batch(what: str, first: bool = True) -> Iterator[None]:
-    """Around the `first` time that a model computes: numbers of a recipe that do not fit together show there. They become
-    one UsageError; memory that runs out, and what is an error of segcli's own already, stay as they are."""
+    """Around the `first` time that a model computes, where numbers that do not fit together show: they become one
+    UsageError; memory that runs out, and what is an error of segcli's own already, stay as they are."""
     try:
         yield
     except (RuntimeError, TypeError, IndexError, ZeroDivisionError, AssertionError, ValueError) as error:
