@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from segcli.core import folders
 from segcli.core.files import read_json, remove_parts
-from segcli.data.image import read_image
+from segcli.data.image import dark_values, read_image
 from segcli.data.inputs import find_images, output_names
 from segcli.data.results import (
     JsonStream,
@@ -94,12 +94,14 @@ class Predictor:
 @dataclasses.dataclass
 class PredictReport:
     """images: how many were predicted; failed: (file, reason) of those that could not be read; detections: objects or
-    segments with enough score; seconds: in all."""
+    segments with enough score; seconds: in all; dark: (file, least value, highest value) of those of more than 8 bits
+    that the model saw nearly black, since its dataset recorded no range of values."""
 
     images: int
     failed: list[tuple[Path, str]]
     detections: int
     seconds: float
+    dark: list[tuple[Path, float, float]] = dataclasses.field(default_factory=list)
 
 
 @dataclasses.dataclass
@@ -109,6 +111,7 @@ class _Read:
     position: int
     image: np.ndarray
     tensor: Tensor
+    dark: tuple[float, float] | None
 
 
 def predict_files(
@@ -173,6 +176,8 @@ def predict_files(
             found = predictor.predict([r.tensor for r in ready], sizes, [r.position + 1 for r in ready])
             for item, prediction in zip(ready, found, strict=True):
                 kept, name = _above(prediction, score), names[item.position]
+                if item.dark is not None:
+                    report.dark.append((files[item.position], *item.dark))
                 job = writers.submit(_write, kept, item.image, predictor.info, out, name, save)
                 writing.append((item.position, kept, job))
             finish(2 * WRITERS)
@@ -227,8 +232,10 @@ def _batches(
 
 
 def _read(predictor: Predictor, file: Path, position: int) -> _Read:
-    image = read_image(file, predictor.info.value_range)
-    return _Read(position, image, predictor.model.preprocess.image(image))
+    given = predictor.info.value_range
+    image = read_image(file, given)
+    dark = dark_values(file, image) if given is None else None
+    return _Read(position, image, predictor.model.preprocess.image(image), dark)
 
 
 def _write(

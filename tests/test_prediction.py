@@ -185,6 +185,30 @@ def test_unreadable_images_are_reported_and_skipped(tmp_path, predictor):
     assert len(list((tmp_path / "out" / "overlays").iterdir())) == 6
 
 
+def test_images_of_more_bits_than_the_model_was_told_of_are_reported(tmp_path):
+    rng = np.random.default_rng(0)
+    night = rng.integers(0, 40, (40, 40)).astype(np.uint8)
+    for name, values in {
+        "12 bits": rng.integers(0, 2**12, (40, 40)),
+        "14 bits": rng.integers(0, 2**14, (40, 40)),
+        "reflectance": rng.integers(200, 10_000, (40, 40)),
+        "one hot pixel": np.where(np.arange(1600).reshape(40, 40) == 7, 65535, rng.integers(0, 2**12, (40, 40))),
+        "16 bits": rng.integers(0, 2**16, (40, 40)),
+    }.items():
+        Image.fromarray(values.astype(np.uint16)).save(tmp_path / f"{name}.png")
+    Image.fromarray(night).save(tmp_path / "night.png")
+    report = predict_files(Predictor(Bright(), RECIPE, INFO), [tmp_path], tmp_path / "out", progress=False)
+    found = {file.stem: (low, high) for file, low, high in report.dark}
+    assert found.keys() == {"12 bits", "14 bits", "reflectance", "one hot pixel"}
+    assert found["12 bits"][1] <= 4095
+    assert found["one hot pixel"][1] == 65535
+    told = dataclasses.replace(INFO, value_range=(0.0, 4096.0))
+    report = predict_files(
+        Predictor(Bright(), RECIPE, told), [tmp_path / "12 bits.png"], tmp_path / "o", progress=False
+    )
+    assert report.dark == []
+
+
 def test_nothing_readable_leaves_an_empty_result(tmp_path, predictor):
     (tmp_path / "bad.jpg").write_text("hello")
     report = predict_files(predictor, [tmp_path / "bad.jpg"], tmp_path / "out", progress=False)
@@ -253,11 +277,11 @@ def test_few_images_are_in_memory_at_a_time(tmp_path, predictor, monkeypatch):
     held, most, lock = [0], [0], threading.Lock()
     read, write = prediction.read_image, prediction._write
 
-    def counted_read(path):
+    def counted_read(path, *more):
         with lock:
             held[0] += 1
             most[0] = max(most[0], held[0])
-        return read(path)
+        return read(path, *more)
 
     def counted_write(*args):
         result = write(*args)

@@ -50,6 +50,8 @@ def predict(
     if report.failed and not report.images:
         others = f", nor any of the {len(report.failed) - 1} others" if len(report.failed) > 1 else ""
         raise DataError(report.failed[0][1] + others)
+    if report.dark:
+        print("note: " + _said_of_dark(report.dark), file=sys.stderr)
     if json:
         failed = [{"file": str(file), "reason": reason} for file, reason in report.failed]
         facts = {"images": report.images, "detections": report.detections, "seconds": round(report.seconds, 2)}
@@ -58,6 +60,17 @@ def predict(
     found = f"{report.images} images, {report.detections} objects with a score of at least {score:g}"
     skipped = f", {len(report.failed)} skipped" if report.failed else ""
     typer.echo(f"{found}{skipped}, {report.seconds:.1f} s: {target}")
+
+
+def _said_of_dark(dark: list[tuple[Path, float, float]]) -> str:
+    """One sentence on images that the model saw nearly black."""
+    others = f" and {len(dark) - 1} more" if len(dark) > 1 else ""
+    low, high = min(low for _, low, _ in dark), max(high for _, _, high in dark)
+    return (
+        f"{dark[0][0]}{others}: images of more than 8 bits with values from {low:g} to {high:g} look nearly black to "
+        "this model, whose dataset recorded no range of values (value_range): train it on such images, or save these "
+        "with 8 bits"
+    )
 
 
 def _fresh(path: Path) -> Path:

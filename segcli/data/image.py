@@ -46,6 +46,16 @@ def read_values(path: str | Path) -> np.ndarray:
     return _explained(path, _stored)
 
 
+def dark_values(path: str | Path, image: np.ndarray) -> tuple[float, float] | None:
+    """The least and the highest stored value of a file of more than 8 bits that `read_image` made dark, for want of a
+    value range: less than a thousandth of `image` is as bright as a quarter. None for all others: those are read once.
+    """
+    if np.count_nonzero(image >= 64) > image.size / 1000:
+        return None
+    values = read_values(path)
+    return None if values.dtype == np.uint8 else (float(values.min()), float(values.max()))
+
+
 def image_size(path: str | Path, data: bytes | None = None) -> tuple[int, int]:
     """(H, W) as `read_image` would return it, from the header alone. Raises DataError naming file and cause.
 

@@ -3,8 +3,10 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 
 @pytest.fixture
@@ -125,6 +127,16 @@ def test_predict_writes_what_was_asked_into_a_fresh_folder(here, trained, tmp_pa
     assert "5 images, 0 objects with a score of at least 0.5, 1 skipped" in again.out
     assert again.out.rstrip().endswith("predictions/tiny run-2")
     assert [p.name for p in (trained / "predictions" / "tiny run-2").iterdir()] == ["predictions.json"]
+
+
+def test_predict_says_that_images_are_too_dark_for_the_model(here, tmp_path):
+    for number in range(3):
+        values = np.random.default_rng(number).integers(0, 2**12, (48, 64)).astype(np.uint16)
+        Image.fromarray(values).save(tmp_path / f"{number}.png")
+    result = here("predict", "runs/tiny run", tmp_path, "--out", tmp_path / "out", "-q")
+    assert result.code == 0
+    (line,) = [line for line in result.err.splitlines() if line.startswith("note:")]
+    assert "0.png and 2 more: images of more than 8 bits with values from 0 to 409" in line
 
 
 def test_predict_on_nothing_readable(here, tmp_path):

@@ -4,6 +4,7 @@ import dataclasses
 import os
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,6 +16,7 @@ from segcli.core import folders
 from segcli.core.trust import images_of
 from segcli.data import annotations as coco_file
 from segcli.data.convert._files import some
+from segcli.data.image import SUFFIXES
 from segcli.errors import DataError, SegcliError, UsageError
 from segcli.info import DatasetInfo
 from segcli.types import Rle
@@ -37,6 +39,11 @@ class Exported:
     def copy(self, folder: Path, without: str = "") -> Path:
         """Copy the image below `folder`, subfolders and all but those called `without`, and return where it is now."""
         parts = Path(self.record["file_name"]).parts
+        if any(part.startswith(".") for part in parts) or Path(parts[-1]).suffix.lower() not in SUFFIXES:
+            raise DataError(
+                f"{self.record['file_name']!r:.200}: would not be found again as an image",
+                hint="its name, or a folder's, is hidden or without an image's suffix: rename it",
+            )
         target = self.claim(folder.joinpath(*(p for p in parts[:-1] if p != without), parts[-1]))
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(self.path, target)
@@ -85,6 +92,19 @@ def export(root: Path, out: Path, module: ModuleType, *, force: bool = False) ->
     finally:
         folders.discard(building)
     return notes
+
+
+def check_names(file: Path, names: Sequence[str], back: Sequence[str]) -> None:
+    """Raise DataError for the first class that the file, read `back`, does not call as it is called: a name with a line
+    end in a list of lines, say."""
+    for number, name in enumerate(names):
+        if number >= len(back) or back[number] != name:
+            raise DataError(
+                f"{file.name}: the class {name!r:.200} can't be written so that it is read again",
+                hint="rename it: line ends, blanks around a name, and names with a meaning of their own have no place there",
+            )
+    if len(back) != len(names):
+        raise DataError(f"{file.name}: {len(back)} classes would be read again, not {len(names)}")
 
 
 MARK = "exported_by_segcli.txt"  # notes; what has it may be replaced with --force

@@ -26,7 +26,7 @@ from segcli.data.canonical import Draft, Record
 from segcli.data.convert import _shapes as shapes
 from segcli.data.convert._files import LOOK, Entry, arrange, each, has_keys, lines, some, split_of, walk
 from segcli.data.convert._images import believed, by_last_parts, is_there, refuse_outside
-from segcli.data.convert._out import Exported
+from segcli.data.convert._out import Exported, check_names
 from segcli.data.decoders import FAILURES, open_image
 from segcli.data.image import SUFFIXES, image_size
 from segcli.errors import DataError
@@ -140,6 +140,7 @@ def export(image: Exported, names: dict[int, str], out: Path) -> None:
 def finish(root: Path, out: Path, info: DatasetInfo, notes: list[str]) -> None:
     """Write the list of classes."""
     (out / "labels.txt").write_text("".join(f"{name}\n" for name in info.names), encoding="utf-8")
+    check_names(out / "labels.txt", info.names, [*_ids(out, None, [])])
     if info.semantic or info.panoptic:
         notes.append("semantic and panoptic maps have no place in this format")
 

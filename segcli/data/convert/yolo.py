@@ -22,7 +22,7 @@ from segcli.data.canonical import UNDECIDED, Draft, Record
 from segcli.data.convert import _shapes as shapes
 from segcli.data.convert._files import LOOK, SPLITS, Entry, arrange, each, lines, some, split_of, walk
 from segcli.data.convert._images import by_last_parts, is_folder, is_there
-from segcli.data.convert._out import Exported
+from segcli.data.convert._out import Exported, check_names
 from segcli.data.convert._yolo_rows import load, refuse_keypoints
 from segcli.data.image import SUFFIXES, image_size
 from segcli.errors import DataError
@@ -111,7 +111,9 @@ def finish(root: Path, out: Path, info: DatasetInfo, notes: list[str]) -> None:
     content: dict[str, Any] = {split: f"images/{split}" for split in info.splits}
     content["names"] = dict(enumerate(info.names))
     text = yaml.safe_dump(content, allow_unicode=True, sort_keys=False)
-    (out / "data.yaml").write_text(text, encoding="utf-8")
+    file = out / "data.yaml"
+    file.write_text(text, encoding="utf-8")
+    check_names(file, info.names, [*_names(load(file), out, [file]).values()])
     if info.semantic or info.panoptic:
         notes.append("semantic and panoptic maps have no place in this format")
 
