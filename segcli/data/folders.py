@@ -15,10 +15,11 @@ def walk(root: Path, *, hidden: bool = False) -> Iterator[tuple[Path, list[str],
     """os.walk that follows links to folders, sorted: (folder, names of folders in it, names of files in it).
 
     Names of folders may be taken out of the list, which are then left alone. A link to a folder that it lies in is left
-    out: whatever is there has been met. hidden: also what begins with a dot. Raises DataError for a maze of links.
+    out: whatever is there has been met. hidden: also what begins with a dot. Raises DataError for a maze of links, and for
+    a folder that this user may not read.
     """
     followed = 0
-    for current, folders, names in os.walk(root, followlinks=True):
+    for current, folders, names in os.walk(root, followlinks=True, onerror=_refuse_closed):
         folders[:] = sorted(name for name in folders if hidden or not name.startswith("."))
         links = {name for name in folders if os.path.islink(os.path.join(current, name))}
         if links:
@@ -29,6 +30,12 @@ def walk(root: Path, *, hidden: bool = False) -> Iterator[tuple[Path, list[str],
         if followed > MOST_LINKS:
             raise DataError(f"{root}: more than {MOST_LINKS:,} links to folders: they lead round in circles")
         yield Path(current), folders, sorted(name for name in names if hidden or not name.startswith("."))
+
+
+def _refuse_closed(error: OSError) -> None:
+    """os.walk leaves out without a word what it can't list; what is not there at all is for others to say."""
+    if isinstance(error, PermissionError):
+        raise DataError(f"{error.filename}: the folder can't be read: {error.strerror}") from error
 
 
 def refuse_links_out(root: Path, suffixes: set[str]) -> None:

@@ -177,3 +177,19 @@ def test_blanks_around_a_name_make_no_class_and_case_is_warned_of(tmp_path):
 def test_lines_alone_are_nothing_to_learn(tmp_path, kind):
     with pytest.raises(DataError, match=f"4 of type {kind}"):
         prepare(str(labelme(tmp_path / "in", range(4), kind=kind)), tmp_path / "out")
+
+
+def test_a_folder_that_may_not_be_read_is_named(tmp_path, monkeypatch):
+    closed = tmp_path / "in" / "closed"
+    closed.mkdir(parents=True)
+    real = os.scandir
+
+    def scandir(path):
+        if os.fspath(path) == str(closed):
+            raise PermissionError(13, "Permission denied", str(closed))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(DataError, match="closed: the folder can't be read: Permission denied"):
+        list(walk(tmp_path / "in"))
+    assert list(walk(tmp_path / "nowhere")) == []

@@ -64,15 +64,11 @@ def test_what_a_list_of_lines_can_not_hold_is_refused_by_name(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", LINES)
-def test_yaml_holds_every_name_or_says_which_it_can_not(tmp_path, name):
+def test_yaml_holds_every_name(tmp_path, name):
     root = prepared(tmp_path, ["leaf", name])
-    try:
-        export(str(root), "yolo", tmp_path / "out")
-    except DataError as error:
-        assert repr(name) in str(error)
-    else:
-        back = prepare(str(tmp_path / "out"), tmp_path / "back", split="train=1")
-        assert list(DatasetInfo.load(back).names) == ["leaf", name]
+    export(str(root), "yolo", tmp_path / "out")
+    back = prepare(str(tmp_path / "out"), tmp_path / "back", split="train=1")
+    assert list(DatasetInfo.load(back).names) == ["leaf", name]
 
 
 @pytest.mark.parametrize("kind", ["yolo", "labelme"])

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from sources import H, W, photo, picture
 
-from segcli.data.check import diagnose
-from segcli.preparing import prepare
+from segcli.preparing import diagnose, prepare
 
 
 @pytest.mark.parametrize("values", [(0, 255), (7, 255)])

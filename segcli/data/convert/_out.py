@@ -101,7 +101,7 @@ def check_names(file: Path, names: Sequence[str], back: Sequence[str]) -> None:
         if number >= len(back) or back[number] != name:
             raise DataError(
                 f"{file.name}: the class {name!r:.200} can't be written so that it is read again",
-                hint="rename it: line ends, blanks around a name, and names with a meaning of their own have no place there",
+                hint="rename it: line ends and names with a meaning of their own have no place there",
             )
     if len(back) != len(names):
         raise DataError(f"{file.name}: {len(back)} classes would be read again, not {len(names)}")
