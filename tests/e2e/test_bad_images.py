@@ -104,7 +104,7 @@ def test_every_kind_of_image_gives_the_predictions_of_its_pixels(predict, tmp_pa
     assert len(found) == 11
     for entry in data["annotations"]:
         name = data["images"][entry["image_id"] - 1]["file_name"].split("/")[-1]
-        found[name].append({k: v for k, v in entry.items() if k != "image_id"})
+        found[name].append({k: v for k, v in entry.items() if k not in ("id", "image_id")})
     for name, entries in found.items():
         plain = found[f"{name.split()[0]} plain.png"]
         assert len(plain) > 0

@@ -7,6 +7,8 @@ import pytest
 import torch
 import yaml
 
+from segcli.data.fingerprint import current
+
 NAN = float("nan")
 
 
@@ -164,10 +166,15 @@ def test_warnings_are_counted_before_a_training(segcli, edit):
 def test_an_image_that_breaks_later_stops_a_training_after_saving_what_it_had_learned(
     segcli, edit, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("segcli.training.admit", lambda *given: None)  # as if it had been whole then
     late = tmp_path / "data" / "tiny" / "images" / "four.jpg"  # in the second batch of seed 0
     whole = late.read_bytes()
-    late.write_bytes(whole[: len(whole) // 2])
+
+    def break_afterwards(root, info):
+        found = current(root, info)
+        late.write_bytes(whole[: len(whole) // 2])
+        return found
+
+    monkeypatch.setattr("segcli.training.current", break_afterwards)
     result = segcli("train", "r.yaml", "-q")
     assert result.code == 3
     assert str(late.relative_to(tmp_path)) in result.error
