@@ -19,8 +19,6 @@ MODELS = {
     "per_pixel semantic": {"name": "per_pixel", "variant": "per_pixel_plus", "decoder_layers": 2},
 }
 LABELS = {
-    # semantic and panoptic maps of things alone are made of the objects: without any, every pixel is 255 or void
-    "no object": lambda annotations: [],
     "one object": lambda annotations: annotations[:1],
     "a class never seen": lambda annotations: [a for a in annotations if a["category_id"] == 3],
 }
@@ -59,6 +57,13 @@ def test_it_trains_and_scores(train, tmp_path, case, labels):
     assert scores["images"] == 2
     if labels == "a class never seen":
         assert not any(math.isnan(v) for of_class in scores["per_class"].values() for v in of_class.values())
+
+
+@pytest.mark.parametrize("case", MODELS)
+def test_no_object_at_all_is_refused(train, case):
+    result = train(case, lambda annotations: [])
+    assert result.code == 3
+    assert "nothing that a model could learn" in result.error
 
 
 @pytest.mark.filterwarnings("default")
