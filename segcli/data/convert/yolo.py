@@ -110,7 +110,9 @@ def finish(root: Path, out: Path, info: DatasetInfo, notes: list[str]) -> None:
     """Write data.yaml."""
     content: dict[str, Any] = {split: f"images/{split}" for split in info.splits}
     content["names"] = dict(enumerate(info.names))
-    text = yaml.safe_dump(content, allow_unicode=True, sort_keys=False)
+    # YAML folds some line ends that it is not told to escape
+    broken = any(len(name.splitlines()) > 1 for name in info.names)
+    text = yaml.safe_dump(content, allow_unicode=not broken, sort_keys=False)
     file = out / "data.yaml"
     file.write_text(text, encoding="utf-8")
     check_names(file, info.names, [*_names(load(file), out, [file]).values()])
