@@ -17,6 +17,7 @@ from segcli.data.canonical import UNDECIDED
 from segcli.data.check_classes import Classes
 from segcli.data.check_images import Images
 from segcli.data.check_maps import check_maps
+from segcli.data.coordinates import Coordinates
 from segcli.data.label_rules import Measured, measure, rle_of_another_size
 from segcli.data.lost_classes import LostClasses
 from segcli.data.shape_rules import same_shapes, shape_problems
@@ -66,6 +67,7 @@ def _examined(root: Path, max_objects: int, refused: Sequence[Item], whole: bool
             doctor.examine(split, bar)
     doctor.images.compare()
     doctor.classes.report()
+    doctor.written()
     doctor.trainable()
     return doctor
 
@@ -89,6 +91,7 @@ class _Doctor:
         self.classes = Classes(info, self.note)
         self.maps = LostClasses(info.names)
         self.busiest: dict[str, list[tuple[int, str]]] = {}
+        self.coordinates: dict[str, Coordinates] = {}
 
     def note(self, code: str, item: Item) -> None:
         self.counted[code] += 1
@@ -107,6 +110,7 @@ class _Doctor:
             except DataError as error:
                 self.note("annotation_file", Item(split, detail=str(error)))
                 return
+        self.coordinates[split] = Coordinates()
         self.listed += len(images)
         usable: dict[Any, dict[str, Any]] = {}
         listed: list[dict[str, Any]] = []
@@ -192,6 +196,7 @@ class _Doctor:
             if broken:
                 self.classes.add(split, category, annotation, None, size[0] * size[1])
                 continue
+            self.coordinates[split].add(annotation, size)
             if annotation.get("iscrowd"):
                 self.note("crowd", Item(split, name, key))
             problems, mask = measure(annotation, size)
@@ -224,6 +229,13 @@ class _Doctor:
                 self.note("two_classes", Item(split, name, key, f"{one}, and {two} {other}"))
             elif any(a.get(k) != b.get(k) for k in ("segmentation", "bbox")):
                 self.note("nearly_twice", Item(split, name, key, other))
+
+    def written(self) -> None:
+        """Say so where coordinates are in another order or unit, and no image of another size explains it."""
+        for split, coordinates in self.coordinates.items():
+            explained = self.counted["image_size"] or self.counted["exif_rotated"]
+            if (said := coordinates.said()) is not None and not (explained and coordinates.found() == "exchanged"):
+                self.note("coordinates", Item(split, detail=said[0]))
 
     def trainable(self) -> None:
         """Say so where nothing of the train split can be learned, and no other error says why."""

@@ -8,8 +8,10 @@ from pycocotools import mask as coco_mask
 from scipy import ndimage
 
 from segcli.data import annotations as coco_file
+from segcli.data.coordinates import Reading, reread
 from segcli.data.label_rules import label_problems, rle_of_another_size, sound
-from segcli.data.mask_order import by_rows, reading
+from segcli.data.mask_order import by_rows
+from segcli.data.mask_order import reading as order_of
 from segcli.data.outline_rules import crossings, depths
 from segcli.data.overview import Survey
 from segcli.data.refit import refitted, stored
@@ -20,13 +22,21 @@ DRAWN = ("hole", "self_intersecting", "polygon_outside")  # mended by storing th
 
 
 def mend(
-    annotation: dict[str, Any], size: tuple[int, int], names: Mapping[str, int], known: Survey
+    annotation: dict[str, Any],
+    size: tuple[int, int],
+    names: Mapping[str, int],
+    known: Survey,
+    reading: Reading | None = None,
 ) -> tuple[dict[str, Any] | None, list[tuple[str, str]]]:
     """(the annotation as it should be, [(code, action)]) on an image of `size` (h, w); None where it is left out.
 
-    names: of the declared categories, with their ids. known: what holds for the whole dataset.
+    names: of the declared categories, with their ids. known: what holds for the whole dataset. reading: how its
+    coordinates are written, where that is not COCO's way.
     """
     out, actions = spelled(annotation, size, names)
+    if reading is not None:
+        out, did = reread(out, reading, size)
+        actions += [("coordinates", did)] if did else []
     declared = names.values()
     if type(out.get("category_id")) is not int or out["category_id"] not in declared:
         return None, [
@@ -102,7 +112,7 @@ def _mended_segmentation(
     except ValueError as error:
         return None, [("malformed", f"left out: {error}")]
     box = annotation.get("bbox") if sound(annotation, size, "bbox") else None
-    order = None if box is None else reading(segmentation, box, size)
+    order = None if box is None else order_of(segmentation, box, size)
     if order == "rows" or (rows and order is None):
         why = "as its box shows" if order else "as most of the dataset do"
         return _as_json(by_rows(rle)), [("row_major", f"mask read along its rows, {why}")]

@@ -1,13 +1,15 @@
 """What `--fix` learns of a whole dataset before it mends the first record: what no single record can tell."""
 
 import dataclasses
+import functools
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from segcli.data.canonical import Record
+from segcli.data.coordinates import Coordinates
 from segcli.data.crowds import crowds_alone
 from segcli.data.image import SIDEWAYS, exif_turn, image_size
 from segcli.data.label_rules import OUTSIDE, sound
@@ -25,7 +27,7 @@ class Survey:
     """objects, images: of all records. rows: masks run along the rows, by their boxes. sides: images whose recorded
     size is not the file's have labels on the pixels of the file; by whether the two sides are exchanged. crowds: of
     classes that have crowd regions alone, how many by id. again: file name -> what its further listings in the same
-    split have, for every image that is listed again in any."""
+    split have, for every image that is listed again in any. coordinates: how they are written, by split."""
 
     objects: int = 0
     images: int = 0
@@ -33,10 +35,14 @@ class Survey:
     sides: dict[bool, bool] = dataclasses.field(default_factory=dict)
     crowds: dict[int, int] = dataclasses.field(default_factory=dict)
     again: dict[str, list[dict[str, Any]]] = dataclasses.field(default_factory=dict)
+    coordinates: dict[str, Coordinates] = dataclasses.field(default_factory=dict)
 
 
-def overview(splits: Iterable[tuple[str, Iterator[Record]]], info: DatasetInfo) -> Survey:
-    """Look at every record of (split, its records) once; of image files no more than their heads are read."""
+def overview(splits: Iterable[tuple[str, Iterator[Record]]], info: DatasetInfo, *, divided: bool = False) -> Survey:
+    """Look at every record of (split, its records) once; of image files no more than their heads are read.
+
+    divided: the splits were drawn from one, whose labels are all written in one way.
+    """
     out = Survey()
     names = dict(zip(info.names, info.source_ids, strict=True))
     orders: Counter[str] = Counter()
@@ -44,8 +50,11 @@ def overview(splits: Iterable[tuple[str, Iterator[Record]]], info: DatasetInfo) 
     kinds: dict[bool, Counter[int]] = {True: Counter(), False: Counter()}
     first: dict[str, tuple[str, int]] = {}
     again: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    all_of_them = Coordinates()
     for split, records in splits:
+        written = out.coordinates[split] = all_of_them if divided else Coordinates()
         for record in records:
+            fits = upright(record)
             out.images += 1
             out.objects += len(record.annotations)
             listed = first.setdefault(record.file_name, (split, out.images))
@@ -58,6 +67,7 @@ def overview(splits: Iterable[tuple[str, Iterator[Record]]], info: DatasetInfo) 
                     kinds[bool(annotation.get("iscrowd"))][category] += 1
                 if orders.total() < VOTES and (order := order_of(annotation, record.size)):
                     orders[order] += 1
+                written.add(annotation, record.size, fits)
             real = _other_size(record)
             if real is not None and (place := _place(spelled_here, record.size, real)):
                 places[real == record.size[::-1]][place] += 1
@@ -78,6 +88,21 @@ def order_of(annotation: dict[str, Any], size: tuple[int, int]) -> str | None:
     if not isinstance(segmentation, dict) or box is None or not sound(annotation, size, "segmentation", "bbox"):
         return None
     return reading(segmentation, box, size)
+
+
+def upright(record: Record) -> Callable[[], bool]:
+    """What says whether an image file has the recorded size, without a turn by EXIF."""
+
+    @functools.cache
+    def fits() -> bool:
+        if not isinstance(record.image, Path):
+            return True
+        try:
+            return image_size(record.image) == record.size and exif_turn(record.image) not in SIDEWAYS
+        except (DataError, OSError):  # is told of where the image is read
+            return False
+
+    return fits
 
 
 def _other_size(record: Record) -> tuple[int, int] | None:

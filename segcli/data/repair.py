@@ -16,6 +16,7 @@ from PIL import Image
 
 from segcli.data import views
 from segcli.data.canonical import Record
+from segcli.data.coordinates import readings
 from segcli.data.decoders import FAILURES, open_image
 from segcli.data.mend import mend
 from segcli.data.overview import Survey
@@ -45,6 +46,7 @@ class Repairs:
         self.names = dict(zip(info.names, info.source_ids, strict=True))
         self.labels = {source: label for label, source in enumerate(info.source_ids)}
         self.known = known
+        self.readings = readings(known.coordinates)
         self.done: list[Repair] = []
         self.removed = Removals()
         self._files: dict[str, set[Any]] = {}  # file name -> the objects of it, where it is listed again
@@ -78,9 +80,10 @@ class Repairs:
         record = self._maps(placed, say)
         kept: list[dict[str, Any]] = []
         seen = set()
+        reading = self.readings.get(split)
         for annotation in record.annotations:
             key = annotation.get("id")
-            mended, actions = mend(annotation, record.size, self.names, self.known)
+            mended, actions = mend(annotation, record.size, self.names, self.known, reading)
             content = mended and (mended["category_id"], str(mended.get("segmentation") or mended.get("bbox")))
             twice = mended is not None and content in seen
             if twice:

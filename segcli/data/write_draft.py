@@ -7,10 +7,10 @@ from typing import Any
 
 from segcli.data import canonical
 from segcli.data._findings import Item
-from segcli.data.canonical import Draft, Record
+from segcli.data.canonical import UNDECIDED, Draft, Record
 from segcli.data.crowds import Singled
 from segcli.data.overview import Survey, overview
-from segcli.data.plain_faults import PlainFaults
+from segcli.data.plain_faults import PlainFaults, refuse_coordinates
 from segcli.data.removals import Counts
 from segcli.data.repair import Repairs
 from segcli.data.survey import survey
@@ -19,10 +19,20 @@ from segcli.errors import DataError
 
 
 def surveyed(draft: Draft, splits: Mapping[str, list[Any]]) -> Survey:
-    """What holds for the whole of a draft; what it notes while it is read, it will note again."""
+    """What holds for the whole of a draft; what it notes while it is read, it will note again.
+
+    Raises DataError where coordinates are written in a way that can't be mended.
+    """
     said = len(draft.notes)
-    known = overview(((name, draft.records(entries)) for name, entries in splits.items()), draft.info)
+    known = overview(
+        ((name, draft.records(entries)) for name, entries in splits.items()),
+        draft.info,
+        divided=UNDECIDED in draft.splits,
+    )
     del draft.notes[said:]
+    for split, coordinates in known.coordinates.items():
+        if not coordinates.mendable():
+            refuse_coordinates(f"{draft.info.name}, {split}", coordinates)
     names = dict(zip(draft.info.source_ids, draft.info.names, strict=True))
     draft.notes += [f"{count:,} crowd regions of {names[key]} are made objects" for key, count in known.crowds.items()]
     return known
@@ -51,7 +61,7 @@ def write_draft(
     if link:
         info = dataclasses.replace(info, image_root=str(draft.image_root))
     before, after = Counts(), Counts()
-    faults = PlainFaults()
+    faults = PlainFaults(divided=UNDECIDED in draft.splits)
 
     def through(split: str, entries: list[Any]) -> Iterator[Record]:
         records = before.counted(draft.records(entries))
@@ -60,7 +70,7 @@ def write_draft(
         if repairs is not None:
             records = repairs.mend(split, records)
         if strict and repairs is None:
-            records = faults.watched(records)
+            records = faults.watched(split, records)
         yield from after.counted(_cut(draft, split, records, tiling))
         before.splits += 1
         if strict and before.splits == len(splits):  # nothing is published yet
