@@ -40,7 +40,7 @@ class Streamed:
             if isinstance(error, DataError):
                 raise
             raise DataError(f"{path}: not valid JSON: {error}") from error
-        require_lists(path, self.head)
+        require_lists(path, self.head, empty=True)
 
     def _read(self, text: "_Text") -> None:
         if text.peek() != "{":
@@ -109,15 +109,18 @@ class Streamed:
         return out
 
 
-def require_lists(path: Path, data: dict[str, Any]) -> dict[str, Any]:
-    """`data`, if it has a COCO file's three lists of objects and an image. Raises DataError naming `path` if not."""
+def require_lists(path: Path, data: dict[str, Any], *, empty: bool = False) -> dict[str, Any]:
+    """`data`, if it has a COCO file's three lists of objects and an image (`empty`: or none, and no annotation).
+
+    Raises DataError naming `path` if not.
+    """
     for key in ("images", "annotations", "categories"):
         if not isinstance(data.get(key), list):
             raise DataError(f"{path}: not a COCO file: it has no list {key!r}")
         wrong = next((item for item in data[key] if not isinstance(item, dict)), None)
         if wrong is not None:
             raise DataError(f"{path}: {key} must hold objects, not {wrong!r}")
-    if not data["images"]:
+    if not data["images"] and not (empty and not data["annotations"]):
         raise DataError(f"{path}: lists no image")
     return data
 

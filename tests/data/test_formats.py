@@ -246,7 +246,7 @@ def test_a_legend_says_whether_colours_are_classes_or_objects(tmp_path):
         ("yolo", "labels/train/a.txt", ("0 0.0625", "0 62.5"), "is not a part of the image's size"),
         ("yolo", "labels/train/a.txt", ("0 0.0625", "0"), "8 numbers are neither"),
         ("yolo", "data.yaml", ("names:", "kpt_shape: [17, 3]\nnames:"), "keypoints"),
-        ("yolo", "data.yaml", ("names:", "x: !!python/object/apply:os.system [echo]\nnames:"), "as YAML"),
+        ("yolo", "data.yaml", ("names:", "x: !!python/object/apply:os.system [echo]\nnames:"), "not valid YAML"),
         ("voc_boxes", "train/a.xml", ("<annotation>", "<!DOCTYPE x [<!ENTITY y 'z'>]><annotation>"), "entities"),
         ("voc_boxes", "train/a.xml", ("<xmin>3", "<xmin>300"), "object 1 (cat): the box"),
         ("cityscapes", POLYGONS, ('"car"', '"cra"'), "'cra' is no label"),
@@ -272,7 +272,7 @@ def test_a_folder_called_as_the_description(tmp_path):
     FORMATS["yolo"](tmp_path / "source")
     (tmp_path / "source/data.yaml").unlink()
     (tmp_path / "source/data.yaml").mkdir()
-    assert "what the classes are called is not said" in str(prepared_error(tmp_path / "source", tmp_path))
+    assert "data.yaml: names no classes" in str(prepared_error(tmp_path / "source", tmp_path))
 
 
 def test_a_box_of_labelled_circles(tmp_path):

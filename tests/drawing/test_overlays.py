@@ -197,3 +197,13 @@ def test_long_text_is_shortened_in_the_middle():
     assert short.endswith(".jpg")
     assert "…" in short
     assert shorten("short", 16, 200) == "short"
+
+
+def test_a_mask_of_specks_is_drawn_where_it_is():
+    """More outlines than are drawn as lines: pixels of the mask take its colour, the others stay."""
+    mask = np.random.default_rng(0).random((200, 300)) < 0.3
+    picture = draw(np.full((200, 300, 3), 128, np.uint8), prediction([mask]), ONE, labels=False, boxes=False)
+    rows, columns = (((np.arange(n) + 0.5) * picture.shape[0] / 200).astype(int) for n in (200, 300))
+    changed = (picture[rows][:, columns] != 128).any(2)
+    assert changed[mask].mean() > 0.95
+    assert changed[~mask].mean() < 0.05

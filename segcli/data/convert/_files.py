@@ -4,7 +4,7 @@ import mmap
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from segcli.core.files import read_text
 from segcli.data.canonical import UNDECIDED, Record
@@ -19,6 +19,8 @@ SPLITS = {
     **{"test": "test", "testing": "test"},
 }
 LOOK = 8  # files that a format is recognised by
+
+T = TypeVar("T")
 
 
 class Entry(NamedTuple):
@@ -64,6 +66,16 @@ def split_folders(path: Path, fits: Callable[[Path], bool]) -> dict[str, Path]:
                 raise DataError(f"{found[split]} and {folder}: both seem to be the split {split!r}")
             found[split] = folder
     return found
+
+
+def without_empty(splits: dict[str, T], filled: Callable[[T], bool], notes: list[str]) -> dict[str, T]:
+    """The splits that have an image; those without, as exports leave them for a share of 0 %, are noted by name. A
+    train split, and all of them together, stay for the reader to refuse."""
+    empty = [split for split, part in splits.items() if split != "train" and not filled(part)]
+    if len(empty) == len(splits):
+        return splits
+    notes += [f"the split {split} is empty" for split in empty]
+    return {split: part for split, part in splits.items() if split not in empty}
 
 
 def arrange(found: Sequence[tuple[str, Path, Any]], where: Path) -> tuple[Path, dict[str, list[Entry]]]:

@@ -19,7 +19,7 @@ from segcli.core.files import read_json
 from segcli.data.annotations import LARGEST_ID, encode, whole
 from segcli.data.canonical import UNDECIDED, Draft, Record, write_json
 from segcli.data.convert._coco_head import about, categories
-from segcli.data.convert._files import SPLITS, each, has_keys, some
+from segcli.data.convert._files import SPLITS, each, has_keys, some, without_empty
 from segcli.data.convert._images import believed, below, locate, refuse_outside
 from segcli.data.convert._out import Exported
 from segcli.data.image import image_size
@@ -56,6 +56,9 @@ def build(*, path: Path, images: str | None = None, labels: str = "instances", t
     """
     files, notes = _choose(path, labels)
     parsed = {split: Streamed(file) for split, file in files.items()}
+    parsed = without_empty(parsed, lambda one: bool(one.head["images"]), notes)
+    for one in parsed.values():
+        require_lists(one.path, one.head)
     used = set().union(*(one.categories for one in parsed.values()))
     declared = categories({one.path: one.head["categories"] for one in parsed.values()}, used, notes)
     found: dict[str, list[tuple[Path, dict[str, Any]]]] = {}
@@ -188,10 +191,11 @@ def split_of(file: Path) -> tuple[str, str]:
     return SPLITS.get(file.parent.name.lower(), UNDECIDED), file.stem
 
 
-def load(path: Path) -> dict[str, Any]:
-    """A file with its three lists of objects. Raises DataError where one is missing, or there is no image."""
+def load(path: Path, *, empty: bool = False) -> dict[str, Any]:
+    """A file with its three lists of objects. Raises DataError where one is missing, or there is no image (`empty`:
+    unless there is no annotation either)."""
     data = read_json(path)
-    return require_lists(path, data if isinstance(data, dict) else {})
+    return require_lists(path, data if isinstance(data, dict) else {}, empty=empty)
 
 
 def _note_lost(labels: Streamed, images: Mapping[Any, Any], notes: list[str]) -> int:

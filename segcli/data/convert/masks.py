@@ -14,7 +14,7 @@ from pathlib import Path
 
 from segcli.data.canonical import UNDECIDED, Draft
 from segcli.data.convert import _legend
-from segcli.data.convert._files import SPLITS, some, split_folders, walk
+from segcli.data.convert._files import SPLITS, some, split_folders, walk, without_empty
 from segcli.data.convert._images import below, is_image
 from segcli.data.convert._mask_classes import of_objects
 from segcli.data.convert._mask_meaning import Flags, Kind, decide
@@ -63,6 +63,7 @@ def build(
         raise DataError(
             f"{path}: no images with masks are there (PNGImages + PedMasks, images + masks, or ID/images + ID/masks)"
         )
+    parts = without_empty(parts, lambda part: _has_image(*part), notes)
     legend = _legend.near(path, _places(parts))
     found = {split: reader(folder, notes) for split, (folder, reader) in parts.items()}
     nested = any(reader is _nested for _, reader in parts.values())
@@ -104,6 +105,11 @@ def _parts(path: Path) -> dict[str, tuple[Path, Reader]]:
     """split -> (folder, its reader) of what lies at `path`; empty where no layout fits."""
     found = split_folders(path, lambda folder: _layout(folder) is not None) or {UNDECIDED: path / SINGLE}
     return {split: (folder, reader) for split, folder in found.items() if (reader := _layout(folder))}
+
+
+def _has_image(folder: Path, reader: Reader) -> bool:
+    """Whether a layout holds an image; of folders of one image each only those that have one are a layout."""
+    return reader is not _paired or any(any(walk(folder / images, *SUFFIXES)) for images, _ in PAIRS)
 
 
 def _layout(path: Path) -> Reader | None:

@@ -18,7 +18,7 @@ from segcli.data.canonical import UNDECIDED, Draft, Record
 from segcli.data.convert import coco
 from segcli.data.convert._coco_head import about
 from segcli.data.convert._coco_head import categories as categories_of
-from segcli.data.convert._files import Entry, arrange, each, has_keys, some, walk
+from segcli.data.convert._files import Entry, arrange, each, has_keys, some, walk, without_empty
 from segcli.data.convert._images import is_folder, is_there, locate, refuse_outside
 from segcli.data.convert._mask_files import check_size, read_pixels
 from segcli.data.convert._shapes import of_pixels
@@ -54,7 +54,8 @@ def build(*, path: Path, images: str | None = None, maps: str | None = None, tru
     """
     files = _choose(path)
     notes = [f"left aside: {file.name}" for file in _lost(path, files)]
-    loaded = {split: coco.load(file) for split, file in files.items()}
+    loaded = {split: coco.load(file, empty=True) for split, file in files.items()}
+    loaded = without_empty(loaded, lambda data: bool(data["images"]), notes)
     categories = categories_of({files[split]: data["categories"] for split, data in loaded.items()})
     found: list[tuple[str, Path, Any]] = []
     for split, data in loaded.items():
