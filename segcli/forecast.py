@@ -115,7 +115,9 @@ def forecast(
     rounds = max(1, recipe.train.evaluations)
     evaluation = None if data is None else rounds * len(data[1]) * per_image / 60
     last = weights + moments + average
-    kept = last + weights + stored * (len(data[1]) if data is not None else 0)
+    several = rounds > 1 or (train_minutes is not None and train_minutes > recipe.train.save_minutes)
+    checkpoints = 2 * last if several else last  # previous.pt stays beside last.pt
+    kept = checkpoints + weights + stored * (len(data[1]) if data is not None else 0)
     told = {
         "steps": steps,
         "step_seconds": step_seconds,

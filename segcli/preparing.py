@@ -11,6 +11,7 @@ from typing import Any
 
 from segcli import lookup
 from segcli.core import trust
+from segcli.core.folders import real
 from segcli.core.files import inside, is_plain, read_json
 from segcli.data import canonical, index
 from segcli.data._findings import KEPT, Finding, Report
@@ -77,7 +78,7 @@ def prepare(
         if not fix and out is None:
             return Path(source)
     plan = reopen(Path(source)) if again else plan_for(source, format, source_path, seed, settings, trusted)
-    beside = Path(source) if Path(source).name.strip(".") else Path(source).resolve()  # "." has a name, too
+    beside = Path(source) if Path(source).name.strip(".") else real(Path(source))  # "." has a name, too
     fixed = beside.with_name(f"{beside.name}-fixed") if again else FOLDER / plan.name
     target = Path(out) if out is not None else fixed
     by_file = split_by is not None and is_file(split_by)
@@ -108,7 +109,7 @@ def prepare(
         **({"drop": True} if drop else {}),
         **({"crowd": crowd} if crowd else {}),
     }
-    if plan.path is not None and plan.path.resolve().is_relative_to(target.resolve()):
+    if plan.path is not None and plan.path.resolve().is_relative_to(real(target)):
         raise UsageError(f"--out {target}: holds the source {plan.path}", hint="choose another --out")
     if (found := canonical.existing(target, recorded, force)) is not None:
         _note_images(target, found, plan.path, trusted, keep=link is not None)

@@ -64,7 +64,9 @@ class Session:
             )
         try:
             self.model.load_state_dict(state["model"])
+            wanted = [dict(group) for group in self.optimizer.param_groups]
             self.optimizer.load_state_dict(state["optimizer"])
+            self._follow_recipe(wanted)
             if self.average is not None:
                 if state["ema"] is None:
                     raise KeyError("it holds no average of the weights")
@@ -74,6 +76,26 @@ class Session:
         except (KeyError, RuntimeError, ValueError, TypeError) as error:
             reason = str(error).splitlines()[0]
             raise ModelError(f"{self.run.last}: does not fit the run's recipe: {reason}") from error
+
+    def _follow_recipe(self, wanted: list[dict[str, Any]]) -> None:
+        """Where the run's recipe was edited since the checkpoint, its rates and decays count, and that is said.
+
+        wanted: the optimiser's groups as the recipe has them.
+        """
+        changed: dict[str, None] = {}
+        for group, own in zip(self.optimizer.param_groups, wanted, strict=True):
+            for key, value in own.items():
+                before = group[key]
+                if key in ("params", "lr") or before == value or (key == "betas" and tuple(before) == tuple(value)):
+                    continue  # the rate itself is set in each step, from its base
+                changed[f"{'lr' if key == 'base' else key} {before} -> {value}"] = None
+                group[key] = value
+        if changed:
+            print(
+                f"note: {self.run.path / 'recipe.yaml'} has changed since its checkpoint was saved, and counts from "
+                f"here on: {', '.join(changed)}",
+                file=sys.stderr,
+            )
 
     def refuse_not_finite(self, numbers: dict[str, float], batch: Batch) -> None:
         """Where a number is not finite: save the state before this step, and raise with step, images and term."""

@@ -245,6 +245,22 @@ def test_resuming_another_architecture_is_refused(recipe, tmp_path):
         open_model(run)
 
 
+def test_an_edited_rate_counts_from_the_checkpoint_on_and_is_said(recipe, tmp_path, capsys):
+    constant = {"train.schedule.name": "constant", "train.schedule.warmup_steps": 0}
+    run = segcli.train(recipe(**{"train.steps": 2, **constant}), out=tmp_path / "run", quiet=True)
+    file = run / "recipe.yaml"
+    file.write_text(Recipe.load(file, {"train.steps": 3}).to_yaml(), encoding="utf-8")
+    capsys.readouterr()
+    segcli.train(None, resume=run, quiet=True)
+    assert "has changed" not in capsys.readouterr().err
+    edited = {"train.steps": 4, "train.optimizer.lr": 0.0123, "train.optimizer.weight_decay": 0.5}
+    file.write_text(Recipe.load(file, edited).to_yaml(), encoding="utf-8")
+    segcli.train(None, resume=run, quiet=True)
+    (said,) = [line for line in capsys.readouterr().err.splitlines() if "has changed" in line]
+    assert all(part in said for part in ("recipe.yaml", "-> 0.0123", "-> 0.5"))
+    assert [e["lr"] for e in RunFolder(run).read_log() if e["step"] == 4 and "lr" in e] == [pytest.approx(0.0123)]
+
+
 def test_minutes_become_steps_that_the_run_records(recipe, tmp_path):
     changes = {"train.steps": None, "train.minutes": 0.02}
     run = segcli.train(recipe(**changes), out=tmp_path / "run", quiet=True)

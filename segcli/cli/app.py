@@ -10,7 +10,7 @@ import typer
 import segcli
 from segcli.cli import compare, evaluate, options, output, predict, prepare, train, visualize
 from segcli.cli.errors import guard
-from segcli.core import own_path
+from segcli.core import own_path, utf8
 from segcli.core.parent import VARIABLE, end_with
 
 app = typer.Typer(
@@ -79,6 +79,7 @@ def run(args: list[str]) -> int:
 
 def main() -> None:
     """The console script."""
+    utf8.ensure()
     own_path.leave_out_working_folder()
     if (parent := os.environ.pop(VARIABLE, "")).isdecimal():
         end_with(int(parent))

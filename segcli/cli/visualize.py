@@ -46,9 +46,10 @@ def data(
     recipe = Recipe.load(augmented) if augmented else None
     names = recipe.resolve(recipe.data.split_file) if recipe and recipe.data.split_file and split else None
 
+    from segcli.core.folders import real
     from segcli.inspection.data import show_data
 
-    target = out or Path("pictures") / folder.resolve().name
+    target = out or Path("pictures") / real(folder).name
     lines = []
     if recipe is None:
         from segcli.preparing import describe

@@ -10,9 +10,7 @@ import dataclasses
 import hashlib
 import json
 import os
-import shutil
 import sys
-import uuid
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -39,18 +37,19 @@ class Own:
 
 
 def real(out: Path) -> Path:
-    """Where the folder `out` is, or will be: a link is followed, also one that points at nothing yet."""
-    return Path(os.path.realpath(out))
+    """Where the folder `out` is, or will be: a link is followed, also one that points at nothing yet.
 
-
-def part_of(out: Path) -> Path:
-    """A hidden folder beside `out`, in which it is built."""
-    place = real(out)
-    return place.parent / f".{place.name[:100]}.{uuid.uuid4().hex[:8]}.part"
+    Raises DataError for a link that leads back to itself.
+    """
+    place = Path(os.path.realpath(out))
+    if place.is_symlink():
+        raise DataError(f"{out}: is a link that leads back to itself", hint="choose another --out")
+    return place
 
 
 def is_empty(out: Path) -> bool:
     """Whether nothing is there that could be lost."""
+    out = real(out)
     return not out.exists() or (out.is_dir() and not any(out.iterdir()))
 
 
@@ -190,11 +189,6 @@ def _remove(folder: Path, names: Iterable[str], kept: set[str]) -> bool:
         if not os.path.islink(current) and not os.listdir(current):
             os.rmdir(current)
     return not folder.exists()
-
-
-def discard(building: Path) -> None:
-    """Remove a folder of our own that was not finished."""
-    shutil.rmtree(building, ignore_errors=True)
 
 
 def claim(out: Path, names: Iterable[str], inputs: Iterable[Path] = (), own: Iterable[str] = ()) -> None:

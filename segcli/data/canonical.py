@@ -24,6 +24,7 @@ import pydantic
 from tqdm import tqdm
 
 from segcli.core import folders
+from segcli.core.building import building
 from segcli.core.files import parsed, read_json
 from segcli.data import fingerprint
 from segcli.data._findings import Item
@@ -123,36 +124,33 @@ def write(
     wanted: dict[str, Any] = json.loads(json.dumps(dict(settings or {})))
     if found := existing(out, wanted, force):
         return found
-    building = folders.part_of(out)
     if not folders.is_empty(out):
         splits = {name: _elsewhere(records, out) for name, records in splits.items()}
     try:
-        building.mkdir(parents=True)
-        counts, names, ids = {}, _Names(), _Ids()
-        with tqdm(total=total, desc=f"writing {out.name}", unit="image", **_pace()) as bar:
-            for split, records in splits.items():
-                counts[split] = _write_split(building, split, info, records, names, ids, link, strict, bar)
-        info = dataclasses.replace(info, splits=counts)
-        if strict:  # the doctor's copy goes at once
-            state, mark = fingerprint.measure(building, info)
-            info = dataclasses.replace(info, fingerprint=mark)
-        said = [*(notes or []), *ids.notes()]
-        write_json(building / "info.json", info.to_json(), indent=1)
-        facts: dict[str, Any] = {"version": 1, "settings": wanted, "notes": said}
-        if masks:
-            facts["masks"] = dict(masks)
-        if repairs is not None:
-            facts["repairs"] = [dataclasses.asdict(repair) for repair in repairs]
-        write_json(building / "prepared.json", facts, indent=1)
-        folders.list_files(building)
-        info = _publish(building, out, info, wanted, force)
-        if strict:
-            fingerprint.keep(out, state, mark)
-        return info
+        with building(out) as folder:
+            counts, names, ids = {}, _Names(), _Ids()
+            with tqdm(total=total, desc=f"writing {out.name}", unit="image", **_pace()) as bar:
+                for split, records in splits.items():
+                    counts[split] = _write_split(folder, split, info, records, names, ids, link, strict, bar)
+            info = dataclasses.replace(info, splits=counts)
+            if strict:  # the doctor's copy goes at once
+                state, mark = fingerprint.measure(folder, info)
+                info = dataclasses.replace(info, fingerprint=mark)
+            said = [*(notes or []), *ids.notes()]
+            write_json(folder / "info.json", info.to_json(), indent=1)
+            facts: dict[str, Any] = {"version": 1, "settings": wanted, "notes": said}
+            if masks:
+                facts["masks"] = dict(masks)
+            if repairs is not None:
+                facts["repairs"] = [dataclasses.asdict(repair) for repair in repairs]
+            write_json(folder / "prepared.json", facts, indent=1)
+            folders.list_files(folder)
+            info = _publish(folder, out, info, wanted, force)
+            if strict:
+                fingerprint.keep(out, state, mark)
+            return info
     except OSError as error:
         raise SegcliError(f"{error.filename or out}: can't be written: {error.strerror}") from error
-    finally:
-        folders.discard(building)
 
 
 def existing(out: Path, settings: Mapping[str, Any], force: bool = False) -> DatasetInfo | None:

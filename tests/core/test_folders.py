@@ -75,3 +75,12 @@ def test_what_is_written_beside_others_files_is_claimed_first(tmp_path):
         folders.claim(out, ["a.jpg"])
     with pytest.raises(DataError, match="over the input"):
         folders.claim(out, ["b.jpg"], inputs=[out / "b.jpg"])
+
+
+@pytest.mark.parametrize("target", ["loop", "other"])
+def test_a_link_that_leads_back_to_itself_is_named(tmp_path, target):
+    (tmp_path / "loop").symlink_to(tmp_path / target)
+    (tmp_path / "other").symlink_to(tmp_path / "loop")
+    for ask in (folders.real, folders.is_empty):
+        with pytest.raises(DataError, match="loop: is a link that leads back to itself"):
+            ask(tmp_path / "loop")

@@ -11,6 +11,7 @@ from PIL import Image
 
 from segcli import lookup
 from segcli.core import folders
+from segcli.core.files import PART
 from segcli.core.trust import grant
 from segcli.data import canonical, fingerprint
 from segcli.data.canonical import Record, write
@@ -145,7 +146,7 @@ def test_a_failed_replacement_leaves_the_old_dataset(tmp_path, photos, monkeypat
     rename = os.rename
 
     def fail(source, target):
-        if str(source).endswith(".part"):
+        if str(source).endswith(PART):
             raise failure
         rename(source, target)
 

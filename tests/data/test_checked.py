@@ -5,6 +5,7 @@ import os
 
 import pytest
 
+from segcli.core.files import PART
 from segcli.core.state import state_dir
 from segcli.data import checked as module
 from segcli.data.checked import FILE, KIND, admit, checked, listing
@@ -32,7 +33,7 @@ def test_a_report_holds_until_a_file_changes(tiny_copy, made):
     first = checked(tiny_copy)
     assert checked(tiny_copy) == first
     assert len(made) == 1
-    assert not [p.name for p in tiny_copy.iterdir() if p.name.endswith(".part")]
+    assert not [p.name for p in tiny_copy.iterdir() if p.name.endswith(PART)]
     os.utime(tiny_copy / "images/three.png", (1, 1))
     checked(tiny_copy)
     assert len(made) == 2

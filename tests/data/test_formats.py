@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from sources import FORMATS, NAMES, SCENE, H, W, ids, masks_of, overlaps, photo, picture, text
 
+from segcli.core.files import PART
 from segcli.data.convert import _shapes as shapes
 from segcli.data.dataset import Dataset
 from segcli.errors import DataError, UsageError
@@ -158,7 +159,7 @@ def test_refusals_on_the_way_out(made, tmp_path, segcli):
     photo(tmp_path / "two/images/a.png")
     photo(tmp_path / "two/images/a.jpg")
     picture(tmp_path / "two/masks/a.png", ids("a", 1, 2))
-    assert not [p for p in tmp_path.iterdir() if p.name.endswith(".part")]
+    assert not [p for p in tmp_path.iterdir() if p.name.endswith(PART)]
 
 
 def test_exact_outlines():

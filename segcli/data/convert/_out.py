@@ -13,6 +13,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from segcli.core import folders
+from segcli.core.building import building
 from segcli.core.trust import images_of
 from segcli.data import annotations as coco_file
 from segcli.data.convert._files import some
@@ -79,18 +80,15 @@ def export(root: Path, out: Path, module: ModuleType, *, force: bool = False) ->
         if root.resolve().is_relative_to(folders.real(out)):
             raise UsageError(f"--out {out}: holds the source {root}", hint="choose another --out")
     notes: list[str] = []
-    building = folders.part_of(out)
     try:
-        building.mkdir(parents=True)
-        _write(root, building, info, module, notes)
-        (building / MARK).write_text("".join(f"{note}\n" for note in notes), encoding="utf-8")
-        folders.list_files(building)
-        if left := folders.publish(building, out):
-            print(f"note: what came into {out} meanwhile is kept in {left}", file=sys.stderr)
+        with building(out) as folder:
+            _write(root, folder, info, module, notes)
+            (folder / MARK).write_text("".join(f"{note}\n" for note in notes), encoding="utf-8")
+            folders.list_files(folder)
+            if left := folders.publish(folder, out):
+                print(f"note: what came into {out} meanwhile is kept in {left}", file=sys.stderr)
     except OSError as error:
         raise SegcliError(f"{error.filename or out}: can't be written: {error.strerror}") from error
-    finally:
-        folders.discard(building)
     return notes
 
 
