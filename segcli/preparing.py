@@ -11,8 +11,8 @@ from typing import Any
 
 from segcli import lookup
 from segcli.core import trust
-from segcli.core.folders import real
 from segcli.core.files import inside, is_plain, read_json
+from segcli.core.folders import real
 from segcli.data import canonical, index
 from segcli.data._findings import KEPT, Finding, Report
 from segcli.data.check import check
