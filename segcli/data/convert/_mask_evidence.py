@@ -31,6 +31,7 @@ class Look:
     "fractions". alpha: "none" where there is none or it says nothing, "only" where it alone varies, "same" where it
     covers what the colours cover, "other" where both vary and differ. outlined: the part of the pixels of value 255
     that lies between two other values, as borders do; flat: the part of them that is further than 4 pixels inside.
+    frame: the value that nine tenths of the picture's edge and half of the picture have, beside others; else 0.
     """
 
     path: Path
@@ -41,6 +42,7 @@ class Look:
     soft: bool
     outlined: float = 0.0
     flat: float = 0.0
+    frame: int = 0
 
     @property
     def values(self) -> set[int]:
@@ -88,7 +90,8 @@ def look(path: Path) -> Look:
         values = values.astype(np.int64)
     counts = _counts(values)
     outlined, flat = of_255(values) if 255 in counts else (0.0, 0.0)
-    return Look(path, "grey", alpha, counts, pieces(values, list(counts)), soft(values, counts), outlined, flat)
+    faded = soft(values, counts)
+    return Look(path, "grey", alpha, counts, pieces(values, list(counts)), faded, outlined, flat, frame(values, counts))
 
 
 def _alpha(colours: np.ndarray, alpha: np.ndarray) -> str:
@@ -118,6 +121,15 @@ def pieces(values: np.ndarray, present: Sequence[int]) -> dict[int, int]:
         sizes = np.bincount(ndimage.label(tight(values == value), AROUND)[0].ravel())[1:]
         out[value] = int((sizes * 20 >= sizes.max()).sum())
     return out
+
+
+def frame(values: np.ndarray, counts: dict[int, int]) -> int:
+    """The value of what lies around everything else, as backgrounds do, in a map [H,W] with `counts`; 0 for none."""
+    most = max(counts, key=lambda value: counts[value])
+    if len(counts) < 2 or counts[most] * 2 < values.size:
+        return 0
+    edge = np.concatenate([values[0], values[-1], values[:, 0], values[:, -1]])
+    return most if (edge == most).mean() >= 0.9 else 0
 
 
 def tight(mask: np.ndarray) -> np.ndarray:

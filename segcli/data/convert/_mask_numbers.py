@@ -20,13 +20,14 @@ def reading(where: Path, seen: Sequence[Look], ignore: Sequence[int] = ()) -> Li
     """
     files = [(look, sorted(look.values - set(ignore))) for look in seen]
     files = [(look, values) for look, values in files if values]
+    _refuse_background(where, files)
     if all(len(values) == 1 for _, values in files):
         return _one_value(where, files)
     _refuse_border(where, files)
     every = {value for _, values in files for value in values}
     pieces = [number for look, values in files for value, number in look.pieces.items() if value in values]
     split = sum(number > 1 for number in pieces) / len(pieces)
-    from_one = sum(counted(values) for _, values in files) / len(files)
+    from_one = sum(counted(values) or counted(sorted(look.values)) for look, values in files) / len(files)
     mean = sum(len(values) for _, values in files) / len(files)
     varied = len(every) > TIMES * mean or len(every) > MANY
     most = {values[-1] for _, values in files}
@@ -57,6 +58,26 @@ def _one_value(where: Path, files: list[tuple[Look, list[int]]]) -> Literal["ids
     raise DataError(
         f"{where}: every mask has one value besides 0, in all {some(every)}: ids of objects, or numbers of classes",
         hint="--masks instances reads one object a file, --masks classes classes of pixels (names: classes.txt)",
+    )
+
+
+def _refuse_background(where: Path, files: list[tuple[Look, list[int]]]) -> None:
+    """A value but 0 that lies around everything else is a background more often than an object."""
+    framed = [look for look, values in files if look.frame in values and look.frame]
+    around = {look.frame for look in framed}
+    if len(around) != 1 or len(framed) < 0.9 * len(files):
+        return
+    (value,) = around
+    if all(len(values) == 1 for _, values in files):
+        what = f"is 0 the object in it, or is {value} an object with a hole?"
+        how = "--masks binary reads two classes, a classes.txt with the name of 0 in its first line says which"
+    else:
+        what = "a background, or an object with holes?"
+        how = f"--ignore {value} leaves it out"
+    raise DataError(
+        f"{where}: the value {value} lies around everything else, in {len(framed)} of {len(files)} files looked at "
+        f"({framed[0].path.name}): {what}",
+        hint=f"{how}; --masks instances reads it as an object all the same",
     )
 
 
