@@ -69,7 +69,7 @@ def test_what_json_refuses_is_refused(tmp_path, monkeypatch, chunk):
     assert refused > 50
 
 
-@pytest.mark.parametrize("text", ["", "[]", "3", "null", "{}", '{"images": [], "annotations": [], "categories": []}'])
+@pytest.mark.parametrize("text", ["", "[]", "3", "null", "{}", '{"images": [], "annotations": [{}], "categories": []}'])
 def test_what_is_no_coco_file(tmp_path, text):
     path = tmp_path / "a.json"
     path.write_text(text, encoding="utf-8")
