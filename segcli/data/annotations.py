@@ -33,9 +33,9 @@ def load(path: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     for key in ("images", "annotations"):
         if not isinstance(data, dict) or not isinstance(data.get(key), list):
             raise DataError(f"{path}: not a COCO file: it has no list {key!r}")
-        wrong = next((item for item in data[key] if not isinstance(item, dict)), None)
-        if wrong is not None:
-            raise DataError(f"{path}: {key} must hold objects, not {wrong!r}")
+        wrong = [item for item in data[key] if not isinstance(item, dict)]
+        if wrong:
+            raise DataError(f"{path}: {key} must hold objects, not {wrong[0]!r:.200}")
     return data["images"], data["annotations"]
 
 

@@ -117,9 +117,9 @@ def require_lists(path: Path, data: dict[str, Any], *, empty: bool = False) -> d
     for key in ("images", "annotations", "categories"):
         if not isinstance(data.get(key), list):
             raise DataError(f"{path}: not a COCO file: it has no list {key!r}")
-        wrong = next((item for item in data[key] if not isinstance(item, dict)), None)
-        if wrong is not None:
-            raise DataError(f"{path}: {key} must hold objects, not {wrong!r}")
+        wrong = [item for item in data[key] if not isinstance(item, dict)]
+        if wrong:
+            raise DataError(f"{path}: {key} must hold objects, not {wrong[0]!r:.200}")
     if not data["images"] and not (empty and not data["annotations"]):
         raise DataError(f"{path}: lists no image")
     return data
