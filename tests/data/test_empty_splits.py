@@ -52,3 +52,14 @@ def test_an_empty_train_split_is_refused(tmp_path):
     empty_coco(tmp_path / "source", "train")
     with pytest.raises(DataError, match=r"instances_train\.json: lists no image"):
         prepare(str(tmp_path / "source"), tmp_path / "out")
+
+
+def test_annotations_without_images_are_no_empty_split(tmp_path):
+    FORMATS["coco"](tmp_path / "source")
+    empty_coco(tmp_path / "source", "test")
+    file = tmp_path / "source/annotations/instances_test.json"
+    data = json.loads(file.read_text(encoding="utf-8"))
+    one = {"id": 1, "image_id": 1, "category_id": 3, "bbox": [1, 1, 5, 5]}
+    file.write_text(json.dumps({**data, "annotations": [one]}), encoding="utf-8")
+    with pytest.raises(DataError, match=r"instances_test\.json: lists no image"):
+        prepare(str(tmp_path / "source"), tmp_path / "out")

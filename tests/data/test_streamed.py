@@ -69,11 +69,11 @@ def test_what_json_refuses_is_refused(tmp_path, monkeypatch, chunk):
     assert refused > 50
 
 
-@pytest.mark.parametrize("text", ["", "[]", "3", "null", "{}", '{"images": [], "annotations": [{}], "categories": []}'])
+@pytest.mark.parametrize("text", ["", "[]", "3", "null", "{}"])
 def test_what_is_no_coco_file(tmp_path, text):
     path = tmp_path / "a.json"
     path.write_text(text, encoding="utf-8")
-    with pytest.raises(DataError, match=r"a\.json: (not|lists no image)"):
+    with pytest.raises(DataError, match=r"a\.json: not"):
         Streamed(path)
 
 

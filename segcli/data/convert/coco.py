@@ -56,7 +56,7 @@ def build(*, path: Path, images: str | None = None, labels: str = "instances", t
     """
     files, notes = _choose(path, labels)
     parsed = {split: Streamed(file) for split, file in files.items()}
-    parsed = without_empty(parsed, lambda one: bool(one.head["images"]), notes)
+    parsed = without_empty(parsed, lambda one: bool(one.head["images"]) or len(one.code) > 0, notes)
     for one in parsed.values():
         require_lists(one.path, one.head)
     used = set().union(*(one.categories for one in parsed.values()))
