@@ -34,9 +34,12 @@ def refuse_batch(recipe: Recipe, model: Any, sizes: Iterable[tuple[int, int]], i
         return
     free = 1e6 * free + (machine.free_swap() if device.type == "cpu" else 0)
     height, width = canvas
-    need = float(images * 3 * height * width * FLOAT)
+    # off the CPU a training step's pieces come to the device one at a time
+    held = images // recipe.train.accumulate if training and device.type != "cpu" else images
+    need = float(held * 3 * height * width * FLOAT)
     if training and free / LIKELY < need < free:
-        need += SURE * (images // recipe.train.accumulate) * kept_activations(model, (height, width), "backbone")
+        with contextlib.suppress(RuntimeError, AssertionError, ValueError, TypeError):  # then it is not judged
+            need += SURE * (images // recipe.train.accumulate) * kept_activations(model, (height, width), "backbone")
     if need <= free:
         return
     key = "train.batch_size" if training else "eval.batch_size"

@@ -14,6 +14,7 @@ from torchvision.ops import FrozenBatchNorm2d
 from segcli.core.files import part_beside, write_atomic
 from segcli.errors import ModelError
 from segcli.info import DatasetInfo
+from segcli.training_state import weights_of
 from segcli.weights.backbones import load_backbone
 from segcli.weights.class_rows import order_of, take_rows
 from segcli.weights.official import Checkpoint, find, resolve
@@ -59,7 +60,9 @@ def recover(last: Path, previous: Path) -> None:
     except ModelError as error:
         if not previous.is_file():
             raise
-        step = load_state(previous).get("progress", {}).get("step")
+        state = load_state(previous)
+        weights_of(state, str(previous))  # else it is no better
+        step = (state.get("progress") or {}).get("step")
         os.replace(previous, last)
         print(f"note: {error}: going on from the checkpoint before it, of step {step}", file=sys.stderr)
 

@@ -141,7 +141,7 @@ def predict_files(
             raise UsageError(f"--save {choice} is unknown", hint=nearest(choice, list(SAVE)))
     files, out = find_images(inputs), Path(out)
     names = output_names(files)
-    folders.claim(out, _outputs(names, save), files, _of_before(out))
+    folders.claim(out, _outputs(names, save), files, lambda: _of_before(out))
     remove_parts(out, out / "masks", out / "overlays")
     report = PredictReport(0, [], 0, 0.0)
     images: list[dict[str, Any]] = []
@@ -200,9 +200,10 @@ def _of_before(out: Path) -> list[str]:
 
 
 def _outputs(names: Sequence[str], save: Sequence[str]) -> list[str]:
-    """The files that `predict_files` writes below its folder."""
+    """The files that `predict_files` may write below its folder."""
     out = ["predictions.json"] if "coco" in save else []
-    out += [f"overlays/{name}.jpg" for name in names] if "overlay" in save else []
+    if "overlay" in save:  # which of the two, an image's size decides
+        out += [f"overlays/{name}{suffix}" for name in names for suffix in (".jpg", ".png")]
     return out + (["masks/legend.json", *(f"masks/{name}.png" for name in names)] if "png" in save else [])
 
 

@@ -11,6 +11,7 @@ from segcli.errors import ModelError, UsageError
 from segcli.lookup import nearest
 
 LENGTHS = {"epochs", "steps", "minutes"}  # of training: one is set
+OF_LENGTH = LENGTHS | {"retimed"}  # what another length replaces
 FOLDER = Path(str(resources.files("segcli") / "recipes"))  # installed with the wheel
 CHECKOUT = Path(__file__).parent.parent / "recipes"  # the same files, where segcli runs from a checkout
 
@@ -125,7 +126,7 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
         else:
             out[key] = value
         if key == "train" and isinstance(value, dict) and LENGTHS & value.keys():  # one length replaces another
-            out[key] = {k: v for k, v in out[key].items() if k not in LENGTHS or k in value}
+            out[key] = {k: v for k, v in out[key].items() if k not in OF_LENGTH or k in value}
     return out
 
 
@@ -149,5 +150,5 @@ def put(data: dict[str, Any], key: str, value: Any) -> None:
     else:
         here[parts[-1]] = value
     if parts[:-1] == ["train"] and parts[-1] in LENGTHS and value is not None:
-        for other in LENGTHS - {parts[-1]}:
+        for other in OF_LENGTH - {parts[-1]}:
             here.pop(other, None)

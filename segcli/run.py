@@ -53,7 +53,7 @@ class RunFolder:
         if out is None:
             base = Path("runs") / name
             out, count = base, 2
-            while out.exists() and not force and not cls(out).void():
+            while out.exists() and not force and not cls._is_void(out):
                 out, count = base.with_name(f"{base.name}-{count}"), count + 1
         elif out.exists() and any(out.iterdir()) and not force:
             raise UsageError(f"{out} is not empty", hint="choose another --out, or --force to overwrite it")
@@ -61,6 +61,13 @@ class RunFolder:
             run_parts.refuse_foreign(out)
         out.mkdir(parents=True, exist_ok=True)
         return cls(out)
+
+    @classmethod
+    def _is_void(cls, out: Path) -> bool:
+        try:
+            return cls(out).void()
+        except ModelError:  # parts of it are links that lead elsewhere: somebody's run
+            return False
 
     def void(self) -> bool:
         """Whether a training was killed here before it had written its recipe: the folder is free for another."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from segcli import training_state
+from segcli import dist, training_state
 from segcli.checkpoint import load_state, save_state
 from segcli.errors import ModelError, SegcliError
 from segcli.optim import MovingAverage, build_optimizer
@@ -68,8 +68,6 @@ class Session:
             self.optimizer.load_state_dict(state["optimizer"])
             self._follow_recipe(wanted)
             if self.average is not None:
-                if state["ema"] is None:
-                    raise KeyError("it holds no average of the weights")
                 self.average.restore(state["ema"])
             self.progress = Progress(**state["progress"])
             torch.set_rng_state(state["rng"])
@@ -90,7 +88,7 @@ class Session:
                     continue  # the rate itself is set in each step, from its base
                 changed[f"{'lr' if key == 'base' else key} {before} -> {value}"] = None
                 group[key] = value
-        if changed:
+        if changed and not dist.rank():
             print(
                 f"note: {self.run.path / 'recipe.yaml'} has changed since its checkpoint was saved, and counts from "
                 f"here on: {', '.join(changed)}",

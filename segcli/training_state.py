@@ -69,7 +69,7 @@ def _check_optimizer(stored: Any, where: str, optimizer: torch.optim.Optimizer) 
         if not isinstance(given, dict) or given.get("params") != wanted["params"]:
             raise ModelError(f"{where}: group {number} is of other parameters")
         for key, value in wanted.items():
-            if key not in given or not _alike(given[key], value):
+            if key in given and not _alike(given[key], value):  # another torch may have more settings
                 raise ModelError(
                     f"{where}: group {number}: {key} is {given.get(key)!r:.80}, where {value!r:.80} stands"
                 )

@@ -1,8 +1,12 @@
 """Damage a folder of files in one random place: bytes, names, words of text, values of JSON."""
 
+import contextlib
 import json
 import random
 import shutil
+import signal
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 VALUES = [
@@ -74,3 +78,19 @@ def damage_json(file: Path, rng: random.Random) -> None:
     else:
         node[key] = rng.choice(VALUES)
     file.write_text(json.dumps(content), encoding="utf-8")
+
+
+@contextlib.contextmanager
+def without_hanging() -> Iterator[None]:
+    """An error where something computes longer than `signal.setitimer(signal.ITIMER_PROF, …)` allows; no warnings."""
+
+    def too_long(number, frame):
+        raise AssertionError("it hangs")
+
+    before = signal.signal(signal.SIGPROF, too_long)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        signal.signal(signal.SIGPROF, before)

@@ -240,3 +240,10 @@ def test_every_yaml_of_the_recipe_folder_is_shipped():
     folder = Path(__file__).parent.parent / "recipes"
     assert shipped() == sorted(p.relative_to(folder).with_suffix("").as_posix() for p in folder.rglob("*.yaml"))
     assert all(isinstance(yaml.safe_load(p.read_text(encoding="utf-8")), dict) for p in folder.rglob("*.yaml"))
+
+
+def test_another_length_replaces_what_a_run_recorded_of_its_own(tmp_path):
+    text = "name: a\ntask: instance\ndata: {root: d}\nmodel: {name: rcnn}\n"
+    (tmp_path / "r.yaml").write_text(text + "train: {steps: 900, retimed: [[10, 900]]}\n", encoding="utf-8")
+    recipe = Recipe.load(tmp_path / "r.yaml", {"train.minutes": 10})
+    assert (recipe.train.minutes, recipe.train.steps, recipe.train.retimed) == (10, None, [])

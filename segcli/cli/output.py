@@ -16,9 +16,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-CONTROL = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]"
-)  # what a terminal obeys, but for tab and line end
+from segcli.core.control import CONTROL, written_out
+
 DRAWS = ("rich", "tqdm")  # libraries whose own control sequences are sent: colours, the redrawing of a bar
 MISSING = "–"
 PLAIN_WIDTH = 1000  # characters where the output is no terminal: nothing is left out or folded there
@@ -86,7 +85,7 @@ class Grid:
 
 def shown(text: str) -> str:
     """Text out of files and names with its control characters written out (\\x1b): shown, never obeyed."""
-    return CONTROL.sub(lambda m: f"\\x{ord(m[0]):02x}" if ord(m[0]) < 256 else f"\\u{ord(m[0]):04x}", text)
+    return CONTROL.sub(written_out, text)
 
 
 class Shown:

@@ -110,6 +110,8 @@ def check(force: bool = False, **paths: Path | None) -> None:
             raise UsageError(f"--{option} {path}: can't be written there", hint="name a file in a folder of yours")
         if not force:
             refuse_other(option, path)
+            if option == "plot":
+                refuse_other(option, path.with_stem(f"{path.stem}-training"))
 
 
 def refuse_other(option: str, path: Path) -> None:

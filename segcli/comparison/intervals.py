@@ -31,12 +31,9 @@ def load(row: Row) -> dict[str, np.ndarray] | None:
     digest = found.pop("digest")
     drawn = {key for key, v in found.items() if v.ndim == 1 and v.dtype.kind == "f" and not np.isinf(v).any()}
     odd = next((key for key in found if key not in drawn), None)
-    if (
-        odd is not None
-        or len({len(values) for values in found.values()}) > 1
-        or digest.ndim
-        or digest.dtype.kind != "U"
-    ):
+    if odd is None and len({len(values) for values in found.values()}) > 1:
+        raise ModelError(f"{path}: its arrays differ in length", hint=hint)
+    if odd is not None or digest.ndim or digest.dtype.kind != "U":
         raise ModelError(f"{path}: {odd or 'digest'!r} is not what was drawn from the images' scores", hint=hint)
     return {**found, "digest": digest}
 

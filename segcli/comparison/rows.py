@@ -121,9 +121,12 @@ def _one_kind(rows: Sequence[Row]) -> None:
         if row["path"] and row["fingerprint"] and len(row["fingerprint"]) == 64:
             from segcli.data.fingerprint import changes, current  # imports numpy and more: seldom needed
 
-            root = Path(Recipe.load(Path(row["path"]) / "recipe.yaml").data.root)
-            if (root / "info.json").is_file() and changes(row["fingerprint"], root) == []:
-                row["fingerprint"] = current(root)
+            try:
+                root = Path(Recipe.load(Path(row["path"]) / "recipe.yaml").data.root)
+                if (root / "info.json").is_file() and changes(row["fingerprint"], root) == []:
+                    row["fingerprint"] = current(root)
+            except SegcliError as error:
+                row["notes"] = [*row["notes"], f"{row['name']}: whether its data is the same can't be told: {error}"]
 
 
 def cost_cells(cost: dict[str, Any]) -> Row:

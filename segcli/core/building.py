@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from segcli.core.files import PART
+from segcli.core.files import PART, part_start
 from segcli.core.folders import real
 
 try:
@@ -37,14 +37,10 @@ def building(out: Path) -> Iterator[Path]:
             os.close(lock)
 
 
-def _start(place: Path) -> str:
-    return f".{place.name.encode(errors='surrogateescape')[:100].decode(errors='ignore')}."
-
-
 def _begin(place: Path) -> tuple[Path, int | None]:
     """-> the folder, and the handle that locks it (None where the system has no such locks)."""
     while True:
-        folder = place.parent / f"{_start(place)}{uuid.uuid4().hex[:8]}{PART}"
+        folder = place.parent / f"{part_start(place)}{uuid.uuid4().hex[:8]}{PART}"
         folder.mkdir(parents=True)
         if fcntl is None:
             return folder, None
@@ -65,7 +61,7 @@ def _remove_left(place: Path) -> None:
     """Take away what was built for `place` by processes that live no more."""
     if fcntl is None or not place.parent.is_dir():
         return
-    start, middle = _start(place), 8  # hexadecimal digits
+    start, middle = part_start(place), 8  # hexadecimal digits
     for name in os.listdir(place.parent):
         folder = place.parent / name
         ours = name.startswith(start) and name.endswith(PART) and len(name) == len(start) + middle + len(PART)

@@ -123,6 +123,8 @@ def read_bytes(path: Path, *, error: type[SegcliError] = DataError, largest: int
         raise error(f"{path}: there is no such file") from None
     except OSError as problem:
         raise error(f"{path}: can't be read: {problem.strerror or problem}") from problem
+    except SegcliError:
+        raise
     except ValueError as problem:  # NUL in the path
         raise error(f"{str(path)!r:.200}: can't be a file: {problem}") from problem
 
@@ -286,11 +288,15 @@ def _adapter(kind: type) -> pydantic.TypeAdapter[Any]:
     return pydantic.TypeAdapter(kind)  # building one takes longer than using it
 
 
+def part_start(path: Path) -> str:
+    """How what is being written for `path` is called at first; names have 255 bytes at most."""
+    return f".{path.name.encode(errors='surrogateescape')[:100].decode(errors='ignore')}."
+
+
 def part_beside(path: Path) -> Path:
     """A new empty file beside `path` (its folder is made) that `remove_parts` knows. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    start = path.name.encode(errors="surrogateescape")[:100].decode(errors="ignore")  # names have 255 bytes at most
-    handle, name = tempfile.mkstemp(prefix=f".{start}.", suffix=PART, dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=part_start(path), suffix=PART, dir=path.parent)
     os.close(handle)
     return Path(name)
 

@@ -11,7 +11,8 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +58,7 @@ def list_files(folder: Path) -> None:
     """Write the list of all files in a folder that was just made. Raises SegcliError."""
     files = {}
     for path in _files(folder):
-        facts = path.stat()
-        files[path.relative_to(folder).as_posix()] = [facts.st_size, facts.st_mtime_ns, _digest(path, facts.st_size)]
+        files[path.relative_to(folder).as_posix()] = astuple(_own(path))
     _save(folder, files)
 
 
@@ -66,9 +66,8 @@ def list_too(folder: Path, path: Path) -> None:
     """Enter one more file of ours into a folder's list, where it has one. Raises SegcliError."""
     before = listed(folder)
     if before is not None:
-        facts = path.stat()
-        files = {name: [own.size, own.time, own.digest] for name, own in before.items()}
-        files[path.relative_to(folder).as_posix()] = [facts.st_size, facts.st_mtime_ns, _digest(path, facts.st_size)]
+        files = {name: astuple(own) for name, own in before.items()}
+        files[path.relative_to(folder).as_posix()] = astuple(_own(path))
         _save(folder, files)
 
 
@@ -191,17 +190,19 @@ def _remove(folder: Path, names: Iterable[str], kept: set[str]) -> bool:
     return not folder.exists()
 
 
-def claim(out: Path, names: Iterable[str], inputs: Iterable[Path] = (), own: Iterable[str] = ()) -> None:
+def claim(
+    out: Path, names: Iterable[str], inputs: Iterable[Path] = (), own: Callable[[], Iterable[str]] = tuple
+) -> None:
     """Note, before any work, which files are about to be written in a folder that others may use, too.
 
-    The note is kept for this user (core/state.py), not in the folder. own: names that count as ours without one.
+    The note is kept for this user (core/state.py), not in the folder. own: tells the names that count as ours without
+    one, and is asked only then.
     Raises DataError for a file that is an input, or that is there and was not written by segcli, or changed since.
     """
     reading = {os.path.realpath(path): path for path in inputs}
-    known, ours = _claimed(out), set(own)
-    known = known or {name: Own(0, 0, None) for name in ours}
+    known = _claimed(out) or {name: Own(0, 0, None) for name in own()}
     folders: dict[Path, str] = {}
-    kept: dict[str, Any] = {n: [o.size, o.time, o.digest] for n, o in known.items()}
+    kept: dict[str, Any] = {n: astuple(o) for n, o in known.items()}
     for name in names:
         path = out / name
         folder = folders.setdefault(path.parent, os.path.realpath(path.parent))
@@ -220,10 +221,9 @@ def note_written(out: Path) -> None:
     for name, own in _claimed(out).items():
         path = out / name
         if own.digest is not None:
-            files[name] = [own.size, own.time, own.digest]
+            files[name] = astuple(own)
         elif path.is_file() and not path.is_symlink():
-            facts = path.stat()
-            files[name] = [facts.st_size, facts.st_mtime_ns, _digest(path, facts.st_size)]
+            files[name] = astuple(_own(path))
     _keep(out, files)
 
 
@@ -254,6 +254,12 @@ def _files(folder: Path) -> Iterable[Path]:
 def _litter(name: str) -> bool:
     """Whether a file is of no one: of a file browser, or half-written by a process of ours that was killed."""
     return name in LITTER or (name.startswith(".") and name.endswith(PART))
+
+
+def _own(path: Path) -> Own:
+    """A file as it is now."""
+    facts = path.stat()
+    return Own(facts.st_size, facts.st_mtime_ns, _digest(path, facts.st_size))
 
 
 def _digest(path: Path, size: int) -> str:

@@ -20,7 +20,12 @@ def check(value: Any, place: str = "model") -> None:
     elif isinstance(value, int) and not isinstance(value, bool):
         most = MOST if REPEATED.search(place) else LARGEST
         if not -most <= value <= most:
-            raise ValueError(f"{place} can't be {value:.6g}: {most:,} at most")
+            raise ValueError(f"{place} can't be {_shortened(value)}: {most:,} at most")
+
+
+def _shortened(value: int) -> str:
+    """A number for a message; one beyond floats by its length."""
+    return f"{value:.6g}" if abs(value) < 10**300 else f"a number of {value.bit_length() * 3 // 10:,} digits"
 
 
 def largest(value: Any) -> int:

@@ -9,7 +9,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-START = "import sys; sys.path[:] = [p for p in sys.path if p]; from segcli.cli.app import main; main()"
+OWN = str(Path(__file__).parents[2])  # where segcli lies: in a checkout that is not installed, what runs
+# it comes last in a child's path: a name there hides nothing of Python's or of a library's
+START = f"import sys; sys.path[:] = [*(p for p in sys.path if p), {OWN!r}]; from segcli.cli.app import main; main()"
 VARIABLE = "PYTHONSAFEPATH"  # Python 3.11 and later, for all processes that are started from here on
 
 
@@ -20,8 +22,11 @@ def command(*arguments: str) -> list[str]:
 
 def leave_out_working_folder() -> None:
     """Of this process, as far as Python itself has put it there, and of those that it starts."""
-    own = str(Path(__file__).parents[2])  # a checkout that runs without being installed: it is what runs
-    if sys.path and sys.path[0] in ("", os.getcwd()) and os.getcwd() != own:
+    try:
+        here = os.getcwd()
+    except OSError:  # it was deleted
+        here = ""
+    if sys.path and sys.path[0] in ("", here) and here != OWN:
         del sys.path[0]
     sys.path[:] = [place for place in sys.path if place]
     os.environ.setdefault(VARIABLE, "1")

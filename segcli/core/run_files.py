@@ -149,8 +149,8 @@ def _entry(line: str, where: str) -> dict[str, Any]:
 def _read(path: Path, kind: Any, hint: str | None = None) -> dict[str, Any]:
     if not path.exists():
         raise ModelError(f"{path}: missing, the run is not finished", hint=f"segcli train --resume {path.parent}")
-    value = read_json(path, error=ModelError, largest=LARGEST)
     try:
+        value = read_json(path, error=ModelError, largest=LARGEST)
         parsed(kind, value, path, error=ModelError)
     except ModelError as error:
         raise ModelError(str(error), hint=hint) from error

@@ -26,10 +26,7 @@ def state_dir() -> Path:
 
 def remember(kind: str, folder: Path, value: dict[str, Any]) -> None:
     """Keep `value` about `folder` until the next call. Raises SegcliError where it can't be written."""
-    try:
-        write_text(_file(kind, folder), json.dumps({"folder": os.path.realpath(folder), **value}, ensure_ascii=False))
-    except OSError as error:
-        raise SegcliError(f"{error.filename or state_dir()}: can't be written: {error.strerror}") from error
+    write_text(_file(kind, folder), json.dumps({"folder": os.path.realpath(folder), **value}, ensure_ascii=False))
 
 
 def remembered(kind: str, folder: Path) -> dict[str, Any] | None:

@@ -59,7 +59,7 @@ CODES: dict[str, tuple[Severity, str]] = {
     "whole_image": ("warning", "masks cover their whole image"),
     "blank_image": ("warning", "images show nothing: they are black or of one colour"),
     "area_outlier": ("warning", "objects are far smaller or larger than others of their category"),
-    "count_outlier": ("warning", "images have far more objects of a category than others have"),
+    "count_outlier": ("warning", "images have far more or far fewer objects of a category than others have"),
     "many_crowds": ("warning", "categories have very many crowd regions, which are neither trained on nor scored"),
     "no_mask": ("warning", "annotations have a box but no mask: task detection only"),
     "unused_category": ("warning", "categories are declared but never used"),

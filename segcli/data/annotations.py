@@ -14,11 +14,11 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from segcli.core.files import is_below, read_json
+from segcli.data.decoders import MOST_PIXELS
 from segcli.errors import DataError
 from segcli.types import Rle
 
 LARGEST_ID = 2**63 - 1  # what scoring counts images with
-MOST_PIXELS = 2**30  # as in data/image.py
 PLAIN = {int, float}  # what JSON numbers become: looked at first, for it is quick
 BATCH = 1024  # annotations whose compressed RLEs are looked at together: one by one takes ten times as long and more
 WIDEST = 8  # groups of a number in a compressed RLE: 40 bits
@@ -98,7 +98,7 @@ def name_problems(images: list[dict[str, Any]]) -> Iterator[str]:
     """The images whose file_name is no path below a folder, one sentence each: quick, for every start."""
     for image in images:
         name = image.get("file_name")
-        if not isinstance(name, str) or not isinstance(name, str) or not is_below(name):
+        if not isinstance(name, str) or not is_below(name):
             yield f"image {image.get('id')}: file_name {name!r:.200} is not a path below the image folder"
 
 

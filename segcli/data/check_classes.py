@@ -28,7 +28,7 @@ class Classes:
         self.singles: dict[str, Counter[str]] = defaultdict(Counter)  # split -> objects, or images of a map, by class
         self.crowds: dict[str, Counter[str]] = defaultdict(Counter)
         self.usable: Counter[str] = Counter()  # split -> objects that can be trained on
-        self.files: list[tuple[str, str]] = []  # (split, file name) of each image with objects
+        self.files: list[tuple[str, str]] = []  # (split, file name) of each image that was looked at
         self.shares: dict[str, array[float]] = defaultdict(lambda: array("f"))  # class -> share of the image
         self.places: dict[str, tuple[array[int], list[Any]]] = defaultdict(lambda: (array("l"), []))  # image, id
 
@@ -99,14 +99,14 @@ class Classes:
         usual = float(np.median(shares)) if len(shares) else 0.0
         for i in unusual(shares):
             split, file = self.files[images[i]]
-            detail = f"{name}: {100 * shares[i]:.2g} % of its image; half of them have {100 * usual:.2g} % and more"
+            detail = f"{name}: {100 * shares[i]:.2g} % of its image; the median is {100 * usual:.2g} %"
             self.note("area_outlier", Item(split, file, keys[i] if isinstance(keys[i], int) else None, detail))
 
     def _counts(self, name: str) -> None:
         images, counts = np.unique(np.array(self.places[name][0], np.int64), return_counts=True)
         for i in unusual(counts.astype(np.float64)):
             split, file = self.files[int(images[i])]
-            detail = f"{counts[i]:,} of {name}; half of the images that show it have {np.median(counts):g} and fewer"
+            detail = f"{counts[i]:,} of {name}; the median of the images that show it is {np.median(counts):g}"
             self.note("count_outlier", Item(split, file, detail=detail))
 
 

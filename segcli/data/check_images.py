@@ -11,7 +11,7 @@ import numpy as np
 
 from segcli.core import trust
 from segcli.data._findings import Item
-from segcli.data.image import SIDEWAYS, exif_turn, read_image
+from segcli.data.image import SIDEWAYS, exif_turn, read_content, read_image
 from segcli.data.near_duplicates import groups, thumbnail
 from segcli.data.value_range import Range
 from segcli.errors import DataError
@@ -116,10 +116,9 @@ def read_facts(images: trust.Images, name: str, where: Path, value_range: Range 
     """What is to be known of an image file, or why it can't be read."""
     try:
         path = images.path(name, where)
-        pixels = read_image(path, value_range)
-        content = hashlib.sha256(path.read_bytes()).digest()
+        data = read_content(path)
+        pixels = read_image(path, value_range, data)
     except DataError as error:
         return error
-    except OSError as error:  # gone since
-        return DataError(f"{path}: can't be read: {error.strerror}")
-    return Facts((pixels.shape[0], pixels.shape[1]), exif_turn(path), content, thumbnail(pixels), shown(pixels))
+    content = hashlib.sha256(data).digest()
+    return Facts((pixels.shape[0], pixels.shape[1]), exif_turn(data), content, thumbnail(pixels), shown(pixels))

@@ -28,16 +28,14 @@ def check_maps(
     trusted: bool,
 ) -> None:
     """Look at the maps of a split's images. note: takes (code, item); shows: how many images show each class, counted
-    here where the dataset has maps alone; maps: takes
-    each map's values; trusted: maps may lie anywhere."""
+    here where the dataset has maps alone; maps: takes each map's values; trusted: maps may lie anywhere."""
     place = lambda kind, name: resolve(root / kind / split, name, f"{kind}/{split}", within=root, trusted=trusted)
-    entries: dict[int, dict[str, Any]] = {}
+    entries: dict[int, dict[str, Any]] | None = None
     if info.panoptic:
-        path = root / "panoptic" / f"{split}.json"
         try:
-            entries = {entry["image_id"]: entry for entry in coco_file.load(path)[1]}
-        except (DataError, KeyError, TypeError) as error:
-            note("annotation_file", Item(split, detail=f"{path}: {error}"))
+            entries = coco_file.panoptic_entries(root / "panoptic" / f"{split}.json")
+        except DataError as error:
+            note("annotation_file", Item(split, detail=str(error)))
     labels = {source: label for label, source in enumerate(info.source_ids)}
     for image in images:
         name, size = image["file_name"], (image["height"], image["width"])
@@ -50,11 +48,11 @@ def check_maps(
                     shows.update(shown)
                 if not shown:
                     note("all_ignored", Item(split, name))
-            if info.panoptic and image["id"] in entries:
+            if entries is not None and image["id"] in entries:
                 entry = entries[image["id"]]
                 path = place("panoptic", entry["file_name"])
                 views.read_panoptic(path, entry["segments_info"], size, labels)
-            elif info.panoptic and entries:
+            elif entries is not None:
                 note("label_map", Item(split, name, detail="no entry in the panoptic json"))
         except (DataError, KeyError, TypeError) as error:
             note("label_map", Item(split, name, detail=str(error)))

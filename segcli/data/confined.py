@@ -42,8 +42,7 @@ class _Rooms:
         room = self._room(folder)
         if os.path.islink(path):
             return inside(path, Path(room))
-        top = self._top(room)
-        return real == top or real.startswith(top.rstrip(os.sep) + os.sep)
+        return Path(real).is_relative_to(self._top(room))
 
     def _top(self, room: str) -> str:
         if room not in self.real:

@@ -135,11 +135,13 @@ def reread(annotation: dict[str, Any], reading: Reading, size: tuple[int, int]) 
             out["segmentation"] = [[v * size[1 - i % 2] for i, v in enumerate(part)] for part in parts]
             out["bbox"] = [*(_span(out["segmentation"]) or ())]  # the file's may be of either unit
             out.pop("area", None)
+            _move_keypoints(out, lambda x, y: (x * size[1], y * size[0]) if max(x, y) <= SHARE else (x, y))
             return out, "polygon multiplied by the sides of the image, its box and area taken from it"
         if reading in ("exchanged", "mask exchanged"):
             out["segmentation"] = [[part[i ^ 1] for i in range(len(part))] for part in parts]
             if reading == "exchanged" and box is not None:
                 out["bbox"] = [box[1], box[0], box[3], box[2]]
+                _move_keypoints(out, lambda x, y: (y, x))
             return out, "x and y exchanged"
     elif box is not None and not parts:
         x, y, w, h = box
@@ -149,9 +151,18 @@ def reread(annotation: dict[str, Any], reading: Reading, size: tuple[int, int]) 
             out["bbox"] = [x - w / 2, y - h / 2, w, h]
         elif reading == "exchanged":
             out["bbox"] = [y, x, h, w]
+            _move_keypoints(out, lambda x, y: (y, x))
         if out["bbox"] != annotation["bbox"]:
             return out, f"bbox {annotation['bbox']} read as {reading}: {out['bbox']}"
     return annotation, ""
+
+
+def _move_keypoints(annotation: dict[str, Any], move: Callable[[float, float], tuple[float, float]]) -> None:
+    """Put keypoints x, y, visibility, … where `move` says; what is malformed stays as it is."""
+    points = annotation.get("keypoints")
+    if isinstance(points, list) and len(points) % 3 == 0 and all(_number(v) for v in points):
+        triples = zip(points[::3], points[1::3], points[2::3], strict=True)
+        annotation["keypoints"] = [v for x, y, shown in triples for v in (*move(x, y), shown)]
 
 
 def _number(value: Any) -> bool:

@@ -55,7 +55,7 @@ def refuse_links_out(root: Path, suffixes: set[str]) -> None:
             path = os.path.join(current, name)
             if os.path.islink(path):
                 real = os.path.realpath(path)
-                if real != top and not real.startswith(top.rstrip(os.sep) + os.sep):
+                if not Path(real).is_relative_to(top):
                     raise DataError(f"{path}: is a link that leads out of {root}, to {real}", hint=TRUST)
 
 

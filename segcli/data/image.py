@@ -64,27 +64,32 @@ def image_size(path: str | Path, data: bytes | None = None) -> tuple[int, int]:
     return _explained(path, _header_size, data)
 
 
-def exif_turn(path: Path) -> int:
-    """The EXIF orientation 1..8 that `read_image` undoes, from the header alone; 1 where the file can't be read."""
+def exif_turn(file: Path | bytes) -> int:
+    """The EXIF orientation 1..8 that `read_image` undoes, from the header of a file or of its content alone; 1 where
+    that can't be read."""
     try:
-        with open_image(path) as image:
+        with open_image(file) as image:
             return _orientation(image)
     except FAILURES:
         return 1
 
 
-def _explained(path: str | Path, read: Callable[[bytes], T], data: bytes | None = None) -> T:
-    path = Path(path)
+def read_content(path: Path) -> bytes:
+    """The bytes of an image file. Raises DataError naming the file and the cause."""
     try:
-        if data is None:
-            with open_regular(path) as file:
-                data = file.read()
+        with open_regular(path) as file:
+            return file.read()
     except FileNotFoundError:
         raise DataError(f"{path}: there is no such image file") from None
     except OSError as error:
         raise DataError(f"{path}: {_reason(path, error)}") from error
     except ValueError as error:  # NUL
         raise DataError(f"{str(path)!r:.200}: can't be a file: {error}") from error
+
+
+def _explained(path: str | Path, read: Callable[[bytes], T], data: bytes | None = None) -> T:
+    path = Path(path)
+    data = read_content(path) if data is None else data
     if not data:
         raise DataError(f"{path}: the image file is empty (0 bytes)")
     try:

@@ -23,7 +23,7 @@ def reading(segmentation: dict[str, Any], box: list[float], size: tuple[int, int
     except ValueError:
         return None
     fits = [overlap(coco_mask.toBbox(rle), box)]
-    if MISSES <= fits[0] < FITS:  # most masks need no second look
+    if MISSES <= fits[0] < FITS:  # neither right nor wrong enough to tell
         return None
     fits.append(overlap(coco_mask.toBbox(by_rows(rle)), box))
     if max(fits) < FITS or min(fits) >= MISSES:

@@ -10,7 +10,7 @@ from scipy import ndimage
 from segcli.data import annotations as coco_file
 from segcli.data.coordinates import Reading, reread
 from segcli.data.label_rules import label_problems, rle_of_another_size, sound
-from segcli.data.mask_order import by_rows
+from segcli.data.mask_order import MISSES, by_rows, overlap
 from segcli.data.mask_order import reading as order_of
 from segcli.data.outline_rules import crossings, depths
 from segcli.data.overview import Survey
@@ -47,7 +47,7 @@ def mend(
         actions.append(("malformed", f"annotation id {out.pop('id')!r:.80} replaced"))
     if not sound({"iscrowd": out.get("iscrowd")}, size, "iscrowd"):
         crowd = out["iscrowd"]
-        out["iscrowd"] = int(bool(crowd) and crowd == crowd and crowd != "0")  # NaN is no crowd
+        out["iscrowd"] = int(str(crowd).strip().lower() in ("1", "1.0", "true", "yes"))
         actions.append(("malformed", f"iscrowd {annotation['iscrowd']!r:.80} made {out['iscrowd']}"))
     if out.get("iscrowd") and out["category_id"] in known.crowds:
         out["iscrowd"] = 0
@@ -112,7 +112,9 @@ def _mended_segmentation(
     except ValueError as error:
         return None, [("malformed", f"left out: {error}")]
     box = annotation.get("bbox") if sound(annotation, size, "bbox") else None
-    order = None if box is None else order_of(segmentation, box, size)
+    order = None
+    if box is not None and (rows or overlap(coco_mask.toBbox(rle), box) < MISSES):  # else the columns are right
+        order = order_of(segmentation, box, size)
     if order == "rows" or (rows and order is None):
         why = "as its box shows" if order else "as most of the dataset do"
         return _as_json(by_rows(rle)), [("row_major", f"mask read along its rows, {why}")]

@@ -7,9 +7,7 @@ from pycocotools import mask as coco_mask
 
 MOST_PARTS = 2000  # of one polygon that are compared with one another
 BLOCK = 128  # edges of an outline that are compared with as many others at a time
-MOST_PAIRS = (
-    4_000  # pairs of blocks that are compared: about as much as an outline of 11,000 points has, seconds at most
-)
+MOST_PAIRS = 4_000  # pairs of blocks that are compared: what 11,000 tangled points have at most, some seconds
 
 
 def depths(parts: list[list[float]], size: tuple[int, int]) -> np.ndarray:

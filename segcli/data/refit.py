@@ -10,8 +10,8 @@ import torch
 from pycocotools import mask as coco_mask
 
 from segcli.data import annotations as coco_file
-from segcli.data.annotations import MOST_PIXELS
 from segcli.data.canonical import Record
+from segcli.data.decoders import MOST_PIXELS
 from segcli.data.image import SIDEWAYS, exif_turn, read_values, upright
 from segcli.data.label_rules import sound
 from segcli.data.mask_order import by_rows, overlap

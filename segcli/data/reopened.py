@@ -38,10 +38,12 @@ def reopened(root: Path) -> Draft:
             entries = coco_file.load(root / "panoptic" / f"{split}.json")[1]
             segments = {str(entry.get("image_id")): entry for entry in entries}
         splits[split] = []
+        aside: set[str] = set()
         for i, image in enumerate(images):
             name = str(image.get("file_name") or "")
-            if not name or any("file_name" in problem for problem in coco_file.image_problems([image])):
+            if next(coco_file.name_problems([image]), None):
                 notes.append(f"{split}: the image {name!r} is left out: its file_name is no path")
+                aside.add(_key(image.get("id")))
                 continue
             own: _Labels = functools.partial(known.annotations, i) if known else grouped.pop(str(image.get("id")), [])
             entry = segments.get(str(image.get("id")))
@@ -50,7 +52,8 @@ def reopened(root: Path) -> Draft:
             )
         for annotation in itertools.chain.from_iterable(grouped.values()):
             key, image_id = annotation.get("id"), annotation.get("image_id")
-            notes.append(f"{split}: annotation {key} is left out: image id {image_id!r} is not listed")
+            why = "so is its image" if _key(image_id) in aside else f"image id {image_id!r} is not listed"
+            notes.append(f"{split}: annotation {key} is left out: {why}")
             lost += 1
     return Draft(
         dataclasses.replace(info, image_root=None),

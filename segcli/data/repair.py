@@ -84,7 +84,7 @@ class Repairs:
         for annotation in record.annotations:
             key = annotation.get("id")
             mended, actions = mend(annotation, record.size, self.names, self.known, reading)
-            content = mended and (mended["category_id"], str(mended.get("segmentation") or mended.get("bbox")))
+            content = _content(mended) if mended else None
             twice = mended is not None and content in seen
             if twice:
                 mended, actions = None, [*actions, ("duplicate_object", "left out: the same object again")]

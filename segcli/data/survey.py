@@ -15,8 +15,8 @@ import numpy as np
 
 from segcli.core.files import open_regular
 from segcli.data import tiff
-from segcli.data.image import Range, read_values
-from segcli.data.value_range import choose
+from segcli.data.image import read_values
+from segcli.data.value_range import Range, choose
 from segcli.errors import DataError
 
 SAMPLE = 32  # images that are decoded

@@ -1,13 +1,15 @@
 """What a TIFF holds, said by its directory: pages, bands, bits; and its stored values, which Pillow knows a part of.
 
 Read are 1 to 4 bands of 8 to 64 bits, whole numbers or floats, stored together, one after the other (planar), or as a
-page each where the file says that its pages are channels. Further pages that are smaller copies or masks of the first
+page each where the file says that its pages are channels (two bands of more than 8 bits only where they are stored
+apart). Further pages that are smaller copies or masks of the first
 count as none.
 """
 
 import contextlib
 import re
 import struct
+import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -30,6 +32,7 @@ GREY, RGB = (0, 1), 2  # photometric
 LIMIT = 4  # bands that are read
 NUMBERS = {1: "u", 2: "i", 3: "f"}  # FORMAT -> numpy's kind
 BY_PILLOW = {("u", 1), ("u", 2), ("u", 4), ("u", 8), ("u", 12), ("u", 16), ("f", 32)}  # it knows more compressions
+_LEVEL = threading.Lock()
 
 
 class Page(NamedTuple):
@@ -140,6 +143,8 @@ def refuse_unclear(found: Tiff) -> None:
         )
     if page.bands == 2 and not (page.extra and page.extra[0]):
         raise Unclear("the file has 2 bands, and nothing says which is meant", "save one of them, or three as RGB")
+    if page.bands == 2 and page.bits > 8 and not page.apart:
+        raise Unclear("grey with alpha of more than 8 bits is not read", "save the grey band alone")
     if page.number == "c":
         raise Unclear("its pixels are complex numbers", "save their magnitude")
 
@@ -210,15 +215,16 @@ def _unread(page: Page) -> str:
 
 
 def _quietly(decode: Callable[[], Any]) -> Any:
-    """What OpenCV makes of it; it would print what it can't read."""
-    level = logging.getLogLevel()
-    logging.setLogLevel(logging.LOG_LEVEL_SILENT)
-    try:
-        return decode()
-    except cv2.error as error:
-        raise ValueError(f"OpenCV: {error.err}") from error
-    finally:
-        logging.setLogLevel(level)
+    """What OpenCV makes of it; it would print what it can't read. One thread at a time: its level is the process's."""
+    with _LEVEL:
+        level = logging.getLogLevel()
+        logging.setLogLevel(logging.LOG_LEVEL_SILENT)
+        try:
+            return decode()
+        except cv2.error as error:
+            raise ValueError(f"OpenCV: {error.err}") from error
+        finally:
+            logging.setLogLevel(level)
 
 
 def _lesser(page: Page, first: Page) -> bool:

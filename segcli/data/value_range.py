@@ -40,7 +40,7 @@ def as_rgb(values: np.ndarray, value_range: Range | None) -> np.ndarray:
     Raises ValueError for numbers other than 8 or 16 bits without a range.
     """
     if values.ndim == 3 and values.shape[2] != 3:
-        values = values[:, :, : 3 if values.shape[2] > 3 else 1].squeeze()
+        values = values[:, :, :3] if values.shape[2] > 3 else values[:, :, 0]
     grey = scaled(values, value_range)
     return np.repeat(grey[:, :, None], 3, axis=2) if grey.ndim == 2 else np.ascontiguousarray(grey)
 

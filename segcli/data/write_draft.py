@@ -32,7 +32,8 @@ def surveyed(draft: Draft, splits: Mapping[str, list[Any]]) -> Survey:
     del draft.notes[said:]
     for split, coordinates in known.coordinates.items():
         if not coordinates.mendable():
-            refuse_coordinates(f"{draft.info.name}, {split}", coordinates)
+            name = draft.info.name  # of splits that were drawn from one, all objects were counted together
+            refuse_coordinates(name if UNDECIDED in draft.splits else f"{name}, {split}", coordinates)
     names = dict(zip(draft.info.source_ids, draft.info.names, strict=True))
     draft.notes += [f"{count:,} crowd regions of {names[key]} are made objects" for key, count in known.crowds.items()]
     return known

@@ -12,12 +12,12 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from segcli.core.control import CONTROL, written_out
 from segcli.drawing.colours import Rgb
 
 LONGEST = 300  # letters that are drawn of one text
 BREAKS = re.compile("[\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029]+")
-# control characters, marks that turn the direction of writing, halves of a surrogate pair
-HIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
+HIDDEN = re.compile("[\ud800-\udfff\ufffe\uffff]")  # halves of a surrogate pair, and what is no character
 ASCII = frozenset(map(chr, range(32, 127)))
 _WIDE_FONTS = re.compile(r"cjk|nanum|malgun|gothic|unicode|unifont|fallback|wqy|pingfang|hiragino|yahei|noto", re.I)
 
@@ -28,7 +28,7 @@ def plain(text: str) -> str:
     if len(text) > LONGEST:
         text = text[: LONGEST // 2] + "…" + text[len(text) - LONGEST // 2 + 1 :]
     text = BREAKS.sub(" ", text)
-    return HIDDEN.sub(lambda m: f"\\x{ord(m[0]):02x}" if ord(m[0]) < 256 else f"\\u{ord(m[0]):04x}", text)
+    return HIDDEN.sub(written_out, CONTROL.sub(written_out, text))
 
 
 def text_size(image_size: tuple[int, int]) -> int:

@@ -67,8 +67,8 @@ def show_predictions(
     names_of_sheets = sheet_names(
         f"{'predictions' if worst is None else 'worst'}-{chosen_split}", len(chosen), PER_SHEET
     )
-    # in the run's own folder, what bears these names is ours, wherever it was written
-    folders.claim(pictures, names_of_sheets, own=names_of_sheets if out is None else ())
+    if out is not None:  # in the run's own folder, what bears these names is ours, wherever it was written
+        folders.claim(pictures, names_of_sheets)
     sheets: list[Path] = []
     for start, name in zip(range(0, len(chosen), PER_SHEET), names_of_sheets, strict=True):
         pairs, captions = [], []
@@ -84,5 +84,6 @@ def show_predictions(
             captions.append(f"{dataset.file_names[i]} · quality {quality:.2f}")
         write_image(pictures / name, contact_sheet(pairs, captions, columns=2, width=WIDTH, title=title))
         sheets.append(pictures / name)
-    folders.note_written(pictures)
+    if out is not None:
+        folders.note_written(pictures)
     return sheets

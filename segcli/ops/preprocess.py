@@ -52,8 +52,9 @@ class Preprocess:
     def with_size(self, size: int | tuple[int, int] | None) -> "Preprocess":
         """The same rule at another size: N = longest side, (N, M) = shortest and longest side, None = unchanged.
 
-        With N, images lie on an N×N canvas whatever shape they and their neighbours have: group norms and convolutions
-        see the padding, so a prediction would depend on who else is in the batch. Targets are then exact, but for
+        With N, and with (N, M) for models whose own rule is square (the lite ones), images lie on a square canvas of
+        the longest side, whatever shape they and their neighbours have: group norms and convolutions see the padding,
+        so a prediction would depend on who else is in the batch. Targets are then exact, but for
         torchvision's Mask R-CNN: that also crops masks half a pixel off, to the other side, and the two cancel.
         """
         if size is None:
@@ -64,7 +65,8 @@ class Preprocess:
         return dataclasses.replace(self, shortest=size[0], longest=size[1])
 
     def fixed_canvas(self) -> tuple[int, int] | None:
-        """The (H, W) that every image has to fit, where that is the same for all; None where sizes vary."""
+        """The (H, W) that every image has to fit, where that is the same for all; None where a shortest side decides,
+        too: augmented images then have no common size that they must not exceed."""
         return (self.longest, self.longest) if self.shortest is None else None
 
     def output_size(self, height: int, width: int) -> tuple[int, int]:

@@ -107,3 +107,10 @@ def test_no_cell_of_the_table_is_a_formula(fake_run, tmp_path):
         rows = list(csv.DictReader(file))
     assert [row["name"] for row in rows] == [*(f"'{name}" for name in names[:4]), "plain"]
     assert (rows[0]["'@own"], rows[0]["variant"]) == ("-0.25", "-5e-1")
+
+
+def test_a_foreign_second_plot_is_found_before_any_training(tmp_path):
+    (tmp_path / "p-training.png").write_bytes(b"mine")
+    with pytest.raises(UsageError, match=r"p-training\.png: is there already"):
+        check(plot=tmp_path / "p.png")
+    check(plot=tmp_path / "p.png", force=True)

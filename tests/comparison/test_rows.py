@@ -141,3 +141,29 @@ def test_backbones_have_short_names():
     assert backbone_name({"name": "timm", "model": "tf_efficientnet_lite0"}) == "tf_efficientnet_lite0"
     assert backbone_name({"name": "efficientnet_lite0", "weights": "imagenet"}) == "efficientnet_lite0"
     assert backbone_name(None) is None
+
+
+def test_data_that_can_not_be_read_is_noted_and_ends_nothing(fake_run, tmp_path, monkeypatch):
+    """Of runs of an earlier version it is asked whether their data is still the same."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data" / "shapes").mkdir(parents=True)
+    (tmp_path / "data" / "shapes" / "info.json").write_text("{", encoding="utf-8")
+    runs = [fake_run("old", fingerprint="a" * 64), fake_run("new", fingerprint="2:a.b.c.d")]
+    (tmp_path / "data" / "shapes" / "annotations").mkdir()
+    rows, failed = collect(runs, silent)
+    assert [row["name"] for row in rows] == ["old", "new"]
+    assert failed == []
+
+
+def test_a_linked_dataset_that_nobody_trusts_is_noted_too(fake_run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("segcli.data.fingerprint.changes", lambda *_: [])
+
+    def refuse(root):
+        raise ModelError(f"{root}: lies outside")
+
+    monkeypatch.setattr("segcli.data.fingerprint.current", refuse)
+    (tmp_path / "data" / "shapes").mkdir(parents=True)
+    (tmp_path / "data" / "shapes" / "info.json").write_text("{}", encoding="utf-8")
+    rows, _ = collect([fake_run("old", fingerprint="a" * 64), fake_run("new", fingerprint="2:a.b.c.d")], silent)
+    assert rows[0]["notes"] == ["old: whether its data is the same can't be told: data/shapes: lies outside"]

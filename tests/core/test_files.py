@@ -125,3 +125,9 @@ def test_only_our_own_parts_are_removed(tmp_path):
         (tmp_path / name).write_text("x", encoding="utf-8")
     files.remove_parts(tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(n for n in names if not n.endswith(files.PART))
+
+
+def test_a_file_that_is_too_large_is_said_to_be_just_that(tmp_path):
+    (tmp_path / "r.yaml").write_bytes(b"#" * 20)
+    with pytest.raises(UsageError, match=r"^\S+r\.yaml: has 20 bytes, more than the 10 "):
+        files.read_bytes(tmp_path / "r.yaml", error=UsageError, largest=10)

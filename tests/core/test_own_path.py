@@ -1,5 +1,6 @@
 """What lies in the working folder is not run: not by the program, not by the processes that it starts."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -49,3 +50,13 @@ def test_the_folder_is_taken_off_the_path(monkeypatch, tmp_path):
     monkeypatch.setattr(own_path, "_isolate_children", lambda: None)
     own_path.leave_out_working_folder()
     assert sys.path == ["/somewhere", str(tmp_path / "kept")]
+
+
+def test_a_working_folder_that_was_deleted_is_no_crash(monkeypatch):
+    def gone():
+        raise FileNotFoundError("no such folder")
+
+    monkeypatch.setattr(os, "getcwd", gone)
+    monkeypatch.setattr(sys, "path", ["", "/lib"])
+    own_path.leave_out_working_folder()
+    assert sys.path == ["/lib"]

@@ -9,11 +9,10 @@ import random
 import shutil
 import signal
 import time
-import warnings
 from pathlib import Path
 
 import pytest
-from damage import damage
+from damage import damage, without_hanging
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sources import FORMATS
@@ -63,9 +62,6 @@ def load(root: Path) -> None:
 def test_damaged_datasets(whole, tmp_path_factory, name):
     folder = tmp_path_factory.mktemp(name)
 
-    def too_long(number, frame):
-        raise AssertionError("it hangs")
-
     @settings(
         max_examples=EACH,
         derandomize=True,
@@ -91,10 +87,5 @@ def test_damaged_datasets(whole, tmp_path_factory, name):
             assert said is None or any(name in said for name in known), (done, said)
         shutil.rmtree(place)
 
-    before = signal.signal(signal.SIGPROF, too_long)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            run()
-    finally:
-        signal.signal(signal.SIGPROF, before)
+    with without_hanging():
+        run()

@@ -11,14 +11,13 @@ import re
 import shutil
 import signal
 import time
-import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import yaml
-from damage import VALUES, damage
+from damage import VALUES, damage, without_hanging
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -136,9 +135,6 @@ def test_damaged(kind, trained, tmp_path_factory, monkeypatch, capfd):
     (base / "outside" / "kept.txt").write_text("kept", encoding="utf-8")
     each = max(6, RUNS // len(READERS))
 
-    def too_long(number, frame):
-        raise AssertionError("it hangs")
-
     @settings(
         max_examples=each,
         derandomize=True,
@@ -176,10 +172,5 @@ def test_damaged(kind, trained, tmp_path_factory, monkeypatch, capfd):
         monkeypatch.chdir(base)
         shutil.rmtree(place)
 
-    handler = signal.signal(signal.SIGPROF, too_long)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            run()
-    finally:
-        signal.signal(signal.SIGPROF, handler)
+    with without_hanging():
+        run()

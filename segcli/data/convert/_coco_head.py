@@ -5,12 +5,11 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from segcli.data.annotations import number, whole
+from segcli.data.annotations import LARGEST_ID, number, whole
 from segcli.errors import DataError
 from segcli.info import Category
 
 SIDE = re.compile(r"left|right|(?<![a-z])[lr](?![a-z])")  # in lower case; l and r where no letter is beside them
-LARGEST = 2**63 - 1  # category id
 
 
 def categories(
@@ -23,13 +22,15 @@ def categories(
     Raises DataError for ids that are none, two names of one id, and two ids of one name.
     """
     by_id: dict[int, Category] = {}
-    parents = {entry.get("supercategory") for entries in declared.values() for entry in entries if _plain(entry)}
+    every = [entry for entries in declared.values() for entry in entries]
+    above = ((entry.get("supercategory"), entry.get("name")) for entry in every)
+    parents = {parent for parent, name in above if isinstance(parent, str) and parent != name}
     kinds = {str(key) for key in used or ()}
     aside: dict[int, str] = {}
     for path, entries in declared.items():
         for entry in entries:
             key, name = number(entry.get("id")), entry.get("name")
-            if key is None or not -LARGEST <= key <= LARGEST or not isinstance(name, str):
+            if key is None or not -LARGEST_ID <= key <= LARGEST_ID or not isinstance(name, str):
                 raise DataError(f"{path}: the category {entry!r:.200} needs a whole number as id and a name")
             root = str(entry.get("supercategory")).lower() == "none" and name in parents
             if used is not None and root and not {str(key), f"{key}.0"} & kinds:
@@ -54,11 +55,6 @@ def categories(
                 hint="rename one in the json; if both are one class, give their annotations one category_id",
             )
     return tuple(sorted(by_id.values(), key=lambda c: (not c.thing, c.source_id)))
-
-
-def _plain(entry: dict[str, Any]) -> bool:
-    """Whether its supercategory is a name; a category is never its own parent."""
-    return isinstance(entry.get("supercategory"), str)
 
 
 def _category(path: Path, entry: dict[str, Any]) -> Category:

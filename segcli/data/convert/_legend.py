@@ -6,7 +6,7 @@
 | labelmap.txt | CVAT: `name:r,g,b::`, or names by value, from 0 |
 | label_colors.txt | CamVid: `r g b name` |
 | objectInfo150.txt | ADE20K: value 1 is the first row, 0 is ignored |
-| classes.txt, labels.txt, class_names.txt | names by value, from 0 (not for folders of mask PNGs) |
+| classes.txt, labels.txt, class_names.txt | names by value, from 0 |
 
 kind may be absent: `stuff` (the pixels are a class), `object` (the pixels of that value in a file are one object),
 `regions` (every connected region is one), or `ignore`. What is called void is ignored only if `kind` says so.
@@ -51,10 +51,10 @@ class Legend:
         return f"{value >> 16},{value >> 8 & 255},{value & 255}" if self.colours else str(value)
 
 
-def find(path: Path, *, lists: bool = True) -> Legend | None:
+def find(path: Path) -> Legend | None:
     """The legend in the folder `path`; None where there is none. Raises DataError for a broken one, or for two."""
     readers = {**dict.fromkeys(TABLES, _table), "labelmap.txt": _labelmap, "label_colors.txt": _colours}
-    readers |= {"objectInfo150.txt": _ade20k, **(dict.fromkeys(LISTS, _names) if lists else {})}
+    readers |= {"objectInfo150.txt": _ade20k, **dict.fromkeys(LISTS, _names)}
     there = [name for name in readers if (path / name).is_file()]
     if len(there) > 1:
         raise DataError(f"{path}: {' and '.join(there)} are two legends", hint="keep one")
@@ -123,9 +123,10 @@ def _labelmap(file: Path) -> Legend:
     """CVAT's `name:r,g,b:parts:actions`; where no line has a colour, plain names, or `value name` and `value:name`."""
     kept = [line for line in lines(file) if line and not line.startswith("#")]
     numbered = [re.fullmatch(r"(\d{1,5})(?:\s*[:=,;]\s*|\s+)(\S.*)", line) for line in kept]
-    if kept and all(numbered):
+    coloured = any(re.search(r"\d\s*,\s*\d", line) for line in kept)
+    if kept and not coloured and all(numbered):
         return Legend(str(file), tuple(Row(int(m[1]), m[2].strip()) for m in numbered if m))
-    if kept and not any(re.search(r"\d\s*,\s*\d", line) for line in kept):
+    if kept and not coloured:
         names = (line.split(":")[0].strip() for line in kept)
         return Legend(str(file), tuple(Row(i, name) for i, name in enumerate(names)), listed=True)
     out = []

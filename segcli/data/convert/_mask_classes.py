@@ -18,7 +18,7 @@ BACKGROUND = ("background", "_background_", "bg", "void", "other", "unlabeled", 
 FEW = 8  # classes, all of which a dataset can be expected to show
 
 
-def fitted(where: Path, legend: Legend, seen: Sequence[Look]) -> tuple[Legend, str]:
+def fitted(legend: Legend, seen: Sequence[Look]) -> tuple[Legend, str]:
     """The legend as the values of the sample show that it is meant, and how, for the decision's sentence.
 
     Colours of grey masks count rows from 0; a list of names without background counts from value 1 where the value

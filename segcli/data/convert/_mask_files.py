@@ -38,7 +38,11 @@ def read_pixels(path: Path, *, colours: bool = False) -> tuple[np.ndarray, str]:
 def read_ids(path: Path) -> np.ndarray:
     """Stored values [H,W], 0 = no object: palette indices, 8 or 16 bits; of a colour file, the one channel that all
     three repeat. Raises DataError where it can't be read, or the channels differ."""
-    values, mode = read_pixels(path)
+    return as_ids(path, *read_pixels(path))
+
+
+def as_ids(path: Path, values: np.ndarray, mode: str) -> np.ndarray:
+    """The same of pixels that `read_pixels` has read from `path`."""
     if values.ndim == 3:
         channels = values[:, :, : -1 if mode in ("RGBA", "LA") else None]  # alpha says nothing about objects
         if (channels != channels[:, :, :1]).any():

@@ -14,7 +14,7 @@ from segcli.data.convert import _mask_classes, _mask_numbers
 from segcli.data.convert._legend import Legend, Row
 from segcli.data.convert._mask_evidence import Look, looks
 from segcli.data.convert._mask_files import read_ids
-from segcli.data.convert._mask_rule import BOTH, Rule
+from segcli.data.convert._mask_rule import BOTH, Rule, half
 from segcli.errors import DataError, UsageError
 from segcli.types import IGNORE
 
@@ -91,17 +91,15 @@ def decide(
     tail = "; the mask is the alpha channel, which alone varies" if alpha else ""
     if kind == "binary":
         return _binary(where, seen, rule, legend, category, tail)
-    if classes and kind in (None, "classes"):
+    if kind == "classes" or (classes and kind is None):
         return _classes(where, files, seen, flags, rule, legend, tail)
     if kind is None:
         _refuse_soft(where, seen, single)
         return _unsaid(where, seen, rule, legend, single, tail)
-    if kind == "classes":
-        return _classes(where, files, seen, flags, rule, legend, tail)
     many = any(len(look.values) > 1 and not look.soft for look in seen)
     single = single and (not many or flags.threshold is not None)
     if legend is not None:
-        legend = _mask_classes.fitted(where, legend, seen)[0]
+        legend = _mask_classes.fitted(legend, seen)[0]
     what = "every connected region of a value is one object" if kind == "split-components" else "every value is one"
     what = "every file is one object" if single and kind == "instances" else what
     if flags.threshold is not None:
@@ -115,7 +113,7 @@ def _unsaid(where: Path, seen: list[Look], rule: Rule, legend: Legend | None, si
     """Objects, by the evidence of the sample alone."""
     of = f"({len(seen)} files looked at)"
     if single:
-        several = [look for look in seen if len(look.values) > 1]
+        several = [look for look in seen if len(look.values - set(rule.ignore)) > 1]
         if len(several) > SHARE * len(seen):
             raise DataError(
                 f"{where}: its masks could be one object a file, or ids of several objects: {several[0].path} holds "
@@ -124,7 +122,7 @@ def _unsaid(where: Path, seen: list[Look], rule: Rule, legend: Legend | None, si
             )
         return Meaning("instances", rule, legend, f"masks: every file is one object {of}{tail}", True)
     if legend is not None:  # whose rows say of what kind values are, or a person who chose the format
-        legend = _mask_classes.fitted(where, legend, seen)[0]
+        legend = _mask_classes.fitted(legend, seen)[0]
         rule = dataclasses.replace(rule, ids=False)
         return Meaning("instances", rule, legend, f"masks: values are objects, as {legend.where} names them {of}{tail}")
     reading = _mask_numbers.reading(where, seen, rule.ignore)
@@ -145,7 +143,7 @@ def _classes(
         legend = _mask_classes.numbered(files, rule, flags.ignore)
         more = f", called by their values: {where / 'classes.txt'} would name them"
     else:
-        legend, more = _mask_classes.fitted(where, legend, seen)
+        legend, more = _mask_classes.fitted(legend, seen)
         legend = _mask_classes.ignoring(legend, flags.ignore)
         named = {row.value for row in legend.rows} | {IGNORE}
         if not legend.colours and flags.masks is None and any(look.values - named for look in seen):
@@ -206,11 +204,11 @@ def _refuse_soft(where: Path, seen: list[Look], single: bool, legend: Legend | N
         raise DataError(
             f"{first.path}: the mask holds fractions", hint="--threshold 0.5 makes them two classes of pixels"
         )
-    half = max(1, (max(first.values) + 1) // 2)
+    middle = half(max(first.values))
     others = (
-        f"{half} makes them two classes of pixels; with --masks split-components every separate region is an object"
+        f"{middle} makes them two classes of pixels; with --masks split-components every separate region is an object"
     )
-    others = f"{half} decides what is inside an object" if single else others
+    others = f"{middle} decides what is inside an object" if single else others
     unnamed = f", which {legend.where} does not name" if legend is not None else ""
     raise DataError(
         f"{where}: masks with soft edges, as resizing, smoothing or JPEG make them, in {len(faded)} of {len(seen)} "

@@ -6,15 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import ndimage
 
 from segcli.data.canonical import Draft, Record
 from segcli.data.convert._files import each, some
 from segcli.data.convert._legend import Legend
-from segcli.data.convert._mask_evidence import AROUND, look, soft
-from segcli.data.convert._mask_files import check_size, objects, regions
+from segcli.data.convert._mask_evidence import look, pieces, soft
+from segcli.data.convert._mask_files import check_size, objects, read_colours, regions
 from segcli.data.convert._mask_meaning import Meaning
-from segcli.data.convert._mask_rule import CLEAR, FADES, Rule, reader
+from segcli.data.convert._mask_rule import CLEAR, FADES, Rule, half
 from segcli.data.convert._shapes import of_pixels
 from segcli.data.decoders import open_image
 from segcli.data.image import image_size
@@ -71,7 +70,8 @@ def records(entries: Sequence[Labelled], reading: Reading, notes: list[str]) -> 
     """Every image with its objects; what is empty, or has several regions where others have one, is noted by name."""
     empty: list[str] = []
     several: list[str] = []
-    values_of = reader(reading.rule, reading.legend)
+    colours = reading.legend is not None and reading.legend.colours
+    values_of = read_colours if colours else reading.rule.objects
 
     def read(entry: Labelled) -> Record:
         size = image_size(entry.path)
@@ -79,7 +79,8 @@ def records(entries: Sequence[Labelled], reading: Reading, notes: list[str]) -> 
         for file in entry.masks:
             values = values_of(file)
             check_size(file, values, entry.path, size)
-            listed = _single(file, values, reading) if entry.single else _listed(file, values, reading)
+            alone = entry.single and reading.legend is None  # else the legend says which class its value is
+            listed = (_single if alone else _listed)(file, values, reading)
             if not listed:
                 empty.append(f"{entry.path.parent.parent.name}/{file.name}" if entry.single else file.name)
             if reading.rule.one and len(listed) == 1 and _parts(listed[0], values) > 1:
@@ -104,11 +105,10 @@ def _single(file: Path, values: np.ndarray, reading: Reading) -> list[dict[str, 
         return []
     x, y, w, h = found["bbox"]
     part = values[y : y + h, x : x + w]
-    highest = int(part.max())
-    if reading.rule.ids and (part != 0).sum() != (part == highest).sum():
+    if reading.rule.ids and (part != 0).sum() != (part == part.max()).sum():
         counts = dict.fromkeys(np.unique(part).tolist(), 1)
         if soft(part, counts):
-            raise DataError(f"{file}: {FADES}", hint=f"--threshold {max(1, (highest + 1) // 2)} decides what is inside")
+            raise DataError(f"{file}: {FADES}", hint=f"--threshold {half(part.max())} decides what is inside")
     if found["area"] == values.size:
         _seen(file, values)
     if reading.split:
@@ -121,14 +121,12 @@ def _listed(file: Path, values: np.ndarray, reading: Reading) -> list[dict[str, 
     file of ids where all others are."""
     rule, legend = reading.rule, reading.legend
     colours = legend is not None and legend.colours
-    left = () if colours or not rule.ignore else ((255,) if rule.threshold is not None or rule.binary else rule.ignore)
-    found = [(value, one) for value, one in objects(values) if value not in left]
+    found = list(objects(values))
     if len(found) < 2 and (not found or found[0][1]["area"] == values.size):
         _seen(file, values)
     problem = None if colours else rule.contradiction(file, values, [value for value, _ in found])
     if problem:
-        highest = found[-1][0]
-        raise DataError(f"{file}: {problem}", hint=f"--threshold {max(1, (highest + 1) // 2)} decides what is inside")
+        raise DataError(f"{file}: {problem}", hint=f"--threshold {half(found[-1][0])} decides what is inside")
     rows = {row.value: row for row in legend.rows} if legend is not None else {}
     out = []
     for value, annotation in found:
@@ -161,8 +159,4 @@ def _seen(file: Path, values: np.ndarray) -> None:
 def _parts(annotation: dict[str, Any], values: np.ndarray) -> int:
     """Connected regions of the one object of a file, specks of under 5 % of the largest aside."""
     x, y, w, h = annotation["bbox"]
-    numbered, number = ndimage.label(values[y : y + h, x : x + w] != 0, AROUND)
-    if number < 2:
-        return number
-    sizes = np.bincount(numbered.ravel())[1:]
-    return int((sizes * 20 >= sizes.max()).sum())
+    return pieces((values[y : y + h, x : x + w] != 0).astype(np.uint8), [1])[1]

@@ -9,6 +9,7 @@ import numpy as np
 from segcli.data.convert._legend import Legend
 from segcli.data.convert._mask_evidence import counted, look, soft
 from segcli.data.convert._mask_files import read_colours, read_ids, read_pixels
+from segcli.data.convert._mask_numbers import some
 from segcli.errors import DataError
 from segcli.types import IGNORE
 
@@ -48,8 +49,8 @@ class Rule:
             found = np.unique(raw[out == 1]).tolist()
             if len(found) > 1:
                 raise DataError(
-                    f"{path}: holds {len(found)} values besides 0 ({_some(found)}), and two classes have one",
-                    hint=f"--threshold {_half(found[-1])} makes two classes of values; --ignore leaves one out",
+                    f"{path}: holds {len(found)} values besides 0 ({some(found)}), and two classes have one",
+                    hint=f"--threshold {half(found[-1])} makes two classes of values; --ignore leaves one out",
                 )
         return out
 
@@ -96,9 +97,6 @@ def _grey(path: Path) -> np.ndarray:
     return values
 
 
-def _some(values: list[int]) -> str:
-    return ", ".join(map(str, values[:6])) + (", …" if len(values) > 6 else "")
-
-
-def _half(highest: int) -> int:
+def half(highest: int) -> int:
+    """The threshold in the middle of values from 0 to `highest`."""
     return max(1, (highest + 1) // 2)

@@ -5,10 +5,12 @@ them: its names in xml files or lists of images, its names of images, its palett
 who counts own classes from 1 would have.
 """
 
+import contextlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from segcli.core.xml_tree import read_xml
 from segcli.data.convert import _legend
 from segcli.data.convert._files import lines
 from segcli.data.convert._legend import Legend, Row
@@ -53,9 +55,10 @@ def listed(names: Sequence[str], where: str) -> Legend:
 
 def assumed(root: Path, seen: Sequence[Look], stems: Sequence[str]) -> Legend:
     """VOC's own names. Raises DataError where nothing speaks for them."""
-    values = {value for look in seen if look.form == "grey" for value in look.values} - {BORDER}
+    grey = [look for look in seen if look.form == "grey"]
+    values = {value for look in grey for value in look.values} - {BORDER}
     legend = listed(CLASSES, "VOC")
-    if max(values, default=0) <= len(CLASSES) and (values or not seen) and _likely(root, seen, values, stems):
+    if max(values, default=0) <= len(CLASSES) and (values or not seen) and _likely(root, grey, values, stems):
         return legend
     several = f"its values {some(values)}" if values else "its masks"
     bordered = any(BORDER in look.counts for look in seen)
@@ -87,8 +90,9 @@ def _named_in_xml(root: Path, stem: str) -> set[str]:
     file = root / "Annotations" / f"{stem}.xml"
     if not file.is_file():
         return set()
-    objects = re.findall(r"<object>(.*?)</object>", file.read_bytes().decode("utf-8", "replace"), re.DOTALL)
-    return {match[1].strip() for one in objects if (match := re.search(r"<name>([^<]*)</name>", one))} - {""}
+    with contextlib.suppress(DataError):  # a broken one says nothing; only masks are read here
+        return {(one.findtext("name") or "").strip() for one in read_xml(file).findall("object")} - {""}
+    return set()
 
 
 def _voc_palette(look: Look) -> bool:

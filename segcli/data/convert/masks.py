@@ -65,17 +65,20 @@ def build(
         )
     parts = without_empty(parts, lambda part: _has_image(*part), notes)
     legend = _legend.near(path, _places(parts))
-    found = {split: reader(folder, notes) for split, (folder, reader) in parts.items()}
+    found = {split: reader(folder) for split, (folder, reader) in parts.items()}
     nested = any(reader is _nested for _, reader in parts.values())
     single = nested and any(len(files) > 1 for part in found.values() for _, files in part)
     files = [file for part in found.values() for _, files in part for file in files]
+    if legend is not None and (listed := of_objects(legend, files)) is not None:
+        legend, category = None, category or listed
     if category is None:
         folders = {folder.name for folder, _ in parts.values()} | {p.name for p in path.iterdir()}
         category = "pedestrian" if "PedMasks" in folders else "nucleus" if SINGLE in folders else "object"
-    if legend is not None and (listed := of_objects(legend, files)) is not None:
-        legend, category = None, listed
     flags = Flags(masks, tuple(ignore or ()), threshold)
     meaning = decide(path, files, flags, legend=legend, single=single, category=category)
+    if bare := [image.name for part in found.values() for image, own in part if not own]:
+        what = "are left out" if meaning.pixels else "count as images without objects"
+        notes.append(f"{len(bare)} images have no mask file and {what}: {some(bare)}")
     if meaning.pixels:
         pairs = [(split, image, own[0]) for split, part in found.items() for image, own in part if own]
         return of_classes(path, pairs, meaning, notes)
@@ -89,7 +92,7 @@ def build(
 
 
 Found = list[tuple[Path, tuple[Path, ...]]]  # image, mask files
-Reader = Callable[[Path, list[str]], Found]
+Reader = Callable[[Path], Found]
 
 
 def _places(parts: dict[str, tuple[Path, Reader]]) -> list[Path]:
@@ -120,7 +123,7 @@ def _layout(path: Path) -> Reader | None:
     return None
 
 
-def _paired(path: Path, notes: list[str]) -> Found:
+def _paired(path: Path) -> Found:
     """Two folders, one id file an image."""
     images, masks = next((path / a, path / b) for a, b in PAIRS if (path / a).is_dir() and (path / b).is_dir())
     by_stem: dict[str, Path] = {}
@@ -130,11 +133,8 @@ def _paired(path: Path, notes: list[str]) -> Found:
             raise DataError(f"{by_stem[key]} and {file}: two masks of one image")
         by_stem[key] = file
     out: Found = []
-    bare = []
     for image in sorted(walk(images, *SUFFIXES)):
         mask = by_stem.pop(_key(image, images), None)
-        if mask is None:
-            bare.append(image.name)
         out.append((image, () if mask is None else (mask,)))
     if not out:
         raise DataError(f"{images}: holds no image")
@@ -144,8 +144,6 @@ def _paired(path: Path, notes: list[str]) -> Found:
             f"{path}: {len(by_stem)} mask files have no image of the same name in {images.name}: {names}",
             hint="a mask is called as its image, or NAME_mask",
         )
-    if bare:
-        notes.append(f"{len(bare)} images have no mask file and count as images without objects: {some(bare)}")
     return out
 
 
@@ -156,7 +154,7 @@ def _each(path: Path) -> Iterator[Path]:
             yield folder
 
 
-def _nested(path: Path, notes: list[str]) -> Found:
+def _nested(path: Path) -> Found:
     """One folder an image, one file an object."""
     out: Found = []
     for folder in _each(path):
@@ -164,8 +162,6 @@ def _nested(path: Path, notes: list[str]) -> Found:
         if len(images) != 1:
             raise DataError(f"{folder / 'images'}: must hold one image, not {len(images)}")
         masks = tuple(p for p in sorted((folder / "masks").iterdir()) if is_image(p))
-        if not masks:
-            notes.append(f"{folder.name}: no mask file, it counts as an image without objects")
         out.append((images[0], masks))
     return out
 

@@ -26,7 +26,7 @@ from segcli.data.convert._files import SPLITS, Entry, arrange, each, lines, some
 from segcli.data.convert._images import believed, is_there
 from segcli.data.convert._legend import Legend, Row
 from segcli.data.convert._mask_evidence import Look, looks
-from segcli.data.convert._mask_files import check_size, objects, read_colours, read_ids, read_pixels
+from segcli.data.convert._mask_files import as_ids, check_size, objects, read_colours, read_pixels
 from segcli.data.convert._mask_meaning import Flags, Kind, Meaning, decide
 from segcli.data.convert._mask_rule import reader
 from segcli.data.convert._shapes import of_box
@@ -171,10 +171,10 @@ def _masked(entry: Entry, meaning: Meaning, labels: dict[int, int], ids: list[in
 
 def _ids(file: Path) -> tuple[np.ndarray, int]:
     """The numbers of objects [H,W], also of a picture that is painted by them, and which one is the border."""
-    pixels, _ = read_pixels(file)
+    pixels, mode = read_pixels(file)
     if pixels.ndim == 3 and (pixels[:, :, :3] != pixels[:, :, :1]).any():
         return read_colours(file), _voc_names.BORDER_COLOUR
-    return read_ids(file), BORDER
+    return as_ids(file, pixels, mode), BORDER
 
 
 def _undeclared(file: Path, value: int, legend: Legend) -> int:

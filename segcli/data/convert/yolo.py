@@ -144,7 +144,7 @@ def _describes(file: Path) -> bool:
     try:
         text = file.read_bytes()[:100_000]
     except OSError:
-        return True  # `_load` says why it can't be read
+        return True  # `load` says why it can't be read
     return b"names" in text and any(f"{word}:".encode() in text for word in ("train", "val"))
 
 
@@ -198,8 +198,10 @@ def _listed(file: Path, content: dict[str, Any], notes: list[str], trusted: bool
             if not isinstance(value, str) or not value.strip("./\\ "):
                 raise DataError(f"{file}: {word}: {value!r:.60} is not a path")
             place = _place(file, content.get("path"), value, trusted)
-            if place is None and word == "test":
-                continue  # many a yaml promises a test part that was never published
+            if place is None and word == "test":  # many a yaml promises a test part that was never published
+                outside = "" if is_below(value) else f" below {file.parent} ({TRUST})"
+                notes.append(f"{file.name}: test: there is no {value}{outside}")
+                continue
             if place is None:
                 hint = "paths are relative to the yaml's folder"
                 raise DataError(f"{file}: {word}: there is no {value}", hint=hint if is_below(value) else TRUST)

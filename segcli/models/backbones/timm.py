@@ -55,7 +55,6 @@ class TimmFeatures(nn.Module):
         self.net = net
         self.channels: list[int] = net.feature_info.channels()
         self.strides: list[int] = net.feature_info.reduction()
-        self.norm = norm
         self.pairs: list[Pair] = []
         if norm == "folded":
             self.pairs = norm_pairs(self.net, net.pretrained_cfg["input_size"])
