@@ -59,13 +59,19 @@ class Hits:
 
 def print_causes(
     run: RunFolder, recipe: Recipe, model: Any, dataset: Dataset, metrics: Mapping[str, float], predictions: Path
-) -> None:
-    """Where a detector scores nothing, or much less than on the way: say why on stderr (see `diagnose`)."""
+) -> list[dict[str, str]] | None:
+    """Where a detector scores nothing, or much less than on the way: say why on stderr (see `diagnose`).
+
+    -> [{"cause", "evidence", "advice"}] as metrics.json keeps it, [] without a reason to ask; None where none could be
+    found: of label maps, or of a split without objects.
+    """
     if recipe.task not in ("detection", "instance") or recipe.primary not in metrics or not predictions.is_file():
-        return  # no score: the split has no object, which says nothing about the model
+        return None  # no score: the split has no object, which says nothing about the model
     images, sources = answers(dataset, predictions), dataset.info.source_ids
-    for cause in diagnose(recipe, metrics[recipe.primary], run.read_log(), images, sources, class_layers(model)):
+    causes = diagnose(recipe, metrics[recipe.primary], run.read_log(), images, sources, class_layers(model))
+    for cause in causes:
         print(f"diagnosis: {cause}", file=sys.stderr)
+    return [{"cause": cause.name, "evidence": cause.evidence, "advice": cause.advice} for cause in causes]
 
 
 def answers(dataset: Dataset, predictions: Path) -> Iterator[Image]:

@@ -46,6 +46,7 @@ class Scores:
 
     per_class: class name -> its own numbers. seconds: the whole evaluation, reading and scoring included.
     changed_data: the fingerprint of a run's own dataset where that is no longer what the run was trained on.
+    diagnosis: of a run, why it scores so low (see `diagnosis.print_causes`), None where that was not asked.
     """
 
     metrics: dict[str, float]
@@ -53,6 +54,7 @@ class Scores:
     images: int
     seconds: float
     changed_data: str | None = None
+    diagnosis: list[dict[str, str]] | None = None
 
     def to_json(self, recipe: Recipe, *, split: str, weights: str) -> dict[str, Any]:
         """What metrics.json holds."""
@@ -65,6 +67,7 @@ class Scores:
             "seconds": round(self.seconds, 2),
             "split": split,
             "weights": weights,
+            **({} if self.diagnosis is None else {"diagnosis": self.diagnosis}),
             **({"data_changed": True, "fingerprint": self.changed_data} if self.changed_data else {}),
         }
 
@@ -130,7 +133,7 @@ def score_run(
     if changed:
         scores.changed_data = current(dataset.root, dataset.info)
     if folder and keep:
-        print_causes(folder, recipe, model, dataset, scores.metrics, keep)
+        scores.diagnosis = print_causes(folder, recipe, model, dataset, scores.metrics, keep)
     if beside:
         stored = beside.read_metrics()
         stored["nms"] = {**stored.get("nms", {}), "off" if nms is None else f"{nms:g}": scores.metrics}

@@ -24,12 +24,29 @@ ECHO = 1.0  # seconds within which a second signal is the first one again
 
 @dataclasses.dataclass
 class Progress:
-    """Where a training stands, beside its tensors. seconds: of training alone, evaluations left out."""
+    """Where a training stands, beside its tensors, and what it has spent so far, all processes together.
+
+    seconds, cpu_seconds: of training alone, evaluations left out. pixels: of the batches' canvases. The last two are
+    None in a training that an earlier version began.
+    """
 
     step: int = 0
     best: float = -1.0
     seconds: float = 0.0
     images: int = 0
+    pixels: int | None = 0
+    cpu_seconds: float | None = 0.0
+
+    def add(self, batch: Batch, cpu_seconds: float) -> None:
+        """Count a step: this process's batch and CPU time, and the others' as they count theirs at the same time."""
+        own = {"pixels": batch.images[:, 0].numel(), "cpu_seconds": cpu_seconds}
+        spent = {key: value * dist.world() for key, value in dist.average(own).items()}
+        self.step += 1
+        self.images += len(batch.images) * dist.world()
+        if self.pixels is not None:
+            self.pixels += round(spent["pixels"])
+        if self.cpu_seconds is not None:
+            self.cpu_seconds += spent["cpu_seconds"]
 
 
 class Session:
@@ -69,7 +86,7 @@ class Session:
             self._follow_recipe(wanted)
             if self.average is not None:
                 self.average.restore(state["ema"])
-            self.progress = Progress(**state["progress"])
+            self.progress = Progress(**{**dict.fromkeys(training_state.ADDED), **state["progress"]})
             torch.set_rng_state(state["rng"])
         except (KeyError, RuntimeError, ValueError, TypeError) as error:
             reason = str(error).splitlines()[0]

@@ -29,12 +29,14 @@ from segcli.evaluation import Scores, check_expectations, score_model
 from segcli.info import DatasetInfo
 from segcli.optim import MovingAverage, build_optimizer, clip_gradients, rate_factor
 from segcli.pace import Pace, keep_pace
+from segcli.pieces import add_gradients, bfloat16, layout, shared_normalisers, split
 from segcli.preparing import prepare_for
 from segcli.recipe import Recipe
 from segcli.run import RunFolder, choose_device, describe_environment, most_objects, start
 from segcli.same_data import refuse_other_data
 from segcli.session import Interrupt, Session
 from segcli.types import Batch
+from segcli.work import CpuClock, step_gflops
 
 
 def train(
@@ -129,11 +131,12 @@ def loop(session: Session, pace: Pace, train_set: Dataset, val_set: Dataset, qui
     batches = make_loader(session.recipe, model, train_set, progress.step)
     bar = tqdm(total=pace.total, initial=progress.step, unit="step", disable=quiet, file=sys.stderr, dynamic_ncols=True)
     autocast = torch.autocast(session.device.type, torch.bfloat16, enabled=bfloat16(session.recipe, session.device))
-    last_save = time.monotonic()
+    last_save, batch, cpu = time.monotonic(), None, CpuClock()
     model.train()
     with Interrupt() as interrupt, bar:
         while not pace.done(progress.step):
             begun = time.perf_counter()
+            cpu.lap()  # what evaluating and saving took
             batch = next_batch(batches, session)
             dist.reseed(settings.seed, progress.step)
             factor = rate_factor(settings.schedule, progress.step, session.total, pace.progress(progress.step))
@@ -158,10 +161,9 @@ def loop(session: Session, pace: Pace, train_set: Dataset, val_set: Dataset, qui
             session.refuse_not_finite({"gradient norm": norm}, batch)
             session.optimizer.step()
             session.optimizer.zero_grad(set_to_none=True)
-            progress.step += 1
-            progress.images += len(batch.images) * dist.world()
             if session.average is not None:
-                session.average.update(model, progress.step)
+                session.average.update(model, progress.step + 1)
+            progress.add(batch, cpu.lap())
             keep_pace(session, pace, time.perf_counter() - begun, bar, quiet)
             bar.update()
             end = pace.done(progress.step)
@@ -183,9 +185,10 @@ def loop(session: Session, pace: Pace, train_set: Dataset, val_set: Dataset, qui
             if asked and not end:
                 print(f"\nsaved at step {progress.step}; go on with: segcli train --resume {run.path}", file=sys.stderr)
                 raise KeyboardInterrupt
+    gflops = count_work(session, next_batch(batches, session) if batch is None else batch)
     if main:
         scores = score_now(session, val_set, quiet)
-        finish(session, scores, val_set)
+        finish(session, scores, val_set, gflops)
 
 
 def next_batch(batches: Iterator[Batch], session: Session) -> Batch:
@@ -196,6 +199,21 @@ def next_batch(batches: Iterator[Batch], session: Session) -> Batch:
         if session.progress.step:
             session.save()
         raise
+
+
+def count_work(session: Session, batch: Batch) -> float | None:
+    """GFLOPs that the whole training has spent, by a step on `batch` that changes nothing: its multiply-adds for each
+    pixel, times the pixels that were trained on. None where those were not counted, or the step can't be computed."""
+    step = lambda: add_gradients(session.recipe, session.model, batch, session.device)
+    try:
+        own = {"gflops": step_gflops(session.model, step), "pixels": float(batch.images[:, 0].numel())}
+    except NotFiniteError:
+        if dist.world() > 1:  # the others wait for this process
+            raise
+        print("note: the last step left weights that aren't finite, so its work can't be counted", file=sys.stderr)
+        return None
+    mean, pixels = dist.average(own), session.progress.pixels
+    return None if pixels is None else mean["gflops"] / mean["pixels"] * pixels
 
 
 def score_now(session: Session, val_set: Dataset, quiet: bool) -> Scores:
@@ -222,16 +240,23 @@ def score_now(session: Session, val_set: Dataset, quiet: bool) -> Scores:
     return scores
 
 
-def finish(session: Session, scores: Scores, val_set: Dataset) -> None:
-    """Write metrics.json and cost.json for the last weights (averaged where the recipe averages)."""
+def finish(session: Session, scores: Scores, val_set: Dataset, gflops: float | None) -> None:
+    """Write metrics.json and cost.json for the last weights (averaged where the recipe averages). gflops: spent."""
     run, recipe, progress = session.run, session.recipe, session.progress
     if session.average is not None:
         session.model.load_state_dict(session.average.state)
+    predictions = run.path / "predictions" / f"{recipe.eval.split}.json"
+    scores.diagnosis = print_causes(run, recipe, session.model, val_set, scores.metrics, predictions)
     run.write_metrics(scores.to_json(recipe, split=recipe.eval.split, weights="last"))
     measured = measure_cost(session.model, val_set, session.device)
-    run.write_cost({**measured, "train_seconds": round(progress.seconds, 1), "images_seen": progress.images})
-    predictions = run.path / "predictions" / f"{recipe.eval.split}.json"
-    print_causes(run, recipe, session.model, val_set, scores.metrics, predictions)
+    spent = {
+        "train_seconds": round(progress.seconds, 1),
+        "train_cpu_seconds": None if progress.cpu_seconds is None else round(progress.cpu_seconds, 1),
+        "train_gflops": None if gflops is None else round(gflops, 4),
+        "train_steps": progress.step,
+        "images_seen": progress.images,
+    }
+    run.write_cost({**measured, **spent})
     for line in check_expectations(scores.metrics, recipe.expect):
         print(f"note: {line}", file=sys.stderr)
 
@@ -332,44 +357,6 @@ def trial_steps(
         if average is not None:
             average.update(model, step)
         yield time.perf_counter() - begun, numbers
-
-
-def split(batch: Batch, parts: int) -> list[Batch]:
-    """Equal slices of a batch along the images, for gradient accumulation."""
-    if parts == 1:
-        return [batch]
-    size = -(-len(batch.images) // parts)
-    out = []
-    for at in range(0, len(batch.images), size):
-        cut = slice(at, at + size)
-        pick = lambda v, c=cut: None if v is None else v[c]
-        out.append(
-            Batch(
-                *(pick(getattr(batch, f.name)) for f in dataclasses.fields(Batch)),  # type: ignore[arg-type]
-            )
-        )
-    return out
-
-
-def shared_normalisers(model: Any, pieces: list[Batch]) -> list[dict[str, float]]:
-    """What the parts of a batch, accumulated or of several ranks, divide their losses by: the mean of their own counts,
-    so that the parts' mean loss is the whole batch's. [] where there is one part, or where the model's losses are means
-    of counts that only they know (R-CNN's, which shares them over ranks itself, see `dist.share`).
-    """
-    if (len(pieces) == 1 and dist.world() == 1) or not hasattr(model, "normalisers"):
-        return []
-    counts = [model.normalisers(piece) for piece in pieces]
-    return [dist.average({name: sum(c[name] for c in counts) / len(counts) for name in counts[0]})]
-
-
-def layout(batch: Batch) -> Batch:
-    return dataclasses.replace(batch, images=batch.images.contiguous(memory_format=torch.channels_last))
-
-
-def bfloat16(recipe: Recipe, device: torch.device) -> bool:
-    """Whether to compute in bfloat16: `auto` does on GPUs that have it (fp16 would need loss scaling)."""
-    name = recipe.hardware.precision
-    return name == "bf16" or (name == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported())
 
 
 def log_entry(session: Session, numbers: dict[str, float], norm: float, epoch_steps: int) -> dict[str, Any]:

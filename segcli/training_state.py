@@ -15,6 +15,7 @@ from segcli.errors import ModelError
 from segcli.weights.plain_tensors import plain_tensors
 
 KEYS = ("model", "ema", "optimizer", "progress", "rng")
+ADDED = ("pixels", "cpu_seconds")  # of the progress; None in a training that began without them
 MOMENTS = {"AdamW": {"step", "exp_avg", "exp_avg_sq"}, "SGD": {"momentum_buffer"}}
 
 
@@ -50,6 +51,8 @@ def _check_progress(stored: Any, where: str, progress: Any, total: int) -> None:
         raise ModelError(f"{where}: progress: {name!r:.80} is {'missing' if name in fields else 'not known'}")
     for name, value in stored.items():
         own = getattr(progress, name)
+        if value is None and name in ADDED:
+            continue
         if type(own) is int and (type(value) is not int or not 0 <= value < 2**63):
             raise ModelError(f"{where}: progress: {name} is {value!r:.80}, no count")
         if type(own) is float and (type(value) not in (int, float) or not math.isfinite(value) or value < -1):

@@ -53,7 +53,7 @@ def assert_equal(a, b):
     if isinstance(a, dict):
         assert a.keys() == b.keys()
         for key in a:
-            if key != "seconds":
+            if key not in ("seconds", "cpu_seconds"):
                 assert_equal(a[key], b[key])
     elif isinstance(a, list | tuple):
         for x, y in zip(a, b, strict=True):
@@ -100,6 +100,7 @@ def test_a_run_folder_holds_what_the_contract_names(recipe, tmp_path):
     cost = json.loads((run / "cost.json").read_text())
     assert cost["images_seen"] == 12
     assert cost["train_seconds"] > 0
+    assert cost["train_steps"] == 6
     log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     assert [e["step"] for e in log if "loss" in e] == [1, 2, 3, 4, 5, 6]
     assert log[-1]["metrics"] == metrics["metrics"]
@@ -127,6 +128,35 @@ def test_six_steps_equal_three_and_three(recipe, tmp_path, workers, monkeypatch)
     assert_equal(states(whole), states(halves))
     strip = lambda run: [{k: v for k, v in e.items() if k != "seconds"} for e in RunFolder(run).read_log()]
     assert strip(whole) == strip(halves)
+    cost = {run: RunFolder(run).read_cost() for run in (whole, halves)}
+    for key in ("train_gflops", "train_steps", "images_seen"):
+        assert cost[whole][key] == cost[halves][key] > 0, "a resumed run's work is the sum of its parts"
+    assert cost[halves]["train_cpu_seconds"] >= round(states(halves)["progress"]["cpu_seconds"], 1) > 0
+
+
+@pytest.mark.parametrize("lost", ["metrics.json", "cost.json"])
+def test_work_is_counted_again_with_what_a_finished_run_has_lost(recipe, tmp_path, lost):
+    run = segcli.train(recipe(**{"train.steps": 2}), out=tmp_path / "run", quiet=True)
+    before = RunFolder(run).read_cost()
+    (run / lost).unlink()
+    segcli.train(None, resume=run, quiet=True)
+    after = RunFolder(run).read_cost()
+    assert after["train_gflops"] == pytest.approx(before["train_gflops"], rel=0.1)  # of another batch
+    for key in ("train_cpu_seconds", "train_steps", "images_seen"):
+        assert after[key] == before[key]
+
+
+def test_a_training_that_an_earlier_version_began_has_no_work_on_record(recipe, tmp_path):
+    run = segcli.train(recipe(**{"train.steps": 1}), out=tmp_path / "run", quiet=True)
+    state = states(run)
+    for key in ("pixels", "cpu_seconds"):
+        del state["progress"][key]
+    torch.save(state, run / "checkpoints" / "last.pt")
+    (run / "recipe.yaml").write_text((run / "recipe.yaml").read_text().replace("steps: 1\n", "steps: 2\n"))
+    segcli.train(None, resume=run, quiet=True)
+    cost = RunFolder(run).read_cost()
+    assert cost["train_gflops"] is cost["train_cpu_seconds"] is None
+    assert (cost["train_steps"], cost["images_seen"]) == (2, 4)
 
 
 def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(recipe, tmp_path):

@@ -50,6 +50,8 @@ def test_no_state_at_all(training, state):
         *(("step", value) for value in (-5, 1.5, "1", 10**30, 11, None, True, float("nan"))),
         *(("best", value) for value in ("x", float("nan"), -2.0, None)),
         *(("images", value) for value in (-1, 0.5)),
+        *(("pixels", value) for value in (-1, 0.5, "1")),
+        *(("cpu_seconds", value) for value in (-2.0, "1", float("nan"))),
         ("unknown", 1),
     ],
 )
@@ -84,3 +86,13 @@ def test_random_states_and_weights_of_another_kind(training):
     for key, value in (("rng", torch.zeros(3, dtype=torch.uint8)), ("rng", None), ("model", [1]), ("ema", "x")):
         with pytest.raises(ModelError, match=r"^last\.pt"):
             check(training, {**training[1], key: value})
+
+
+@pytest.mark.parametrize("without", [("pixels",), ("pixels", "cpu_seconds"), ()])
+def test_counts_that_earlier_versions_did_not_keep(training, without):
+    state = training[1]
+    for key in without:
+        del state["progress"][key]
+    check(training, state)
+    state["progress"].update(dict.fromkeys(("pixels", "cpu_seconds")))
+    check(training, state)

@@ -55,6 +55,7 @@ def comparison(rows: Sequence[dict[str, Any]], metric: str | None, title: str) -
     rest = dict.fromkeys([*(r["primary"] for r in rows), *SHARED])
     keys += [key for key in rest if key not in keys and any(key in one for one in scores)]
     papers = rows[0]["source"] == "published"
+    worked = any(row["train_gflops"] for row in rows)
     # what a head beside segcli's own scores begins with its name
     of_heads = {
         key: None for r in rows for key in r["metrics"] if key.startswith(tuple(f"{h}_" for h in r.get("heads") or ()))
@@ -71,6 +72,7 @@ def comparison(rows: Sequence[dict[str, Any]], metric: str | None, title: str) -
         Column("latency\nms", drop=1),
         Column("memory\nMB", drop=4),
         Column("training\nmin", drop=3),
+        *([Column("training\nTFLOPs", drop=5)] if worked else []),
     ]
     for key in keys:
         drop = {"AP": 2, "AP50": 7}.get(key.split("_")[-1], 8)
@@ -89,11 +91,13 @@ def comparison(rows: Sequence[dict[str, Any]], metric: str | None, title: str) -
             number((row["latency_ms"] or {}).get("median")),
             number(row["peak_memory_mb"]),
             number(row["train_seconds"], 60, 1),
+            *([number(row["train_gflops"], 1000, 1)] if worked else []),
             *(cell for key in keys for cell in _scored(row, one, key, metric, rows)),
         ]
         for row, one in zip(rows, scores, strict=True)
     ]
-    caption = f"★ no other row has a higher {heading(metric, ' ')} for fewer GFLOPs" if metric else ""
+    like = " of like training" if any(row["not_compared"] for row in rows) else ""
+    caption = f"★ no other row{like} has a higher {heading(metric, ' ')} for fewer GFLOPs" if metric else ""
     return Grid(columns, cells, title, caption, bold=[i for i, row in enumerate(rows) if row["pareto"]])
 
 

@@ -17,6 +17,7 @@ COLUMNS = [
     *("name", "source", "model", "variant", "backbone", "data", "split", "params", "params_published"),
     *("gflops", "gflops_paper_rule", "gflops_published"),
     *("gflops_mean", "gflops_sd", "latency_ms", "latency_ms_p95", "machine_share", "peak_memory_mb", "train_seconds"),
+    *("train_cpu_seconds", "train_gflops", "train_steps", "images_seen", "diagnosis", "not_compared"),
     *("seconds_to_score", "score_reached", "pareto"),
 ]
 
@@ -64,6 +65,8 @@ def write_csv(groups: Sequence[Sequence[Row]], path: Path) -> None:
             "machine_share": machine.get("share"),
             "seconds_to_score": reached.get("seconds"),
             "score_reached": reached.get("score"),
+            "diagnosis": ", ".join(row["diagnosis"]) or None,
+            "not_compared": ", ".join(row["not_compared"]) or None,
             **scores(row),
         }
         for key, (low, high) in row["ci95"].items():
@@ -132,7 +135,8 @@ def refuse_other(option: str, path: Path) -> None:
 
 def plot(groups: Sequence[Sequence[Row]], path: Path, force: bool = False) -> list[str]:
     """GFLOPs against the group's metric, one picture for each group with scores: FILE, then FILE-DATA; training time
-    against it as FILE-training. -> what was written, and what could not be shown, a sentence each."""
+    against it as FILE-training, training's multiply-adds as FILE-work. -> what was written, and what could not be
+    shown, a sentence each."""
     from segcli.drawing.plots import pareto_plot  # imports matplotlib
 
     said: list[str] = []
@@ -159,4 +163,6 @@ def plot(groups: Sequence[Sequence[Row]], path: Path, force: bool = False) -> li
         draw(shown, "gflops", metric, place)
         if any(row["train_seconds"] for row in known):
             draw(shown, "train_seconds", metric, place.with_stem(f"{place.stem}-training"))
+        if any(row["train_gflops"] for row in known):
+            draw(shown, "train_gflops", metric, place.with_stem(f"{place.stem}-work"))
     return said or [f"plot: no row has both GFLOPs and a score, so {path} is not drawn"]

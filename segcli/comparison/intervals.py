@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from segcli.arrays import read_arrays
+from segcli.comparison.equal_work import unequal
 from segcli.errors import ModelError
 
 Row = dict[str, Any]
@@ -64,7 +65,7 @@ def pairs(
     rows: Sequence[Row], resamples: dict[int, dict[str, np.ndarray]], metrics: Sequence[str]
 ) -> list[dict[str, Any]]:
     """Every two runs of one group, in the table's order: delta = a - b, in each metric that both have and, for AP, by
-    size of objects."""
+    size of objects. "unequal": why nothing is concluded from it, else None."""
     out = []
     runs = [row for row in rows if id(row) in resamples]
     for a, b in combinations(runs, 2):
@@ -75,7 +76,9 @@ def pairs(
             if not all(key in r["metrics"] for r in (a, b)) or key not in one or key not in other:
                 continue
             if len(one[key]) == len(other[key]):  # one draw of the images for both
-                out.append({"a": a["name"], "b": b["name"], **difference(a, b, one[key], other[key], key)})
+                found, why = difference(a, b, one[key], other[key], key), unequal(a, b)
+                found["significant"] = found["significant"] and why is None
+                out.append({"a": a["name"], "b": b["name"], **found, "unequal": why})
     return out
 
 

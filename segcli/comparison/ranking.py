@@ -4,12 +4,16 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from segcli.comparison.equal_work import mark_unequal, undertrained, unequal, unrecorded
 from segcli.errors import UsageError
 from segcli.lookup import nearest
 from segcli.recipe import PRIMARY
 
 Row = dict[str, Any]
-COSTS = ("params", "gflops", "gflops_paper_rule", "latency_ms", "peak_memory_mb", "train_seconds")  # less is better
+COSTS = (  # less is better
+    *("params", "gflops", "gflops_paper_rule", "latency_ms", "peak_memory_mb"),
+    *("train_seconds", "train_cpu_seconds", "train_gflops"),
+)
 TEXTS = ("name", "model", "backbone")
 
 
@@ -28,6 +32,7 @@ def rank(rows: Sequence[Row], sort: str | None = None) -> list[list[Row]]:
     out = [part for members in groups.values() for part in by_metric(members)]
     for members in out:
         metric = accuracy(members)
+        mark_unequal(members)
         mark(members, metric)
         key = sort or metric or "gflops"
         members.sort(key=lambda r: _order(r, key))
@@ -61,17 +66,19 @@ def accuracy(rows: Sequence[Row]) -> str | None:
 
 
 def mark(rows: Sequence[Row], metric: str | None, cost: str = "gflops") -> None:
-    """Set "pareto" where no other row is at least as good at no more cost, and better in one of the two."""
-    points = [(value(r, cost), None if metric is None else value(r, metric)) for r in rows]
-    for row, (price, gain) in zip(rows, points, strict=True):
-        row["pareto"] = (
-            price is not None
-            and gain is not None
-            and not any(
-                p is not None and g is not None and p <= price and g >= gain and (p < price or g > gain)
-                for p, g in points
-            )
-        )
+    """Set "pareto" where no other row is at least as good at no more cost, and better in one of the two.
+
+    Rows that are not compared (see `unequal`) neither beat one another nor stand out against one another: one that has
+    no other row to be held against is not marked, but for a row alone.
+    """
+    points = [(r, value(r, cost), None if metric is None else value(r, metric)) for r in rows]
+    known = [(r, price, gain) for r, price, gain in points if price is not None and gain is not None]
+    for row in rows:
+        row["pareto"] = False
+    for row, price, gain in known:
+        against = [(p, g) for other, p, g in known if other is not row and not unequal(row, other)]
+        beaten = any(p <= price and g >= gain and (p < price or g > gain) for p, g in against)
+        row["pareto"] = not beaten and (bool(against) or (len(known) == 1 and not undertrained(row)))
 
 
 def scores(row: Row) -> dict[str, float]:
@@ -128,6 +135,7 @@ def notes(groups: Sequence[Sequence[Row]]) -> list[str]:
             + "; ".join(titles)
             + why_apart(runs)
         )
+    out += dict.fromkeys(line for group in groups for line in unrecorded(group))
     machines = {str(sorted(r["measured_on"].items())) for r in rows if r["measured_on"]}
     if len(machines) > 1:
         out.append("latencies were measured on different devices or numbers of threads (measured_on in --json)")

@@ -11,6 +11,8 @@ from segcli.errors import SegcliError
 from segcli.recipe import Recipe, find_source
 
 Row = dict[str, Any]
+# what a training took, all processes together; runs of earlier versions have the first and the last
+WORK = ("train_seconds", "train_cpu_seconds", "train_gflops", "train_steps", "images_seen")
 
 
 def collect(
@@ -19,8 +21,8 @@ def collect(
     """One row for every run folder or recipe in `items`, and what could not be read: (item, why).
 
     A row is as `compare --json` prints it (CONTRACT), with what a table needs besides: "path", "task", "primary",
-    "split", "images", "train_seconds", "measured_on", "notes". What is not known is None: untrained recipes have no
-    metrics. `announce` is told before something slow begins.
+    "split", "images", what its training took (WORK), "diagnosis", "measured_on", "notes". What is not known is None:
+    untrained recipes have no metrics. `announce` is told before something slow begins.
     """
     rows, failed = [], []
     seen: set[Path] = set()
@@ -64,7 +66,8 @@ def run_row(path: Path) -> Row:
         "images": scores["images"],
         "primary": scores["primary"],
         **cost_cells(cost),
-        "train_seconds": cost.get("train_seconds"),
+        **{key: cost.get(key) for key in WORK},
+        "diagnosis": [found["cause"] for found in scores.get("diagnosis") or ()],
         "metrics": {key: value for key, value in scores["metrics"].items() if value is not None},
         "nms": {
             setting: {key: value for key, value in found.items() if value is not None}
@@ -103,7 +106,9 @@ def describe(recipe: Recipe) -> Row:
         "split": recipe.eval.split,
         "split_names": split_digest(recipe),
         "images": None,
-        "train_seconds": None,
+        **dict.fromkeys(WORK),
+        "diagnosis": [],
+        "not_compared": [],
         "gflops_input": None,
         "gflops_dataset": None,
         "machine": None,

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from segcli.comparison.equal_work import MOST, times, warnings, work_ratio
 from segcli.comparison.ranking import value
 
 Row = dict[str, Any]
@@ -13,10 +14,10 @@ FEW = 50  # images: below, an interval from resampling is itself rough
 
 
 def verdict(rows: Sequence[Row], pairs: Sequence[Pair], metrics: Sequence[str]) -> list[str]:
-    """One group's sentences, in each of `metrics`: the best row against every other; where another wins at one size of
-    objects; what suppression of duplicates changes. Rows are in order of the table, pairs as `intervals.pairs` makes
-    them."""
-    out = []
+    """One group's sentences: which runs are not compared; in each of `metrics` the best row against every other; where
+    another wins at one size of objects; what suppression of duplicates changes. Rows are in order of the table, pairs
+    as `intervals.pairs` makes them."""
+    out: list[str] = []
     for metric in metrics:
         sizes = (metric, *(metric + size for size in SIZES))
         out += _ranked(rows, [p for p in pairs if p["metric"] in sizes], metric)
@@ -26,17 +27,26 @@ def verdict(rows: Sequence[Row], pairs: Sequence[Pair], metrics: Sequence[str]) 
     if metrics and rows[0]["source"] == "published":
         out += _cheaper_and_better(rows, metrics[0])
     out += [line for row in rows for line in _suppression(row, metrics[0] if metrics else None)]
-    return out
+    return [*warnings(rows), *out]
 
 
 def _ranked(rows: Sequence[Row], pairs: Sequence[Pair], metric: str) -> list[str]:
-    by_name = {r["name"]: r for r in rows}
+    """The best run against those that it may be compared with; then the best of the others against the rest; …"""
     known = [r for r in rows if any(r["name"] in (p["a"], p["b"]) for p in pairs) and metric in r["metrics"]]
-    if len(known) < 2:
-        return []
-    best = max(known, key=lambda r: r["metrics"][metric])
+    out: list[str] = []
+    while len(known) > 1:
+        best = max(known, key=lambda r: r["metrics"][metric])
+        names = {r["name"] for r in known}
+        own = [turned(p, best["name"]) for p in pairs if best["name"] in (p["a"], p["b"]) and {p["a"], p["b"]} <= names]
+        apart = {p["b"] for p in own if p.get("unequal")}
+        out += _best_against(best, {r["name"]: r for r in known}, [p for p in own if p["b"] not in apart], metric)
+        known = [r for r in known if r["name"] in apart]
+    return out
+
+
+def _best_against(best: Row, by_name: dict[str, Row], pairs: Sequence[Pair], metric: str) -> list[str]:
     out, equal = [], []
-    for pair in (turned(p, best["name"]) for p in pairs if best["name"] in (p["a"], p["b"])):
+    for pair in pairs:
         if pair["metric"] == metric and pair["significant"]:
             out.append(
                 f"{best['name']} is better than {pair['b']} by {amount(pair)} {said(metric)}"
@@ -102,10 +112,14 @@ def said(metric: str) -> str:
 
 def _price(row: Row, other: Row) -> str:
     mine, theirs = value(row, "gflops"), value(other, "gflops")
-    if not mine or not theirs:
-        return ""
-    ratio = f"{mine / theirs:.2g}"
-    return ", at the same FLOPs" if ratio == "1" else f", at {ratio}× the FLOPs"
+    out = ""
+    if mine and theirs:
+        ratio = f"{mine / theirs:.2g}"
+        out = ", at the same FLOPs" if ratio == "1" else f", at {ratio}× the FLOPs"
+    images = work_ratio(row, other, "images_seen")
+    if images is not None and not 1 / MOST <= images <= MOST:
+        out += f", after {times(images) if images > 1 else f'{images:.2g}×'} the images"
+    return out
 
 
 def _suppression(row: Row, metric: str | None) -> list[str]:

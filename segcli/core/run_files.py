@@ -25,6 +25,12 @@ class _Open(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="allow", coerce_numbers_to_str=False)
 
 
+class Found(_Open):
+    """A cause of a low score, by its name."""
+
+    cause: Text
+
+
 class Metrics(_Open):
     """metrics.json. A score of null was not measured."""
 
@@ -39,6 +45,7 @@ class Metrics(_Open):
     data_changed: bool = False
     fingerprint: Text | None = None
     nms: dict[str, dict[str, Number | None]] = {}
+    diagnosis: list[Found] | None = None
 
 
 class Latency(_Open):
@@ -72,6 +79,9 @@ class Cost(_Open):
     latency_ms: Latency | None
     peak_memory_mb: Number | None
     train_seconds: Number | None = None
+    train_cpu_seconds: Number | None = None
+    train_gflops: Number | None = None
+    train_steps: Number | None = None
     images_seen: Number | None = None
     gflops_dataset: Spread | None = None
     machine: Share | None = None

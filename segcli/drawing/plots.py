@@ -25,6 +25,7 @@ TITLES = {
     "latency_ms": "latency per image, ms (median)",
     "peak_memory_mb": "peak memory, MB",
     "train_seconds": "training time, s",
+    "train_gflops": "GFLOPs (multiply-adds) of the whole training",
 }
 SUFFIXES = (".svg", ".png", ".pdf")
 
@@ -34,6 +35,8 @@ def pareto_plot(rows: Sequence[Mapping[str, Any]], x: str, y: str, path: str | P
 
     rows: as `compare --json` has them: "name", "model", and values at the top level or under "metrics" (0..1, shown
     ×100). Cost is better when lower, score when higher. The format follows the suffix: .svg, .png or .pdf.
+    Where rows say that some are not compared ("not_compared": their trainings took very different work), the front is
+    left out, but against that work itself.
     Raises UsageError for another suffix or where no row has both numbers.
     """
     points, left_out = [], []
@@ -48,17 +51,14 @@ def pareto_plot(rows: Sequence[Mapping[str, Any]], x: str, y: str, path: str | P
     figure, axes = _figure(8.0, 5.2)
     families = list(dict.fromkeys(str(row.get("model") or "") for _, _, row in points))
     scale = 100 if all(0 <= p[1] <= 1 for p in points) else 1
-    best = front([(cost, score) for cost, score, _ in points])
+    shown = {str(row["name"]) for _, _, row in points}
+    unequal = x != "train_gflops" and any(shown & set(row.get("not_compared") or ()) for _, _, row in points)
+    best = set() if unequal else front([(cost, score) for cost, score, _ in points])
     line = sorted((points[i][0], points[i][1] * scale) for i in best)
-    axes.step(
-        *zip(*line, strict=True),
-        where="post",
-        color="#888888",
-        lw=1.2,
-        ls="--",
-        zorder=1,
-        label="Pareto front (filled)",
-    )
+    style = {"where": "post", "color": "#888888", "lw": 1.2, "ls": "--", "zorder": 1}
+    axes.step(*(zip(*line, strict=True) if line else ([], [])), label="Pareto front (filled)", **style)
+    if unequal:
+        axes.lines[-1].set(ls="none", label="training work differs too much for a front")
     for family in families:
         index = families.index(family) % len(COLOURS)
         for i, (cost, score, row) in enumerate(points):

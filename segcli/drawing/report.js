@@ -7,7 +7,7 @@ const DASHES = ["solid", "dash", "dot", "dashdot"];
 const SYMBOLS = ["circle", "square", "triangle-up", "diamond", "triangle-down", "pentagon", "x", "star"];
 const KINDS = { segm: "mask", bbox: "box", boundary: "boundary", keypoints: "keypoints" };
 const COSTS = {
-  gflops: "GFLOPs", params: "parameters, M", latency_ms: "latency, ms", peak_memory_mb: "memory, MB", train_seconds: "training, min",
+  gflops: "GFLOPs", params: "parameters, M", latency_ms: "latency, ms", peak_memory_mb: "memory, MB", train_seconds: "training, min", train_gflops: "training, TFLOPs",
 };
 const hidden = new Set(); // numbers of rows that are switched off
 const redraws = []; // what is drawn again when a model is switched on or off, or the theme changes
@@ -43,7 +43,7 @@ function cost(row, key) {
   if (value && typeof value === "object") value = value.median;
   if (!known(value) && (key === "gflops" || key === "params")) value = row[`${key}_published`];
   if (!known(value)) return null;
-  return key === "params" ? value / 1e6 : key === "train_seconds" ? value / 60 : value;
+  return key === "params" ? value / 1e6 : key === "train_seconds" ? value / 60 : key === "train_gflops" ? value / 1000 : value;
 }
 function metric(row, key) {
   const value = row.metrics[key] ?? (row.metrics_published || {})[key];
@@ -123,6 +123,7 @@ function comparisonTable(group) {
     ...(primary ? [scoreColumn(primary, true)] : []),
     costColumn("gflops", "GFLOPs", 1), costColumn("params", "params\nM", 1), costColumn("latency_ms", "latency\nms"),
     costColumn("peak_memory_mb", "memory\nMB"), costColumn("train_seconds", "training\nmin", 1),
+    ...(group.rows.some((i) => known(rows[i].train_gflops)) ? [costColumn("train_gflops", "training\nTFLOPs", 1)] : []),
     { title: "model", left: true, text: (i) => [rows[i].model, rows[i].variant].filter(Boolean).join(" "), order: (i) => rows[i].model },
     { title: "backbone", left: true, text: (i) => rows[i].backbone || "–", order: (i) => rows[i].backbone },
     ...usual.map((key) => scoreColumn(key, false)),
@@ -131,6 +132,9 @@ function comparisonTable(group) {
   const more = [
     ...rest.map((key) => scoreColumn(key, false)),
     ...(reached ? [{ title: `min to ${heading(reached.metric)}\n${score(reached.metric, reached.score)}`, less: true, text: (i) => rows[i].time_to_score ? number(rows[i].time_to_score.seconds / 60, 1) : "–", order: (i) => rows[i].time_to_score && rows[i].time_to_score.seconds }] : []),
+    { title: "training\nsteps", text: (i) => number(rows[i].train_steps), order: (i) => rows[i].train_steps },
+    { title: "training\nimages", text: (i) => number(rows[i].images_seen), order: (i) => rows[i].images_seen },
+    { title: "training\nCPU min", less: true, text: (i) => number(known(rows[i].train_cpu_seconds) ? rows[i].train_cpu_seconds / 60 : null, 1), order: (i) => rows[i].train_cpu_seconds },
     { title: "latency p95\nms", less: true, text: (i) => number((rows[i].latency_ms || {}).p95), order: (i) => (rows[i].latency_ms || {}).p95 ?? null },
     { title: "GFLOPs over\nthe dataset", less: true, text: (i) => rows[i].gflops_dataset ? `${number(rows[i].gflops_dataset.mean, 1)} ± ${number(rows[i].gflops_dataset.sd, 1)}` : "–", order: (i) => rows[i].gflops_dataset && rows[i].gflops_dataset.mean },
     { title: "GFLOPs,\npaper's rule", less: true, text: (i) => number(rows[i].gflops_paper_rule, 1), order: (i) => rows[i].gflops_paper_rule },
@@ -138,7 +142,7 @@ function comparisonTable(group) {
     { title: "share of the\nmachine's limit", text: (i) => rows[i].machine ? `${(100 * rows[i].machine.share).toFixed(0)} %` : "–", order: (i) => rows[i].machine && rows[i].machine.share },
   ].filter((column) => group.rows.some((i) => known(column.order(i))));
   const holder = el("div");
-  const show = (all) => holder.replaceChildren(sortable(`${group.title}${primary ? ` · ★: no other row has a higher ${heading(primary)} for fewer GFLOPs` : ""}`, all ? [...base, ...more] : base, group.rows, (i) => !hidden.has(i)));
+  const show = (all) => holder.replaceChildren(sortable(`${group.title}${primary ? ` · ★: no other row${group.rows.some((i) => (rows[i].not_compared || []).length) ? " of like training" : ""} has a higher ${heading(primary)} for fewer GFLOPs` : ""}`, all ? [...base, ...more] : base, group.rows, (i) => !hidden.has(i)));
   show(false);
   redraws.push(() => holder.firstChild.redraw());
   return el("div", {}, el("div", { class: "controls" }, more.length ? check("all columns", false, show) : null), holder);
@@ -164,10 +168,14 @@ function paretoPlot(group) {
   const keys = unique([group.metric, ...metricsOf(group.rows)]).filter(known);
   let x = costs[0], y = keys[0], logarithmic = false;
   const node = el("div", { class: "plot", role: "img", "aria-label": "score against cost; the table has the same numbers" });
+  const note = el("p", { class: "faint" });
   function redraw() {
     const points = group.rows.filter((i) => !hidden.has(i)).map((i) => [cost(rows[i], x), metric(rows[i], y), i]).filter((p) => known(p[0]) && known(p[1]));
     const factor = isShare(y) ? 100 : 1, models = unique(rows.map((row) => row.model));
-    const line = front(points);
+    const shown = points.map((p) => rows[p[2]].name); // of runs with very different work none is said to be ahead
+    const unequal = x !== "train_gflops" && points.some((p) => (rows[p[2]].not_compared || []).some((name) => shown.includes(name)));
+    const line = unequal ? [] : front(points);
+    note.textContent = (unequal ? "No Pareto front: runs that are shown had very different training work, or are undertrained." : "Dashed: the Pareto front; filled: on it.") + " The symbol is the model family, the colour the row. Bars: 95 % intervals, where known.";
     const spread = points.map((p) => (rows[p[2]].ci95 || {})[y]);
     const traces = [
       { x: line.map((p) => p[0]), y: line.map((p) => p[1] * factor), mode: "lines", line: { shape: "hv", dash: "dash", width: 1.5, color: style("--faint") }, hoverinfo: "skip" },
@@ -191,7 +199,7 @@ function paretoPlot(group) {
     choice("cost", pick(costs, (key) => COSTS[key]), (value) => { x = value; redraw(); }),
     choice("score", pick(keys, heading), (value) => { y = value; redraw(); }),
     check("logarithmic cost", false, (on) => { logarithmic = on; redraw(); })),
-  node, el("p", { class: "faint" }, "Dashed: the Pareto front; filled: on it. The symbol is the model family, the colour the row. Bars: 95 % intervals, where known."));
+  node, note);
 }
 function smooth(values) {
   let mean = values[0];
@@ -280,7 +288,7 @@ function pairTable() {
   if (!pairs.length) return null;
   const points = (key, value) => (known(value) ? (isShare(key) ? 100 * value : value).toFixed(1) : "–");
   return el("details", { open: pairs.length <= 6 }, el("summary", {}, "Every pair: a − b and its 95 % interval"), plainTable("pairs", ["a", "b", "score", "difference", "95 % interval", "real?"],
-    pairs.map((p) => [p.a, p.b, heading(p.metric), points(p.metric, p.delta), p.ci95 ? `${points(p.metric, p.ci95[0])} to ${points(p.metric, p.ci95[1])}` : "–", p.significant ? "yes" : "can't be told"])));
+    pairs.map((p) => [p.a, p.b, heading(p.metric), points(p.metric, p.delta), p.ci95 ? `${points(p.metric, p.ci95[0])} to ${points(p.metric, p.ci95[1])}` : "–", p.unequal ? `not compared: ${p.unequal}` : p.significant ? "yes" : "can't be told"])));
 }
 
 // ---- the page

@@ -18,11 +18,13 @@ LAYERS = [
         "input_rule",
         "machine",
         "pace",
+        "pieces",
         "run",
         "same_data",
         "samples",
         "session",
         "training_state",
+        "work",
     },
     {
         *("preparing", "training", "evaluation", "self_test", "prediction", "forecast", "comparison", "inspection"),
