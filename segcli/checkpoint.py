@@ -19,7 +19,8 @@ from segcli.weights.backbones import load_backbone
 from segcli.weights.class_rows import order_of, take_rows
 from segcli.weights.official import Checkpoint, find, resolve
 from segcli.weights.plain_tensors import plain_tensors, reason
-from segcli.weights.reading import DIGEST, digest_of, read_state, refuse_damage
+from segcli.weights.reading import digest_of, read_state, refuse_damage
+from segcli.weights.state_digest import DIGEST, signed, verified
 from segcli.weights.translate import translate
 
 # Buffers that no training changes, by the end of their names: a source may have them or not.
@@ -27,10 +28,13 @@ CONSTANTS = ("num_batches_tracked", "relative_position_index", "empty_weight", "
 
 
 def save_state(path: Path, state: dict[str, Any], previous: Path | None = None) -> None:
-    """A training state (tensors, numbers, strings, lists, dicts). previous: the name that the file before it gets."""
+    """Write a training state (tensors, numbers, strings, lists, dicts) with its digest.
+
+    previous: the name that the file before it gets.
+    """
 
     def write(part: Path) -> None:
-        torch.save(state, part)
+        torch.save(signed(state), part)
         if previous is not None and path.is_file():
             _keep(path, previous)
 
@@ -56,26 +60,30 @@ def recover(last: Path, previous: Path) -> None:
     Raises ModelError where neither can be used.
     """
     try:
-        load_state(last)
+        weights_of(load_state(last), str(last))
     except ModelError as error:
         if not previous.is_file():
             raise
         state = load_state(previous)
         weights_of(state, str(previous))  # else it is no better
-        step = (state.get("progress") or {}).get("step")
+        progress = state.get("progress")
+        step = progress.get("step") if isinstance(progress, dict) else "?"
         os.replace(previous, last)
         print(f"note: {error}: going on from the checkpoint before it, of step {step}", file=sys.stderr)
 
 
 def load_state(path: Path) -> dict[str, Any]:
-    """What `save_state` wrote. Raises ModelError where it is missing, truncated, or holds anything but plain data."""
+    """What `save_state` wrote. Raises ModelError where it is missing, truncated, no longer what was written, or holds
+    anything but plain data."""
     if not path.is_file():
         raise ModelError(f"{path}: no checkpoint", hint="was the run stopped before its first save?")
     refuse_damage(path)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds; each means that this file can't be used
         raise ModelError(f"{path}: not a readable checkpoint: {reason(error)}") from error
+    loaded: dict[str, Any] = verified(state, str(path))
+    return loaded
 
 
 def save_weights(path: Path, state: dict[str, Tensor], metadata: dict[str, str]) -> None:

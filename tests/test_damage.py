@@ -1,5 +1,6 @@
 """Damaged checkpoints are found, the last good one is used; what is not finite is named for every family."""
 
+import math
 import shutil
 
 import pytest
@@ -26,7 +27,7 @@ def place_of(path, tensor):
 def test_a_flipped_byte_is_found_and_the_checkpoint_before_is_used(tmp_path, capsys):
     last, previous, value = tmp_path / "last.pt", tmp_path / "previous.pt", torch.randn(1000)
     for step in (1, 2, 3):
-        save_state(last, {"progress": {"step": step}, "w": value + step}, previous)
+        save_state(last, {"progress": {"step": step}, "model": {"w": value + step}, "ema": None}, previous)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["last.pt", "previous.pt"]
     assert load_state(previous)["progress"]["step"] == 2
     flip(last, place_of(last, value + 3))
@@ -38,6 +39,58 @@ def test_a_flipped_byte_is_found_and_the_checkpoint_before_is_used(tmp_path, cap
     last.write_bytes(b"")
     with pytest.raises(ModelError):
         recover(last, previous)
+
+
+@pytest.mark.parametrize("change", ["weight", "moment", "step", "type", "gone", "order"])
+def test_what_was_changed_and_saved_again_is_found(tmp_path, change):
+    state = {
+        "model": {"w": torch.randn(3, 4)},
+        "optimizer": {0: [torch.zeros(2), None]},
+        "progress": {"a": 1, "b": 0.5},
+    }
+    save_state(tmp_path / "last.pt", state)
+    assert load_state(tmp_path / "last.pt").keys() == state.keys()
+    kept = torch.load(tmp_path / "last.pt", weights_only=True)
+    if change == "weight":
+        kept["model"]["w"][1, 2] *= 1.0001
+    elif change == "moment":
+        kept["optimizer"][0][0][1] = 1e-9
+    elif change == "step":
+        kept["progress"]["a"] = 2
+    elif change == "type":
+        kept["model"]["w"] = kept["model"]["w"].double()
+    elif change == "gone":
+        del kept["optimizer"]
+    else:
+        kept["model"]["w"] = kept["model"]["w"].reshape(4, 3)
+    torch.save(kept, tmp_path / "last.pt")
+    with pytest.raises(ModelError, match=r"last\.pt: is damaged"):
+        load_state(tmp_path / "last.pt")
+    with pytest.raises(ModelError, match=r"last\.pt: is damaged"):
+        load_weights(torch.nn.Linear(4, 3), tmp_path / "last.pt")
+
+
+def test_a_state_of_other_kinds_of_values_keeps_its_digest(tmp_path):
+    part = {
+        "half": torch.ones(2, dtype=torch.bfloat16),
+        "none": torch.zeros(0),
+        "one": torch.tensor(3),
+        "nan": math.nan,
+    }
+    lines = torch.randn(1, 3, 4, 4).to(memory_format=torch.channels_last)
+    save_state(
+        tmp_path / "a.pt", {**part, "lines": lines, "pair": (1, True, None, "é"), "view": torch.ones(4, 4)[:, 1]}
+    )
+    assert torch.equal(load_state(tmp_path / "a.pt")["lines"], lines)
+
+
+def test_a_checkpoint_that_is_none_gives_way_to_the_one_before(tmp_path, capsys):
+    last, previous = tmp_path / "last.pt", tmp_path / "previous.pt"
+    for content in ([1], {"step": 3}):
+        torch.save(content, last)
+        save_state(previous, {"model": {"w": torch.ones(2)}, "ema": None, "progress": "x"})
+        recover(last, previous)
+        assert "going on from the checkpoint before it" in capsys.readouterr().err
 
 
 def test_a_state_without_checksums_loads(tmp_path):

@@ -14,8 +14,8 @@ from torch import Tensor
 from segcli.errors import ModelError
 from segcli.weights.detectron2_pickle import read_pickle
 from segcli.weights.plain_tensors import plain_tensors, reason
+from segcli.weights.state_digest import DIGEST, verified
 
-DIGEST = "segcli_sha256"  # key of a safetensors file's metadata
 WRAPPERS = ("ema", "model", "state_dict")  # where training states keep the weights; the averaged ones come first
 
 
@@ -33,7 +33,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
             return _read_safetensors(path)
         refuse_damage(path)
         with torch.serialization.safe_globals([argparse.Namespace]):  # a DETR training keeps its flags: a plain object
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            state = verified(torch.load(path, map_location="cpu", weights_only=True), str(path))
     except ModelError:
         raise
     except Exception as error:  # torch and safetensors raise many kinds; each means that this file can't be used
