@@ -18,7 +18,7 @@ from segcli.training_state import weights_of
 from segcli.weights.backbones import load_backbone
 from segcli.weights.class_rows import order_of, take_rows
 from segcli.weights.official import Checkpoint, find, resolve
-from segcli.weights.plain_tensors import plain_tensors, reason
+from segcli.weights.plain_tensors import plain_tensors, reason, refuse_unusable
 from segcli.weights.reading import digest_of, read_state, refuse_damage
 from segcli.weights.state_digest import DIGEST, signed, verified
 from segcli.weights.translate import translate
@@ -145,7 +145,9 @@ def load_weights(
         raise ModelError(f"{file}: weights of another model: " + "; ".join(notes), hint="train with them as init first")
     for note in notes:
         print(f"note: {file}: {note}", file=sys.stderr)
-    model.load_state_dict({**own, **{key: state[key] for key in report["loaded"]}})
+    loaded = {key: state[key] for key in report["loaded"]}
+    refuse_unusable(loaded, own, str(file))
+    model.load_state_dict({**own, **loaded})
     return report
 
 
@@ -157,7 +159,7 @@ def _select_rows(
     info: DatasetInfo | None,
 ) -> list[str]:
     """Give the class layers in `state` the rows of the dataset's classes, where an official layer has them all."""
-    layers = [key for key in state if key in own and key.startswith(classes)]
+    layers = [key for key in state if key in own and key.startswith(classes) and state[key].ndim]
     wanted = [info.names, info.names[: info.num_things]] if info else []  # a model has all classes, or the things alone
     for rows in sorted({len(state[key]) for key in layers}):
         for names in wanted:
@@ -239,6 +241,7 @@ def load_strict(model: nn.Module, state: dict[str, Tensor], where: str) -> None:
     }
     if any(problems.values()):
         raise ModelError(f"{where}: weights of another model: {_list(problems, own, state)}")
+    refuse_unusable(state, own, where)
     model.load_state_dict(state)
 
 

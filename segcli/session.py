@@ -12,12 +12,13 @@ from typing import Any
 import torch
 
 from segcli import dist, training_state
-from segcli.checkpoint import load_state, save_state
+from segcli.checkpoint import load_state, load_strict, save_state
 from segcli.errors import ModelError, SegcliError
 from segcli.optim import MovingAverage, build_optimizer
 from segcli.recipe import Recipe
 from segcli.run import RunFolder
 from segcli.types import Batch
+from segcli.weights.plain_tensors import refuse_unusable
 
 ECHO = 1.0  # seconds within which a second signal is the first one again
 
@@ -80,14 +81,17 @@ class Session:
                 f"{self.run.last}: does not fit the run's recipe: it holds {has} of the weights (train.ema)"
             )
         try:
-            self.model.load_state_dict(state["model"])
+            load_strict(self.model, state["model"], f"{self.run.last}: model")
             wanted = [dict(group) for group in self.optimizer.param_groups]
             self.optimizer.load_state_dict(state["optimizer"])
             self._follow_recipe(wanted)
             if self.average is not None:
+                refuse_unusable(state["ema"], self.average.state, f"{self.run.last}: ema")
                 self.average.restore(state["ema"])
             self.progress = Progress(**{**dict.fromkeys(training_state.ADDED), **state["progress"]})
             torch.set_rng_state(state["rng"])
+        except ModelError:
+            raise
         except (KeyError, RuntimeError, ValueError, TypeError) as error:
             reason = str(error).splitlines()[0]
             raise ModelError(f"{self.run.last}: does not fit the run's recipe: {reason}") from error

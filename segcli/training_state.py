@@ -91,6 +91,8 @@ def _check_optimizer(stored: Any, where: str, optimizer: torch.optim.Optimizer) 
             plain_tensors({name: value}, f"{where}: state {key}")
             if tuple(value.shape) != shape or not value.is_floating_point():
                 raise ModelError(f"{where}: state {key}: {name} is {list(value.shape)}, its parameter {list(shape)}")
+            if not torch.isfinite(value).all():
+                raise ModelError(f"{where}: state {key}: {name} holds values that are not finite")
 
 
 def _alike(given: Any, wanted: Any) -> bool:

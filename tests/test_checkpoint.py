@@ -1,5 +1,6 @@
 """Weights and training states on disk: written whole or not at all, and read without running code."""
 
+import math
 import os
 import pickle
 from typing import Any
@@ -8,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from segcli.checkpoint import load_state, load_weights, save_state, save_weights
+from segcli.checkpoint import load_state, load_strict, load_weights, save_state, save_weights
 from segcli.errors import ModelError, SegcliError
 
 
@@ -104,3 +105,25 @@ def test_a_pickle_that_runs_code_is_refused_and_runs_nothing(tmp_path, suffix):
     with pytest.raises(ModelError):
         load_state(path)
     assert not mark.exists()
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_tensors_that_no_model_can_use_are_refused(tmp_path, suffix):
+    model = nn.BatchNorm1d(3)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    nan, whole = torch.tensor([1.0, math.nan, 2.0]), torch.tensor([1, 2, 3])
+    for name, value, said in (
+        ("weight", nan, "finite"),
+        ("running_var", 1 / (nan * 0), "finite"),
+        ("bias", whole, "int64"),
+    ):
+        file = tmp_path / f"a{suffix}"
+        state = {**before, name: value}
+        save_state(file, state) if suffix == ".pt" else save_weights(file, state, {})
+        with pytest.raises(ModelError, match=rf"a{suffix}: '{name}' holds .*{said}"):
+            load_weights(model, file)
+        with pytest.raises(ModelError, match=rf"there: '{name}' holds .*{said}"):
+            load_strict(model, state, "there")
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    load_strict(model, {**before, "bias": torch.ones(3, dtype=torch.float64)}, "there")
+    assert model.bias.tolist() == [1, 1, 1]

@@ -64,7 +64,15 @@ def test_progress_that_none_can_have(training, key, value):
 
 def test_optimiser_states_of_other_shapes_and_kinds(training):
     name = next(k for k in training[1]["optimizer"]["state"][0] if k != "step")
-    for value in (torch.zeros(5), torch.zeros(2, 3, dtype=torch.int8), "x", torch.zeros(2, 3).to_sparse()):
+    nan = torch.full((2, 3), float("nan"))
+    for value in (
+        torch.zeros(5),
+        torch.zeros(2, 3, dtype=torch.int8),
+        "x",
+        torch.zeros(2, 3).to_sparse(),
+        nan,
+        -1 / nan,
+    ):
         state = copy.deepcopy(training[1])
         state["optimizer"]["state"][0][name] = value
         with pytest.raises(ModelError, match=r"^last\.pt: optimizer"):

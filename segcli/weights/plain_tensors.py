@@ -24,6 +24,23 @@ def plain_tensors(state: Any, where: str) -> dict[str, Tensor]:
     return state
 
 
+def refuse_unusable(state: dict[str, Tensor], own: dict[str, Tensor], where: str) -> None:
+    """Raise ModelError for a tensor of `state` that a model's `own` of that name can't be: whole numbers where it has
+    real ones, which would cut them off, or values that are not finite, which make all that is computed so."""
+    for name, value in state.items():
+        mine = own.get(name)
+        if mine is None or not mine.is_floating_point():
+            continue
+        if not value.is_floating_point():
+            raise ModelError(f"{where}: {name!r:.80} holds {_called(value)}, where the model has {_called(mine)}")
+        if not torch.isfinite(value).all() and torch.isfinite(mine).all():
+            raise ModelError(f"{where}: {name!r:.80} holds values that are not finite")
+
+
+def _called(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
 def reason(error: Exception) -> str:
     """Why torch could not read a file, on one line, without its advice to run what is in it."""
     text = str(error)

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from conftest import TINY_RECIPE
 from damage import VALUES, damage, without_hanging
 
 from segcli.cli import app
@@ -208,6 +209,26 @@ def impatient() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGVTALRM, before)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, tiny_dataset):
+    """As the suite's own, of a model whose files are a twentieth: each mutation copies them."""
+    folder = tmp_path_factory.mktemp("a folder")
+    make_folder(folder, tiny_dataset)
+    return folder
+
+
+def make_folder(folder: Path, data: Path) -> None:
+    shutil.copytree(data, folder / "data" / "tiny")
+    model = {**TINY_RECIPE["model"], "backbone": {"name": "timm", "model": "test_efficientnet"}}
+    (folder / "r.yaml").write_text(yaml.safe_dump({**TINY_RECIPE, "model": model}), encoding="utf-8")
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        assert app.run(["train", "r.yaml", "-q"]) == 0
+    finally:
+        os.chdir(before)
 
 
 @pytest.mark.parametrize("kind", READERS)
