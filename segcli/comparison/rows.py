@@ -84,8 +84,8 @@ def describe(recipe: Recipe) -> Row:
         "name": recipe.name,
         "source": "recipe",
         "model": model["name"],
-        "variant": model.get("variant"),
-        "heads": sorted(model["heads"]) if isinstance(model.get("heads"), dict) else None,
+        "variant": None if model.get("variant") is None else str(model["variant"]),  # no model was built of it yet
+        "heads": sorted(map(str, model["heads"])) if isinstance(model.get("heads"), dict) else None,
         "backbone": backbone_name(model.get("backbone")),
         "data": recipe.data.name or Path(recipe.data.root).name,
         "params": None,

@@ -70,6 +70,15 @@ def test_what_is_broken_is_reported_and_the_rest_remains(fake_run, tmp_path):
     assert [type(error) for _, error in failed] == [ModelError, ModelError, UsageError]
 
 
+@pytest.mark.parametrize(
+    "settings", ["variant: 3", "variant: [a, 1]", "heads: {1: {}, mask: {}}", "backbone: {name: [x]}"]
+)
+def test_a_model_section_of_odd_values_is_shown(fake_run, segcli, settings):
+    run = fake_run("a", recipe=f"model: {{name: rcnn, {settings}}}\n")
+    for flags in ((), ("--json",)):
+        assert segcli("compare", run, *flags).code == 0
+
+
 def test_comparing_finished_runs_needs_no_torch(fake_run, tmp_path):
     """The command itself, with what it can write, in a process where importing one of them is an error."""
     runs = [str(fake_run(name, gflops=2.0, metrics={"segm_AP": 0.5})) for name in ("a", "b")]
