@@ -192,3 +192,33 @@ def test_missing_predictions_and_other_data_are_said_and_the_rest_is_shown(runs,
     assert "exact: not among the pictures: " in notes[0]
     assert "not valid JSON" in notes[0]
     assert "half" in notes[1]
+
+
+def test_the_report_names_no_winner_of_unequal_work(browser, runs, tmp_path):
+    for run, gflops in zip(runs, (31_000.0, 10_000.0, 12_000.0), strict=True):
+        cost = json.loads((run / "cost.json").read_text())
+        cost |= {"train_gflops": gflops, "train_steps": 50, "train_cpu_seconds": 540.0}
+        (run / "cost.json").write_text(json.dumps(cost))
+    page = tmp_path / "report.html"
+    report(runs, page)
+    browser.complaints()
+    browser.open(page, 1400, 900)
+    browser.run("return new Promise((done) => setTimeout(done, 500))")
+    assert browser.complaints() == []
+    said = "return document.getElementById('plot').textContent"
+    assert "No Pareto front" in browser.run(said)
+    lines = "return document.querySelectorAll('#plot .lines path.js-line').length"
+    assert browser.run(lines) == 0
+    header = "return [...document.querySelectorAll('#table th')].map(e => e.textContent)"
+    assert "training\nTFLOPs" in browser.run(header)
+    assert [n for n in names(browser) if n.startswith("★")] == ["★ half", "★ nothing <b>"]
+    assert "no other row of like training has" in browser.run("return document.getElementById('table').textContent")
+    # against the work itself, runs of any length can be read together
+    choose = "const s = document.querySelector('#plot select'); s.value = 'train_gflops'; "
+    browser.run(choose + "s.dispatchEvent(new Event('change'))")
+    assert "Dashed: the Pareto front" in browser.run(said)
+    assert browser.run(lines) == 1
+    browser.run("[...document.querySelectorAll('.chip input')][0].click()")  # without the long run, the rest is equal
+    browser.run("document.querySelector('#plot select').value = 'gflops'")
+    browser.run("document.querySelector('#plot select').dispatchEvent(new Event('change'))")
+    assert "Dashed: the Pareto front" in browser.run(said)
