@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -203,18 +204,19 @@ def build_metrics(recipe: Recipe, dataset: Dataset, *, resample: bool = False) -
     pixel is labelled: a panoptic map also as label map and as detections, detections with masks also as panoptic and
     label map of things."""
     info, same = dataset.info, lambda p: p
+    as_semantic = partial(common_ground.as_semantic, ignore=dataset.ignore)
     out = [Scorer(build_metric(recipe, info, resample=resample), same)]
     if recipe.task == "instance":
         out.append(Scorer(find("metric", "boundary").build(info=info, max_detections=recipe.eval.max_detections), same))
     if recipe.task == "panoptic":
-        out.append(Scorer(find("metric", "semantic").build(info=info), common_ground.as_semantic))
+        out.append(Scorer(find("metric", "semantic").build(info=info), as_semantic))
         if info.num_things and dataset.has_masks:
             segm = InstanceScores(info, ("segm",), recipe.eval.max_detections, resample)
             out.append(Scorer(segm, lambda p: common_ground.as_instances(p, info.num_things)))
     if recipe.task == "instance" and _meets_other_families(recipe, info):
         # one after the other: the second reads the first one's map
         out.append(Scorer(find("metric", "panoptic").build(info=info), common_ground.as_panoptic, ("PQ_things",)))
-        out.append(Scorer(find("metric", "semantic").build(info=info), common_ground.as_semantic, ("mIoU_things",)))
+        out.append(Scorer(find("metric", "semantic").build(info=info), as_semantic, ("mIoU_things",)))
     return out
 
 

@@ -128,8 +128,9 @@ def predict_files(
     - overlay: overlays/NAME.jpg, to be looked at (small images enlarged; .png beyond 65,000 pixels a side);
     - coco: predictions.json, which pycocotools.COCO opens, with "annotations" (COCO results with ids and areas: RLE
       masks, source category ids), "images" (id, file_name as given, output = NAME, height, width) and "categories";
-    - png: masks/NAME.png, where the model gives masks: 16-bit object numbers, 0 = none, better ones on top; 8-bit
-      labels for the semantic task; and masks/legend.json: NAME.png -> number -> {"label", "score"}.
+    - png: masks/NAME.png, where the model gives masks: 16-bit object numbers, 0 = none, better ones on top; for
+      the semantic task labels, of 8 bits for up to 254 classes, of 16 for more; and masks/legend.json: NAME.png ->
+      number -> {"label", "score"}.
 
     Only detections with at least `score` are kept. A file that can't be read is reported and skipped; memory does not
     grow with the number of images. Raises DataError, before any work, where an input names nothing, and where a file
@@ -265,7 +266,7 @@ def number_masks(prediction: Prediction, info: DatasetInfo) -> tuple[np.ndarray,
         return prediction.panoptic.ids.astype(np.uint16), meaning
     if prediction.semantic is not None:
         present = np.unique(prediction.semantic).tolist()
-        return label_map(prediction.semantic), {
+        return label_map(prediction.semantic, len(info.names)), {
             str(v): {"label": info.names[v]} for v in present if v < len(info.names)
         }
     found = prediction.instances

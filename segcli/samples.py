@@ -14,9 +14,8 @@ from segcli.data import index
 from segcli.data.checked import SAMPLES
 from segcli.data.dataset import Dataset
 from segcli.data.results import write_image
-from segcli.drawing.colours import class_colours
 from segcli.drawing.overlays import draw
-from segcli.drawing.sheets import cell_width, choose_columns, contact_sheet, legend
+from segcli.drawing.sheets import cell_width, choose_columns, contact_sheet, legend_of
 from segcli.errors import SegcliError
 from segcli.info import DatasetInfo
 from segcli.types import Target
@@ -24,7 +23,6 @@ from segcli.types import Target
 COUNT = 12  # images
 WIDTH = 1600  # pixels of the sheet
 LARGEST = 5e7  # pixels of an image that is drawn: larger ones take seconds to decode
-LEGEND = 60  # classes that a legend has room for
 
 
 def write_samples(root: Path) -> Path | None:
@@ -45,16 +43,17 @@ def sheet(root: Path) -> np.ndarray:
     dataset = open_richest(root, info)
     chosen = choose(dataset, info)
     columns = choose_columns([dataset.sizes[i] for i in chosen])
-    pictures, captions = [], []
+    pictures, captions, targets = [], [], []
     for i in chosen:
         sample = dataset.read(i)
         pictures.append(draw(sample.image, sample.target, info, width=cell_width(WIDTH, columns)))
+        targets.append(sample.target)
         captions.append(f"{sample.file_name} · {counts(sample.target, info)}")
     splits = ", ".join(f"{name} {count:,}" for name, count in info.splits.items())
     title = f"{info.name}: {len(chosen)} of {len(dataset):,} images ({splits}) with their labels"
     drawn = contact_sheet(pictures, captions, columns=columns, width=WIDTH, title=title)
-    if 1 < len(info.names) <= LEGEND:
-        drawn = np.concatenate([drawn, legend(info.names, class_colours(info), WIDTH)])
+    if (strip := legend_of(targets, info, WIDTH)) is not None:
+        drawn = np.concatenate([drawn, strip])
     return drawn
 
 

@@ -12,7 +12,10 @@ import torch
 from pycocotools import mask as coco_mask
 from torch import Tensor
 
-IGNORE = 255  # semantic label of pixels that count neither in a loss nor in a score
+# The semantic label of pixels that count neither in a loss nor in a score must be none of the classes'. Maps of up to
+# EIGHT_BITS classes have 8 bits, in files and in memory, and IGNORE; maps of more have 16 bits and IGNORE_16
+IGNORE, IGNORE_16 = 255, 65535
+EIGHT_BITS = 254
 Rle = dict[str, Any]  # COCO run-length encoding: {"size": [h, w], "counts": bytes or str}
 
 
@@ -154,7 +157,8 @@ class Panoptic:
 class Target:
     """What is labelled on one image. `size` (H, W) is the canvas that boxes and masks are on.
 
-    semantic [H,W] int64 holds labels, IGNORE where unlabelled; None where the task does not need it.
+    semantic [H,W] int64 holds labels, `ignore` where unlabelled (`ignore_label` of the number of classes); None where
+    the task does not need it.
     """
 
     image_id: int
@@ -162,6 +166,7 @@ class Target:
     instances: Instances
     semantic: Tensor | None = None
     panoptic: Panoptic | None = None
+    ignore: int = IGNORE
 
     def to(self, device: Any) -> "Target":
         semantic = None if self.semantic is None else self.semantic.to(device)
@@ -172,7 +177,7 @@ class Target:
 class Prediction:
     """What a model says of one image, on the original image's pixels; `size` is (H, W).
 
-    instances carry scores, sorted from high to low, masks as RLE; semantic is uint8/int32 [H,W] of labels.
+    instances carry scores, sorted from high to low, masks as RLE; semantic is [H,W] of labels, of any integer type.
     """
 
     image_id: int
@@ -229,6 +234,16 @@ class Batch:
         return dataclasses.replace(
             self, images=self.images.to(device), padding=self.padding.to(device), targets=targets
         )
+
+
+def ignore_label(classes: int) -> int:
+    """The label that says "unlabelled" in semantic maps of so many classes."""
+    return IGNORE if classes <= EIGHT_BITS else IGNORE_16
+
+
+def label_type(classes: int) -> type[np.uint8] | type[np.uint16]:
+    """The type of stored semantic maps of so many classes: of their labels and `ignore_label`."""
+    return np.uint8 if classes <= EIGHT_BITS else np.uint16
 
 
 def encode_masks(masks: np.ndarray) -> list[Rle]:

@@ -21,7 +21,7 @@ from segcli.errors import DataError, SegcliError
 from segcli.info import DatasetInfo
 from segcli.inspection.quality import image_quality
 from segcli.run import RunFolder
-from segcli.types import IGNORE, Instances, Prediction, Target
+from segcli.types import Instances, Prediction, Target, ignore_label
 
 SCORE = 0.5  # detections below count as not made
 LOOK_AT = 400  # images compared at most, evenly spaced over the split
@@ -106,11 +106,11 @@ def disagreement(found: Sequence[Prediction], target: Target, info: DatasetInfo)
 def _agreement(a: Prediction, b: Prediction, info: DatasetInfo) -> float | None:
     """The quality of `a` where `b` is taken for the labels."""
     if _kind(a) != _kind(b):
-        maps = [_semantic(p) for p in (a, b)]
+        maps = [_semantic(p, ignore_label(len(info.names))) for p in (a, b)]
         if maps[0] is None or maps[1] is None:
             return None
         a, b = (Prediction(p.image_id, p.size, semantic=m) for p, m in zip((a, b), maps, strict=True))
-    return image_quality(a, _as_target(b), info, score=SCORE)
+    return image_quality(a, _as_target(b, info), info, score=SCORE)
 
 
 def _kind(prediction: Prediction) -> str:
@@ -119,27 +119,28 @@ def _kind(prediction: Prediction) -> str:
     return "semantic" if prediction.semantic is not None else "instances"
 
 
-def _as_target(prediction: Prediction) -> Target:
+def _as_target(prediction: Prediction, info: DatasetInfo) -> Target:
     found = prediction.instances if prediction.instances is not None else Instances.empty()
     if found.scores is not None:
         found = found[found.scores >= SCORE]
     semantic = None if prediction.semantic is None else torch.from_numpy(prediction.semantic.astype(np.int64))
-    return Target(prediction.image_id, prediction.size, found, semantic, prediction.panoptic)
+    ignore = ignore_label(len(info.names))
+    return Target(prediction.image_id, prediction.size, found, semantic, prediction.panoptic, ignore)
 
 
-def _semantic(prediction: Prediction) -> np.ndarray | None:
+def _semantic(prediction: Prediction, ignore: int) -> np.ndarray | None:
     """A semantic map of any prediction, the best-scored object on top; None of boxes without masks."""
     if prediction.semantic is not None:
         return prediction.semantic
     if prediction.panoptic is not None:
-        return views.semantic_from_panoptic(prediction.panoptic)
+        return views.semantic_from_panoptic(prediction.panoptic, ignore)
     found = prediction.instances
     if found is None or (found.masks is None and len(found)):
         return None
     if found.scores is not None:
         order = found.scores.argsort()
         found = found[order[found.scores[order] >= SCORE]]
-    return views.semantic_from_instances(found, prediction.size)
+    return views.semantic_from_instances(found, prediction.size, ignore)
 
 
 def _open(row: Row) -> tuple[Dataset, StoredPredictions]:
@@ -164,11 +165,11 @@ def _picture(rows: Sequence[int], looks: Sequence[tuple[Dataset, int, StoredPred
     for other, j, stored in looks:  # the labels once for each kind of prediction
         kind = _kind(stored.read(j))
         if kind not in kinds:
-            panels.append({"row": kind, "objects": _objects(other.encoded_target(j), kind, factor)})
+            panels.append({"row": kind, "objects": _objects(other.encoded_target(j), kind, factor, dataset.ignore)})
             kinds.add(kind)
     for row, (_, j, stored) in zip(rows, looks, strict=True):
         found = stored.read(j)
-        panels.append({"row": row, "objects": _objects(found, _kind(found), factor)})
+        panels.append({"row": row, "objects": _objects(found, _kind(found), factor, dataset.ignore)})
     return {
         "name": dataset.file_names[i],
         "width": size[0],
@@ -178,10 +179,10 @@ def _picture(rows: Sequence[int], looks: Sequence[tuple[Dataset, int, StoredPred
     }
 
 
-def _objects(look: Look, kind: str, factor: float) -> list[dict[str, Any]]:
+def _objects(look: Look, kind: str, factor: float, ignore: int) -> list[dict[str, Any]]:
     if kind == "semantic" and look.semantic is not None:
         labels = np.asarray(look.semantic)
-        return [_region(labels == k, int(k), factor) for k in np.unique(labels).tolist() if k != IGNORE]
+        return [_region(labels == k, int(k), factor) for k in np.unique(labels).tolist() if k != ignore]
     if kind == "panoptic" and look.panoptic is not None:
         segments = look.panoptic.segments
         return [_region(look.panoptic.ids == s.id, s.label, factor, s.score) for s in segments]

@@ -13,7 +13,7 @@ from segcli.data.check_images import Note
 from segcli.data.lost_classes import LostClasses
 from segcli.errors import DataError
 from segcli.info import DatasetInfo
-from segcli.types import IGNORE
+from segcli.types import ignore_label
 
 
 def check_maps(
@@ -43,7 +43,7 @@ def check_maps(
             if info.semantic:
                 path = place("semantic", canonical.label_name(image))
                 values = maps.add(path, views.read_semantic(path, size, len(info.names)))
-                shown = [info.names[v] for v in values if v != IGNORE]
+                shown = [info.names[v] for v in values if v != ignore_label(len(info.names))]
                 if not info.num_things:
                     shows.update(shown)
                 if not shown:

@@ -22,7 +22,7 @@ from segcli.data.split_file import named_images
 from segcli.errors import DataError, UsageError
 from segcli.info import DatasetInfo
 from segcli.lookup import nearest
-from segcli.types import Instances, Panoptic, Rle, Sample, Target
+from segcli.types import Instances, Panoptic, Rle, Sample, Target, ignore_label
 
 NEED_MASKS = ("instance", "semantic", "panoptic")
 
@@ -73,6 +73,7 @@ class Dataset:
         self.root, self.split, self.task, self.fields = Path(root), split, task, dict(fields or {})
         self.info = DatasetInfo.load(self.root)
         self.images = images_of(self.root, self.info.image_root)
+        self.ignore = ignore_label(len(self.info.categories))
         self.dropped: list[int] = []
         self._warned = False
         self._labels = {source: label for label, source in enumerate(self.info.source_ids)}
@@ -168,7 +169,7 @@ class Dataset:
         semantic, panoptic = self._maps(record, everything)
         labels = None if semantic is None else torch.from_numpy(semantic.astype(np.int64))
         own = [annotation for annotation, thing in zip(kept, things.tolist(), strict=True) if thing]
-        return Target(record.id, record.size, instances, labels, panoptic), own
+        return Target(record.id, record.size, instances, labels, panoptic, self.ignore), own
 
     def coco(self) -> dict[str, Any]:
         """The split's things as one COCO ground truth: category id = label + 1, annotation ids from 1 up (COCO's own
@@ -329,7 +330,7 @@ class Dataset:
             )
 
     def _maps(self, record: _Record, instances: Instances) -> tuple[np.ndarray | None, Panoptic | None]:
-        """(semantic uint8 [H,W], panoptic) as far as the task needs them: read where stored, else derived."""
+        """(semantic [H,W] of labels, panoptic) as far as the task needs them: read where stored, else derived."""
         if self.task not in ("semantic", "panoptic"):
             return None, None
         semantic = panoptic = None
@@ -341,12 +342,14 @@ class Dataset:
             path = self._map("panoptic", record, entry["file_name"])
             panoptic = views.read_panoptic(path, entry["segments_info"], record.size, self._labels)
         if panoptic is None and self.task == "panoptic":
-            panoptic = views.panoptic_from_instances(instances, record.size, self.info.num_things, semantic)
+            panoptic = views.panoptic_from_instances(
+                instances, record.size, self.info.num_things, semantic, self.ignore
+            )
         if semantic is None:
             if panoptic is not None:
-                semantic = views.semantic_from_panoptic(panoptic)
+                semantic = views.semantic_from_panoptic(panoptic, self.ignore)
             else:
-                semantic = views.semantic_from_instances(instances, record.size)
+                semantic = views.semantic_from_instances(instances, record.size, self.ignore)
         return semantic, panoptic if self.task == "panoptic" else None
 
     def _map(self, kind: str, record: _Record, name: Any) -> Path:

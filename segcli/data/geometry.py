@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from segcli.errors import UsageError
-from segcli.types import IGNORE, Instances, Rotatable, Sample, Target
+from segcli.types import Instances, Rotatable, Sample, Target
 
 Source = tuple[int, np.ndarray]  # first canvas row (or column) with content, source row of it and of each after it
 PADDING = (124, 116, 104)  # RGB; ImageNet's mean, which normalisation takes to zero like the batch's own padding
@@ -94,7 +94,7 @@ class Scene:
         )
         size = (self.image.shape[0], self.image.shape[1])
         semantic = None if self.semantic is None else torch.from_numpy(self.semantic)
-        target = Target(source.target.image_id, size, instances, semantic)
+        target = Target(source.target.image_id, size, instances, semantic, ignore=source.target.ignore)
         return Sample(self.image, target, source.file_name, source.original_size)
 
 
@@ -133,7 +133,7 @@ def transform(sample: Sample, geometry: Geometry) -> Scene:
     if sample.target.semantic is not None:
         labels = _turn(sample.target.semantic.numpy(), geometry, 0)
         move = _rotate_map if geometry.degrees else _move_map
-        semantic = move(labels, geometry, rows, columns)
+        semantic = move(labels, geometry, rows, columns, sample.target.ignore)
     fields = {
         name: _move_field(name, field, geometry, sample.target.size, (h0, w0))
         for name, field in instances.fields.items()
@@ -224,8 +224,8 @@ def _move_image(image: np.ndarray, geometry: Geometry) -> np.ndarray:
     return cv2.copyMakeBorder(content, y1, height - y2, x1, width - x2, cv2.BORDER_CONSTANT, value=PADDING)
 
 
-def _move_map(labels: np.ndarray, geometry: Geometry, rows: Source, columns: Source) -> np.ndarray:
-    out = np.full(geometry.canvas, IGNORE, labels.dtype)
+def _move_map(labels: np.ndarray, geometry: Geometry, rows: Source, columns: Source, ignore: int) -> np.ndarray:
+    out = np.full(geometry.canvas, ignore, labels.dtype)
     (y, from_y), (x, from_x) = rows, columns
     out[y : y + len(from_y), x : x + len(from_x)] = labels.take(from_y, 0).take(from_x, 1)
     return out
@@ -262,9 +262,10 @@ def _warp(pixels: np.ndarray, matrix: np.ndarray, size: tuple[int, int], method:
     return cv2.warpAffine(pixels, matrix, size[::-1], flags=method, borderMode=cv2.BORDER_CONSTANT, borderValue=fill)
 
 
-def _rotate_map(labels: np.ndarray, geometry: Geometry, *_: Source) -> np.ndarray:
+def _rotate_map(labels: np.ndarray, geometry: Geometry, _rows: Source, _columns: Source, ignore: int) -> np.ndarray:
     matrix = geometry.matrix((labels.shape[0], labels.shape[1]))
-    return _warp(labels.astype(np.uint16), matrix, geometry.canvas, cv2.INTER_NEAREST, IGNORE).astype(labels.dtype)
+    # of the types that hold every label, OpenCV warps this one
+    return _warp(labels.astype(np.uint16), matrix, geometry.canvas, cv2.INTER_NEAREST, ignore).astype(labels.dtype)
 
 
 def _rotate_masks(

@@ -24,7 +24,7 @@ from segcli.data.refit import fitted
 from segcli.data.removals import Removals
 from segcli.errors import DataError
 from segcli.info import DatasetInfo
-from segcli.types import IGNORE
+from segcli.types import ignore_label, label_type
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,16 +119,17 @@ class Repairs:
         semantic, panoptic, segments = record.semantic, record.panoptic, record.segments
         self.removed.mapped += record.size[0] * record.size[1] * ((semantic is not None) + (panoptic is not None))
         if semantic is not None:
-            labels = _pixels(semantic)
+            labels, ignore, kind = _pixels(semantic), ignore_label(len(self.labels)), label_type(len(self.labels))
+            labels = None if labels is None else views.in_memory(labels, len(self.labels))
             if labels is None or labels.ndim != 2 or labels.shape != record.size:
                 say("label_map", "the semantic map does not fit the image: every pixel is ignored")
                 self.removed.map(self.done[-1], there=bool(semantic))
-                semantic = _png(np.full(record.size, IGNORE, np.uint8))
-            elif (wrong := (labels >= len(self.labels)) & (labels != IGNORE)).any():
+                semantic = _png(np.full(record.size, ignore, kind))
+            elif (wrong := (labels >= len(self.labels)) & (labels != ignore)).any():
                 values = ", ".join(map(str, np.unique(labels[wrong]).tolist()))
-                say("label_map", f"{int(wrong.sum())} pixels of undeclared values ({values}) are ignored (255)")
+                say("label_map", f"{int(wrong.sum())} pixels of undeclared values ({values}) are ignored ({ignore})")
                 self.removed.pixels(self.done[-1], int(wrong.sum()))
-                semantic = _png(np.where(wrong, IGNORE, labels).astype(np.uint8))
+                semantic = _png(np.where(wrong, ignore, labels).astype(kind))
         if panoptic is not None:
             rgb = _pixels(panoptic)
             if rgb is None or rgb.ndim != 3 or rgb.shape[:2] != record.size:

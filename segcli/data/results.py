@@ -4,7 +4,7 @@
   annotation files), bbox [x, y, width, height], score, and segmentation as compressed RLE. Mind that pycocotools sorts
   masks into size ranges by the box's area where a result has a bbox too: leave bbox out when scoring masks with it.
 - `NAME_panoptic.json` + `NAME_panoptic/*.png`: COCO panoptic format (id = R + 256 G + 65536 B, 0 = void).
-- `NAME_semantic/*.png`: labels as in the dataset's own maps, 255 = none.
+- `NAME_semantic/*.png`: labels as in the dataset's own maps, 255 = none; 16 bits and 65535 for more than 254 classes.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ from segcli.core import trust
 from segcli.core.files import part_beside, resolve, write_atomic
 from segcli.errors import SegcliError
 from segcli.info import DatasetInfo
-from segcli.types import Panoptic, Prediction
+from segcli.types import Panoptic, Prediction, label_type
 
 
 class JsonStream:
@@ -111,7 +111,7 @@ class ResultsWriter:
             self._add_panoptic(prediction, file_name)
         if prediction.semantic is not None:
             name = Path(file_name).with_suffix(".png").as_posix()
-            write_png(self._map("semantic", name), label_map(prediction.semantic))
+            write_png(self._map("semantic", name), label_map(prediction.semantic, len(self.info.categories)))
 
     def _map(self, kind: str, name: str) -> Path:
         """Where a map is written: beside the json. Raises DataError for a name, or a link, that leads elsewhere."""
@@ -210,9 +210,11 @@ def write_image(path: Path, rgb: np.ndarray) -> None:
     write_bytes(path, data.tobytes())
 
 
-def label_map(labels: np.ndarray) -> np.ndarray:
-    """A semantic map as it is stored: 8 bits while they suffice, else 16."""
-    return labels.astype(np.uint8 if labels.max(initial=0) < 256 else np.uint16)
+def label_map(labels: np.ndarray, classes: int) -> np.ndarray:
+    """A semantic map as it is stored, of 8 or of 16 bits: all maps of a dataset alike."""
+    kind = label_type(classes)
+    assert labels.max(initial=0) <= np.iinfo(kind).max, "labels are below the number of classes"
+    return labels.astype(kind)
 
 
 def write_png(path: Path, pixels: np.ndarray) -> None:

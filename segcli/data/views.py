@@ -1,8 +1,11 @@
 """The same labels seen as another task: semantic and panoptic maps, read from PNG or derived from instances.
 
-What no map and no instance covers is unlabelled, and stays so: IGNORE in semantic maps, 0 (void) in panoptic ones. A
-dataset of things only therefore has no background class: pixels outside its objects count neither in a loss nor in a
-score. Declare a stuff category and give semantic maps where "background" is to be learned.
+What no map and no instance covers is unlabelled, and stays so: `ignore_label` in semantic maps, 0 (void) in panoptic
+ones. A dataset of things only therefore has no background class: pixels outside its objects count neither in a loss
+nor in a score. Declare a stuff category and give semantic maps where "background" is to be learned.
+
+Semantic maps are of `label_type`: 8 bits for up to 254 classes, 16 bits for more. `ignore` is the label of what is
+unlabelled, which says which of the two it is.
 """
 
 from pathlib import Path
@@ -12,32 +15,36 @@ import numpy as np
 
 from segcli.data.decoders import FAILURES, open_image
 from segcli.errors import DataError
-from segcli.types import IGNORE, Instances, Panoptic, Segment
+from segcli.types import EIGHT_BITS, IGNORE, Instances, Panoptic, Segment, ignore_label, label_type
 
 
-def semantic_from_instances(instances: Instances, size: tuple[int, int]) -> np.ndarray:
-    """uint8 [H,W] of labels, IGNORE where no object is. Later objects cover earlier ones; crowd regions carry their
-    class and lie under all others, since they are outlined coarsely."""
-    out = np.full(size, IGNORE, np.uint8)
+def semantic_from_instances(instances: Instances, size: tuple[int, int], ignore: int = IGNORE) -> np.ndarray:
+    """[H,W] of labels, `ignore` where no object is. Later objects cover earlier ones; crowd regions carry their class
+    and lie under all others, since they are outlined coarsely."""
+    out = np.full(size, ignore, np.min_scalar_type(ignore))
     for i in _painting_order(instances):
         out[instances.mask(i)] = int(instances.labels[i])
     return out
 
 
 def panoptic_from_instances(
-    instances: Instances, size: tuple[int, int], num_things: int, semantic: np.ndarray | None = None
+    instances: Instances,
+    size: tuple[int, int],
+    num_things: int,
+    semantic: np.ndarray | None = None,
+    ignore: int = IGNORE,
 ) -> Panoptic:
     """One segment an object (id = its position + 1) and one a stuff class; 0 is void.
 
-    instances may include stuff regions (label >= num_things); those of one class are joined. semantic, uint8 [H,W],
-    adds the stuff where no object is. Objects that later ones cover wholly have no segment.
+    instances may include stuff regions (label >= num_things); those of one class are joined. semantic, [H,W] of
+    labels, adds the stuff where no object is. Objects that later ones cover wholly have no segment.
     """
     ids = np.zeros(size, np.int32)
     segments: dict[int, Segment] = {}
     first_stuff = len(instances) + 1  # ids of stuff follow those of objects
     if semantic is not None:
         for label in np.unique(semantic):
-            if num_things <= label < IGNORE:
+            if num_things <= label != ignore:
                 key = first_stuff + int(label) - num_things
                 ids[semantic == label] = key
                 segments[key] = Segment(key, int(label))
@@ -51,27 +58,37 @@ def panoptic_from_instances(
     return Panoptic(ids, [segments[key] for key in sorted(segments) if key in left])
 
 
-def semantic_from_panoptic(panoptic: Panoptic) -> np.ndarray:
-    """uint8 [H,W] of labels, IGNORE where void."""
+def semantic_from_panoptic(panoptic: Panoptic, ignore: int = IGNORE) -> np.ndarray:
+    """[H,W] of labels, `ignore` where void."""
     keys = np.array([0, *(s.id for s in panoptic.segments)])
-    labels = np.array([IGNORE, *(s.label for s in panoptic.segments)], np.uint8)
+    labels = np.array([ignore, *(s.label for s in panoptic.segments)], np.min_scalar_type(ignore))
     order = np.argsort(keys)
     return labels[order][np.searchsorted(keys[order], panoptic.ids)]
 
 
 def read_semantic(path: Path, size: tuple[int, int], classes: int) -> np.ndarray:
-    """A label map PNG -> uint8 [H,W]. Raises DataError for another size or a value that is neither a label nor 255."""
-    labels = _read_png(path)
+    """A label map PNG -> [H,W] of `label_type`. Raises DataError for another size, or a value that is neither a label
+    nor `ignore_label`."""
+    labels, ignore = _read_png(path), ignore_label(classes)
     if labels.ndim != 2:
         raise DataError(f"{path}: a semantic map has one channel, not {labels.shape[2]}")
     _check_size(path, labels, size)
+    labels = in_memory(labels, classes)
     present = np.unique(labels)
-    wrong = present[(present >= classes) & (present != IGNORE)]
+    wrong = present[(present >= classes) & (present != ignore)]
     if len(wrong):
         raise DataError(
-            f"{path}: value {int(wrong[0])} is no label: info.json declares 0 to {classes - 1}, and {IGNORE} is ignore"
+            f"{path}: value {int(wrong[0])} is no label: info.json declares 0 to {classes - 1}, and {ignore} is ignore"
         )
-    return labels.astype(np.uint8)
+    return labels.astype(label_type(classes))
+
+
+def in_memory(stored: np.ndarray, classes: int) -> np.ndarray:
+    """A stored semantic map of whatever depth with `ignore_label` where it is unlabelled: in a map of 8 bits, 255 says
+    so as long as no class has it. Earlier versions wrote such maps for 255 classes, too."""
+    if stored.dtype != np.uint8 or not EIGHT_BITS < classes <= IGNORE:
+        return stored
+    return np.where(stored == IGNORE, np.uint16(ignore_label(classes)), stored)
 
 
 def read_panoptic(

@@ -10,6 +10,7 @@ from segcli.drawing.text import blend, font, plain
 
 Box = tuple[float, float, float, float]  # x1, y1, x2, y2 in pixels
 _SUPERSAMPLE = 4
+CROWD = 25  # objects of a picture beyond which only chips in proportion to theirs are drawn
 
 
 @dataclasses.dataclass
@@ -17,12 +18,14 @@ class Chip:
     """`texts`: what to say, the longest version first; a shorter one is used where the object is too small for it.
 
     anchor: the object's box; inside: the chip belongs to the middle of it (stuff regions) rather than to its corner.
+    room: pixels of a region whose anchor is no more than a point.
     """
 
     texts: list[str]
     colour: Rgb
     anchor: Box
     inside: bool = False
+    room: float = 0.0
 
 
 def draw_chips(image: np.ndarray, chips: list[Chip], size: int) -> int:
@@ -35,11 +38,11 @@ def draw_chips(image: np.ndarray, chips: list[Chip], size: int) -> int:
     taken = np.zeros((len(chips), 4))  # the first `count` rows are chips that are there
     count = 0
     anchors = np.array([c.anchor for c in chips], np.float64).reshape(-1, 4)
-    crowded = len(chips) > 25
+    crowded = len(chips) > CROWD
     for number, chip in enumerate(chips):
         for text in map(plain, chip.texts[-1:] if crowded else chip.texts):
             w, h = _patch_size(text, size)
-            if w > width or h > height or (crowded and not _in_proportion(w, h, chip.anchor)):
+            if w > width or h > height or (crowded and not _in_proportion(w, h, chip)):
                 continue
             place = _place(chip, number, (w, h), (height, width), taken[:count], anchors)
             if place is not None:
@@ -79,8 +82,10 @@ def _patch(text: str, colour: Rgb, size: int) -> np.ndarray:
     return np.asarray(plate)
 
 
-def _in_proportion(w: int, h: int, anchor: Box) -> bool:
-    x1, y1, x2, y2 = anchor
+def _in_proportion(w: int, h: int, chip: Chip) -> bool:
+    if chip.room:
+        return w * h <= 0.35 * chip.room
+    x1, y1, x2, y2 = chip.anchor
     return w <= 1.1 * (x2 - x1) and w * h <= 0.35 * (x2 - x1) * (y2 - y1)
 
 

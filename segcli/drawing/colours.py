@@ -1,5 +1,7 @@
 """Colours that can be told apart: one hue a class, shades of it for the objects of that class."""
 
+import functools
+
 import numpy as np
 
 from segcli.info import DatasetInfo
@@ -15,11 +17,13 @@ _TO_LAB = np.array([[0.2104542553, 0.7936177850, -0.0040720468], [1.9779984951, 
 def class_colours(info: DatasetInfo) -> list[Rgb]:
     """One RGB colour (0..255) a label, the dataset's own with a floor under the lightness: dark blues and browns would
     vanish in shadows."""
-    out = []
-    for colour in info.colours():
-        light, chroma, hue = to_oklch(colour)
-        out.append(colour if light >= 0.58 else oklch(0.58, chroma, hue))
-    return out
+    return [_lifted(colour) for colour in info.colours()]
+
+
+@functools.lru_cache(maxsize=2**15)  # some thousand classes take seconds, and every picture asks
+def _lifted(colour: Rgb) -> Rgb:
+    light, chroma, hue = to_oklch(colour)
+    return colour if light >= 0.58 else oklch(0.58, chroma, hue)
 
 
 def object_colours(labels: list[int], info: DatasetInfo) -> list[Rgb]:

@@ -6,11 +6,11 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from segcli.drawing.chips import Chip, draw_chips
+from segcli.drawing.chips import CROWD, Chip, draw_chips
 from segcli.drawing.colours import Rgb, class_colours, object_colours
 from segcli.drawing.text import text_size
 from segcli.info import DatasetInfo
-from segcli.types import IGNORE, Instances, Panoptic, Prediction, Target, mask_boxes
+from segcli.types import Instances, Panoptic, Prediction, Target, ignore_label, mask_boxes
 
 SMALLEST = 480  # images with a shorter longest side are enlarged, so that outlines and text have room
 SPECKS = 200  # outlines of one mask, holes among them, beyond which it is drawn as pixels: smooth lines take seconds
@@ -112,21 +112,23 @@ def _draw_panoptic(canvas: np.ndarray, found: Panoptic, info: DatasetInfo, facto
             _paint(canvas, *cut, factor, colour, alpha, _line_width(canvas), hatched=segment.crowd)
             name = info.names[segment.label]
             texts = [f"{name} (crowd)", name] if segment.crowd else [name]
-            chips.append(Chip(texts, colour, _label_box(*cut, factor, thing), inside=not thing))
+            room = 0.0 if thing else float(cut[0].sum()) * factor**2
+            chips.append(Chip(texts, colour, _label_box(*cut, factor, thing), not thing, room))
     return chips[::-1]
 
 
 def _draw_semantic(canvas: np.ndarray, found: np.ndarray, info: DatasetInfo, factor: float, alpha: float) -> list[Chip]:
     colours = class_colours(info)
-    chips = []
-    for label in np.unique(found).tolist():
-        if label == IGNORE or label >= len(colours):
+    chips, ignore = [], ignore_label(len(colours))
+    for label, pixels in zip(*(part.tolist() for part in np.unique(found, return_counts=True)), strict=True):
+        if label == ignore or label >= len(colours):
             continue
         cut = _cut(found == label)
         assert cut is not None
         _paint(canvas, *cut, factor, colours[label], alpha + 0.1, 1, outline=0.5)
-        chips.append(Chip([info.names[label]], colours[label], _label_box(*cut, factor, False), inside=True))
-    return chips
+        room = pixels * factor**2
+        chips.append(Chip([info.names[label]], colours[label], _label_box(*cut, factor, False), True, room))
+    return chips if len(chips) <= CROWD else sorted(chips, key=lambda chip: -chip.room)
 
 
 def _label_box(mask: np.ndarray, x: int, y: int, factor: float, thing: bool) -> tuple[float, float, float, float]:

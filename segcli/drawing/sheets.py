@@ -1,13 +1,14 @@
 """Many pictures on one page, each with a caption."""
 
 import itertools
+from collections import Counter
 from collections.abc import Sequence
 
 import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from segcli.drawing.colours import Rgb, object_colours
+from segcli.drawing.colours import Rgb, class_colours, object_colours
 from segcli.drawing.overlays import draw
 from segcli.drawing.text import draw_text, shorten, text_size, text_width
 from segcli.info import DatasetInfo
@@ -18,6 +19,7 @@ INK = (32, 32, 36)
 FAINT = (112, 112, 118)
 GAP = 14  # pixels between pictures
 TEXT = 17  # pixels
+LEGEND = 60  # classes that a legend has room for
 
 
 def contact_sheet(
@@ -82,6 +84,33 @@ def draw_labels_beside_predictions(
         pair[head:, x : x + picture.shape[1]] = picture
         draw_text(pair, shorten(text, size, picture.shape[1]), x, round(0.25 * size), size, INK)
     return pair
+
+
+def legend_of(shown: Sequence[Target | Prediction], info: DatasetInfo, width: int) -> np.ndarray | None:
+    """`legend` of all classes, where it has room for them; else of those that most of the pictures `shown` have, and
+    how many more there are. None for a single class, or where none of many is shown."""
+    if len(info.names) == 1:
+        return None
+    colours = class_colours(info)
+    if len(info.names) <= LEGEND:
+        return legend(info.names, colours, width)
+    counts = Counter(label for found in shown for label in _labels(found) if label < len(colours))
+    if not counts:
+        return None
+    most = sorted(label for label, _ in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:LEGEND])
+    names, hues = [info.names[i] for i in most], [colours[i] for i in most]
+    if (more := len(counts) - len(most)) > 0:
+        names, hues = [*names, f"and {more:,} more"], [*hues, PAPER]
+    return legend(names, hues, width)
+
+
+def _labels(found: Target | Prediction) -> set[int]:
+    """The classes that `draw` shows of it."""
+    if found.panoptic is not None:
+        return {segment.label for segment in found.panoptic.segments}
+    if found.semantic is not None:
+        return set(np.unique(np.asarray(found.semantic)).tolist())
+    return set() if found.instances is None else set(found.instances.labels.tolist())
 
 
 def legend(names: list[str], colours: list[tuple[int, int, int]], width: int) -> np.ndarray:

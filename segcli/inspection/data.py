@@ -10,9 +10,8 @@ from segcli.data.dataset import Dataset
 from segcli.data.loader import Augment
 from segcli.data.results import write_image
 from segcli.data.transforms import build_augment
-from segcli.drawing.colours import class_colours
 from segcli.drawing.overlays import draw
-from segcli.drawing.sheets import cell_width, choose_columns, contact_sheet, legend, sheet_names, text_panel
+from segcli.drawing.sheets import cell_width, choose_columns, contact_sheet, legend_of, sheet_names, text_panel
 from segcli.errors import UsageError
 from segcli.info import DatasetInfo
 from segcli.ops.preprocess import Preprocess
@@ -63,7 +62,7 @@ def show_data(
     folders.claim(Path(out), names)
     sheets: list[Path] = []
     for start, name in zip(range(0, number, per_sheet), names, strict=True):
-        pictures, captions = [], []
+        pictures, captions, targets = [], [], []
         for i in chosen[start : start + per_sheet]:
             sample = dataset.read(i)
             versions = [("", sample)]
@@ -73,10 +72,11 @@ def show_data(
                 ]
             for what, version in versions:
                 pictures.append(draw(version.image, version.target, info, width=cell_width(WIDTH, columns)))
+                targets.append(version.target)
                 captions.append(f"{what or sample.file_name} · {counts(version.target, info)}")
         sheet = contact_sheet(pictures, captions, columns=columns, width=WIDTH, title=title)
-        if 1 < len(info.names) <= 60:
-            sheet = np.concatenate([sheet, legend(info.names, class_colours(info), WIDTH)])
+        if (strip := legend_of(targets, info, WIDTH)) is not None:
+            sheet = np.concatenate([sheet, strip])
         if facts and not sheets:
             sheet = np.concatenate([text_panel(facts, WIDTH), sheet])
         write_image(Path(out) / name, sheet)

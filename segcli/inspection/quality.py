@@ -5,7 +5,7 @@ from pycocotools import mask as coco_mask
 
 from segcli.info import DatasetInfo
 from segcli.metrics.panoptic import count
-from segcli.metrics.semantic import confusion, semantic_scores, tallies
+from segcli.metrics.semantic import answers, semantic_scores, tallies
 from segcli.types import Instances, Prediction, Target
 
 MEANING = "quality = sum of matched IoUs / (matches + misses/2 + false alarms/2)"
@@ -23,8 +23,8 @@ def image_quality(prediction: Prediction, target: Target, info: DatasetInfo, *, 
         iou, tp, fp, fn = count(prediction.panoptic, target.panoptic, len(info.names), target.image_id).sum(0)
         return _quality(iou, tp, fp, fn)
     if prediction.semantic is not None and target.semantic is not None:
-        pixels = confusion(prediction.semantic, target.semantic.numpy(), len(info.names), target.image_id)
-        return semantic_scores(*tallies(pixels)).get("mIoU", 1.0)
+        pair = answers(prediction.semantic, target.semantic.numpy(), len(info.names), target.image_id)
+        return semantic_scores(*tallies(*pair, len(info.names))).get("mIoU", 1.0)
     found = prediction.instances if prediction.instances is not None else Instances.empty()
     if found.scores is not None:
         order = found.scores.argsort(descending=True, stable=True)

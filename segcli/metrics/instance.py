@@ -21,6 +21,8 @@ from segcli.types import Instances, Prediction, Target
 KINDS = ("bbox", "segm")
 TOGETHER = 32  # images that are matched at once: hotcoco spreads them over the cores
 _ALL, _SMALL, _MEDIUM, _LARGE = range(4)  # COCO's area ranges: any, < 32², < 96², larger (square pixels)
+MOST = 2000  # classes whose confusion matrix is stored
+AT_ONCE = 2**28  # APs of resamples that are held together (1 GB)
 _AP50, _AP75 = 0, 5  # positions among the IoU thresholds .50, .55, ... .95
 SUMMARY: dict[str, tuple[int, Any]] = {  # COCO's numbers: area range, IoU thresholds
     "AP": (_ALL, slice(None)),
@@ -146,11 +148,15 @@ class InstanceScores:
         self._match()
         out = {}
         for kind, tally in self.tallies.items():
-            precision = tally.average_precision(times)
-            for key, (area, threshold) in self.summary.items():
-                values = precision[:, :, area, threshold].reshape(len(times), -1)
-                if not np.isnan(values).all():
-                    out[f"{kind}_{key}"] = mean_of_known(values)
+            step = max(1, AT_ONCE // (len(self.names) * len(tally.areas) * tally.thresholds))
+            means: dict[str, list[np.ndarray]] = {key: [] for key in self.summary}
+            for first in range(0, len(times), step):
+                precision = tally.average_precision(times[first : first + step])
+                for key, (area, threshold) in self.summary.items():
+                    means[key].append(mean_of_known(precision[:, :, area, threshold].reshape(len(precision), -1)))
+            for key, parts in means.items():
+                if not np.isnan(values := np.concatenate(parts)).all():
+                    out[f"{kind}_{key}"] = values
         return out
 
     def per_class(self) -> dict[str, dict[str, float]]:
@@ -165,7 +171,8 @@ class InstanceScores:
     def diagnostics(self) -> dict[str, Any]:
         """What lies behind the AP of the last kind (masks before boxes), as plain numbers for JSON.
 
-        confusion: objects by labelled (row) and predicted class (column) at IoU 0.5 and score >= 0.5, last = none.
+        confusion: objects by labelled (row) and predicted class (column) at IoU 0.5 and score >= 0.5, last = none; null
+        above MOST classes, where it would be larger than all the rest.
         tide: AP50 points lost to each type of error (Bolya et al., "TIDE", 2020): class, localisation, both, duplicate,
         background, missed. calibration: how far scores are from the share that is right (expected and largest error).
         precision: per class at 101 recalls from 0 to 1, IoU 0.5; null where a class has no object.
@@ -182,7 +189,7 @@ class InstanceScores:
         return {
             "kind": kind,
             "classes": [*self.names, "none"],
-            "confusion": result.confusion_matrix(min_score=0.5)["matrix"].tolist(),
+            "confusion": result.confusion_matrix(min_score=0.5)["matrix"].tolist() if len(self.names) <= MOST else None,
             "tide": {"lost": lost, "counts": tide["counts"]},
             "calibration": {key: calibration[key] for key in ("ece", "mce", "bins")},
             "precision": {name: values if max(values) > -1 else None for name, values in curves.items()},

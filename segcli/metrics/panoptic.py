@@ -12,6 +12,7 @@ from segcli.info import DatasetInfo
 from segcli.types import Panoptic, Prediction, Target
 
 _IOU, _TP, _FP, _FN = range(4)
+AT_ONCE = 2**26  # numbers of images and resamples that are held together (0.5 GB)
 
 
 def build(*, info: DatasetInfo) -> "PanopticScores":
@@ -31,7 +32,7 @@ class PanopticScores:
     def __init__(self, info: DatasetInfo):
         self.names, self.num_things = info.names, info.num_things
         self.tally = np.zeros((len(self.names), 4))  # per class: sum of matched IoUs, TP, FP, FN
-        self.images: dict[int, np.ndarray] = {}  # image id -> its own tally
+        self.images: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # image id -> its classes [K], their tally [K,4]
 
     def update(self, predictions: Sequence[Prediction], targets: Sequence[Target]) -> None:
         """Count one batch of images. Raises SegcliError where a map and its segments disagree."""
@@ -40,7 +41,8 @@ class PanopticScores:
             assert prediction.panoptic is not None, "the prediction has no panoptic map"
             assert target.panoptic is not None, "the target has no panoptic map"
             own = count(prediction.panoptic, target.panoptic, len(self.names), target.image_id)
-            self.images[target.image_id] = own
+            present = np.flatnonzero(own.any(1))
+            self.images[target.image_id] = present, own[present]
             self.tally += own
 
     def merge(self, other: "PanopticScores") -> None:
@@ -54,8 +56,16 @@ class PanopticScores:
 
     def replicates(self, times: np.ndarray) -> dict[str, np.ndarray]:
         """`compute`'s scores in each resample of the images, [B]; times [B,I]: how often each is drawn, by image id."""
-        tallies = np.stack([self.images[i] for i in sorted(self.images)])
-        scores = [panoptic_scores(one, self.num_things) for one in np.einsum("bi,ick->bck", times, tallies)]
+        known, classes = [self.images[i] for i in sorted(self.images)], len(self.names)
+        summed = np.zeros((len(times), classes, 4))
+        step = max(1, AT_ONCE // (4 * max(len(known), len(times))))
+        for first in range(0, classes, step):
+            tallies = np.zeros((len(known), min(step, classes - first), 4))
+            for image, (present, own) in zip(tallies, known, strict=True):
+                here = (present >= first) & (present < first + step)
+                image[present[here] - first] = own[here]
+            summed[:, first : first + step] = np.einsum("bi,ick->bck", times, tallies)
+        scores = [panoptic_scores(one, self.num_things) for one in summed]
         return {key: np.array([s.get(key, np.nan) for s in scores]) for key in self.compute()}
 
     def per_class(self) -> dict[str, dict[str, float]]:

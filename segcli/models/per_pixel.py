@@ -22,7 +22,7 @@ from segcli.ops.mask_inference import Enlarge, largest
 from segcli.ops.mask_losses import pixel_cross_entropy
 from segcli.ops.preprocess import Preprocess
 from segcli.ops.segments import label_maps
-from segcli.types import IGNORE, Batch, Prediction
+from segcli.types import Batch, Prediction
 
 
 def build(
@@ -111,17 +111,18 @@ class PerPixel(nn.Module):
 
     def normalisers(self, batch: Batch) -> dict[str, float]:
         """What the losses are divided by, a plain count that ranks and accumulation steps may average."""
-        return {"pixels": float((_labels(batch) != IGNORE).sum())}
+        labels_BHW, ignore = _labels(batch)
+        return {"pixels": float((labels_BHW != ignore).sum())}
 
     def forward(self, batch: Batch, normalisers: dict[str, float] | None = None) -> dict[str, Tensor]:
         """{"pixel": mean cross-entropy over labelled pixels, "pixel_aux": weighted sum of the auxiliary ones}.
 
         normalisers: counts averaged over ranks and accumulation steps; None: this batch's own.
         """
-        labels_BHW = _labels(batch)
+        labels_BHW, ignore = _labels(batch)
         pixels = max((normalisers or self.normalisers(batch))["pixels"], 1)
         main, *others = [
-            pixel_cross_entropy(maps, labels_BHW, IGNORE).sum() / pixels
+            pixel_cross_entropy(maps, labels_BHW, ignore).sum() / pixels
             for maps in self.maps(batch.images, every=self.auxiliary > 0)
         ]
         losses = {"pixel": main}
@@ -156,9 +157,10 @@ class PerPixel(nn.Module):
         return count(self, size or (side, side))
 
 
-def _labels(batch: Batch) -> Tensor:
-    assert batch.targets is not None
-    return label_maps(batch.targets, (batch.images.shape[2], batch.images.shape[3]))
+def _labels(batch: Batch) -> tuple[Tensor, int]:
+    """(labels [B,H,W], the one of pixels that don't count)."""
+    assert batch.targets
+    return label_maps(batch.targets, (batch.images.shape[2], batch.images.shape[3])), batch.targets[0].ignore
 
 
 def _enlarge_part(logits_Chw: Tensor, enlarge: Enlarge, part: slice) -> Tensor:

@@ -33,12 +33,12 @@ def as_panoptic(prediction: Prediction, score: float = SCORE) -> Prediction:
     return dataclasses.replace(prediction, panoptic=Panoptic(ids, segments))
 
 
-def as_semantic(prediction: Prediction) -> Prediction:
-    """A panoptic map, or detections with masks -> labels [H,W], IGNORE where nothing is."""
+def as_semantic(prediction: Prediction, ignore: int = IGNORE) -> Prediction:
+    """A panoptic map, or detections with masks -> labels [H,W], `ignore` where nothing is."""
     if prediction.panoptic is None:
         prediction = as_panoptic(prediction)
     assert prediction.panoptic is not None
-    table = np.full(max((s.id for s in prediction.panoptic.segments), default=0) + 1, IGNORE, np.int32)
+    table = np.full(max((s.id for s in prediction.panoptic.segments), default=0) + 1, ignore, np.int32)
     for segment in prediction.panoptic.segments:
         table[segment.id] = segment.label
     return dataclasses.replace(prediction, semantic=table[prediction.panoptic.ids])

@@ -126,7 +126,7 @@ class Preprocess:
             {name: field.scale(sx, sy) for name, field in old.fields.items()},
         )
         semantic = None if target.semantic is None else resize_label_map(target.semantic, (h, w), self.targets)
-        return Target(target.image_id, (h, w), instances, semantic, None)
+        return Target(target.image_id, (h, w), instances, semantic, None, target.ignore)
 
     def canvas(self, sizes: list[tuple[int, int]]) -> tuple[int, int]:
         """The (H, W) that images of these sizes are padded to."""

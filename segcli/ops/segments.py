@@ -6,14 +6,14 @@ from torch import Tensor
 
 from segcli.errors import DataError
 from segcli.ops.resize_labels import resize_nearest
-from segcli.types import IGNORE, Target
+from segcli.types import Target
 
 
 def segments(target: Target, task: str, *, num_things: int, canvas: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """labels [N] int64 and masks bool [N,*canvas] of one image; segments without a pixel on the canvas are left out.
 
     semantic: one mask for each class present. instance: one for each thing. panoptic: one for each thing, one for each
-    stuff class present. Crowd regions and unlabelled pixels (IGNORE) belong to no segment: they are background to
+    stuff class present. Crowd regions and unlabelled pixels belong to no segment: they are background to
     every mask, as in the official code. Raises DataError naming the image where the task's labels are missing.
     """
     labels, masks = [], []
@@ -32,7 +32,7 @@ def segments(target: Target, task: str, *, num_things: int, canvas: tuple[int, i
     if task != "instance":
         semantic = semantic_labels(target, task)
         present = semantic.unique()
-        present = present[(present != IGNORE) & (present >= (num_things if task == "panoptic" else 0))]
+        present = present[(present != target.ignore) & (present >= (num_things if task == "panoptic" else 0))]
         labels.append(present)
         masks.append(semantic == present[:, None, None])
     label, mask = torch.cat(labels), torch.cat(masks)
@@ -48,13 +48,13 @@ def shrink(masks_NHW: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def label_maps(targets: list[Target], canvas: tuple[int, int], task: str = "semantic") -> Tensor:
-    """The images' semantic labels on one canvas, int64 [B,H,W], IGNORE in the padding. Raises as `segments` does, for
-    `task`."""
+    """The images' semantic labels on one canvas, int64 [B,H,W], their `ignore` in the padding. Raises as `segments`
+    does, for `task`."""
     maps = []
     for target in targets:
         labels = semantic_labels(target, task)
         height, width = labels.shape
-        maps.append(F.pad(labels, (0, canvas[1] - width, 0, canvas[0] - height), value=IGNORE))
+        maps.append(F.pad(labels, (0, canvas[1] - width, 0, canvas[0] - height), value=target.ignore))
     return torch.stack(maps).long()
 
 

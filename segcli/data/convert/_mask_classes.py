@@ -10,9 +10,9 @@ from segcli.data.convert._legend import Legend, Row
 from segcli.data.convert._mask_evidence import Look, counted, looks, spread
 from segcli.data.convert._mask_files import palette_colours, read_ids
 from segcli.data.convert._mask_numbers import few, some
-from segcli.data.convert._mask_rule import Rule
+from segcli.data.convert._mask_rule import Rule, blanks
 from segcli.errors import DataError
-from segcli.types import IGNORE
+from segcli.types import IGNORE, IGNORE_16, ignore_label
 
 BACKGROUND = ("background", "_background_", "bg", "void", "other", "unlabeled", "unlabelled", "none", "ignore")
 FEW = 8  # classes, all of which a dataset can be expected to show
@@ -27,7 +27,8 @@ def fitted(legend: Legend, seen: Sequence[Look]) -> tuple[Legend, str]:
     grey = [look for look in seen if look.form == "grey"]
     if legend.colours:
         packed = {row.value for row in legend.rows}
-        numbers = {value for look in grey for value in look.counts} - {IGNORE}
+        numbers = {value for look in grey for value in look.counts}
+        numbers -= {value for value in blanks(len(legend.rows)) if value >= len(legend.rows)}
         repeated = {value << 16 | value << 8 | value for value in numbers}
         inside = len(grey) == len(seen) and numbers and max(numbers) < len(legend.rows)
         if inside and not _painted(grey, packed, repeated):
@@ -37,7 +38,7 @@ def fitted(legend: Legend, seen: Sequence[Look]) -> tuple[Legend, str]:
     if legend.listed:
         numbers = {value for look in grey for value in look.counts}
         first = legend.rows[0].name.strip().lower()
-        behind = len(legend.rows) in numbers and max(numbers - {IGNORE}) == len(legend.rows)
+        behind = len(legend.rows) in numbers and max(numbers - {*blanks(len(legend.rows))}) == len(legend.rows)
         if behind and 0 in numbers and first not in BACKGROUND:
             rows = (Row(0, "background"), *(Row(row.value + 1, row.name, row.kind) for row in legend.rows))
             return Legend(legend.where, rows, listed=True), f" ({legend.where}, counted from 1; 0 is background)"
@@ -73,7 +74,8 @@ def ignoring(legend: Legend, ignore: Sequence[int]) -> Legend:
 
 
 def numbered(files: Sequence[Path], rule: Rule, ignore: Sequence[int]) -> Legend:
-    """Classes called by their values, from all files, for nothing names them. 255 beside other values is none.
+    """Classes called by their values, from all files, for nothing names them. 255 beside other values is none, unless
+    254 and 256 are there, too; beside more than 254 values it is 65535 instead.
 
     What can't be read is left to the reader.
     """
@@ -82,8 +84,9 @@ def numbered(files: Sequence[Path], rule: Rule, ignore: Sequence[int]) -> Legend
         with contextlib.suppress(DataError):
             values |= set(np.unique(rule.values(file)).tolist())
     values -= set(ignore)
-    if len(values) > 2:
-        values -= {IGNORE}
+    blank = ignore_label(len(values - {IGNORE, IGNORE_16}))
+    if len(values) > 2 and not (blank == IGNORE and {IGNORE - 1, IGNORE + 1} <= values):
+        values -= {blank}
     rows = [Row(value, f"class {value}" if value else "background", "stuff") for value in sorted(values)]
     return Legend("the files", (*rows, *(Row(value, "", "ignore") for value in ignore)))
 

@@ -89,7 +89,7 @@ def look(path: Path) -> Look:
             return Look(path, "fractions", alpha, {0: values.size}, {}, True)
         values = values.astype(np.int64)
     counts = _counts(values)
-    outlined, flat = of_255(values) if 255 in counts else (0.0, 0.0)
+    outlined, flat = of_value(values, 255) if 255 in counts else (0.0, 0.0)
     faded = soft(values, counts)
     return Look(path, "grey", alpha, counts, pieces(values, list(counts)), faded, outlined, flat, frame(values, counts))
 
@@ -163,9 +163,9 @@ def soft(values: np.ndarray, counts: dict[int, int]) -> bool:
     return not counted(present) or sum(regions.values()) >= 1.5 * len(regions)
 
 
-def of_255(values: np.ndarray) -> tuple[float, float]:
-    """(part of the pixels of 255 whose region touches two other values or more, part further than 4 pixels inside)."""
-    regions, number = ndimage.label(values == 255, AROUND)
+def of_value(values: np.ndarray, value: int) -> tuple[float, float]:
+    """(part of a value's pixels whose region touches two other values or more, part further than 4 pixels inside)."""
+    regions, number = ndimage.label(values == value, AROUND)
     sizes = np.bincount(regions.ravel(), minlength=number + 1)
     others = np.where(regions == 0, values, -1).astype(np.int64)
     top = ndimage.maximum_filter(others, 3, mode="nearest")
@@ -174,5 +174,5 @@ def of_255(values: np.ndarray) -> tuple[float, float]:
     highest = ndimage.maximum(top, regions, labels)
     lowest = ndimage.minimum(low, regions, labels)
     between = sizes[1:][np.asarray(highest) > np.asarray(lowest)].sum()
-    inner = ndimage.minimum_filter(values == 255, 9, mode="nearest").sum()
+    inner = ndimage.minimum_filter(values == value, 9, mode="nearest").sum()
     return float(between / sizes[1:].sum()), float(inner / sizes[1:].sum())

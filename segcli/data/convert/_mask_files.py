@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from scipy import ndimage
 
@@ -24,6 +25,8 @@ def read_pixels(path: Path, *, colours: bool = False) -> tuple[np.ndarray, str]:
             return found, "TIFF"
         with open_image(path) as image:
             kind, mode = image.format, image.mode
+            if kind == "PNG" and mode in ("RGB", "RGBA", "LA") and not colours and _bits(path) == 16:
+                return _deep(path)  # of several channels Pillow keeps the high byte
             values = np.asarray(image.convert("RGB") if colours else image)
     except FAILURES as error:
         raise DataError(f"{path}: the mask can't be decoded: {error}") from error
@@ -58,6 +61,21 @@ def as_ids(path: Path, values: np.ndarray, mode: str) -> np.ndarray:
     if values.dtype.kind == "i" and values.min() < 0:
         raise DataError(f"{path}: the mask holds negative ids")
     return values.astype(np.int32) if values.dtype != np.uint8 else values
+
+
+def _bits(png: Path) -> int:
+    """Bits a channel, by the header."""
+    with open_regular(png) as file:
+        return file.read(25)[-1]
+
+
+def _deep(png: Path) -> tuple[np.ndarray, str]:
+    """uint16 [H,W,C] of a PNG of 16 bits and several channels, and Pillow's mode of the like with 8 bits."""
+    with open_regular(png) as file:
+        values = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_UNCHANGED)
+    if values is None or values.dtype != np.uint16 or values.ndim != 3:
+        raise ValueError("its 16 bits a channel can't be read")
+    return (values[:, :, ::-1], "RGB") if values.shape[2] == 3 else (values[:, :, [2, 1, 0, 3]], "RGBA")
 
 
 def _of_tiff(path: Path) -> np.ndarray | None:

@@ -14,7 +14,7 @@ from segcli.data.convert import _mask_classes, _mask_numbers
 from segcli.data.convert._legend import Legend, Row
 from segcli.data.convert._mask_evidence import Look, looks
 from segcli.data.convert._mask_files import read_ids
-from segcli.data.convert._mask_rule import BOTH, Rule, half
+from segcli.data.convert._mask_rule import BOTH, Rule, blanks, half
 from segcli.errors import DataError, UsageError
 from segcli.types import IGNORE
 
@@ -145,7 +145,7 @@ def _classes(
     else:
         legend, more = _mask_classes.fitted(legend, seen)
         legend = _mask_classes.ignoring(legend, flags.ignore)
-        named = {row.value for row in legend.rows} | {IGNORE}
+        named = {row.value for row in legend.rows} | {*blanks(len(legend.rows))}
         if not legend.colours and flags.masks is None and any(look.values - named for look in seen):
             _refuse_soft(where, seen, False, legend)
         _mask_classes.refuse_lost(where, files, seen, legend)

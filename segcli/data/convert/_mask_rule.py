@@ -11,7 +11,7 @@ from segcli.data.convert._mask_evidence import counted, look, soft
 from segcli.data.convert._mask_files import read_colours, read_ids, read_pixels
 from segcli.data.convert._mask_numbers import some
 from segcli.errors import DataError
-from segcli.types import IGNORE
+from segcli.types import IGNORE, IGNORE_16, ignore_label
 
 CLEAR = ("RGBA", "LA")  # modes with an alpha channel
 SEVERAL = 8  # values of a file of ids from which on it could be soft edges
@@ -95,6 +95,12 @@ def _grey(path: Path) -> np.ndarray:
             raise DataError(f"{path}: the mask is a colour picture, which has no threshold")
         values = values[:, :, 0]
     return values
+
+
+def blanks(classes: int) -> tuple[int, ...]:
+    """Values that mark what is no class where nothing says so: 255, and in masks of 16 bits, which more than 254
+    classes need, 65535."""
+    return (IGNORE,) if ignore_label(classes) == IGNORE else (IGNORE, IGNORE_16)
 
 
 def half(highest: int) -> int:

@@ -22,7 +22,7 @@ from segcli.data.convert.semantic import map_png, translate
 from segcli.data.image import SUFFIXES, image_size
 from segcli.errors import DataError
 from segcli.info import Category, DatasetInfo
-from segcli.types import IGNORE
+from segcli.types import IGNORE  # its classes are far fewer than 254
 
 # name: labelId, colour; https://github.com/mcordts/cityscapesScripts, helpers/labels.py
 THINGS = {
@@ -124,7 +124,7 @@ def _record(entry: Entry, info: DatasetInfo, instances: bool) -> Record:
         check_size(source, values, entry.path, size)
         values = values if values.dtype == np.uint8 else np.where(values >= 1000, values // 1000, values)
     meaning = {key: labels.get(key, IGNORE) for key in range(MOST + 1)}
-    semantic = translate(values, meaning, partial(_refuse, source))
+    semantic = translate(values, meaning, partial(_refuse, source), len(labels))
     annotations: list[dict[str, Any]] = []
     if instances and "instanceIds.png" in files:
         annotations = _instances(files["instanceIds.png"], size, entry.path)

@@ -2,8 +2,8 @@
 
 Subfolders called training, validation and the like are splits; they may also be around `images/`. Which value or colour
 is which class must be said by a legend (see `_legend.py`) or by settings; a value that it does not name is an error,
-but for 255, which is ignored wherever no class has it, unless a class then has no pixel (see `_mask_meaning.py`). That
-is noted with the number of pixels. Labels are renumbered from 0 in the legend's order.
+but for 255 and 65535, which are ignored wherever no class has them, unless a class then has no pixel (see
+`_mask_meaning.py`). That is noted with the number of pixels. Labels are renumbered from 0 in the legend's order.
 """
 
 import dataclasses
@@ -24,11 +24,11 @@ from segcli.data.convert._mask_files import check_size
 from segcli.data.convert._mask_meaning import Flags, Kind, Meaning, decide
 from segcli.data.convert._mask_objects import Labelled
 from segcli.data.convert._mask_objects import draft as of_objects_in
-from segcli.data.convert._mask_rule import Rule, reader
+from segcli.data.convert._mask_rule import Rule, blanks, reader
 from segcli.data.image import SUFFIXES, image_size
 from segcli.errors import DataError
 from segcli.info import Category, DatasetInfo
-from segcli.types import IGNORE
+from segcli.types import ignore_label, label_type
 
 IMAGES = ("images", "JPEGImages", "img")
 LABELS = ("annotations", "labels", "masks")
@@ -101,14 +101,14 @@ def draft(path: Path, found: Found, legend: Legend | None, flags: Flags, notes: 
 
 
 def of_classes(path: Path, found: Found, meaning: Meaning, notes: list[str]) -> Draft:
-    """Images with label pictures as a dataset of stuff. Raises DataError for more classes than 8 bits hold."""
+    """Images with label pictures as a dataset of stuff. Raises DataError for a legend without classes."""
     legend = meaning.legend
     assert legend is not None  # classes have one
     root, splits = arrange(found, path)
     named = [row for row in legend.rows if row.kind != "ignore"]
     names = list(dict.fromkeys(row.name for row in named))
-    if not 0 < len(names) < IGNORE:
-        raise DataError(f"{legend.where}: declares {len(names)} classes; from 1 to {IGNORE - 1} can be held")
+    if not names:
+        raise DataError(f"{legend.where}: declares no class")
     first = {name: next(row.value for row in named if row.name == name) for name in names}
     colours = {r.name: (r.value >> 16, r.value >> 8 & 255, r.value & 255) for r in named} if legend.colours else {}
     info = DatasetInfo(
@@ -117,11 +117,13 @@ def of_classes(path: Path, found: Found, meaning: Meaning, notes: list[str]) -> 
         splits={split: len(entries) for split, entries in splits.items()},
         semantic=True,
     )
-    numbers = {row.value: IGNORE if row.kind == "ignore" else names.index(row.name) for row in legend.rows}
-    left = [v for v, label in numbers.items() if label == IGNORE]
+    places = {name: label for label, name in enumerate(names)}
+    ignore = ignore_label(len(names))
+    numbers = {row.value: ignore if row.kind == "ignore" else places[row.name] for row in legend.rows}
+    left = [v for v, label in numbers.items() if label == ignore]
     if left and meaning.kind == "classes":
         notes.append(f"{legend.where}: values that are ignored: {some([legend.shown(v) for v in left])}")
-    read = lambda entries: _records(entries, meaning.rule, legend, numbers, notes)
+    read = lambda entries: _records(entries, meaning.rule, legend, numbers, len(names), notes)
     return Draft(info, splits, read, root, notes, masks=meaning.facts())
 
 
@@ -158,21 +160,23 @@ def paired(images: Path, labels: Path, notes: list[str] | None = None) -> list[t
 
 
 def map_png(labels: np.ndarray) -> bytes:
-    """uint8 [H,W] as the content of a PNG."""
+    """uint8 or uint16 [H,W] as the content of a PNG."""
     stream = io.BytesIO()
     Image.fromarray(labels).save(stream, "PNG")
     return stream.getvalue()
 
 
-def translate(values: np.ndarray, meaning: dict[int, int], unknown: Callable[[int], int]) -> np.ndarray:
-    """Label values of any size [H,W] -> uint8 labels; `unknown` says what a value that is not in `meaning` becomes."""
+def translate(values: np.ndarray, meaning: dict[int, int], unknown: Callable[[int], int], classes: int) -> np.ndarray:
+    """Label values of any size [H,W] -> labels of `label_type`; `unknown` says what a value that is not in `meaning`
+    becomes."""
+    kind = label_type(classes)
     if values.dtype == np.uint8:
-        table = np.full(256, IGNORE, np.uint8)
+        table = np.zeros(256, kind)
         for value in np.flatnonzero(np.bincount(values.ravel(), minlength=256)).tolist():
             table[value] = meaning[value] if value in meaning else unknown(value)
         return table[values]
     present, inverse = np.unique(values, return_inverse=True)
-    return np.array([meaning[v] if v in meaning else unknown(v) for v in present.tolist()], np.uint8)[
+    return np.array([meaning[v] if v in meaning else unknown(v) for v in present.tolist()], kind)[
         inverse.reshape(values.shape)
     ]
 
@@ -185,38 +189,39 @@ def _folders(path: Path) -> tuple[Path, Path] | None:
 
 @dataclasses.dataclass
 class _Unknown:
-    """What a value without a row becomes: 255 is ignored and counted, any other refused."""
+    """What a value without a row becomes: those that usually mean nothing are ignored, any other is refused."""
 
     legend: Legend
     file: Path
+    classes: int
 
     def __call__(self, value: int) -> int:
-        if value != IGNORE or self.legend.colours:
+        if value not in blanks(self.classes) or self.legend.colours:
             raise DataError(
                 f"{self.file}: the value {self.legend.shown(value)} is not in {self.legend.where}",
                 hint="add a line for it there, with kind ignore where it is no class",
             )
-        return IGNORE
+        return ignore_label(self.classes)
 
 
 def _records(
-    entries: Sequence[Entry], rule: Rule, legend: Legend, meaning: dict[int, int], notes: list[str]
+    entries: Sequence[Entry], rule: Rule, legend: Legend, meaning: dict[int, int], classes: int, notes: list[str]
 ) -> Iterator[Record]:
-    border: Counter[str] = Counter()
+    border: dict[int, Counter[str]] = {value: Counter() for value in blanks(classes) if value not in meaning}
     values_of = reader(rule, legend)
 
     def read(entry: Entry) -> Record:
         size = image_size(entry.path)
         values = values_of(entry.label)
         check_size(entry.label, values, entry.path, size)
-        labels = translate(values, meaning, _Unknown(legend, entry.label))
-        if IGNORE not in meaning and not legend.colours:
-            border[entry.file_name] = int((values == IGNORE).sum())
+        labels = translate(values, meaning, _Unknown(legend, entry.label, classes), classes)
+        for value, counts in border.items():
+            if not legend.colours and (count := int(np.count_nonzero(values == value))):
+                counts[entry.file_name] = count
         return Record(entry.file_name, size, entry.path, [], semantic=map_png(labels))
 
     yield from each(entries, read)
-    if sum(border.values()):
-        images = sum(count > 0 for count in border.values())
-        notes.append(
-            f"{sum(border.values())} pixels of value 255 in {images} images are ignored: no class has that value"
-        )
+    for value, counts in border.items():
+        if counts:
+            said = f"{sum(counts.values())} pixels of value {value} in {len(counts)} images are ignored"
+            notes.append(f"{said}: no class has that value")

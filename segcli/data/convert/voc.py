@@ -35,7 +35,7 @@ from segcli.data.image import SUFFIXES, image_size
 from segcli.errors import DataError, UsageError
 from segcli.info import Category, DatasetInfo
 from segcli.lookup import nearest
-from segcli.types import IGNORE
+from segcli.types import IGNORE_16, ignore_label
 
 BORDER = _voc_names.BORDER
 FLAGS = ("difficult", "truncated", "occluded")
@@ -130,10 +130,11 @@ def _masks(path: Path, root: Path, pictures: Path, classes: list[str] | None, fl
         splits={split: len(part) for split, part in entries.items()},
         semantic=True,
     )
-    labels = {BORDER: IGNORE} if not legend.colours else {}
+    ignore = ignore_label(len(listed) + 1)
+    labels = {BORDER: ignore, ignore: ignore} if not legend.colours else {}  # where a class is 255, its row says so
     for row in legend.rows:
         background = _voc_names.is_background(row, legend.colours)
-        labels[row.value] = IGNORE if row.kind == "ignore" else len(listed) if background else listed.index(row.name)
+        labels[row.value] = ignore if row.kind == "ignore" else len(listed) if background else listed.index(row.name)
     read = partial(_masked, meaning=meaning, labels=labels, ids=list(numbers.values()), instances=instances)
     return Draft(info, entries, lambda part: each(part, read), image_root, notes, masks=meaning.facts())
 
@@ -156,13 +157,15 @@ def _masked(entry: Entry, meaning: Meaning, labels: dict[int, int], ids: list[in
     assert legend is not None  # classes have one
     kinds = reader(meaning.rule, legend)(values)
     check_size(values, kinds, entry.path, size)
-    semantic = translate(kinds, labels, partial(_undeclared, values, legend=legend))
+    semantic = translate(kinds, labels, partial(_undeclared, values, legend=legend), len(ids) + 1)
     annotations = []
     if instances:
         of_objects, border = _ids(numbers)
         check_size(numbers, of_objects, entry.path, size)
         for number, annotation in objects(np.where(of_objects == border, 0, of_objects)):
-            counts = np.bincount(semantic[of_objects == number], minlength=256)[: len(ids)]
+            counts = np.bincount(semantic[of_objects == number], minlength=len(ids))[: len(ids)]
+            if not counts.any() and number == BORDER:
+                continue
             if not counts.any():
                 raise DataError(f"{numbers}: object {number} has no class in {values}")
             annotations.append({**annotation, "category_id": ids[int(counts.argmax())], "source": f"object {number}"})
@@ -170,11 +173,13 @@ def _masked(entry: Entry, meaning: Meaning, labels: dict[int, int], ids: list[in
 
 
 def _ids(file: Path) -> tuple[np.ndarray, int]:
-    """The numbers of objects [H,W], also of a picture that is painted by them, and which one is the border."""
+    """The numbers of objects [H,W], also of a picture that is painted by them, and which one is the border: 255, but
+    in a file that counts on behind it."""
     pixels, mode = read_pixels(file)
     if pixels.ndim == 3 and (pixels[:, :, :3] != pixels[:, :, :1]).any():
         return read_colours(file), _voc_names.BORDER_COLOUR
-    return as_ids(file, pixels, mode), BORDER
+    numbers = as_ids(file, pixels, mode)
+    return numbers, BORDER if numbers.max() <= BORDER else IGNORE_16
 
 
 def _undeclared(file: Path, value: int, legend: Legend) -> int:

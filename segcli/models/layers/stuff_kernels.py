@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from segcli.models.layers.masked_decoder import SPREAD
 from segcli.ops.mask_losses import pixel_cross_entropy
 from segcli.ops.segments import label_maps
-from segcli.types import IGNORE, Target
+from segcli.types import Target
 
 
 class StuffKernels(nn.Module):
@@ -37,9 +37,10 @@ class StuffKernels(nn.Module):
         Raises DataError naming an image without a label map.
         """
         labels_BHW = label_maps(targets, canvas, "panoptic")
-        thing, unknown = labels_BHW < self.things, labels_BHW == IGNORE
-        labels_BHW = (labels_BHW - self.things).masked_fill(thing, self.stuff).masked_fill(unknown, IGNORE)
-        sums_B = pixel_cross_entropy(logits_BS1hw, labels_BHW, IGNORE)
+        ignore = targets[0].ignore  # no image has labels of another dataset
+        thing, unknown = labels_BHW < self.things, labels_BHW == ignore
+        labels_BHW = (labels_BHW - self.things).masked_fill(thing, self.stuff).masked_fill(unknown, ignore)
+        sums_B = pixel_cross_entropy(logits_BS1hw, labels_BHW, ignore)
         return (sums_B / (~unknown).sum((1, 2)).clamp(min=1)).mean()
 
     def read(self, logits_S1hw: Tensor, content: tuple[int, int]) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,67 @@
+"""300 classes through every command: 255 is one of them, and what is unlabelled stays apart from it."""
+
+import json
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from segcli.data.dataset import Dataset
+
+TRUNK = {"name": "timm", "model": "test_resnet"}
+MODELS = {
+    "per_pixel": {"name": "per_pixel", "dim": 32, "backbone": TRUNK},
+    "maskformer": {"name": "maskformer", "dim": 32, "decoder_layers": 1, "queries": 4, "backbone": TRUNK},
+}
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_300_classes_from_masks_to_pictures(segcli, tmp_path, model):
+    cells = np.full(20 * 16, 65535, np.uint16)
+    cells[:300] = np.arange(300)
+    labels = np.kron(cells.reshape(20, 16), np.ones((4, 4), np.uint16))
+    rng = np.random.default_rng(0)
+    for split in ("training", "validation"):
+        for kind in ("images", "annotations"):
+            (tmp_path / "s" / kind / split).mkdir(parents=True)
+        Image.fromarray(rng.integers(0, 256, (*labels.shape, 3), np.uint8)).save(
+            tmp_path / f"s/images/{split}/{split}.png"
+        )
+        Image.fromarray(labels).save(tmp_path / f"s/annotations/{split}/{split}.png")
+    (tmp_path / "s/classes.txt").write_text("".join(f"class {i}\n" for i in range(300)), encoding="utf-8")
+    result = segcli("prepare", "s", "--out", "data/many")
+    assert result.code == 0, result.err
+    recipe = {
+        **{
+            "name": "many",
+            "task": "semantic",
+            "data": {"root": "data/many", "size": 64, "augment": {"flip": 0.5, "rotate": 10}},
+        },
+        "model": MODELS[model],
+        "train": {"steps": 2, "batch_size": 1, "log_every": 1, "evaluations": 1},
+        "hardware": {"device": "cpu", "workers": 0},
+    }
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    for command in (
+        ("train", "r.yaml", "-q"),
+        ("eval", "runs/many"),
+        ("predict", "runs/many", "s/images/validation", "--out", "p"),
+        ("visualize", "data", "data/many", "--out", "pictures"),
+        ("visualize", "predictions", "runs/many"),
+        ("compare", "runs/many"),
+    ):
+        result = segcli(*command)
+        assert result.code == 0, (command, result.err)
+    scores = json.loads((tmp_path / "runs/many/metrics.json").read_text(encoding="utf-8"))
+    assert scores["metrics"]["mIoU"] < 0.1, "two steps"
+    with Image.open(tmp_path / "p/masks/validation.png") as mask:
+        found = np.asarray(mask)
+    assert found.dtype == np.uint16
+    assert found.max() < 300
+    # the labels put in the place of the stored prediction score 100; with class 255 unlabelled they don't
+    stored = tmp_path / "runs/many/predictions/val_semantic/validation/validation.png"
+    target = Dataset(tmp_path / "data/many", "val", task="semantic").target(0)
+    assert {0, 254, 255, 256, 299, 65535} <= set(target.semantic.unique().tolist())
+    with Image.open(stored) as png:
+        assert np.asarray(png).dtype == np.uint16
