@@ -6,8 +6,9 @@ images/FILE_NAME           files as they were, byte by byte; with --link they st
 annotations/SPLIT.json     COCO: images (file_name is the path below images/), annotations, categories (source ids)
 annotations/SPLIT.index.npz   where each image's annotations stand in it (see index.py)
 splits/SPLIT.txt           its file names, one a line: what --split-by FILE takes
-semantic/SPLIT/NAME.png    8-bit labels, 255 = ignore; NAME is the last part of file_name, no suffix; where an image
-                           before it has that, the whole path, which is then said as the image's `label_map`
+semantic/SPLIT/NAME.png    8-bit labels, 255 = ignore; for more than 254 classes 16-bit ones, 65535 = ignore. NAME is
+                           the last part of file_name, no suffix; where an image before it has that, the whole path,
+                           which is then said as the image's `label_map`
 panoptic/SPLIT.json        COCO panoptic, with panoptic/SPLIT/NAME.png (id = R + 256 G + 65536 B, 0 = void)
 """
 

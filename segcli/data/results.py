@@ -4,7 +4,7 @@
   annotation files), bbox [x, y, width, height], score, and segmentation as compressed RLE. Mind that pycocotools sorts
   masks into size ranges by the box's area where a result has a bbox too: leave bbox out when scoring masks with it.
 - `NAME_panoptic.json` + `NAME_panoptic/*.png`: COCO panoptic format (id = R + 256 G + 65536 B, 0 = void).
-- `NAME_semantic/*.png`: labels as in the dataset's own maps, 255 = none; 16 bits and 65535 for more than 254 classes.
+- `NAME_semantic/*.png`: labels as in the dataset's own maps, 255 = none (above 254 classes 65535).
 """
 
 import contextlib
