@@ -14,10 +14,12 @@ from segcli.core.files import is_plain, read_json
 from segcli.data import class_names
 from segcli.data.canonical import Draft
 from segcli.data.confined import confine
+from segcli.data.empty_splits import note_empty
 from segcli.data.folders import refuse_links_out
 from segcli.data.image import PHONES, SUFFIXES
 from segcli.data.known import KNOWN, Known, inside, obtain
 from segcli.data.reopened import reopened
+from segcli.data.unread import note_unread
 from segcli.errors import DataError, UsageError
 from segcli.info import DatasetInfo
 
@@ -57,6 +59,10 @@ class Plan:
             facts |= {"licence": self.known.licence, "citation": self.known.citation, "source": self.known.home}
         draft.info = dataclasses.replace(draft.info, **facts)
         draft.notes += [f"downloaded {name} ({digest})" for name, digest in digests.items()]
+        if self.path is not None and "format" in self.recorded and draft.image_root is not None:
+            root, entries = draft.image_root, [entry for part in draft.splits.values() for entry in part]
+            note = note_unread(path or self.path, (root / entry.file_name for entry in entries))
+            draft.notes += [*note_empty(path or self.path, draft), *([note] if note else [])]
         return draft
 
     def __post_init__(self) -> None:

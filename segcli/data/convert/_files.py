@@ -69,13 +69,18 @@ def split_folders(path: Path, fits: Callable[[Path], bool]) -> dict[str, Path]:
 
 
 def without_empty(splits: dict[str, T], filled: Callable[[T], bool], notes: list[str]) -> dict[str, T]:
-    """The splits that have an image; those without, as exports leave them for a share of 0 %, are noted by name. A
-    train split, and all of them together, stay for the reader to refuse."""
-    empty = [split for split, part in splits.items() if split != "train" and not filled(part)]
+    """The splits that have an image; those without, as exports leave them for a share of 0 %, are noted by name. All of
+    them together stay for the reader to refuse."""
+    empty = [split for split, part in splits.items() if not filled(part)]
     if len(empty) == len(splits):
         return splits
-    notes += [f"the split {split} is empty" for split in empty]
+    notes += [said_empty(split) for split in empty]
     return {split: part for split, part in splits.items() if split not in empty}
+
+
+def said_empty(split: str) -> str:
+    """The note on a split without an image."""
+    return f"the split {split} is empty" + (": what the others hold is divided anew" if split == "train" else "")
 
 
 def arrange(found: Sequence[tuple[str, Path, Any]], where: Path) -> tuple[Path, dict[str, list[Entry]]]:

@@ -18,7 +18,7 @@ from segcli.data.canonical import UNDECIDED, Draft, Record
 from segcli.data.convert import coco
 from segcli.data.convert._coco_head import about
 from segcli.data.convert._coco_head import categories as categories_of
-from segcli.data.convert._files import Entry, arrange, each, has_keys, some, walk, without_empty
+from segcli.data.convert._files import Entry, arrange, each, has_keys, said_empty, some, walk, without_empty
 from segcli.data.convert._images import is_folder, is_there, locate, refuse_outside
 from segcli.data.convert._mask_files import check_size, read_pixels
 from segcli.data.convert._shapes import of_pixels
@@ -53,7 +53,7 @@ def build(*, path: Path, images: str | None = None, maps: str | None = None, tru
     Raises DataError for what is no panoptic file, and images or maps that are nowhere.
     """
     files = _choose(path)
-    notes = [f"left aside: {file.name}" for file in _lost(path, files)]
+    notes = [said_empty(split) if split else f"left aside: {file.name}" for file, split in _lost(path, files)]
     loaded = {split: coco.load(file, empty=True) for split, file in files.items()}
     loaded = without_empty(loaded, lambda data: bool(data["images"]), notes)
     categories = categories_of({files[split]: data["categories"] for split, data in loaded.items()})
@@ -121,14 +121,18 @@ def _choose(path: Path) -> dict[str, Path]:
     return out
 
 
-def _lost(path: Path, files: dict[str, Path]) -> list[Path]:
-    """Files called as those that are read, of other splits, without the keys of such files. Raises DataError for one
-    that is no json: a file that was cut off has lost the keys that tell what it is, and no split may vanish so."""
+def _lost(path: Path, files: dict[str, Path]) -> list[tuple[Path, str]]:
+    """Files called as those that are read, of other splits, without the keys of such files; each with its split where
+    that has no image. Raises DataError for one that is no json: a file that was cut off has lost the keys that tell
+    what it is, and no split may vanish so."""
     kinds = {coco.split_of(file)[1] for file in files.values()} if path.is_dir() else set()
-    lost = [file for file in coco.json_files(path) if file not in files.values() and coco.split_of(file)[1] in kinds]
-    for file in lost:
-        read_json(file)
-    return lost
+    out = []
+    for file in coco.json_files(path):
+        if file not in files.values() and coco.split_of(file)[1] in kinds:
+            content = read_json(file)
+            empty = isinstance(content, dict) and content.get("images") == [] == content.get("annotations")
+            out.append((file, coco.split_of(file)[0] if empty else ""))
+    return out
 
 
 def _maps(file: Path) -> Path:

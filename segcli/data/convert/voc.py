@@ -11,6 +11,7 @@ of boxes the names in use, sorted.
 import dataclasses
 import os
 import re
+from collections.abc import Collection, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -96,6 +97,7 @@ def _masks(path: Path, root: Path, pictures: Path, classes: list[str] | None, fl
     if splits and (apart := [stem for stem in there if stem not in splits]):
         found = [item for item in found if item[0] != UNDECIDED]
         notes.append(f"{len(apart)} images are in no list of ImageSets/Segmentation and are left out: {some(apart)}")
+    _note_absent(notes, splits, there, "Segmentation")
     of_classes = [kinds[1] for _, _, kinds in found]
     legend = _voc_names.listed(classes, "data.prepare") if classes is not None else _voc_names.said(root, path)
     instances = pictures.name == "SegmentationObject"
@@ -212,6 +214,7 @@ def _boxes(path: Path, root: Path, classes: list[str] | None) -> Draft:
         for name, _ in listed:
             used.setdefault(name, file)
         found.append((splits.get(file.stem, split_of(file, root)), image, (file, _size(tree), listed)))
+    _note_absent(notes, splits, {file.stem for file in owner.values()}, "Main")
     if apart:
         notes.append(f"{len(apart)} xml files are in no list of ImageSets/Main and are left out: {some(apart)}")
     others = [f.name for f in walk(root, ".xml") if f.stem in pictures and not _is_voc(f)]
@@ -304,6 +307,12 @@ def _splits(root: Path, kind: str) -> dict[str, str]:
                 if out.setdefault(stem, split) != split:
                     raise DataError(f"{file}: {stem} is also in the split {out[stem]!r}")
     return out
+
+
+def _note_absent(notes: list[str], splits: Mapping[str, str], there: Collection[str], kind: str) -> None:
+    """Note what the lists of the splits name, and nothing is called."""
+    if lost := [stem for stem in splits if stem not in there]:
+        notes.append(f"{len(lost)} names in ImageSets/{kind} have no labels and are left out: {some(lost)}")
 
 
 def _root(path: Path) -> Path:

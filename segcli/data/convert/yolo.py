@@ -20,7 +20,7 @@ from segcli.core.files import TRUST, inside, is_below, open_regular
 from segcli.data.annotations import encode
 from segcli.data.canonical import UNDECIDED, Draft, Record
 from segcli.data.convert import _shapes as shapes
-from segcli.data.convert._files import LOOK, SPLITS, Entry, arrange, each, lines, some, split_of, walk
+from segcli.data.convert._files import LOOK, SPLITS, Entry, arrange, each, lines, said_empty, some, split_of, walk
 from segcli.data.convert._images import by_last_parts, is_folder, is_there
 from segcli.data.convert._out import Exported, check_names
 from segcli.data.convert._yolo_rows import load, refuse_keypoints
@@ -192,25 +192,30 @@ def _names(content: dict[str, Any], base: Path, described: list[Path]) -> dict[i
 def _listed(file: Path, content: dict[str, Any], notes: list[str], trusted: bool) -> list[tuple[str, Path]]:
     """(split, image) of everything that train, val and test of a data.yaml name. Splits of the same images are none."""
     by_split: dict[str, list[Path]] = {}
+    empty: list[tuple[str, str]] = []
     for word in ("train", "val", "valid", "test"):
         given = content.get(word)
         for value in given if isinstance(given, list) else [given] if given is not None else []:
             if not isinstance(value, str) or not value.strip("./\\ "):
                 raise DataError(f"{file}: {word}: {value!r:.60} is not a path")
             place = _place(file, content.get("path"), value, trusted)
-            if place is None and word == "test":  # many a yaml promises a test part that was never published
-                outside = "" if is_below(value) else f" below {file.parent} ({TRUST})"
-                notes.append(f"{file.name}: test: there is no {value}{outside}")
+            if place is None:  # many a yaml promises a part that was never published, or whose share was 0 %
+                outside = not is_below(value) and os.path.exists(file.parent / value)
+                if isinstance(given, list) or (outside and word != "test"):
+                    hint = TRUST if not is_below(value) else "paths are relative to the yaml's folder"
+                    raise DataError(f"{file}: {word}: there is no {value}", hint=hint)
+                aside = f" below {file.parent} ({TRUST})" if outside else ""
+                empty.append((SPLITS[word], f"{word}: there is no {value}{aside}"))
                 continue
-            if place is None:
-                hint = "paths are relative to the yaml's folder"
-                raise DataError(f"{file}: {word}: there is no {value}", hint=hint if is_below(value) else TRUST)
             found = _images_in(file, place, trusted)
             if not found:
-                if word == "train":
-                    raise DataError(f"{file}: {word}: {place} holds no image")
-                notes.append(f"{file.name}: {word}: {place} holds no image: there is no such part")
+                empty.append((SPLITS[word], f"{word}: {place} holds no image"))
             by_split.setdefault(SPLITS[word], []).extend(found)
+    if empty and not any(by_split.values()):
+        raise DataError(f"{file}: {empty[0][1]}", hint="paths are relative to the yaml's folder")
+    for split, problem in empty:
+        notes.append(f"{file.name}: {problem}" + ("" if by_split.get(split) else f": {said_empty(split)}"))
+    by_split = {split: images for split, images in by_split.items() if images}
     train = sorted(by_split.get("train", []))
     same = [split for split, images in by_split.items() if split != "train" and sorted(images) == train]
     for split in same:
