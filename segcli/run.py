@@ -18,7 +18,7 @@ from segcli import input_rule
 from segcli.allocator import keep_freed_memory
 from segcli.capacity import refuse_batch, refuse_weights
 from segcli.checkpoint import initialise, load_state, load_strict, load_weights
-from segcli.core import model_numbers, run_files, run_parts
+from segcli.core import folders, model_numbers, run_files, run_parts
 from segcli.core.files import PART, remove_parts, write_atomic
 from segcli.core.git_head import commit
 from segcli.errors import DataError, ModelError, SegcliError, UsageError
@@ -49,17 +49,17 @@ class RunFolder:
 
     @classmethod
     def create(cls, name: str, out: Path | None, force: bool) -> "RunFolder":
-        """`out`, or runs/NAME, runs/NAME-2, …; an existing `out` only with `force`."""
+        """`out`, or runs/NAME, runs/NAME-2, …; an existing `out` only with `force`. Raises UsageError."""
         if out is None:
             base = Path("runs") / name
             out, count = base, 2
             while out.exists() and not force and not cls._is_void(out):
                 out, count = base.with_name(f"{base.name}-{count}"), count + 1
-        elif out.exists() and any(out.iterdir()) and not force:
+        elif folders.as_folder(out).exists() and any(out.iterdir()) and not force:
             raise UsageError(f"{out} is not empty", hint="choose another --out, or --force to overwrite it")
         if out.exists():
             run_parts.refuse_foreign(out)
-        out.mkdir(parents=True, exist_ok=True)
+        folders.as_folder(out).mkdir(parents=True, exist_ok=True)
         return cls(out)
 
     @classmethod

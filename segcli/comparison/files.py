@@ -11,6 +11,7 @@ from typing import Any
 
 from segcli.comparison.ranking import Row, accuracy, group_title, notes
 from segcli.core.files import open_regular, write_text
+from segcli.core.folders import real
 from segcli.errors import UsageError
 
 COLUMNS = [
@@ -108,6 +109,7 @@ def check(force: bool = False, **paths: Path | None) -> None:
             from segcli.drawing.plots import require_format  # imports matplotlib
 
             require_format(path)
+        real(path.parent)
         there = next(folder for folder in path.absolute().parents if folder.exists())
         if path.is_dir() or not there.is_dir() or not os.access(there, os.W_OK):
             raise UsageError(f"--{option} {path}: can't be written there", hint="name a file in a folder of yours")

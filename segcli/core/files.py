@@ -294,8 +294,9 @@ def part_start(path: Path) -> str:
 
 
 def part_beside(path: Path) -> Path:
-    """A new empty file beside `path` (its folder is made) that `remove_parts` knows. Raises OSError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """A new empty file beside `path` (its folder is made, also where a link points at none yet) that `remove_parts`
+    knows. Raises OSError."""
+    Path(os.path.realpath(path.parent)).mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=part_start(path), suffix=PART, dir=path.parent)
     os.close(handle)
     return Path(name)

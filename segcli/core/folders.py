@@ -16,9 +16,10 @@ from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
+from segcli.core import trust
 from segcli.core.files import PART, digest, is_below, read_json, write_text
 from segcli.core.state import remember, remembered
-from segcli.errors import DataError, SegcliError
+from segcli.errors import DataError, SegcliError, UsageError
 
 MANIFEST = ".segcli-files.json"
 LITTER = {".DS_Store", "Thumbs.db", "desktop.ini"}  # what file browsers leave behind, without asking
@@ -40,11 +41,22 @@ class Own:
 def real(out: Path) -> Path:
     """Where the folder `out` is, or will be: a link is followed, also one that points at nothing yet.
 
-    Raises DataError for a link that leads back to itself.
+    Raises UsageError for a link that leads back to itself, and for a place below a file.
     """
     place = Path(os.path.realpath(out))
-    if place.is_symlink():
-        raise DataError(f"{out}: is a link that leads back to itself", hint="choose another --out")
+    if any(os.path.islink(part) for part in (place, *place.parents)):
+        raise UsageError(f"{out}: is a link that leads back to itself", hint="name another folder")
+    above = next((part for part in place.parents if os.path.lexists(part)), None)
+    if above is not None and not os.path.isdir(above):
+        raise UsageError(f"{out}: {above} is no folder", hint="name another folder")
+    return place
+
+
+def as_folder(out: Path) -> Path:
+    """`real`, for a folder that is to be filled. Raises UsageError also where a file is there."""
+    place = real(out)
+    if os.path.lexists(place) and not os.path.isdir(place):
+        raise UsageError(f"{out}: is a file, and a folder is to be written", hint="name another folder")
     return place
 
 
@@ -197,15 +209,19 @@ def claim(
 
     The note is kept for this user (core/state.py), not in the folder. own: tells the names that count as ours without
     one, and is asked only then.
-    Raises DataError for a file that is an input, or that is there and was not written by segcli, or changed since.
+    Raises UsageError where `out` can be no folder, and DataError for a subfolder of it that is a link which leads out,
+    for a file that is an input, or that is there and was not written by segcli, or changed since.
     """
+    top = as_folder(out)
     reading = {os.path.realpath(path): path for path in inputs}
     known = _claimed(out) or {name: Own(0, 0, None) for name in own()}
     folders: dict[Path, str] = {}
     kept: dict[str, Any] = {n: astuple(o) for n, o in known.items()}
     for name in names:
         path = out / name
-        folder = folders.setdefault(path.parent, os.path.realpath(path.parent))
+        if path.parent not in folders:
+            folders[path.parent] = _subfolder(path.parent, top)
+        folder = folders[path.parent]
         if (source := reading.get(os.path.join(folder, path.name))) is not None:
             raise DataError(f"{path}: would be written over the input {source}", hint="choose another --out")
         if os.path.lexists(path) and not (name in known and unchanged(path, known[name])):
@@ -213,6 +229,17 @@ def claim(
             raise DataError(f"{path}: is there already and {what}", hint="move it away, or choose another --out")
         kept[name] = [0, 0, None]
     _keep(out, kept)
+
+
+def _subfolder(folder: Path, top: Path) -> str:
+    """Where a folder of what is written really is. Raises DataError where that is not in `top`, or it is a file."""
+    place = os.path.realpath(folder)
+    if not Path(place).is_relative_to(top) and not trust.everything():
+        hint = f"choose another --out, or remove the link; if it is meant so: {trust.VARIABLE}=1"
+        raise DataError(f"{folder}: is a link that leads out, to {place}", hint=hint)
+    if os.path.lexists(place) and not os.path.isdir(place):
+        raise DataError(f"{folder}: is there already and is no folder", hint="choose another --out")
+    return place
 
 
 def note_written(out: Path) -> None:

@@ -16,10 +16,19 @@ WRITTEN = (*FILES, "train.lock", *FOLDERS, *CHECKPOINTS)
 def confine(run: Path) -> None:
     """Raise ModelError where a part of the run folder is a link that leads out of it: what is written there would be
     written elsewhere."""
-    for part in () if trust.everything() else WRITTEN:
+    for part in () if trust.everything() else (*WRITTEN, *_links(run)):
         if os.path.lexists(run / part) and not inside(run / part, run):
             hint = f"if it is yours: {trust.VARIABLE}=1"
             raise ModelError(f"{run / part}: is a link that leads out of the run", hint=hint)
+
+
+def _links(run: Path) -> list[str]:
+    """The links in the folders of a run."""
+    out = []
+    for folder in FOLDERS:
+        if os.path.isdir(run / folder):
+            out += [f"{folder}/{entry.name}" for entry in os.scandir(run / folder) if entry.is_symlink()]
+    return sorted(out)
 
 
 def refuse_foreign(out: Path) -> None:

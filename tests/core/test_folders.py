@@ -5,7 +5,7 @@ import os
 import pytest
 
 from segcli.core import folders
-from segcli.errors import DataError
+from segcli.errors import DataError, UsageError
 
 
 @pytest.fixture
@@ -82,5 +82,5 @@ def test_a_link_that_leads_back_to_itself_is_named(tmp_path, target):
     (tmp_path / "loop").symlink_to(tmp_path / target)
     (tmp_path / "other").symlink_to(tmp_path / "loop")
     for ask in (folders.real, folders.is_empty):
-        with pytest.raises(DataError, match="loop: is a link that leads back to itself"):
+        with pytest.raises(UsageError, match="loop: is a link that leads back to itself"):
             ask(tmp_path / "loop")
