@@ -6,6 +6,9 @@ from typing import Any
 LARGEST = 2**31  # what any of them may be
 MOST = 1_000  # layers, or anything else that is built one by one
 REPEATED = re.compile(r"(layers|convolutions|depth|depths|blocks|levels|groups|stages)$")
+SIZES = re.compile(r"(width|dim|heads|ffn|queries|fine|samples|window|proposals|channels|divisor|decoder_layers)$")
+SHARES = re.compile(r"(dropout|drop_path|positive|foreground|score|nms)$")
+WEIGHTS = re.compile(r"(_weight|auxiliary|norm_eps)$")
 WIDE = 4096  # from here on a model's weights are counted before they are made
 
 
@@ -17,15 +20,31 @@ def check(value: Any, place: str = "model") -> None:
     elif isinstance(value, list):
         for inner in value:
             check(inner, place)
-    elif isinstance(value, int) and not isinstance(value, bool):
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        _check_least(value, place)
+        if isinstance(value, float):
+            return
         most = MOST if REPEATED.search(place) else LARGEST
         if not -most <= value <= most:
             raise ValueError(f"{place} can't be {_shortened(value)}: {most:,} at most")
 
 
-def _shortened(value: int) -> str:
+def _check_least(value: float, place: str) -> None:
+    """Raise ValueError for a size of nothing, a count below 0, a share that is none, and a negative weight. What a
+    setting of another name may be is for the model's own signature."""
+    if SIZES.search(place) and value < 1:
+        raise ValueError(f"{place} can't be {_shortened(value)}: 1 at least")
+    if (REPEATED.search(place) or WEIGHTS.search(place)) and not value >= 0:
+        raise ValueError(f"{place} can't be {_shortened(value)}: 0 at least")
+    if SHARES.search(place) and not 0 <= value <= 1:
+        raise ValueError(f"{place} can't be {_shortened(value)}: a share from 0 to 1")
+
+
+def _shortened(value: float) -> str:
     """A number for a message; one beyond floats by its length."""
-    return f"{value:.6g}" if abs(value) < 10**300 else f"a number of {value.bit_length() * 3 // 10:,} digits"
+    if isinstance(value, int) and abs(value) >= 10**300:
+        return f"a number of {value.bit_length() * 3 // 10:,} digits"
+    return f"{value:.6g}"
 
 
 def largest(value: Any) -> int:
