@@ -9,15 +9,11 @@ from typing import Any, NamedTuple, TypeVar
 from segcli.core.files import read_text
 from segcli.data.canonical import UNDECIDED, Record
 from segcli.data.convert._images import below
+from segcli.data.folders import SPLITS as SPLITS
 from segcli.data.folders import walk as folders_below
 from segcli.data.image import image_size
 from segcli.errors import DataError
 
-SPLITS = {
-    **{"train": "train", "training": "train"},
-    **{"val": "val", "valid": "val", "validation": "val", "dev": "val"},
-    **{"test": "test", "testing": "test"},
-}
 LOOK = 8  # files that a format is recognised by
 
 T = TypeVar("T")

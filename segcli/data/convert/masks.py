@@ -9,6 +9,7 @@ objects are of one category, unless a legend (see `_legend.py`) names values or 
 category it names, or with kind `regions` every connected region of it is one; 0 and black are background.
 """
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from segcli.data.convert._mask_classes import of_objects
 from segcli.data.convert._mask_meaning import Flags, Kind, decide
 from segcli.data.convert._mask_objects import Labelled, draft
 from segcli.data.convert.semantic import of_classes
+from segcli.data.folders import stand_ins
 from segcli.data.image import SUFFIXES
 from segcli.errors import DataError
 
@@ -148,8 +150,12 @@ def _paired(path: Path) -> Found:
 
 
 def _each(path: Path) -> Iterator[Path]:
-    """Folders of one image; those of splits are not."""
-    for folder in sorted(path.iterdir()):
+    """Folders of one image; those of splits are not, nor what a link called after one stands for."""
+    inner = sorted(path.iterdir())
+    splits = stand_ins(path, [folder.name for folder in inner])
+    for folder in inner:
+        if os.path.abspath(folder) in splits:
+            continue
         if folder.name.lower() not in SPLITS and (folder / "images").is_dir() and (folder / "masks").is_dir():
             yield folder
 
