@@ -20,8 +20,8 @@ def walk(root: Path, *, hidden: bool = False) -> Iterator[tuple[Path, list[str],
     """os.walk that follows links to folders, sorted: (folder, names of folders in it, names of files in it).
 
     Names of folders may be taken out of the list, which are then left alone. A link to a folder that it lies in is left
-    out: whatever is there has been met. So is a folder that a link called train, val or test stands for. hidden: also what begins with a dot. Raises DataError for a maze of links, and
-    for a folder that this user may not read.
+    out: whatever is there has been met. So is a folder that a link called train, val or test stands for. hidden: also
+    what begins with a dot. Raises DataError for a maze of links, and for a folder that this user may not read.
     """
     followed = 0
     given_name: set[str] = set()
