@@ -12,6 +12,7 @@ semantic/SPLIT/NAME.png    8-bit labels, 255 = ignore; for more than 254 classes
 panoptic/SPLIT.json        COCO panoptic, with panoptic/SPLIT/NAME.png (id = R + 256 G + 65536 B, 0 = void)
 """
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -132,7 +133,8 @@ def write(
             counts, names, ids = {}, _Names(), _Ids()
             with tqdm(total=total, desc=f"writing {out.name}", unit="image", **_pace()) as bar:
                 for split, records in splits.items():
-                    counts[split] = _write_split(folder, split, info, records, names, ids, link, strict, bar)
+                    with contextlib.ExitStack() as kept:
+                        counts[split] = _write_split(folder, split, info, records, names, ids, link, strict, bar, kept)
             info = dataclasses.replace(info, splits=counts)
             if strict:  # the doctor's copy goes at once
                 state, mark = fingerprint.measure(folder, info)
@@ -296,12 +298,15 @@ def _write_split(
     link: bool,
     strict: bool,
     bar: Any,
+    kept: contextlib.ExitStack,
 ) -> int:
     images = []
     labels: dict[str, str] = {}
     declared = set(info.source_ids)
-    annotations = Writer(root / "annotations" / f"{split}.json", indexed=True)
-    panoptic = Writer(root / "panoptic" / f"{split}.json", indexed=False) if info.panoptic else None
+    annotations = kept.enter_context(Writer(root / "annotations" / f"{split}.json", indexed=True))
+    panoptic = None
+    if info.panoptic:
+        panoptic = kept.enter_context(Writer(root / "panoptic" / f"{split}.json", indexed=False))
     for record in records:
         h, w = record.size
         image_id = ids.take("image", record.id)

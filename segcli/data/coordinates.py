@@ -59,7 +59,7 @@ class Coordinates:
         the image file, too; where it is not, labels outside it say nothing about themselves."""
         if self.looked >= MOST or min(size) < 4:
             return
-        box, span = _box(annotation.get("bbox")), _span(annotation.get("segmentation"))
+        box, span = box_of(annotation.get("bbox")), span_of(annotation.get("segmentation"))
         alone = not annotation.get("segmentation")
         if span is None and (box is None or not alone):
             return
@@ -129,11 +129,11 @@ def reread(annotation: dict[str, Any], reading: Reading, size: tuple[int, int]) 
     """(the annotation in pixels, x before y, its box as x, y, width, height; what was done) on an image of `size`
     (h, w). What is malformed stays as it is, and so does a box beside a mask, but where both are exchanged."""
     out = dict(annotation)
-    box, parts = _box(out.get("bbox")), out.get("segmentation")
-    if _span(parts) is not None and isinstance(parts, list):
+    box, parts = box_of(out.get("bbox")), out.get("segmentation")
+    if span_of(parts) is not None and isinstance(parts, list):
         if reading == "shares":
             out["segmentation"] = [[v * size[1 - i % 2] for i, v in enumerate(part)] for part in parts]
-            out["bbox"] = [*(_span(out["segmentation"]) or ())]  # the file's may be of either unit
+            out["bbox"] = [*(span_of(out["segmentation"]) or ())]  # the file's may be of either unit
             out.pop("area", None)
             _move_keypoints(out, lambda x, y: (x * size[1], y * size[0]) if max(x, y) <= SHARE else (x, y))
             return out, "polygon multiplied by the sides of the image, its box and area taken from it"
@@ -169,13 +169,13 @@ def _number(value: Any) -> bool:
     return type(value) in (int, float) and abs(value) < 2**31  # False of NaN, too
 
 
-def _box(value: Any) -> tuple[float, float, float, float] | None:
+def box_of(value: Any) -> tuple[float, float, float, float] | None:
     if not isinstance(value, list) or len(value) != 4 or not all(_number(v) for v in value):
         return None
     return value[0], value[1], value[2], value[3]
 
 
-def _span(segmentation: Any) -> tuple[float, float, float, float] | None:
+def span_of(segmentation: Any) -> tuple[float, float, float, float] | None:
     """x, y, width, height of what polygons reach over; None for anything else."""
     if not isinstance(segmentation, list) or not segmentation:
         return None

@@ -126,16 +126,23 @@ def walk(path: Path) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
 class Writer:
     """Writes one COCO file of any size: `add` image after image, then `close`. The bytes are those of json.dumps.
 
-    indexed: also write the index. Until `close` the annotations are in a file beside `path`.
+    indexed: also write the index. Until `close` the annotations are in a file beside `path`, which `with` closes where
+    writing ends before that; a failure removes the whole folder.
     """
 
     def __init__(self, path: Path, *, indexed: bool):
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path, self.indexed = path, indexed
         self.part = path.with_suffix(".part")
-        self.file = open(self.part, "wb")  # noqa: SIM115 (closed by `close`; a failure removes the whole folder)
+        self.file = open(self.part, "wb")  # noqa: SIM115 (closed by `close`, or at the end of `with`)
         self.starts, self.first, self.at = [0], [0], 0
         self.category, self.crowd, self.mask = _Column(np.int32), _Column(np.bool_), _Column(np.bool_)
+
+    def __enter__(self) -> "Writer":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.file.close()
 
     def add(self, annotations: list[dict[str, Any]]) -> None:
         """The annotations of the next image."""

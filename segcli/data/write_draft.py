@@ -9,6 +9,7 @@ from segcli.data import canonical
 from segcli.data._findings import Item
 from segcli.data.canonical import UNDECIDED, Draft, Record
 from segcli.data.crowds import Singled
+from segcli.data.mask_boxes import MaskBoxes
 from segcli.data.overview import Survey, overview
 from segcli.data.plain_faults import PlainFaults, refuse_coordinates
 from segcli.data.removals import Counts
@@ -62,6 +63,7 @@ def write_draft(
     if link:
         info = dataclasses.replace(info, image_root=str(draft.image_root))
     before, after = Counts(), Counts()
+    boxes = MaskBoxes()
     faults = PlainFaults(divided=UNDECIDED in draft.splits)
 
     def through(split: str, entries: list[Any]) -> Iterator[Record]:
@@ -71,6 +73,7 @@ def write_draft(
         if repairs is not None:
             records = repairs.mend(split, records)
         if strict and repairs is None:
+            records = boxes.read(records)
             records = faults.watched(split, records)
         yield from after.counted(_cut(draft, split, records, tiling))
         before.splits += 1
@@ -79,7 +82,7 @@ def write_draft(
                 repairs.removed.judge(draft.image_root or target, before.objects, draft.lost, drop)
             faults.judge(info.name)
             after.require_some(before, draft.lost, info.name)
-            draft.notes += [singled.note()] if singled is not None else []
+            draft.notes += [*([singled.note()] if singled is not None else []), *boxes.note()]
 
     canonical.write(
         target,

@@ -1,13 +1,16 @@
 """A prepared folder appears whole or not at all, holds the images byte by byte, and is never overwritten unasked."""
 
 import dataclasses
+import gc
 import json
 import multiprocessing
 import os
+import warnings
 
 import numpy as np
 import pytest
 from PIL import Image
+from sources import FORMATS
 
 from segcli import lookup
 from segcli.core import folders
@@ -19,6 +22,7 @@ from segcli.data.convert import _out
 from segcli.data.dataset import Dataset
 from segcli.errors import DataError, SegcliError, UsageError
 from segcli.info import Category, DatasetInfo
+from segcli.preparing import prepare
 
 INFO = DatasetInfo("toy", (Category("cat", 4, colour=(9, 8, 7)), Category("sky", 2, thing=False)), {})
 
@@ -241,3 +245,15 @@ def test_a_replacement_whose_way_back_fails_too_keeps_what_was_there(tmp_path, m
     with pytest.raises(OSError, match="the disk is gone"):
         folders.publish(new, old)
     assert (tmp_path / "set.old-1/labels").read_text() == "set"
+
+
+@pytest.mark.parametrize("name", ["coco", "panoptic"])
+def test_no_file_stays_open_where_writing_ends_early(tmp_path, name):
+    FORMATS[name](tmp_path / "source")
+    next((tmp_path / "source").glob("train/*.png")).unlink()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with pytest.raises(DataError):
+            prepare(str(tmp_path / "source"), tmp_path / "out")
+        gc.collect()
+    assert [w for w in caught if issubclass(w.category, ResourceWarning)] == []

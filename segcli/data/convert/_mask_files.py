@@ -51,7 +51,8 @@ def as_ids(path: Path, values: np.ndarray, mode: str) -> np.ndarray:
         if (channels != channels[:, :, :1]).any():
             raise DataError(
                 f"{path}: the mask is a colour picture",
-                hint="add a legend.csv (name,r,g,b), or save ids 0, 1, 2, … in one channel, or one object a file",
+                hint="add a legend.csv (name,r,g,b), or save ids 0, 1, 2, … in one channel, or one object a file; "
+                "--masks binary reads one colour on black as two classes",
             )
         values = channels[:, :, 0]
     if values.dtype.kind == "f":

@@ -79,7 +79,8 @@ def decide(
         raise UsageError(f"--threshold {flags.threshold:g}: must be above 0, which is background")
     seen = looks(files) if seen is None else seen
     alpha = _alpha(where, seen)
-    _colours(seen, legend)
+    if flags.masks != "binary":
+        _colours(seen, legend)
     if flags.threshold is not None and flags.masks == "classes":
         raise UsageError("--threshold makes two classes of values: it goes with --masks binary, not classes")
     kind = flags.masks

@@ -8,7 +8,7 @@ import numpy as np
 
 from segcli.data.convert._legend import Legend
 from segcli.data.convert._mask_evidence import counted, look, soft
-from segcli.data.convert._mask_files import read_colours, read_ids, read_pixels
+from segcli.data.convert._mask_files import as_ids, read_colours, read_ids, read_pixels
 from segcli.data.convert._mask_numbers import some
 from segcli.errors import DataError
 from segcli.types import IGNORE, IGNORE_16, ignore_label
@@ -36,7 +36,7 @@ class Rule:
     def values(self, path: Path) -> np.ndarray:
         """The values [H,W] of a mask file. Raises DataError where it can't be read, or contradicts the rule."""
         if self.threshold is None:
-            raw = read_ids(path) if not self.alpha else self._clear(path)
+            raw = self._clear(path) if self.alpha else _one_colour(path) if self.binary else read_ids(path)
         else:
             raw = self._clear(path) if self.alpha else _grey(path)
         if self.threshold is None and not self.binary:
@@ -84,6 +84,22 @@ BOTH = "its colours and its alpha channel both vary, and say different things"
 def reader(rule: Rule, legend: Legend | None) -> Callable[[Path], np.ndarray]:
     """What reads a file's values: colours, where the legend names those."""
     return read_colours if legend is not None and legend.colours else rule.values
+
+
+def _one_colour(path: Path) -> np.ndarray:
+    """The values [H,W] of a mask of two classes; of a colour picture its colours, packed. Raises DataError for more
+    than one colour besides black."""
+    pixels, mode = read_pixels(path)
+    channels = pixels[:, :, : -1 if mode in CLEAR else None] if pixels.ndim == 3 else pixels
+    if channels.ndim == 2 or (channels == channels[:, :, :1]).all():
+        return as_ids(path, pixels, mode)
+    raw = read_colours(path)
+    if (count := len(set(np.unique(raw).tolist()) - {0})) > 1:
+        raise DataError(
+            f"{path}: holds {count} colours besides black, and two classes have one",
+            hint="a legend.csv (name,r,g,b,kind) names them, with kind ignore for those that mean nothing",
+        )
+    return raw
 
 
 def _grey(path: Path) -> np.ndarray:

@@ -18,7 +18,7 @@ from pycocotools import mask as coco_mask
 from segcli.core.files import read_json
 from segcli.data.annotations import LARGEST_ID, encode, whole
 from segcli.data.canonical import UNDECIDED, Draft, Record, write_json
-from segcli.data.convert._coco_head import about, categories
+from segcli.data.convert._coco_head import about, categories, number
 from segcli.data.convert._files import SPLITS, each, has_keys, some, without_empty
 from segcli.data.convert._images import believed, below, locate, refuse_outside
 from segcli.data.convert._out import Exported
@@ -70,6 +70,10 @@ def build(*, path: Path, images: str | None = None, labels: str = "instances", t
                 f"{one.path.name}: {renamed} annotations name their image as text or as a number where the "
                 "image's own id is the other: read as the same"
             )
+        if texts := {key for key in one.categories if isinstance(key, str) and number(key) is not None}:
+            notes.append(
+                f"{one.path.name}: category ids that annotations give as text ({some(sorted(texts))}) are numbers"
+            )
         if far := [key for key in listed if isinstance(key, int) and key > LARGEST_ID]:
             notes.append(f"{one.path.name}: {len(far)} image ids of more than 63 bits are replaced")
         lost += _note_lost(one, listed, notes)
@@ -114,12 +118,21 @@ def records(entries: Sequence[Entry]) -> Iterator[Record]:
                 file_name=entry.file_name,
                 size=believed(claimed, path, labels.path) if claimed else image_size(path),
                 image=path,
-                annotations=[{**annotation, "id": whole(annotation.get("id"))} for annotation in own],
+                annotations=[_numbered(annotation) for annotation in own],
                 id=_id(image.get("id")),
                 extra={key: value for key, value in image.items() if key not in OWN},
             )
 
         yield from each(entries, read)
+
+
+def _numbered(annotation: dict[str, Any]) -> dict[str, Any]:
+    """An annotation with its ids as numbers, where they are written as text."""
+    out = {**annotation, "id": whole(annotation.get("id"))}
+    key = out.get("category_id")
+    if isinstance(key, str) and number(key) is not None:
+        out["category_id"] = number(key)
+    return out
 
 
 def json_files(path: Path) -> list[Path]:
