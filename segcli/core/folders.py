@@ -48,7 +48,7 @@ def real(out: Path) -> Path:
         raise UsageError(f"{out}: is a link that leads back to itself", hint="name another folder")
     above = next((part for part in place.parents if os.path.lexists(part)), None)
     if above is not None and not os.path.isdir(above):
-        raise UsageError(f"{out}: {above} is no folder", hint="name another folder")
+        raise UsageError(f"{out}: can't be written: {above} is no folder", hint="name another folder")
     return place
 
 

@@ -170,6 +170,7 @@ def _number(value: Any) -> bool:
 
 
 def box_of(value: Any) -> tuple[float, float, float, float] | None:
+    """The four numbers of a box; None for anything else."""
     if not isinstance(value, list) or len(value) != 4 or not all(_number(v) for v in value):
         return None
     return value[0], value[1], value[2], value[3]
