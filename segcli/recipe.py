@@ -10,7 +10,7 @@ import pydantic
 import yaml
 
 from segcli.core import model_numbers
-from segcli.core.files import is_plain
+from segcli.core.files import LONGEST, LONGEST_PART, is_plain
 from segcli.errors import UsageError
 from segcli.lookup import nearest
 from segcli.recipe_file import find_recipe as find_recipe
@@ -56,6 +56,17 @@ def plain(value: str) -> str:
     return value
 
 
+def place(value: str) -> str:
+    """The path of a file or folder. Raises ValueError for one that no system takes."""
+    whole = value.encode(errors="surrogatepass")
+    if "\0" in value or len(whole) > LONGEST or max(map(len, re.split(rb"[/\\]", whole))) > LONGEST_PART:
+        raise ValueError(f"{value!r:.80} can't be a path: a name in it has {LONGEST_PART} bytes at most, and no NUL")
+    return value
+
+
+Place = Annotated[str, pydantic.AfterValidator(place)]
+
+
 class Cache(Settings):
     """Decoded training images on disk."""
 
@@ -63,20 +74,20 @@ class Cache(Settings):
     """Disk space at most; images beyond it are decoded each time."""
     longest: pydantic.PositiveInt | None = None
     """Images whose longest side has more pixels are shrunk to this before they are stored; null keeps their size."""
-    folder: str | None = None
+    folder: Place | None = None
     """Where; null: a folder of the dataset's own in ~/.cache/segcli (or $SEGCLI_CACHE)."""
 
 
 class Data(Settings):
     name: str | None = None
     """A known dataset's name, prepared by `train` when `root` is not there yet; null for your own data."""
-    root: str
+    root: Place
     """The canonical dataset folder."""
-    source: str | None = None
+    source: Place | None = None
     """Where the raw data lies, when `train` has to prepare it and it is not to be downloaded."""
     prepare: dict[str, Any] = {}
     """Settings of the embedded generator (`shapes`: train, val, seed, size)."""
-    split_file: str | None = None
+    split_file: Place | None = None
     """A text file beside the recipe that names the val images, one a line; everything else is train."""
     size: Side | tuple[Side, Side] | None = None
     """Longest side in pixels, or [short side, longest side]; null is the model's own rule."""
@@ -208,7 +219,7 @@ class Recipe(Settings):
     task: Task
     data: Data
     model: dict[str, Any]
-    init: str | None = None
+    init: Place | None = None
     train: Train = Train(epochs=1)
     eval: Eval = Eval()
     hardware: Hardware = Hardware()

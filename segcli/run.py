@@ -251,8 +251,10 @@ def _built(recipe: Recipe, counts: dict[str, int]) -> nn.Module:
         return build_model(recipe.model, task=recipe.task, **counts)
     except MemoryError as error:
         raise UsageError(f"{where}: its weights need more memory than there is", hint=SETTINGS) from error
-    except SegcliError:
-        raise
+    except SegcliError as error:
+        if recipe.path is None or not str(error).startswith("model."):
+            raise
+        raise type(error)(f"{recipe.path}: {error}", hint=error.hint) from error
     except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UsageError(f"{where}: can't be built with these settings: {reason:.300}", hint=SETTINGS) from error

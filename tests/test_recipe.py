@@ -247,3 +247,13 @@ def test_another_length_replaces_what_a_run_recorded_of_its_own(tmp_path):
     (tmp_path / "r.yaml").write_text(text + "train: {steps: 900, retimed: [[10, 900]]}\n", encoding="utf-8")
     recipe = Recipe.load(tmp_path / "r.yaml", {"train.minutes": 10})
     assert (recipe.train.minutes, recipe.train.steps, recipe.train.retimed) == (10, None, [])
+
+
+@pytest.mark.parametrize("key", ["data.root", "data.source", "data.split_file", "init"])
+def test_paths_that_no_system_takes_are_refused_by_key(tmp_path, key):
+    file = tmp_path / "r.yaml"
+    file.write_text("name: a\ntask: instance\ndata: {root: x}\nmodel: {name: rcnn}\n", encoding="utf-8")
+    for value in ("é" * 300, "a/" + "b" * 256, "c/" * 4000, "a\0b"):
+        with pytest.raises(UsageError, match=rf"{key}: .* can't be a path"):
+            Recipe.load(file, {key: value})
+    assert Recipe.load(file, {key: "é" * 127 + "/" + "b" * 255}).name == "a"

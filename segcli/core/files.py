@@ -24,6 +24,7 @@ from segcli.errors import DataError, SegcliError
 
 PART = ".segcli-part"  # suffix of files that are being written; a process that was killed leaves them behind
 LONGEST = 4096  # bytes of a path that systems take
+LONGEST_PART = 255  # and of each name in it
 LARGEST_YAML = 4 * 2**20  # bytes; the parser is slow, and recipes have some hundred lines
 DEEPEST = 100  # mappings and lists inside one another
 WALKED = 4 * 2**20  # characters of JSON up to which that is looked at: in larger files, each reader asks for few fields
