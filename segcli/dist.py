@@ -5,6 +5,7 @@ before each step. Without a process group every function here is the identity, s
 """
 
 import contextlib
+import dataclasses
 import datetime
 import json
 import logging
@@ -121,22 +122,67 @@ def average(numbers: dict[str, float]) -> dict[str, float]:
     return dict(zip(keys, (total / world()).tolist(), strict=True))
 
 
-def mean(value: Tensor) -> Tensor:
-    """A count's mean over the ranks, for losses whose counts are known only on the way; takes no gradient."""
+def largest(numbers: list[int]) -> list[int]:
+    """Each number's maximum over the ranks."""
     if world() == 1:
-        return value
-    total = value.detach().clone()
-    group.all_reduce(total)
-    return total / world()
+        return numbers
+    box = torch.tensor(numbers, device=_device())
+    group.all_reduce(box, group.ReduceOp.MAX)
+    return box.tolist()
+
+
+def parts() -> int:
+    """How many parts the step's batch has: ranks times accumulated pieces. A loss that is divided by a count's mean
+    over the parts, but by 1 where the whole step has none, writes max(count, 1 / dist.parts())."""
+    return world() * _step.pieces
+
+
+def mean(value: Tensor, least: float = 0.0) -> Tensor:
+    """A count's mean over the parts of a step, for losses whose counts are known only on the way; takes no gradient.
+    least: what the sum over the parts is at least."""
+    return _sum(value.detach()).clamp(min=least) / parts()
 
 
 def share(count: int) -> Tensor | float:
-    """What turns a mean over this rank's `count` items into its part of the mean over all ranks' items: the count over
-    the ranks' mean count. Every rank must call it, also for nothing. 1.0 for a single process."""
-    if world() == 1:
+    """What turns a mean over this part's `count` items into its share of the mean over all parts' items: the count over
+    the parts' mean count. Every part must call it, also for nothing. 1.0 where there is one part."""
+    if parts() == 1:
         return 1.0
-    own = torch.tensor(float(count), device=_device())
+    own = torch.tensor(float(count), device=_device() if world() > 1 else "cpu")
     return own / mean(own).clamp(min=1e-9)
+
+
+def total(values: list[Tensor]) -> list[Tensor]:
+    """Each number's sum over the ranks, which must give as many."""
+    if world() == 1:
+        return values
+    stacked = torch.stack(values)
+    group.all_reduce(stacked)
+    return list(stacked)
+
+
+@contextlib.contextmanager
+def pieces(number: int, totals: list[Tensor] | None = None) -> Iterator[None]:
+    """In the block, the batch is one of `number` accumulated pieces; totals: what `mean` and `share` would sum over all
+    parts of the step, in the order in which they are called."""
+    global _step
+    before, _step = _step, _Step(number, totals)
+    try:
+        yield
+    finally:
+        _step = before
+
+
+@contextlib.contextmanager
+def counting(number: int) -> Iterator[list[Tensor]]:
+    """In the block, `mean` and `share` note this piece's own counts in the list that it gives, and sum nothing."""
+    global _step
+    own: list[Tensor] = []
+    before, _step = _step, _Step(number, None, own)
+    try:
+        yield own
+    finally:
+        _step = before
 
 
 def any_rank(flag: bool) -> bool:
@@ -260,6 +306,35 @@ def _first_error(folder: Path) -> BaseException | None:
     error = kinds[first["code"]](first["message"], hint=first["hint"])
     error.__cause__ = RuntimeError(first["traceback"])  # what --debug shows
     return error
+
+
+@dataclasses.dataclass
+class _Step:
+    """pieces: that a rank accumulates; totals: see `pieces`; own: see `counting`; at: how many calls there were."""
+
+    pieces: int = 1
+    totals: list[Tensor] | None = None
+    own: list[Tensor] | None = None
+    at: int = 0
+
+
+_step = _Step()
+
+
+def _sum(value: Tensor) -> Tensor:
+    """A number's sum over the parts of the step."""
+    if _step.own is not None:
+        _step.own.append(value.to(torch.promote_types(value.dtype, torch.float32)))
+        return value
+    if _step.totals is not None:
+        _step.at += 1
+        return _step.totals[_step.at - 1].to(value)
+    assert _step.pieces == 1, "with several pieces, what is shared has been counted before"
+    if world() == 1:
+        return value
+    everyone = value.clone()
+    group.all_reduce(everyone)
+    return everyone
 
 
 def _device() -> torch.device:

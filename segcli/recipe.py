@@ -141,7 +141,7 @@ class Train(Settings):
     batch_size: int = pydantic.Field(2, gt=0, le=65_536)
     """Images per optimiser step and process, accumulation included."""
     accumulate: int = pydantic.Field(1, gt=0, le=65_536)
-    """Forward passes per step; batch_size must be a multiple of it."""
+    """Pieces that a batch runs in, one by one, with the whole batch's gradient; batch_size must be a multiple of it."""
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
     ema: float | None = pydantic.Field(None, gt=0, lt=1)

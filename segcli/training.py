@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from segcli import cost, dist, input_rule
-from segcli.capacity import first_batch, refuse_batch, use_threads
+from segcli.accumulation import add_gradients, bfloat16, say_what_differs, step_losses
+from segcli.capacity import refuse_batch, use_threads
 from segcli.checkpoint import recover, save_weights
 from segcli.data.cache import ImageCache
 from segcli.data.checked import admit
@@ -29,7 +29,6 @@ from segcli.evaluation import Scores, check_expectations, score_model
 from segcli.info import DatasetInfo
 from segcli.optim import MovingAverage, build_optimizer, clip_gradients, rate_factor
 from segcli.pace import Pace, keep_pace
-from segcli.pieces import add_gradients, bfloat16, layout, shared_normalisers, split
 from segcli.preparing import prepare_for
 from segcli.recipe import Recipe
 from segcli.run import RunFolder, choose_device, describe_environment, most_objects, start
@@ -133,6 +132,8 @@ def loop(session: Session, pace: Pace, train_set: Dataset, val_set: Dataset, qui
     autocast = torch.autocast(session.device.type, torch.bfloat16, enabled=bfloat16(session.recipe, session.device))
     last_save, batch, cpu = time.monotonic(), None, CpuClock()
     model.train()
+    if main:
+        say_what_differs(model, settings.accumulate)
     with Interrupt() as interrupt, bar:
         while not pace.done(progress.step):
             begun = time.perf_counter()
@@ -143,19 +144,16 @@ def loop(session: Session, pace: Pace, train_set: Dataset, val_set: Dataset, qui
             for group in session.optimizer.param_groups:
                 group["lr"] = group["base"] * factor
             numbers: dict[str, float] = {}
-            pieces = split(batch, settings.accumulate)
-            shared = shared_normalisers(model, pieces)
-            for piece in pieces:
-                try:
-                    with first_batch("it can't be trained", progress.step == 0), autocast:
-                        losses = model(layout(piece.to(session.device)), *shared)
-                except NotFiniteError as found:  # models that match queries with objects meet it before their losses
-                    session.refuse_not_finite({found.term: math.nan}, piece)
-                    raise
-                for name, value in losses.items():
-                    numbers[name] = numbers.get(name, 0.0) + value.item() / len(pieces)
-                session.refuse_not_finite(numbers, piece)
-                (torch.stack(list(losses.values())).sum() / len(pieces)).backward()
+            first, device = progress.step == 0, session.device
+            try:
+                for piece, losses in step_losses(model, batch, settings.accumulate, device, autocast, first=first):
+                    for name, value in losses.items():
+                        numbers[name] = numbers.get(name, 0.0) + value.item()
+                    session.refuse_not_finite(numbers, piece)
+                    torch.stack(list(losses.values())).sum().backward()
+            except NotFiniteError as found:  # models that match queries with objects meet it before their losses
+                session.refuse_not_finite({found.term: math.nan}, batch)
+                raise
             dist.average_gradients(session.trainable)
             norm = clip_gradients(session.trainable, settings.clip).item()
             session.refuse_not_finite({"gradient norm": norm}, batch)
@@ -340,14 +338,10 @@ def trial_steps(
     for step in itertools.count(1):
         begun = time.perf_counter()
         numbers: dict[str, float] = {}
-        pieces = split(next(batches), recipe.train.accumulate)
-        shared = shared_normalisers(model, pieces)
-        for piece in pieces:
-            with first_batch("it can't be trained", step == 1), autocast:
-                losses: dict[str, Tensor] = model(layout(piece.to(device)), *shared)
+        for _, losses in step_losses(model, next(batches), recipe.train.accumulate, device, autocast, first=step == 1):
             for name, value in losses.items():
-                numbers[name] = numbers.get(name, 0.0) + value.item() / len(pieces)
-            (torch.stack(list(losses.values())).sum() / len(pieces)).backward()
+                numbers[name] = numbers.get(name, 0.0) + value.item()
+            torch.stack(list(losses.values())).sum().backward()
         for group in optimizer.param_groups:
             group["lr"] = group["base"] * 1e-3
         dist.average_gradients(trainable)

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.segmentation.fcn import FCNHead
 
+from segcli import dist
 from segcli.errors import UsageError
 from segcli.models import build_backbone
 from segcli.models.layers.flop_rule import count
@@ -120,7 +121,7 @@ class PerPixel(nn.Module):
         normalisers: counts averaged over ranks and accumulation steps; None: this batch's own.
         """
         labels_BHW, ignore = _labels(batch)
-        pixels = max((normalisers or self.normalisers(batch))["pixels"], 1)
+        pixels = max((normalisers or self.normalisers(batch))["pixels"], 1 / dist.parts())
         main, *others = [
             pixel_cross_entropy(maps, labels_BHW, ignore).sum() / pixels
             for maps in self.maps(batch.images, every=self.auxiliary > 0)

@@ -69,6 +69,20 @@ def match(costs: list[Tensor], image_ids: list[int]) -> Matching:
     return Matching(*index)
 
 
+def in_order(matching: Matching, alike_N: Tensor) -> Matching:
+    """The matching, where objects that cost the same are dealt out in their own order: first query, first object.
+
+    Which of two such pairs is cheaper is decided by how their sums were rounded, and that by the rest of the batch.
+    alike [N]: of every object of all images the first one that costs the same as it does for every query.
+    """
+    count = len(alike_N)
+    block_M = matching.layer * count + alike_N[matching.object]
+    by_query, by_object = block_M.argsort(stable=True), (block_M * count + matching.object).argsort()
+    dealt_M = torch.empty_like(matching.object)
+    dealt_M[by_query] = matching.object[by_object]
+    return dataclasses.replace(matching, object=dealt_M)
+
+
 def fixed(labels_N: Tensor, counts: list[int], layers: int, queries: int, image_ids: list[int]) -> Matching:
     """Query i with the segment of class i, in every layer: MaskFormer's fixed matching (Cheng et al. 2021, an ablation
     of section 4), for at most one segment a class and image.

@@ -11,6 +11,7 @@ LAYERS = [
     {"ops"},
     {"data", "models", "metrics", "drawing", "weights", "optim"},
     {
+        "accumulation",
         "capacity",
         "checkpoint",
         "cost",
@@ -18,7 +19,6 @@ LAYERS = [
         "input_rule",
         "machine",
         "pace",
-        "pieces",
         "run",
         "same_data",
         "samples",

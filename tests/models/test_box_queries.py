@@ -88,19 +88,24 @@ def test_noise_is_light_or_heavy_and_hides_the_answers():
     found = torch.tensor([[0.5, 0.5, 0.2, 0.4], [0.3, 0.6, 0.2, 0.2], [0.5, 0.5, 0.3, 0.3]])
     generators = [torch.Generator().manual_seed(i) for i in range(3)]
     noise = make_noise(labels, found, [2, 0, 1], 2, 12, generators)
-    assert (noise.groups, tuple(noise.boxes.shape)) == (3, (3, 12, 4))
-    assert noise.used.sum(1).tolist() == [12, 0, 6]
+    assert noise.boxes.shape == (3, 12, 4)
+    assert (noise.group.amax(1) + 1).tolist() == [3, 0, 6]
+    assert noise.share.sum(1).tolist() == pytest.approx([4, 0, 2])  # two copies of each object, whatever the groups
     wanted = boxes.to_xyxy(found[noise.object])
     overlap = boxes.iou(boxes.to_xyxy(noise.boxes[noise.image, noise.query]), wanted)
     assert overlap.min() > 0.2  # a side moves by half an extent at most
-    heavy = noise.query + 2  # the second copies of a group of two objects follow its first ones
+    heavy = noise.query + torch.where(noise.image == 0, 2, 1)  # a group's second copies follow its first ones
     assert boxes.iou(boxes.to_xyxy(noise.boxes[noise.image, heavy]), wanted).mean() < overlap.mean() / 2
     hidden = noise.attention_mask(4) == -torch.inf
-    assert hidden.shape == (16, 16)
+    assert hidden.shape == (3, 1, 16, 16)
+    hidden = hidden[0, 0]
     assert hidden[12:, :12].all()  # a real query sees no copy
     assert not hidden[12:, 12:].any()
     assert not hidden[:4, :4].any()
     assert hidden[:4, 4:12].all()  # nor do other groups
+    alone = make_noise(labels[2:], found[2:], [1], 2, 12, [torch.Generator().manual_seed(2)])
+    assert torch.equal(alone.boxes[0], noise.boxes[2])  # whoever else is in the batch
+    assert torch.equal(alone.labels[0], noise.labels[2])
     assert make_noise(labels[:0], found[:0], [0, 0], 2, 12, generators[:2]) is None
 
 

@@ -34,6 +34,11 @@ class BoxDetector(nn.Module):
     def class_layers(self) -> tuple[str, ...]:
         return tuple(f"head.{part}" for part in self.head.class_layers)
 
+    @property
+    def finds_counts(self) -> bool:
+        """Whether losses are divided by counts that `normalisers` can't know before: those of the dense head."""
+        return self.head.dense is not None
+
     def objects(self, batch: Batch) -> Objects:
         """The labelled objects, their boxes as shares of the canvas."""
         assert batch.targets is not None
@@ -48,18 +53,23 @@ class BoxDetector(nn.Module):
         )
 
     def normalisers(self, batch: Batch) -> dict[str, float]:
-        """What the losses are divided by; a plain count that ranks and accumulation steps may average."""
-        return {"objects": float(sum(self.objects(batch).counts))}
+        """What the losses are divided by; plain counts that ranks and accumulation steps may average."""
+        return self.count(self.objects(batch))
+
+    def count(self, wanted: Objects) -> dict[str, float]:
+        return {"objects": float(sum(wanted.counts)), "images": float(len(wanted.counts))}
 
     def forward(self, batch: Batch, normalisers: dict[str, float] | None = None) -> dict[str, Tensor]:
         """Weighted losses. normalisers: averaged over ranks and accumulation steps; None: this batch's own."""
         features = self.backbone(batch.images)
         wanted = self.objects(batch)
         out = self.head(features[-self.levels :], batch, wanted)
-        count = (normalisers or {"objects": float(sum(wanted.counts))})["objects"]
+        normalisers = normalisers or self.count(wanted)
         matching = self.head.match(out, wanted, batch.image_ids)
-        losses = self.head.losses(out, wanted, matching, self.dense_targets(batch, wanted), batch.seeds, count)
-        losses.update(self.more_losses(out, features, wanted, matching, batch, count))
+        losses = self.head.losses(
+            out, wanted, matching, self.dense_targets(batch, wanted), batch.seeds, normalisers["objects"]
+        )
+        losses.update(self.more_losses(out, features, wanted, matching, batch, normalisers))
         return losses
 
     def dense_targets(self, batch: Batch, wanted: Objects) -> list[Target]:
@@ -73,7 +83,13 @@ class BoxDetector(nn.Module):
         return [dataclasses.replace(t, instances=Instances(box, label)) for t, box, label in split]
 
     def more_losses(
-        self, out: Outputs, features: list[Tensor], wanted: Objects, matching: Any, batch: Batch, count: float
+        self,
+        out: Outputs,
+        features: list[Tensor],
+        wanted: Objects,
+        matching: Any,
+        batch: Batch,
+        normalisers: dict[str, float],
     ) -> dict[str, Tensor]:
         """What a task beyond boxes adds."""
         return {}

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from segcli import dist
 from segcli.models.layers.box_detector import BoxDetector
 from segcli.models.layers.box_masks import BoxMasks, read_labels, sample_points
 from segcli.models.layers.box_queries import BoxQueries, Outputs
@@ -63,7 +64,13 @@ class BoxMaskFormer(BoxDetector):
         return super().class_layers + (("stuff.kernels.",) if self.stuff is not None else ())
 
     def more_losses(
-        self, out: Outputs, features: list[Tensor], wanted: Objects, matching: Matching, batch: Batch, count: float
+        self,
+        out: Outputs,
+        features: list[Tensor],
+        wanted: Objects,
+        matching: Matching,
+        batch: Batch,
+        normalisers: dict[str, float],
     ) -> dict[str, Tensor]:
         """{"mask": binary cross-entropy, "dice"} of the matched pairs of every layer and of the last layer's noisy
         copies, at sampled points, and {"stuff"} of the kernels, weighed as the masks' cross-entropy."""
@@ -77,14 +84,17 @@ class BoxMaskFormer(BoxDetector):
             hidden = torch.cat([hidden, out.noisy_hidden[noise.image, noise.query]])
             boxes = torch.cat([boxes, out.noisy[1][-1, noise.image, noise.query].detach()])
             image, objects = torch.cat([image, noise.image]), torch.cat([objects, noise.object])
-            weight = torch.cat([weight, weight.new_full((len(noise.image),), 1 / noise.groups)])
-        generator = keyed_generator((batch.seeds or [0])[0], 37)
-        points = sample_points(wanted.boxes[objects], self.settings.points, generator)
+            weight = torch.cat([weight, noise.share[noise.image, noise.query].to(weight)])
+        points = boxes.new_zeros(len(boxes), self.settings.points, 2, dtype=wanted.boxes.dtype)
+        for i, seed in enumerate(batch.seeds or range(len(batch.images))):  # each image has draws of its own
+            rows = (image == i).nonzero()[:, 0]
+            generator = keyed_generator(seed, 37)
+            points[rows] = sample_points(wanted.boxes[objects[rows]], self.settings.points, generator)
         assert wanted.masks is not None
         labels = read_labels(wanted.masks, objects, points) if len(objects) else points.new_zeros(points.shape[:2])
         logits = self.masks.at_points(pixels, hidden, boxes, image, points).float()
         entropy = F.binary_cross_entropy_with_logits(logits, labels, reduction="none").mean(-1)
-        count = max(count, 1.0)
+        count = max(normalisers["objects"], 1 / dist.parts())
         # without any pair the sums are 0 and reach no pixel: keep their gradients
         idle = pixels.sum() * 0
         found = {
@@ -94,7 +104,8 @@ class BoxMaskFormer(BoxDetector):
         if self.stuff is not None:
             assert batch.targets is not None
             canvas = (batch.images.shape[2], batch.images.shape[3])
-            found["stuff"] = self.settings.entropy * self.stuff.loss(self.stuff(pixels), batch.targets, canvas)
+            by_pixel = self.stuff.loss(self.stuff(pixels), batch.targets, canvas, normalisers["images"])
+            found["stuff"] = self.settings.entropy * by_pixel
         return found
 
     def predict(self, batch: Batch) -> list[Prediction]:

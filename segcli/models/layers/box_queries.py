@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import nms
 
+from segcli import dist
 from segcli.errors import UsageError
 from segcli.models import build_backbone
 from segcli.models.layers import box_query_loss
@@ -122,7 +123,7 @@ class BoxQueries(nn.Module):
             count = noise.boxes.shape[1]
             mask = noise.attention_mask(content.shape[1] - count)
             if group_mask is not None:
-                mask[count:, count:] = group_mask
+                mask[:, :, count:, count:] = group_mask
         seen = Seen(maps) if self.deformable else self._all_tokens(maps, padding)
         hidden, logits, found = self.decoder(content, anchors, seen, mask, record)
         own = slice(count, None)
@@ -198,7 +199,7 @@ class BoxQueries(nn.Module):
         targets: the objects again, on canvas pixels, for the dense head. count: objects of the batch, averaged over
         ranks and accumulation steps. Every parameter takes part, if by zero.
         """
-        count = max(count, 1.0)
+        count = max(count, 1 / dist.parts())
         groups = len(out.logits) / len(self.decoder.layers)
         losses = box_query_loss.class_and_box_losses(
             out.logits, out.boxes, wanted, matching, self.weights, count * groups
@@ -206,7 +207,7 @@ class BoxQueries(nn.Module):
         if out.noise is not None and out.noisy is not None:
             losses.update(box_query_loss.denoising_losses(*out.noisy, wanted, out.noise, self.weights, count))
         elif self.label_embed is not None:
-            losses["class_dn"] = self.label_embed.weight.sum() * 0
+            losses.update(dict.fromkeys(("class_dn", "l1_dn", "giou_dn"), self.label_embed.weight.sum() * 0))
         if self.dense is not None:
             assert out.dense is not None
             dense: dict[str, Any] = self.dense.loss(out.dense, targets, seeds)

@@ -44,29 +44,39 @@ def match_boxes(
 
 
 def class_and_box_losses(
-    logits_LBQC: Tensor, boxes_LBQ4: Tensor, wanted: Objects, matching: Matching, weights: Weights, count: float
+    logits_LBQC: Tensor,
+    boxes_LBQ4: Tensor,
+    wanted: Objects,
+    matching: Matching,
+    weights: Weights,
+    count: float,
+    share_BQ: Tensor | None = None,
 ) -> dict[str, Tensor]:
-    """Weighted losses summed over the layers, {"class", "l1", "giou"}, divided by `count`."""
+    """Weighted losses summed over the layers, {"class", "l1", "giou"}, divided by `count`. share: each query's weight
+    (None: 1)."""
+    if share_BQ is None:
+        share_BQ = boxes_LBQ4.new_ones(boxes_LBQ4.shape[1:3], dtype=torch.float32)
+    share_M = share_BQ[matching.image, matching.query]
     found, target = matching.take(boxes_LBQ4).float(), wanted.boxes[matching.object]
     corners, wanted_corners = boxes.to_xyxy(found), boxes.to_xyxy(target)
     goals = torch.zeros_like(logits_LBQC, dtype=torch.float32)
     quality = boxes.iou(corners.detach(), wanted_corners).clamp(min=0.01) ** GAMMA
     goals[matching.layer, matching.image, matching.query, wanted.labels[matching.object]] = quality
+    by_class = losses.matchability(logits_LBQC.float(), goals, GAMMA)
     return {
-        "class": weights.classes * losses.matchability(logits_LBQC.float(), goals, GAMMA).sum() / count,
-        "l1": weights.l1 * losses.l1(found, target).sum() / count,
-        "giou": weights.giou * losses.giou(corners, wanted_corners).sum() / count,
+        "class": weights.classes * (by_class * share_BQ[..., None]).sum() / count,
+        "l1": weights.l1 * (losses.l1(found, target) * share_M).sum() / count,
+        "giou": weights.giou * (losses.giou(corners, wanted_corners) * share_M).sum() / count,
     }
 
 
 def denoising_losses(
     logits_LBNC: Tensor, boxes_LBN4: Tensor, wanted: Objects, noise: Noise, weights: Weights, count: float
 ) -> dict[str, Tensor]:
-    """The same of the noisy copies, each group weighing as much as a matched set: {"class_dn", "l1_dn", "giou_dn"}."""
+    """The same of the noisy copies, {"class_dn", "l1_dn", "giou_dn"}: all groups of an image weigh as much as its
+    matched set."""
     layers = len(logits_LBNC)
     layer = torch.arange(layers, device=noise.image.device).repeat_interleave(len(noise.image))
     pairs = Matching(layer, noise.image.repeat(layers), noise.query.repeat(layers), noise.object.repeat(layers))
-    # copies of no object at all learn nothing: a very sure "no" has neither loss nor gradient
-    logits = logits_LBNC.masked_fill(~noise.used[None, :, :, None], -50.0)
-    found = class_and_box_losses(logits, boxes_LBN4, wanted, pairs, weights, count * noise.groups)
+    found = class_and_box_losses(logits_LBNC, boxes_LBN4, wanted, pairs, weights, count, noise.share)
     return {f"{name}_dn": value for name, value in found.items()}

@@ -87,7 +87,7 @@ class DenseProposals(nn.Module):
             predicted.append(boxes_BN4[i, cell])
             labelled.append(boxes[matched])
         weight_K = torch.cat(weights) if weights else logit_BNC.new_zeros(0)
-        total = dist.mean(weight_K.sum()).clamp(min=1.0)
+        total = dist.mean(weight_K.sum(), least=1.0)
         probability = logit_BNC.detach().sigmoid()
         importance = torch.where(goal_BNC > 0, torch.ones_like(goal_BNC), 0.75 * probability**1.5)
         importance = importance.masked_fill(crowd_BN[..., None] & (goal_BNC == 0), 0.0)

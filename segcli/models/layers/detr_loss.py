@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from segcli import dist
 from segcli.errors import DataError
 from segcli.ops import boxes, losses
 from segcli.ops.mask_losses import mask_losses
@@ -112,7 +113,7 @@ def class_and_box_losses(
 ) -> dict[str, Tensor]:
     """Weighted losses of every layer, {"class" [L], "l1" [L], "giou" [L]}."""
     layers, batch, queries, classes = logits_LBQC.shape
-    count = max(normalisers["objects"], 1)
+    count = max(normalisers["objects"], 1 / dist.parts())
     index = (matching.layer, matching.image, matching.query)
     answers = losses.target_classes((layers, batch, queries), index, wanted.labels[matching.object], classes - 1)
     found, target = matching.take(boxes_LBQ4).float(), wanted.boxes[matching.object]
@@ -131,7 +132,7 @@ def pair_mask_losses(
     """Weighted {"mask" (focal), "dice"} of logits [m,h,w] of the m pairs of one layer; means over the padded canvas."""
     assert wanted.masks is not None
     focal, dice = mask_losses(masks_mhw, wanted.masks, matching.object)
-    count = max(normalisers["objects"], 1)
+    count = max(normalisers["objects"], 1 / dist.parts())
     return {"mask": weights.mask * focal.sum() / count, "dice": weights.dice * dice.sum() / count}
 
 

@@ -13,6 +13,7 @@ import warnings
 import torch
 from torch import Tensor
 
+from segcli import dist
 from segcli.models.layers.detr_loss import normalisers
 from segcli.ops import losses
 from segcli.ops.mask_losses import mask_losses
@@ -107,7 +108,7 @@ def set_losses(
     """
     layers, images, queries, classes = out.logits.shape
     divisors = divisors or normalisers(wanted.counts, queries, weights.no_object)
-    count = max(divisors["objects"], 1)
+    count = max(divisors["objects"], 1 / dist.parts())
     index = (matching.layer, matching.image, matching.query)
     answers = losses.target_classes((layers, images, queries), index, wanted.labels[matching.object], classes - 1)
     by_class = losses.cross_entropy(out.logits, answers, weights.no_object) / divisors["class"]

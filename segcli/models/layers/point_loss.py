@@ -13,7 +13,7 @@ from torch import Tensor
 from segcli.models.layers.mask_set_loss import Outputs, Wanted, Weights
 from segcli.models.layers.sampler import keyed_generator
 from segcli.ops import losses
-from segcli.ops.matcher import Matching, class_cost, dice_cost, match
+from segcli.ops.matcher import Matching, class_cost, dice_cost, in_order, match
 
 OVERSAMPLED, IMPORTANT = 3, 0.75  # PointRend's: of 3 P random points the least sure ones make up three quarters of P
 
@@ -46,7 +46,7 @@ def match_at_points(
     out: Outputs, wanted: Wanted, weights: Weights, points: int, image_ids: list[int], seeds: list[int]
 ) -> Matching:
     """One-to-one pairs by class, cross-entropy and dice at `points` random points of each image."""
-    costs = []
+    costs, alike, start = [], [torch.zeros_like(wanted.labels[:0])], 0
     for i, (labels, masks_NHW) in enumerate(
         zip(wanted.labels.split(wanted.counts), wanted.masks.split(wanted.counts), strict=True)
     ):
@@ -57,7 +57,19 @@ def match_at_points(
         entropy = (F.softplus(logits_LQP).sum(-1, keepdim=True) - logits_LQP @ labels_NP.T) / points
         by_mask = weights.mask * entropy + weights.dice * dice_cost(logits_LQP, labels_NP)
         costs.append(by_mask + weights.classes * class_cost(out.logits[:, i].float().softmax(-1), labels))
-    return match(costs, image_ids)
+        alike.append(start + _first_alike(labels, labels_NP))
+        start += len(labels)
+    return in_order(match(costs, image_ids), torch.cat(alike))
+
+
+def _first_alike(labels_N: Tensor, read_NP: Tensor) -> Tensor:
+    """[N]: the first segment of the same class with the same values at all points, as small ones have that none hit."""
+    if not len(labels_N):
+        return labels_N
+    with torch.autocast(read_NP.device.type, enabled=False):  # counts, to the last one
+        both_NN, own_N = read_NP @ read_NP.T, read_NP.sum(-1)
+    same_NN = (both_NN == own_N) & (both_NN == own_N[:, None]) & (labels_N == labels_N[:, None])
+    return same_NN.int().argmax(1)
 
 
 def losses_at_points(

@@ -48,7 +48,7 @@ class QualityBoxHead(RoIHead):
         if len(at):
             quality = _paired_iou(refined_K4[at].detach(), goal_K4[at])
             goal_KC[at, label_K[at] - 1] = quality.clamp(min=0.01)
-        total, share = dist.mean(goal_KC.sum()).clamp(min=1.0), dist.share(len(at))
+        total, share = dist.mean(goal_KC.sum(), least=1.0), dist.share(len(at))
         importance = torch.where(goal_KC > 0, torch.ones_like(goal_KC), 0.75 * logits_KC.detach().sigmoid() ** 1.5)
         entropy = F.binary_cross_entropy_with_logits(logits_KC, goal_KC, reduction="none")
         losses = {"loss_classifier": (entropy * importance).sum() / total}

@@ -30,9 +30,11 @@ class StuffKernels(nn.Module):
         """Logits [B,S+1,h,w], the last one "other"."""
         return self.kernels(pixels_BEhw)
 
-    def loss(self, logits_BS1hw: Tensor, targets: list[Target], canvas: tuple[int, int]) -> Tensor:
+    def loss(
+        self, logits_BS1hw: Tensor, targets: list[Target], canvas: tuple[int, int], images: float | None = None
+    ) -> Tensor:
         """Cross-entropy of logits [B,S+1,h,w], enlarged to the canvas: the mean over an image's labelled pixels and
-        then over images; an image without any counts 0.
+        then over images; an image without any counts 0. images: how many there are, as a mean over the parts of a step.
 
         Raises DataError naming an image without a label map.
         """
@@ -41,7 +43,7 @@ class StuffKernels(nn.Module):
         thing, unknown = labels_BHW < self.things, labels_BHW == ignore
         labels_BHW = (labels_BHW - self.things).masked_fill(thing, self.stuff).masked_fill(unknown, ignore)
         sums_B = pixel_cross_entropy(logits_BS1hw, labels_BHW, ignore)
-        return (sums_B / (~unknown).sum((1, 2)).clamp(min=1)).mean()
+        return (sums_B / (~unknown).sum((1, 2)).clamp(min=1)).sum() / (images or len(targets))
 
     def read(self, logits_S1hw: Tensor, content: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """One image's logits [S+1,h,w] -> (scores [S]: the mean probability of the cells where it is at least one half,

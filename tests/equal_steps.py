@@ -1,0 +1,141 @@
+"""Twenty steps of every family on the same images: by one process, in accumulated pieces, or by one of two processes.
+
+In double precision. In single precision a convolution of one image rounds otherwise than one of four; units that are
+within rounding of 0 then open or close, and what follows is another training, equal in all but the last digits at
+first. Doubles leave no room for that: what differs here is computed otherwise.
+
+As a script, `equal_steps.py FOLDER` is one of the processes that torchrun's variables tell of: each line that it
+reads is a number of pieces and a family's name; it trains that, and says so when FOLDER/NAME.pt has what came out.
+"""
+
+import contextlib
+import sys
+import warnings
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+from segcli import dist
+from segcli.accumulation import step_losses
+from segcli.models import build_model
+from segcli.models.heads.keypoint import Keypoints
+from segcli.types import Batch, Instances, Target
+
+STEPS = 20
+SIZES = [(32, 40), (24, 36), (40, 40), (40, 28)]  # each half of a batch has a canvas of its own
+SMALL = {"dim": 32, "heads": 4, "ffn": 32, "decoder_layers": 2, "dropout": 0.0}
+DETR = {"name": "detr", "encoder_layers": 1, "queries": 6, **SMALL}
+MASKS = {"dim": 128, "heads": 8}  # DETR's mask head can't be smaller
+MASKFORMER = {"name": "maskformer", "queries": 6, **SMALL}
+LEARNED = {"encoder_layers": 1, "box_queries": True, "levels": 3, "denoising": 12, "groups": 2}
+SELECTED = {"encoder_layers": 1, "box_queries": True, "levels": 3, "denoising": 12, "selection": True}
+RCNN = {"name": "rcnn", "proposals": [20, 20], "samples": 16, "width": 32}
+LITE = {"name": "rcnn", "variant": "lite", "width": 32}
+PIXEL = {"name": "per_pixel", "dim": 32}
+FAMILIES = {
+    "rcnn": ("instance", {**RCNN, "heads": {"box": {"width": 32}, "mask": {"convolutions": 1, "width": 16}}}),
+    "lite": ("instance", {**LITE, "heads": {"box": {"width": 32}, "mask": {}}}),
+    "keypoints": ("keypoints", {**RCNN, "heads": {"box": {"width": 32}, "keypoint": {"convolutions": 1, "width": 16}}}),
+    "detr": ("instance", {**DETR, **MASKS}),
+    "box_detector": ("detection", {**DETR, **LEARNED}),
+    "box_detector, selected": ("detection", {**DETR, **SELECTED, "distinct": 0.7, "deformable": True}),
+    "maskformer": ("panoptic", MASKFORMER),
+    "maskformer at points": ("instance", {**MASKFORMER, "masked_attention": True, "levels": 3, "points": 32}),
+    "box_maskformer": ("panoptic", {**MASKFORMER, **SELECTED, "kernels": True, "points": 32}),
+    "box_maskformer, learned": ("instance", {**MASKFORMER, **LEARNED, "points": 32}),
+    "per_pixel": ("semantic", PIXEL),
+    "fcn": ("semantic", {"name": "per_pixel", "variant": "fcn"}),
+}
+
+
+@contextlib.contextmanager
+def double_precision():
+    """In the block, float32 is float64 wherever segcli asks for it."""
+    single, narrow = torch.float32, torch.Tensor.float
+    torch.float32, torch.Tensor.float = torch.float64, torch.Tensor.double
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.float32, torch.Tensor.float = single, narrow
+        torch.set_default_dtype(single)
+
+
+def build(name):
+    """The family's model; fcn's batch norms and dropout are off: what these do is each part's own."""
+    task, settings = FAMILIES[name]
+    torch.manual_seed(0)
+    more = {"num_keypoints": 2} if task == "keypoints" else {}
+    backbone = {"name": "timm", "model": "test_resnet"}
+    model = build_model({"backbone": backbone, **settings}, task=task, num_classes=4, num_things=2, **more).train()
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d | torch.nn.Dropout):
+            module.eval()
+    return model
+
+
+def image(step, i):
+    """(pixels [3,h,w], target): 0 to 3 objects; of every third image, half the label map is unknown."""
+    height, width = SIZES[i]
+    generator = torch.Generator().manual_seed(100 * step + i)
+    count = (step + 2 * i + i // 2) % 4
+    low = torch.rand(count, 2, generator=generator) * torch.tensor([width, height]) / 2
+    extent = torch.rand(count, 2, generator=generator) * torch.tensor([width, height]) * 0.3 + 6
+    boxes = torch.cat([low, low + extent], 1).round()
+    labels = torch.randint(2, (count,), generator=generator)
+    masks = torch.zeros(count, height, width, dtype=torch.bool)
+    semantic = torch.full((height, width), 2 + i % 2)
+    semantic[: height // 2 if (step + i) % 3 == 0 else 0] = 255
+    for mask, (x1, y1, x2, y2), label in zip(masks, boxes.int().tolist(), labels.tolist(), strict=True):
+        mask[y1:y2, x1:x2] = True
+        semantic[mask] = label
+    points = torch.cat([boxes.view(-1, 2, 2) * 0.9 + 2, torch.full((count, 2, 1), 2.0)], 2)
+    objects = Instances(boxes, labels, masks=masks, fields={"keypoints": Keypoints(points)})
+    return torch.randn(3, height, width, generator=generator), Target(i, (height, width), objects, semantic)
+
+
+def batch(step, own):
+    """The step's images of the numbers `own`, on the smallest canvas that holds them."""
+    images, targets = zip(*(image(step, i) for i in own), strict=True)
+    sizes = [target.size for target in targets]
+    height, width = (max(side) for side in zip(*sizes, strict=True))
+    pad = lambda x, value: F.pad(x, (0, width - x.shape[-1], 0, height - x.shape[-2]), value=value)
+    pixels = torch.stack([pad(x, 0) for x in images])
+    padding = torch.stack([pad(torch.zeros(size, dtype=torch.bool), True) for size in sizes])
+    return Batch(pixels, padding, sizes, sizes, list(own), list(targets), [50 * step + i for i in own])
+
+
+def train(name, parts=1):
+    """(the losses of each step, the weights after the last) of this process's share of the images."""
+    with double_precision(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = build(name)
+        optimizer = torch.optim.SGD(model.parameters(), 1e-3, 0.9)
+        each = len(SIZES) // dist.world()
+        own = range(dist.rank() * each, (dist.rank() + 1) * each)
+        log = []
+        for step in range(STEPS):
+            numbers = {}
+            for _, losses in step_losses(model, batch(step, own), parts, torch.device("cpu"), contextlib.nullcontext()):
+                torch.stack(list(losses.values())).sum().backward()
+                for key, value in losses.items():
+                    numbers[key] = numbers.get(key, 0.0) + value.item()
+            dist.average_gradients([p for p in model.parameters() if p.requires_grad])
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 10.0)
+            optimizer.step()
+            optimizer.zero_grad()
+            log.append(dist.average(numbers))
+        return log, model.state_dict()
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo")
+    for line in sys.stdin:
+        number, name = line.strip().split(" ", 1)
+        found = train(name, int(number))
+        if not dist.rank():
+            torch.save(found, Path(sys.argv[1]) / f"{name}.pt")
+            print("saved", flush=True)
+    torch.distributed.destroy_process_group()
