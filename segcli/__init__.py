@@ -16,11 +16,11 @@ if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
     os.environ["GOMP_SPINCOUNT"] = SPINS
 
 _HOME = {
-    "Recipe": "segcli.recipe",
-    "evaluate": "segcli.evaluation",
-    "load": "segcli.prediction",
-    "load_weights": "segcli.checkpoint",
-    "train": "segcli.training",
+    "Recipe": "segcli.core.recipe.recipe",
+    "evaluate": "segcli.engine.evaluation",
+    "load": "segcli.commands.predict",
+    "load_weights": "segcli.engine.checkpoint",
+    "train": "segcli.engine.training",
 }
 
 

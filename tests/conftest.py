@@ -15,9 +15,9 @@ import yaml
 from pycocotools import mask as coco_mask
 
 from segcli.cli import app
+from segcli.core.dataset_info import Category, DatasetInfo
+from segcli.core.recipe.recipe import PRIMARY
 from segcli.data.annotations import encode
-from segcli.info import Category, DatasetInfo
-from segcli.recipe import PRIMARY
 
 COLOURS = {3: (220, 60, 40), 17: (40, 90, 230)}  # RGB of the objects, by source id
 

@@ -16,10 +16,10 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from segcli import dist
-from segcli.accumulation import step_losses
+from segcli.core import distributed
+from segcli.engine.accumulation import step_losses
 from segcli.models import build_model
-from segcli.models.heads.keypoint import Keypoints
+from segcli.models.rcnn.heads.keypoint import Keypoints
 from segcli.types import Batch, Instances, Target
 
 STEPS = 20
@@ -112,8 +112,8 @@ def train(name, parts=1):
         warnings.simplefilter("ignore")
         model = build(name)
         optimizer = torch.optim.SGD(model.parameters(), 1e-3, 0.9)
-        each = len(SIZES) // dist.world()
-        own = range(dist.rank() * each, (dist.rank() + 1) * each)
+        each = len(SIZES) // distributed.world()
+        own = range(distributed.rank() * each, (distributed.rank() + 1) * each)
         log = []
         for step in range(STEPS):
             numbers = {}
@@ -121,11 +121,11 @@ def train(name, parts=1):
                 torch.stack(list(losses.values())).sum().backward()
                 for key, value in losses.items():
                     numbers[key] = numbers.get(key, 0.0) + value.item()
-            dist.average_gradients([p for p in model.parameters() if p.requires_grad])
+            distributed.average_gradients([p for p in model.parameters() if p.requires_grad])
             torch.nn.utils.clip_grad_norm_(model.parameters(), 10.0)
             optimizer.step()
             optimizer.zero_grad()
-            log.append(dist.average(numbers))
+            log.append(distributed.average(numbers))
         return log, model.state_dict()
 
 
@@ -135,7 +135,7 @@ if __name__ == "__main__":
     for line in sys.stdin:
         number, name = line.strip().split(" ", 1)
         found = train(name, int(number))
-        if not dist.rank():
+        if not distributed.rank():
             torch.save(found, Path(sys.argv[1]) / f"{name}.pt")
             print("saved", flush=True)
     torch.distributed.destroy_process_group()

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 import segcli
-from segcli.checkpoint import load_state, load_weights, recover, save_state, save_weights
-from segcli.errors import ModelError, NotFiniteError, SegcliError
-from segcli.recipe import Recipe
-from segcli.run import RunFolder
-from segcli.training import train
+from segcli.core.errors import ModelError, NotFiniteError, SegcliError
+from segcli.core.recipe.recipe import Recipe
+from segcli.engine.checkpoint import load_state, load_weights, recover, save_state, save_weights
+from segcli.engine.run_folder import RunFolder
+from segcli.engine.training import train
 
 
 def flip(path, where):
@@ -113,7 +113,7 @@ def test_damaged_weights_are_refused(tmp_path):
 
 
 def test_a_model_that_meets_nan_before_its_losses_saves_too(tmp_path, tiny_dataset, monkeypatch):
-    from segcli.models.rcnn import RCNN
+    from segcli.models.rcnn.rcnn import RCNN
 
     (tmp_path / "r.yaml").write_text(
         "name: d\ntask: detection\n"

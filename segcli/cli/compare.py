@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from segcli.cli import options, output, tables
-from segcli.errors import ModelError, SegcliError, UsageError
+from segcli.core.errors import ModelError, SegcliError, UsageError
 
 HELP = options.example(
     "compare runs/quickstart-mask_rcnn quickstart/faster_rcnn",
@@ -75,17 +75,17 @@ def compare(
     chosen = items or ([] if published else sorted(str(p.parent) for p in Path("runs").glob("*/recipe.yaml")))
     if not chosen and not published:
         raise ModelError("there is no run below runs/", hint="segcli train quickstart/mask_rcnn, or name a recipe")
-    from segcli.comparison import files, intervals, ranking
-    from segcli.comparison.curves import add_time_to_score
-    from segcli.comparison.published import published_rows
-    from segcli.comparison.rows import collect
-    from segcli.comparison.verdict import verdict
+    from segcli.compare import files, intervals, ranking
+    from segcli.compare.curves import add_time_to_score
+    from segcli.compare.published import published_rows
+    from segcli.compare.rows import collect
+    from segcli.compare.verdict import verdict
 
     announce = (lambda text: None) if quiet else _tell
     files.check(force, csv=csv, plot=plot, html=html)
     untrained: list[tuple[str, SegcliError]] = []
     if train:
-        from segcli.comparison.study import train_missing
+        from segcli.compare.study import train_missing
 
         chosen, untrained = train_missing(chosen, announce, quiet=quiet)
     rows, failed = collect(chosen, announce)
@@ -115,7 +115,7 @@ def compare(
     for note in files.plot(groups, plot, force) if plot is not None else ():
         announce(note)
     if html is not None:
-        from segcli.comparison.report import write_report
+        from segcli.compare.report import write_report
 
         for note in [*write_report(document, groups, html), f"report: {html}"]:
             announce(note)
@@ -123,7 +123,7 @@ def compare(
 
 def _show(groups: Sequence[Sequence[Any]], said: Sequence[Sequence[str]], rows: Sequence[Any]) -> None:
     """The tables, each with its sentences; forecasts; notes."""
-    from segcli.comparison import ranking
+    from segcli.compare import ranking
 
     for number, (group, sentences) in enumerate(zip(groups, said, strict=True)):
         if number:

@@ -11,7 +11,7 @@ from typing import Any
 
 import typer
 
-from segcli.errors import SegcliError, UsageError
+from segcli.core.errors import SegcliError, UsageError
 
 # typer carries click under its own name or imports it, depending on its version; both meet here
 BadUsage: Any = typer.BadParameter.__base__
@@ -65,7 +65,7 @@ def explain(error: BaseException) -> tuple[str, str | None, int]:
 
 def _bad_usage(error: Any) -> tuple[str, str | None, int]:
     """A wrong flag, argument or command, with the nearest option where one is close."""
-    from segcli.lookup import nearest  # imports pydantic, which `segcli --help` does without
+    from segcli.core.plugins import nearest  # imports pydantic, which `segcli --help` does without
 
     context = getattr(error, "ctx", None)
     command = context.command_path if context else "segcli"

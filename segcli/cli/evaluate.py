@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from segcli.cli import options, output, tables
-from segcli.errors import SegcliError, UsageError
+from segcli.core.errors import SegcliError, UsageError
 
 HELP = options.example("eval runs/quickstart-mask_rcnn", "eval runs/quickstart-mask_rcnn --weights best --json")
 
@@ -36,7 +36,7 @@ def evaluate(
     debug: options.Debug = False,
 ) -> None:
     """Score a trained model on a split, at the images' original resolution."""
-    from segcli.recipe import Recipe, find_source
+    from segcli.core.recipe.recipe import Recipe, find_source
 
     path = find_source(source)
     recipe = Recipe.load(path)
@@ -45,7 +45,7 @@ def evaluate(
 
     overlap = _overlap(nms, recipe.task)
 
-    from segcli import evaluation
+    from segcli.engine import evaluation
 
     scores = evaluation.score_run(path, weights=weights, data=data, split=split, progress=not quiet, nms=overlap)
     chosen = split or recipe.eval.split

@@ -19,7 +19,7 @@ def _quiet(context: typer.Context, value: bool) -> bool:
 
 def complete_recipes(incomplete: str) -> list[str]:
     """Shipped recipe names for the shell's completion."""
-    from segcli.recipe import shipped
+    from segcli.core.recipe.recipe import shipped
 
     return [name for name in shipped() if name.startswith(incomplete)]
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from segcli.cli import options, output
-from segcli.errors import DataError
+from segcli.core.errors import DataError
 
 HELP = options.example(
     "predict runs/quickstart-mask_rcnn data/shapes/images",
@@ -34,17 +34,17 @@ def predict(
     debug: options.Debug = False,
 ) -> None:
     """Draw and save a trained model's predictions on images of your own."""
-    from segcli.recipe import Recipe, find_source
+    from segcli.core.recipe.recipe import Recipe, find_source
 
     path = find_source(source)
     recipe = Recipe.load(path)
 
-    from segcli import prediction
+    from segcli.commands import predict
 
-    predictor = prediction.load(path, weights)
+    predictor = predict.load(path, weights)
     target = out or _fresh(Path("predictions") / (path.name if path.is_dir() else recipe.name))
     choices = [part.strip() for part in save.split(",") if part.strip()]
-    report = prediction.predict_files(predictor, inputs, target, score=score, save=choices, progress=not quiet)
+    report = predict.predict_files(predictor, inputs, target, score=score, save=choices, progress=not quiet)
     for file, reason in report.failed if report.images else report.failed[1:]:  # else the first one is the error
         print(f"skipped: {reason if str(file) in reason else f'{file}: {reason}'}", file=sys.stderr)
     if report.failed and not report.images:

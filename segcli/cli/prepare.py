@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from segcli.cli import options, output, tables
-from segcli.errors import DataError, UsageError
+from segcli.core.errors import DataError, UsageError
 
 FORMATS = "coco, voc, yolo, labelme, via, masks, semantic, panoptic, cityscapes, camvid"
 MASKS = ("instances", "classes", "binary", "split-components")
@@ -123,7 +123,7 @@ def prepare(
     debug: options.Debug = False,
 ) -> None:
     """Turn images and labels from any supported source into segcli's dataset folder."""
-    from segcli import preparing
+    from segcli.commands import prepare
 
     said: dict[str, Any] = {"masks": masks, "ignore": _whole(ignore), "threshold": threshold}
     settings = {key: value for key, value in said.items() if value is not None}
@@ -141,7 +141,7 @@ def prepare(
         given |= {"--drop": drop, "--crowd": crowd}
         if unused := [flag for flag, value in given.items() if value]:
             raise UsageError(f"--check writes nothing, so it goes without {', '.join(unused)}")
-        report = preparing.diagnose(
+        report = prepare.diagnose(
             source, format=format, source_path=source_path, seed=seed, settings=settings, trusted=trust_paths
         )
         document = report.to_json()
@@ -164,20 +164,20 @@ def prepare(
     if to is not None and link:
         raise UsageError("--to copies the images, so it goes without --link")
     if to is not None:
-        written = preparing.export(source, to, out, force=force, **chosen)
+        written = prepare.export(source, to, out, force=force, **chosen)
         if json:
             output.print_json({"schema_version": 1, **written})
             return
         output.show(*tables.exported(written))
         return
-    root = preparing.prepare(source, out, link=link, force=force, fix=fix, drop=drop, **chosen)
-    facts: dict[str, Any] = preparing.describe(root)
+    root = prepare.prepare(source, out, link=link, force=force, fix=fix, drop=drop, **chosen)
+    facts: dict[str, Any] = prepare.describe(root)
     if json:
         output.print_json({"schema_version": 1, **facts})
         return
     output.show(*tables.dataset(facts))
     if fix:
-        output.show(*tables.repairs(facts["repairs"]), *tables.findings(preparing.diagnose(str(root)).to_json()))
+        output.show(*tables.repairs(facts["repairs"]), *tables.findings(prepare.diagnose(str(root)).to_json()))
     if facts["samples"]:
         output.show(f"samples: {facts['samples']} (do the labels lie where they should?)")
     output.next_commands(f"segcli visualize data {output.quoted(root)}", facts["next"])

@@ -8,7 +8,7 @@ from typing import Any
 from rich.text import Text
 
 from segcli.cli.app import command
-from segcli.recipe import schema
+from segcli.core.recipe.recipe import schema
 
 HEAD = """# The command line
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from segcli.cli import options, output, tables
-from segcli.errors import UsageError
+from segcli.core.errors import UsageError
 
 HELP = options.example(
     "train quickstart/mask_rcnn",
@@ -50,7 +50,7 @@ def train(
 
     Prepares the dataset first where the recipe names a known one. Ctrl-C saves; --resume goes on.
     """
-    from segcli.recipe import Recipe, find_source, parse_overrides
+    from segcli.core.recipe.recipe import Recipe, find_source, parse_overrides
 
     if resume is not None:
         if set_ or out or force or dry_run:
@@ -64,11 +64,11 @@ def train(
         loaded = Recipe.load(recipe, parse_overrides(set_ or []))
 
     if dry_run:
-        from segcli import forecast
+        from segcli.engine import forecast
 
         output.show(*tables.forecast(forecast.dry_run(loaded)))
         return
-    from segcli import training
+    from segcli.engine import training
 
     run = training.train(loaded, out=out, resume=resume, force=force, quiet=quiet)
     if os.environ.get("RANK", "0") != "0":  # torchrun starts this command once a process

@@ -41,18 +41,18 @@ def data(
 
     Without --augmented the sheet begins with what the data is like, and what that advises.
     """
-    from segcli.recipe import Recipe
+    from segcli.core.recipe.recipe import Recipe
 
     recipe = Recipe.load(augmented) if augmented else None
     names = recipe.resolve(recipe.data.split_file) if recipe and recipe.data.split_file and split else None
 
+    from segcli.commands.visualize_data import show_data
     from segcli.core.folders import real
-    from segcli.inspection.data import show_data
 
     target = out or Path("pictures") / real(folder).name
     lines = []
     if recipe is None:
-        from segcli.preparing import describe
+        from segcli.commands.prepare import describe
 
         lines = output.lines(tables.statistics(describe(folder)))
     for path in show_data(folder, target, split=split, split_file=names, augmented=recipe, facts=lines):
@@ -73,8 +73,8 @@ def predictions(
     debug: options.Debug = False,
 ) -> None:
     """Draw a run's stored predictions beside the labels."""
-    from segcli.inspection.predictions import show_predictions
-    from segcli.recipe import find_source
+    from segcli.commands.visualize_predictions import show_predictions
+    from segcli.core.recipe.recipe import find_source
 
     for path in show_predictions(find_source(run), out, split=split, worst=worst, progress=not quiet):
         typer.echo(path)

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 import pydantic
 import yaml
 
-from segcli.errors import DataError, SegcliError
+from segcli.core.errors import DataError, SegcliError
 
 PART = ".segcli-part"  # suffix of files that are being written; a process that was killed leaves them behind
 LONGEST = 4096  # bytes of a path that systems take

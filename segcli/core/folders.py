@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from segcli.core import trust
+from segcli.core.errors import DataError, SegcliError, UsageError
 from segcli.core.files import PART, digest, is_below, read_json, write_text
 from segcli.core.state import remember, remembered
-from segcli.errors import DataError, SegcliError, UsageError
 
 MANIFEST = ".segcli-files.json"
 LITTER = {".DS_Store", "Thumbs.db", "desktop.ini"}  # what file browsers leave behind, without asking

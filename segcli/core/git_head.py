@@ -7,8 +7,8 @@ filters, hooks), and a run may be started in a folder that came from somebody el
 import re
 from pathlib import Path
 
+from segcli.core.errors import DataError
 from segcli.core.files import read_text, resolve
-from segcli.errors import DataError
 
 COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 SHOWN = 12  # digits of a commit that are told

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 import pydantic
 
+from segcli.core.errors import ModelError
 from segcli.core.files import parse_json, parsed, read_json, read_text
-from segcli.errors import ModelError
 
 LARGEST = 256 * 2**20  # bytes of one of these files; the log of a long training has some MB
 MOST = 1e30  # the largest number in them: none is near it

@@ -4,8 +4,8 @@ import os
 from pathlib import Path
 
 from segcli.core import trust
+from segcli.core.errors import ModelError, UsageError
 from segcli.core.files import inside, read_json
-from segcli.errors import ModelError, UsageError
 
 FILES = ("recipe.yaml", "environment.json", "log.jsonl", "metrics.json", "cost.json")
 FOLDERS = ("checkpoints", "predictions", "pictures")

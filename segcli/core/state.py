@@ -9,8 +9,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from segcli.core.errors import SegcliError
 from segcli.core.files import read_json, write_text
-from segcli.errors import SegcliError
 
 
 def state_dir() -> Path:

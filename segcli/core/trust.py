@@ -9,9 +9,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+from segcli.core.errors import DataError
 from segcli.core.files import digest, inside, resolve
 from segcli.core.state import remember, remembered
-from segcli.errors import DataError
 
 VARIABLE = "SEGCLI_TRUST_PATHS"
 KIND = "trusted"

@@ -10,8 +10,8 @@ from typing import Any
 from xml.etree import ElementTree
 from xml.parsers import expat
 
+from segcli.core.errors import DataError, SegcliError
 from segcli.core.files import DEEPEST, read_bytes
-from segcli.errors import DataError, SegcliError
 
 
 class _Refused(ValueError):

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from segcli.core.errors import DataError
 from segcli.core.files import is_below, read_json
 from segcli.data.decoders import MOST_PIXELS
-from segcli.errors import DataError
 from segcli.types import Rle
 
 LARGEST_ID = 2**63 - 1  # what scoring counts images with

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
+from segcli.core.downloads import cache_dir
+from segcli.core.errors import SegcliError
 from segcli.core.files import write_atomic
 from segcli.data.dataset import Dataset, decoded
 from segcli.data.geometry import Geometry, resize, transform
-from segcli.errors import SegcliError
-from segcli.fetch import cache_dir
 from segcli.types import Instances, Sample, encode_masks
 
 LIMIT = 2**30  # bytes of memory

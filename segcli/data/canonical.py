@@ -27,13 +27,13 @@ from tqdm import tqdm
 
 from segcli.core import folders
 from segcli.core.building import building
+from segcli.core.dataset_info import DatasetInfo
+from segcli.core.errors import DataError, SegcliError, UsageError
 from segcli.core.files import parsed, read_json
 from segcli.data import fingerprint
-from segcli.data._findings import Item
 from segcli.data.annotations import annotation_problems, area_of, image_problems, load
+from segcli.data.findings import Item
 from segcli.data.index import Writer
-from segcli.errors import DataError, SegcliError, UsageError
-from segcli.info import DatasetInfo
 
 SEE_ALL = "segcli prepare SOURCE --check lists everything that is wrong, --fix mends what has one meaning"
 LABEL_MAP = "label_map"  # field of an image whose label map is not called as its file alone

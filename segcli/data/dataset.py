@@ -12,16 +12,16 @@ import numpy as np
 import torch
 from pycocotools import mask as coco_mask
 
+from segcli.core.dataset_info import DatasetInfo
+from segcli.core.errors import DataError, UsageError
 from segcli.core.files import resolve
+from segcli.core.plugins import nearest
 from segcli.core.trust import images_of
 from segcli.data import annotations as coco_file
 from segcli.data import index, views
 from segcli.data.canonical import label_name
 from segcli.data.image import read_image
 from segcli.data.split_file import named_images
-from segcli.errors import DataError, UsageError
-from segcli.info import DatasetInfo
-from segcli.lookup import nearest
 from segcli.types import Instances, Panoptic, Rle, Sample, Target, ignore_label
 
 NEED_MASKS = ("instance", "semantic", "panoptic")

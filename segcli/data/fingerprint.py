@@ -14,12 +14,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from segcli.core.dataset_info import DatasetInfo
+from segcli.core.errors import SegcliError
 from segcli.core.files import open_regular, read_bytes
 from segcli.core.state import remember, remembered
 from segcli.core.trust import Images, images_of
 from segcli.data import annotations, index
-from segcli.errors import SegcliError
-from segcli.info import DatasetInfo
 
 KIND = "2:"
 KEPT = "fingerprint"  # what core/state.py keeps: the fingerprint, and the state of the files that it holds for

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import torch
 
-from segcli.errors import UsageError
+from segcli.core.errors import UsageError
 from segcli.types import Instances, Rotatable, Sample, Target
 
 Source = tuple[int, np.ndarray]  # first canvas row (or column) with content, source row of it and of each after it

@@ -16,11 +16,11 @@ import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from segcli.core.errors import DataError
 from segcli.core.files import open_regular
 from segcli.data import tiff
 from segcli.data.decoders import FAILURES, open_image, reads_heic
 from segcli.data.value_range import Range, as_rgb
-from segcli.errors import DataError
 
 # files in a folder that are taken for images
 SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".gif"}

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from segcli.arrays import read_arrays
+from segcli.core.errors import DataError, SegcliError
 from segcli.core.files import open_regular
 from segcli.data import annotations as coco_file
-from segcli.errors import DataError, SegcliError
+from segcli.data.arrays import read_arrays
 
 AGAIN = "run `segcli prepare` again"
 

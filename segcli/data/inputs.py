@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from segcli.core.errors import DataError
 from segcli.data.image import SUFFIXES
-from segcli.errors import DataError
 
 
 def find_images(inputs: Iterable[str | Path]) -> list[Path]:

@@ -20,10 +20,10 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
+from segcli.core.errors import SegcliError
 from segcli.core.parent import end_with
 from segcli.data.cache import LIMIT, ImageCache, SampleCache
 from segcli.data.dataset import Dataset
-from segcli.errors import SegcliError
 from segcli.ops.preprocess import Preprocess
 from segcli.types import Batch, Instances, Sample, Target
 

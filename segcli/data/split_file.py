@@ -3,8 +3,8 @@
 import unicodedata
 from pathlib import Path
 
+from segcli.core.errors import DataError
 from segcli.core.files import read_text
-from segcli.errors import DataError
 
 LARGEST = 256 * 2**20  # bytes: names of some million images
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from segcli.core.errors import DataError
 from segcli.data.decoders import FAILURES, open_image
-from segcli.errors import DataError
 from segcli.types import EIGHT_BITS, IGNORE, Instances, Panoptic, Segment, ignore_label, label_type
 
 

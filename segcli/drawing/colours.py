@@ -4,7 +4,7 @@ import functools
 
 import numpy as np
 
-from segcli.info import DatasetInfo
+from segcli.core.dataset_info import DatasetInfo
 
 Rgb = tuple[int, int, int]
 _GOLDEN = 0.618034  # steps of the golden ratio never come back near to where they were

@@ -6,10 +6,10 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from segcli.core.dataset_info import DatasetInfo
 from segcli.drawing.chips import CROWD, Chip, draw_chips
 from segcli.drawing.colours import Rgb, class_colours, object_colours
 from segcli.drawing.text import text_size
-from segcli.info import DatasetInfo
 from segcli.types import Instances, Panoptic, Prediction, Target, ignore_label, mask_boxes
 
 SMALLEST = 480  # images with a shorter longest side are enlarged, so that outlines and text have room

@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from matplotlib.transforms import Bbox
 
+from segcli.core.errors import UsageError
 from segcli.core.files import write_atomic
 from segcli.drawing.text import plain
-from segcli.errors import UsageError
 
 COLOURS = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#8C6D00", "#555555"]
 MARKERS = ["o", "s", "^", "D", "v", "P", "X", "*"]

@@ -8,10 +8,10 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from segcli.core.dataset_info import DatasetInfo
 from segcli.drawing.colours import Rgb, class_colours, object_colours
 from segcli.drawing.overlays import draw
 from segcli.drawing.text import draw_text, shorten, text_size, text_width
-from segcli.info import DatasetInfo
 from segcli.types import Instances, Prediction, Target
 
 PAPER = (250, 249, 247)

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from segcli.info import DatasetInfo
+from segcli.core.dataset_info import DatasetInfo
 from segcli.metrics.instance import check
 from segcli.ops.bootstrap import ApTally, mean_of_known
 from segcli.types import Instances, Prediction, Rle, Target

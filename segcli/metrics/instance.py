@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from pycocotools import mask as coco_mask
 
-from segcli.errors import SegcliError
-from segcli.info import DatasetInfo
+from segcli.core.dataset_info import DatasetInfo
+from segcli.core.errors import SegcliError
 from segcli.ops.bootstrap import ApTally, mean_of_known
 from segcli.types import Instances, Prediction, Target
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import hotcoco
 
-from segcli.info import DatasetInfo
+from segcli.core.dataset_info import DatasetInfo
 from segcli.metrics.instance import SUMMARY, Entries, InstanceScores, truth
 from segcli.types import Instances, Target
 

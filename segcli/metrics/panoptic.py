@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from segcli.errors import SegcliError
-from segcli.info import DatasetInfo
+from segcli.core.dataset_info import DatasetInfo
+from segcli.core.errors import SegcliError
 from segcli.types import Panoptic, Prediction, Target
 
 _IOU, _TP, _FP, _FN = range(4)

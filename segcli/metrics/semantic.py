@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from segcli.errors import SegcliError
-from segcli.info import DatasetInfo
+from segcli.core.dataset_info import DatasetInfo
+from segcli.core.errors import SegcliError
 from segcli.types import Prediction, Target, ignore_label
 
 MOST = 2000  # classes whose confusion matrix is kept: of 20,000 it would take 3 GB

@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import nn
 
-from segcli.lookup import call, find
+from segcli.core.plugins import call, find
 
 
 def build_model(

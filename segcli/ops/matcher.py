@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from segcli.errors import NotFiniteError
+from segcli.core.errors import NotFiniteError
 from segcli.ops import boxes
 
 

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from segcli.errors import DataError
+from segcli.core.errors import DataError
 from segcli.ops.resize_labels import resize_nearest
 from segcli.types import Target
 

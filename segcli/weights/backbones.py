@@ -7,8 +7,8 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from segcli.errors import ModelError
-from segcli.lookup import nearest
+from segcli.core.errors import ModelError
+from segcli.core.plugins import nearest
 from segcli.weights.detectron2_resnet import to_torchvision
 from segcli.weights.official import TABLE, resolve
 from segcli.weights.reading import read_state

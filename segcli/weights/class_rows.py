@@ -10,7 +10,7 @@ from torch import Tensor
 from torchvision.models.detection import KeypointRCNN_ResNet50_FPN_Weights, MaskRCNN_ResNet50_FPN_Weights
 from torchvision.models.segmentation import FCN_ResNet50_Weights
 
-from segcli.info import Category, DatasetInfo
+from segcli.core.dataset_info import Category, DatasetInfo
 
 # COCO's panoptic stuff categories, id -> name
 STUFF_IDS = [

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from segcli.errors import ModelError
+from segcli.core.errors import ModelError
 
 MODULES = ("numpy", "numpy.core.multiarray", "numpy._core.multiarray", "numpy.core.numeric", "numpy._core.numeric")
 KINDS = "?bBhHiIlLqQefd"  # booleans, integers and floats: dtype characters of plain numbers

@@ -8,7 +8,7 @@ import re
 
 from torch import Tensor
 
-from segcli.errors import ModelError
+from segcli.core.errors import ModelError
 
 DEEP_STEM = {"conv1": ("conv1.0", "conv1.1"), "conv2": ("conv1.3", "conv1.4"), "conv3": ("conv1.6", "bn1")}
 PLAIN_STEM = {"conv1": ("conv1", "bn1")}

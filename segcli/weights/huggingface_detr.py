@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from segcli.errors import ModelError
+from segcli.core.errors import ModelError
 
 RENAMES: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     # order matters: the backbone first, then the long names before the short

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from segcli.errors import ModelError
+from segcli.core.errors import ModelError
 
 PIXELS = "model.pixel_level_module."
 QUERIES = "model.transformer_module."

@@ -5,9 +5,9 @@ import re
 import sys
 from pathlib import Path
 
-from segcli.errors import ModelError
-from segcli.fetch import cache_dir, fetch
-from segcli.lookup import nearest
+from segcli.core.downloads import cache_dir, fetch
+from segcli.core.errors import ModelError
+from segcli.core.plugins import nearest
 
 PYTORCH = "https://download.pytorch.org/models/"
 DETR = "https://dl.fbaipublicfiles.com/detr/"

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from segcli.errors import ModelError
+from segcli.core.errors import ModelError
 
 
 def plain_tensors(state: Any, where: str) -> dict[str, Tensor]:

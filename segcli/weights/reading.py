@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from segcli.errors import ModelError
+from segcli.core.errors import ModelError
 from segcli.weights.detectron2_pickle import read_pickle
 from segcli.weights.plain_tensors import plain_tensors, reason
 from segcli.weights.state_digest import DIGEST, verified

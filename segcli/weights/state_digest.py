@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from segcli.errors import ModelError
+from segcli.core.errors import ModelError
 
 DIGEST = "segcli_sha256"  # key beside the state's own, and of a safetensors file's metadata
 

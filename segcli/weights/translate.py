@@ -2,8 +2,8 @@
 
 from torch import Tensor
 
-from segcli.errors import UsageError
-from segcli.lookup import nearest
+from segcli.core.errors import UsageError
+from segcli.core.plugins import nearest
 from segcli.weights import huggingface_detr, huggingface_maskformer, maskformer_official, torchvision_rcnn
 
 SOURCES = ("auto", "segcli", "torchvision", "detr", "maskformer", "huggingface")

@@ -58,7 +58,7 @@ def measured(kind: str, folder: Path) -> None:
 
         run = lambda: COCO(str(source / "annotations" / "instances_train2017.json"))
     elif kind == "prepare":
-        from segcli.preparing import prepare
+        from segcli.commands.prepare import prepare
 
         run = lambda: prepare(str(source), root, link=True)
     elif kind == "open":
@@ -72,7 +72,7 @@ def measured(kind: str, folder: Path) -> None:
         order = [random.Random(0).randrange(len(data)) for _ in range(3000)]
         run = lambda: [data.encoded_target(i) for i in order] and None
     else:
-        from segcli.preparing import describe
+        from segcli.commands.prepare import describe
 
         run = lambda: describe(root)
     before, start = peak(), time.perf_counter()

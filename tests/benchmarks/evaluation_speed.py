@@ -67,8 +67,8 @@ def dump(path: Path, data: Any) -> None:
 
 def ours(root: Path) -> dict[str, float]:
     from segcli.data.dataset import Dataset
-    from segcli.data.stored import StoredPredictions
     from segcli.metrics.instance import InstanceScores
+    from segcli.predictions.store import StoredPredictions
 
     def run() -> dict[str, float]:
         dataset = Dataset(root, "val")

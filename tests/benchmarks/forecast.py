@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from segcli.recipe import find_recipe
+from segcli.core.recipe.recipe import find_recipe
 
 FORECAST = """
 import json, sys

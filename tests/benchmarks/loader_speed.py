@@ -24,8 +24,8 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from segcli.data import loader
+from segcli.data.augment.transforms import build_augment
 from segcli.data.dataset import Dataset
-from segcli.data.transforms import build_augment
 from segcli.ops.preprocess import Preprocess
 
 SIDE = 1024

@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 
 from segcli.data.dataset import Dataset
-from segcli.data.stored import StoredPredictions
+from segcli.engine.run_folder import RunFolder
 from segcli.metrics.panoptic import PanopticScores
-from segcli.ops.common_ground import as_panoptic
-from segcli.run import RunFolder
+from segcli.ops.task_conversion import as_panoptic
+from segcli.predictions.store import StoredPredictions
 from segcli.types import IGNORE, Panoptic, Segment
 
 THRESHOLDS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6)

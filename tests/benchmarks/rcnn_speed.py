@@ -26,14 +26,14 @@ from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.ops import FrozenBatchNorm2d
 from torchvision.transforms.functional import pil_to_tensor
 
-from segcli.allocator import keep_freed_memory
-from segcli.checkpoint import load_strict
-from segcli.cost import flops
-from segcli.info import Category, DatasetInfo
+from segcli.commands.predict import Predictor, predict_files
+from segcli.core.dataset_info import Category, DatasetInfo
+from segcli.core.recipe.recipe import Recipe
+from segcli.engine.checkpoint import load_strict
+from segcli.engine.cost import flops
+from segcli.engine.run_folder import prepare_layout
 from segcli.models import build_model
-from segcli.prediction import Predictor, predict_files
-from segcli.recipe import Recipe
-from segcli.run import prepare_layout
+from segcli.ops.cpu.allocator import keep_freed_memory
 from segcli.types import Batch, Instances, Target
 from segcli.weights.torchvision_rcnn import from_torchvision
 

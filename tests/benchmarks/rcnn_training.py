@@ -23,17 +23,17 @@ from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 import segcli
-from segcli.allocator import keep_freed_memory
-from segcli.checkpoint import initialise
+from segcli.core.recipe.recipe import Recipe
+from segcli.data.augment.transforms import build_augment
 from segcli.data.dataset import Dataset
 from segcli.data.loader import eval_loader, train_loader
-from segcli.data.transforms import build_augment
+from segcli.engine.checkpoint import initialise
+from segcli.engine.run_folder import RunFolder
 from segcli.metrics.instance import InstanceScores
 from segcli.models import build_backbone
+from segcli.ops.cpu.allocator import keep_freed_memory
 from segcli.ops.paste import paste_masks
 from segcli.ops.preprocess import Preprocess
-from segcli.recipe import Recipe
-from segcli.run import RunFolder
 from segcli.types import Instances, Prediction
 
 

@@ -8,11 +8,11 @@ Needs no data: COCO's 80 things and 53 stuff classes and ADE20K's 150 are declar
 import sys
 from typing import Any
 
-from segcli import cost
-from segcli.comparison.published import COUNTED, TABLE, input_of, load
-from segcli.comparison.untrained import COCO
-from segcli.info import Category, DatasetInfo
-from segcli.run import build
+from segcli.compare.published import COUNTED, TABLE, input_of, load
+from segcli.compare.untrained import COCO
+from segcli.core.dataset_info import Category, DatasetInfo
+from segcli.engine import cost
+from segcli.engine.run_folder import build
 
 ADE20K = DatasetInfo("ade20k", tuple(Category(f"class {i}", i, thing=i < 100) for i in range(150)), {})
 

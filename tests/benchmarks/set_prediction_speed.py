@@ -28,11 +28,11 @@ from transformers import (
     ResNetConfig,
 )
 
-from segcli.allocator import keep_freed_memory
-from segcli.cost import flops
+from segcli.engine.cost import flops
+from segcli.engine.run_folder import prepare_layout
 from segcli.models import build_model
 from segcli.ops import boxes
-from segcli.run import prepare_layout
+from segcli.ops.cpu.allocator import keep_freed_memory
 from segcli.types import Batch, Instances, Target
 from segcli.weights import huggingface_detr, huggingface_maskformer
 

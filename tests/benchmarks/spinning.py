@@ -28,12 +28,12 @@ BUSY = "while True: pass"
 
 def measure(recipe_name: str, steps: int, images: int) -> dict[str, float]:
     """Seconds of the median training step and of an image, in this process."""
+    from segcli.commands.predict import Predictor
+    from segcli.core.dataset_info import DatasetInfo
+    from segcli.core.recipe.recipe import Recipe
     from segcli.data.dataset import Dataset
-    from segcli.info import DatasetInfo
-    from segcli.prediction import Predictor
-    from segcli.recipe import Recipe
-    from segcli.run import choose_device, start
-    from segcli.training import trial_steps
+    from segcli.engine.run_folder import choose_device, start
+    from segcli.engine.training import trial_steps
 
     recipe = Recipe.load(recipe_name, {"hardware.device": "cpu"})
     model, _ = start(recipe, DatasetInfo.load(recipe.data.root))

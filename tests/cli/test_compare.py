@@ -5,7 +5,7 @@ import csv
 import pytest
 
 from segcli.cli.evaluate import _overlap
-from segcli.errors import UsageError
+from segcli.core.errors import UsageError
 
 
 @pytest.fixture

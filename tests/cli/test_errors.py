@@ -11,7 +11,7 @@ import pytest
 import typer
 
 from segcli.cli.errors import guard
-from segcli.errors import DataError, ModelError, SegcliError, UsageError
+from segcli.core.errors import DataError, ModelError, SegcliError, UsageError
 
 
 def ending(capsys, error: BaseException, **kwargs) -> tuple[int, list[str]]:

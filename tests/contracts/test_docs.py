@@ -10,7 +10,7 @@ import yaml
 
 from segcli.cli import reference
 from segcli.cli.app import command
-from segcli.recipe import Recipe
+from segcli.core.recipe.recipe import Recipe
 
 ROOT = Path(__file__).parent.parent.parent
 DOCS = ROOT / "docs"

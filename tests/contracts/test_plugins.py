@@ -7,7 +7,7 @@ import pytest
 import torch
 from sources import FORMATS
 
-from segcli import lookup
+from segcli.core import plugins
 from segcli.models import build_backbone, build_model
 from segcli.types import Batch, Instances, Target
 
@@ -113,23 +113,23 @@ def test_models_learn_from_every_batch_and_predict_on_original_pixels(name, sett
 
 
 def test_every_model_plugin_is_listed_here():
-    assert set(lookup.names("model")) == set(MODELS)
+    assert set(plugins.names("model")) == set(MODELS)
 
 
 def test_every_backbone_plugin_is_listed_here():
-    assert set(lookup.names("backbone")) == set(BACKBONES)
+    assert set(plugins.names("backbone")) == set(BACKBONES)
 
 
 def test_every_head_plugin_is_tested():
     """In a model above, or in a file of its own."""
     above = {head for settings, _ in MODELS["rcnn"] for head in settings["heads"]}
     own = {path.stem.removeprefix("test_") for path in (Path(__file__).parent.parent / "models").glob("test_*.py")}
-    assert set(lookup.names("head")) <= above | own
+    assert set(plugins.names("head")) <= above | own
 
 
 def test_every_converter_plugin_has_a_source_that_is_tested():
     """Those of tests/sources.py are converted, damaged and taken round by the tests of formats."""
-    assert set(lookup.names("converter")) == {name.removesuffix("_boxes") for name in FORMATS}
+    assert set(plugins.names("converter")) == {name.removesuffix("_boxes") for name in FORMATS}
 
 
 @pytest.mark.parametrize("name", sorted(BACKBONES))

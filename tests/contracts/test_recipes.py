@@ -7,11 +7,11 @@ import shlex
 import pytest
 import torch
 
-from segcli.data.transforms import build_augment
-from segcli.info import Category, DatasetInfo
+from segcli.core.dataset_info import Category, DatasetInfo
+from segcli.core.recipe.recipe import Recipe, find_recipe, parse_overrides, shipped
+from segcli.data.augment.transforms import build_augment
+from segcli.engine.optimizer import build_optimizer
 from segcli.models import build_model
-from segcli.optim import build_optimizer
-from segcli.recipe import Recipe, find_recipe, parse_overrides, shipped
 
 INFO = DatasetInfo("three", (Category("a", 1), Category("b", 2), Category("c", 3, thing=False)), {})
 every_recipe = pytest.mark.parametrize("name", shipped())

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from segcli.core import files
-from segcli.errors import DataError, SegcliError, UsageError
+from segcli.core.errors import DataError, SegcliError, UsageError
 
 
 @pytest.mark.parametrize(

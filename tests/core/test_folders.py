@@ -5,7 +5,7 @@ import os
 import pytest
 
 from segcli.core import folders
-from segcli.errors import DataError, UsageError
+from segcli.core.errors import DataError, UsageError
 
 
 @pytest.fixture

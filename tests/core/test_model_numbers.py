@@ -4,9 +4,9 @@ import re
 
 import pytest
 
-from segcli.core.model_numbers import check
-from segcli.recipe import Recipe
-from segcli.recipe_file import shipped
+from segcli.core.recipe.model_numbers import check
+from segcli.core.recipe.recipe import Recipe
+from segcli.core.recipe.recipe_file import shipped
 
 
 @pytest.mark.parametrize("digits", [4, 12, 400])

@@ -3,9 +3,9 @@
 import pytest
 
 from segcli.core import folders, run_parts
+from segcli.core.errors import DataError, ModelError, UsageError
 from segcli.core.files import write_text
-from segcli.errors import DataError, ModelError, UsageError
-from segcli.run import RunFolder
+from segcli.engine.run_folder import RunFolder
 
 
 @pytest.mark.parametrize("kind", ["link out", "dangling out", "file"])

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from segcli.core import run_files
-from segcli.errors import ModelError
+from segcli.core.errors import ModelError
 
 METRICS = {"primary": "mIoU", "metrics": {"mIoU": 0.5, "new": None}, "images": 3, "own": {"kept": [1]}}
 COST = {"params": 1, "gflops": 1.5, "gflops_paper_rule": None, "gflops_input": [4, 4], "latency_ms": None}

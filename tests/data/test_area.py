@@ -5,10 +5,10 @@ import json
 import pytest
 import torch
 
+from segcli.commands.prepare import prepare
 from segcli.data.annotations import area_of
 from segcli.data.dataset import Dataset
 from segcli.metrics.instance import InstanceScores
-from segcli.preparing import prepare
 from segcli.types import Instances, Prediction
 
 SQUARE = [0.0, 0.0, 40.0, 0.0, 40.0, 40.0, 0.0, 40.0]  # 1,600 pixels: medium

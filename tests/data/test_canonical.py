@@ -12,17 +12,16 @@ import pytest
 from PIL import Image
 from sources import FORMATS
 
-from segcli import lookup
-from segcli.core import folders
+from segcli.commands.prepare import prepare
+from segcli.core import folders, plugins
+from segcli.core.dataset_info import Category, DatasetInfo
+from segcli.core.errors import DataError, SegcliError, UsageError
 from segcli.core.files import PART
 from segcli.core.trust import grant
 from segcli.data import canonical, fingerprint
 from segcli.data.canonical import Record, write
-from segcli.data.convert import _out
 from segcli.data.dataset import Dataset
-from segcli.errors import DataError, SegcliError, UsageError
-from segcli.info import Category, DatasetInfo
-from segcli.preparing import prepare
+from segcli.sources import export_files
 
 INFO = DatasetInfo("toy", (Category("cat", 4, colour=(9, 8, 7)), Category("sky", 2, thing=False)), {})
 
@@ -160,11 +159,11 @@ def test_a_failed_replacement_leaves_the_old_dataset(tmp_path, photos, monkeypat
     assert {p: p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file()} == before
     monkeypatch.undo()
     exported = tmp_path / "yolo"
-    module = lookup.find("converter", "yolo")
-    _out.export(tmp_path / "out", exported, module)
+    module = plugins.find("converter", "yolo")
+    export_files.export(tmp_path / "out", exported, module)
     monkeypatch.setattr("segcli.data.canonical.os.rename", fail)
     with pytest.raises((SegcliError, KeyboardInterrupt)):
-        _out.export(tmp_path / "out", exported, module, force=True)
+        export_files.export(tmp_path / "out", exported, module, force=True)
     assert (exported / "data.yaml").is_file()
     assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
 

@@ -11,12 +11,12 @@ import torch
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
+from segcli.core.dataset_info import Category, DatasetInfo
+from segcli.core.errors import DataError, SegcliError, UsageError
 from segcli.core.trust import grant
 from segcli.data.annotations import encode
 from segcli.data.dataset import Dataset
 from segcli.data.image import read_image
-from segcli.errors import DataError, SegcliError, UsageError
-from segcli.info import Category, DatasetInfo
 
 
 def edit(root, split, change):

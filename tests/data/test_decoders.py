@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 import segcli
+from segcli.core.errors import DataError
 from segcli.data import decoders
 from segcli.data.image import image_size, read_image
-from segcli.errors import DataError
 
 PACKAGE = Path(segcli.__file__).parent
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n%%EOF\n"

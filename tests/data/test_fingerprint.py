@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from conftest import write_image
 
+from segcli.core.dataset_info import DatasetInfo
 from segcli.core.trust import grant
 from segcli.data import fingerprint
-from segcli.data.checked import checked
 from segcli.data.fingerprint import changes, current, former
-from segcli.info import DatasetInfo
+from segcli.doctor.report_cache import checked
 
 
 @pytest.fixture
@@ -136,7 +136,7 @@ def test_fingerprints_of_earlier_versions_tell_of_labels_alone(root):
 
 
 def test_prepare_writes_it(root, tmp_path):
-    from segcli.preparing import prepare
+    from segcli.commands.prepare import prepare
 
     out = prepare(str(root), tmp_path / "out", fix=True)
     info = DatasetInfo.load(out)

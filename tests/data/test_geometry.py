@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from segcli.core.dataset_info import Category, DatasetInfo
+from segcli.data.augment.mosaic import mosaic
+from segcli.data.augment.transforms import build_augment
 from segcli.data.geometry import Geometry, transform
-from segcli.data.mosaic import mosaic
-from segcli.data.transforms import build_augment
-from segcli.info import Category, DatasetInfo
 from segcli.types import IGNORE, Instances, Sample, Target, mask_boxes
 
 INFO = DatasetInfo("one", (Category("a", 1),), {"train": 1})

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from segcli.core.errors import DataError
 from segcli.data.image import image_size, read_image
-from segcli.errors import DataError
 
 ORIENTATION = 0x0112
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from segcli.core.errors import DataError
+from segcli.data.augment.transforms import build_augment
 from segcli.data.dataset import Dataset
 from segcli.data.loader import eval_loader, steps_per_epoch, train_loader
-from segcli.data.transforms import build_augment
-from segcli.errors import DataError
 from segcli.ops.preprocess import Preprocess
 from segcli.types import Batch
 

@@ -7,18 +7,18 @@ import torch
 from PIL import Image
 from sources import picture, text
 
+from segcli.commands.prepare import diagnose, prepare
+from segcli.core.dataset_info import Category, DatasetInfo
 from segcli.data import views
 from segcli.data.canonical import prepared
 from segcli.data.dataset import Dataset
 from segcli.data.geometry import Geometry, transform
-from segcli.data.results import ResultsWriter, map_names
-from segcli.data.stored import StoredPredictions
+from segcli.doctor.self_test import self_test
 from segcli.drawing.sheets import legend_of
-from segcli.evaluation import metric_for
-from segcli.info import Category, DatasetInfo
+from segcli.engine.evaluation import metric_for
 from segcli.ops.preprocess import Preprocess
-from segcli.preparing import diagnose, prepare
-from segcli.self_test import self_test
+from segcli.predictions.coco_results import ResultsWriter, map_names
+from segcli.predictions.store import StoredPredictions
 from segcli.types import Instances, Panoptic, Prediction, Segment, Target, ignore_label, label_type
 
 SIZE = (40, 32)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from tiffs import write_tiff
 
+from segcli.core.errors import DataError
 from segcli.data.image import image_size, read_image, read_values, upright
-from segcli.errors import DataError
 
 RNG = np.random.default_rng(7)
 CHANNELS = '{"shape": [3, 20, 30]}'  # as tifffile describes an array of that shape

@@ -8,13 +8,13 @@ import pytest
 from PIL import Image
 from tiffs import write_tiff
 
-from segcli.data.convert import _mask_files
+from segcli.commands.prepare import describe, diagnose, prepare
+from segcli.core.dataset_info import DatasetInfo
+from segcli.core.errors import DataError
 from segcli.data.dataset import Dataset
 from segcli.data.image import read_image
 from segcli.data.value_range import choose, scaled
-from segcli.errors import DataError
-from segcli.info import DatasetInfo
-from segcli.preparing import describe, diagnose, prepare
+from segcli.sources.mask_meaning import files
 
 RNG = np.random.default_rng(11)
 
@@ -139,11 +139,11 @@ def test_masks_of_floats_and_of_pages_are_read(tmp_path):
     ids = np.zeros((24, 32), np.uint8)
     ids[2:8, 2:8], ids[10:20, 10:20] = 1, 2
     for dtype in ("float32", "float64", "int32"):
-        assert np.array_equal(_mask_files.read_ids(write_tiff(tmp_path / "a.tif", [ids.astype(dtype)])), ids)
+        assert np.array_equal(files.read_ids(write_tiff(tmp_path / "a.tif", [ids.astype(dtype)])), ids)
     pages = [(ids == n).astype(np.uint8) * 255 for n in (1, 2)]
-    assert np.array_equal(_mask_files.read_ids(write_tiff(tmp_path / "a.tif", pages)), ids)
+    assert np.array_equal(files.read_ids(write_tiff(tmp_path / "a.tif", pages)), ids)
     for broken, what in (([pages[0], pages[0]], "overlaps"), ([ids, pages[0]], "several values")):
         with pytest.raises(DataError, match=what):
-            _mask_files.read_ids(write_tiff(tmp_path / "a.tif", broken))
+            files.read_ids(write_tiff(tmp_path / "a.tif", broken))
     with pytest.raises(DataError, match="fractions"):
-        _mask_files.read_ids(write_tiff(tmp_path / "a.tif", [ids.astype(np.float32) + 0.5]))
+        files.read_ids(write_tiff(tmp_path / "a.tif", [ids.astype(np.float32) + 0.5]))

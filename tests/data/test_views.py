@@ -8,12 +8,12 @@ import torch
 from PIL import Image
 from sources import H, W, photo, picture, text
 
+from segcli.commands.prepare import prepare
+from segcli.core.dataset_info import Category, DatasetInfo
+from segcli.core.errors import DataError
 from segcli.data import views
-from segcli.data.check import check
 from segcli.data.dataset import Dataset
-from segcli.errors import DataError
-from segcli.info import Category, DatasetInfo
-from segcli.preparing import prepare
+from segcli.doctor.check import check
 from segcli.types import IGNORE, Instances, Panoptic, Segment, encode_masks, mask_boxes
 
 SIZE = (20, 30)

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from segcli.core.dataset_info import Category, DatasetInfo
 from segcli.drawing import chips
 from segcli.drawing.chips import Chip, draw_chips
 from segcli.drawing.colours import class_colours, ink_on, object_colours, oklch, to_oklch
 from segcli.drawing.overlays import SMALLEST, draw
 from segcli.drawing.text import draw_text, font, shorten, text_size, text_width
-from segcli.info import Category, DatasetInfo
 from segcli.types import Instances, Panoptic, Prediction, Segment, Target, encode_masks, mask_boxes
 
 ONE = DatasetInfo("one", (Category("pedestrian", 1),), {"val": 1})

@@ -7,9 +7,9 @@ import pytest
 from matplotlib.text import Annotation, Text
 from PIL import Image
 
+from segcli.core.errors import UsageError
 from segcli.drawing import plots
 from segcli.drawing.plots import curves_plot, front, pareto_plot, smooth, value
-from segcli.errors import UsageError
 
 
 def row(name, gflops, score, model="rcnn"):

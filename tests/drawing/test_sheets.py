@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from segcli.core.dataset_info import Category, DatasetInfo
 from segcli.drawing.sheets import (
     PAPER,
     cell_width,
@@ -12,7 +13,6 @@ from segcli.drawing.sheets import (
     draw_labels_beside_predictions,
     legend,
 )
-from segcli.info import Category, DatasetInfo
 from segcli.types import Instances, Prediction, Target
 
 INFO = DatasetInfo("one", (Category("cat", 1), Category("dog", 2)), {"val": 1})

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from segcli.core.dataset_info import Category, DatasetInfo
 from segcli.drawing import text
 from segcli.drawing.chips import Chip, draw_chips
 from segcli.drawing.overlays import draw
 from segcli.drawing.sheets import contact_sheet, legend, text_panel
 from segcli.drawing.text import LONGEST, draw_text, font, plain, shorten, text_width
-from segcli.info import Category, DatasetInfo
 from segcli.types import Instances, Prediction
 
 HOSTILE = {

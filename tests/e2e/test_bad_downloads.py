@@ -9,7 +9,7 @@ import threading
 import pytest
 import torch
 
-from segcli import fetch
+from segcli.core import downloads
 from segcli.weights import official
 
 NAME = "detr/r50"
@@ -22,7 +22,7 @@ def publish(monkeypatch, tmp_path_factory, tmp_path):
     quiet = type("Quiet", (http.server.SimpleHTTPRequestHandler,), {"log_message": lambda *_: None})
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(quiet, directory=folder))
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-    monkeypatch.setattr(fetch, "BACKOFF", 0.01)
+    monkeypatch.setattr(downloads, "BACKOFF", 0.01)
     monkeypatch.setenv("SEGCLI_CACHE", str(tmp_path / "cache"))
 
     def put(content, digest):

@@ -148,7 +148,7 @@ def test_the_check_before_a_training_is_done_once(segcli, edit, tmp_path, monkey
     def never(root):
         raise AssertionError("nothing has changed")
 
-    monkeypatch.setattr("segcli.data.checked.check", never)
+    monkeypatch.setattr("segcli.doctor.report_cache.check", never)
     assert segcli("train", "r.yaml", "--set", "train.steps=1", "-q").code == 0
     (tmp_path / "data/tiny/images/one image.png").touch()
     assert "nothing has changed" in segcli("train", "r.yaml", "--set", "train.steps=1", "--debug").err
@@ -174,7 +174,7 @@ def test_an_image_that_breaks_later_stops_a_training_after_saving_what_it_had_le
         late.write_bytes(whole[: len(whole) // 2])
         return found
 
-    monkeypatch.setattr("segcli.training.current", break_afterwards)
+    monkeypatch.setattr("segcli.engine.training.current", break_afterwards)
     result = segcli("train", "r.yaml", "-q")
     assert result.code == 3
     assert str(late.relative_to(tmp_path)) in result.error

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from segcli.errors import SegcliError
-from segcli.run import RunFolder
-from segcli.session import Session
+from segcli.core.errors import SegcliError
+from segcli.engine.run_folder import RunFolder
+from segcli.engine.session import Session
 
 
 @pytest.fixture

@@ -17,10 +17,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sources import FORMATS
 
-from segcli.data.check import check
+from segcli.commands.prepare import describe, prepare
+from segcli.core.errors import DataError, UsageError
 from segcli.data.dataset import Dataset
-from segcli.errors import DataError, UsageError
-from segcli.preparing import describe, prepare
+from segcli.doctor.check import check
 
 RUNS = int(os.environ.get("SEGCLI_FUZZ", "0"))
 EACH = max(8, RUNS // len(FORMATS))

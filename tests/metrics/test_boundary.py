@@ -15,7 +15,7 @@ from scipy.ndimage import distance_transform_cdt
 sys.path.insert(0, str(Path(__file__).parent))
 from test_instance import as_types, classes, only, random_case
 
-from segcli.errors import SegcliError
+from segcli.core.errors import SegcliError
 from segcli.metrics.boundary import WIDTH, Band, BoundaryScores
 from segcli.types import Instances, Prediction, Target, encode_masks, mask_boxes
 

@@ -11,8 +11,8 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from segcli.errors import SegcliError
-from segcli.info import Category, DatasetInfo
+from segcli.core.dataset_info import Category, DatasetInfo
+from segcli.core.errors import SegcliError
 from segcli.metrics.instance import InstanceScores
 from segcli.types import Instances, Prediction, Target, encode_masks, mask_boxes
 

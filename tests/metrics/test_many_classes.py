@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from segcli.info import Category, DatasetInfo
+from segcli.core.dataset_info import Category, DatasetInfo
 from segcli.metrics import panoptic, semantic
 from segcli.ops import bootstrap
 from segcli.types import Instances, Panoptic, Prediction, Segment, Target

@@ -7,8 +7,8 @@ import pytest
 from hotcoco.panoptic import PanopticEval
 from PIL import Image
 
-from segcli.errors import SegcliError
-from segcli.info import Category, DatasetInfo
+from segcli.core.dataset_info import Category, DatasetInfo
+from segcli.core.errors import SegcliError
 from segcli.metrics.panoptic import PanopticScores
 from segcli.types import Instances, Panoptic, Prediction, Segment, Target
 

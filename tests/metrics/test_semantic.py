@@ -5,8 +5,8 @@ import pytest
 import torch
 from hotcoco.semantic import SemanticEval
 
-from segcli.errors import SegcliError
-from segcli.info import Category, DatasetInfo
+from segcli.core.dataset_info import Category, DatasetInfo
+from segcli.core.errors import SegcliError
 from segcli.metrics.semantic import SemanticScores
 from segcli.types import Instances, Prediction, Target
 

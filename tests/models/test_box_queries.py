@@ -8,22 +8,22 @@ import torch.nn.functional as F
 from transformers.models.deformable_detr.configuration_deformable_detr import DeformableDetrConfig
 from transformers.models.deformable_detr.modeling_deformable_detr import DeformableDetrMultiscaleDeformableAttention
 
-from segcli import cost
-from segcli.checkpoint import load_weights, save_weights
-from segcli.errors import DataError, UsageError
+from segcli.core.errors import DataError, UsageError
+from segcli.engine import cost
+from segcli.engine.checkpoint import load_weights, save_weights
+from segcli.engine.training import most_objects
 from segcli.models import build_model
-from segcli.models.layers.box_masks import BoxMasks, read_labels, sample_points
 from segcli.models.layers.box_queries import best_cells
 from segcli.models.layers.deformable import DeformableAttention
 from segcli.models.layers.denoising import make_noise
 from segcli.models.layers.hybrid_encoder import to_tokens
-from segcli.models.layers.mask_set_loss import Outputs, Wanted
-from segcli.models.layers.point_loss import logits_at, losses_at_points, read_masks, read_points
-from segcli.models.layers.stuff_kernels import StuffKernels
+from segcli.models.maskformer.box_masks import BoxMasks, read_labels, sample_points
+from segcli.models.maskformer.mask_set_loss import Outputs, Wanted
+from segcli.models.maskformer.point_loss import logits_at, losses_at_points, read_masks, read_points
+from segcli.models.maskformer.stuff_kernels import StuffKernels
 from segcli.ops import boxes
 from segcli.ops.losses import matchability
 from segcli.ops.matcher import Matching
-from segcli.training import most_objects
 from segcli.types import IGNORE, Batch, Instances, Target
 
 LITE = {

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from segcli.errors import DataError, SegcliError, UsageError
+from segcli.core.errors import DataError, SegcliError, UsageError
 from segcli.models import build_model
 from segcli.types import IGNORE, Batch, Instances, Target
 

@@ -13,22 +13,22 @@ import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from segcli.core.dataset_info import Category, DatasetInfo
+from segcli.core.errors import DataError, UsageError
+from segcli.core.recipe.recipe import Recipe
+from segcli.data.augment.transforms import build_augment
 from segcli.data.dataset import Dataset
-from segcli.data.results import coco_results
-from segcli.data.transforms import build_augment
 from segcli.drawing.overlays import draw
-from segcli.errors import DataError, UsageError
-from segcli.evaluation import head_metrics
-from segcli.info import Category, DatasetInfo
+from segcli.engine.evaluation import head_metrics
+from segcli.engine.run_folder import build, fields_of
+from segcli.engine.training import open_datasets
 from segcli.metrics.keypoints import build as build_metric
 from segcli.metrics.keypoints import deviations
 from segcli.models import build_model
-from segcli.models.heads.keypoint import Keypoints, _between_cells
-from segcli.models.heads.keypoint import build as build_head
-from segcli.models.layers.roi_heads import Samples
-from segcli.recipe import Recipe
-from segcli.run import build, fields_of
-from segcli.training import open_datasets
+from segcli.models.rcnn.heads.keypoint import Keypoints, _between_cells
+from segcli.models.rcnn.heads.keypoint import build as build_head
+from segcli.models.rcnn.roi_heads import Samples
+from segcli.predictions.coco_results import coco_results
 from segcli.types import Batch, Instances, Prediction, Target
 from segcli.weights.class_rows import official_info
 
@@ -204,7 +204,7 @@ def test_two_devices_learn_what_one_does_of_both_batches(monkeypatch):
         [boxes[p] for p in parts], [p * 0 + 1 for p in parts], list(parts), [target] * len(parts), [3] * len(parts)
     )
     whole, counts = head.loss(maps, of(first, rest))["loss_keypoint"], []
-    monkeypatch.setattr("segcli.dist.share", lambda count: counts.append(count) or count / 1.5)
+    monkeypatch.setattr("segcli.core.distributed.share", lambda count: counts.append(count) or count / 1.5)
     parts = [head.loss([maps[0][i : i + 1]], of(p))["loss_keypoint"] for i, p in enumerate((first, rest))]
     assert counts == [2, 1]
     assert (sum(parts) / 2).item() == pytest.approx(whole.item(), rel=1e-5)

@@ -5,7 +5,7 @@ import warnings
 import pytest
 import torch
 
-from segcli.errors import DataError, UsageError
+from segcli.core.errors import DataError, UsageError
 from segcli.models import build_model
 from segcli.types import IGNORE, Batch, Instances, Target
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from segcli.engine.run_folder import prepare_layout
 from segcli.models import build_model
-from segcli.run import prepare_layout
 from segcli.types import Batch
 
 RESNET = {"name": "resnet", "depth": 18}

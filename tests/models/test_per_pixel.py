@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from segcli.errors import UsageError
+from segcli.core.errors import UsageError
 from segcli.models import build_model
 from segcli.types import IGNORE, Batch, Instances, Target
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torchvision.ops import MultiScaleRoIAlign, roi_pool
 
-from segcli.models.layers.pooler import Pooler
+from segcli.models.rcnn.pooler import Pooler
 
 STRIDES = [4, 8, 16, 32]
 

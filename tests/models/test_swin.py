@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from segcli.errors import UsageError
-from segcli.lookup import call
+from segcli.core.errors import UsageError
+from segcli.core.plugins import call
 from segcli.models import build_backbone
 from segcli.models.backbones import swin
 

@@ -5,7 +5,7 @@ import timm
 import torch
 from torch import nn
 
-from segcli.errors import UsageError
+from segcli.core.errors import UsageError
 from segcli.models.backbones import timm as backbone
 
 # another epsilon each (1e-3, 1e-5), squeeze-and-excitation, a concatenation, stages in a list, no batch norm at all

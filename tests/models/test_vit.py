@@ -5,11 +5,11 @@ import timm
 import torch
 from timm.models.vision_transformer import VisionTransformer
 
-from segcli.errors import ModelError, UsageError
-from segcli.lookup import call
+from segcli.core.errors import ModelError, UsageError
+from segcli.core.plugins import call
 from segcli.models import build_backbone, build_model
 from segcli.models.backbones import vit
-from segcli.models.layers.simple_pyramid import SimplePyramid
+from segcli.models.backbones._simple_pyramid import SimplePyramid
 from segcli.weights.backbones import load_backbone
 
 NAMES = [

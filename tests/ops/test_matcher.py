@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from segcli.errors import SegcliError
+from segcli.core.errors import SegcliError
 from segcli.ops import losses, matcher
 
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from segcli.core.recipe.recipe import Recipe
 from segcli.models import build_model
 from segcli.ops.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from segcli.ops.resize_labels import resize_masks
-from segcli.recipe import Recipe
 
 
 @pytest.mark.parametrize("turn", [lambda x: x, lambda x: x[:, ::-1], lambda x: x.transpose(1, 0, 2), lambda x: x[:1]])

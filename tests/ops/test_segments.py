@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from segcli.errors import DataError
+from segcli.core.errors import DataError
 from segcli.ops.segments import segments
 from segcli.types import IGNORE, Instances, Target
 

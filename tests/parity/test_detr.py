@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from segcli.models import build_model
-from segcli.models.layers.detector import padding
-from segcli.models.layers.detr_loss import last_layer
+from segcli.models.detr.detector import padding
+from segcli.models.layers.set_loss import last_layer
 from segcli.ops import boxes
 from segcli.types import Batch, Instances, Target
 from segcli.weights.huggingface_detr import to_official

@@ -12,9 +12,9 @@ from torch import nn
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.ops import FrozenBatchNorm2d
 
-from segcli.checkpoint import load_strict
-from segcli.cost import flops
 from segcli.data.image import read_image
+from segcli.engine.checkpoint import load_strict
+from segcli.engine.cost import flops
 from segcli.models import build_model
 from segcli.models.layers.sampler import BalancedSampler
 from segcli.types import Batch, Instances, Target

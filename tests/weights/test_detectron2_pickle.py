@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from segcli.errors import ModelError
+from segcli.core.errors import ModelError
 from segcli.weights.reading import read_state
 
 

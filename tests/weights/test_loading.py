@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 import segcli
-from segcli.checkpoint import load_strict, load_weights, save_weights
-from segcli.errors import DataError, ModelError, UsageError
-from segcli.info import Category, DatasetInfo
+from segcli.core.dataset_info import Category, DatasetInfo
+from segcli.core.errors import DataError, ModelError, UsageError
+from segcli.core.recipe.recipe import Recipe
+from segcli.engine.checkpoint import load_strict, load_weights, save_weights
+from segcli.engine.run_folder import open_model, start
 from segcli.models import build_model
-from segcli.recipe import Recipe
-from segcli.run import open_model, start
 from segcli.weights import official
 from segcli.weights.class_rows import layouts, official_info
 from segcli.weights.detectron2_resnet import to_detectron2

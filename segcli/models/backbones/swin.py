@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segcli.errors import UsageError
-from segcli.lookup import nearest
+from segcli.core.errors import UsageError
+from segcli.core.plugins import nearest
 
 PATCH = 4
 # variant -> channels of the first stage, blocks a stage, heads a stage, window side in tokens

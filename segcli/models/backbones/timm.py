@@ -13,8 +13,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torchvision.ops import FrozenBatchNorm2d
 
-from segcli.errors import UsageError
-from segcli.lookup import nearest
+from segcli.core.errors import UsageError
+from segcli.core.plugins import nearest
 from segcli.models.layers.frozen_norm import hold_still
 
 PLAIN = (nn.Conv2d, Conv2dSame)  # convolutions of their weights as they are: others standardise them first

@@ -13,9 +13,9 @@ from timm.layers import PatchEmbed, resample_abs_pos_embed
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from segcli.errors import UsageError
-from segcli.lookup import nearest
-from segcli.models.layers.simple_pyramid import SimplePyramid
+from segcli.core.errors import UsageError
+from segcli.core.plugins import nearest
+from segcli.models.backbones._simple_pyramid import SimplePyramid
 from segcli.ops.preprocess import IMAGENET_MEAN, IMAGENET_STD
 
 STRIDES = [4, 8, 16, 32]

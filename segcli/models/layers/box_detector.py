@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from segcli.models.layers import detr_loss
+from segcli.models.layers import set_loss
 from segcli.models.layers.box_queries import BoxQueries, Outputs
-from segcli.models.layers.detr_loss import Objects
+from segcli.models.layers.set_loss import Objects
 from segcli.ops import boxes
 from segcli.ops.preprocess import Preprocess
 from segcli.types import Batch, Instances, Prediction, Target
@@ -43,7 +43,7 @@ class BoxDetector(nn.Module):
         """The labelled objects, their boxes as shares of the canvas."""
         assert batch.targets is not None
         canvas = (batch.images.shape[2], batch.images.shape[3])
-        return detr_loss.objects(
+        return set_loss.objects(
             batch.targets,
             self.sought,
             classes=self.head.num_classes,

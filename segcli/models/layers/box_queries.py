@@ -12,18 +12,18 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import nms
 
-from segcli import dist
-from segcli.errors import UsageError
+from segcli.core import distributed
+from segcli.core.errors import UsageError
 from segcli.models import build_backbone
 from segcli.models.layers import box_query_loss
 from segcli.models.layers.box_decoder import BoxDecoder, Seen
 from segcli.models.layers.box_query_loss import Weights as BoxWeights
 from segcli.models.layers.denoising import Noise, make_noise
-from segcli.models.layers.dense_proposals import DenseProposals
-from segcli.models.layers.detr_loss import Objects
+from segcli.models.layers.dense_head import DenseProposals
 from segcli.models.layers.hybrid_encoder import HybridEncoder, shrink_padding, to_tokens
 from segcli.models.layers.position import SinePosition
 from segcli.models.layers.sampler import keyed_generator
+from segcli.models.layers.set_loss import Objects
 from segcli.models.layers.transformer import Record, attention_mask
 from segcli.ops import boxes
 from segcli.ops.matcher import Matching
@@ -199,7 +199,7 @@ class BoxQueries(nn.Module):
         targets: the objects again, on canvas pixels, for the dense head. count: objects of the batch, averaged over
         ranks and accumulation steps. Every parameter takes part, if by zero.
         """
-        count = max(count, 1 / dist.parts())
+        count = max(count, 1 / distributed.parts())
         groups = len(out.logits) / len(self.decoder.layers)
         losses = box_query_loss.class_and_box_losses(
             out.logits, out.boxes, wanted, matching, self.weights, count * groups

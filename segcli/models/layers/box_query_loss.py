@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from segcli.models.layers.denoising import Noise
-from segcli.models.layers.detr_loss import Objects
+from segcli.models.layers.set_loss import Objects
 from segcli.ops import boxes, losses
 from segcli.ops.matcher import Matching, focal_class_cost, giou_cost, l1_cost, match
 

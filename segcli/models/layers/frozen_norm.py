@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.ops import FrozenBatchNorm2d
 
-from segcli.ops.convolution import Conv2d
+from segcli.ops.cpu.convolution import Conv2d
 
 
 class FrozenNorm(FrozenBatchNorm2d):

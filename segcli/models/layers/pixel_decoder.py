@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from segcli.models.layers.position import SinePosition
 from segcli.models.layers.transformer import Encoder
-from segcli.ops.convolution import Conv2d
+from segcli.ops.cpu.convolution import Conv2d
 
 GROUPS = 32  # of every group norm
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool
 
-from segcli.errors import UsageError
+from segcli.core.errors import UsageError
 
 
 class FPN(nn.Module):

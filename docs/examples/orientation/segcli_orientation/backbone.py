@@ -4,7 +4,7 @@ import itertools
 
 from torch import Tensor, nn
 
-from segcli.errors import ModelError
+from segcli.core.errors import ModelError
 
 
 def build(*, width: int = 16) -> "Plain":

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segcli import dist
-from segcli.models.layers.pooler import Pooler
-from segcli.models.layers.roi_heads import Detections, RoIHead, Samples
+from segcli.core import distributed
+from segcli.models.rcnn.pooler import Pooler
+from segcli.models.rcnn.roi_heads import Detections, RoIHead, Samples
 
 
 @dataclasses.dataclass
@@ -100,7 +100,7 @@ class OrientationHead(RoIHead):
         ]
         angle = torch.cat(angles).to(found)
         known = ~angle.isnan()
-        share = dist.share(int(known.sum()))  # with several devices, a mean over the objects of all
+        share = distributed.share(int(known.sum()))  # with several devices, a mean over the objects of all
         if not known.any():
             return {"loss_orientation": found.sum() * 0}
         goal = torch.stack([angle.cos(), angle.sin()], 1)

@@ -1,0 +1,219 @@
+"""The images on which models disagree most, as data for the report: the picture, the labels and every prediction."""
+
+import base64
+import itertools
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from pycocotools import mask as coco_mask
+
+from segcli.compare.ranking import Row
+from segcli.core.dataset_info import DatasetInfo
+from segcli.core.errors import DataError, SegcliError
+from segcli.data import views
+from segcli.data.dataset import Dataset
+from segcli.data.fingerprint import changes
+from segcli.drawing.colours import class_colours
+from segcli.engine.run_folder import RunFolder
+from segcli.metrics.image_quality import image_quality
+from segcli.predictions.store import StoredPredictions
+from segcli.types import Instances, Prediction, Target, ignore_label
+
+SCORE = 0.5  # detections below count as not made
+LOOK_AT = 400  # images compared at most, evenly spaced over the split
+SIDE = 800  # pixels of the longest side of a picture in the report
+QUALITY = 82  # of its JPEG
+STORED_SCORE = 0.1  # detections below are not drawn in the report, whatever the slider says
+Look = Target | Prediction
+
+
+def most_disagreed(
+    rows: Sequence[Row], count: int = 12, leave_out: Sequence[int] = ()
+) -> tuple[dict[str, Any] | None, list[str]]:
+    """The `count` images of a group's data on which its runs disagree most, and notes on what could not be shown.
+
+    Disagreement: 1 - the mean quality of one model's prediction judged by another's, over all pairs (`image_quality`:
+    matched IoUs of detections scored 0.5 or more; mIoU where one of the two is a semantic map). With one run, it is
+    judged by the labels. leave_out: positions of runs that are not looked at.
+    -> {"classes": [{"name", "colour"}], "runs": how many, "looked_at", "of", "images": [{"name", "width", "height",
+    "jpeg": base64, "disagreement", "panels": [{"row", "objects"}]}]}, labels first: a panel's "row"
+    is a position in `rows`, or the kind of labels. None without readable predictions. An object is
+    {"label", "score", "box" [x1,y1,x2,y2], "path": SVG}, on the picture's pixels.
+    """
+    opened: list[tuple[int, Dataset, StoredPredictions]] = []
+    notes: list[str] = []
+    for position, row in enumerate(rows):
+        if row["source"] == "run" and position not in leave_out:
+            try:
+                opened.append((position, *_open(row)))
+            except SegcliError as error:
+                notes.append(f"{row['name']}: not among the pictures: {error}")
+    if not opened:
+        return None, notes
+    first = opened[0][1]
+    ids = [set(dataset.image_ids) for _, dataset, _ in opened]
+    common = [image_id for image_id in first.image_ids if all(image_id in known for known in ids)]
+    chosen = common[:: -(-len(common) // LOOK_AT)] if common else []
+    at = [{image_id: i for i, image_id in enumerate(dataset.image_ids)} for _, dataset, _ in opened]
+    scored: list[tuple[float, int]] = []
+    try:
+        for image_id in chosen:
+            found = []
+            for k, (position, _, stored) in enumerate(opened):
+                try:
+                    found.append(stored.read(at[k][image_id]))
+                except DataError as error:  # of this run alone: the others are shown without it
+                    pictures, more = most_disagreed(rows, count, [*leave_out, position])
+                    return pictures, [f"{rows[position]['name']}: not among the pictures: {error}", *more]
+            target = first.encoded_target(at[0][image_id])
+            scored.append((disagreement(found, target, first.info), image_id))
+    except DataError as error:
+        return None, [*notes, f"no pictures: {error}"]
+    scored.sort(key=lambda pair: (-pair[0], pair[1]))
+    images = []
+    for value, image_id in scored[:count]:
+        try:
+            looks = [(dataset, at[k][image_id], stored) for k, (_, dataset, stored) in enumerate(opened)]
+            images.append({"disagreement": round(value, 4), **_picture([position for position, _, _ in opened], looks)})
+        except DataError as error:
+            notes.append(f"a picture is missing: {error}")
+    classes = [
+        {"name": name, "colour": list(colour)}
+        for name, colour in zip(first.info.names, class_colours(first.info), strict=True)
+    ]
+    return {
+        "classes": classes,
+        "runs": len(opened),
+        "looked_at": len(chosen),
+        "of": len(common),
+        "images": images,
+    }, notes
+
+
+def disagreement(found: Sequence[Prediction], target: Target, info: DatasetInfo) -> float:
+    """0 (all alike) to 1: see `most_disagreed`. A pair of boxes without masks and a semantic map does not count."""
+    if len(found) == 1:
+        return 1 - image_quality(found[0], target, info, score=SCORE)
+    values = [_agreement(a, b, info) for a, b in itertools.combinations(found, 2)]
+    known = [value for value in values if value is not None]
+    return 1 - statistics.fmean(known) if known else 0.0
+
+
+def _agreement(a: Prediction, b: Prediction, info: DatasetInfo) -> float | None:
+    """The quality of `a` where `b` is taken for the labels."""
+    if _kind(a) != _kind(b):
+        maps = [_semantic(p, ignore_label(len(info.names))) for p in (a, b)]
+        if maps[0] is None or maps[1] is None:
+            return None
+        a, b = (Prediction(p.image_id, p.size, semantic=m) for p, m in zip((a, b), maps, strict=True))
+    return image_quality(a, _as_target(b, info), info, score=SCORE)
+
+
+def _kind(prediction: Prediction) -> str:
+    if prediction.panoptic is not None:
+        return "panoptic"
+    return "semantic" if prediction.semantic is not None else "instances"
+
+
+def _as_target(prediction: Prediction, info: DatasetInfo) -> Target:
+    found = prediction.instances if prediction.instances is not None else Instances.empty()
+    if found.scores is not None:
+        found = found[found.scores >= SCORE]
+    semantic = None if prediction.semantic is None else torch.from_numpy(prediction.semantic.astype(np.int64))
+    ignore = ignore_label(len(info.names))
+    return Target(prediction.image_id, prediction.size, found, semantic, prediction.panoptic, ignore)
+
+
+def _semantic(prediction: Prediction, ignore: int) -> np.ndarray | None:
+    """A semantic map of any prediction, the best-scored object on top; None of boxes without masks."""
+    if prediction.semantic is not None:
+        return prediction.semantic
+    if prediction.panoptic is not None:
+        return views.semantic_from_panoptic(prediction.panoptic, ignore)
+    found = prediction.instances
+    if found is None or (found.masks is None and len(found)):
+        return None
+    if found.scores is not None:
+        order = found.scores.argsort()
+        found = found[order[found.scores[order] >= SCORE]]
+    return views.semantic_from_instances(found, prediction.size, ignore)
+
+
+def _open(row: Row) -> tuple[Dataset, StoredPredictions]:
+    folder = RunFolder(row["path"])
+    recipe = folder.recipe()
+    names = recipe.resolve(recipe.data.split_file) if recipe.data.split_file else None
+    dataset = Dataset(recipe.data.root, row["split"], split_file=names, task=recipe.task)
+    if row["fingerprint"] and changes(row["fingerprint"], dataset.root, dataset.info):
+        raise DataError(f"{dataset.root} is not the data that it was trained on")
+    return dataset, StoredPredictions(folder.path / "predictions" / f"{row['split']}.json", dataset)
+
+
+def _picture(rows: Sequence[int], looks: Sequence[tuple[Dataset, int, StoredPredictions]]) -> dict[str, Any]:
+    dataset, i, _ = looks[0]
+    image = dataset.image(i)
+    factor = min(1.0, SIDE / max(image.shape[:2]))
+    size = (max(1, round(image.shape[1] * factor)), max(1, round(image.shape[0] * factor)))
+    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA) if factor < 1 else image
+    _, jpeg = cv2.imencode(".jpg", small[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+    panels: list[dict[str, Any]] = []
+    kinds: set[str] = set()
+    for other, j, stored in looks:  # the labels once for each kind of prediction
+        kind = _kind(stored.read(j))
+        if kind not in kinds:
+            panels.append({"row": kind, "objects": _objects(other.encoded_target(j), kind, factor, dataset.ignore)})
+            kinds.add(kind)
+    for row, (_, j, stored) in zip(rows, looks, strict=True):
+        found = stored.read(j)
+        panels.append({"row": row, "objects": _objects(found, _kind(found), factor, dataset.ignore)})
+    return {
+        "name": dataset.file_names[i],
+        "width": size[0],
+        "height": size[1],
+        "jpeg": base64.b64encode(jpeg.tobytes()).decode("ascii"),
+        "panels": panels,
+    }
+
+
+def _objects(look: Look, kind: str, factor: float, ignore: int) -> list[dict[str, Any]]:
+    if kind == "semantic" and look.semantic is not None:
+        labels = np.asarray(look.semantic)
+        return [_region(labels == k, int(k), factor) for k in np.unique(labels).tolist() if k != ignore]
+    if kind == "panoptic" and look.panoptic is not None:
+        segments = look.panoptic.segments
+        return [_region(look.panoptic.ids == s.id, s.label, factor, s.score) for s in segments]
+    found = look.instances if look.instances is not None else Instances.empty()
+    out = []
+    for n in range(len(found)):
+        score = None if found.scores is None else round(float(found.scores[n]), 3)
+        if score is not None and score < STORED_SCORE:
+            continue
+        entry: dict[str, Any] = {"label": int(found.labels[n]), "score": score}
+        entry["box"] = [round(v * factor, 1) for v in found.boxes[n].tolist()]
+        entry["path"] = "" if found.masks is None else _outline(found.mask(n), factor)
+        out.append(entry)
+    return out
+
+
+def _region(mask: np.ndarray, label: int, factor: float, score: float | None = None) -> dict[str, Any]:
+    x, y, w, h = coco_mask.toBbox(coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))).tolist()
+    box = [round(v * factor, 1) for v in (x, y, x + w, y + h)]
+    return {"label": label, "score": score, "box": box, "path": _outline(mask, factor)}
+
+
+def _outline(mask: np.ndarray, factor: float) -> str:
+    """A bool mask [H,W] as an SVG path (to be filled by the even-odd rule), its corners thinned to what can be seen."""
+    fine = 2  # contours run through the middle of pixels: enlarged, they come closer to their borders
+    pixels = np.repeat(np.repeat(np.pad(mask.astype(np.uint8), 1), fine, 0), fine, 1)
+    contours, _ = cv2.findContours(pixels, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    out = []
+    for contour in contours:
+        points = cv2.approxPolyDP(contour, 0.8 * fine / factor if factor < 1 else 1.0, True)[:, 0, :]
+        if len(points) > 2:
+            places = ((points + 0.5) / fine - 1) * factor
+            out.append("M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in places.tolist()) + "Z")
+    return "".join(out)

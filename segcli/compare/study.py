@@ -1,0 +1,164 @@
+"""`segcli compare RECIPE… --train`: train what has not been trained, one after the other, and go on past failures."""
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from segcli.compare.rows import split_digest
+from segcli.core import own_path
+from segcli.core.dataset_info import DatasetInfo
+from segcli.core.errors import ModelError, SegcliError
+from segcli.core.parent import VARIABLE
+from segcli.core.recipe.recipe import Recipe, find_source
+from segcli.core.run_files import read_environment
+
+RUNS = Path("runs")
+LENGTHS = ("minutes", "steps", "epochs", "retimed")  # a run has the steps that its minutes became
+
+
+def train_missing(
+    items: Sequence[str | Path], announce: Callable[[str], None], *, quiet: bool = False
+) -> tuple[list[str], list[tuple[str, SegcliError]]]:
+    """The run folders of `items` (recipes and run folders), trained where they are not finished. -> (folders, failed).
+
+    A recipe's run is one below runs/ with the same settings and the same data; an interrupted one is resumed. Each
+    training is a `segcli train` of its own, whose output goes to stderr. What fails is named with its last error, and
+    the next one begins. Raises KeyboardInterrupt after the running one has saved; the same command then goes on.
+    """
+    folders: list[str] = []
+    failed: list[tuple[str, SegcliError]] = []
+    for number, item in enumerate(items, start=1):
+        try:
+            path = find_source(item)
+            recipe = Recipe.load(path / "recipe.yaml" if path.is_dir() else path)
+            run = path if path.is_dir() else find_run(recipe)
+            place = f"{item} ({number} of {len(items)})"
+            if run is None:
+                announce(f"training {place}")
+                _train([str(item)], quiet)
+                run = find_run(recipe)
+            elif not finished(run):
+                saved = any((run / "checkpoints" / name).is_file() for name in ("last.pt", "previous.pt"))
+                announce(f"{'resuming' if saved else 'starting again'} {run} for {place}")
+                again = [str(item), "--out", str(run), "--force"] if not path.is_dir() and not saved else None
+                _train(again or ["--resume", str(run)], quiet)
+            else:
+                announce(f"{place} is trained: {run}")
+            if run is None or not finished(run):
+                raise SegcliError(f"{item}: its training left no finished run below {RUNS}/")
+            folders.append(str(run))
+        except SegcliError as error:
+            announce(f"failed: {error}")
+            failed.append((str(item), error))
+    return list(dict.fromkeys(folders)), failed
+
+
+def find_run(recipe: Recipe) -> Path | None:
+    """The run below runs/ that was trained by this recipe on the data that is there now: a finished one before an
+    interrupted one, the newest first. None where there is none."""
+    found = []
+    for path in RUNS.glob("*/recipe.yaml"):
+        try:
+            own = Recipe.load(path)
+        except SegcliError:  # what is no readable recipe is no run of this one
+            continue
+        same = _settings(own, recipe) == _settings(recipe, recipe) and _same_weights(own, recipe)
+        if same and _same_minutes(path.parent, recipe) and _same_data(path.parent, recipe):
+            found.append((finished(path.parent), path.stat().st_mtime_ns, path.parent))
+    return max(found)[2] if found else None
+
+
+def finished(run: Path) -> bool:
+    """Whether a run was trained to its end and scored."""
+    return all((run / name).is_file() for name in ("metrics.json", "cost.json"))
+
+
+def _settings(recipe: Recipe, asked: Recipe) -> dict[str, Any]:
+    """What decides the result: not where the raw data lay, what is logged and saved, and how many processes load."""
+    out = recipe.model_dump(
+        mode="json",
+        exclude={
+            "expect": True,
+            "init": True,
+            "data": {"source", "cache"},
+            "train": {"log_every", "save_minutes", *(LENGTHS if asked.train.minutes is not None else ())},
+            "hardware": {"workers", "threads", "compile"},
+        },
+    )
+    out["data"]["split_file"] = split_digest(recipe)
+    return out
+
+
+def _same_weights(own: Recipe, recipe: Recipe) -> bool:
+    """Whether both start from one file; where a file is gone, or it is an official name, from one of that name."""
+    one, other = (r.init and r.resolve(r.init) for r in (own, recipe))
+    if one and other and one.is_file() and other.is_file():
+        return one.samefile(other)
+    return (one and one.name) == (other and other.name)
+
+
+def _same_minutes(run: Path, recipe: Recipe) -> bool:
+    """Whether a run was given the minutes that the recipe asks for; a recipe in steps has them among its settings."""
+    return recipe.train.minutes is None or _environment(run).get("minutes") == recipe.train.minutes
+
+
+def _same_data(run: Path, recipe: Recipe) -> bool:
+    """False where the run was trained on another version of the dataset than lies at data.root now."""
+    root = Path(recipe.data.root)
+    before = (_environment(run).get("dataset") or {}).get("fingerprint")
+    if not isinstance(before, str) or not (root / "info.json").is_file():
+        return before is not None
+    from segcli.data.fingerprint import changes  # imports numpy and more: not where nothing is compared
+
+    info = DatasetInfo.load(root)
+    what = changes(before, root, info)
+    return not what if what is not None else before == info.fingerprint
+
+
+def _environment(run: Path) -> dict[str, Any]:
+    """What environment.json says; nothing where it can't be read."""
+    try:
+        return read_environment(run)
+    except ModelError:
+        return {}
+
+
+def _train(arguments: list[str], quiet: bool) -> None:
+    """Run `segcli train ARGUMENTS` in a process of its own. Raises SegcliError with its last error line."""
+    command = own_path.command("train", *arguments, *(["--quiet"] if quiet else []))
+    # a session of its own: Ctrl-C reaches it once, through us; a second signal would kill it before it has saved
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        encoding="utf-8",
+        start_new_session=True,
+        env={**os.environ, VARIABLE: str(os.getpid())},  # it ends when this process is killed
+    )
+    assert process.stdout is not None
+    last: deque[str] = deque(maxlen=20)
+    try:
+        for line in process.stdout:
+            last.append(line.rstrip())
+            if not quiet:
+                print(line, end="", file=sys.stderr, flush=True)
+        code = process.wait()
+    except BaseException:
+        process.send_signal(signal.SIGTERM)  # it saves, and then ends
+        for line in process.stdout:
+            print(line, end="", file=sys.stderr, flush=True)
+        process.wait()
+        raise
+    if code == 0:
+        return
+    said = next((line.removeprefix("error: ") for line in reversed(last) if line.startswith("error: ")), None)
+    hint = next((line.removeprefix("hint: ") for line in reversed(last) if line.startswith("hint: ")), None)
+    ended = f"was ended by signal {-code}" if code < 0 else f"ended with code {code}"
+    raise SegcliError(said or f"`segcli train {shlex.join(arguments)}` {ended}", hint=hint)

@@ -1,0 +1,141 @@
+"""Find a plugin by its bare name, and check settings against its `build` signature (the signature is the schema).
+
+A plugin is one module that defines `build(*, ...)` with typed keyword-only arguments. Built-in kinds are folders;
+other packages add to them under the entry-point group `segcli.plugins`, as `head:NAME`, `backbone:NAME`, ...
+"""
+
+import difflib
+import functools
+import importlib
+import importlib.metadata
+import importlib.util
+import inspect
+import pkgutil
+import sys
+import typing
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pydantic
+
+from segcli.core.errors import UsageError
+
+FOLDERS = {
+    "model": "segcli.models",
+    "backbone": "segcli.models.backbones",
+    "head": "segcli.models.rcnn.heads",
+    "converter": "segcli.sources.formats",
+    "synthetic": "segcli.sources.synthetic",
+    "metric": "segcli.metrics",
+}
+GROUP = "segcli.plugins"
+ANY_TYPE = pydantic.ConfigDict(arbitrary_types_allowed=True)  # a plugin may take what only Python can pass
+
+
+def names(kind: str) -> list[str]:
+    """The plugin names of one kind, built-in and installed, sorted."""
+    folder = importlib.util.find_spec(FOLDERS[kind])
+    assert folder is not None
+    assert folder.submodule_search_locations is not None
+    builtin = {
+        m.name
+        for m in pkgutil.iter_modules(folder.submodule_search_locations)
+        if not m.ispkg and not m.name.startswith("_")
+    }
+    return sorted(builtin | _installed(kind).keys())
+
+
+def find(kind: str, name: str, where: str = "") -> ModuleType:
+    """The plugin module called `name`. Raises UsageError with the nearest name; `where` names file and key."""
+    installed = _installed(kind)
+    path = f"{FOLDERS[kind]}.{name}"
+    builtin = name.isidentifier() and not name.startswith("_") and importlib.util.find_spec(path) is not None
+    if builtin and name in installed:
+        raise UsageError(
+            f"the installed plugin {kind}:{name} ({installed[name].value}) has the name of a built-in {kind}",
+            hint="give the plugin another name, or uninstall it",
+        )
+    if not builtin and name not in installed:
+        raise UsageError(
+            f"{where + ': ' if where else ''}no {kind} is called {name!r}", hint=nearest(name, names(kind))
+        )
+    if builtin:
+        module = importlib.import_module(path)
+    else:
+        try:
+            module = _loaded(installed[name])
+        except Exception as error:
+            raise UsageError(
+                f"the plugin {kind}:{name} ({installed[name].value}) can't be imported: {error}"
+            ) from error
+    if not callable(getattr(module, "build", None)):
+        raise UsageError(f"the plugin {kind}:{name} ({module.__name__}) defines no build(...)")
+    return module
+
+
+def call(build: Callable[..., Any], settings: dict[str, Any], where: str, **given: Any) -> Any:
+    """`build(**given, **settings)` after checking `settings` against the signature, annotated types included.
+
+    `given` are the arguments that segcli supplies (class counts, channels); a plugin takes those it names. Raises
+    UsageError that lists every unknown, missing or mistyped key with `where` and the nearest valid key.
+    """
+    parameters = inspect.signature(build).parameters
+    types = typing.get_type_hints(build)
+    allowed = [p for p in parameters if p not in given]
+    problems = []
+    checked = {}
+    for key, value in settings.items():
+        if key not in allowed:
+            problems.append(f"{where}.{key} is not a setting here ({nearest(key, allowed)})")
+            continue
+        try:
+            checked[key] = pydantic.TypeAdapter(types.get(key, Any), config=ANY_TYPE).validate_python(value)
+        except pydantic.ValidationError as error:
+            mistake = error.errors()[0]["msg"].lower().replace("valid dictionary", "mapping of keys to values")
+            problems.append(f"{where}.{key}: {mistake}, not {value!r}")
+    for key in allowed:
+        if parameters[key].default is inspect.Parameter.empty and key not in settings:
+            problems.append(f"{where}.{key} is missing")
+    if problems:
+        raise UsageError("; ".join(problems))
+    return build(**{k: v for k, v in given.items() if k in parameters}, **checked)
+
+
+def nearest(word: str, choices: list[str]) -> str:
+    """A short hint: the choice most like `word`, or the first choices."""
+    close = difflib.get_close_matches(word[:200], choices, 1, 0.5)  # its time grows with the square of the length
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return "choose from: " + ", ".join(sorted(choices)[:20]) if choices else "there is nothing to choose from"
+
+
+def _loaded(point: importlib.metadata.EntryPoint) -> Any:
+    """The plugin of another package."""
+    package = f"{point.dist.name} {point.dist.version}" if point.dist else "another package"
+    _tell(f"note: the plugin {point.name} ({point.value}) is code of {package}")
+    return point.load()
+
+
+@functools.cache
+def _tell(text: str) -> None:  # once
+    print(text, file=sys.stderr)
+
+
+def _installed_properly(point: importlib.metadata.EntryPoint) -> bool:
+    """Not what lies in the working folder by chance, where that is on the search path ("", so a relative place)."""
+    return point.dist is None or Path(str(point.dist.locate_file(""))).is_absolute()
+
+
+def _installed(kind: str) -> dict[str, importlib.metadata.EntryPoint]:
+    """Name -> what a package has registered. Raises UsageError where two packages mean different plugins by one."""
+    found: dict[str, importlib.metadata.EntryPoint] = {}
+    for point in importlib.metadata.entry_points(group=GROUP):
+        if not point.name.startswith(kind + ":") or not _installed_properly(point):
+            continue
+        other = found.setdefault(point.name.split(":", 1)[1], point)
+        if other.value != point.value:
+            both = " and ".join(f"{p.dist.name if p.dist else 'a package'} ({p.value})" for p in (other, point))
+            raise UsageError(f"two packages have a plugin {point.name}: {both}", hint="uninstall one of them")
+    return found

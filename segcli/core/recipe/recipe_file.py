@@ -1,0 +1,154 @@
+"""Recipe files as plain data: find, read, merge what they extend, override keys. Nothing is validated here."""
+
+import os
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from segcli.core import trust
+from segcli.core.errors import ModelError, UsageError
+from segcli.core.files import parse_yaml, read_yaml, resolve
+from segcli.core.plugins import nearest
+
+LENGTHS = {"epochs", "steps", "minutes"}  # of training: one is set
+OF_LENGTH = LENGTHS | {"retimed"}  # what another length replaces
+FOLDER = Path(str(resources.files("segcli") / "recipes"))  # installed with the wheel
+CHECKOUT = Path(__file__).parent.parent / "recipes"  # the same files, where segcli runs from a checkout
+
+
+def shipped() -> list[str]:
+    """Names of the recipes that come with segcli, such as `quickstart/mask_rcnn`."""
+    root = _shipped_root()
+    return sorted(p.relative_to(root).with_suffix("").as_posix() for p in root.rglob("*.yaml"))
+
+
+def find_recipe(name: str | Path) -> Path:
+    """The file of a recipe: a path, a shipped name, or a run folder's. Raises UsageError with the nearest name."""
+    path = Path(name)
+    if path.is_file():
+        return path
+    if (path / "recipe.yaml").is_file():
+        return path / "recipe.yaml"
+    text = str(name).removeprefix("recipes/").removesuffix(".yaml")
+    for candidate in shipped():
+        if candidate == text:
+            return _shipped_root() / f"{candidate}.yaml"
+    raise UsageError(f"no recipe {str(name)!r}", hint=nearest(text, shipped()))
+
+
+def find_source(name: str | Path) -> Path:
+    """The run folder or the recipe file that `name` means, as `eval`, `predict` and `compare` take them.
+
+    Raises ModelError for a run that is not there, UsageError for a recipe that is not there.
+    """
+    path = Path(name)
+    if path.is_dir():
+        if not (path / "recipe.yaml").is_file():
+            raise ModelError(f"{path}: not a run folder (no recipe.yaml)", hint="runs are made by segcli train")
+        return path
+    try:
+        return find_recipe(name)
+    except UsageError:
+        if path.suffix == ".yaml":
+            raise
+        runs = [p.parent.as_posix() for p in Path("runs").glob("*/recipe.yaml")]
+        raise ModelError(
+            f"no run folder and no recipe is called {str(name)!r}", hint=nearest(str(name), [*runs, *shipped()])
+        ) from None
+
+
+def parse_overrides(pairs: list[str]) -> dict[str, Any]:
+    """`["train.epochs=3", ...]` -> {"train.epochs": 3}; values are YAML, never evaluated."""
+    out = {}
+    for pair in pairs:
+        key, sign, value = pair.partition("=")
+        if not sign or not key:
+            raise UsageError(f"--set {pair!r} is not KEY=VALUE", hint="for example --set train.epochs=3")
+        out[key] = parse_yaml(value, f"--set {pair!r:.200}", error=UsageError)
+    return out
+
+
+def _shipped_root() -> Path:
+    return FOLDER if FOLDER.is_dir() else CHECKOUT
+
+
+def read_recipe(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The file merged onto what it extends; `seen` are the files that extend it. Raises UsageError naming the file."""
+    data = read_yaml(path, error=UsageError)
+    if not isinstance(data, dict):
+        raise UsageError(f"{path}: a recipe is a mapping of keys to values, not {type(data).__name__}")
+    section = data.get("data")
+    if isinstance(section, dict) and section.get("split_file") is not None:
+        _beside(path, section["split_file"], "data.split_file")
+    parent = data.pop("extends", None)
+    if parent is None:
+        return data
+    if path.resolve() in seen:
+        raise UsageError(f"{path}: extends itself through {parent}")
+    file = _beside(path, parent, "extends")
+    if not file.is_file():
+        raise UsageError(f"{path}: extends {parent}, but there is no file {file}")
+    base = read_recipe(file, (*seen, path.resolve()))
+    section = base.get("data")
+    names = section.get("split_file") if isinstance(section, dict) else None
+    if isinstance(section, dict) and isinstance(names, str) and (file.parent / names).is_file():
+        section["split_file"] = str(file.parent / names)  # it lies beside the parent, which may be another folder
+    return _merge(base, data)
+
+
+def _beside(path: Path, name: Any, key: str) -> Path:
+    """The file that a recipe names: in the recipe's folder; where that lies in the working folder, in a folder called
+    recipes, or comes with segcli, anywhere in there. Raises UsageError for any other: a recipe may be somebody else's.
+    """
+    here = path.parent.absolute()
+    tops = [_shipped_root().absolute(), Path.cwd(), *(p for p in here.parents if p.name == "recipes"), here]
+    root = next(top for top in tops if here.is_relative_to(top))
+    if isinstance(name, str) and "\0" not in name and Path(os.path.normpath(name)).is_relative_to(root):
+        name = os.path.relpath(name, here)  # absolute, and still in there
+    trusted, where = trust.everything(), f"{path}: {key}"
+    try:
+        return resolve(root, name, where, base=path.parent, error=UsageError, trusted=trusted)
+    except UsageError as error:
+        hint = f"copy it there; --set {key}=FILE and {trust.VARIABLE}=1 take others"
+        raise UsageError(str(error), hint=hint) from None
+
+
+def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """`over` on `base`, mapping by mapping. A mapping of another `name` replaces the whole one (not `data`, whose name
+    is no plugin), null removes a mapping."""
+    out = dict(base)
+    for key, value in over.items():
+        old = out.get(key)
+        if isinstance(old, dict) and value is None:
+            del out[key]
+        elif isinstance(old, dict) and isinstance(value, dict) and (key == "data" or _same_name(old, value)):
+            out[key] = _merge(old, value)
+        else:
+            out[key] = value
+        if key == "train" and isinstance(value, dict) and LENGTHS & value.keys():  # one length replaces another
+            out[key] = {k: v for k, v in out[key].items() if k not in OF_LENGTH or k in value}
+    return out
+
+
+def _same_name(old: dict[str, Any], new: dict[str, Any]) -> bool:
+    return "name" not in new or new["name"] == old.get("name")
+
+
+def put(data: dict[str, Any], key: str, value: Any) -> None:
+    """Set `a.b.c` in nested mappings, making those that are missing. Raises UsageError naming the flag."""
+    parts = key.split(".")
+    here = data
+    for i, part in enumerate(parts[:-1]):
+        step = here.setdefault(part, {})
+        if step is None:
+            step = here[part] = {}
+        if not isinstance(step, dict):
+            raise UsageError(f"--set {key}: {'.'.join(parts[: i + 1])} is not a mapping")
+        here = step
+    if value is None and isinstance(here.get(parts[-1]), dict):
+        del here[parts[-1]]  # as null in a file that extends another one
+    else:
+        here[parts[-1]] = value
+    if parts[:-1] == ["train"] and parts[-1] in LENGTHS and value is not None:
+        for other in OF_LENGTH - {parts[-1]}:
+            here.pop(other, None)

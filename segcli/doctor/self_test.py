@@ -1,0 +1,100 @@
+"""The perfect-score self-test: a dataset's labels, fed as predictions through the real evaluation, must score 100."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pycocotools import mask as coco_mask
+
+from segcli.core.dataset_info import DatasetInfo
+from segcli.data.dataset import Dataset
+from segcli.data.findings import Item
+from segcli.engine.evaluation import metric_for, score_one
+from segcli.metrics.keypoints import MOST, KeypointScores
+from segcli.models.rcnn.heads.keypoint import Keypoints
+from segcli.types import Panoptic, Prediction, Target
+
+MAIN = ("segm_AP", "bbox_AP", "mIoU", "PQ", "keypoints_AP")
+FIELDS: dict[str, Any] = {"keypoints": {"keypoints": Keypoints}}  # task -> what its labels hold beside boxes and masks
+PERFECT = 1 - 1e-9  # sums of a hundred ones round
+SAME = 0.95  # IoU that a label must have with itself: the strictest threshold of AP
+
+
+def self_test(root: str | Path) -> tuple[dict[str, float], list[Item]]:
+    """({"val/segm_AP": 1.0, ...}, the images whose labels do not score 100, and why) of a prepared folder.
+
+    Every split, as every task that it has labels for; with as many detections as its fullest image has objects, and
+    an image at a time. Raises DataError where the labels can't be read.
+    """
+    info = DatasetInfo.load(root)
+    scores: dict[str, float] = {}
+    failed: list[Item] = []
+    for split in (name for name, images in info.splits.items() if images):
+        for task in _tasks(Path(root), split, info):
+            dataset = Dataset(root, split, task=task, fields=FIELDS.get(task))
+            most = max(1, *(len(dataset.annotations(i)) for i in range(len(dataset))))
+            found = _score(dataset, range(len(dataset)), most)
+            scores |= {f"{split}/{key}": value for key, value in found.items()}
+            if min(found.values(), default=1.0) < PERFECT:
+                failed += _blame(dataset, most)
+    return scores, failed
+
+
+def _tasks(root: Path, split: str, info: DatasetInfo) -> list[str]:
+    tasks = []
+    if info.num_things:
+        tasks.append("instance" if Dataset(root, split, task="detection").has_masks else "detection")
+    return (
+        tasks + ["semantic"] * info.semantic + ["panoptic"] * info.panoptic + ["keypoints"] * bool(info.num_keypoints)
+    )
+
+
+def _score(dataset: Dataset, positions: Any, most: int) -> dict[str, float]:
+    keypoints = dataset.task == "keypoints"
+    metric = KeypointScores(dataset.info) if keypoints else metric_for(dataset.task, dataset.info, most)
+    for i in positions:
+        if keypoints and len(dataset.annotations(i)) > MOST:
+            continue  # no more detections than these count, so that labels can't score 100 there
+        score_one(metric, perfect(*dataset.annotated_target(i)), dataset, i)
+    return {key: value for key, value in metric.compute().items() if key in MAIN}
+
+
+def _blame(dataset: Dataset, most: int) -> list[Item]:
+    """The images that keep the score under 100 by themselves, with the labels that do not even match themselves."""
+    out = []
+    for i in range(len(dataset)):
+        alone = {key: value for key, value in _score(dataset, [i], most).items() if value < PERFECT}
+        if alone:
+            said = ", ".join(f"{key} {100 * value:.1f}" for key, value in alone.items())
+            reasons = [
+                f"annotation {a.get('id')} has the bbox {a['bbox']}, which does not match itself"
+                for a in dataset.annotated_target(i)[1]
+                if a.get("bbox") and coco_mask.iou(*[np.array([a["bbox"]], np.float64)] * 2, [0])[0, 0] < SAME
+            ]
+            detail = "; ".join([said, *reasons])
+            out.append(Item(dataset.split or "", dataset.file_names[i], detail=detail))
+    return out
+
+
+def perfect(target: Target, annotations: list[dict[str, Any]]) -> Prediction:
+    """What a model would say that makes no mistake: every label but crowd regions, with the annotated boxes; of a task
+    with keypoints, every object that has some."""
+    instances = target.instances
+    boxes = instances.boxes.clone()
+    for i, annotation in enumerate(annotations):
+        if annotation.get("bbox"):
+            x, y, w, h = annotation["bbox"]
+            boxes[i] = torch.tensor([x, y, x + w, y + h])
+    scored = torch.ones(len(instances))
+    single = torch.ones(len(instances), dtype=torch.bool) if instances.crowd is None else ~instances.crowd
+    if "keypoints" in instances.fields:  # without labelled ones there is nothing to say
+        single = single & (instances.fields["keypoints"].points[..., 2] > 0).any(1)
+    found = type(instances)(boxes, instances.labels, scored, masks=instances.masks, fields=instances.fields)[single]
+    panoptic = target.panoptic
+    if panoptic is not None:
+        crowds = [s.id for s in panoptic.segments if s.crowd]
+        ids = np.where(np.isin(panoptic.ids, crowds), 0, panoptic.ids)
+        panoptic = Panoptic(ids, [s for s in panoptic.segments if not s.crowd])
+    semantic = None if target.semantic is None else target.semantic.numpy()
+    return Prediction(target.image_id, target.size, found, semantic, panoptic)

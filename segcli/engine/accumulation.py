@@ -1,0 +1,139 @@
+"""One batch's losses in parts: several processes and several pieces, one after another, give one big batch's gradient.
+
+A part's loss is divided by counts of the whole step. Labels tell some of them before (`model.normalisers`); others a
+model finds on its way (which proposals are an object's), and shares them through `dist.share` and `dist.mean`. The
+second kind must be known before the first piece's backward, which frees its graph. So with several pieces they are
+counted first, in a run of the network over all of them without gradients: about a third more work, in the memory of one
+piece. The alternative, a gradient for each loss, scaled in the end, takes a copy of all weights a loss.
+
+Models that find counts say so (`finds_counts`; where it is missing, those without `normalisers` are taken to).
+"""
+
+import dataclasses
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from segcli.core import distributed
+from segcli.core.errors import UsageError
+from segcli.core.recipe.recipe import Recipe
+from segcli.engine.capacity import first_batch
+from segcli.types import Batch
+
+
+def step_losses(
+    model: Any, batch: Batch, parts: int, device: torch.device, autocast: Any, *, first: bool = False
+) -> Iterator[tuple[Batch, dict[str, Tensor]]]:
+    """Each of a batch's `parts` pieces and its weighted losses, whose sum over pieces, averaged over the ranks, is the
+    loss of the whole step. Backward comes before the next piece: only one piece's graph is held."""
+    pieces = split(same_canvas(batch), parts)
+    shared = shared_normalisers(model, pieces)
+    with first_batch("it can't be trained", first):
+        found = len(pieces) > 1 and getattr(model, "finds_counts", not hasattr(model, "normalisers"))
+        totals = count(model, pieces, shared, device, autocast) if found else None
+    for piece in pieces:
+        piece = piece.to(device)
+        with first_batch("it can't be trained", first), autocast, distributed.pieces(len(pieces), totals):
+            losses = model(layout(piece), *shared)
+        yield piece, {name: value / len(pieces) for name, value in losses.items()}
+
+
+def say_what_differs(model: Any, accumulate: int) -> None:
+    """Print which layers make a step in parts another one than that of the whole batch: batch norms that train."""
+    norms = [name for name, m in model.named_modules() if isinstance(m, _BatchNorm) and m.training]
+    if norms and accumulate * distributed.world() > 1:
+        named = ", ".join(norms[:3]) + (", …" if len(norms) > 3 else "")
+        print(
+            f"note: {len(norms)} batch norms ({named}) take their statistics from each process's and each accumulated "
+            "piece's own images: a step is not exactly that of one whole batch",
+            file=sys.stderr,
+        )
+
+
+def same_canvas(batch: Batch) -> Batch:
+    """The batch on the largest canvas of all ranks', as one process pads a batch of all their images."""
+    if distributed.world() == 1:
+        return batch
+    height, width = batch.images.shape[2:]
+    most = distributed.largest([height, width])
+    margin = (0, most[1] - width, 0, most[0] - height)
+    if not any(margin):
+        return batch
+    return dataclasses.replace(
+        batch, images=F.pad(batch.images, margin), padding=F.pad(batch.padding, margin, value=True)
+    )
+
+
+def split(batch: Batch, parts: int) -> list[Batch]:
+    """Equal slices of a batch along the images, for gradient accumulation."""
+    if parts == 1:
+        return [batch]
+    size = -(-len(batch.images) // parts)
+    out = []
+    for at in range(0, len(batch.images), size):
+        cut = slice(at, at + size)
+        pick = lambda v, c=cut: None if v is None else v[c]
+        out.append(Batch(*(pick(getattr(batch, f.name)) for f in dataclasses.fields(Batch))))  # type: ignore[arg-type]
+    return out
+
+
+def shared_normalisers(model: Any, pieces: list[Batch]) -> list[dict[str, float]]:
+    """What the parts of a batch divide their losses by: the mean of their own counts, so that the parts' mean loss is
+    the whole batch's. [] where there is one part, or where the model knows no counts before."""
+    if (len(pieces) == 1 and distributed.world() == 1) or not hasattr(model, "normalisers"):
+        return []
+    counts = [model.normalisers(piece) for piece in pieces]
+    return [distributed.average({name: sum(c[name] for c in counts) / len(counts) for name in counts[0]})]
+
+
+def count(
+    model: Any, pieces: list[Batch], shared: list[dict[str, float]], device: torch.device, autocast: Any
+) -> list[Tensor] | None:
+    """What the model shares on its way, summed over all pieces and ranks; None where it shares nothing.
+
+    Leaves no trace: the random state and the model's buffers (running statistics) are put back.
+    """
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    found: list[list[Tensor]] = []
+    with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.no_grad():
+        for piece in pieces:
+            with autocast, distributed.counting(len(pieces)) as own:
+                model(layout(piece.to(device)), *shared)
+            found.append(own)
+            if len(own) != len(found[0]):
+                raise UsageError(
+                    f"train.accumulate: the model's losses call dist.share or dist.mean {len(found[0])} times for one "
+                    f"piece of the batch and {len(own)} times for another",
+                    hint="a head must call them for every batch, also for 0 items",
+                )
+            if not own:
+                break
+    with torch.no_grad():
+        for buffer, before in buffers:
+            buffer.copy_(before)
+    if not found[0]:
+        return None
+    return distributed.total([torch.stack(values).sum(0) for values in zip(*found, strict=True)])
+
+
+def layout(batch: Batch) -> Batch:
+    return dataclasses.replace(batch, images=batch.images.contiguous(memory_format=torch.channels_last))
+
+
+def bfloat16(recipe: Recipe, device: torch.device) -> bool:
+    """Whether to compute in bfloat16: `auto` does on GPUs that have it (fp16 would need loss scaling)."""
+    name = recipe.hardware.precision
+    return name == "bf16" or (name == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported())
+
+
+def add_gradients(recipe: Recipe, model: Any, batch: Batch, device: torch.device) -> None:
+    """Add a whole step's gradients to those of `model`'s parameters, as the training loop does before it averages them
+    over ranks. Every rank has to call it: losses share their counts."""
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=bfloat16(recipe, device))
+    for _, losses in step_losses(model, batch, recipe.train.accumulate, device, autocast):
+        torch.stack(list(losses.values())).sum().backward()

@@ -1,0 +1,123 @@
+"""Whether a recipe's numbers can be held by this machine, said before anything is allocated or written.
+
+Lower bounds alone: what they refuse would end in an error of the allocator, a killed process, or hours of swapping.
+What comes close is left to `segcli train --dry-run`, which measures.
+"""
+
+import contextlib
+import copy
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import torch
+
+from segcli.core.errors import SegcliError, UsageError
+from segcli.core.recipe.recipe import Recipe
+from segcli.engine import machine
+
+FLOAT = 4  # bytes
+SURE = 0.5  # of the activations that are counted: bf16 halves them
+LIKELY = 40  # times a batch's pixels: a training that keeps more of them is not refused without counting
+THREADS = 4  # a CPU: beyond, they wait for each other, and the system may refuse to start them
+FEW_THREADS = 64  # are no harm anywhere
+
+
+def refuse_batch(recipe: Recipe, model: Any, sizes: Iterable[tuple[int, int]], images: int, *, training: bool) -> None:
+    """Raise UsageError where `images` of the smallest of `sizes` (height, width) can't be in memory at a time: their
+    pixels, and in training also what the backward pass through the backbone keeps of them."""
+    canvas = smallest_canvas(recipe, model, sizes, training)
+    device = next(model.parameters()).device
+    free = machine.free_memory(device)
+    if canvas is None or free is None:
+        return
+    free = 1e6 * free + (machine.free_swap() if device.type == "cpu" else 0)
+    height, width = canvas
+    # off the CPU a training step's pieces come to the device one at a time
+    held = images // recipe.train.accumulate if training and device.type != "cpu" else images
+    need = float(held * 3 * height * width * FLOAT)
+    if training and free / LIKELY < need < free:
+        with contextlib.suppress(RuntimeError, AssertionError, ValueError, TypeError):  # then it is not judged
+            need += SURE * (images // recipe.train.accumulate) * kept_activations(model, (height, width), "backbone")
+    if need <= free:
+        return
+    key = "train.batch_size" if training else "eval.batch_size"
+    raise UsageError(
+        f"{key} and data.size: {images:,} images of {height:,} x {width:,} pixels need more than "
+        f"{max(1, int(need / 1e9)):,} GB of memory at a time, and {free / 1e9:,.1f} GB are free",
+        hint=f"a smaller {key} or data.size needs less",
+    )
+
+
+def smallest_canvas(
+    recipe: Recipe, model: Any, sizes: Iterable[tuple[int, int]], training: bool
+) -> tuple[int, int] | None:
+    """(height, width) that the model's input has at least; None where augmentation decides it."""
+    if training and {"crop", "short_side"} & recipe.data.augment.keys():
+        return None
+    rule = model.preprocess
+    found = [rule.canvas([rule.output_size(*size)]) for size in set(sizes)]
+    return min(found, key=lambda size: size[0] * size[1], default=None)
+
+
+def kept_activations(model: Any, size: tuple[int, int], part: str = "network") -> int:
+    """Bytes that the backward pass of `model.network`, or of another part that takes images, keeps for one image of
+    `size` (height, width): counted on the meta device, each storage once, weights left out. 0 without such a part."""
+    if not hasattr(model, part):
+        return 0
+    network = copy.deepcopy(model).to("meta").train()
+    kept: dict[int, torch.UntypedStorage] = {}  # held, so that no address comes twice
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        kept.setdefault(storage._cdata, storage)
+        return tensor
+
+    own = {t.untyped_storage()._cdata for t in [*network.parameters(), *network.buffers()]}
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        getattr(network, part)(torch.empty(1, 3, *size, device="meta"))
+    return sum(storage.nbytes() for key, storage in kept.items() if key not in own)
+
+
+def refuse_weights(build: Callable[[], torch.nn.Module], where: str) -> None:
+    """Raise UsageError where the model that `build` makes has more weights than memory can hold: it is made without
+    them first. A model that can't be made so is not judged."""
+    free = machine.free_memory("cpu")
+    try:
+        with torch.device("meta"):
+            model = build()
+    except RuntimeError:
+        return
+    need = sum(t.numel() * t.element_size() for t in [*model.parameters(), *model.buffers()])
+    if free is not None and need > 1e6 * free:
+        raise UsageError(
+            f"{where}: its weights need {need / 1e9:,.0f} GB of memory, and {free / 1e3:,.1f} GB are free",
+            hint="are the numbers of the recipe's model section as they should be?",
+        )
+
+
+def use_threads(wanted: int | None) -> None:
+    """Compute with `wanted` CPU threads (None: as many as torch takes), or with as many as make sense, which is said:
+    where there are thousands, the system refuses to start them, and ends the process."""
+    if wanted is None:
+        return
+    most = max(FEW_THREADS, THREADS * (os.cpu_count() or 1))
+    if wanted > most:
+        print(f"note: hardware.threads is {wanted}: {most} are used on this machine's CPUs", file=sys.stderr)
+    torch.set_num_threads(min(wanted, most))
+
+
+@contextlib.contextmanager
+def first_batch(what: str, first: bool = True) -> Iterator[None]:
+    """Around the `first` time that a model computes, where numbers that do not fit together show: they become one
+    UsageError; memory that runs out, and what is an error of segcli's own already, stay as they are."""
+    try:
+        yield
+    except (RuntimeError, TypeError, IndexError, ZeroDivisionError, AssertionError, ValueError) as error:
+        if not first or isinstance(error, SegcliError) or machine.out_of_memory(error):
+            raise
+        raise UsageError(
+            f"model: {what} with these settings: {(str(error).splitlines() or ['no reason given'])[0]:.300}",
+            hint="do the numbers of the recipe's model section (and data.size) fit together?",
+        ) from error

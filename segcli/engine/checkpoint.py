@@ -1,0 +1,255 @@
+"""Weights and training states on disk: written whole or not at all, read without running code."""
+
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+from torchvision.ops import FrozenBatchNorm2d
+
+from segcli.core.dataset_info import DatasetInfo
+from segcli.core.errors import ModelError
+from segcli.core.files import part_beside, write_atomic
+from segcli.engine.training_state import weights_of
+from segcli.weights.backbones import load_backbone
+from segcli.weights.class_rows import order_of, take_rows
+from segcli.weights.official import Checkpoint, find, resolve
+from segcli.weights.plain_tensors import plain_tensors, reason, refuse_unusable
+from segcli.weights.reading import digest_of, read_state, refuse_damage
+from segcli.weights.state_digest import DIGEST, signed, verified
+from segcli.weights.translate import translate
+
+# Buffers that no training changes, by the end of their names: a source may have them or not.
+CONSTANTS = ("num_batches_tracked", "relative_position_index", "empty_weight", "pixel_mean", "pixel_std")
+
+
+def save_state(path: Path, state: dict[str, Any], previous: Path | None = None) -> None:
+    """Write a training state (tensors, numbers, strings, lists, dicts) with its digest.
+
+    previous: the name that the file before it gets.
+    """
+
+    def write(part: Path) -> None:
+        torch.save(signed(state), part)
+        if previous is not None and path.is_file():
+            _keep(path, previous)
+
+    write_atomic(path, write)
+
+
+def _keep(path: Path, previous: Path) -> None:
+    """Give `path` the second name `previous`: there is a whole checkpoint under the first at any moment."""
+    part = part_beside(previous)
+    part.unlink()
+    try:
+        os.link(path, part)
+        os.replace(part, previous)
+    except OSError:  # a file system without second names
+        os.replace(path, previous)
+    finally:
+        part.unlink(missing_ok=True)  # it stays where both names are one file already
+
+
+def recover(last: Path, previous: Path) -> None:
+    """Put the checkpoint before the last one in its place where the last one is damaged or gone, and say so.
+
+    Raises ModelError where neither can be used.
+    """
+    try:
+        weights_of(load_state(last), str(last))
+    except ModelError as error:
+        if not previous.is_file():
+            raise
+        state = load_state(previous)
+        weights_of(state, str(previous))  # else it is no better
+        progress = state.get("progress")
+        step = progress.get("step") if isinstance(progress, dict) else "?"
+        os.replace(previous, last)
+        print(f"note: {error}: going on from the checkpoint before it, of step {step}", file=sys.stderr)
+
+
+def load_state(path: Path) -> dict[str, Any]:
+    """What `save_state` wrote. Raises ModelError where it is missing, truncated, no longer what was written, or holds
+    anything but plain data."""
+    if not path.is_file():
+        raise ModelError(f"{path}: no checkpoint", hint="was the run stopped before its first save?")
+    refuse_damage(path)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds; each means that this file can't be used
+        raise ModelError(f"{path}: not a readable checkpoint: {reason(error)}") from error
+    loaded: dict[str, Any] = verified(state, str(path))
+    return loaded
+
+
+def save_weights(path: Path, state: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """Weights alone, as safetensors, with a digest of them."""
+    plain = {k: v.detach().contiguous().cpu() for k, v in state.items()}
+    described = {**metadata, DIGEST: digest_of(plain)}
+
+    def write(part: Path) -> None:
+        try:
+            safetensors.torch.save_file(plain, part, described)
+        except safetensors.SafetensorError as error:  # a full disk, too
+            raise RuntimeError(str(error)) from error
+
+    write_atomic(path, write)
+
+
+def initialise(model: nn.Module) -> list[dict[str, str]]:
+    """Load the pretrained backbone weights that a recipe's `model` section names. -> source and licence of each."""
+    used = []
+    module: Any
+    for module in model.modules():
+        name = getattr(module, "pretrained", None)
+        if name is not None:
+            used.append(load_backbone(module, name, module.settings))
+    return used
+
+
+def load_weights(
+    model: nn.Module,
+    file: str | Path,
+    source: str = "auto",
+    *,
+    info: DatasetInfo | None = None,
+    partial: bool = True,
+) -> dict[str, list[str]]:
+    """Load a weight file, or an official checkpoint by name, into a model. -> the report of keys.
+
+    source: auto, segcli, torchvision, detr, maskformer or huggingface: whose names the file's keys are. info: the
+    classes that the model is for. Where each is one of the official checkpoint's, class layers take its rows by name;
+    other class layers of another size begin anew. Whole heads may be absent from the file (they begin at random) or
+    from the model (they are left out). All this is said on stderr and in the report: "loaded", "reinitialised",
+    "missing", "unexpected", "selected" (class rows by name), "ignored" (constants, counters). Nothing else may differ.
+    With `partial=False` nothing may stay random: for a model that is not to be trained further.
+    Raises ModelError that lists every difference and changes nothing; UsageError for an unknown source.
+    """
+    known = find(file)
+    if known is not None and known.source == "backbone":
+        raise ModelError(
+            f"{file} are weights of a backbone alone", hint="name them as model.backbone.weights: imagenet"
+        )
+    state = read_state(resolve(file))
+    own = model.state_dict()
+    state, layout = translate(state, set(own), known.source if known and source == "auto" else source)
+    classes: tuple[str, ...] = getattr(model, "class_layers", ())
+    report: dict[str, list[str]] = {"selected": _select_rows(state, own, layout, classes, info)}
+    report |= _fit(state, own, classes, str(file))
+    notes = _notes(report, own, model, known)
+    if not partial and (report["reinitialised"] or report["missing"]):
+        raise ModelError(f"{file}: weights of another model: " + "; ".join(notes), hint="train with them as init first")
+    for note in notes:
+        print(f"note: {file}: {note}", file=sys.stderr)
+    loaded = {key: state[key] for key in report["loaded"]}
+    refuse_unusable(loaded, own, str(file))
+    model.load_state_dict({**own, **loaded})
+    return report
+
+
+def _select_rows(
+    state: dict[str, Tensor],
+    own: dict[str, Tensor],
+    layout: str,
+    classes: tuple[str, ...],
+    info: DatasetInfo | None,
+) -> list[str]:
+    """Give the class layers in `state` the rows of the dataset's classes, where an official layer has them all."""
+    layers = [key for key in state if key in own and key.startswith(classes) and state[key].ndim]
+    wanted = [info.names, info.names[: info.num_things]] if info else []  # a model has all classes, or the things alone
+    for rows in sorted({len(state[key]) for key in layers}):
+        for names in wanted:
+            order = order_of(layout, rows, names)
+            if order is None or any(len(state[k]) % rows for k in layers):
+                continue
+            taken = {key: take_rows(state[key], rows, order) for key in layers}
+            if all(len(value) == len(own[key]) for key, value in taken.items()):
+                state.update(taken)
+                return layers
+    return []
+
+
+def _fit(
+    state: dict[str, Tensor], own: dict[str, Tensor], classes: tuple[str, ...], where: str
+) -> dict[str, list[str]]:
+    """Sort the keys of both sides; raise ModelError for any difference that is not allowed."""
+    constant = lambda key: key.endswith(CONSTANTS)
+    missing = [k for k in own if k not in state and not constant(k)]
+    unexpected = [k for k in state if k not in own and not constant(k)]
+    other = [k for k in own if k in state and own[k].shape != state[k].shape]
+    anew = [k for k in other if k.startswith(classes) and _other_count(own[k], state[k])]
+    problems = {
+        "missing": [k for k in missing if not (part := _part(k)) or any(s.startswith(part) for s in state)],
+        "unexpected": [k for k in unexpected if not (part := _part(k)) or any(o.startswith(part) for o in own)],
+        "of another shape": [k for k in other if k not in anew],
+    }
+    if any(problems.values()):
+        raise ModelError(f"{where}: weights of another model: {_list(problems, own, state)}")
+    return {
+        "loaded": [k for k in own if k in state and k not in anew],
+        "reinitialised": anew,
+        "missing": missing,
+        "unexpected": unexpected,
+        "ignored": [k for k in state if k not in own and constant(k)],
+    }
+
+
+def _other_count(own: Tensor, given: Tensor) -> bool:
+    """Whether two layers differ in the number of outputs alone; a transposed convolution has that second."""
+    return own.ndim == given.ndim and sum(a != b for a, b in zip(own.shape, given.shape, strict=True)) == 1
+
+
+def _part(key: str) -> str:
+    """The part of a model that may be absent as a whole: a second head, a mask head, stuff kernels."""
+    match = re.match(r"(roi_heads\.heads\.\w+|bbox_attention|mask_head|aux_classifier|stuff)\.", key)
+    return match[0] if match else ""
+
+
+def _notes(
+    report: dict[str, list[str]], own: dict[str, Tensor], model: nn.Module, known: Checkpoint | None
+) -> list[str]:
+    """What a user must know about weights that fit in part."""
+    notes = []
+    layers = lambda keys: ", ".join(sorted({key.rpartition(".")[0] for key in keys}))
+    parts = lambda keys: ", ".join(sorted({_part(key).rstrip(".") for key in keys}))
+    if report["selected"]:
+        notes.append("class rows taken by name")
+    if report["reinitialised"]:
+        notes.append(f"another number of classes: begin anew: {layers(report['reinitialised'])}")
+    if report["missing"]:
+        notes.append(f"not in the file, begin at random: {parts(report['missing'])}")
+    if report["unexpected"]:
+        notes.append(f"not in this model, left out: {parts(report['unexpected'])}")
+    eps = {m.eps for m in model.modules() if isinstance(m, FrozenBatchNorm2d)}
+    if known is not None and known.frozen_eps is not None and eps - {known.frozen_eps}:
+        notes.append(f"made with model.backbone.norm_eps: {known.frozen_eps}, and the model has {max(eps)}")
+    return notes
+
+
+def load_strict(model: nn.Module, state: dict[str, Tensor], where: str) -> None:
+    """Load `state`, or raise ModelError with every difference and change nothing."""
+    plain_tensors(state, where)
+    own = model.state_dict()
+    problems = {
+        "missing": [k for k in own if k not in state],
+        "unexpected": [k for k in state if k not in own],
+        "of another shape": [k for k in own if k in state and own[k].shape != state[k].shape],
+    }
+    if any(problems.values()):
+        raise ModelError(f"{where}: weights of another model: {_list(problems, own, state)}")
+    refuse_unusable(state, own, where)
+    model.load_state_dict(state)
+
+
+def _list(problems: dict[str, list[str]], own: dict[str, Tensor], state: dict[str, Tensor]) -> str:
+    out = []
+    for title, keys in problems.items():
+        shape = title == "of another shape"
+        shown = [f"{k} {list(state[k].shape)} for {list(own[k].shape)}" if shape else k for k in keys[:4]]
+        if keys:
+            out.append(f"{len(keys)} {title} ({', '.join(shown)}{', …' if len(keys) > 4 else ''})")
+    return "; ".join(out)

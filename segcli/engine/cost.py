@@ -1,0 +1,328 @@
+"""What a model costs: parameters, multiply-adds with their coverage, latency, peak memory. One rule for every family.
+
+1 multiply-add = 1 FLOP. Counted: convolution, linear, matrix product, attention and einsum, at the shapes of
+`model.network(images)`, on the meta device, where scaled-dot-product attention splits into the products that it is made
+of (on a CPU torch's counter sees a fused kernel and counts 0). A transposed convolution multiplies every *input* pixel
+by its kernel, as fvcore counts it. Biases count nothing.
+"""
+
+import contextlib
+import copy
+import gc
+import statistics
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from segcli.engine import machine
+
+CANVASES = 12  # the most sizes at which a dataset's mean GFLOPs are counted
+WARMUP = 2  # runs before timing
+OTHER = "(other)"  # the part of operators that run in no sub-module
+
+# Operators that compute nothing: they create, copy, join, split, index or describe. Views and elementwise operators are
+# known by torch's own marks. Whatever is neither of these nor has a formula is reported as uncounted.
+MOVES = (
+    "alias arange as_strided bernoulli cat clone constant_pad_nd copy copy_ contiguous detach empty empty_like "
+    "empty_strided expand eye fill fill_ flip full full_like gather index index_put index_put_ index_select item "
+    "lift_fresh linspace masked_fill masked_fill_ masked_select nonzero new_empty new_empty_strided new_full new_ones "
+    "new_zeros normal_ ones ones_like permute rand randn repeat repeat_interleave reshape resize_ roll scalar_tensor "
+    "scatter scatter_ select slice split split_with_sizes stack _to_copy tril triu unbind unfold uniform_ unsafe_split "
+    "_unsafe_index _unsafe_view where zero_ zeros zeros_like _local_scalar_dense _reshape_copy _assert_async "
+    "is_same_size equal"
+)
+NO_DISPATCH = {"is_contiguous", "is_strides_like_format", "is_non_overlapping_and_dense", "sym_is_contiguous"} | {
+    *("size", "sym_size", "stride", "sym_stride", "storage_offset", "sym_storage_offset", "numel", "sym_numel", "dim"),
+    *("layout", "device"),
+}
+
+
+def parameters(model: nn.Module) -> dict[str, Any]:
+    """{"params", "params_trainable", "parts": {part: parameters}}. Buffers (frozen batch norms) are no parameters."""
+    parts: Counter[str] = Counter()
+    names = part_names(model)
+    for name, parameter in model.named_parameters():
+        parts[_part_of(name, names)] += parameter.numel()
+    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    return {"params": sum(parts.values()), "params_trainable": trainable, "parts": dict(parts)}
+
+
+def part_names(model: nn.Module) -> list[str]:
+    """The parts that a cost is split into: every child of the model; a backbone that has a `body` is opened one level,
+    and a ModuleDict elsewhere (the heads) into its entries."""
+    names = []
+    for name, child in model.named_children():
+        names.append(name)
+        if name == "backbone":
+            inner = [n for n, _ in child.named_children()]
+            names += [f"{name}.{n}" for n in inner] if "body" in inner else []
+            continue
+        for path, module in child.named_modules():
+            if isinstance(module, nn.ModuleDict):
+                names += [".".join(filter(None, (name, path, key))) for key in module]
+    return names
+
+
+def flops(model: nn.Module, size: tuple[int, int]) -> dict[str, Any]:
+    """Multiply-adds of `model.network` on one image of `size` (height, width), in units of 1e9.
+
+    -> {"gflops", "parts": {part: gflops}, "operators": {operator: {"gflops", "calls"}}, "uncounted": [{"op", "calls",
+    "share", "elementwise"}]}. Uncounted is all arithmetic without a formula: normalisation, pooling, interpolation,
+    sampling, softmax, sorting, …, then what is elementwise; `share`: of all calls that compute (0..1). Suppression is
+    not among it: without values there is nothing to suppress.
+    Works on a copy without storage: nothing is computed, and the model is left alone.
+    """
+    network = copy.deepcopy(model).eval().to("meta")
+    counter = _Counter(network, part_names(network))
+    with counter.attached(), torch.no_grad(), counter:
+        network.network(torch.empty(1, 3, *size, device="meta"))  # type: ignore[operator]
+    calls = sum(counter.calls.values()) + sum(counter.uncounted.values())
+    operators: Counter[str] = Counter()
+    parts: Counter[str] = Counter()
+    for (part, op), count in counter.macs.items():
+        operators[op] += count
+        parts[part] += count
+    return {
+        "gflops": sum(parts.values()) / 1e9,
+        "parts": {part: count / 1e9 for part, count in parts.items() if count},
+        "operators": {op: {"gflops": n / 1e9, "calls": counter.calls[op]} for op, n in operators.most_common()},
+        "uncounted": [
+            {"op": op, "calls": n, "share": n / calls, "elementwise": elementwise}
+            for (op, elementwise), n in sorted(counter.uncounted.items(), key=lambda item: (item[0][1], -item[1]))
+        ],
+    }
+
+
+def flops_over(model: nn.Module, sizes: Sequence[tuple[int, int]]) -> dict[str, Any]:
+    """GFLOPs over a dataset whose images come on canvases of `sizes` (height, width): {"mean", "sd", "images",
+    "canvases"}. Where there are more than 12 different canvases, 12 of the images, evenly spaced by area, stand for all
+    (`images` is then 12)."""
+    ordered = sorted(sizes, key=lambda size: (size[0] * size[1], size))
+    if len(set(ordered)) > CANVASES:
+        ordered = [ordered[(2 * i + 1) * len(ordered) // (2 * CANVASES)] for i in range(CANVASES)]
+    counted = {size: flops(model, size)["gflops"] for size in set(ordered)}
+    numbers = [counted[size] for size in ordered]
+    return {
+        "mean": round(statistics.fmean(numbers), 4),
+        "sd": round(statistics.pstdev(numbers), 4),
+        "images": len(numbers),
+        "canvases": len(counted),
+    }
+
+
+def canvases(preprocess: Any, sizes: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The canvas (height, width) of each image of `sizes`, alone in its batch."""
+    return [preprocess.canvas([preprocess.output_size(*size)]) for size in sizes]
+
+
+def median_canvas(preprocess: Any, sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """The canvas of the median image by area: at it, costs are stated."""
+    middle = sorted(sizes, key=lambda size: size[0] * size[1])[len(sizes) // 2]
+    return canvases(preprocess, [middle])[0]
+
+
+def latency(
+    model: nn.Module, size: tuple[int, int], *, repeats: int = 10, warmup: int = WARMUP, at_most: float = 20.0
+) -> dict[str, Any]:
+    """Milliseconds of `model.network` on one image of `size`, where the model is.
+
+    -> {"median", "p95", "warmup": runs before timing, "repeats"}.
+
+    At least 3 repeats, at most `repeats`, and none begun after `at_most` seconds. Reading, resizing and encoding files
+    are not in it.
+    """
+    run = _runner(model, size)
+    times: list[float] = []
+    with _evaluating(model):
+        for _ in range(warmup):
+            run()
+        begun = time.perf_counter()
+        while len(times) < 3 or (len(times) < repeats and time.perf_counter() - begun < at_most):
+            start = time.perf_counter()
+            run()
+            times.append(1e3 * (time.perf_counter() - start))
+    p95 = sorted(times)[round(0.95 * (len(times) - 1))]
+    return {"median": statistics.median(times), "p95": p95, "warmup": warmup, "repeats": len(times)}
+
+
+def peak_memory(model: nn.Module, size: tuple[int, int]) -> float | None:
+    """MB (1e6 bytes) that inference on one image needs at its peak: weights, buffers and activations, not Python.
+
+    CUDA: torch's own record. CPU: by how much the process's resident set rises above where it stood, plus the weights;
+    Linux alone can reset that high-water mark. None elsewhere.
+    """
+    run = _runner(model, size)
+    weights = sum(t.numel() * t.element_size() for t in [*model.parameters(), *model.buffers()])
+    device = next(model.parameters()).device
+    with _evaluating(model):
+        run()  # libraries allocate what they keep
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+            run()
+            return torch.cuda.max_memory_allocated(device) / 1e6
+        gc.collect()
+        before = machine.peak_resident() if machine.reset_peak_resident() else None
+        if device.type != "cpu" or before is None:
+            return None
+        run()
+        return (weights + max(0, (machine.peak_resident() or 0) - before)) / 1e6
+
+
+def measure(
+    model: nn.Module,
+    size: tuple[int, int],
+    *,
+    sizes: Sequence[tuple[int, int]] = (),
+    device: torch.device | str | None = None,
+    repeats: int = 10,
+) -> dict[str, Any]:
+    """All of it at `size` (height, width), in the shape of cost.json (without train_seconds and images_seen).
+
+    `sizes`: the canvases of a dataset's images, for `gflops_dataset` (see `flops_over`; null without). `device`: where
+    to time it (the model is moved there); None: where it is. `gflops_paper_rule` is what the model's own
+    `paper_gflops()` says, null for a family without one. Parts that run once for each region (a model's `regions()`)
+    say for how many, and what one costs. `machine`: the share of the device's measured limit that one image reaches.
+    """
+    if device is not None:
+        model = model.to(device)
+    counted, parameter_counts = flops(model, size), parameters(model)
+    paper: Callable[[], float] | None = getattr(model, "paper_gflops", None)
+    memory = peak_memory(model, size)
+    times = latency(model, size, repeats=repeats)  # after the runs for memory
+    where = next(model.parameters()).device
+    limit = machine.speed_limit(where)
+    return {
+        "schema_version": 1,
+        "params": parameter_counts["params"],
+        "params_trainable": parameter_counts["params_trainable"],
+        "gflops": round(counted["gflops"], 4),
+        "gflops_paper_rule": None if paper is None else round(paper(), 4),
+        "gflops_input": list(size),
+        "gflops_dataset": flops_over(model, sizes) if sizes else None,
+        "flops_operators": {
+            op: {"gflops": round(v["gflops"], 4), "calls": v["calls"]} for op, v in counted["operators"].items()
+        },
+        "flops_uncounted": [{**u, "share": round(u["share"], 4)} for u in counted["uncounted"]],
+        "parts": _part_costs(model, parameter_counts["parts"], counted["parts"]),
+        "latency_ms": {**times, "median": round(times["median"], 2), "p95": round(times["p95"], 2)},
+        "peak_memory_mb": None if memory is None else round(memory, 1),
+        "machine": {
+            "gflops_per_second": round(limit, 1),
+            "share": round(counted["gflops"] / (times["median"] / 1e3) / limit, 3),
+        },
+        "measured_on": {
+            "device": str(where),
+            "threads": torch.get_num_threads(),
+            "batch": 1,
+        },
+    }
+
+
+def _part_costs(model: nn.Module, params: dict[str, int], macs: dict[str, float]) -> dict[str, dict[str, Any]]:
+    """{part: {"params", "gflops"}}, with "regions" and "gflops_per_region" for what runs region by region."""
+    regions: dict[str, int] = getattr(model, "regions", dict)()
+    out: dict[str, dict[str, Any]] = {}
+    for name in [*part_names(model), OTHER]:
+        if name in params or name in macs:
+            gflops = macs.get(name, 0.0)
+            out[name] = {"params": params.get(name, 0), "gflops": round(gflops, 4)}
+            if regions.get(name):
+                out[name].update(regions=regions[name], gflops_per_region=round(gflops / regions[name], 6))
+    return out
+
+
+class _Counter(TorchDispatchMode):
+    """Adds up multiply-adds by part while the network runs; remembers what it could not count."""
+
+    def __init__(self, model: nn.Module, parts: list[str]):
+        super().__init__()
+        self.model, self.parts = model, parts
+        self.macs: Counter[tuple[str, str]] = Counter()  # by part and operator
+        self.calls: Counter[str] = Counter()  # of counted operators
+        self.uncounted: Counter[tuple[str, bool]] = Counter()  # by operator and whether it is elementwise
+        self._inside: list[str] = []
+
+    @contextlib.contextmanager
+    def attached(self) -> Iterator[None]:
+        """Follow which sub-module is running; attention keeps to its plain path, whose products are visible."""
+        handles = []
+        for name, module in self.model.named_modules():
+            handles.append(module.register_forward_pre_hook(lambda _m, _i, name=name: self._inside.append(name)))
+            handles.append(module.register_forward_hook(lambda _m, _i, _o: self._leave()))
+        fast = torch.backends.mha.get_fastpath_enabled()
+        torch.backends.mha.set_fastpath_enabled(False)
+        try:
+            yield
+        finally:
+            torch.backends.mha.set_fastpath_enabled(fast)
+            for handle in handles:
+                handle.remove()
+
+    def _leave(self) -> None:
+        self._inside.pop()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        packet = func._overloadpacket
+        name = packet.__name__
+        if name in NO_DISPATCH:
+            return NotImplemented
+        if packet not in flop_registry:
+            with self:  # an operator that torch defines by others is counted as those
+                out = func.decompose(*args, **kwargs)
+            if out is not NotImplemented:
+                return out
+        out = func(*args, **kwargs)
+        op = packet._qualified_op_name.replace("::", ".")
+        if packet in flop_registry:
+            part = _part_of(self._inside[-1] if self._inside else "", self.parts)
+            self.macs[part, op] += flop_registry[packet](*args, **kwargs, out_val=out) // 2
+            self.calls[op] += 1
+        elif name not in MOVES.split() and not func.is_view:
+            self.uncounted[op, torch.Tag.pointwise in func.tags] += 1
+        return out
+
+
+def _part_of(name: str, parts: list[str]) -> str:
+    """The longest part that holds the module or parameter called `name`."""
+    return max((p for p in parts if name == p or name.startswith(p + ".")), key=len, default=OTHER)
+
+
+def _runner(model: nn.Module, size: tuple[int, int]) -> Callable[[], None]:
+    """A function that runs the network once on noise, in the weights' memory layout, and waits for the device."""
+    tensor = next(model.parameters())
+    images = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0)).to(tensor.device)
+    if any(_channels_last(p) for p in model.parameters()):
+        images = images.contiguous(memory_format=torch.channels_last)
+
+    def run() -> None:
+        with torch.inference_mode():
+            model.network(images)  # type: ignore[operator]
+        if tensor.device.type == "cuda":
+            torch.cuda.synchronize(tensor.device)
+        elif tensor.device.type == "mps":
+            torch.mps.synchronize()
+
+    return run
+
+
+def _channels_last(tensor: Tensor) -> bool:
+    return tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last) and not tensor.is_contiguous()
+
+
+@contextlib.contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside, the former mode of every sub-module outside."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training

@@ -1,0 +1,302 @@
+"""Why a detector scores nothing, or less than it did: a named cause with its evidence, and what to change.
+
+"AP stays 0" has a handful of causes, and each leaves its trace in the stored predictions (how sure, how near, which
+class) or in the log (losses, gradients). Nothing here runs a model."""
+
+import dataclasses
+import inspect
+import itertools
+import statistics
+import sys
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from segcli.core.plugins import find
+from segcli.core.recipe.recipe import Recipe
+from segcli.data.dataset import Dataset
+from segcli.engine.run_folder import RunFolder
+from segcli.predictions.coco_results import read_entries
+
+LOW = 0.05  # a primary score below it is diagnosed
+FALLEN = 0.6  # so is one below this share of the best score on the way
+UNSURE = 0.1  # median over images of the best score, below which nothing is claimed
+FOUND = 0.3  # share of objects with a box on them, from which the boxes are fine
+# Images that training has to see before masks or boxes are worth a look, by this project's own runs on small data
+# (docs/little_data.md) and, for the plain transformers, by DETR's 150 epochs on COCO (Carion et al., 2020)
+IMAGES = {"rcnn": 1_000, "boxes": 1_200, "plain": 100_000}
+
+Image = tuple[Sequence[dict[str, Any]], Sequence[dict[str, Any]]]  # one image's COCO annotations and results
+
+
+@dataclasses.dataclass(frozen=True)
+class Cause:
+    """name: of the cause; evidence: what was measured; advice: what to change."""
+
+    name: str
+    evidence: str
+    advice: str
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.evidence}. {self.advice}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Hits:
+    """Shares of labelled objects with a detection of IoU ≥ 0.5: of any class, of the right one, of the next or the last
+    class by number. sure: the median over images of the best score. flat: share of detections without area."""
+
+    any: float
+    right: float
+    shifted: dict[int, float]
+    sure: float
+    flat: float
+
+
+def print_causes(
+    run: RunFolder, recipe: Recipe, model: Any, dataset: Dataset, metrics: Mapping[str, float], predictions: Path
+) -> list[dict[str, str]] | None:
+    """Where a detector scores nothing, or much less than on the way: say why on stderr (see `diagnose`).
+
+    -> [{"cause", "evidence", "advice"}] as metrics.json keeps it, [] without a reason to ask; None where none could be
+    found: of label maps, or of a split without objects.
+    """
+    if recipe.task not in ("detection", "instance") or recipe.primary not in metrics or not predictions.is_file():
+        return None  # no score: the split has no object, which says nothing about the model
+    images, sources = answers(dataset, predictions), dataset.info.source_ids
+    causes = diagnose(recipe, metrics[recipe.primary], run.read_log(), images, sources, class_layers(model))
+    for cause in causes:
+        print(f"diagnosis: {cause}", file=sys.stderr)
+    return [{"cause": cause.name, "evidence": cause.evidence, "advice": cause.advice} for cause in causes]
+
+
+def answers(dataset: Dataset, predictions: Path) -> Iterator[Image]:
+    """Each image's objects and the detections stored for it, both as COCO has them, read as they are asked for."""
+    stored = itertools.groupby(read_entries(predictions), lambda entry: entry["image_id"])
+    image_id, found = next(stored, (None, iter(())))
+    for i, own in enumerate(dataset.image_ids):  # in which order they were stored, but for images without any
+        results = list(found) if own == image_id else []
+        if own == image_id:
+            image_id, found = next(stored, (None, iter(())))
+        objects = dataset.annotated_target(i)[0].instances
+        crowd = torch.zeros(len(objects)) if objects.crowd is None else objects.crowd
+        rows = zip(objects.labels.tolist(), objects.boxes.tolist(), crowd.tolist(), strict=True)
+        yield (
+            [
+                {
+                    "category_id": dataset.info.source_ids[label],
+                    "bbox": [x1, y1, x2 - x1, y2 - y1],
+                    "iscrowd": int(is_crowd),
+                }
+                for label, (x1, y1, x2, y2), is_crowd in rows
+            ],
+            results,
+        )
+
+
+def class_layers(model: Any) -> list[str]:
+    """What the names of those parameters begin with that another number of classes replaces; without those that the
+    model has with other options alone."""
+    names = [name for name, _ in model.named_parameters()]
+    return [part for part in getattr(model, "class_layers", ()) if any(name.startswith(part) for name in names)]
+
+
+def diagnose(
+    recipe: Recipe,
+    value: float,
+    log: Sequence[dict[str, Any]],
+    images: Iterable[Image],
+    category_ids: Sequence[int],
+    class_layers: Sequence[str] = (),
+) -> list[Cause]:
+    """The causes that the evidence supports, the surest first; [] where the primary score `value` is no reason to ask.
+
+    log: of log.jsonl; images: of the split that was scored, read only if there is a reason; category_ids: in the order
+    of labels.
+    class_layers: the model's, the beginnings of its parameters' names that the advice is about.
+    """
+    best = max((e["metrics"].get(recipe.primary, 0.0) for e in log if "metrics" in e), default=0.0)
+    if value >= LOW and value >= FALLEN * best:
+        return []
+    hits = measure(images, category_ids)
+    found = [*_from_classes(recipe, hits, class_layers), *_from_log(recipe, log, hits), *_too_short(recipe, log)]
+    return found or [
+        Cause(
+            "unknown",
+            f"{recipe.primary} is {value:.3f} (best {best:.3f}), {hits.any:.0%} of the objects have a box on them",
+            "Look at the pictures: segcli visualize predictions RUN --worst 8",
+        )
+    ]
+
+
+def measure(images: Iterable[Image], category_ids: Sequence[int]) -> Hits:
+    """How results lie on the annotated objects (crowds left out), by box; one image at a time."""
+    place = {category: i for i, category in enumerate(category_ids)}
+    counts: dict[Any, int] = defaultdict(int)
+    total, bests, flat, found = 0, [], 0, 0
+    for annotations, results in images:
+        flat, found = flat + sum(min(r["bbox"][2:]) <= 1 for r in results), found + len(results)
+        if annotations:
+            bests.append(max((r["score"] for r in results), default=0.0))
+        boxes = np.array([r["bbox"] for r in results], float).reshape(-1, 4)
+        for annotation in annotations:
+            if annotation.get("iscrowd"):
+                continue
+            total += 1
+            overlap = _iou(boxes, np.array(annotation["bbox"], float))
+            label = place[annotation["category_id"]]
+            steps = {place[r["category_id"]] - label for r, o in zip(results, overlap, strict=True) if o >= 0.5}
+            counts["any"] += bool(steps)
+            for step in steps & {-1, 0, 1}:
+                counts[step] += 1
+    share = lambda key: counts[key] / max(total, 1)
+    shifted = {step: share(step) for step in (-1, 1)}
+    return Hits(share("any"), share(0), shifted, statistics.median(bests) if bests else 0.0, flat / max(found, 1))
+
+
+def _from_classes(recipe: Recipe, hits: Hits, class_layers: Sequence[str]) -> list[Cause]:
+    step, shifted = max(hits.shifted.items(), key=lambda item: item[1])
+    if hits.any >= FOUND and shifted >= FOUND and hits.right < shifted / 3:
+        return [
+            Cause(
+                "ids shifted",
+                f"{shifted:.0%} of the objects are found as the class {'after' if step > 0 else 'before'} their own, "
+                f"{hits.right:.0%} as their own",
+                "Labels or weights begin to count classes elsewhere: compare info.json with where they come from",
+            )
+        ]
+    if hits.any >= FOUND and hits.right < hits.any / 4:
+        if recipe.init:
+            scales = ", ".join(f"{name.rstrip('.')}: 10" for name in class_layers)
+            return [
+                Cause(
+                    "class head not reset",
+                    f"{hits.any:.0%} of the objects have a box on them, {hits.right:.0%} with the right class, and the "
+                    f"weights come from {recipe.init}",
+                    f"Give the class layers a higher rate (train.optimizer.lr_scales: {{{scales}}}) and more "
+                    f"steps ({_longer(recipe)})",
+                )
+            ]
+        return [
+            Cause(
+                "classes not learned",
+                f"{hits.any:.0%} of the objects have a box on them, {hits.right:.0%} with the right class",
+                f"Train longer ({_longer(recipe)}); check with segcli visualize data that the labels are right",
+            )
+        ]
+    if hits.sure < UNSURE:
+        return [
+            Cause(
+                "no-object collapse",
+                f"in half of the images no detection is surer than {hits.sure:.3f}",
+                f"The model says 'nothing' everywhere. {_against_silence(recipe)}",
+            )
+        ]
+    return []
+
+
+def _against_silence(recipe: Recipe) -> str:
+    """What to change where a model finds nothing: settings that it has, and that this recipe has not set yet."""
+    model, choices = recipe.model, [f"Train longer ({_longer(recipe)})"]
+    own = _settings(recipe)
+    if _takes_box_queries(recipe):
+        choices.append("set model.box_queries and its options (docs/little_data.md)")
+    elif model.get("box_queries"):
+        unset = [key for key in ("selection", "denoising") if not model.get(key)]
+        choices += [f"set {' and '.join(f'model.{key}' for key in unset)} (docs/little_data.md)"] if unset else []
+    if "no_object" in own and not model.get("box_queries"):  # whose classes are sigmoids: none of them says "nothing"
+        choices.append(f"lower model.no_object ({model.get('no_object', own['no_object'].default):g})")
+    if recipe.init is None and "backbone" in own and not (model.get("backbone") or {}).get("weights"):
+        choices.append("begin from pretrained weights (model.backbone.weights: imagenet)")
+    return ", or ".join(choices)
+
+
+def _settings(recipe: Recipe) -> Mapping[str, inspect.Parameter]:
+    """What the recipe's model takes in its `model` section."""
+    return inspect.signature(find("model", recipe.model["name"], "model.name").build).parameters
+
+
+def _takes_box_queries(recipe: Recipe) -> bool:
+    """Whether the recipe may set model.box_queries and has not: DETR's have no masks, Mask2Former's attention excludes
+    them."""
+    model = recipe.model
+    without_masks = model["name"] != "detr" or recipe.task == "detection"
+    excluded = model.get("box_queries") or model.get("masked_attention")
+    return "box_queries" in _settings(recipe) and without_masks and not excluded
+
+
+def _longer(recipe: Recipe, steps: int | None = None) -> str:
+    """The key that makes the training longer; `steps`: how many it should be, in place of what the recipe has."""
+    length = next(key for key in ("minutes", "epochs", "steps") if getattr(recipe.train, key) is not None)
+    if steps is None:
+        return f"train.{length}"
+    return f"train.steps: {steps}" + ("" if length == "steps" else f", train.{length}: null")
+
+
+def _from_log(recipe: Recipe, log: Sequence[dict[str, Any]], hits: Hits) -> list[Cause]:
+    steps = [e for e in log if "loss" in e]
+    if len(steps) < 8:
+        return []
+    quarter = len(steps) // 4
+    mean = lambda entries, key: statistics.fmean(e.get(key, 0.0) for e in entries)
+    first, last = mean(steps[: max(quarter // 2, 1)], "loss"), mean(steps[-quarter:], "loss")
+    norms = [mean(steps[i * quarter : (i + 1) * quarter], "gradient_norm") for i in range(4)]
+    rate = recipe.train.optimizer.lr
+    if hits.flat > 0.5 or norms[3] > 20 * max(min(norms), 1e-9):
+        return [
+            Cause(
+                "exploding matching cost",
+                f"gradient norms grew from {min(norms):.3g} to {norms[3]:.3g}, {hits.flat:.0%} of the boxes are flat",
+                f"Lower train.optimizer.lr ({rate:g}) to {rate / 4:g}, set train.clip, and check the labels' boxes "
+                "(segcli prepare --check)",
+            )
+        ]
+    if last > 1.05 * first:
+        return [
+            Cause(
+                "learning rate too high",
+                f"the loss rose from {first:.3g} to {last:.3g}",
+                f"Lower train.optimizer.lr ({rate:g}) to {rate / 4:g} and give it a warm-up "
+                "(train.schedule.warmup_steps)",
+            )
+        ]
+    if last > 0.93 * first:
+        return [
+            Cause(
+                "learning rate too low",
+                f"the loss only went from {first:.3g} to {last:.3g}",
+                f"Raise train.optimizer.lr ({rate:g}) to {rate * 4:g}, and train.optimizer.backbone_lr with it",
+            )
+        ]
+    return []
+
+
+def _too_short(recipe: Recipe, log: Sequence[dict[str, Any]]) -> list[Cause]:
+    model, batch = recipe.model, recipe.train.batch_size
+    kind = "rcnn" if model["name"] == "rcnn" else "boxes" if model.get("box_queries") else "plain"
+    done = max((e["step"] for e in log), default=0)
+    wanted = -(-IMAGES[kind] // batch)
+    if recipe.init or done >= wanted:
+        return []
+    what = {"rcnn": "a region-based model", "boxes": "a model with box queries", "plain": f"a plain {model['name']}"}
+    boxes = _takes_box_queries(recipe)
+    more = " or model.box_queries, which needs a fraction (docs/little_data.md)" if boxes else ""
+    return [
+        Cause(
+            "too few steps",
+            f"{done} steps of {batch} images are done, and {what[kind]} needs about {wanted}",
+            f"Set {_longer(recipe, wanted)}{more}",
+        )
+    ]
+
+
+def _iou(boxes: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """IoU [n] of xywh boxes [n,4] with one."""
+    low = np.maximum(boxes[:, :2], box[:2])
+    high = np.minimum(boxes[:, :2] + boxes[:, 2:], box[:2] + box[2:])
+    both = np.clip(high - low, 0, None).prod(1)
+    return both / np.maximum(boxes[:, 2:].prod(1) + box[2:].prod() - both, 1e-9)

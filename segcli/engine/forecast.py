@@ -1,0 +1,181 @@
+"""What a training will need, said before it: time, peak memory, disk, and whether this machine has that.
+
+First by counting, without data: the state that optimiser and moving average hold, the activations that a backward pass
+keeps (read off a pass on the meta device), and three forward passes' time a step. Where that fits the machine and the
+data is there, a few real steps and evaluated images replace the estimate.
+"""
+
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from segcli.commands.prepare import prepare_for
+from segcli.core.dataset_info import DatasetInfo
+from segcli.core.recipe.recipe import Recipe
+from segcli.data.cache import LIMIT
+from segcli.data.dataset import Dataset
+from segcli.engine import machine
+from segcli.engine.capacity import first_batch, kept_activations, refuse_batch, use_threads
+from segcli.engine.evaluation import score_model
+from segcli.engine.run_folder import choose_device, start
+from segcli.engine.training import measure_cost, open_datasets, total_steps, trial_steps
+
+PROCESS = 450e6  # bytes that Python and torch take before any model
+WORKER = 60e6  # bytes that a loader process has of its own, images aside
+MARGIN = 1.2  # on activations: buffers of convolutions, gradients on their way
+WARM, STEPS, SECONDS, IMAGES = 3, 12, 30.0, 8  # steps that don't count, steps at most, time for them, images evaluated
+FORWARDS = 3.0  # forward passes that one training step takes: the backward pass costs about two
+
+
+def dry_run(recipe: Recipe) -> dict[str, Any]:
+    """Resolve the recipe, prepare its data, build the model, and say what training would take; nothing is trained.
+
+    -> {"recipe", "train_images", "weights", "losses", "steps", "step_seconds", "minutes", "forecast" (see `forecast`),
+    "cost" (as cost.json)}. Where the machine has too little memory, nothing is run and "losses" are empty.
+    """
+    prepare_for(recipe)
+    device = choose_device(recipe.hardware.device)
+    use_threads(recipe.hardware.threads)
+    model, used = start(recipe, DatasetInfo.load(recipe.data.root))
+    train_set, val_set = open_datasets(recipe, model.fields)
+    refuse_batch(recipe, model.to(device), train_set.sizes, recipe.train.batch_size, training=True)
+    with first_batch("it can't be run"):
+        measured = measure_cost(model, train_set, device, repeats=5)
+    told, losses = forecast(recipe, model, measured, (train_set, val_set))
+    return {
+        "schema_version": 1,
+        "recipe": json.loads(recipe.model_dump_json()),
+        "train_images": len(train_set),
+        "weights": used,
+        "losses": losses,
+        "step_seconds": told["step_seconds"],
+        "steps": told["steps"],
+        "minutes": told["train_minutes"],
+        "forecast": told,
+        "cost": measured,
+    }
+
+
+def forecast(
+    recipe: Recipe, model: Any, measured: dict[str, Any], data: tuple[Dataset, Dataset] | None
+) -> tuple[dict[str, Any], dict[str, float]]:
+    """What training `model` would take, whose cost was `measured`. -> the forecast, and the first step's losses.
+
+    {"steps", "step_seconds", "train_minutes", "evaluation_minutes", "total_minutes", "peak_memory_mb", "disk_mb" (that
+    stays), "disk_peak_mb" (while a checkpoint is replaced), "free_memory_mb", "free_disk_mb", "device", "measured":
+    whether steps were run here, "possible": bool or null, "reasons": [sentences]}. What can't be known is null: without
+    `data` (train, val) the number of steps of an epoch, for one. `model` is spoilt: steps are run on it.
+    """
+    device = next(model.parameters()).device
+    weights = sum(t.numel() * t.element_size() for t in [*model.parameters(), *model.buffers()])
+    trainable = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
+    moments = (2 if recipe.train.optimizer.name == "adamw" else 1) * trainable
+    average = weights if recipe.train.ema else 0
+    state = weights + trainable + moments + average
+    height, width = measured["gflops_input"]
+    images = recipe.train.batch_size // recipe.train.accumulate
+    need = state + MARGIN * images * kept_activations(model, (height, width))
+    if device.type != "cuda":
+        need += PROCESS + recipe.hardware.workers * WORKER + cached(data[0] if data else None)
+    step_seconds = FORWARDS * recipe.train.batch_size * measured["latency_ms"]["median"] / 1e3
+    per_image, stored = measured["latency_ms"]["median"] / 1e3, 0.0
+    losses: dict[str, float] = {}
+    free = machine.free_memory(device)
+    failed: list[str] = []
+    run_here = data is not None and (free is None or need / 1e6 < free)
+    if run_here:
+        assert data is not None
+        machine.reset_peak_resident()
+        try:
+            step_seconds, losses, loaders = _run_steps(recipe, model, data[0], device)
+            per_image, stored = _run_evaluation(recipe, model, data[1], device)
+            if device.type == "cuda":
+                need = float(torch.cuda.max_memory_reserved(device))
+            elif (peak := machine.peak_resident()) is not None:
+                need = peak + loaders + cached(data[0])
+        except (RuntimeError, MemoryError) as error:  # the count was too low
+            if not machine.out_of_memory(error):
+                raise
+            run_here, losses = False, {}
+            failed.append(f"memory ran out when it was tried: {str(error).splitlines()[0][:200]}")
+    minutes = recipe.train.minutes
+    steps: int | None = None
+    if minutes is not None:
+        steps = max(1, round(60 * minutes / step_seconds))
+    elif data is not None:
+        steps = total_steps(recipe, data[0])
+    elif recipe.train.steps is not None:
+        steps = recipe.train.steps
+    train_minutes = minutes if minutes is not None else None if steps is None else steps * step_seconds / 60
+    rounds = max(1, recipe.train.evaluations)
+    evaluation = None if data is None else rounds * len(data[1]) * per_image / 60
+    last = weights + moments + average
+    several = rounds > 1 or (train_minutes is not None and train_minutes > recipe.train.save_minutes)
+    checkpoints = 2 * last if several else last  # previous.pt stays beside last.pt
+    kept = checkpoints + weights + stored * (len(data[1]) if data is not None else 0)
+    told = {
+        "steps": steps,
+        "step_seconds": step_seconds,
+        "train_minutes": train_minutes,
+        "evaluation_minutes": evaluation,
+        "total_minutes": None if train_minutes is None or evaluation is None else train_minutes + evaluation,
+        "peak_memory_mb": round(need / 1e6),
+        "disk_mb": round(kept / 1e6),
+        "disk_peak_mb": round((kept + last) / 1e6),
+        "free_memory_mb": None if free is None else round(free),
+        "free_disk_mb": round(machine.free_disk(Path("runs"))),
+        "device": str(device),
+        "measured": run_here,
+    }
+    reasons = [*failed, *_reasons(told)]
+    return {**told, "possible": None if free is None and not reasons else not reasons, "reasons": reasons}, losses
+
+
+def cached(dataset: Dataset | None) -> float:
+    """Bytes of decoded images that training keeps: all of them, up to the cache's limit."""
+    return 0.0 if dataset is None else float(min(LIMIT, sum(3 * h * w for h, w in dataset.sizes)))
+
+
+def _run_steps(
+    recipe: Recipe, model: Any, train_set: Dataset, device: torch.device
+) -> tuple[float, dict[str, float], float]:
+    """Real steps on `model`. -> median seconds, the first step's losses, the bytes of the loader processes."""
+    times: list[float] = []
+    losses: dict[str, float] = {}
+    loaders, begun = 0.0, time.perf_counter()
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    for seconds, values in trial_steps(recipe, model, train_set, device):
+        times.append(seconds)
+        losses = losses or values
+        loaders = max(loaders, machine.children_memory())
+        if len(times) >= STEPS or (len(times) > WARM and time.perf_counter() - begun > SECONDS):
+            break
+    return statistics.median(times[WARM:] or times), losses, loaders
+
+
+def _run_evaluation(recipe: Recipe, model: Any, val_set: Dataset, device: torch.device) -> tuple[float, float]:
+    """Score a few images. -> seconds and stored bytes, an image."""
+    few = val_set.first(IMAGES)
+    few_recipe = recipe.model_copy(update={"hardware": recipe.hardware.model_copy(update={"workers": 0})})
+    with tempfile.TemporaryDirectory() as folder:
+        scores = score_model(model, few, few_recipe, device=device, progress=False, keep=Path(folder) / "val.json")
+        stored = sum(f.stat().st_size for f in Path(folder).rglob("*") if f.is_file())
+    return scores.seconds / len(few), stored / len(few)
+
+
+def _reasons(told: dict[str, Any]) -> list[str]:
+    """Why this machine can't do it; [] where nothing speaks against it."""
+    out = []
+    for what, need, free in (
+        ("memory", told["peak_memory_mb"], told["free_memory_mb"]),
+        ("disk", told["disk_peak_mb"], told["free_disk_mb"]),
+    ):
+        if free is not None and need >= free:
+            out.append(f"it needs {need:,} MB of {what}, and {free:,} MB are free")
+    return out

@@ -1,0 +1,33 @@
+"""By which rule a run's images became inputs: it is written into the run, so that an old run scores as it did.
+
+Rule 2: sizes of one number have a square canvas and exact targets; MaskFormer's and the per-pixel baselines' sizes are
+rounded as detectron2 rounds them, and the latter's are not padded. Rule 1, of runs that have none written down, had
+DETR's rounding, the tightest canvas that fits the images of a batch, and targets read half a pixel off.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from segcli.core.errors import ModelError
+from segcli.models.per_pixel.per_pixel import PixelDecoderModel
+
+NEWEST = 2
+
+
+def follow(model: Any, environment: Mapping[str, Any]) -> None:
+    """Give `model` the rule that is written in a run's environment.json.
+
+    Raises ModelError for one that this version does not know.
+    """
+    rule = environment.get("input_rule", 1)
+    if rule not in (1, NEWEST):
+        raise ModelError(
+            f"the run has input rule {rule!r}, and this version of segcli knows 1 to {NEWEST}",
+            hint="use the version that trained it, or a newer one",
+        )
+    if rule == 1:
+        now = model.preprocess
+        method = "pil" if now.method == "detectron2" else now.method
+        divisor = 32 if isinstance(model, PixelDecoderModel) else now.divisor
+        model.preprocess = dataclasses.replace(now, method=method, targets="nearest", divisor=divisor, square=False)

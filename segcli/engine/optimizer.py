@@ -1,0 +1,109 @@
+"""Optimiser, learning-rate schedule and moving average, from a recipe's `train` section."""
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from segcli.core.errors import UsageError
+from segcli.core.plugins import nearest
+from segcli.core.recipe.recipe import Optimizer, Schedule
+
+NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
+
+
+def build_optimizer(model: nn.Module, settings: Optimizer) -> torch.optim.Optimizer:
+    """AdamW or SGD over groups that share a learning rate and a weight decay; each group keeps its rate as `base`.
+
+    The backbone's rate holds for what lies under `backbone`, or under its `body` where a pyramid is built around one.
+    Raises UsageError for a part of names in `lr_scales` that no trained parameter has.
+    """
+    trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    for fragment in settings.lr_scales:
+        if not any(fragment in name for name in trained):
+            parts = sorted({part for name in trained for part in name.split(".") if not part.isdigit()})
+            raise UsageError(
+                f"train.optimizer.lr_scales: no trained parameter has {fragment!r} in its name",
+                hint=nearest(fragment, parts),
+            )
+    norms = {id(p) for m in model.modules() if isinstance(m, NORMS) for p in m.parameters(recurse=False)}
+    embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
+    has_body = any({"backbone", "body"} <= set(name.split(".")) for name, _ in model.named_parameters())
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        rate = settings.lr
+        path = name.split(".")
+        if "backbone" in path and ("body" in path or not has_body):
+            rate = settings.lr if settings.backbone_lr is None else settings.backbone_lr
+        for fragment, factor in settings.lr_scales.items():
+            if fragment in name:
+                rate *= factor
+        decay = settings.weight_decay
+        plain = parameter.ndim <= 1 or id(parameter) in embeddings or "bias" in path[-1]  # bias tables are matrices
+        if plain and settings.norm_weight_decay is not None:
+            decay = settings.norm_weight_decay
+        bias = parameter.ndim == 1 and path[-1].endswith("bias") and id(parameter) not in norms
+        if bias and settings.bias_weight_decay is not None:
+            decay = settings.bias_weight_decay
+        groups.setdefault((rate, decay), []).append(parameter)
+    listed = [{"params": p, "lr": r, "base": r, "weight_decay": d} for (r, d), p in groups.items()]
+    # fused: one pass over memory, where the default on a CPU makes several
+    if settings.name == "sgd":
+        return torch.optim.SGD(listed, lr=settings.lr, momentum=settings.momentum, fused=True)
+    return torch.optim.AdamW(listed, lr=settings.lr, betas=settings.betas, fused=True)
+
+
+def rate_factor(settings: Schedule, step: int, total: int, share: float | None = None) -> float:
+    """The factor on every group's base rate at `step` (0-based) of `total`; share: of the training (0..1) that is over
+    by then, where steps do not tell (pace.py)."""
+    if step < settings.warmup_steps:
+        return settings.warmup_factor + (1 - settings.warmup_factor) * (step + 1) / settings.warmup_steps
+    share = step / max(total, 1) if share is None else share
+    if settings.name == "constant":
+        return 1.0
+    if settings.name == "step":
+        return settings.gamma ** sum(share >= m for m in settings.milestones)
+    rest = min(max((share - settings.flat) / (1 - settings.flat), 0.0), 1.0)
+    if settings.name == "poly":
+        return (1 - rest) ** settings.power
+    return settings.final + (1 - settings.final) * 0.5 * (1 + math.cos(math.pi * rest))
+
+
+class MovingAverage:
+    """Exponential moving average of the weights: s ← d·s + (1 − d)·w, with d rising to `decay` over the first steps."""
+
+    def __init__(self, model: nn.Module, decay: float):
+        self.decay = decay
+        self.state = {k: v.detach().clone() for k, v in model.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, step: int) -> None:
+        """step: how many optimiser steps are done, 1 after the first."""
+        decay = min(self.decay, (1 + step) / (20 + step))
+        current = model.state_dict()
+        pairs = [(self.state[k], v) for k, v in current.items() if v.is_floating_point()]
+        torch._foreach_lerp_([s for s, _ in pairs], [v for _, v in pairs], 1 - decay)
+        for key, value in current.items():
+            if not value.is_floating_point():
+                self.state[key].copy_(value)
+
+    @torch.no_grad()
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Take a saved average back, wherever its tensors lie: it stays where the model is.
+
+        Raises KeyError where keys differ, RuntimeError where shapes do.
+        """
+        if state.keys() != self.state.keys():
+            raise KeyError(f"average of other weights: {sorted(state.keys() ^ self.state.keys())[:4]}")
+        for key, own in self.state.items():
+            if own.shape != state[key].shape:  # copy_ would broadcast
+                raise RuntimeError(f"average of {key} is {list(state[key].shape)}, the model's {list(own.shape)}")
+            own.copy_(state[key])
+
+
+def clip_gradients(parameters: Iterable[nn.Parameter], limit: float | None) -> Tensor:
+    """Scale gradients down to a total norm of `limit`; -> the norm before. None only measures."""
+    return torch.nn.utils.clip_grad_norm_(list(parameters), math.inf if limit is None else limit, foreach=True)

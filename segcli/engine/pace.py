@@ -1,0 +1,135 @@
+"""How long a training is: given in steps, or in minutes of whatever steps the machine makes of them.
+
+In minutes, nothing is timed beforehand. From the first steps' seconds follows how many fit, and as the machine becomes
+slower or faster that number is decided anew. Each decision (from which step on, how many in all) is written into the
+run's recipe, so that a resumed run, and one that repeats the recipe, follows the same schedule exactly.
+
+The progress that learning rates follow goes from 0 to 1. From one decision on it grows evenly towards 1 at its last
+step, from where it stood: it never jumps and never falls. s steps done, t steps in all, p progress.
+"""
+
+import sys
+from collections import deque
+from typing import Any
+
+from tqdm import tqdm
+
+from segcli.core import distributed
+from segcli.core.recipe.recipe import Recipe
+from segcli.engine.session import Session
+
+WARM = 1  # steps of a process that say nothing: loaders start, memory is mapped
+FIRST = 8  # steps after which the first decision is taken, or earlier, after CHECK of the time
+CHECK = 0.02  # share of the time between two looks at the clock
+WINDOW = 0.04  # share of the time whose steps tell how long a step takes, at least LEAST steps
+LEAST = 4
+TOLERANCE = 0.01  # share of the time by which the end may be off before the number of steps changes
+
+
+class Pace:
+    """The length of one training, and where it stands on the way. `total`: steps in all; None until that is decided.
+
+    Args:
+        total: steps of a training given in steps or epochs; None for one in minutes.
+        decisions: (step, total) of each decision, in order; of a run that is taken up again or repeated.
+        seconds: the training time to fill; None where the decisions stay as they are.
+    """
+
+    def __init__(self, total: int | None, decisions: list[tuple[int, int]], seconds: float | None):
+        self.decisions = list(decisions) or ([] if total is None else [(0, total)])
+        self.seconds = seconds
+        self.recent: deque[float] = deque()
+        self._skip, self._next = WARM, 0.0
+
+    @property
+    def total(self) -> int | None:
+        return self.decisions[-1][1] if self.decisions else None
+
+    def done(self, step: int) -> bool:
+        return self.total is not None and step >= self.total
+
+    def progress(self, step: int) -> float:
+        """The share 0..1 of the training at `step`, by the decisions up to there."""
+        reached, begun, total = 0.0, 0, 0
+        for at, steps in self.decisions:
+            if at > step:
+                break
+            if total:
+                reached += (1 - reached) * (at - begun) / max(total - begun, 1)
+            begun, total = at, steps
+        return reached + (1 - reached) * (step - begun) / max(total - begun, 1) if total else 0.0
+
+    def evaluates(self, step: int, evaluations: int) -> bool:
+        """Whether the val split is scored after `step` steps: so often, spread evenly over the training."""
+        if len(self.decisions) == 1 and self.decisions[0][0] == 0:
+            total = self.decisions[0][1]
+            return any(step == round(total * (i + 1) / evaluations) for i in range(evaluations))
+        part = lambda s: int(self.progress(s) * evaluations + 1e-9)
+        return step > 0 and part(step) > part(step - 1)
+
+    def took(self, step: int, seconds: float, elapsed: float) -> bool:
+        """After each step: what it took, and all steps so far (training alone). -> whether that changed the total."""
+        if self.seconds is None or self.done(step):
+            return False
+        if self._skip:
+            self._skip -= 1
+            spare = [seconds]
+        else:
+            self.recent.append(seconds)
+            spare = []
+        while len(self.recent) > LEAST and sum(self.recent) - self.recent[0] > WINDOW * self.seconds:
+            self.recent.popleft()
+        if any(at > step for at, _ in self.decisions):  # a resumed run, not yet where it was before
+            return False
+        if elapsed >= self.seconds:
+            return self._decide(step, step)
+        known = self.recent or spare
+        enough = len(known) >= LEAST or sum(known) >= CHECK * self.seconds
+        early = self.total is None and step < FIRST and elapsed < CHECK * self.seconds
+        if not enough or early or (self.total is not None and elapsed < self._next):
+            return False
+        self._next = elapsed + CHECK * self.seconds
+        each = sum(known) / len(known)
+        left = round((self.seconds - elapsed) / each)
+        if self.total is not None and abs(left - (self.total - step)) * each < TOLERANCE * self.seconds:
+            return False
+        return self._decide(step, step + left)
+
+    def _decide(self, step: int, total: int) -> bool:
+        if total == self.total:
+            return False
+        self.decisions.append((step, total))
+        return True
+
+    @property
+    def step_seconds(self) -> float:
+        """What a step takes now, by the latest ones."""
+        return sum(self.recent) / len(self.recent) if self.recent else 0.0
+
+
+def recorded(recipe: Recipe, pace: Pace) -> Recipe:
+    """The recipe with the steps that its minutes have become so far."""
+    settings = {"minutes": None, "steps": pace.total, "retimed": list(pace.decisions)}
+    return recipe.model_copy(update={"train": recipe.train.model_copy(update=settings)})
+
+
+def keep_pace(session: Session, pace: Pace, seconds: float, bar: Any, quiet: bool) -> None:
+    """Count the seconds of a step; where the clock changes how many steps there are in all, record and say it."""
+    session.progress.seconds += seconds
+    if pace.seconds is None:
+        return
+    before, step = pace.total, session.progress.step
+    # the main process's clock decides, on every rank alike
+    if not pace.took(
+        step, distributed.number_from_main(seconds), distributed.number_from_main(session.progress.seconds)
+    ):
+        return
+    assert pace.total is not None
+    session.total = bar.total = pace.total
+    session.recipe = recorded(session.recipe, pace)
+    if not distributed.rank():
+        session.run.write_recipe(session.recipe)
+    if quiet or (before is not None and 0.8 < (pace.total - step) / max(before - step, 1) < 1.25):
+        return
+    told = f"{pace.total} steps" if before is None else f"now {pace.total} steps in all, not {before}"
+    tqdm.write(f"{pace.seconds / 60:g} minutes are {told}, of {pace.step_seconds:.2g} s here", file=sys.stderr)

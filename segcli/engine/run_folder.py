@@ -1,0 +1,377 @@
+"""Run folders, and models opened from them or from recipes."""
+
+import contextlib
+import dataclasses
+import json
+import platform
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+from torch import nn
+
+import segcli
+from segcli.core import folders, run_files, run_parts
+from segcli.core.dataset_info import DatasetInfo
+from segcli.core.errors import DataError, ModelError, SegcliError, UsageError
+from segcli.core.files import PART, remove_parts, write_atomic
+from segcli.core.git_head import commit
+from segcli.core.recipe import model_numbers
+from segcli.core.recipe.recipe import Recipe, find_recipe
+from segcli.engine import input_rule
+from segcli.engine.capacity import refuse_batch, refuse_weights
+from segcli.engine.checkpoint import initialise, load_state, load_strict, load_weights
+from segcli.engine.training_state import weights_of
+from segcli.models import build_model
+from segcli.ops.cpu.allocator import keep_freed_memory
+from segcli.ops.cpu.convolution import use_fast_gradients
+from segcli.weights.class_rows import official_info
+from segcli.weights.official import find, licence
+
+try:
+    import fcntl
+except ImportError:  # Windows has none
+    fcntl = None  # type: ignore[assignment]
+
+
+SETTINGS = "are the numbers of the recipe's model section as they should be?"
+
+
+class RunFolder:
+    """runs/NAME: everything that one training leaves (CONTRACT, "Run folder"). Files are replaced whole."""
+
+    def __init__(self, path: str | Path):
+        """Raises ModelError where a part of the folder is a link that leads out of it."""
+        self.path = Path(path)
+        run_parts.confine(self.path)
+
+    @classmethod
+    def create(cls, name: str, out: Path | None, force: bool) -> "RunFolder":
+        """`out`, or runs/NAME, runs/NAME-2, …; an existing `out` only with `force`. Raises UsageError."""
+        if out is None:
+            base = Path("runs") / name
+            out, count = base, 2
+            while out.exists() and not force and not cls._is_void(out):
+                out, count = base.with_name(f"{base.name}-{count}"), count + 1
+        elif folders.as_folder(out).exists() and any(out.iterdir()) and not force:
+            raise UsageError(f"{out} is not empty", hint="choose another --out, or --force to overwrite it")
+        if out.exists():
+            run_parts.refuse_foreign(out)
+        folders.as_folder(out).mkdir(parents=True, exist_ok=True)
+        return cls(out)
+
+    @classmethod
+    def _is_void(cls, out: Path) -> bool:
+        try:
+            return cls(out).void()
+        except ModelError:  # parts of it are links that lead elsewhere: somebody's run
+            return False
+
+    def void(self) -> bool:
+        """Whether a training was killed here before it had written its recipe: the folder is free for another."""
+        try:
+            names = {p.name for p in self.path.iterdir() if not p.name.endswith(PART)}
+        except OSError:
+            return False
+        if "train.lock" not in names or names - {"train.lock", "environment.json"}:
+            return False
+        try:
+            with self.claimed():
+                return True
+        except SegcliError:  # another process is just beginning here
+            return False
+
+    def clear(self) -> None:
+        """Take away what an earlier training left."""
+        for old in ("log.jsonl", "metrics.json", "cost.json"):
+            (self.path / old).unlink(missing_ok=True)
+        for file in (self.last, self.previous, self.best):
+            file.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Only one process trains in this folder at a time. The system releases the claim of a process that dies.
+
+        Raises ModelError where another one does. A record lock: loader processes, which may outlive a killed training
+        by seconds, do not inherit it.
+        """
+        try:
+            file = open(self.path / "train.lock", "w", encoding="utf-8")  # noqa: SIM115  (closed below)
+        except OSError as error:
+            raise SegcliError(f"{self.path}: can't be written: {error.strerror}", hint="is the disk full?") from error
+        with file:
+            if fcntl is not None:
+                try:
+                    fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except (BlockingIOError, PermissionError):
+                    raise ModelError(
+                        f"{self.path} is being trained by another process", hint="wait for it, or stop it"
+                    ) from None
+                except OSError as error:  # a file system without locks
+                    print(f"note: {self.path} can't be locked: {error.strerror}", file=sys.stderr)
+            yield
+
+    def recipe(self) -> Recipe:
+        path = self.path / "recipe.yaml"
+        if not path.is_file():
+            raise ModelError(f"{self.path}: not a run folder (no recipe.yaml)")
+        return Recipe.load(path)
+
+    def write_recipe(self, recipe: Recipe) -> None:
+        """The resolved recipe, and a copy of its split file: what the run is read by later is all in its folder."""
+        if recipe.data.split_file is not None:
+            names = recipe.resolve(recipe.data.split_file)
+            if names.is_file():
+                own, content = self.path / names.name, names.read_bytes()
+                write_atomic(own, lambda p: p.write_bytes(content))
+                data = recipe.data.model_copy(update={"split_file": own.name})
+                recipe = recipe.model_copy(update={"data": data})
+        self._text("recipe.yaml", recipe.to_yaml())
+
+    def log(self, entry: dict[str, Any]) -> None:
+        path = self.path / "log.jsonl"
+        try:
+            with open(path, "a", encoding="utf-8") as file:
+                file.write(json.dumps(entry) + "\n")
+        except OSError as error:
+            raise SegcliError(f"{path}: can't be written: {error.strerror}", hint="is the disk full?") from error
+
+    def read_log(self) -> list[dict[str, Any]]:
+        return run_files.read_log(self.path)
+
+    def rewind(self, step: int, *, scored: bool) -> None:
+        """Drop what a resumed run writes again: log entries after `step`, that step's scores unless they were `scored`
+        before its checkpoint; and the temporary files of a process that was killed while saving."""
+        kept = self.path / "predictions"
+        below = [p for p in kept.rglob("*") if p.is_dir()] if kept.is_dir() and not kept.is_symlink() else []
+        remove_parts(self.path, self.path / "checkpoints", kept, *below)
+        log = [e for e in self.read_log() if e["step"] < step or (e["step"] == step and (scored or "loss" in e))]
+        self._text("log.jsonl", "".join(json.dumps(e) + "\n" for e in log))
+
+    def write_metrics(self, metrics: dict[str, Any]) -> None:
+        self._text("metrics.json", json.dumps({"schema_version": 1, **metrics}, indent=1))
+
+    def read_metrics(self) -> dict[str, Any]:
+        return run_files.read_metrics(self.path)
+
+    def write_cost(self, cost: dict[str, Any]) -> None:
+        self._text("cost.json", json.dumps(cost, indent=1))
+
+    def read_cost(self) -> dict[str, Any]:
+        return run_files.read_cost(self.path)
+
+    def write_environment(self, environment: dict[str, Any]) -> None:
+        self._text("environment.json", json.dumps(environment, indent=1))
+
+    def environment(self) -> dict[str, Any]:
+        return run_files.read_environment(self.path)
+
+    def info(self) -> DatasetInfo:
+        """The dataset that the run was trained on, as it was then."""
+        where = str(self.path / "environment.json")
+        try:
+            return DatasetInfo.from_json(self.environment()["dataset"], f"{where}: dataset")
+        except DataError as error:
+            raise ModelError(str(error)) from error
+
+    @property
+    def last(self) -> Path:
+        return self.path / "checkpoints" / "last.pt"
+
+    @property
+    def previous(self) -> Path:
+        """The checkpoint before the last one, for the day that one is damaged."""
+        return self.path / "checkpoints" / "previous.pt"
+
+    def finished(self) -> bool:
+        """Whether the run was scored, and its numbers can be read; cost.json is what a training writes last."""
+        try:
+            self.read_metrics()
+            self.read_cost()
+        except ModelError:
+            return False
+        return True
+
+    @property
+    def best(self) -> Path:
+        return self.path / "checkpoints" / "best.safetensors"
+
+    def _text(self, name: str, text: str) -> None:
+        write_atomic(self.path / name, lambda p: p.write_text(text, encoding="utf-8"))
+
+
+@dataclasses.dataclass
+class Opened:
+    """A model ready to predict, with the recipe and the classes that it was built from; path: the run's, or None."""
+
+    model: nn.Module
+    recipe: Recipe
+    info: DatasetInfo
+    path: Path | None
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto`: CUDA, else Apple's MPS, else the CPU, whose allocator then keeps freed memory (allocator.py).
+
+    Raises UsageError for a device that is not there.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise UsageError(f"hardware.device is {name}, and torch sees no CUDA device here", hint="hardware.device: auto")
+    if name == "cpu":
+        keep_freed_memory()
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(f"hardware.device {name!r} is no device: auto, cpu, cuda or mps") from error
+
+
+def build(recipe: Recipe, info: DatasetInfo) -> Any:
+    """The recipe's model for a dataset's classes, with random weights and the recipe's input size."""
+    instance = recipe.task in ("detection", "instance", "keypoints", "densepose", "mesh")
+    if instance and not info.num_things:
+        raise UsageError(f"task {recipe.task} needs thing classes, and dataset {info.name!r} has stuff alone")
+    counts = {"num_classes": len(info.categories), "num_things": info.num_things, "num_keypoints": info.num_keypoints}
+    model: Any = _built(recipe, counts)
+    model.preprocess = model.preprocess.with_size(recipe.data.size)
+    model.max_detections = recipe.eval.max_detections
+    return model
+
+
+def _built(recipe: Recipe, counts: dict[str, int]) -> nn.Module:
+    """`build_model`, in which settings that fit no model are one UsageError: numbers that do not divide each other,
+    weights that no machine can hold."""
+    where = f"{recipe.path}: model" if recipe.path else "model"
+    try:
+        if model_numbers.largest(recipe.model) > model_numbers.WIDE:
+            refuse_weights(lambda: build_model(recipe.model, task=recipe.task, **counts), where)
+        return build_model(recipe.model, task=recipe.task, **counts)
+    except MemoryError as error:
+        raise UsageError(f"{where}: its weights need more memory than there is", hint=SETTINGS) from error
+    except SegcliError as error:
+        if recipe.path is None or not str(error).startswith("model."):
+            raise
+        raise type(error)(f"{recipe.path}: {error}", hint=error.hint) from error
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UsageError(f"{where}: can't be built with these settings: {reason:.300}", hint=SETTINGS) from error
+
+
+def fields_of(recipe: Recipe, info: DatasetInfo) -> dict[str, Any]:
+    """What the recipe's model reads of each object beside boxes and masks: name -> types.Field class."""
+    heads = recipe.model.get("heads")
+    if not isinstance(heads, dict) or heads.keys() <= {"box", "mask"}:  # these read nothing more
+        return {}
+    with torch.device("meta"):  # no memory, no random numbers
+        return build(recipe, info).fields
+
+
+def open_model(
+    source: str | Path,
+    *,
+    weights: str | None = None,
+    overrides: dict[str, Any] | None = None,
+    device: str | None = None,
+) -> Opened:
+    """A run folder (its last weights, the averaged ones where it averages; `weights="best"`: the best on val; or a
+    file), or a recipe with `weights` (or its `init`).
+
+    Raises ModelError where weights are missing or belong to another model.
+    """
+    path = Path(source)
+    if path.is_dir():
+        run = RunFolder(path)
+        recipe, info = run.recipe(), run.info()
+        if overrides:
+            recipe = Recipe.load(path / "recipe.yaml", overrides)
+        model = build(recipe, info)
+        input_rule.follow(model, run.environment())
+        if weights in (None, "last"):
+            state = load_state(run.last)
+            load_strict(model, weights_of(state, str(run.last)), str(run.last))
+        else:
+            load_weights(model, run.best if weights == "best" else str(weights), info=info, partial=False)
+    else:
+        recipe = Recipe.load(find_recipe(source), overrides)
+        if weights is None and recipe.init is None:
+            raise ModelError(f"{source} is a recipe and names no weights", hint="train it, or give --weights FILE")
+        file = weights or _named(recipe)
+        info = _classes(recipe, file)
+        model = build(recipe, info)
+        load_weights(model, file, info=info, partial=False)
+        run = None
+    if model.preprocess.fixed_canvas() is not None:
+        refuse_batch(recipe, model, [(1, 1)], 1, training=False)
+    target = choose_device(device or recipe.hardware.device)
+    return Opened(model.to(target).eval(), recipe, info, run.path if run else None)
+
+
+def most_objects(model: nn.Module) -> int | None:
+    """How many objects the model can find on an image, where its architecture fixes that: the number of its queries."""
+    for name, module in model.named_modules():
+        if isinstance(found := getattr(module, "queries", None), int):
+            return found
+        if name.endswith("query_embed") and isinstance(module, nn.Embedding):
+            return module.num_embeddings
+    return None
+
+
+def prepare_layout(model: nn.Module) -> nn.Module:
+    """Channels-last convolutions: on CPUs a quarter to a third faster for these models, on GPUs never slower; with
+    weight gradients that are fast there, too (ops/cpu/convolution.py)."""
+    use_fast_gradients(model)
+    return model.to(memory_format=torch.channels_last)
+
+
+def start(recipe: Recipe, info: DatasetInfo, *, load: bool = True) -> tuple[Any, list[dict[str, str]]]:
+    """A model at the start of training: seeded random weights, then what the recipe loads. -> model, weights used.
+
+    load=False leaves it at the random ones, for a resumed run that puts its own back.
+    """
+    torch.manual_seed(recipe.train.seed)
+    model = build(recipe, info)
+    used: list[dict[str, str]] = []
+    if load and recipe.init is None:
+        used = initialise(model)
+    elif load:  # official weights hold the backbone too
+        load_weights(model, _named(recipe), info=info)
+        used = [{"source": str(recipe.init), "licence": licence(_named(recipe))}]
+    return prepare_layout(model), used
+
+
+def _classes(recipe: Recipe, weights: str | Path) -> DatasetInfo:
+    """The classes of the recipe's dataset; where that is not there, those of official weights."""
+    known = find(weights)
+    if known is not None and known.classes is not None and not (Path(recipe.data.root) / "info.json").is_file():
+        return official_info(known.classes)
+    return DatasetInfo.load(recipe.data.root)
+
+
+def _named(recipe: Recipe) -> str | Path:
+    """The recipe's `init`: a file beside it or in the working folder, else an official checkpoint's name."""
+    assert recipe.init is not None
+    file = recipe.resolve(recipe.init)
+    return file if file.is_file() else recipe.init
+
+
+def describe_environment(recipe: Recipe, info: DatasetInfo, used: list[dict[str, str]]) -> dict[str, Any]:
+    """What environment.json records."""
+    return {
+        "segcli": segcli.__version__,
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": str(choose_device(recipe.hardware.device)),
+        "processes": recipe.hardware.processes,
+        "threads": torch.get_num_threads(),
+        "seed": recipe.train.seed,
+        "input_rule": input_rule.NEWEST,
+        "git": commit(Path.cwd()),
+        "dataset": info.to_json(),
+        "weights": used,
+    }

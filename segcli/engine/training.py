@@ -1,0 +1,366 @@
+"""`segcli train`: from a recipe to a scored run folder, in one visible loop."""
+
+import contextlib
+import dataclasses
+import itertools
+import math
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from segcli.commands.prepare import prepare_for
+from segcli.core import distributed
+from segcli.core.dataset_info import DatasetInfo
+from segcli.core.errors import DataError, NotFiniteError, UsageError
+from segcli.core.recipe.recipe import Recipe
+from segcli.data.augment.transforms import build_augment
+from segcli.data.cache import ImageCache
+from segcli.data.dataset import Dataset
+from segcli.data.fingerprint import current
+from segcli.data.loader import steps_per_epoch, train_loader
+from segcli.doctor.report_cache import admit
+from segcli.engine import cost, input_rule
+from segcli.engine.accumulation import add_gradients, bfloat16, say_what_differs, step_losses
+from segcli.engine.capacity import refuse_batch, use_threads
+from segcli.engine.checkpoint import recover, save_weights
+from segcli.engine.diagnosis import print_causes
+from segcli.engine.evaluation import Scores, check_expectations, score_model
+from segcli.engine.optimizer import MovingAverage, build_optimizer, clip_gradients, rate_factor
+from segcli.engine.pace import Pace, keep_pace
+from segcli.engine.run_folder import RunFolder, choose_device, describe_environment, most_objects, start
+from segcli.engine.same_data import refuse_other_data
+from segcli.engine.session import Interrupt, Session
+from segcli.engine.work import CpuClock, step_gflops
+from segcli.types import Batch
+
+
+def train(
+    recipe: Recipe | None,
+    *,
+    out: str | Path | None = None,
+    resume: str | Path | None = None,
+    force: bool = False,
+    quiet: bool = False,
+) -> Path:
+    """Train, score and record one run. -> its folder.
+
+    Prepares the dataset where the recipe names a known one that is not there. `resume` continues that run folder with
+    its own recipe (`recipe` may be None then), bitwise on a CPU. Raises UsageError, DataError or ModelError before any
+    work; KeyboardInterrupt after saving, when interrupted; SegcliError on a non-finite loss. With several
+    `hardware.devices` it starts a process for each; under torchrun it is one of them.
+    """
+    if resume is not None:
+        recipe = RunFolder(resume).recipe()
+    if recipe is None:
+        raise UsageError("nothing to train: give a recipe, or a run to resume")
+    hardware = recipe.hardware
+    if hardware.processes == 1 or distributed.launched():
+        return train_one(recipe, out, resume, force, quiet)
+    kind, arguments = str(choose_device(hardware.device)), (recipe, out, resume, force, quiet)
+    return distributed.launch(train_one, arguments, devices=hardware.devices, nodes=hardware.nodes, device=kind)
+
+
+def train_one(recipe: Recipe, out: str | Path | None, resume: str | Path | None, force: bool, quiet: bool) -> Path:
+    """One process's training; rank 0 writes what there is to write."""
+    use_threads(recipe.hardware.threads)
+    with distributed.joined(recipe.hardware.processes, choose_device(recipe.hardware.device)) as device:
+        return train_joined(recipe, device, out, resume, force, quiet or distributed.rank() > 0)
+
+
+def train_joined(
+    recipe: Recipe,
+    device: torch.device,
+    out: str | Path | None,
+    resume: str | Path | None,
+    force: bool,
+    quiet: bool,
+) -> Path:
+    """Build everything, start the run's folder or take it up again, train."""
+    with distributed.main_first():
+        prepare_for(recipe)
+    info = DatasetInfo.load(recipe.data.root)
+    if resume is not None and not distributed.rank():
+        refuse_other_data(RunFolder(resume), Path(recipe.data.root), info)
+    model, used = start(recipe, info, load=resume is None)
+    build_optimizer(model, recipe.train.optimizer)  # refuses what fits no parameter before there is a run folder
+    train_set, val_set = open_datasets(recipe, model.fields)
+    refuse_batch(recipe, model.to(device), train_set.sizes, recipe.train.batch_size, training=True)
+    admit(recipe, most_objects(model), quiet)
+    with contextlib.ExitStack() as claim:
+        if not distributed.rank():
+            run = RunFolder(resume) if resume else RunFolder.create(recipe.name, Path(out) if out else None, force)
+            claim.enter_context(run.claimed())
+            if resume is None:
+                run.clear()
+                # the environment first: what has a recipe is a run, and can be told to be of this data
+                info = dataclasses.replace(info, fingerprint=current(Path(recipe.data.root), info))
+                run.write_environment({**describe_environment(recipe, info, used), "minutes": recipe.train.minutes})
+                run.write_recipe(recipe)
+            else:
+                recover(run.last, run.previous)
+                if not (run.path / "environment.json").is_file():  # what scores the run reads it
+                    info = dataclasses.replace(info, fingerprint=current(Path(recipe.data.root), info))
+                    run.write_environment(describe_environment(recipe, info, []))
+            out = run.path
+        run = RunFolder(distributed.from_main(out))  # type: ignore[arg-type]
+        input_rule.follow(model, run.environment())
+        pace = pace_of(recipe, run, train_set, resumed=resume is not None)
+        session = Session(run, recipe, model.to(device), pace.total or sys.maxsize, device)
+        if resume is not None:
+            session.restore()
+            trained = session.progress.step >= session.total
+            if trained and run.finished():
+                print(f"{run.path} is finished already", file=sys.stderr)
+                return run.path
+            if not distributed.rank():
+                run.rewind(session.progress.step, scored=not trained)  # the last scores come after the last checkpoint
+        distributed.same_weights(session.model)
+        loop(session, pace, train_set, val_set, quiet)
+    return run.path
+
+
+def loop(session: Session, pace: Pace, train_set: Dataset, val_set: Dataset, quiet: bool) -> None:
+    """Train from where the session stands to its end; score, log and save on the way; then record the final numbers."""
+    run, model, progress = session.run, session.model, session.progress
+    settings, main = session.recipe.train, not distributed.rank()
+    batches = make_loader(session.recipe, model, train_set, progress.step)
+    bar = tqdm(total=pace.total, initial=progress.step, unit="step", disable=quiet, file=sys.stderr, dynamic_ncols=True)
+    autocast = torch.autocast(session.device.type, torch.bfloat16, enabled=bfloat16(session.recipe, session.device))
+    last_save, batch, cpu = time.monotonic(), None, CpuClock()
+    model.train()
+    if main:
+        say_what_differs(model, settings.accumulate)
+    with Interrupt() as interrupt, bar:
+        while not pace.done(progress.step):
+            begun = time.perf_counter()
+            cpu.lap()  # what evaluating and saving took
+            batch = next_batch(batches, session)
+            distributed.reseed(settings.seed, progress.step)
+            factor = rate_factor(settings.schedule, progress.step, session.total, pace.progress(progress.step))
+            for group in session.optimizer.param_groups:
+                group["lr"] = group["base"] * factor
+            numbers: dict[str, float] = {}
+            first, device = progress.step == 0, session.device
+            try:
+                for piece, losses in step_losses(model, batch, settings.accumulate, device, autocast, first=first):
+                    for name, value in losses.items():
+                        numbers[name] = numbers.get(name, 0.0) + value.item()
+                    session.refuse_not_finite(numbers, piece)
+                    torch.stack(list(losses.values())).sum().backward()
+            except NotFiniteError as found:  # models that match queries with objects meet it before their losses
+                session.refuse_not_finite({found.term: math.nan}, batch)
+                raise
+            distributed.average_gradients(session.trainable)
+            norm = clip_gradients(session.trainable, settings.clip).item()
+            session.refuse_not_finite({"gradient norm": norm}, batch)
+            session.optimizer.step()
+            session.optimizer.zero_grad(set_to_none=True)
+            if session.average is not None:
+                session.average.update(model, progress.step + 1)
+            progress.add(batch, cpu.lap())
+            keep_pace(session, pace, time.perf_counter() - begun, bar, quiet)
+            bar.update()
+            end = pace.done(progress.step)
+            if progress.step % settings.log_every == 0 or end:
+                entry = log_entry(session, distributed.average(numbers), norm, epoch_steps(session.recipe, train_set))
+                if main:
+                    run.log(entry)
+                bar.set_postfix(loss=f"{entry['loss']:.3f}", lr=f"{entry['lr']:.1e}", refresh=False)
+            scored = pace.evaluates(progress.step, settings.evaluations)
+            if scored and not end:
+                if main:
+                    score_now(session, val_set, quiet)
+                progress.best = distributed.from_main(progress.best)  # any rank may be the one that saves, if it fails
+            due = time.monotonic() - last_save > 60 * settings.save_minutes
+            asked = distributed.any_rank(interrupt.asked)
+            if main and (scored or end or asked or due):
+                session.save()
+                last_save = time.monotonic()
+            if asked and not end:
+                print(f"\nsaved at step {progress.step}; go on with: segcli train --resume {run.path}", file=sys.stderr)
+                raise KeyboardInterrupt
+    gflops = count_work(session, next_batch(batches, session) if batch is None else batch)
+    if main:
+        scores = score_now(session, val_set, quiet)
+        finish(session, scores, val_set, gflops)
+
+
+def next_batch(batches: Iterator[Batch], session: Session) -> Batch:
+    """The next batch; where an image can't be read, what was learned so far is saved before the error goes on."""
+    try:
+        return next(batches)
+    except DataError:
+        if session.progress.step:
+            session.save()
+        raise
+
+
+def count_work(session: Session, batch: Batch) -> float | None:
+    """GFLOPs that the whole training has spent, by a step on `batch` that changes nothing: its multiply-adds for each
+    pixel, times the pixels that were trained on. None where those were not counted, or the step can't be computed."""
+    step = lambda: add_gradients(session.recipe, session.model, batch, session.device)
+    try:
+        own = {"gflops": step_gflops(session.model, step), "pixels": float(batch.images[:, 0].numel())}
+    except NotFiniteError:
+        if distributed.world() > 1:  # the others wait for this process
+            raise
+        print("note: the last step left weights that aren't finite, so its work can't be counted", file=sys.stderr)
+        return None
+    mean, pixels = distributed.average(own), session.progress.pixels
+    return None if pixels is None else mean["gflops"] / mean["pixels"] * pixels
+
+
+def score_now(session: Session, val_set: Dataset, quiet: bool) -> Scores:
+    """Score the averaged (else the current) weights on the val split; keep them as best where they are.
+
+    The last scoring of a run also stores the predictions.
+    """
+    model, progress, run, recipe = session.model, session.progress, session.run, session.recipe
+    own = {k: v.clone() for k, v in model.state_dict().items()}
+    if session.average is not None:
+        model.load_state_dict(session.average.state)
+    keep = run.path / "predictions" / f"{recipe.eval.split}.json" if progress.step == session.total else None
+    scores = score_model(model, val_set, recipe, device=session.device, progress=not quiet, keep=keep)
+    value = scores.metrics.get(recipe.primary, 0.0)
+    if value > progress.best:
+        progress.best = value
+        metadata = {"step": str(progress.step), recipe.primary: f"{value:.4f}", "recipe": recipe.name}
+        save_weights(run.best, model.state_dict(), metadata)
+    model.load_state_dict(own)
+    model.train()
+    run.log({"step": progress.step, "metrics": scores.metrics, "seconds": round(progress.seconds, 2)})
+    if not quiet:
+        tqdm.write(f"step {progress.step}: {recipe.primary} {100 * value:.1f}", file=sys.stderr)
+    return scores
+
+
+def finish(session: Session, scores: Scores, val_set: Dataset, gflops: float | None) -> None:
+    """Write metrics.json and cost.json for the last weights (averaged where the recipe averages). gflops: spent."""
+    run, recipe, progress = session.run, session.recipe, session.progress
+    if session.average is not None:
+        session.model.load_state_dict(session.average.state)
+    predictions = run.path / "predictions" / f"{recipe.eval.split}.json"
+    scores.diagnosis = print_causes(run, recipe, session.model, val_set, scores.metrics, predictions)
+    run.write_metrics(scores.to_json(recipe, split=recipe.eval.split, weights="last"))
+    measured = measure_cost(session.model, val_set, session.device)
+    spent = {
+        "train_seconds": round(progress.seconds, 1),
+        "train_cpu_seconds": None if progress.cpu_seconds is None else round(progress.cpu_seconds, 1),
+        "train_gflops": None if gflops is None else round(gflops, 4),
+        "train_steps": progress.step,
+        "images_seen": progress.images,
+    }
+    run.write_cost({**measured, **spent})
+    for line in check_expectations(scores.metrics, recipe.expect):
+        print(f"note: {line}", file=sys.stderr)
+
+
+def measure_cost(model: Any, dataset: Dataset, device: torch.device, repeats: int = 10) -> dict[str, Any]:
+    """`cost.measure` at the canvas of the dataset's median image, and GFLOPs over all its images."""
+    size = cost.median_canvas(model.preprocess, dataset.sizes)
+    over = cost.canvases(model.preprocess, dataset.sizes)
+    return cost.measure(model.eval(), size, sizes=over, device=device, repeats=repeats)
+
+
+def open_datasets(recipe: Recipe, fields: dict[str, Any]) -> tuple[Dataset, Dataset]:
+    """The train split and the split that the recipe evaluates on."""
+    names = str(recipe.resolve(recipe.data.split_file)) if recipe.data.split_file else None
+    train_set = Dataset(recipe.data.root, "train", split_file=names, task=recipe.task, fields=fields)
+    for name, field in fields.items():
+        annotations = [a for i in range(len(train_set)) for a in train_set.annotations(i)]
+        if hasattr(field, "labelled") and not field.labelled(annotations):
+            raise DataError(f"{recipe.data.root}: no object of its train split has {name}: there is nothing to learn")
+    val_set = Dataset(recipe.data.root, recipe.eval.split, split_file=names, task=recipe.task, fields=fields)
+    return train_set, val_set
+
+
+def make_loader(recipe: Recipe, model: Any, train_set: Dataset, first_step: int) -> Iterator[Batch]:
+    """Endless batches from `first_step` on."""
+    preprocess = model.preprocess
+    canvas, longest = preprocess.fixed_canvas(), preprocess.longest
+    augment = build_augment(recipe.data.augment, canvas=canvas, info=train_set.info, longest=longest)
+    kept = recipe.data.cache
+    return train_loader(
+        train_set,
+        preprocess,
+        augment,
+        batch_size=recipe.train.batch_size,
+        seed=recipe.train.seed,
+        start_step=first_step,
+        workers=recipe.hardware.workers,
+        rank=distributed.rank(),
+        ranks=distributed.world(),
+        disk=ImageCache(train_set, kept.gigabytes, kept.longest, kept.folder) if kept else None,
+    )
+
+
+def total_steps(recipe: Recipe, train_set: Dataset) -> int:
+    """Optimiser steps of the whole training, which is given in steps or epochs."""
+    settings = recipe.train
+    if settings.steps is not None:
+        return settings.steps
+    assert settings.epochs is not None, "minutes become steps on the way"
+    return max(1, round(settings.epochs * epoch_steps(recipe, train_set)))
+
+
+def epoch_steps(recipe: Recipe, train_set: Dataset) -> int:
+    """Optimiser steps of one epoch, all processes together."""
+    return steps_per_epoch(train_set, recipe.train.batch_size * recipe.hardware.processes)
+
+
+def pace_of(recipe: Recipe, run: RunFolder, train_set: Dataset, *, resumed: bool) -> Pace:
+    """How long a training is: its own steps or minutes; a resumed one goes on with its minutes."""
+    settings = recipe.train
+    minutes = settings.minutes
+    if resumed and settings.retimed:
+        minutes = run.environment().get("minutes")
+    total = None if settings.minutes is not None else total_steps(recipe, train_set)
+    return Pace(total, settings.retimed, None if minutes is None else 60 * minutes)
+
+
+def trial_steps(
+    recipe: Recipe, model: Any, train_set: Dataset, device: torch.device
+) -> Iterator[tuple[float, dict[str, float]]]:
+    """Endless training steps at a thousandth of the rate, to be timed: seconds and losses of each.
+
+    `model` is spoilt by them.
+    """
+    model.train()
+    optimizer = build_optimizer(model, recipe.train.optimizer)
+    average = MovingAverage(model, recipe.train.ema) if recipe.train.ema else None
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=bfloat16(recipe, device))
+    batches = make_loader(recipe, model, train_set, 0)
+    for step in itertools.count(1):
+        begun = time.perf_counter()
+        numbers: dict[str, float] = {}
+        for _, losses in step_losses(model, next(batches), recipe.train.accumulate, device, autocast, first=step == 1):
+            for name, value in losses.items():
+                numbers[name] = numbers.get(name, 0.0) + value.item()
+            torch.stack(list(losses.values())).sum().backward()
+        for group in optimizer.param_groups:
+            group["lr"] = group["base"] * 1e-3
+        distributed.average_gradients(trainable)
+        clip_gradients(trainable, recipe.train.clip)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        if average is not None:
+            average.update(model, step)
+        yield time.perf_counter() - begun, numbers
+
+
+def log_entry(session: Session, numbers: dict[str, float], norm: float, epoch_steps: int) -> dict[str, Any]:
+    return {
+        "step": session.progress.step,
+        "epoch": round(session.progress.step / epoch_steps, 3),
+        "lr": max(group["lr"] for group in session.optimizer.param_groups),
+        "loss": sum(numbers.values()),
+        **numbers,
+        "gradient_norm": norm,
+        "seconds": round(session.progress.seconds, 2),
+    }

@@ -1,0 +1,228 @@
+"""DETR (Carion et al., 2020): detection as set prediction, without proposals and without non-maximum suppression.
+
+The detector is in models/detr/detector.py. With masks (tasks instance and panoptic): an attention map of each query
+over the tokens, refined by a small convolutional head (models/detr/mask_head.py), trained with the detector or, as in
+the paper, on a frozen one. Official parameter names; with masks the detector's are under `detr.`.
+
+Legend: B images, Q queries, C classes, D width, M rows: any queries of any images.
+"""
+
+import dataclasses
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from segcli.core.errors import UsageError
+from segcli.models import build_backbone
+from segcli.models.detr.detector import DETR, Outputs, gflops, padding
+from segcli.models.detr.mask_head import AttentionMap, MaskHead
+from segcli.models.layers import set_loss
+from segcli.models.layers.box_detector import BoxDetector
+from segcli.models.layers.box_queries import BoxWeights, box_queries_on, refuse_without_boxes
+from segcli.models.layers.frozen_norm import hold_still
+from segcli.models.layers.set_loss import Weights
+from segcli.models.layers.transformer import Transformer
+from segcli.ops.detr_inference import confident, detections, panoptic, to_rles
+from segcli.ops.mask_inference import Enlarge
+from segcli.types import Batch, Prediction
+
+TASKS = ("detection", "instance", "panoptic")
+
+
+def build(
+    *,
+    task: str,
+    num_classes: int,
+    num_things: int,
+    backbone: dict[str, Any] | None = None,
+    queries: int = 100,
+    dim: int = 256,
+    heads: int = 8,
+    encoder_layers: int = 6,
+    decoder_layers: int = 6,
+    ffn: int = 2048,
+    dropout: float = 0.1,
+    auxiliary: bool = True,
+    class_weight: float = 1.0,
+    l1_weight: float = 5.0,
+    giou_weight: float = 2.0,
+    mask_weight: float = 1.0,
+    dice_weight: float = 1.0,
+    no_object: float = 0.1,
+    stage: Literal["joint", "boxes", "masks"] = "joint",
+    score: float = 0.85,
+    box_queries: bool = False,
+    levels: int = 1,
+    deformable: bool = False,
+    selection: bool = False,
+    distinct: float | None = None,
+    denoising: int = 0,
+    groups: int = 1,
+) -> "DETR | DETRMasks | BoxDetector":
+    """backbone: a ResNet-50 by default (`dilate_last: 1` is DC5). queries: at most so many objects an image.
+    dim, heads, encoder_layers, decoder_layers, ffn, dropout: of the transformer. auxiliary: losses on every decoder
+    layer. class_weight, l1_weight, giou_weight: of the losses and of the matching. mask_weight (focal), dice_weight: of
+    the mask losses. no_object: of that class in the cross-entropy. stage: with masks, train all at once (joint), or as
+    the paper does first `boxes` with an idle mask head, then `masks` on that frozen detector (from `init`).
+    score: panoptic segments need a higher class probability.
+
+    For little data (docs/little_data.md); all off is the official model. box_queries (DAB-DETR): queries are boxes,
+    refined layer by layer, with a sigmoid a class whose goal is the box's IoU (DEIM). The others need it. levels: how
+    many of the coarsest maps are read (RT-DETR's encoder). deformable: cross-attention to a few points around the box.
+    selection (DINO, RT-DETR): queries begin at the best cells of a dense head, trained one-to-many (TOOD). distinct
+    (DDQ, 2023): the cells that no better one overlaps by a higher IoU are chosen first; 0.8 there. denoising (DN-DETR,
+    DINO): about so many noisy copies of labelled boxes join in training. groups (Group DETR): so many sets of learned
+    queries in training, each matched on its own; for box_queries without selection.
+    """
+    if task not in TASKS:
+        raise UsageError(f"model detr does not do task {task!r}", hint="tasks: " + ", ".join(TASKS))
+    classes = num_classes if task == "panoptic" else num_things
+    if not classes:
+        raise UsageError("model detr needs thing classes, and the dataset declares none")
+    if stage != "joint" and task == "detection":
+        raise UsageError(f"model.stage {stage} is for tasks with masks, and this one is detection")
+    if box_queries:
+        if task != "detection":
+            raise UsageError(
+                f"model.box_queries of detr is for task detection, not {task}",
+                hint="model.name: maskformer has box_queries with masks",
+            )
+        return BoxDetector(
+            *box_queries_on(
+                backbone, classes, queries=queries, dim=dim, heads=heads, ffn=ffn, encoder_layers=encoder_layers,
+                decoder_layers=decoder_layers, dropout=dropout, levels=levels, deformable=deformable,
+                selection=selection, distinct=distinct, denoising=denoising, groups=groups, masks=False,
+                weights=BoxWeights(class_weight, l1_weight, giou_weight),
+            ),
+            task=task,
+            num_things=num_things,
+        )  # fmt: skip
+    refuse_without_boxes(
+        deformable=deformable, selection=selection, distinct=distinct, denoising=denoising, groups=groups
+    )
+    masks = task != "detection" and stage != "boxes"
+    detector = DETR(
+        build_backbone({"name": "resnet", **(backbone or {})}, maps=None if masks else 1),
+        Transformer(dim, heads, encoder_layers, decoder_layers, ffn, dropout),
+        task=task,
+        classes=classes,
+        num_things=num_things,
+        queries=queries,
+        weights=Weights(class_weight, l1_weight, giou_weight, mask_weight, dice_weight, no_object),
+        auxiliary=auxiliary,
+    )
+    return detector if task == "detection" else DETRMasks(detector, heads, stage, score)
+
+
+class DETRMasks(nn.Module):
+    """The detector with the mask head, for instances or, with stuff among the classes, panoptic segmentation."""
+
+    class_layers = ("detr.class_embed.",)
+
+    def __init__(self, detr: DETR, heads: int, stage: str, score: float):
+        super().__init__()
+        if len(detr.channels) < 4:
+            raise UsageError(
+                f"DETR's masks need a backbone with four feature maps, and this one has {len(detr.channels)}",
+                hint="task: detection, stage: joint, or another backbone",
+            )
+        dim = detr.query_embed.embedding_dim
+        if dim % 128 or heads % 8:  # the mask head narrows to dim/16 channels, and its norms have eight groups
+            raise UsageError(
+                f"DETR's masks need model.dim to be a multiple of 128 and model.heads of 8, not {dim} and {heads}"
+            )
+        self.detr = detr
+        self.bbox_attention = AttentionMap(dim, heads)
+        self.mask_head = MaskHead(dim, heads, detr.channels[-2:-5:-1])
+        self.stage, self.score, self.task = stage, score, detr.task
+        for part, trained_in in [(detr, "boxes"), (self.bbox_attention, "masks"), (self.mask_head, "masks")]:
+            if stage not in ("joint", trained_in):
+                part.requires_grad_(False)
+        self.preprocess, self.fields, self.max_detections = detr.preprocess, detr.fields, detr.max_detections
+
+    def train(self, mode: bool = True) -> "DETRMasks":
+        super().train(mode)
+        hold_still(self)
+        return self
+
+    def masks(self, out: Outputs, image_M: Tensor, query_M: Tensor) -> Tensor:
+        """Mask logits [M,H/4,W/4] of any queries; in evaluation a few at a time."""
+        attention = self.bbox_attention(out.queries, out.memory, out.size, out.mask)[image_M, query_M]
+        sides = self.mask_head.sides(out.projected, out.features[-2:-5:-1])
+        if torch.is_grad_enabled():
+            return self.mask_head(sides, attention, image_M)
+        parts = self.mask_head.chunks(len(image_M), sides)
+        return torch.cat([self.mask_head(sides, attention[part], image_M[part]) for part in parts])
+
+    def forward(self, batch: Batch, normalisers: dict[str, float] | None = None) -> dict[str, Tensor]:
+        """The detector's losses and {"mask", "dice"} of the last layer's matched queries; one of both in stages."""
+        detr = self.detr
+        if self.stage == "boxes":
+            return detr(batch, normalisers)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.stage == "joint"):
+            out = detr.run(batch.images, padding(batch), every_layer=detr.auxiliary and self.stage == "joint")
+        wanted = detr.objects(batch)
+        matching = detr.match(out, wanted, batch)
+        normalisers = normalisers or detr.count(wanted)
+        losses = detr.losses(out, wanted, matching, normalisers) if self.stage == "joint" else {}
+        last = set_loss.last_layer(matching, len(out.logits))
+        logits = self.masks(out, last.image, last.query)
+        losses.update(set_loss.pair_mask_losses(logits, wanted, last, detr.weights, normalisers))
+        return losses
+
+    def normalisers(self, batch: Batch) -> dict[str, float]:
+        """See `DETR.normalisers`."""
+        return self.detr.normalisers(batch)
+
+    def predict(self, batch: Batch) -> list[Prediction]:
+        """Instances with masks, or a panoptic map, on the original images' pixels."""
+        out = self.detr.run(batch.images, padding(batch), every_layer=False)
+        canvas = (batch.images.shape[2], batch.images.shape[3])
+        read = self._panoptic if self.task == "panoptic" else self._instances
+        return [
+            read(out, i, image_id, Enlarge(canvas, size, original))
+            for i, (image_id, size, original) in enumerate(
+                zip(batch.image_ids, batch.sizes, batch.original_sizes, strict=True)
+            )
+        ]
+
+    def _instances(self, out: Outputs, i: int, image_id: int, enlarge: Enlarge) -> Prediction:
+        logits, found = out.logits[-1, i], out.boxes[-1, i]
+        instances, query = detections(logits, found, enlarge.original, self.max_detections)
+        masks = self.masks(out, torch.full_like(query, i), query)
+        return Prediction(image_id, enlarge.original, dataclasses.replace(instances, masks=to_rles(masks, enlarge)))
+
+    def _panoptic(self, out: Outputs, i: int, image_id: int, enlarge: Enlarge) -> Prediction:
+        query, scores, labels = confident(out.logits[-1, i], self.score)
+        masks = self.masks(out, torch.full_like(query, i), query)
+        found = panoptic(masks, scores, labels, enlarge, num_things=self.detr.num_things)
+        return Prediction(image_id, enlarge.original, panoptic=found)
+
+    def network(self, images_BCHW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The last layer's class logits [B,Q,C+1], boxes [B,Q,4] and mask logits [B,Q,h,w] of every query."""
+        out = self.detr.run(images_BCHW, None, every_layer=False)
+        batch, queries = out.queries.shape[:2]
+        rows = torch.arange(batch * queries, device=images_BCHW.device)
+        masks = self.masks(out, rows.div(queries, rounding_mode="floor"), rows % queries)
+        return out.logits[-1], out.boxes[-1], masks.unflatten(0, (batch, queries))
+
+    def inspect(self, batch: Batch) -> dict[str, Any]:
+        """What `DETR.inspect` gives, and mask_attention [B,Q,heads,h,w], mask_logits [B,Q,H/4,W/4]."""
+        found, out = self.detr.look(batch)
+        found["mask_attention"] = self.bbox_attention(out.queries, out.memory, out.size, out.mask)
+        batch_size, queries = out.queries.shape[:2]
+        rows = torch.arange(batch_size * queries, device=batch.images.device)
+        masks = self.masks(out, rows.div(queries, rounding_mode="floor"), rows % queries)
+        found["mask_logits"] = masks.unflatten(0, (batch_size, queries))
+        return found
+
+    def paper_gflops(self) -> float:
+        """As `DETR.paper_gflops`; the mask head works by the official order, on all queries from its first layer on."""
+
+        def plain(model: DETRMasks, images: Tensor) -> None:
+            out = model.detr.run(images, None, every_layer=False)
+            attention = model.bbox_attention(out.queries, out.memory, out.size, out.mask)
+            model.mask_head.plain(out.projected, attention, out.features[-2:-5:-1])
+
+        return gflops(self, plain)

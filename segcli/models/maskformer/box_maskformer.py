@@ -1,0 +1,166 @@
+"""MaskFormer on box queries: mask classification whose queries know where they are (Li et al., "Mask DINO", 2023).
+
+Segments are found and matched as boxes with a class; each query's mask is the product of its embedding with the pixels'
+and a term of its box, cut off at the box. Stuff may have kernels in place of boxes (stuff_kernels.py).
+
+Legend: B images, Q queries, L decoder layers, M matched pairs, K denoising pairs, C classes of queries, S of kernels.
+"""
+
+import dataclasses
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from segcli.core import distributed
+from segcli.models.layers.box_detector import BoxDetector
+from segcli.models.layers.box_queries import BoxQueries, Outputs
+from segcli.models.layers.sampler import keyed_generator
+from segcli.models.layers.set_loss import Objects
+from segcli.models.maskformer.box_masks import BoxMasks, read_labels, sample_points
+from segcli.models.maskformer.stuff_kernels import StuffKernels
+from segcli.ops import losses
+from segcli.ops.mask_inference import Enlarge, instances_of, semantic_of
+from segcli.ops.matcher import Matching
+from segcli.ops.panoptic import panoptic_of
+from segcli.types import Batch, Prediction
+
+
+@dataclasses.dataclass(frozen=True)
+class MaskSettings:
+    """points: sampled a pair in training; entropy, dice: weights of the losses; outputs: what is predicted;
+    score, overlap: panoptic thresholds."""
+
+    points: int
+    entropy: float
+    dice: float
+    outputs: tuple[str, ...]
+    score: float
+    overlap: float
+
+
+class BoxMaskFormer(BoxDetector):
+    """Tasks semantic, instance and panoptic from the same outputs; without `stuff` kernels, stuff has boxes, too."""
+
+    def __init__(
+        self,
+        backbone: Any,
+        head: BoxQueries,
+        masks: BoxMasks,
+        settings: MaskSettings,
+        *,
+        task: str,
+        num_things: int,
+        stuff: StuffKernels | None = None,
+    ):
+        super().__init__(backbone, head, task=task, num_things=num_things)
+        self.masks, self.settings, self.stuff = masks, settings, stuff
+        if stuff is not None:
+            self.sought = "instance"
+
+    @property
+    def class_layers(self) -> tuple[str, ...]:
+        return super().class_layers + (("stuff.kernels.",) if self.stuff is not None else ())
+
+    def more_losses(
+        self,
+        out: Outputs,
+        features: list[Tensor],
+        wanted: Objects,
+        matching: Matching,
+        batch: Batch,
+        normalisers: dict[str, float],
+    ) -> dict[str, Tensor]:
+        """{"mask": binary cross-entropy, "dice"} of the matched pairs of every layer and of the last layer's noisy
+        copies, at sampled points, and {"stuff"} of the kernels, weighed as the masks' cross-entropy."""
+        pixels = self.masks.pixels(out.maps[0], features[0])
+        groups = len(out.logits) // len(self.head.decoder.layers)
+        hidden, boxes = matching.take(out.hidden), matching.take(out.boxes).detach()
+        image, objects = matching.image, matching.object
+        weight = hidden.new_full((len(hidden),), 1 / groups)
+        if out.noise is not None and out.noisy is not None and out.noisy_hidden is not None:
+            noise = out.noise
+            hidden = torch.cat([hidden, out.noisy_hidden[noise.image, noise.query]])
+            boxes = torch.cat([boxes, out.noisy[1][-1, noise.image, noise.query].detach()])
+            image, objects = torch.cat([image, noise.image]), torch.cat([objects, noise.object])
+            weight = torch.cat([weight, noise.share[noise.image, noise.query].to(weight)])
+        points = boxes.new_zeros(len(boxes), self.settings.points, 2, dtype=wanted.boxes.dtype)
+        for i, seed in enumerate(batch.seeds or range(len(batch.images))):  # each image has draws of its own
+            rows = (image == i).nonzero()[:, 0]
+            generator = keyed_generator(seed, 37)
+            points[rows] = sample_points(wanted.boxes[objects[rows]], self.settings.points, generator)
+        assert wanted.masks is not None
+        labels = read_labels(wanted.masks, objects, points) if len(objects) else points.new_zeros(points.shape[:2])
+        logits = self.masks.at_points(pixels, hidden, boxes, image, points).float()
+        entropy = F.binary_cross_entropy_with_logits(logits, labels, reduction="none").mean(-1)
+        count = max(normalisers["objects"], 1 / distributed.parts())
+        # without any pair the sums are 0 and reach no pixel: keep their gradients
+        idle = pixels.sum() * 0
+        found = {
+            "mask": self.settings.entropy * (entropy * weight).sum() / count + idle,
+            "dice": self.settings.dice * (losses.dice(logits, labels) * weight).sum() / count,
+        }
+        if self.stuff is not None:
+            assert batch.targets is not None
+            canvas = (batch.images.shape[2], batch.images.shape[3])
+            by_pixel = self.stuff.loss(self.stuff(pixels), batch.targets, canvas, normalisers["images"])
+            found["stuff"] = self.settings.entropy * by_pixel
+        return found
+
+    def predict(self, batch: Batch) -> list[Prediction]:
+        """What `outputs` names, on the original images' pixels."""
+        features = self.backbone(batch.images)
+        out = self.head(features[-self.levels :], batch)
+        pixels = self.masks.pixels(out.maps[0], features[0])
+        return [self._read(out, pixels[i], batch, i) for i in range(len(batch.images))]
+
+    def _read(self, out: Outputs, pixels_EHW: Tensor, batch: Batch, i: int) -> Prediction:
+        canvas = (batch.images.shape[2], batch.images.shape[3])
+        enlarge = Enlarge(canvas, batch.sizes[i], batch.original_sizes[i], direct=True)
+        p_QC = out.logits[-1, i].float().sigmoid()
+        hidden, boxes = out.hidden[-1, i], out.boxes[-1, i]
+        masks_of = lambda query: self.masks.inside(pixels_EHW, hidden[query], boxes[query]).float()
+        found = Prediction(batch.image_ids[i], enlarge.original)
+        stuff_S, maps_Shw = p_QC.new_zeros(0), pixels_EHW.new_zeros(0, *pixels_EHW.shape[1:])
+        if self.stuff is not None:
+            sides = zip(enlarge.content, pixels_EHW.shape[1:], canvas, strict=True)
+            rows, columns = (-(-shown * cells // whole) for shown, cells, whole in sides)
+            stuff_S, maps_Shw = self.stuff.read(self.stuff(pixels_EHW[None])[0], (rows, columns))
+        if "semantic" in self.settings.outputs:
+            every = torch.cat([masks_of(slice(None)), maps_Shw])
+            found.semantic = semantic_of(torch.block_diag(p_QC, torch.ones_like(stuff_S).diag()), every, enlarge)
+        if "instance" in self.settings.outputs:
+            things, corners = p_QC[:, : self.num_things], self.pixels(boxes, batch, i)
+            found.instances = instances_of(things, masks_of, enlarge, self.max_detections, corners)
+        if "panoptic" in self.settings.outputs:
+            p, label = p_QC.max(-1)
+            keep, seen = p > self.settings.score, (stuff_S > self.settings.score).nonzero()[:, 0]
+            found.panoptic = panoptic_of(
+                torch.cat([p[keep], stuff_S[seen]]),
+                torch.cat([label[keep], self.num_things + seen]),
+                torch.cat([masks_of(keep), maps_Shw[seen]]),
+                enlarge,
+                self.num_things,
+                self.settings.overlap,
+            )
+        return found
+
+    def network(self, images_BCHW: Tensor) -> tuple[Tensor, ...]:
+        """Class logits [B,Q,C] and mask logits [B,Q,H/4,W/4] of the last layer; the kernels' [B,S+1,H/4,W/4]."""
+        features = self.backbone(images_BCHW)
+        out = self.head(features[-self.levels :], self.unpadded(images_BCHW))
+        pixels = self.masks.pixels(out.maps[0], features[0])
+        drawn = [self.masks.inside(*row) for row in zip(pixels, out.hidden[-1], out.boxes[-1], strict=True)]
+        more = () if self.stuff is None else (self.stuff(pixels),)
+        return out.logits[-1], torch.stack(drawn), *more
+
+    def inspect(self, batch: Batch) -> dict[str, Any]:
+        """What `BoxDetector.inspect` gives, and pixels [B,E,h,w], mask_logits [B,Q,h,w] of the last layer."""
+        found, out = self.look(batch)
+        pixels = self.masks.pixels(out.maps[0], found["features"][0])
+        found["pixels"] = pixels
+        found["mask_logits"] = torch.stack(
+            [self.masks.inside(*row) for row in zip(pixels, out.hidden[-1], out.boxes[-1], strict=True)]
+        )
+        return found

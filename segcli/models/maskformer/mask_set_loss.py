@@ -1,0 +1,133 @@
+"""MaskFormer's set loss (Cheng et al., 2021, section 3.2): match queries with segments, then compare class and mask.
+
+All queries' masks are needed for matching alone, where no gradient flows: they exist for one layer of one image at a
+time. Losses then recompute the masks of matched queries.
+
+L decoder layers, B images, Q queries, C channels, M matched pairs over all layers, N segments of the whole batch, P
+pixels; h w size of the mask logits, H W of the canvas.
+"""
+
+import dataclasses
+import warnings
+
+import torch
+from torch import Tensor
+
+from segcli.core import distributed
+from segcli.models.layers.set_loss import normalisers
+from segcli.ops import losses
+from segcli.ops.mask_losses import mask_losses
+from segcli.ops.matcher import Matching, class_cost, dice_cost, focal_cost, match
+from segcli.ops.segments import segments, shrink
+from segcli.types import Batch
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """Of the losses, and of the same terms in the matching costs; no_object: of that class in the cross-entropy."""
+
+    classes: float = 1.0
+    mask: float = 20.0
+    dice: float = 1.0
+    no_object: float = 0.1
+
+
+@dataclasses.dataclass(frozen=True)
+class Wanted:
+    """What a batch holds, laid end to end: labels [N], masks bool [N,H,W], counts: segments of each image."""
+
+    labels: Tensor
+    masks: Tensor
+    counts: list[int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Outputs:
+    """class logits [L,B,Q,classes+1], mask embeddings [L,B,Q,C], pixel embeddings [B,C,h,w]."""
+
+    logits: Tensor
+    embeddings: Tensor
+    pixels: Tensor
+
+    def last(self) -> "Outputs":
+        """The last decoder layer alone."""
+        return Outputs(self.logits[-1:], self.embeddings[-1:], self.pixels)
+
+
+def wanted_segments(batch: Batch, task: str, num_things: int) -> Wanted:
+    """What the model is to find. Raises DataError naming the image where the task's labels are missing."""
+    assert batch.targets is not None
+    canvas = (batch.images.shape[2], batch.images.shape[3])
+    found = [segments(target, task, num_things=num_things, canvas=canvas) for target in batch.targets]
+    labels, masks = zip(*found, strict=True)
+    return Wanted(torch.cat(labels), torch.cat(masks), [len(x) for x in labels])
+
+
+def warn_of_many(wanted: Wanted, queries: int, image_ids: list[int]) -> bool:
+    """Warn where an image has more segments than there are queries; -> whether one has."""
+    most = max(wanted.counts)
+    if most > queries:
+        warnings.warn(
+            f"image {image_ids[wanted.counts.index(most)]} has {most} segments and the model {queries} queries: "
+            f"{most - queries} of them teach nothing at each step, and can't be found. "
+            f"Set model.queries to at least {most}",
+            stacklevel=2,
+        )
+    return most > queries
+
+
+@torch.no_grad()
+def match_segments(out: Outputs, wanted: Wanted, weights: Weights, image_ids: list[int]) -> Matching:
+    """The best one-to-one pairs by class, focal and dice cost at the mask logits' size, for every layer and image."""
+    small_NP = shrink(wanted.masks, (out.pixels.shape[2], out.pixels.shape[3]))
+    costs = []
+    for i, (labels, masks_NP) in enumerate(
+        zip(wanted.labels.split(wanted.counts), small_NP.split(wanted.counts), strict=True)
+    ):
+        by_mask = []
+        for embeddings_QC in out.embeddings[:, i]:
+            logits_1QP = (embeddings_QC @ out.pixels[i].flatten(1)).float()[None]
+            cost = weights.mask * focal_cost(logits_1QP, masks_NP) + weights.dice * dice_cost(logits_1QP, masks_NP)
+            by_mask.append(cost)
+        by_class = class_cost(out.logits[:, i].float().softmax(-1), labels)
+        costs.append(torch.cat(by_mask) + weights.classes * by_class)
+    return match(costs, image_ids)
+
+
+def set_losses(
+    out: Outputs,
+    wanted: Wanted,
+    matching: Matching,
+    weights: Weights,
+    divisors: dict[str, float] | None,
+    pairs: tuple[Tensor, Tensor],
+) -> dict[str, Tensor]:
+    """Weighted losses of every layer, {"class" [L], "mask" [L], "dice" [L]}. divisors None: the batch's own counts.
+
+    pairs: (mask loss [M], dice [M]) of the matched pairs, from `pair_losses` or at sampled points.
+    """
+    layers, images, queries, classes = out.logits.shape
+    divisors = divisors or normalisers(wanted.counts, queries, weights.no_object)
+    count = max(divisors["objects"], 1 / distributed.parts())
+    index = (matching.layer, matching.image, matching.query)
+    answers = losses.target_classes((layers, images, queries), index, wanted.labels[matching.object], classes - 1)
+    by_class = losses.cross_entropy(out.logits, answers, weights.no_object) / divisors["class"]
+    mask_M, dice_M = pairs
+    return {
+        "class": weights.classes * by_class,
+        "mask": weights.mask * losses.per_layer(mask_M, layers) / count,
+        "dice": weights.dice * losses.per_layer(dice_M, layers) / count,
+    }
+
+
+def pair_losses(out: Outputs, wanted: Wanted, matching: Matching) -> tuple[Tensor, Tensor]:
+    """focal [M] and dice [M] of the matched pairs' whole masks, computed image by image."""
+    chosen_MC = matching.take(out.embeddings)
+    orders, values = [], []
+    for i, pixels_Chw in enumerate(out.pixels):
+        here = (matching.image == i).nonzero()[:, 0]
+        logits_mhw = torch.einsum("mc,chw->mhw", chosen_MC[here], pixels_Chw)
+        values.append(torch.stack(mask_losses(logits_mhw, wanted.masks, matching.object[here])))
+        orders.append(here)
+    focal_M, dice_M = torch.cat(values, 1)[:, torch.cat(orders).argsort()]
+    return focal_M, dice_M

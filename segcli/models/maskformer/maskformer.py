@@ -1,0 +1,379 @@
+"""MaskFormer (Cheng et al., 2021): semantic, instance and panoptic segmentation as one problem, mask classification.
+
+backbone -> pixel decoder -> an embedding for every pixel; the coarsest map and N learned queries -> transformer decoder
+-> for each query a class (or "no object") and a mask embedding, whose product with the pixel embeddings is its mask.
+Training matches queries and labelled segments one to one. All three tasks read the same outputs.
+
+B images, Q queries, L decoder layers, C channels, M matched pairs, N segments of the batch; h w the masks' size (a
+quarter of the canvas). Parameter names are the official ones but for a ResNet's (weights/detectron2_resnet.py).
+"""
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from segcli.core.errors import UsageError
+from segcli.models import build_backbone
+from segcli.models.layers.box_queries import BoxWeights, box_queries_on, refuse_without_boxes
+from segcli.models.layers.flop_rule import count
+from segcli.models.layers.mask_predictor import MaskPredictor
+from segcli.models.layers.pixel_decoder import FpnPixelDecoder, TransformerPixelDecoder
+from segcli.models.layers.set_loss import normalisers
+from segcli.models.maskformer.box_maskformer import BoxMaskFormer, MaskSettings
+from segcli.models.maskformer.box_masks import BoxMasks
+from segcli.models.maskformer.mask_set_loss import (
+    Outputs,
+    Wanted,
+    Weights,
+    match_segments,
+    pair_losses,
+    set_losses,
+    wanted_segments,
+    warn_of_many,
+)
+from segcli.models.maskformer.masked_decoder import MaskedPredictor
+from segcli.models.maskformer.point_loss import losses_at_points, match_at_points
+from segcli.models.maskformer.stuff_kernels import StuffKernels
+from segcli.ops import mask_inference
+from segcli.ops.mask_inference import Enlarge
+from segcli.ops.matcher import Matching, fixed
+from segcli.ops.panoptic import panoptic
+from segcli.ops.preprocess import Preprocess
+from segcli.types import Batch, Prediction
+
+TASKS = ("semantic", "instance", "panoptic")
+Output = Literal["semantic", "instance", "panoptic"]
+
+
+def build(
+    *,
+    task: str,
+    num_classes: int,
+    num_things: int,
+    backbone: dict[str, Any] | None = None,
+    pixel_decoder: Literal["fpn", "transformer"] = "fpn",
+    encoder_layers: int = 6,
+    decoder_layers: int = 6,
+    queries: int | None = None,
+    dropout: float = 0.1,
+    auxiliary: bool = True,
+    class_weight: float = 1.0,
+    mask_weight: float = 20.0,
+    dice_weight: float = 1.0,
+    no_object: float = 0.1,
+    outputs: list[Output] | None = None,
+    upsampling: Literal["official", "direct"] = "official",
+    score: float | None = None,
+    overlap: float = 0.8,
+    divisor: int | None = None,
+    dim: int = 256,
+    mask_dim: int | None = None,
+    heads: int = 8,
+    ffn: int = 2048,
+    box_queries: bool = False,
+    levels: int = 3,
+    deformable: bool = False,
+    selection: bool = False,
+    distinct: float | None = None,
+    denoising: int = 0,
+    groups: int = 1,
+    masked_attention: bool = False,
+    points: int | None = None,
+    matching: Literal["bipartite", "fixed"] = "bipartite",
+    kernels: bool = False,
+) -> "MaskFormer | BoxMaskFormer":
+    """backbone: a ResNet-50 by default. pixel_decoder: fpn, or transformer with encoder_layers (the papers' COCO
+    ResNets). queries: at most so many segments an image (null: 100; one a class with matching fixed). auxiliary: losses
+    on every decoder layer. class_weight, mask_weight (focal), dice_weight, no_object: of losses and of matching.
+
+    Prediction: outputs: which of semantic, instance, panoptic predict() gives (null: the task's own). upsampling:
+    official (masks to the input's size, there combined, then to the original's), or direct (one step; semantic scores
+    combined at stride 4, a sixteenth of the work). score, overlap: panoptic thresholds (score null: 0.8; 0.4 for
+    box_queries, whose scores are lower: they say how good a box is). divisor: images are padded to multiples of it, 1:
+    not at all (null: 32 for task semantic, 1 for the others, as on COCO; the paper's ADE20K panoptic has 32).
+
+    dim, mask_dim, heads, ffn: widths of the decoders, of the pixel embeddings (null: dim), of the transformer.
+
+    For little data (docs/little_data.md): box_queries (Mask DINO): queries are boxes, see model detr for levels,
+    deformable, selection, distinct, denoising, groups. masked_attention (Mask2Former): queries attend to their masks so
+    far, on the `levels` coarsest maps of the pixel decoder in turn. points (Mask2Former): masks are learned at so
+    many sampled points a segment, with mask_weight for their cross-entropy (null: whole masks, focal; box_queries: 256
+    points). kernels (K-Net): with masked_attention every query begins with a mask embedding of its own; with
+    box_queries in task panoptic every stuff class has one, in place of queries with boxes. matching: fixed (an
+    ablation of MaskFormer's paper; task semantic without box_queries): query i learns class i, none is matched."""
+    if task not in TASKS:
+        raise UsageError(f"model maskformer does not do task {task!r}", hint="tasks: " + ", ".join(TASKS))
+    classes = num_things if task == "instance" else num_classes
+    if not classes:
+        raise UsageError("model maskformer needs thing classes for task instance, and the dataset declares none")
+    if box_queries and masked_attention:
+        raise UsageError("model.masked_attention and model.box_queries exclude each other")
+    if matching == "fixed" and (task != "semantic" or box_queries):
+        raise UsageError("model.matching: fixed is for task semantic without model.box_queries")
+    if matching == "fixed" and queries is not None:
+        raise UsageError("model.matching: fixed has a query for each class", hint="leave model.queries out, or null")
+    if kernels and not (masked_attention or (box_queries and task == "panoptic")):
+        raise UsageError("model.kernels needs model.masked_attention, or model.box_queries in task panoptic")
+    stuff = None
+    if kernels and box_queries:
+        if not 0 < num_things < num_classes:
+            missing = "stuff" if num_things else "thing"
+            raise UsageError(
+                f"model.kernels with model.box_queries needs things and stuff, and the dataset declares no {missing}",
+                hint="leave model.kernels out",
+            )
+        classes, stuff = num_things, StuffKernels(num_things, num_classes - num_things, mask_dim or dim)
+    if divisor is not None and divisor < 1:
+        raise UsageError(f"model.divisor must be 1 or more, not {divisor}")
+    if divisor is not None and box_queries:
+        raise UsageError("model.divisor is for models without model.box_queries, which take whole squares")
+    if queries is None:
+        queries = num_classes if matching == "fixed" else 100
+    body: Any
+    if box_queries:
+        body, head = box_queries_on(
+            backbone, classes, queries=queries, dim=dim, heads=heads, ffn=ffn, encoder_layers=encoder_layers,
+            decoder_layers=decoder_layers, dropout=dropout, levels=levels, deformable=deformable, selection=selection,
+            distinct=distinct, denoising=denoising, groups=groups, masks=True, weights=BoxWeights(class_weight),
+        )  # fmt: skip
+        return BoxMaskFormer(
+            body,
+            head,
+            BoxMasks(body.channels[0], dim, mask_dim or dim),
+            MaskSettings(
+                points or 256,
+                mask_weight,
+                dice_weight,
+                tuple(outputs or [task]),
+                0.4 if score is None else score,
+                overlap,
+            ),
+            task=task,
+            num_things=num_things,
+            stuff=stuff,
+        )
+    refuse_without_boxes(
+        deformable=deformable, selection=selection, distinct=distinct, denoising=denoising, groups=groups
+    )
+    settings = backbone or {}
+    if settings.get("name", "resnet") == "resnet":
+        settings = {"name": "resnet", "frozen_stages": 0, **settings}
+    body = build_backbone(settings)
+    pixels: FpnPixelDecoder
+    if pixel_decoder == "transformer":
+        pixels = TransformerPixelDecoder(
+            body.channels, dim, mask_dim or dim, layers=encoder_layers, heads=heads, ffn=ffn, dropout=dropout
+        )
+    else:
+        pixels = FpnPixelDecoder(body.channels, dim, mask_dim or dim)
+    widths: dict[str, Any] = {"dim": dim, "mask_dim": mask_dim or dim, "heads": heads, "ffn": ffn, "dropout": dropout}
+    predictor: MaskPredictor | MaskedPredictor
+    if masked_attention:
+        if not 1 <= levels <= len(body.channels):
+            raise UsageError(f"model.levels must be from 1 to {len(body.channels)} with this backbone, not {levels}")
+        predictor = MaskedPredictor(
+            queries, classes=classes, maps=levels, layers=decoder_layers, kernels=kernels, **widths
+        )
+    else:
+        predictor = MaskPredictor(
+            pixels.memory_channels,
+            queries,
+            classes=classes,
+            layers=decoder_layers,
+            project=pixel_decoder == "fpn",
+            **widths,
+        )
+    return MaskFormer(
+        body,
+        pixels,
+        predictor,
+        task=task,
+        num_classes=classes,
+        num_things=num_things,
+        weights=Weights(class_weight, mask_weight, dice_weight, no_object),
+        auxiliary=auxiliary,
+        outputs=tuple(outputs or [task]),
+        direct=upsampling == "direct",
+        points=points,
+        fixed=matching == "fixed",
+        thresholds=(0.8 if score is None else score, overlap),
+        divisor=divisor,
+    )
+
+
+class MaskFormer(nn.Module):
+    """`backbone`, `sem_seg_head.pixel_decoder`, `sem_seg_head.predictor`."""
+
+    class_layers: tuple[str, ...] = ("sem_seg_head.predictor.class_embed.",)
+
+    def __init__(
+        self,
+        backbone: Any,
+        pixel_decoder: FpnPixelDecoder,
+        predictor: MaskPredictor | MaskedPredictor,
+        *,
+        task: str,
+        num_classes: int,
+        num_things: int,
+        weights: Weights,
+        auxiliary: bool,
+        outputs: tuple[str, ...],
+        direct: bool,
+        points: int | None,
+        fixed: bool,
+        thresholds: tuple[float, float],
+        divisor: int | None = None,
+    ):
+        super().__init__()
+        self.backbone = backbone
+        self.sem_seg_head = nn.Module()
+        self.sem_seg_head.pixel_decoder = pixel_decoder
+        self.sem_seg_head.predictor = predictor
+        self.queries = predictor.num_queries
+        self.task, self.num_classes, self.num_things = task, num_classes, num_things
+        self.weights, self.auxiliary = weights, auxiliary
+        self.fixed = fixed
+        if fixed:  # each of its queries is a class
+            self.class_layers += tuple(
+                f"sem_seg_head.predictor.{name}" for name in ("query_embed.", "query_feat.", "kernels")
+            )
+        self.outputs, self.direct, self.points, self.thresholds = outputs, direct, points, thresholds
+        if task == "semantic":
+            self.preprocess = Preprocess(512, 2048, "detectron2", "nearest", divisor=divisor or 32)
+        else:
+            self.preprocess = Preprocess(800, 1333, "detectron2", "centre", divisor=divisor or 1)
+        self.fields: dict[str, Any] = {}
+        self.max_detections = 100
+        self._warned = False
+
+    def run(self, images_BCHW: Tensor) -> Outputs:
+        """The outputs of every decoder layer (with masked attention also of the queries before the first one)."""
+        return self._decode(self.backbone(images_BCHW))[0]
+
+    def _decode(self, features: list[Tensor], record: list[Tensor] | None = None) -> tuple[Outputs, list[Tensor]]:
+        """(the outputs, the maps that the layers look at in turn). record receives each layer's attention."""
+        head: Any = self.sem_seg_head
+        if isinstance(head.predictor, MaskedPredictor):
+            pixels_BChw, maps = head.pixel_decoder.every_map(features)
+            maps = maps[: head.predictor.level_embed.num_embeddings]
+            logits_LBQC, embeddings_LBQC = head.predictor(maps, pixels_BChw, record)
+        else:
+            pixels_BChw, memory_BCHW = head.pixel_decoder(features)
+            maps = [memory_BCHW]
+            logits_LBQC, embeddings_LBQC = head.predictor(memory_BCHW, record)
+        return Outputs(logits_LBQC, embeddings_LBQC, pixels_BChw), maps
+
+    def network(self, images_BCHW: Tensor) -> tuple[Tensor, Tensor]:
+        """The last layer's class logits [B,Q,C+1] and mask logits [B,Q,h,w]."""
+        out = self.run(images_BCHW)
+        return out.logits[-1], mask_logits(out)
+
+    def forward(self, batch: Batch, normalisers: dict[str, float] | None = None) -> dict[str, Tensor]:
+        """Weighted losses {"class", "mask", "dice"} of the last layer and, summed, {"…_aux"} of the earlier ones.
+
+        normalisers: counts averaged over ranks and accumulation steps; None: this batch's own.
+        """
+        out = self.run(batch.images)
+        out = out if self.auxiliary else out.last()
+        wanted = self._wanted(batch)
+        matching = self._match(out, wanted, batch)
+        if self.points is None:
+            pairs = pair_losses(out, wanted, matching)
+        else:
+            pairs = losses_at_points(out, wanted, matching, self.points, batch.seeds)
+        by_layer = set_losses(out, wanted, matching, self.weights, normalisers, pairs)
+        losses = {name: value[-1] for name, value in by_layer.items()}
+        if self.auxiliary:
+            losses.update({f"{name}_aux": value[:-1].sum() for name, value in by_layer.items()})
+        return losses
+
+    def normalisers(self, batch: Batch) -> dict[str, float]:
+        """What the losses are divided by, plain counts that ranks and accumulation steps may average."""
+        return normalisers(self._wanted(batch).counts, self.queries, self.weights.no_object)
+
+    def _match(self, out: Outputs, wanted: Wanted, batch: Batch) -> Matching:
+        if self.fixed:
+            return fixed(wanted.labels, wanted.counts, len(out.logits), self.queries, batch.image_ids)
+        if self.points is None:
+            return match_segments(out, wanted, self.weights, batch.image_ids)
+        return match_at_points(out, wanted, self.weights, self.points, batch.image_ids, batch.seeds)
+
+    def _wanted(self, batch: Batch) -> Wanted:
+        wanted = wanted_segments(batch, self.task, self.num_things)
+        self._warned = self._warned or warn_of_many(wanted, self.queries, batch.image_ids)
+        return wanted
+
+    def predict(self, batch: Batch) -> list[Prediction]:
+        """What `outputs` names, on the original images' pixels."""
+        logits_BQC, masks_BQhw = self.network(batch.images)
+        canvas = (batch.images.shape[2], batch.images.shape[3])
+        return [
+            self._read(logits_BQC[i], masks_BQhw[i], Enlarge(canvas, size, original, self.direct), image_id)
+            for i, (size, original, image_id) in enumerate(
+                zip(batch.sizes, batch.original_sizes, batch.image_ids, strict=True)
+            )
+        ]
+
+    def _read(self, logits_QC: Tensor, masks_Qhw: Tensor, enlarge: Enlarge, image_id: int) -> Prediction:
+        out = Prediction(image_id, enlarge.original)
+        if "semantic" in self.outputs:
+            out.semantic = mask_inference.semantic(logits_QC, masks_Qhw, enlarge)
+        if "instance" in self.outputs:
+            out.instances = mask_inference.instances(
+                logits_QC, masks_Qhw, enlarge, classes=self.num_things, limit=self.max_detections
+            )
+        if "panoptic" in self.outputs:
+            score, overlap = self.thresholds
+            out.panoptic = panoptic(
+                logits_QC, masks_Qhw, enlarge, num_things=self.num_things, score=score, overlap=overlap
+            )
+        return out
+
+    def inspect(self, batch: Batch) -> dict[str, Any]:
+        """What explain views draw.
+
+        features: the backbone's maps; pixels [B,C,h,w]; class_probabilities [B,Q,C+1]; mask_logits [B,Q,h,w];
+        attention, of every decoder layer: [B,Q,H,W] on the map that it looks at, mean over heads. With targets also
+        labels [N], masks [N,H,W] and matching: for each image (queries, segments), segments counted over the batch."""
+        features = self.backbone(batch.images)
+        attention: list[Tensor] = []
+        out, maps = self._decode(features, attention)
+        found: dict[str, Any] = {
+            "features": features,
+            "pixels": out.pixels,
+            "class_probabilities": out.logits[-1].softmax(-1),
+            "mask_logits": mask_logits(out),
+            "attention": [
+                weights.mean(1).unflatten(-1, maps[i % len(maps)].shape[2:]) for i, weights in enumerate(attention)
+            ],
+        }
+        if batch.targets is not None:
+            wanted = self._wanted(batch)
+            matching = self._match(out.last(), wanted, batch)
+            found["labels"], found["masks"] = wanted.labels, wanted.masks
+            found["matching"] = [matching.pairs(0, i) for i in range(len(batch.images))]
+        return found
+
+    def paper_gflops(self, size: tuple[int, int] | None = None) -> float:
+        """Multiply-adds / 1e9 as the paper's tables count them.
+
+        Semantic (table 1): on a square of the input's short side (the training crop), with the sum over queries that
+        makes the semantic map. Otherwise (table 3): on 800×1130, the mean size of COCO's images, with the mask product
+        of every decoder layer.
+        """
+        side = self.preprocess.shortest or self.preprocess.longest
+        semantic = self.task == "semantic"
+        size = size or ((side, side) if semantic else (800, 1130))
+        total = count(self, size)
+        predictor: Any = self.sem_seg_head.predictor
+        queries, dim = predictor.num_queries, predictor.dim
+        if semantic:
+            return total + queries * self.num_classes * size[0] * size[1] / 1e9
+        pixels = -(-size[0] // 4) * -(-size[1] // 4)
+        return total + (predictor.num_layers - 1) * queries * dim * pixels / 1e9
+
+
+def mask_logits(out: Outputs) -> Tensor:
+    """[B,Q,h,w]: the dot product of the last layer's mask embeddings with the pixel embeddings."""
+    return torch.einsum("bqc,bchw->bqhw", out.embeddings[-1], out.pixels)

@@ -1,0 +1,91 @@
+"""The box head of Faster R-CNN (Ren et al., 2015): class and refined box of every proposal. Equal to torchvision's."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.models.detection._utils import BoxCoder
+from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead, FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.roi_heads import fastrcnn_loss
+from torchvision.ops import clip_boxes_to_image
+
+from segcli.core import distributed
+from segcli.core.errors import UsageError
+from segcli.models.rcnn.iou_box import QualityBoxHead
+from segcli.models.rcnn.pooler import Pooler
+from segcli.models.rcnn.roi_heads import Detections, RoIHead, Samples
+from segcli.ops.selection import select
+
+
+def build(
+    *,
+    num_things: int,
+    channels: int,
+    strides: list[int],
+    variant: str = "standard",
+    pooler: str = "roi_align",
+    width: int | None = None,
+    convolutions: int = 0,
+    score: float | None = None,
+    nms: float | None = 0.5,
+) -> RoIHead:
+    """width: of the two fully connected layers (1024; lite 384). convolutions: 3×3 layers with batch norm before one of
+    them (the v2 models: 4). score: lowest score that is reported (0.05; lite 0.02). nms: IoU above which the weaker box
+    of a class goes; null keeps all.
+    """
+    if variant == "lite":
+        if convolutions:
+            raise UsageError("model.heads.box.convolutions: the lite box head has none")
+        lite = Pooler(7, strides[1:], method=pooler, aligned=True, canonical=112.0)
+        return QualityBoxHead(num_things, channels, lite, width or 384, 0.02 if score is None else score, nms)
+    width, score = width or 1024, 0.05 if score is None else score
+    pool = Pooler(7, strides[:4], method=pooler)
+    return BoxHead(num_things, channels, pool, width, convolutions, score, nms)
+
+
+class BoxHead(RoIHead):
+    def __init__(
+        self,
+        num_things: int,
+        channels: int,
+        pooler: Pooler,
+        width: int,
+        convolutions: int,
+        score: float,
+        nms: float | None,
+    ):
+        super().__init__()
+        self.pooler, self.score, self.nms = pooler, score, nms
+        head: nn.Module = TwoMLPHead(channels * 7 * 7, width)
+        if convolutions:
+            head = FastRCNNConvFCHead((channels, 7, 7), [channels] * convolutions, [width], norm_layer=nn.BatchNorm2d)
+        self.head = head
+        self.predictor = FastRCNNPredictor(width, num_things + 1)
+        self.coder = BoxCoder((10.0, 10.0, 5.0, 5.0))
+
+    def loss(self, features: list[Tensor], samples: Samples) -> dict[str, Tensor]:
+        """Softmax cross-entropy over C + 1 classes; smooth L1 (β = 1/9) on the deltas of the true class."""
+        logits, deltas = self.predictor(self.head(self.pooler(features, samples.boxes)))
+        goals = self.coder.encode(samples.matched_boxes(), samples.boxes)
+        classifier, box = fastrcnn_loss(logits, deltas, samples.labels, list(goals))
+        share = distributed.share(len(logits))
+        return {"loss_classifier": classifier * share, "loss_box_reg": box * share}
+
+    def detect(
+        self,
+        features: list[Tensor],
+        proposals: list[Tensor],
+        scores: list[Tensor],
+        sizes: list[tuple[int, int]],
+        limit: int,
+    ) -> list[Detections]:
+        logits, deltas = self.predictor(self.head(self.pooler(features, proposals)))
+        counts = [len(p) for p in proposals]
+        boxes = self.coder.decode(deltas, proposals).split(counts)
+        probabilities = F.softmax(logits, -1).split(counts)
+        found = []
+        for boxes_NC4, probability_NC, size in zip(boxes, probabilities, sizes, strict=True):
+            chosen = clip_boxes_to_image(boxes_NC4, size)[:, 1:]
+            found.append(Detections(*select(chosen, probability_NC[:, 1:], self.score, self.nms, limit)))
+        return found
+
+    def count(self, features: list[Tensor], regions: int) -> None:
+        self.predictor(self.head(self.pooler.fixed(features, regions)))

@@ -1,0 +1,78 @@
+"""The mask head of Mask R-CNN (He et al., 2017): a small FCN with one foreground/background channel a class."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
+
+from segcli.core import distributed
+from segcli.models.rcnn.lite_mask import FineMaskHead
+from segcli.models.rcnn.mask_targets import crop_targets
+from segcli.models.rcnn.pooler import Pooler
+from segcli.models.rcnn.roi_heads import Detections, RoIHead, Samples
+from segcli.ops.paste import paste_masks
+
+
+def build(
+    *,
+    num_things: int,
+    channels: int,
+    strides: list[int],
+    variant: str = "standard",
+    fine: int = 64,
+    pooler: str = "roi_align",
+    width: int = 256,
+    convolutions: int = 4,
+    norm: bool = False,
+) -> RoIHead:
+    """width, convolutions: the 3×3 layers at 14×14 before the transposed one. norm: batch norm in them (v2 models).
+    The lite head takes none of the three: it is as wide as the fine map that it reads.
+    """
+    if variant == "lite":
+        return FineMaskHead(num_things, fine, Pooler(14, [4], method=pooler, aligned=True))
+    pool = Pooler(14, strides[:4], method=pooler)
+    return MaskHead(num_things, channels, pool, width, convolutions, norm)
+
+
+class MaskHead(RoIHead):
+    """14×14 RoIAlign -> convolutions -> transposed convolution to 28×28 -> C channels, each an independent sigmoid.
+
+    Classes do not compete: the box head names the class, and only that class's channel is trained and read.
+    """
+
+    masks = True
+    class_layers = ("predictor.mask_fcn_logits.",)
+
+    def __init__(self, num_things: int, channels: int, pooler: Pooler, width: int, convolutions: int, norm: bool):
+        super().__init__()
+        self.pooler = pooler
+        self.head = MaskRCNNHeads(channels, [width] * convolutions, 1, nn.BatchNorm2d if norm else None)
+        self.predictor = MaskRCNNPredictor(width, width, num_things + 1)
+
+    def loss(self, features: list[Tensor], samples: Samples) -> dict[str, Tensor]:
+        """Mean binary cross-entropy of the true class's channel over all pixels of all positive samples."""
+        positive = samples.positives()
+        logits = self.predictor(self.head(self.pooler(features, positive.boxes)))
+        goals, labels = crop_targets(positive, logits.shape[-1]), torch.cat(positive.labels)
+        share = distributed.share(len(goals))
+        if not len(goals):
+            return {"loss_mask": logits.sum() * 0}
+        chosen = logits[torch.arange(len(labels), device=labels.device), labels]
+        return {"loss_mask": F.binary_cross_entropy_with_logits(chosen, goals) * share}
+
+    def predict(self, features: list[Tensor], detections: list[Detections]) -> None:
+        """Adds `masks` [n,28,28], the probability of the detected class's channel."""
+        logits = self.predictor(self.head(self.pooler(features, [d.boxes for d in detections])))
+        counts = [len(d.boxes) for d in detections]
+        for found, logit in zip(detections, logits.split(counts), strict=True):
+            at = torch.arange(len(found.labels), device=logit.device)
+            found.extra["mask_channels"] = logit
+            found.extra["masks"] = logit[at, found.labels + 1].sigmoid()
+
+    def finish(self, found: Detections, size: tuple[int, int], original: tuple[int, int]) -> dict[str, Any]:
+        return {"masks": paste_masks(found.extra["masks"], found.boxes, size, original)}
+
+    def count(self, features: list[Tensor], regions: int) -> None:
+        self.predictor(self.head(self.pooler.fixed(features, regions)))

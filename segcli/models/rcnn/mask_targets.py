@@ -1,0 +1,24 @@
+"""What a mask head learns from: labelled masks cropped to boxes."""
+
+import torch
+from torch import Tensor
+from torchvision.ops import roi_align
+
+from segcli.models.rcnn.roi_heads import Samples
+
+
+def crop_targets(samples: Samples, size: int, aligned: bool = False) -> Tensor:
+    """The labelled mask of every sample, cropped to the sample's box and resampled: [K, size, size] in 0..1.
+
+    aligned=False, as torchvision has it, reads half a pixel to the right and below.
+    """
+    out = []
+    for boxes, matched, target in zip(samples.boxes, samples.matched, samples.targets, strict=True):
+        masks = target.instances.masks
+        if not len(boxes):
+            continue
+        assert isinstance(masks, Tensor), "training masks are dense"
+        used, index = matched.unique(return_inverse=True)
+        rois = torch.cat([index[:, None].to(boxes), boxes], 1)
+        out.append(roi_align(masks[used][:, None].to(boxes), rois, (size, size), 1.0, aligned=aligned)[:, 0])
+    return torch.cat(out) if out else torch.zeros(0, size, size)

@@ -1,0 +1,65 @@
+"""Faster R-CNN's region proposal network on torchvision's parts, with a sampler keyed by image."""
+
+from torch import Tensor
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead, concat_box_prediction_layers
+
+from segcli.core import distributed
+from segcli.models.layers.sampler import BalancedSampler
+from segcli.types import Batch, Target
+
+SIZES = ((32,), (64,), (128,), (256,), (512,))
+RATIOS = ((0.5, 1.0, 2.0),) * 5
+
+
+class RPN(RegionProposalNetwork):
+    """Anchors on five levels, objectness and box deltas for each, non-maximum suppression a level (Ren et al., 2015).
+
+    Parameter names and numbers are torchvision's (`rpn.head.…`). proposals: kept in training and at inference.
+    """
+
+    def __init__(self, channels: int, *, convolutions: int = 1, proposals: tuple[int, int] = (2000, 1000)):
+        train, test = proposals
+        super().__init__(
+            AnchorGenerator(SIZES, RATIOS),
+            RPNHead(channels, 3, conv_depth=convolutions),
+            fg_iou_thresh=0.7,
+            bg_iou_thresh=0.3,
+            batch_size_per_image=256,
+            positive_fraction=0.5,
+            pre_nms_top_n={"training": 2000, "testing": 1000},
+            post_nms_top_n={"training": train, "testing": test},
+            nms_thresh=0.7,
+        )
+        self.fg_bg_sampler = BalancedSampler(256, 0.5, salt=1)
+
+    def propose(self, batch: Batch, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor], dict[str, Tensor]]:
+        """-> proposals [n,4] and their scores [n] an image, and the raw head outputs for inspection."""
+        images = ImageList(batch.images, batch.sizes)
+        objectness, deltas = self.head(features)
+        anchors = self.anchor_generator(images, features)
+        counts = [o[0].numel() for o in objectness]
+        objectness_flat, deltas_flat = concat_box_prediction_layers(objectness, deltas)
+        boxes = self.box_coder.decode(deltas_flat.detach(), anchors).view(len(anchors), -1, 4)
+        kept, scores = self.filter_proposals(boxes, objectness_flat, batch.sizes, counts)
+        raw = {"objectness": objectness_flat, "deltas": deltas_flat, "anchors": anchors}
+        return kept, scores, raw
+
+    def loss(self, raw: dict[str, Tensor], targets: list[Target], seeds: list[int]) -> dict[str, Tensor]:
+        """Binary cross-entropy on 256 drawn anchors an image, smooth L1 (β = 1/9) on the positive ones."""
+        self.fg_bg_sampler.seeds = seeds
+        anchors: list[Tensor] = raw["anchors"]  # type: ignore[assignment]
+        labels, matched = self.assign_targets_to_anchors(anchors, [_real(t) for t in targets])
+        goals = self.box_coder.encode(matched, anchors)
+        objectness, box = self.compute_loss(raw["objectness"], raw["deltas"], labels, goals)
+        share = distributed.share(self.fg_bg_sampler.drawn)
+        return {"loss_objectness": objectness * share, "loss_rpn_box_reg": box * share}
+
+    def count(self, features: list[Tensor]) -> None:
+        self.head(features)
+
+
+def _real(target: Target) -> dict[str, Tensor]:
+    boxes, crowd = target.instances.boxes, target.instances.crowd
+    return {"boxes": boxes if crowd is None else boxes[~crowd]}

@@ -1,0 +1,72 @@
+"""The last look at what a converter found: every file that it means to read lies in the source."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from segcli.core.errors import DataError
+from segcli.core.files import TRUST, inside
+from segcli.data.canonical import Draft
+
+
+def confine(draft: Draft, source: Path) -> None:
+    """Raise DataError for an image or label file of `draft` that lies outside of `source`, by name or through a link.
+
+    Converters resolve the names that they read (core/files.py) and skip links that lead out; this holds for every
+    converter, also those of other packages. A source that is a file stands for its folder. Folders beside count, too,
+    where a converter looked there by itself (`annotations/` with `images/` beside it): each for its own files.
+    """
+    rooms = _Rooms(source)
+    for entries in draft.splits.values():
+        for entry in entries:
+            for path in _files(entry):
+                if not rooms.holds(path):
+                    raise DataError(f"{path}: lies outside of {source}, or is a link that leads out", hint=TRUST)
+
+
+class _Rooms:
+    """Where the files of a source may lie. Folders are followed once each: a source has many files in few of them."""
+
+    def __init__(self, source: Path):
+        self.folder = Path(os.path.abspath(source if source.is_dir() else source.parent))
+        self.real: dict[str, str] = {}
+
+    def holds(self, path: Path) -> bool:
+        if "\0" in str(path):  # there is no such file, which its reader says
+            return True
+        folder, name = os.path.split(os.path.abspath(path))
+        if folder not in self.real:
+            self.real[folder] = os.path.realpath(folder)
+        real = os.path.join(self.real[folder], name)
+        room = self._room(folder)
+        if os.path.islink(path):
+            return inside(path, Path(room))
+        return Path(real).is_relative_to(self._top(room))
+
+    def _top(self, room: str) -> str:
+        if room not in self.real:
+            self.real[room] = os.path.realpath(room)
+        return self.real[room]
+
+    def _room(self, folder: str) -> str:
+        """The folder that a file in `folder` may not leave."""
+        beside = self.folder.parent
+        if not Path(folder).is_relative_to(self.folder) and Path(folder).is_relative_to(beside):
+            parts = Path(folder).relative_to(beside).parts
+            return str(beside / parts[0]) if parts else str(beside)
+        return str(self.folder)
+
+
+def _files(value: Any, depth: int = 3) -> Iterator[Path]:
+    """The paths that an entry holds: its own `path`, and those in tuples, lists of paths, and mappings inside it."""
+    if isinstance(value, Path):
+        yield value
+    elif depth and (isinstance(value, tuple) or (isinstance(value, list) and value and isinstance(value[0], Path))):
+        for one in value:
+            yield from _files(one, depth - 1)
+    elif depth and isinstance(value, dict):
+        for one in value.values():
+            yield from _files(one, depth - 1)
+    elif isinstance(own := getattr(value, "path", None), Path):
+        yield own

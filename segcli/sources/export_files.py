@@ -1,0 +1,147 @@
+"""From a canonical folder out again: image by image, into a folder that appears whole or not at all."""
+
+import dataclasses
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from segcli.core import folders
+from segcli.core.building import building
+from segcli.core.dataset_info import DatasetInfo
+from segcli.core.errors import DataError, SegcliError, UsageError
+from segcli.core.trust import images_of
+from segcli.data import annotations as coco_file
+from segcli.data.image import SUFFIXES
+from segcli.sources.files import some
+from segcli.types import Rle
+
+
+@dataclasses.dataclass
+class Exported:
+    """One image of a canonical folder on its way out. `record`: its COCO image; annotations: as they are there."""
+
+    split: str
+    record: dict[str, Any]
+    path: Path
+    annotations: list[dict[str, Any]]
+    used: dict[Path, str]  # files written so far, and for which image
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.record["height"], self.record["width"]
+
+    def copy(self, folder: Path, without: str = "") -> Path:
+        """Copy the image below `folder`, subfolders and all but those called `without`, and return where it is now."""
+        parts = Path(self.record["file_name"]).parts
+        if any(part.startswith(".") for part in parts) or Path(parts[-1]).suffix.lower() not in SUFFIXES:
+            raise DataError(
+                f"{self.record['file_name']!r:.200}: would not be found again as an image",
+                hint="its name, or a folder's, is hidden or without an image's suffix: rename it",
+            )
+        target = self.claim(folder.joinpath(*(p for p in parts[:-1] if p != without), parts[-1]))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(self.path, target)
+        return target
+
+    def claim(self, file: Path) -> Path:
+        """`file` itself. Raises DataError where another image has written it: a.jpg and a.png share a.txt."""
+        other = self.used.setdefault(file, self.record["file_name"])
+        if other != self.record["file_name"]:
+            raise DataError(f"{other} and {self.record['file_name']} would share {file.name}", hint="rename one")
+        return file
+
+    def crop(self, rle: Rle) -> tuple[int, int, np.ndarray]:
+        """(x, y, mask) of what an RLE covers; one pixel of nothing where it is empty."""
+        x, y, w, h = (int(v) for v in coco_mask.toBbox(rle))
+        return x, y, coco_mask.decode(rle)[y : y + max(h, 1), x : x + max(w, 1)].astype(bool)
+
+
+def export(root: Path, out: Path, module: ModuleType, *, force: bool = False) -> list[str]:
+    """Write the canonical folder `root` to `out` in the format of a converter module, and return notes on what that
+    format has no place for.
+
+    The module defines `export(image, names, out)` for an image and `finish(root, out, info, notes)` for what stands
+    once; where it has no place for some annotations, also `left_out(annotation, size)`, which says why, or None.
+    Raises DataError for broken annotations, missing images, an `out` that is there, or a `root` of label maps alone.
+    """
+    info = DatasetInfo.load(root)
+    if not folders.is_empty(out):
+        if not (force and (out / MARK).is_file()):
+            hint = "choose another --out" + (", or replace it with --force" if (out / MARK).is_file() else "")
+            raise DataError(f"{out}: exists", hint=hint)
+        folders.refuse_foreign(out)
+        if root.resolve().is_relative_to(folders.real(out)):
+            raise UsageError(f"--out {out}: holds the source {root}", hint="choose another --out")
+    notes: list[str] = []
+    try:
+        with building(out) as folder:
+            _write(root, folder, info, module, notes)
+            (folder / MARK).write_text("".join(f"{note}\n" for note in notes), encoding="utf-8")
+            folders.list_files(folder)
+            if left := folders.publish(folder, out):
+                print(f"note: what came into {out} meanwhile is kept in {left}", file=sys.stderr)
+    except OSError as error:
+        raise SegcliError(f"{error.filename or out}: can't be written: {error.strerror}") from error
+    return notes
+
+
+def check_names(file: Path, names: Sequence[str], back: Sequence[str]) -> None:
+    """Raise DataError for the first class that the file, read `back`, does not call as it is called: a name with a line
+    end in a list of lines, say."""
+    for number, name in enumerate(names):
+        if number >= len(back) or back[number] != name:
+            raise DataError(
+                f"{file.name}: the class {name!r:.200} can't be written so that it is read again",
+                hint="rename it: line ends and names with a meaning of their own have no place there",
+            )
+    if len(back) != len(names):
+        raise DataError(f"{file.name}: {len(back)} classes would be read again, not {len(names)}")
+
+
+MARK = "exported_by_segcli.txt"  # notes; what has it may be replaced with --force
+
+
+def _write(root: Path, out: Path, info: DatasetInfo, module: ModuleType, notes: list[str]) -> None:
+    names = dict(zip(info.source_ids, info.names, strict=True))
+    place = images_of(root, info.image_root)
+    left: dict[str, list[Any]] = {}
+    used: dict[Path, str] = {}
+    total = 0
+    for split in info.splits:
+        file = root / "annotations" / f"{split}.json"
+        images, listed = coco_file.load(file)
+        sizes = {i.get("id"): (i.get("height"), i.get("width")) for i in images}
+        problem = next(coco_file.image_problems(images), None)
+        problem = problem or next(coco_file.annotation_problems(listed, sizes, set(names)), None)  # type: ignore[arg-type]
+        if problem:
+            raise DataError(f"{file}: {problem}", hint=f"segcli prepare {root} --check lists all")
+        grouped: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in images}
+        for annotation in listed:
+            size, leave = sizes[annotation["image_id"]], getattr(module, "left_out", None)
+            reason = leave(annotation, size) if leave is not None else None
+            if reason is None:
+                grouped[annotation["image_id"]].append(annotation)
+                total += 1
+            else:
+                left.setdefault(reason, []).append(annotation.get("id"))
+        for image in images:
+            path = place.path(image["file_name"], file)
+            if not os.path.isfile(path):
+                raise DataError(f"{path}: the image file is missing")
+            try:
+                module.export(Exported(split, image, path, grouped[image["id"]], used), names, out)
+            except ValueError as error:
+                if isinstance(error, SegcliError):
+                    raise
+                raise DataError(f"{file}: {image['file_name']}: {error}") from error
+    if not total and info.num_things == 0:
+        raise DataError(f"{root}: holds label maps and no objects", hint="no format that is written here takes them")
+    notes += [f"{reason}: {len(ids)} left out (annotations {some(ids)})" for reason, ids in left.items()]
+    module.finish(root, out, info, notes)

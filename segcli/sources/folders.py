@@ -1,0 +1,92 @@
+"""Walk through the folders of a source: links between them are followed, and none vanishes without a word."""
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from segcli.core.errors import DataError
+from segcli.core.files import TRUST
+
+MOST_LINKS = 1000  # folders that are reached through links: more make a maze
+SPLITS = {
+    **{"train": "train", "training": "train"},
+    **{"val": "val", "valid": "val", "validation": "val", "dev": "val"},
+    **{"test": "test", "testing": "test"},
+}
+LABELS = {".json", ".txt", ".xml", ".csv", ".yaml", ".yml", ".npy", ".npz", ".mat"}
+
+
+def walk(root: Path, *, hidden: bool = False) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """os.walk that follows links to folders, sorted: (folder, names of folders in it, names of files in it).
+
+    Names of folders may be taken out of the list, which are then left alone. A link to a folder that it lies in is left
+    out: whatever is there has been met. So is a folder that a link called train, val or test stands for. hidden: also
+    what begins with a dot. Raises DataError for a maze of links, and for a folder that this user may not read.
+    """
+    followed = 0
+    given_name: set[str] = set()
+    for current, folders, names in os.walk(root, followlinks=True, onerror=_refuse_closed):
+        folders[:] = sorted(name for name in folders if hidden or not name.startswith("."))
+        given_name |= stand_ins(Path(current), folders)
+        if given_name:
+            folders[:] = [name for name in folders if os.path.abspath(os.path.join(current, name)) not in given_name]
+        links = {name for name in folders if os.path.islink(os.path.join(current, name))}
+        if links:
+            above = _above(current, root)
+            loops = {name for name in links if os.path.realpath(os.path.join(current, name)) in above}
+            folders[:] = [name for name in folders if name not in loops]
+            followed += len(links - loops)
+        if followed > MOST_LINKS:
+            raise DataError(f"{root}: more than {MOST_LINKS:,} links to folders: they lead round in circles")
+        yield Path(current), folders, sorted(name for name in names if hidden or not name.startswith("."))
+
+
+def stand_ins(folder: Path, names: Iterable[str]) -> set[str]:
+    """The folders, as absolute paths, that links in `folder` called after a split lead to, and that are not called
+    after one themselves: what lies there is that split, and not once more without one."""
+    out = set()
+    for name in names:
+        path = os.path.join(folder, name)
+        if name.lower() in SPLITS and os.path.islink(path):
+            target = os.path.join(os.path.dirname(path), os.readlink(path))
+            if os.path.basename(os.path.normpath(target)).lower() not in SPLITS:
+                out.add(os.path.abspath(target))
+    return out
+
+
+def _refuse_closed(error: OSError) -> None:
+    """os.walk leaves out without a word what it can't list; what is not there at all is for others to say."""
+    if isinstance(error, PermissionError):
+        raise DataError(f"{error.filename}: the folder can't be read: {error.strerror}") from error
+
+
+def refuse_links_out(root: Path, suffixes: set[str]) -> None:
+    """Raise DataError for a link below `root`, to a folder or to an image or label file, that leads out of it.
+
+    suffixes: of image files. Other files, such as programs, may be links: they are not read.
+    """
+    if not root.is_dir():
+        return
+    top, wanted = os.path.realpath(root), suffixes | LABELS
+    for current, folders, names in walk(root):
+        if "info.json" in names and "prepared.json" in names:  # what was prepared before
+            folders.clear()
+            continue
+        files = [name for name in names if os.path.splitext(name)[1].lower() in wanted]
+        for name in (*folders, *files):
+            path = os.path.join(current, name)
+            if os.path.islink(path):
+                real = os.path.realpath(path)
+                if not Path(real).is_relative_to(top):
+                    raise DataError(f"{path}: is a link that leads out of {root}, to {real}", hint=TRUST)
+
+
+def _above(current: str, root: Path) -> set[str]:
+    """The real folders from `root` down to `current`."""
+    path, out = Path(current), set()
+    while True:
+        out.add(os.path.realpath(path))
+        if path == root or path == path.parent:
+            break
+        path = path.parent
+    return out

@@ -1,0 +1,111 @@
+"""What stands once in a COCO file: its categories, its licence and source."""
+
+import re
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+from segcli.core.dataset_info import Category
+from segcli.core.errors import DataError
+from segcli.data.annotations import LARGEST_ID, number, whole
+
+SIDE = re.compile(r"left|right|(?<![a-z])[lr](?![a-z])")  # in lower case; l and r where no letter is beside them
+
+
+def categories(
+    declared: dict[Path, list[dict[str, Any]]], used: Collection[Any] | None = None, notes: list[str] | None = None
+) -> tuple[Category, ...]:
+    """The categories of all files, which must agree: things by id, then stuff by id. An id may be text ("1").
+
+    used: the category ids that annotations name, where they are known: then the root that Roboflow declares beside the
+    classes (supercategory none, itself the supercategory of others) is left aside, with a note, unless it is used.
+    Raises DataError for ids that are none, two names of one id, and two ids of one name.
+    """
+    by_id: dict[int, Category] = {}
+    every = [entry for entries in declared.values() for entry in entries]
+    above = ((entry.get("supercategory"), entry.get("name")) for entry in every)
+    parents = {parent for parent, name in above if isinstance(parent, str) and parent != name}
+    kinds = {str(key) for key in used or ()}
+    aside: dict[int, str] = {}
+    for path, entries in declared.items():
+        for entry in entries:
+            key, name = number(entry.get("id")), entry.get("name")
+            if key is None or not -LARGEST_ID <= key <= LARGEST_ID or not isinstance(name, str):
+                raise DataError(f"{path}: the category {entry!r:.200} needs a whole number as id and a name")
+            root = str(entry.get("supercategory")).lower() == "none" and name in parents
+            if used is not None and root and not {str(key), f"{key}.0"} & kinds:
+                aside[key] = name
+                continue
+            category = _category(path, {**entry, "id": key})
+            if by_id.setdefault(key, category).name != name:
+                raise DataError(
+                    f"{path}: category {key} is called {name!r} here and {by_id[key].name!r} in another of the files"
+                )
+    if notes is not None and by_id:
+        notes += [
+            f"category {key} ({name}) is left aside: it is the root of the others, and no annotation is of it"
+            for key, name in aside.items()
+        ]
+    ids: dict[str, int] = {}
+    for key, category in by_id.items():
+        if ids.setdefault(category.name, key) != key:
+            raise DataError(
+                f"{next(iter(declared))}: the categories {ids[category.name]} and {key} are both called "
+                f"{category.name!r}: a dataset declares a category once",
+                hint="rename one in the json; if both are one class, give their annotations one category_id",
+            )
+    return tuple(sorted(by_id.values(), key=lambda c: (not c.thing, c.source_id)))
+
+
+def _category(path: Path, entry: dict[str, Any]) -> Category:
+    named, drawn = entry.get("keypoints") or [], entry.get("skeleton") or []
+    if not isinstance(named, list):
+        raise DataError(f"{path}: the keypoints of {entry['name']!r} must be a list of names, not {named!r:.80}")
+    if not isinstance(drawn, list) or not all(_pair(bone) for bone in drawn):
+        raise DataError(f"{path}: the skeleton of {entry['name']!r} must be pairs of whole numbers, not {drawn!r:.80}")
+    points = tuple(str(name) for name in named)
+    skeleton = tuple((a - 1, b - 1) for a, b in drawn)  # COCO counts from 1
+    if any(not 0 <= i < len(points) for pair in skeleton for i in pair):
+        raise DataError(f"{path}: the skeleton of {entry['name']!r} names a keypoint that is not declared")
+    colour = entry.get("color")
+    return Category(
+        name=entry["name"],
+        source_id=entry["id"],
+        thing=bool(entry.get("isthing", 1)),
+        colour=(colour[0], colour[1], colour[2]) if isinstance(colour, list) and len(colour) == 3 else None,
+        keypoints=points,
+        skeleton=skeleton,
+        flip_pairs=flip_pairs(points),
+    )
+
+
+def _pair(bone: Any) -> bool:
+    return isinstance(bone, list) and len(bone) == 2 and all(whole(end) is not None for end in bone)
+
+
+def flip_pairs(points: Sequence[str]) -> tuple[tuple[int, int], ...]:
+    """Positions of the keypoints that change places in a mirror image: whose names differ in left and right alone, in
+    any spelling (left_eye, LeftEye, l_eye, eye_L)."""
+    names = [name.lower() for name in points]
+    swap = {"left": "right", "right": "left", "l": "r", "r": "l"}
+    swapped = [SIDE.sub(lambda m: swap[m[0]], name) for name in names]
+    return tuple((i, names.index(s)) for i, s in enumerate(swapped) if s in names and i < names.index(s))
+
+
+def about(data: dict[str, Any]) -> dict[str, Any]:
+    """Licence, citation and source, as the file says them."""
+    said = data.get("info")
+    said = said if isinstance(said, dict) else {}
+    return {
+        "licence": _licence(data),
+        "citation": str(said.get("description") or ""),
+        "source": str(said.get("url") or ""),
+    }
+
+
+def _licence(data: dict[str, Any]) -> str:
+    listed = data.get("licenses")
+    used = [one for image in data["images"] if isinstance(one := image.get("license"), (int, str))]
+    named = [x for x in listed if isinstance(x, dict)] if isinstance(listed, list) else []
+    said = (x.get("name") for x in named if x.get("id") in used or len(named) == 1)
+    return "; ".join(str(name) for name in said if name) or "unknown"

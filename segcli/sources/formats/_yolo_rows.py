@@ -1,0 +1,96 @@
+"""What YOLO's files hold beside boxes and polygons: the words of a data.yaml, and keypoints, which are refused."""
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from segcli.core.errors import DataError
+from segcli.core.files import read_yaml
+
+HINT = "convert them to COCO keypoints (kpt_shape in a data.yaml would say how many there are)"
+FEWEST = 6  # rows by which keypoints of two values are told from polygons
+EMPTY = ("", "~", "null", "Null", "NULL")
+
+
+class Loader(yaml.SafeLoader):
+    """The safe loader, in which a class may be called no, on, null or 1.0: only whole numbers are no text."""
+
+
+Loader.yaml_implicit_resolvers = {}
+Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^(?:0|[1-9][0-9]*)$"), list("0123456789"))
+Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"^$"), [""])
+Loader.add_implicit_resolver("tag:yaml.org,2002:merge", re.compile(r"^<<$"), ["<"])
+
+
+def load(file: Path) -> dict[str, Any]:
+    """The content of a data.yaml: text, whole numbers, lists and mappings; None for an empty value but of `names`.
+
+    Raises DataError, also where it says that the labels are keypoints.
+    """
+    content = read_yaml(file, load=lambda text: yaml.load(text, Loader=Loader))
+    if not isinstance(content, dict):
+        raise DataError(f"{file}: holds no keys")
+    content = {k: None if k != "names" and isinstance(v, str) and v in EMPTY else v for k, v in content.items()}
+    if content.get("kpt_shape") is not None:
+        raise DataError(
+            f"{file}: labels with keypoints (kpt_shape) are not read", hint="convert them to COCO keypoints"
+        )
+    return content
+
+
+def refuse_keypoints(rows: Iterable[tuple[Path, Sequence[str]]]) -> None:
+    """Raise DataError where rows of labels are a box with keypoints: 5 + 2k or 5 + 3k numbers that make no polygons.
+
+    rows: of some files. All have one length then, their first numbers are a box inside the image, and each third number
+    is a visibility (0, 1, 2), or the size of the box makes no second corner: it lies further off than all other points,
+    or goes its own way from row to row, where neighbouring corners move together.
+    """
+    numbers: list[list[float]] = []
+    first = None
+    for file, words in rows:
+        try:
+            values = [float(word) for word in words]
+        except ValueError:
+            continue  # is named where it is read
+        if len(values) > 6:
+            first = first or file
+            numbers.append(values)
+        elif len(values) != 5:
+            return
+    if first is None or len({len(values) for values in numbers}) > 1:
+        return
+    table = np.array(numbers)
+    if not np.isfinite(table).all():
+        return
+    boxes, rest = table[:, 1:5], table[:, 5:]
+    low, high = boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, :2] + boxes[:, 2:] / 2
+    if (boxes[:, 2:] <= 0).any() or low.min() < -0.01 or high.max() > 1.01:
+        return
+    count = rest.shape[1]
+    seen = count % 3 == 0 and bool(np.isin(rest[:, 2::3], (0, 1, 2)).all())
+    corners = table[:, 1:].reshape(len(table), -1, 2) if count % 2 == 0 else None
+    visible = seen and (len(table) >= 3 or bool((rest[:, 2::3] == 2).any()))
+    if visible or (corners is not None and len(table) >= FEWEST and (_far(corners) or _apart(corners))):
+        how = f"{count // 3} keypoints of three values" if visible else f"{count // 2} keypoints of two values"
+        raise DataError(f"{first}: its rows are no polygons, but a box with {how} each, which are not read", hint=HINT)
+
+
+def _far(points: np.ndarray) -> bool:
+    """Whether in [N,P,2] the second point lies further from the middle of the others than any other from its own."""
+    total = points.sum(1, keepdims=True)
+    others = (total - points) / (points.shape[1] - 1)
+    distance = np.linalg.norm(points - others, axis=2)
+    return bool((distance.argmax(1) == 1).mean() >= 0.8)
+
+
+def _apart(points: np.ndarray) -> bool:
+    """Whether in [N,P,2] the second point does not move with the first, in neither direction."""
+    one, two = points[:, 0] - points[:, 0].mean(0), points[:, 1] - points[:, 1].mean(0)
+    length = np.sqrt((one**2).sum(0) * (two**2).sum(0))
+    moves = length > 1e-9
+    together = np.divide((one * two).sum(0), length, out=np.zeros(2), where=moves)
+    return bool((together < 0.5).all()) and bool((one**2).sum(0).max() > 1e-6)

@@ -1,0 +1,284 @@
+"""LabelMe: one json beside each image, with polygons, rectangles, circles and masks.
+
+Shapes of one label and one `group_id` are one object. `__ignore__` and `_background_` are no objects; points and lines
+have no area: all of these are left out and counted. Classes are those of `labels.txt` in the folder, in its order;
+without it the labels in use, by name. Folders called train, val, test are splits. An image that is no longer there is
+taken out of its json, where LabelMe stored it.
+"""
+
+import base64
+import binascii
+import contextlib
+import io
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import pydantic
+from PIL import Image
+
+from segcli.core.dataset_info import Category, DatasetInfo
+from segcli.core.errors import DataError
+from segcli.core.files import parsed, read_json, resolve
+from segcli.core.plugins import nearest
+from segcli.data.annotations import encode
+from segcli.data.canonical import Draft, Record
+from segcli.data.decoders import FAILURES, open_image
+from segcli.data.image import SUFFIXES, image_size
+from segcli.sources import shapes
+from segcli.sources.export_files import Exported, check_names
+from segcli.sources.files import LOOK, Entry, arrange, each, has_keys, lines, some, split_of, walk
+from segcli.sources.images import believed, by_last_parts, is_there, refuse_outside
+
+NO_OBJECT = ("__ignore__", "_background_")
+NO_AREA = ("point", "points", "line", "linestrip")
+Number = pydantic.FiniteFloat
+
+
+class Shape(pydantic.BaseModel, coerce_numbers_to_str=True):
+    """One outline. mask: a base64 PNG of the pixels in the box that `points` are two corners of."""
+
+    label: str
+    points: list[tuple[Number, Number]] = []
+    shape_type: str | None = "polygon"
+    group_id: int | str | None = None
+    mask: str | None = None
+    flags: dict[str, Any] | None = None
+
+
+class File(pydantic.BaseModel):
+    """What is read of one json."""
+
+    imagePath: str
+    shapes: list[Shape]
+    imageHeight: pydantic.NonNegativeInt | None = None
+    imageWidth: pydantic.NonNegativeInt | None = None
+    stored: bool = False  # whether the image is read out of the json
+
+
+def detect(path: Path) -> bool:
+    """Whether `path` is a LabelMe json, or the first ones in the folder are."""
+    files = [file for _, file in zip(range(LOOK), walk(path, ".json"), strict=False)]
+    return any(has_keys(file, "shapes", "imagePath") for file in files)
+
+
+def build(*, path: Path, classes: list[str] | None = None, trusted: bool = False) -> Draft:
+    """Read every LabelMe json below `path`. classes: all labels, in order; None: labels.txt, else the labels in use.
+    trusted: imagePath may lead anywhere.
+
+    Raises DataError for a json that is none, and labels that are not declared.
+    """
+    notes: list[str] = []
+    found: list[tuple[str, Path, tuple[Path, File]]] = []
+    aside = []
+    for file in walk(path, ".json"):
+        content = read_json(file)
+        if not isinstance(content, dict) or not {"shapes", "imagePath"} & content.keys():
+            aside.append(file.name)
+            continue
+        label = parsed(File, content, file)
+        image = _image(file, label, path if path.is_dir() else path.parent, trusted)
+        label.stored = not is_there(image) and bool(content.get("imageData"))
+        found.append((split_of(file, path), image, (file, label)))
+    if aside:
+        notes.append(f"{len(aside)} json files are no LabelMe files and left aside: {some(aside)}")
+    root, splits = arrange(found, path)
+    labelled = {image.resolve() for _, image, _ in found}
+    bare = [p.name for p in walk(path, *SUFFIXES) if p.resolve() not in labelled] if path.is_dir() else []
+    if bare:
+        notes.append(f"{len(bare)} images have no json and are left out: {some(bare)}")
+    _refuse_lines(path, [label for _, _, (_, label) in found])
+    ids = _ids(path, classes, [label for _, _, label in found])
+    info = DatasetInfo(
+        name=path.stem,
+        categories=tuple(Category(name, key) for name, key in ids.items()),
+        splits={split: len(entries) for split, entries in splits.items()},
+    )
+    stored = any(label.stored for _, _, (_, label) in found)
+    return Draft(info, splits, lambda entries: _records(entries, ids, notes, trusted), root, notes, stored=stored)
+
+
+def export(image: Exported, names: dict[int, str], out: Path) -> None:
+    """Write one image and its json into the folder of its split. Polygons stay polygons, RLE becomes masks; what
+    LabelMe has no place for (crowd) is a flag of the shape."""
+    listed: list[dict[str, Any]] = []
+    for group, annotation in enumerate(image.annotations):
+        segmentation = annotation.get("segmentation")
+        flags = {"iscrowd": True} if annotation.get("iscrowd") else {}
+        common = {"label": names[annotation["category_id"]], "flags": flags}
+        if not segmentation:
+            x, y, w, h = annotation["bbox"]
+            listed.append({**common, "shape_type": "rectangle", "points": [[x, y], [x + w, y + h]], "group_id": None})
+        elif isinstance(segmentation, list):
+            parts = [part for part in segmentation if len(part) >= 6]
+            for part in parts:
+                points = np.reshape(part, (-1, 2)).tolist()
+                listed.append({**common, "shape_type": "polygon", "points": points})
+                listed[-1]["group_id"] = group if len(parts) > 1 else None
+        else:
+            x, y, crop = image.crop(encode(segmentation, image.size))
+            stream = io.BytesIO()
+            Image.fromarray(crop.astype(np.uint8) * 255).save(stream, "PNG")
+            corners = [[x, y], [x + crop.shape[1] - 1, y + crop.shape[0] - 1]]
+            text = base64.b64encode(stream.getvalue()).decode("ascii")
+            listed.append({**common, "shape_type": "mask", "points": corners, "mask": text, "group_id": None})
+    file = image.copy(out / image.split)
+    content: dict[str, Any] = {
+        "version": "5.5.0",
+        "flags": {},
+        "shapes": listed,
+        "imagePath": file.name,
+        "imageData": None,
+    }
+    content |= {"imageHeight": image.size[0], "imageWidth": image.size[1]}
+    image.claim(file.with_suffix(".json")).write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+
+
+def finish(root: Path, out: Path, info: DatasetInfo, notes: list[str]) -> None:
+    """Write the list of classes."""
+    (out / "labels.txt").write_text("".join(f"{name}\n" for name in info.names), encoding="utf-8")
+    check_names(out / "labels.txt", info.names, [*_ids(out, None, [])])
+    if info.semantic or info.panoptic:
+        notes.append("semantic and panoptic maps have no place in this format")
+
+
+def _image(file: Path, label: File, source: Path, trusted: bool) -> Path:
+    """The image of a json: where it says, as far as that is in the source, by its last parts there, or as the json is
+    called."""
+    name = label.imagePath.replace("\\", "/")
+    if "\0" in name or not PurePosixPath(name).name:
+        raise DataError(f"{file}: imagePath: {label.imagePath!r} names no file")
+    beside = [*by_last_parts(name, [file.parent, source])]
+    with contextlib.suppress(DataError):  # it is then looked for by its last parts, and refused where nothing is found
+        beside.insert(0, resolve(source, name, str(file), base=file.parent, trusted=trusted))
+    called = [file.with_suffix(suffix) for suffix in sorted(SUFFIXES)]
+    return next((place for place in [*beside, *called] if is_there(place)), file.parent / PurePosixPath(name).name)
+
+
+def _refuse_lines(path: Path, files: list[File]) -> None:
+    """Raise DataError where no shape at all has an area, but some are drawn."""
+    kinds = Counter(shape.shape_type for label in files for shape in label.shapes if shape.label not in NO_OBJECT)
+    if kinds and not kinds.keys() - {*NO_AREA}:
+        listed = ", ".join(f"{count} of type {kind}" for kind, count in kinds.items())
+        raise DataError(
+            f"{path}: all of its shapes are points or lines ({listed}), which have no area: nothing is left to learn",
+            hint="draw polygons around what is to be found; of a line of known width, both of its sides",
+        )
+
+
+def _ids(path: Path, classes: list[str] | None, found: list[tuple[Path, File]]) -> dict[str, int]:
+    """label -> source id."""
+    used = {shape.label: file for file, label in found for shape in label.shapes}
+    listed, where = classes, "data.prepare.classes"
+    if listed is None and (path / "labels.txt").is_file():
+        listed, where = [line for line in lines(path / "labels.txt") if line], "labels.txt"
+    names = list(dict.fromkeys(sorted(used) if listed is None else listed))
+    ids = {name: key for key, name in enumerate((n for n in names if n not in NO_OBJECT), 1)}
+    unknown = next((name for name in used if name not in ids and name not in NO_OBJECT), None)
+    if unknown is not None:
+        raise DataError(f"{used[unknown]}: the label {unknown!r} is not in {where}", hint=nearest(unknown, list(ids)))
+    return ids
+
+
+def _is_object(shape: Shape) -> bool:
+    return shape.label not in NO_OBJECT and shape.shape_type not in NO_AREA
+
+
+def _records(entries: Sequence[Entry], ids: dict[str, int], notes: list[str], trusted: bool) -> Iterator[Record]:
+    left: dict[str, list[str]] = {}
+
+    def read(entry: Entry) -> Record:
+        file, label = entry.label
+        content = _stored(file) if label.stored else None
+        if content is None:
+            refuse_outside(label.imagePath, entry.path, file, trusted)
+        if content is not None:
+            notes.append(f"{entry.file_name}: taken out of {file.name}")
+        height, width = label.imageHeight, label.imageWidth
+        picture = entry.path if content is None else file
+        size = (height, width) if height and width else image_size(picture, content)
+        size = believed(size, picture, file, content)  # before masks of that size are made
+        objects: dict[Any, list[tuple[int, Shape]]] = {}
+        for i, shape in enumerate(label.shapes):
+            if not _is_object(shape):
+                reason = shape.label if shape.label in NO_OBJECT else f"shapes of type {shape.shape_type}"
+                left.setdefault(reason, []).append(file.name)
+            else:
+                key = i if shape.group_id is None else (shape.label, shape.group_id)
+                objects.setdefault(key, []).append((i, shape))
+        annotations = [_object(file, group, size, ids) for group in objects.values()]
+        return Record(
+            entry.file_name, size, entry.path if content is None else content, [a for a in annotations if a is not None]
+        )
+
+    yield from each(entries, read)
+    notes += [f"{reason}: {len(files)} left out ({some(files)})" for reason, files in left.items()]
+
+
+def _object(
+    file: Path, group: list[tuple[int, Shape]], size: tuple[int, int], ids: dict[str, int]
+) -> dict[str, Any] | None:
+    """The annotation of the shapes of one object; None where a mask is empty."""
+    category = ids[group[0][1].label]
+    parts: list[list[float]] = []
+    pixels: np.ndarray | None = None
+    for i, shape in group:
+        where = f"{file}: shapes.{i} ({shape.label})"
+        if shape.shape_type == "mask":
+            pixels = np.zeros(size, bool) if pixels is None else pixels
+            _paint(pixels, shape, where)
+        else:
+            parts.append(_outline(shape, where))
+    out: dict[str, Any] | None = shapes.of_polygons(parts, size, category)
+    if pixels is not None:
+        if parts:
+            pixels |= shapes.drawn(parts, size, file)
+        out = shapes.of_pixels(pixels, category)
+    if out is not None and any((shape.flags or {}).get("iscrowd") for _, shape in group):
+        out["iscrowd"] = 1
+    return out
+
+
+def _outline(shape: Shape, where: str) -> list[float]:
+    points = shape.points
+    if shape.shape_type in ("rectangle", "circle"):
+        if len(points) != 2:
+            raise DataError(f"{where}: a {shape.shape_type} has two points, not {len(points)}")
+        (x1, y1), (x2, y2) = points
+        if shape.shape_type == "rectangle":
+            return shapes.rectangle(x1, y1, x2, y2)
+        radius = float(np.hypot(x2 - x1, y2 - y1))
+        return shapes.ellipse(x1, y1, radius, radius)
+    if shape.shape_type not in ("polygon", None):
+        raise DataError(
+            f"{where}: shapes of type {shape.shape_type!r} are not read",
+            hint="polygon, rectangle, circle and mask are; remove it, or label it __ignore__",
+        )
+    if len(points) < 3:
+        raise DataError(f"{where}: a polygon needs three points, not {len(points)}")
+    return [v for point in points for v in point]
+
+
+def _paint(pixels: np.ndarray, shape: Shape, where: str) -> None:
+    """Add a mask shape to bool [H,W]; what reaches outside the image is cut."""
+    try:
+        with open_image(base64.b64decode(shape.mask or "", validate=True)) as image:
+            mask = np.asarray(image.convert("L")) > 0
+    except (binascii.Error, *FAILURES) as error:
+        raise DataError(f"{where}: its mask can't be decoded: {error}") from error
+    if not shape.points:
+        raise DataError(f"{where}: a mask needs the two corners that it lies between")
+    x, y = (round(min(max(v, -1e6), 1e6)) for v in shape.points[0])
+    inside = mask[max(-y, 0) : max(pixels.shape[0] - y, 0), max(-x, 0) : max(pixels.shape[1] - x, 0)]
+    if inside.size:
+        pixels[max(y, 0) : max(y, 0) + inside.shape[0], max(x, 0) : max(x, 0) + inside.shape[1]] |= inside
+
+
+def _stored(file: Path) -> bytes:
+    try:
+        return base64.b64decode(read_json(file)["imageData"], validate=True)
+    except (binascii.Error, TypeError, ValueError, KeyError) as error:
+        raise DataError(f"{file}: its imageData can't be decoded: {error}") from error

@@ -1,0 +1,227 @@
+"""A class for every pixel: `images/` beside `annotations/` (as ADE20K has it), `labels/` or `masks/`, one PNG an image.
+
+Subfolders called training, validation and the like are splits; they may also be around `images/`. Which value or colour
+is which class must be said by a legend (see `_legend.py`) or by settings; a value that it does not name is an error,
+but for 255 and 65535, which are ignored wherever no class has them, unless a class then has no pixel (see
+`_mask_meaning.py`). That is noted with the number of pixels. Labels are renumbered from 0 in the legend's order.
+"""
+
+import dataclasses
+import io
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from segcli.core.dataset_info import Category, DatasetInfo
+from segcli.core.errors import DataError
+from segcli.data.canonical import Draft, Record
+from segcli.data.image import SUFFIXES, image_size
+from segcli.sources import class_legend
+from segcli.sources.class_legend import Legend
+from segcli.sources.files import Entry, arrange, each, some, split_folders, split_of, walk
+from segcli.sources.mask_meaning.class_values import of_objects
+from segcli.sources.mask_meaning.files import check_size
+from segcli.sources.mask_meaning.meaning import Flags, Kind, Meaning, decide
+from segcli.sources.mask_meaning.objects import Labelled
+from segcli.sources.mask_meaning.objects import draft as of_objects_in
+from segcli.sources.mask_meaning.rule import Rule, blanks, reader
+from segcli.types import ignore_label, label_type
+
+IMAGES = ("images", "JPEGImages", "img")
+LABELS = ("annotations", "labels", "masks")
+MARKS = ("_mask", "_label", "_labels", "_gt")  # that may follow an image's name
+Found = list[tuple[str, Path, Path]]  # split, image, label picture
+
+
+def detect(path: Path) -> bool:
+    """Whether `path` has both folders; beside `masks/` only where a legend says that values are classes."""
+    for folder in split_folders(path, lambda p: _folders(p) is not None).values():
+        _, labels = _folders(folder) or (None, None)
+        if labels is None or not label_files(labels) or any(labels.glob("*.json")):
+            continue
+        if labels.name == "masks":
+            return names_pixels(path, [folder, labels], label_files(labels))
+        if next(walk(labels, ".png"), None) is not None:
+            return True
+    return False
+
+
+def names_pixels(path: Path, folders: list[Path], files: list[Path]) -> bool:
+    """Whether a legend in `path` or `folders` says that the values of the mask `files` are classes of pixels.
+
+    A list of one name beside numbers that go on behind it says what the objects are.
+    """
+    legend = class_legend.near(path, folders)
+    if legend is None or any(row.kind in ("object", "regions") for row in legend.rows):
+        return False
+    return of_objects(legend, files) is None
+
+
+def build(
+    *,
+    path: Path,
+    classes: list[str] | dict[int, str] | None = None,
+    ignore: list[int] | None = None,
+    masks: Kind | None = None,
+    threshold: float | None = None,
+) -> Draft:
+    """Read the folder `path`. classes: names from value 0, or by value; ignore: values that are no class; with neither,
+    the legend in the folder says it. masks, threshold: what values are instead (see `_mask_meaning.py`).
+
+    Raises DataError where nothing says it, for values that are not named, and for pictures that do not fit.
+    """
+    found: Found = []
+    notes: list[str] = []
+    places: list[Path] = []
+    for split, folder in split_folders(path, lambda p: _folders(p) is not None).items():
+        images, labels = _folders(folder) or (folder, folder)
+        pairs = paired(images, labels, notes if labels.name == "masks" else None)
+        found += [(split_of(i, folder) if split == "all" else split, i, m) for i, m in pairs]
+        places += [folder, labels]
+    if not found:
+        raise DataError(
+            f"{path}: no images with label pictures are there", hint="images/ beside annotations/ or labels/"
+        )
+    flags = Flags(masks, tuple(ignore or ()), threshold)
+    legend = class_legend.given(classes, ignore or []) if classes is not None else class_legend.near(path, places)
+    return draft(path, found, legend, flags, notes)
+
+
+def draft(path: Path, found: Found, legend: Legend | None, flags: Flags, notes: list[str] | None = None) -> Draft:
+    """Images with label pictures as a dataset of what its values are: classes of pixels, where nothing else is said."""
+    meaning = decide(path, [file for _, _, file in found], flags, legend=legend, classes=True)
+    if meaning.pixels:
+        return of_classes(path, found, meaning, notes or [])
+    root, splits = arrange(found, path)
+    entries = {key: [Labelled(e.file_name, e.path, (e.label,)) for e in part] for key, part in splits.items()}
+    return of_objects_in(path, root, entries, meaning, notes or [])
+
+
+def of_classes(path: Path, found: Found, meaning: Meaning, notes: list[str]) -> Draft:
+    """Images with label pictures as a dataset of stuff. Raises DataError for a legend without classes."""
+    legend = meaning.legend
+    assert legend is not None  # classes have one
+    root, splits = arrange(found, path)
+    named = [row for row in legend.rows if row.kind != "ignore"]
+    names = list(dict.fromkeys(row.name for row in named))
+    if not names:
+        raise DataError(f"{legend.where}: declares no class")
+    first = {name: next(row.value for row in named if row.name == name) for name in names}
+    colours = {r.name: (r.value >> 16, r.value >> 8 & 255, r.value & 255) for r in named} if legend.colours else {}
+    info = DatasetInfo(
+        name=path.stem,
+        categories=tuple(Category(n, first[n], thing=False, colour=colours.get(n)) for n in names),
+        splits={split: len(entries) for split, entries in splits.items()},
+        semantic=True,
+    )
+    places = {name: label for label, name in enumerate(names)}
+    ignore = ignore_label(len(names))
+    numbers = {row.value: ignore if row.kind == "ignore" else places[row.name] for row in legend.rows}
+    left = [v for v, label in numbers.items() if label == ignore]
+    if left and meaning.kind == "classes":
+        notes.append(f"{legend.where}: values that are ignored: {some([legend.shown(v) for v in left])}")
+    read = lambda entries: _records(entries, meaning.rule, legend, numbers, len(names), notes)
+    return Draft(info, splits, read, root, notes, masks=meaning.facts())
+
+
+def label_files(folder: Path) -> list[Path]:
+    """The label pictures below a folder: its PNGs, where there are none its other pictures."""
+    return list(walk(folder, ".png")) or list(walk(folder, *SUFFIXES))
+
+
+def paired(images: Path, labels: Path, notes: list[str] | None = None) -> list[tuple[Path, Path]]:
+    """Every image with its label picture, by name. Raises DataError where either has no partner; with `notes`, images
+    without one are left out, and noted."""
+    pictures: dict[str, Path] = {}
+    for file in label_files(labels):
+        key = file.relative_to(labels).with_suffix("").as_posix()
+        key = next((key.removesuffix(mark) for mark in MARKS if key.endswith(mark)), key)
+        if key in pictures:
+            raise DataError(f"{pictures[key]} and {file}: two label pictures of one image")
+        pictures[key] = file
+    out: list[tuple[Path, Path]] = []
+    bare: list[str] = []
+    for image in walk(images, *SUFFIXES):
+        key = image.relative_to(images).with_suffix("").as_posix()
+        if key in pictures:
+            out.append((image, pictures.pop(key)))
+        else:
+            bare.append(image.name)
+    if out and bare and notes is not None:
+        notes.append(f"{len(bare)} images have no mask file and are left out: {some(bare)}")
+        bare = []
+    for lost, folder in ((bare, labels), ([file.name for file in pictures.values()], images)):
+        if lost:
+            raise DataError(f"{folder}: nothing here is called like {some(lost)} ({len(lost)} without a partner)")
+    return out
+
+
+def map_png(labels: np.ndarray) -> bytes:
+    """uint8 or uint16 [H,W] as the content of a PNG."""
+    stream = io.BytesIO()
+    Image.fromarray(labels).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def translate(values: np.ndarray, meaning: dict[int, int], unknown: Callable[[int], int], classes: int) -> np.ndarray:
+    """Label values of any size [H,W] -> labels of `label_type`; `unknown` says what a value that is not in `meaning`
+    becomes."""
+    kind = label_type(classes)
+    if values.dtype == np.uint8:
+        table = np.zeros(256, kind)
+        for value in np.flatnonzero(np.bincount(values.ravel(), minlength=256)).tolist():
+            table[value] = meaning[value] if value in meaning else unknown(value)
+        return table[values]
+    present, inverse = np.unique(values, return_inverse=True)
+    return np.array([meaning[v] if v in meaning else unknown(v) for v in present.tolist()], kind)[
+        inverse.reshape(values.shape)
+    ]
+
+
+def _folders(path: Path) -> tuple[Path, Path] | None:
+    images = [path / name for name in IMAGES if (path / name).is_dir()]
+    labels = [path / name for name in LABELS if (path / name).is_dir()]
+    return (images[0], labels[0]) if images and labels else None
+
+
+@dataclasses.dataclass
+class _Unknown:
+    """What a value without a row becomes: those that usually mean nothing are ignored, any other is refused."""
+
+    legend: Legend
+    file: Path
+    classes: int
+
+    def __call__(self, value: int) -> int:
+        if value not in blanks(self.classes) or self.legend.colours:
+            raise DataError(
+                f"{self.file}: the value {self.legend.shown(value)} is not in {self.legend.where}",
+                hint="add a line for it there, with kind ignore where it is no class",
+            )
+        return ignore_label(self.classes)
+
+
+def _records(
+    entries: Sequence[Entry], rule: Rule, legend: Legend, meaning: dict[int, int], classes: int, notes: list[str]
+) -> Iterator[Record]:
+    border: dict[int, Counter[str]] = {value: Counter() for value in blanks(classes) if value not in meaning}
+    values_of = reader(rule, legend)
+
+    def read(entry: Entry) -> Record:
+        size = image_size(entry.path)
+        values = values_of(entry.label)
+        check_size(entry.label, values, entry.path, size)
+        labels = translate(values, meaning, _Unknown(legend, entry.label, classes), classes)
+        for value, counts in border.items():
+            if not legend.colours and (count := int(np.count_nonzero(values == value))):
+                counts[entry.file_name] = count
+        return Record(entry.file_name, size, entry.path, [], semantic=map_png(labels))
+
+    yield from each(entries, read)
+    for value, counts in border.items():
+        if counts:
+            said = f"{sum(counts.values())} pixels of value {value} in {len(counts)} images are ignored"
+            notes.append(f"{said}: no class has that value")

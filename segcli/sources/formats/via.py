@@ -1,0 +1,225 @@
+"""VGG Image Annotator 1 and 2: one json for a folder of images; polygons, rectangles, circles, ellipses, polylines.
+
+SOURCE is the json, or the folder that holds it; folders called train, val, test with a json each are splits. `regions`
+may be an object (VIA 1) or a list (VIA 2), and a saved project may be around it. The class of a region is its one
+attribute, or the one called class, label, category, name or type; without attributes all are of one class. Polylines
+are closed; points have no area and are left out; both are counted.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pydantic
+
+from segcli.core.dataset_info import Category, DatasetInfo
+from segcli.core.errors import DataError
+from segcli.core.files import parsed, read_json
+from segcli.core.plugins import nearest
+from segcli.data.canonical import Draft, Record
+from segcli.data.image import image_size
+from segcli.sources import shapes
+from segcli.sources.files import SPLITS, Entry, arrange, each, has_keys, some, split_folders
+from segcli.sources.images import locate, refuse_outside
+
+CLASS = ("class", "label", "category", "name", "type")  # attributes that name a class, the likeliest first
+METADATA = "_via_img_metadata"
+Number = pydantic.FiniteFloat
+
+
+class Outline(pydantic.BaseModel):
+    """shape_attributes; which of them are needed depends on the shape's name."""
+
+    name: str
+    all_points_x: list[Number] | None = None
+    all_points_y: list[Number] | None = None
+    x: Number | None = None
+    y: Number | None = None
+    width: Number | None = None
+    height: Number | None = None
+    cx: Number | None = None
+    cy: Number | None = None
+    r: Number | None = None
+    rx: Number | None = None
+    ry: Number | None = None
+    theta: Number | None = None
+
+
+class Region(pydantic.BaseModel):
+    shape_attributes: Outline
+    region_attributes: dict[str, Any] = {}
+
+
+class Image(pydantic.BaseModel):
+    filename: str = pydantic.Field(min_length=1)
+    regions: dict[str, Region] | list[Region]
+
+
+class Project(pydantic.RootModel[dict[str, Image]]):
+    """Key (file name and size) -> image."""
+
+
+NEEDS = {
+    **{"polygon": ("all_points_x", "all_points_y"), "polyline": ("all_points_x", "all_points_y")},
+    **{"rect": ("x", "y", "width", "height"), "circle": ("cx", "cy", "r"), "ellipse": ("cx", "cy", "rx", "ry")},
+    "point": (),
+}
+
+
+def detect(path: Path) -> bool:
+    """Whether `path` is a VIA json or a folder with one."""
+    return _is_via(path) if path.is_file() else bool(split_folders(path, lambda folder: bool(_files(folder))))
+
+
+def build(*, path: Path, attribute: str | None = None, category: str | None = None, trusted: bool = False) -> Draft:
+    """Read the VIA json of `path`. attribute: of the regions, the one that is their class; category: the class of
+    regions without attributes; trusted: file names may lead anywhere.
+
+    Raises DataError for what is no VIA file, images that are nowhere, and regions whose class is unclear.
+    """
+    folders = {"all": path} if path.is_file() else split_folders(path, lambda folder: bool(_files(folder)))
+    if not folders:
+        raise DataError(f"{path}: no VIA json (with regions and file names) is there")
+    notes = [f"left aside: {file.relative_to(path)}" for file in _lost(path, folders)]
+    found: list[tuple[str, Path, tuple[Path, str, Image]]] = []
+    for split, folder in folders.items():
+        files = [folder] if folder.is_file() else _files(folder)
+        if len(files) > 1:
+            raise DataError(f"{folder}: holds several VIA files: {some(files)}", hint="give one as SOURCE")
+        content = read_json(files[0])
+        if isinstance(content, dict) and METADATA in content:
+            content = content[METADATA]
+        images = parsed(Project, content, files[0]).root
+        paths = (
+            locate([image.filename for image in images.values()], [files[0].parent], files[0].parent, files[0], trusted)
+            if images
+            else []
+        )
+        found += [(split, p, (files[0], *item)) for p, item in zip(paths, images.items(), strict=True)]
+    root, splits = arrange(found, path)
+    named = _classes(found, attribute, category, notes)
+    ids = {name: key for key, name in enumerate(sorted(set(named.values())) or [category or "object"], 1)}
+    info = DatasetInfo(
+        name=path.stem,
+        categories=tuple(Category(name, key) for name, key in ids.items()),
+        splits={split: len(entries) for split, entries in splits.items()},
+    )
+    chosen = {key: ids[name] for key, name in named.items()}
+    return Draft(info, splits, lambda entries: _records(entries, chosen, notes, trusted), root, notes)
+
+
+def _files(folder: Path) -> list[Path]:
+    return [file for file in sorted(folder.glob("*.json")) if _is_via(file)] if folder.is_dir() else []
+
+
+def _lost(path: Path, folders: dict[str, Path]) -> list[Path]:
+    """Files called as those that are read, in folders of other splits, without the keys of a VIA file. Raises DataError
+    for one that is no json: a file that was cut off has lost the keys that tell what it is."""
+    names = {file.name for folder in folders.values() for file in _files(folder)}
+    others = [p for p in sorted(path.iterdir()) if p.name.lower() in SPLITS] if path.is_dir() else []
+    places = [folder / name for folder in others if folder not in folders.values() for name in sorted(names)]
+    lost = [file for file in places if file.is_file()]
+    for file in lost:
+        read_json(file)
+    return lost
+
+
+def _is_via(file: Path) -> bool:
+    return file.suffix.lower() == ".json" and has_keys(file, "regions", "filename")
+
+
+def _regions(image: Image) -> list[tuple[str, Region]]:
+    regions = image.regions
+    return [*regions.items()] if isinstance(regions, dict) else [(str(i), r) for i, r in enumerate(regions)]
+
+
+def _classes(
+    found: list[tuple[str, Path, tuple[Path, str, Image]]],
+    attribute: str | None,
+    category: str | None,
+    notes: list[str],
+) -> dict[tuple[Path, str, str], str]:
+    """(json, image, region) -> class."""
+    listed = [
+        ((file, key, number), region.region_attributes)
+        for _, _, (file, key, image) in found
+        for number, region in _regions(image)
+        if region.shape_attributes.name != "point"
+    ]
+    there = list(dict.fromkeys(name for _, attributes in listed for name in attributes))
+    if attribute is None and there and category is None:
+        attribute = there[0] if len(there) == 1 else next((n for n in CLASS for t in there if t.lower() == n), None)
+        attribute = next((t for t in there if attribute and t.lower() == attribute.lower()), None)
+        if attribute is None:
+            raise DataError(
+                f"{found[0][2][0]}: which attribute of the regions is their class? They have {some(there)}",
+                hint="call it class in VIA, or name it in a recipe: data.prepare: {attribute: NAME}",
+            )
+        if len(there) > 1:
+            notes.append(f"the class of a region is its attribute {attribute!r}; it also has {some(there)}")
+    if attribute is None or category is not None:
+        return {where: category or "object" for where, _ in listed}
+    if attribute not in there:
+        raise DataError(f"{found[0][2][0]}: no region has the attribute {attribute!r}", hint=nearest(attribute, there))
+    return {where: _class(where, attributes.get(attribute), attribute) for where, attributes in listed}
+
+
+def _class(where: tuple[Path, str, str], value: Any, attribute: str) -> str:
+    if isinstance(value, dict):  # checkboxes
+        ticked = [name for name, on in value.items() if on]
+        value = ticked[0] if len(ticked) == 1 else None
+    if isinstance(value, (str, int)) and str(value).strip():
+        return str(value).strip()
+    file, image, number = where
+    raise DataError(f"{file}: {image}, region {number}: its attribute {attribute!r} names no class: {value!r:.60}")
+
+
+def _records(
+    entries: Sequence[Entry], chosen: dict[tuple[Path, str, str], int], notes: list[str], trusted: bool
+) -> Iterator[Record]:
+    points: list[str] = []
+    lines: list[str] = []
+
+    def read(entry: Entry) -> Record:
+        file, key, image = entry.label
+        refuse_outside(image.filename, entry.path, file, trusted)
+        size = image_size(entry.path)
+        annotations = []
+        for number, region in _regions(image):
+            outline = region.shape_attributes
+            if outline.name == "point":
+                points.append(f"{image.filename} {number}")
+                continue
+            if outline.name == "polyline":
+                lines.append(f"{image.filename} {number}")
+            part = _polygon(outline, f"{file}: {key}, region {number}")
+            annotations.append(shapes.of_polygons([part], size, chosen[file, key, number]))
+        return Record(entry.file_name, size, entry.path, annotations)
+
+    yield from each(entries, read)
+    if lines:
+        notes.append(f"{len(lines)} polylines are closed to polygons: {some(lines)}")
+    if points:
+        notes.append(f"{len(points)} points have no area and are left out: {some(points)}")
+
+
+def _polygon(outline: Outline, where: str) -> list[float]:
+    if outline.name not in NEEDS:
+        raise DataError(f"{where}: no shape is called {outline.name!r}", hint=nearest(outline.name, list(NEEDS)))
+    missing = [key for key in NEEDS[outline.name] if getattr(outline, key) is None]
+    if missing:
+        raise DataError(f"{where}: the {outline.name} has no {missing[0]}")
+    values: Any = [getattr(outline, key) for key in NEEDS[outline.name]]
+    if outline.name == "rect":
+        x, y, w, h = values
+        return shapes.rectangle(x, y, x + w, y + h)
+    if outline.name == "circle":
+        cx, cy, r = values
+        return shapes.ellipse(cx, cy, r, r)
+    if outline.name == "ellipse":
+        cx, cy, rx, ry = values
+        return shapes.ellipse(cx, cy, rx, ry, outline.theta or 0.0)
+    xs, ys = values
+    if len(xs) != len(ys) or len(xs) < 3:
+        raise DataError(f"{where}: a {outline.name} of {len(xs)} x and {len(ys)} y, which are not three points")
+    return [v for point in zip(xs, ys, strict=True) for v in point]

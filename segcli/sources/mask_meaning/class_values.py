@@ -1,0 +1,154 @@
+"""Values that are classes of pixels: which legend fits, and whether a class is lost behind a value without a name."""
+
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from segcli.core.errors import DataError
+from segcli.sources.class_legend import Legend, Row
+from segcli.sources.mask_meaning.evidence import Look, counted, looks, spread
+from segcli.sources.mask_meaning.files import palette_colours, read_ids
+from segcli.sources.mask_meaning.numbers import few, some
+from segcli.sources.mask_meaning.rule import Rule, blanks
+from segcli.types import IGNORE, IGNORE_16, ignore_label
+
+BACKGROUND = ("background", "_background_", "bg", "void", "other", "unlabeled", "unlabelled", "none", "ignore")
+FEW = 8  # classes, all of which a dataset can be expected to show
+
+
+def fitted(legend: Legend, seen: Sequence[Look]) -> tuple[Legend, str]:
+    """The legend as the values of the sample show that it is meant, and how, for the decision's sentence.
+
+    Colours of grey masks count rows from 0; a list of names without background counts from value 1 where the value
+    behind its last name is there. Everything else stays as it is.
+    """
+    grey = [look for look in seen if look.form == "grey"]
+    if legend.colours:
+        packed = {row.value for row in legend.rows}
+        numbers = {value for look in grey for value in look.counts}
+        numbers -= {value for value in blanks(len(legend.rows)) if value >= len(legend.rows)}
+        repeated = {value << 16 | value << 8 | value for value in numbers}
+        inside = len(grey) == len(seen) and numbers and max(numbers) < len(legend.rows)
+        if inside and not _painted(grey, packed, repeated):
+            rows = tuple(Row(i, row.name, row.kind) for i, row in enumerate(legend.rows))
+            return Legend(legend.where, rows), f" ({legend.where}, its rows counted from 0)"
+        return legend, f" ({legend.where})"
+    if legend.listed:
+        numbers = {value for look in grey for value in look.counts}
+        first = legend.rows[0].name.strip().lower()
+        behind = len(legend.rows) in numbers and max(numbers - {*blanks(len(legend.rows))}) == len(legend.rows)
+        if behind and 0 in numbers and first not in BACKGROUND:
+            rows = (Row(0, "background"), *(Row(row.value + 1, row.name, row.kind) for row in legend.rows))
+            return Legend(legend.where, rows, listed=True), f" ({legend.where}, counted from 1; 0 is background)"
+    return legend, f" ({legend.where})"
+
+
+def _painted(grey: Sequence[Look], packed: set[int], repeated: set[int]) -> bool:
+    """Whether the legend's colours are there: as grey, or in the palettes."""
+    if repeated <= packed | {0, 0xFFFFFF}:
+        return True
+    return any(used <= packed for look in grey[:4] if (used := palette_colours(look.path, look.counts)) is not None)
+
+
+def of_objects(legend: Legend, files: Sequence[Path]) -> str | None:
+    """What objects are called, where a legend of one name but background stands beside ids that go on behind it."""
+    names = [row.name for row in legend.rows if row.kind is None and row.name.strip().lower() not in BACKGROUND]
+    if legend.colours or len(names) != 1 or any(row.kind is not None for row in legend.rows):
+        return None
+    for look in looks(spread(files, 8)):
+        beyond = look.form == "grey" and max(look.values, default=0) > max(1, len(legend.rows))
+        if beyond and not look.soft and counted(sorted(look.values)):
+            return names[0]
+    return None
+
+
+def ignoring(legend: Legend, ignore: Sequence[int]) -> Legend:
+    """The legend in which the values `ignore` mean nothing, whatever it says of them."""
+    if legend.colours or not ignore:
+        return legend
+    rows = [row for row in legend.rows if row.value not in ignore]
+    rows += [Row(value, "", "ignore") for value in ignore]
+    return Legend(legend.where, tuple(rows), listed=legend.listed)
+
+
+def numbered(files: Sequence[Path], rule: Rule, ignore: Sequence[int]) -> Legend:
+    """Classes called by their values, from all files, for nothing names them. 255 beside other values is none, unless
+    254 and 256 are there, too; beside more than 254 values it is 65535 instead.
+
+    What can't be read is left to the reader.
+    """
+    values = {0}
+    for file in files:
+        with contextlib.suppress(DataError):
+            values |= set(np.unique(rule.values(file)).tolist())
+    values -= set(ignore)
+    blank = ignore_label(len(values - {IGNORE, IGNORE_16}))
+    if len(values) > 2 and not (blank == IGNORE and {IGNORE - 1, IGNORE + 1} <= values):
+        values -= {blank}
+    rows = [Row(value, f"class {value}" if value else "background", "stuff") for value in sorted(values)]
+    return Legend("the files", (*rows, *(Row(value, "", "ignore") for value in ignore)))
+
+
+def undeclared(where: Path, seen: Sequence[Look]) -> DataError:
+    """The error that asks for a legend, with the values of the sample."""
+    values = {value for look in seen for value in look.counts}
+    two = len(values - {0}) == 1 and not any(look.form == "colour" for look in seen)
+    return DataError(
+        f"{where}: what its label values {some(values)} mean is not said",
+        hint=f"write {where / 'legend.csv'}: a line `value,name,kind`, then a line a value, with kind ignore for those "
+        "that are no class; or in a recipe data.prepare: {classes: …, ignore: …}; or --masks "
+        + ("binary for two classes of pixels" if two else "classes for classes without names"),
+    )
+
+
+def refuse_lost(where: Path, files: Sequence[Path], seen: Sequence[Look], legend: Legend) -> None:
+    """Raise DataError where a class has no pixel while 255, which nothing declares, is no border but an area.
+
+    Without another reading, 255 is ignored; here that would leave a class out of all training and scores.
+    """
+    rows = {row.value: row for row in legend.rows}
+    if legend.colours or IGNORE in rows:
+        return
+    names = {row.name for row in legend.rows if row.kind != "ignore"}
+    named = lambda values: {rows[v].name for v in values if v in rows and rows[v].kind != "ignore"}
+    with_255 = [look for look in seen if IGNORE in look.counts]
+    if not with_255:
+        return
+    plain = len(names) == 2 == len(rows)  # then the other class must be in the same files: some may be 0/1, some 0/255
+    looked = with_255 if plain else seen
+    present = named({value for look in looked for value in look.counts})
+    pixels = sum(look.counts[IGNORE] for look in with_255)
+    area = is_area(
+        *(sum(getattr(look, k) * look.counts[IGNORE] for look in with_255) / pixels for k in ("outlined", "flat"))
+    )
+    if not lost(present, names, area):
+        return
+    rest = [file for file in files if file not in {look.path for look in seen}] if looked is seen else []
+    for file in rest:
+        with contextlib.suppress(DataError):
+            present |= named(np.unique(read_ids(file)).tolist())
+        if not lost(present, names, area):
+            return
+    missing = [row for row in legend.rows if row.name in names - present]
+    share = pixels / sum(number for look in seen for number in look.counts.values())
+    shown = few([f"{row.name} (value {row.value})" for row in missing], 4)
+    raise DataError(
+        f"{where}: {shown} {'has' if len(missing) == 1 else 'have'} no pixel, while 255, which {legend.where} does not "
+        f"name, is on {share:.2%} of all pixels ({with_255[0].path.name} among others)",
+        hint=(f"--masks binary reads 255 as {missing[-1].name}; " if len(names) == 2 else "name 255 in a legend.csv; ")
+        + "--ignore 255 leaves those pixels out of training and scores",
+    )
+
+
+def is_area(outlined: float, flat: float) -> bool:
+    """Whether 255 is more than a border: most of it lies not between two other values, or much of it far inside."""
+    return outlined < 0.5 or flat > 0.3
+
+
+def lost(present: set[str], names: set[str], area: bool) -> bool:
+    """Whether classes without a pixel can be behind 255. Of very many classes some are always missing."""
+    if names <= present:
+        return False
+    return len(present) < 2 or (area and len(names) <= FEW)

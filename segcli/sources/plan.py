@@ -1,0 +1,164 @@
+"""What a SOURCE is: data that segcli makes, a known dataset, or a file or folder in a supported format."""
+
+import dataclasses
+import inspect
+import shlex
+import types
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from segcli.core import plugins, trust
+from segcli.core.dataset_info import DatasetInfo
+from segcli.core.errors import DataError, UsageError
+from segcli.core.files import is_plain, read_json
+from segcli.data.canonical import Draft
+from segcli.data.image import PHONES, SUFFIXES
+from segcli.sources import class_names
+from segcli.sources.confined import confine
+from segcli.sources.empty_splits import note_empty
+from segcli.sources.folders import refuse_links_out
+from segcli.sources.known import KNOWN, Known, inside, obtain
+from segcli.sources.reopened import reopened
+from segcli.sources.unread import note_unread
+
+ON_MASKS = ("masks", "ignore", "threshold")  # settings of formats whose labels are pictures, and flags of prepare
+
+
+def known() -> list[str]:
+    """The names that `prepare` takes without a path, sorted."""
+    return sorted({*KNOWN, *plugins.names("synthetic")})
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What to build a draft from; `recorded` identifies it in prepared.json. trusted: its files may lie anywhere."""
+
+    name: str
+    module: Any
+    settings: dict[str, Any]
+    recorded: dict[str, Any]
+    path: Path | None = None  # None: the images are made, or downloaded where there is `known`
+    known: Known | None = None
+    trusted: bool = False
+
+    def build(self) -> Draft:
+        path = self.path
+        digests: dict[str, str] = {}
+        if path is None and self.known is not None:
+            path, digests = obtain(self.name)
+        trusted = self.trusted or trust.everything()
+        given = {} if path is None else {"path": path, "trusted": trusted}
+        draft: Draft = plugins.call(self.module.build, self.settings, "data.prepare", **given)
+        if path is not None and not trusted:
+            confine(draft, path)
+        class_names.tidy(draft)
+        facts: dict[str, Any] = {"name": self.name}
+        if self.known is not None:
+            facts |= {"licence": self.known.licence, "citation": self.known.citation, "source": self.known.home}
+        draft.info = dataclasses.replace(draft.info, **facts)
+        draft.notes += [f"downloaded {name} ({digest})" for name, digest in digests.items()]
+        if self.path is not None and "format" in self.recorded and draft.image_root is not None:
+            root, entries = draft.image_root, [entry for part in draft.splits.values() for entry in part]
+            note = note_unread(path or self.path, (root / entry.file_name for entry in entries))
+            draft.notes += [*note_empty(path or self.path, draft), *([note] if note else [])]
+        return draft
+
+    def __post_init__(self) -> None:
+        """Raise UsageError for flags on mask pictures where the format has none."""
+        takes = inspect.signature(self.module.build).parameters
+        if unfit := [f"--{key}" for key in ON_MASKS if key in self.settings and key not in takes]:
+            kind = self.recorded.get("format", self.name)
+            raise UsageError(f"{', '.join(unfit)}: {kind} has no mask pictures whose values could be meant otherwise")
+
+
+def plan_for(
+    source: str,
+    format: str | None,
+    source_path: str | Path | None,
+    seed: int,
+    settings: Mapping[str, Any] | None,
+    trusted: bool = False,
+) -> Plan:
+    """Decide what `source` is. trusted: files that it names may lie anywhere, and links lead anywhere.
+
+    Raises UsageError for flags that do not fit, DataError for what is unknown.
+    """
+    chosen = dict(settings or {})
+    if source in plugins.names("synthetic"):
+        if format is not None or source_path is not None:
+            raise UsageError(f"{source} is made by segcli: --format and --source do not apply")
+        if seed:
+            chosen.setdefault("seed", seed)
+        module = plugins.find("synthetic", source)
+        defaults = {name: p.default for name, p in inspect.signature(module.build).parameters.items()}
+        recorded = {"source": source, "settings": {**defaults, **chosen}}
+        return Plan(source, module, chosen, recorded)
+    entry = KNOWN.get(source)
+    if format is not None and entry is not None and format != entry.converter:
+        raise UsageError(f"--format {format}: {source} is read as {entry.converter}")
+    if entry is not None and source_path is None:
+        module = plugins.find("converter", entry.converter)
+        chosen = {**entry.settings, **chosen}
+        recorded = {"source": source, "format": entry.converter, "settings": chosen}
+        recorded["archives"] = [archive.address for archive in entry.archives]
+        return Plan(source, module, chosen, recorded, None, entry)
+    path = Path(source_path if source_path is not None else source).absolute()
+    if not path.exists():
+        raise _unknown(source, path, source_path is not None)
+    if (path / "info.json").is_file():
+        show = f"segcli visualize data {shlex.quote(source)} shows it, prepare --check looks it through"
+        raise DataError(f"{path}: is a prepared dataset already", hint=show)
+    name = source if entry or (source_path is not None and is_plain(source)) else _name(path)
+    if not trusted and not trust.everything():
+        refuse_links_out(path, SUFFIXES | PHONES)
+    kind = format or (entry.converter if entry else _detect(path))
+    if entry is not None:
+        path = inside(path, entry)
+    module = plugins.find("converter", kind, "--format")
+    chosen = {**(entry.settings if entry else {}), **chosen}
+    recorded = {"source": str(path), "format": kind, "settings": chosen}
+    return Plan(name, module, chosen, recorded, path, entry, trusted)
+
+
+def _detect(path: Path) -> str:
+    names = plugins.names("converter")
+    fitting = [name for name in names if plugins.find("converter", name).detect(path)]
+    if not fitting:
+        for file in [path] if path.is_file() else sorted(path.glob("*.json")):
+            if file.suffix.lower() == ".json":
+                read_json(file)  # a file that was cut off fits nothing
+        inner = [p for p in sorted(path.iterdir()) if p.is_dir()][:20] if path.is_dir() else []
+        fit = [f"{p.name} ({n})" for p in inner for n in names if plugins.find("converter", n).detect(p)]
+        if fit:
+            raise DataError(f"{path}: holds {', '.join(fit)}, but is itself in no format", hint="give one as SOURCE")
+        raise DataError(
+            f"{path}: in no format that segcli knows ({', '.join(names)})",
+            hint="docs/own_data.md shows the layouts; --format NAME says why one does not fit",
+        )
+    if len(fitting) > 1:
+        raise DataError(f"{path}: could be {' or '.join(fitting)}", hint="choose one with --format")
+    return fitting[0]
+
+
+def reopen(root: Path) -> Plan:
+    """A prepared folder as a source, for repairs."""
+    module = types.SimpleNamespace(build=lambda *, path: reopened(path))
+    info = DatasetInfo.load(root)
+    return Plan(info.name, module, {}, {"source": str(root.absolute())}, root)
+
+
+def _name(path: Path) -> str:
+    """A dataset's name from its path: the folder's, for a json file that of the folder around `annotations`."""
+    folder = path if path.is_dir() else path.parent
+    while folder.name in ("annotations", "stage1_train", "") and folder != folder.parent:
+        folder = folder.parent
+    return folder.name or "dataset"
+
+
+def _unknown(source: str, path: Path, given: bool) -> DataError:
+    if given:
+        return DataError(f"--source {path}: there is no such file or folder")
+    return DataError(
+        f"{source}: neither a known dataset nor a file or folder here", hint=plugins.nearest(source, known())
+    )

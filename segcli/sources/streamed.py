@@ -1,0 +1,218 @@
+"""Read a COCO file of any size: annotations are parsed one at a time, and only where each one stands is kept."""
+
+import codecs
+import json
+import re
+from array import array
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from segcli.core.errors import DataError
+
+CHUNK = 1 << 20  # bytes that are read at a time
+SPACE = re.compile(r"[ \t\n\r]*")
+decode = json.JSONDecoder().raw_decode
+
+
+class Streamed:
+    """A COCO file without its annotations in memory.
+
+    head: everything else, `images` among it. codes: image id -> number of the images that annotations name, in the
+    order of their first annotation. categories: the category ids that annotations name. Of each image's annotations
+    sixteen bytes are held: where they stand.
+    """
+
+    def __init__(self, path: Path):
+        """Read `path` once, to its end. Raises DataError where it is no valid JSON or no COCO file."""
+        self.path = path
+        self.head: dict[str, Any] = {}
+        self.codes: dict[int | float | str, int] = {}
+        self.categories: set[Any] = set()
+        try:
+            with open(path, "rb") as file:
+                self._read(_Text(path, file))
+        except OSError as error:
+            raise DataError(f"{path}: can't be read: {error.strerror}") from error
+        except (ValueError, RecursionError) as error:  # also numbers and nesting beyond what Python parses
+            if isinstance(error, DataError):
+                raise
+            raise DataError(f"{path}: not valid JSON: {error}") from error
+        require_lists(path, self.head, empty=True)
+
+    def _read(self, text: "_Text") -> None:
+        if text.peek() != "{":
+            text.value()
+        else:
+            for key in text.members():
+                if key == "annotations" and text.peek() == "[":
+                    self._index(text)
+                elif key == "images" and text.peek() == "[":
+                    self.head[key] = [item for item, _, _ in text.items()]
+                else:
+                    self.head[key] = text.value()
+        if text.peek():
+            raise text.wrong("extra data")
+
+    def _index(self, text: "_Text") -> None:
+        codes, starts, lengths = array("i"), array("q"), array("i")
+        self.codes = {}
+        self.head["annotations"] = []
+        for item, start, end in text.items():
+            if not isinstance(item, dict):
+                self.head["annotations"] = [item]  # is refused by its name
+                continue
+            image, category = item.get("image_id"), item.get("category_id")
+            if isinstance(category, (int, float, str)):
+                self.categories.add(category)
+            codes.append(self.codes.setdefault(image, len(self.codes)) if isinstance(image, (int, float, str)) else -1)
+            starts.append(start)
+            lengths.append(end - start)
+        self.code = np.array(codes, np.int32)
+        self.starts, self.lengths = np.array(starts, np.int64), np.array(lengths, np.int32)
+        self.order = np.argsort(self.code, kind="stable").astype(np.int32)  # by image, each in the file's order
+        self.first = np.searchsorted(self.code[self.order], np.arange(len(self.codes) + 1))
+
+    def positions(self, image: Any) -> np.ndarray:
+        """Which annotations belong to the image of that id, as the file counts them."""
+        code = self.codes.get(image)
+        return self.order[:0] if code is None else self.order[self.first[code] : self.first[code + 1]]
+
+    def adopt(self, images: Collection[Any]) -> int:
+        """Give images whose id no annotation names those that name it in the other kind (7 and "7"), where no image has
+        that id. -> the number of such annotations."""
+        found = 0
+        for image in [key for key in images if key not in self.codes]:
+            other = int(image) if isinstance(image, str) and image.isdecimal() and len(image) < 19 else str(image)
+            if other in self.codes and other not in images:
+                self.codes[image] = self.codes[other]
+                found += len(self.positions(image))
+        return found
+
+    def without_image(self, images: Sequence[Any]) -> np.ndarray:
+        """Which annotations belong to none of the images of these ids."""
+        listed = np.zeros(len(self.codes) + 1, np.bool_)  # the last one stands for the code -1
+        listed[[self.codes[image] for image in images if image in self.codes]] = True
+        return np.flatnonzero(~listed[self.code])
+
+    def read(self, positions: np.ndarray, file: BinaryIO) -> list[dict[str, Any]]:
+        """These annotations, from the open file. Raises DataError where it has changed since."""
+        out = []
+        for start, length in zip(self.starts[positions].tolist(), self.lengths[positions].tolist(), strict=True):
+            file.seek(start)
+            try:
+                out.append(decode(file.read(length).decode())[0])
+            except ValueError as error:
+                raise DataError(f"{self.path}: has changed while it was read") from error
+        return out
+
+
+def require_lists(path: Path, data: dict[str, Any], *, empty: bool = False) -> dict[str, Any]:
+    """`data`, if it has a COCO file's three lists of objects and an image (`empty`: or none, and no annotation).
+
+    Raises DataError naming `path` if not.
+    """
+    for key in ("images", "annotations", "categories"):
+        if not isinstance(data.get(key), list):
+            raise DataError(f"{path}: not a COCO file: it has no list {key!r}")
+        wrong = [item for item in data[key] if not isinstance(item, dict)]
+        if wrong:
+            raise DataError(f"{path}: {key} must hold objects, not {wrong[0]!r:.200}")
+    if not data["images"] and not (empty and not data["annotations"]):
+        raise DataError(f"{path}: lists no image")
+    return data
+
+
+class _Text:
+    """The text of a JSON file, read piece by piece; `at` is the place in the piece `text`."""
+
+    def __init__(self, path: Path, file: BinaryIO):
+        self.path, self.file = path, file
+        self.text, self.at, self.done = "", 0, False
+        self.plain = True  # whether the piece is ASCII
+        self.mark = 0, 0  # a place in `text`, and its byte
+        self.decoder = codecs.getincrementaldecoder("utf-8")()
+        if file.read(3) == codecs.BOM_UTF8:
+            self.mark = 0, 3
+        else:
+            file.seek(0)
+
+    def byte(self, at: int) -> int:
+        """The byte of the file at which the character `at` of the piece stands; `at` never goes back."""
+        place, byte = self.mark
+        self.mark = at, byte + (at - place if self.plain else len(self.text[place:at].encode()))
+        return self.mark[1]
+
+    def more(self) -> None:
+        """Read on: at least as much as is there, so that a long value is not parsed too often."""
+        data = self.file.read(max(CHUNK, len(self.text) - self.at))
+        byte = self.byte(self.at)
+        self.text = self.text[self.at :] + self.decoder.decode(data, final=not data)
+        self.at, self.mark, self.done = 0, (0, byte), not data
+        self.plain = self.text.isascii()
+
+    def peek(self) -> str:
+        """The next character that is no space; empty at the end."""
+        while True:
+            spaces = SPACE.match(self.text, self.at)
+            assert spaces is not None  # none at all will do
+            self.at = spaces.end()
+            if self.at < len(self.text):
+                return self.text[self.at]
+            if self.done:
+                return ""
+            self.more()
+
+    def value(self) -> Any:
+        """The value that begins here."""
+        self.peek()
+        while True:
+            try:
+                value, end = decode(self.text, self.at)
+                if end < len(self.text) or self.done:  # else a number may go on
+                    self.at = end
+                    return value
+            except json.JSONDecodeError as error:
+                if self.done:
+                    self.at = max(self.at, error.pos)
+                    raise self.wrong(error.msg) from None
+            self.more()
+
+    def members(self) -> Iterator[str]:
+        """The keys of the object that begins here; the value of each must be read before the next."""
+        self.at += 1
+        while (found := self.peek()) != "}":
+            if found != '"':
+                raise self.wrong("a name in double quotes is expected")
+            key = self.value()
+            self._expect(":")
+            yield key
+            if self._expect(",}") == "}":
+                return
+        self.at += 1
+
+    def items(self) -> Iterator[tuple[Any, int, int]]:
+        """(value, first byte, end) of each item of the list that begins here."""
+        self.at += 1
+        if self.peek() == "]":
+            self.at += 1
+            return
+        while True:
+            self.peek()
+            start = self.byte(self.at)
+            value = self.value()
+            yield value, start, self.byte(self.at)
+            if self._expect(",]") == "]":
+                return
+
+    def _expect(self, characters: str) -> str:
+        found = self.peek()
+        if not found or found not in characters:
+            raise self.wrong(f"{' or '.join(characters)} is expected")
+        self.at += 1
+        return found
+
+    def wrong(self, what: str) -> DataError:
+        return DataError(f"{self.path}: not valid JSON: {what} at byte {self.byte(self.at)}")
