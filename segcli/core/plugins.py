@@ -1,16 +1,15 @@
 """Find a plugin by its bare name, and check settings against its `build` signature (the signature is the schema).
 
-A plugin is one module that defines `build(*, ...)` with typed keyword-only arguments. Built-in kinds are folders;
-other packages add to them under the entry-point group `segcli.plugins`, as `head:NAME`, `backbone:NAME`, ...
+A plugin is one module that defines `build(*, ...)` with typed keyword-only arguments. Built-in ones are files
+of segcli's own folders; other packages add to them under the entry-point group `segcli.plugins`, as `head:NAME`, `backbone:NAME`, ...
 """
 
 import difflib
 import functools
 import importlib
 import importlib.metadata
-import importlib.util
 import inspect
-import pkgutil
+import re
 import sys
 import typing
 from collections.abc import Callable
@@ -22,47 +21,49 @@ import pydantic
 
 from segcli.core.errors import UsageError
 
-FOLDERS = {
-    "model": "segcli.models",
-    "backbone": "segcli.models.backbones",
-    "head": "segcli.models.rcnn.heads",
-    "converter": "segcli.sources.formats",
-    "synthetic": "segcli.sources.synthetic",
-    "metric": "segcli.metrics",
+SEGCLI = Path(__file__).parents[1]
+FILES = {  # the files of segcli/ that are plugins of a kind, if they define `build`
+    "model": "models/*/*.py",
+    "backbone": "models/backbones/*.py",
+    "head": "models/rcnn/heads/*.py",
+    "converter": "sources/formats/*.py",
+    "synthetic": "sources/synthetic/*.py",
+    "metric": "metrics/*.py",
 }
 GROUP = "segcli.plugins"
 ANY_TYPE = pydantic.ConfigDict(arbitrary_types_allowed=True)  # a plugin may take what only Python can pass
 
 
+@functools.cache
+def builtin(kind: str) -> dict[str, str]:
+    """Name -> module of the plugins of one kind in segcli itself. Reads the files, imports none."""
+    other = {SEGCLI / files for name, files in FILES.items() if name != kind}
+    found: dict[str, str] = {}
+    for path in sorted(SEGCLI.glob(FILES[kind])):
+        if path.parent / "*.py" not in other and re.search(r"^def build\(", path.read_text(encoding="utf-8"), re.M):
+            found[path.stem] = ".".join(["segcli", *path.relative_to(SEGCLI).with_suffix("").parts])
+    return found
+
+
 def names(kind: str) -> list[str]:
     """The plugin names of one kind, built-in and installed, sorted."""
-    folder = importlib.util.find_spec(FOLDERS[kind])
-    assert folder is not None
-    assert folder.submodule_search_locations is not None
-    builtin = {
-        m.name
-        for m in pkgutil.iter_modules(folder.submodule_search_locations)
-        if not m.ispkg and not m.name.startswith("_")
-    }
-    return sorted(builtin | _installed(kind).keys())
+    return sorted(builtin(kind).keys() | _installed(kind).keys())
 
 
 def find(kind: str, name: str, where: str = "") -> ModuleType:
     """The plugin module called `name`. Raises UsageError with the nearest name; `where` names file and key."""
-    installed = _installed(kind)
-    path = f"{FOLDERS[kind]}.{name}"
-    builtin = name.isidentifier() and not name.startswith("_") and importlib.util.find_spec(path) is not None
-    if builtin and name in installed:
+    installed, own = _installed(kind), builtin(kind).get(name)
+    if own and name in installed:
         raise UsageError(
             f"the installed plugin {kind}:{name} ({installed[name].value}) has the name of a built-in {kind}",
             hint="give the plugin another name, or uninstall it",
         )
-    if not builtin and name not in installed:
+    if not own and name not in installed:
         raise UsageError(
             f"{where + ': ' if where else ''}no {kind} is called {name!r}", hint=nearest(name, names(kind))
         )
-    if builtin:
-        module = importlib.import_module(path)
+    if own:
+        module = importlib.import_module(own)
     else:
         try:
             module = _loaded(installed[name])

@@ -50,7 +50,7 @@ def test_a_name_that_is_not_there_gets_the_nearest():
             plugins.find("model", bad)
 
 
-@pytest.mark.parametrize("kind", plugins.FOLDERS)
+@pytest.mark.parametrize("kind", plugins.FILES)
 def test_every_listed_plugin_can_be_found_and_built(kind):
     for name in plugins.names(kind):
         assert callable(plugins.find(kind, name).build)

@@ -13,7 +13,7 @@ from segcli.core.plugins import nearest
 LENGTHS = {"epochs", "steps", "minutes"}  # of training: one is set
 OF_LENGTH = LENGTHS | {"retimed"}  # what another length replaces
 FOLDER = Path(str(resources.files("segcli") / "recipes"))  # installed with the wheel
-CHECKOUT = Path(__file__).parent.parent / "recipes"  # the same files, where segcli runs from a checkout
+CHECKOUT = Path(__file__).parents[3] / "recipes"  # the same files, where segcli runs from a checkout
 
 
 def shipped() -> list[str]:
