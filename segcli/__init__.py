@@ -17,10 +17,10 @@ if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
 
 _HOME = {
     "Recipe": "segcli.core.recipe.recipe",
-    "evaluate": "segcli.engine.evaluation",
+    "evaluate": "segcli.commands.evaluate",
     "load": "segcli.commands.predict",
     "load_weights": "segcli.engine.checkpoint",
-    "train": "segcli.engine.training",
+    "train": "segcli.commands.train",
 }
 
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 import segcli
+from segcli.commands.train import train
 from segcli.core.errors import ModelError, NotFiniteError, SegcliError
 from segcli.core.recipe.recipe import Recipe
 from segcli.engine.checkpoint import load_state, load_weights, recover, save_state, save_weights
 from segcli.engine.run_folder import RunFolder
-from segcli.engine.training import train
 
 
 def flip(path, where):

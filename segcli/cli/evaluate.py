@@ -45,12 +45,13 @@ def evaluate(
 
     overlap = _overlap(nms, recipe.task)
 
-    from segcli.engine import evaluation
+    from segcli.commands.evaluate import score_run
+    from segcli.engine.evaluation import check_expectations
 
-    scores = evaluation.score_run(path, weights=weights, data=data, split=split, progress=not quiet, nms=overlap)
+    scores = score_run(path, weights=weights, data=data, split=split, progress=not quiet, nms=overlap)
     chosen = split or recipe.eval.split
     document = {"schema_version": 1, **scores.to_json(recipe, split=chosen, weights=weights or "last")}
-    outside = evaluation.check_expectations(scores.metrics, recipe.expect)
+    outside = check_expectations(scores.metrics, recipe.expect)
     if json:
         output.print_json({**document, "outside_expectations": outside} if check else document)
     else:

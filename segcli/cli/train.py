@@ -63,14 +63,12 @@ def train(
     else:
         loaded = Recipe.load(recipe, parse_overrides(set_ or []))
 
+    from segcli.commands import train as commands
+
     if dry_run:
-        from segcli.engine import forecast
-
-        output.show(*tables.forecast(forecast.dry_run(loaded)))
+        output.show(*tables.forecast(commands.dry_run(loaded)))
         return
-    from segcli.engine import training
-
-    run = training.train(loaded, out=out, resume=resume, force=force, quiet=quiet)
+    run = commands.train(loaded, out=out, resume=resume, force=force, quiet=quiet)
     if os.environ.get("RANK", "0") != "0":  # torchrun starts this command once a process
         return
     from segcli.core.run_files import read_metrics

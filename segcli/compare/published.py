@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from segcli.compare.rows import describe
+from segcli.compare.row import describe
 from segcli.core.recipe.recipe import Recipe, find_recipe
 
 BOXES, MASKS, PANOPTIC, ADE = "COCO boxes (papers)", "COCO masks (papers)", "COCO panoptic (papers)", "ADE20K (papers)"

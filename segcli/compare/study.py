@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from segcli.compare.rows import split_digest
+from segcli.compare.row import split_digest
 from segcli.core import own_path
 from segcli.core.dataset_info import DatasetInfo
 from segcli.core.errors import ModelError, SegcliError

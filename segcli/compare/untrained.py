@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from segcli.compare.published import beside
-from segcli.compare.rows import cost_cells, describe
+from segcli.compare.row import cost_cells, describe
 from segcli.core.dataset_info import Category, DatasetInfo
 from segcli.core.errors import UsageError
 from segcli.core.recipe.recipe import Recipe

@@ -1,7 +1,8 @@
 """Find a plugin by its bare name, and check settings against its `build` signature (the signature is the schema).
 
-A plugin is one module that defines `build(*, ...)` with typed keyword-only arguments. Built-in ones are files
-of segcli's own folders; other packages add to them under the entry-point group `segcli.plugins`, as `head:NAME`, `backbone:NAME`, ...
+A plugin is one module that defines `build(*, ...)` with typed keyword-only arguments. Built-in ones are files of
+segcli's own folders; other packages add to them under the entry-point group `segcli.plugins`, as `head:NAME`,
+`backbone:NAME`, ...
 """
 
 import difflib

@@ -10,7 +10,7 @@ from pycocotools import mask as coco_mask
 from segcli.core.dataset_info import DatasetInfo
 from segcli.data.dataset import Dataset
 from segcli.data.findings import Item
-from segcli.engine.evaluation import metric_for, score_one
+from segcli.metrics import metric_for, score_one
 from segcli.metrics.keypoints import MOST, KeypointScores
 from segcli.models.rcnn.heads.keypoint import Keypoints
 from segcli.types import Panoptic, Prediction, Target

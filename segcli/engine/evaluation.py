@@ -1,4 +1,4 @@
-"""`segcli eval`: score a model on a split at original resolution, image by image, and store what it predicted."""
+"""Score a model on a split at original resolution, image by image, and store what it predicted."""
 
 import contextlib
 import dataclasses
@@ -21,24 +21,13 @@ from segcli.core.files import write_atomic
 from segcli.core.plugins import call, find
 from segcli.core.recipe.recipe import Expect, Recipe
 from segcli.data.dataset import Dataset
-from segcli.data.fingerprint import current
 from segcli.data.loader import eval_loader
 from segcli.engine.capacity import refuse_batch
-from segcli.engine.diagnosis import print_causes
-from segcli.engine.run_folder import RunFolder, open_model, prepare_layout
-from segcli.engine.same_data import check_classes, say_changes
+from segcli.metrics import Scorer, metric_for, update
 from segcli.metrics.instance import InstanceScores
 from segcli.ops import bootstrap, task_conversion
 from segcli.predictions.coco_results import ResultsWriter, map_names
 from segcli.types import Prediction
-
-METRICS: dict[str, tuple[str, dict[str, Any]]] = {  # task -> plugin of segcli/metrics and its settings
-    "detection": ("instance", {"kinds": ("bbox",)}),
-    "instance": ("instance", {"kinds": ("bbox", "segm")}),
-    "semantic": ("semantic", {}),
-    "panoptic": ("panoptic", {}),
-    "keypoints": ("instance", {"kinds": ("bbox",)}),  # and the keypoint head's own
-}
 
 
 @dataclasses.dataclass
@@ -71,77 +60,6 @@ class Scores:
             **({} if self.diagnosis is None else {"diagnosis": self.diagnosis}),
             **({"data_changed": True, "fingerprint": self.changed_data} if self.changed_data else {}),
         }
-
-
-def evaluate(
-    run: str | Path,
-    *,
-    weights: str | None = None,
-    data: str | Path | None = None,
-    split: str | None = None,
-    progress: bool = True,
-) -> dict[str, float]:
-    """Score a run folder, or a recipe with weights. -> {"segm_AP": 0.43, ...}, as in metrics.json.
-
-    weights: `last` (default), `best` or a file. data: another dataset's folder, with the same classes. split: the
-    recipe's by default. A run's own metrics.json and predictions/ are rewritten (see `score_run`).
-    Raises ModelError where weights or classes don't fit, DataError where the dataset can't be read.
-    """
-    return score_run(run, weights=weights, data=data, split=split, progress=progress).metrics
-
-
-def score_run(
-    run: str | Path,
-    *,
-    weights: str | None = None,
-    data: str | Path | None = None,
-    split: str | None = None,
-    progress: bool = True,
-    nms: float | bool | None = False,
-) -> Scores:
-    """`evaluate` with everything it measured.
-
-    What a run folder says of itself is its own weights on its own data: predictions/SPLIT.json is rewritten then, and
-    metrics.json where the split is the recipe's, too. Other weights or other data write nothing. With `nms` (see
-    `score_model`) a run's metrics.json alone is added to: its "nms" holds the scores with each setting.
-    """
-    opened = open_model(run, weights=weights)
-    recipe = opened.recipe
-    model: Any = prepare_layout(opened.model)
-    chosen = split or recipe.eval.split
-    names = recipe.data.split_file if data is None else None
-    dataset = Dataset(
-        data or recipe.data.root,
-        chosen,
-        split_file=recipe.resolve(names) if names else None,
-        task=recipe.task,
-        fields=model.fields,
-    )
-    check_classes(opened.info, dataset.info, str(run), str(dataset.root))
-    if opened.path:  # values of more than 8 bits are read as in training, whatever was decided for other data
-        dataset.info = dataclasses.replace(dataset.info, value_range=opened.info.value_range)
-    own = opened.path is not None and data is None
-    changed = own and say_changes(opened.info, dataset.root, dataset.info, Path(run))
-    folder = RunFolder(opened.path) if opened.path and data is None and weights in (None, "last") else None
-    keep = folder.path / "predictions" / f"{chosen}.json" if folder and nms is False else None
-    beside = folder if folder and chosen == recipe.eval.split and nms is not False else None
-    if beside:
-        beside.read_metrics()  # a run that is not finished has none: said before any work
-    if folder and keep:
-        folder.read_log()  # that tells why it scores as it does, afterwards
-    device = next(model.parameters()).device
-    scores = score_model(model, dataset, recipe, device=device, progress=progress, keep=keep, nms=nms)
-    if changed:
-        scores.changed_data = current(dataset.root, dataset.info)
-    if folder and keep:
-        scores.diagnosis = print_causes(folder, recipe, model, dataset, scores.metrics, keep)
-    if beside:
-        stored = beside.read_metrics()
-        stored["nms"] = {**stored.get("nms", {}), "off" if nms is None else f"{nms:g}": scores.metrics}
-        beside.write_metrics(stored)
-    elif folder and chosen == recipe.eval.split:
-        folder.write_metrics(scores.to_json(recipe, split=chosen, weights="last"))
-    return scores
 
 
 def score_model(
@@ -190,15 +108,6 @@ def score_model(
     return Scores(scores, per_class, images, time.perf_counter() - begun)
 
 
-@dataclasses.dataclass
-class Scorer:
-    """One metric, how a prediction is read for it, and which of its scores count (all, or those of things alone)."""
-
-    metric: Any
-    view: Callable[[Prediction], Prediction]
-    keys: tuple[str, ...] | None = None
-
-
 def build_metrics(recipe: Recipe, dataset: Dataset, *, resample: bool = False) -> list[Scorer]:
     """The metric of the recipe's task, boundary AP beside mask AP, then those of other families' tasks where every
     pixel is labelled: a panoptic map also as label map and as detections, detections with masks also as panoptic and
@@ -224,21 +133,6 @@ def _meets_other_families(recipe: Recipe, info: DatasetInfo) -> bool:
     """Whether what is predicted is also scored as another task, by the panoptic labels."""
     labelled = (info.semantic or info.panoptic) and info.num_things < len(info.categories)
     return recipe.task == "panoptic" or (recipe.task == "instance" and labelled)
-
-
-def update(metrics: list[Scorer], prediction: Prediction, target: Any, annotations: list[dict[str, Any]]) -> None:
-    """Count one image in every metric."""
-    for scorer in metrics:
-        prediction = scorer.view(prediction)
-        if isinstance(scorer.metric, InstanceScores):
-            scorer.metric.update([prediction], [target], [annotations])
-        else:
-            scorer.metric.update([prediction], [target])
-
-
-def score_one(metric: Any, prediction: Prediction, dataset: Dataset, i: int) -> None:
-    """Hold a prediction against the labels of image i in one metric."""
-    update([Scorer(metric, lambda p: p)], prediction, *dataset.annotated_target(i))
 
 
 def combine(metrics: list[Scorer]) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
@@ -285,16 +179,6 @@ def store_intervals(keep: Path, metrics: list[Scorer], image_ids: list[int]) -> 
 def build_metric(recipe: Recipe, info: DatasetInfo, *, resample: bool = False) -> Any:
     """The metric of the recipe's task (`update`, `merge`, `compute`, `per_class`)."""
     return metric_for(recipe.task, info, recipe.eval.max_detections, resample=resample)
-
-
-def metric_for(task: str, info: DatasetInfo, max_detections: int, *, resample: bool = False) -> Any:
-    """The metric of a task. Raises UsageError for one without."""
-    if task not in METRICS:
-        raise UsageError(f"task {task!r} has no score yet", hint="tasks that have: " + ", ".join(METRICS))
-    name, settings = METRICS[task]
-    if name == "instance":
-        settings = {**settings, "max_detections": max_detections, "resample": resample}
-    return call(find("metric", name).build, settings, f"metric {name}", info=info)
 
 
 def head_metrics(model: Any, recipe: Recipe, info: DatasetInfo, resample: bool = False) -> list[Any]:

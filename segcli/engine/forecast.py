@@ -5,7 +5,6 @@ keeps (read off a pass on the meta device), and three forward passes' time a ste
 data is there, a few real steps and evaluated images replace the estimate.
 """
 
-import json
 import statistics
 import tempfile
 import time
@@ -14,51 +13,19 @@ from typing import Any
 
 import torch
 
-from segcli.commands.prepare import prepare_for
-from segcli.core.dataset_info import DatasetInfo
 from segcli.core.recipe.recipe import Recipe
 from segcli.data.cache import LIMIT
 from segcli.data.dataset import Dataset
 from segcli.engine import machine
-from segcli.engine.capacity import first_batch, kept_activations, refuse_batch, use_threads
+from segcli.engine.capacity import kept_activations
 from segcli.engine.evaluation import score_model
-from segcli.engine.run_folder import choose_device, start
-from segcli.engine.training import measure_cost, open_datasets, total_steps, trial_steps
+from segcli.engine.training import total_steps, trial_steps
 
 PROCESS = 450e6  # bytes that Python and torch take before any model
 WORKER = 60e6  # bytes that a loader process has of its own, images aside
 MARGIN = 1.2  # on activations: buffers of convolutions, gradients on their way
 WARM, STEPS, SECONDS, IMAGES = 3, 12, 30.0, 8  # steps that don't count, steps at most, time for them, images evaluated
 FORWARDS = 3.0  # forward passes that one training step takes: the backward pass costs about two
-
-
-def dry_run(recipe: Recipe) -> dict[str, Any]:
-    """Resolve the recipe, prepare its data, build the model, and say what training would take; nothing is trained.
-
-    -> {"recipe", "train_images", "weights", "losses", "steps", "step_seconds", "minutes", "forecast" (see `forecast`),
-    "cost" (as cost.json)}. Where the machine has too little memory, nothing is run and "losses" are empty.
-    """
-    prepare_for(recipe)
-    device = choose_device(recipe.hardware.device)
-    use_threads(recipe.hardware.threads)
-    model, used = start(recipe, DatasetInfo.load(recipe.data.root))
-    train_set, val_set = open_datasets(recipe, model.fields)
-    refuse_batch(recipe, model.to(device), train_set.sizes, recipe.train.batch_size, training=True)
-    with first_batch("it can't be run"):
-        measured = measure_cost(model, train_set, device, repeats=5)
-    told, losses = forecast(recipe, model, measured, (train_set, val_set))
-    return {
-        "schema_version": 1,
-        "recipe": json.loads(recipe.model_dump_json()),
-        "train_images": len(train_set),
-        "weights": used,
-        "losses": losses,
-        "step_seconds": told["step_seconds"],
-        "steps": told["steps"],
-        "minutes": told["train_minutes"],
-        "forecast": told,
-        "cost": measured,
-    }
 
 
 def forecast(

@@ -1,4 +1,4 @@
-"""`segcli train`: from a recipe to a scored run folder, in one visible loop."""
+"""Training: from a recipe and its prepared data to a scored run folder, in one visible loop."""
 
 import contextlib
 import dataclasses
@@ -13,10 +13,9 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from segcli.commands.prepare import prepare_for
 from segcli.core import distributed
 from segcli.core.dataset_info import DatasetInfo
-from segcli.core.errors import DataError, NotFiniteError, UsageError
+from segcli.core.errors import DataError, NotFiniteError
 from segcli.core.recipe.recipe import Recipe
 from segcli.data.augment.transforms import build_augment
 from segcli.data.cache import ImageCache
@@ -26,50 +25,17 @@ from segcli.data.loader import steps_per_epoch, train_loader
 from segcli.doctor.report_cache import admit
 from segcli.engine import cost, input_rule
 from segcli.engine.accumulation import add_gradients, bfloat16, say_what_differs, step_losses
-from segcli.engine.capacity import refuse_batch, use_threads
+from segcli.engine.capacity import refuse_batch
 from segcli.engine.checkpoint import recover, save_weights
 from segcli.engine.diagnosis import print_causes
 from segcli.engine.evaluation import Scores, check_expectations, score_model
 from segcli.engine.optimizer import MovingAverage, build_optimizer, clip_gradients, rate_factor
 from segcli.engine.pace import Pace, keep_pace
-from segcli.engine.run_folder import RunFolder, choose_device, describe_environment, most_objects, start
+from segcli.engine.run_folder import RunFolder, describe_environment, most_objects, start
 from segcli.engine.same_data import refuse_other_data
 from segcli.engine.session import Interrupt, Session
 from segcli.engine.work import CpuClock, step_gflops
 from segcli.types import Batch
-
-
-def train(
-    recipe: Recipe | None,
-    *,
-    out: str | Path | None = None,
-    resume: str | Path | None = None,
-    force: bool = False,
-    quiet: bool = False,
-) -> Path:
-    """Train, score and record one run. -> its folder.
-
-    Prepares the dataset where the recipe names a known one that is not there. `resume` continues that run folder with
-    its own recipe (`recipe` may be None then), bitwise on a CPU. Raises UsageError, DataError or ModelError before any
-    work; KeyboardInterrupt after saving, when interrupted; SegcliError on a non-finite loss. With several
-    `hardware.devices` it starts a process for each; under torchrun it is one of them.
-    """
-    if resume is not None:
-        recipe = RunFolder(resume).recipe()
-    if recipe is None:
-        raise UsageError("nothing to train: give a recipe, or a run to resume")
-    hardware = recipe.hardware
-    if hardware.processes == 1 or distributed.launched():
-        return train_one(recipe, out, resume, force, quiet)
-    kind, arguments = str(choose_device(hardware.device)), (recipe, out, resume, force, quiet)
-    return distributed.launch(train_one, arguments, devices=hardware.devices, nodes=hardware.nodes, device=kind)
-
-
-def train_one(recipe: Recipe, out: str | Path | None, resume: str | Path | None, force: bool, quiet: bool) -> Path:
-    """One process's training; rank 0 writes what there is to write."""
-    use_threads(recipe.hardware.threads)
-    with distributed.joined(recipe.hardware.processes, choose_device(recipe.hardware.device)) as device:
-        return train_joined(recipe, device, out, resume, force, quiet or distributed.rank() > 0)
 
 
 def train_joined(
@@ -81,8 +47,6 @@ def train_joined(
     quiet: bool,
 ) -> Path:
     """Build everything, start the run's folder or take it up again, train."""
-    with distributed.main_first():
-        prepare_for(recipe)
     info = DatasetInfo.load(recipe.data.root)
     if resume is not None and not distributed.rank():
         refuse_other_data(RunFolder(resume), Path(recipe.data.root), info)

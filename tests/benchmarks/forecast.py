@@ -20,10 +20,10 @@ from segcli.core.recipe.recipe import find_recipe
 
 FORECAST = """
 import json, sys
-from segcli import forecast
-from segcli.recipe import Recipe, parse_overrides
+from segcli.commands.train import dry_run
+from segcli.core.recipe.recipe import Recipe, parse_overrides
 recipe = Recipe.load(sys.argv[1], parse_overrides(sys.argv[2:]))
-print(json.dumps(forecast.dry_run(recipe)["forecast"]))
+print(json.dumps(dry_run(recipe)["forecast"]))
 """
 
 

@@ -9,8 +9,8 @@ import json
 import statistics
 from pathlib import Path
 
+from segcli.commands.train import train
 from segcli.core.recipe.recipe import Recipe
-from segcli.engine.training import train
 
 KEYS = ("bbox_AP", "bbox_AP75", "segm_AP", "segm_AP75")
 POOLERS = ("roi_align", "roi_pool")

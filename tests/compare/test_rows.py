@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from segcli.compare.rows import backbone_name, collect, run_row
+from segcli.compare.row import backbone_name
+from segcli.compare.rows import collect, run_row
 from segcli.core.errors import ModelError, UsageError
 
 

@@ -1,58 +1,47 @@
-"""Imports point down only: every file's imports are read and held against the layers of docs/architecture.md."""
+"""Imports point down only, and in no circle: every file's imports are read, inside functions too, and held against the
+layers of docs/architecture.md."""
 
 import ast
+import graphlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent.parent / "segcli"
 FILES = sorted(ROOT.rglob("*.py"))
-LAYERS = [
-    {"core", "allocator", "errors", "info", "recipe", "recipe_file", "lookup", "fetch", "types", "arrays", "dist"},
-    {"ops"},
-    {"data", "models", "metrics", "drawing", "weights", "optim"},
-    {
-        "accumulation",
-        "capacity",
-        "checkpoint",
-        "cost",
-        "diagnosis",
-        "input_rule",
-        "machine",
-        "pace",
-        "run",
-        "same_data",
-        "samples",
-        "session",
-        "training_state",
-        "work",
-    },
-    {
-        *("preparing", "training", "evaluation", "self_test", "prediction", "forecast", "comparison", "inspection"),
-        "exporting",
-    },
+LAYERS = [  # from below; the rooms of one layer know nothing of each other
+    {"core"},
+    {"types"},
+    {"ops", "fields"},
+    {"data"},
+    {"models", "sources", "metrics", "weights", "predictions", "drawing"},
+    {"doctor"},
+    {"engine"},
+    {"compare", "explain", "commands", "export"},
     {"cli"},
 ]
-LEVEL = {unit: level for level, units in enumerate(LAYERS, start=1) for unit in units}
-STRANGERS = {3, 5}  # layers whose units never import one another, but for:
-ALLOWED = {
-    ("training", "preparing"),
-    ("training", "evaluation"),
-    ("forecast", "preparing"),
-    ("forecast", "training"),
-    ("forecast", "evaluation"),
-    ("comparison", "evaluation"),
-    ("comparison", "forecast"),
-    ("comparison", "inspection"),
-    ("comparison", "training"),
-    ("preparing", "self_test"),
-    ("self_test", "evaluation"),
-}
-WITHOUT_TORCH = {"core", "allocator", "errors", "info", "recipe", "recipe_file", "lookup", "fetch"}
+LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
+WITH_TORCH = {"segcli.core.distributed"}  # of the core
 HEAVY = {"torch", "torchvision", "timm", "cv2", "albumentations", "matplotlib", "scipy", "numpy"}
 
 
+def module(path: Path) -> str:
+    """segcli/ops/boxes.py -> segcli.ops.boxes; a folder's __init__.py is the folder."""
+    return ".".join(["segcli", *path.relative_to(ROOT).with_suffix("").parts]).removesuffix(".__init__")
+
+
+MODULES = {module(path) for path in FILES}
+
+
+def room(name: str) -> str | None:
+    """segcli.ops.boxes -> ops; None for what is no room of segcli."""
+    parts = name.split(".")
+    return parts[1] if parts[0] == "segcli" and len(parts) > 1 and parts[1] in LEVEL else None
+
+
 def imports(path: Path) -> Iterator[tuple[str, int, bool]]:
-    """(absolute module, line, whether at module level) of everything that a file imports."""
+    """(module, line, whether at module level) of everything that a file imports; a name out of a module is that."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     top = set(ast.iter_child_nodes(tree))
     for node in ast.walk(tree):
@@ -61,60 +50,57 @@ def imports(path: Path) -> Iterator[tuple[str, int, bool]]:
                 yield alias.name, node.lineno, node in top
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}:{node.lineno}: relative import"
-            if node.module == "segcli":
-                for alias in node.names:
-                    yield f"segcli.{alias.name}", node.lineno, node in top
-            else:
-                yield str(node.module), node.lineno, node in top
-
-
-def unit(path: Path) -> str:
-    """What a file belongs to: a folder of segcli/, or a module."""
-    return path.relative_to(ROOT).with_suffix("").parts[0]
-
-
-def unit_of_module(name: str) -> str | None:
-    parts = name.split(".")
-    return parts[1] if parts[0] == "segcli" and len(parts) > 1 and parts[1] in LEVEL else None
-
-
-def test_every_file_has_its_layer():
-    assert {unit(f) for f in FILES} - {"__init__"} <= set(LEVEL)
+            for alias in node.names:
+                inside = f"{node.module}.{alias.name}"
+                yield inside if inside in MODULES else str(node.module), node.lineno, node in top
 
 
 def violations(path: Path) -> Iterator[str]:
-    own = unit(path)
-    for module, line, top in imports(path):
-        other = unit_of_module(module)
-        where = f"{path.relative_to(ROOT)}:{line}: {own} imports {module}"
-        if other is not None and other != own:
-            up = LEVEL[other] > LEVEL[own]
-            strange = LEVEL[other] == LEVEL[own] and LEVEL[own] in STRANGERS and (own, other) not in ALLOWED
-            if up or strange:
-                yield where
-        if own == "cli" and top and other not in (None, "cli") and other not in WITHOUT_TORCH:
+    own = room(module(path))
+    if own is None:  # segcli/__init__.py, see below
+        return
+    for name, line, top in imports(path):
+        other = room(name)
+        where = f"{path.relative_to(ROOT)}:{line}: {own} imports {name}"
+        if other not in (None, own) and LEVEL[str(other)] >= LEVEL[own]:
+            yield where
+        if own == "cli" and top and other not in (None, "cli", "core"):
             yield where + " at module level"
-        if own in WITHOUT_TORCH and module.split(".")[0] in HEAVY:
+        if own == "core" and module(path) not in WITH_TORCH and name.split(".")[0] in HEAVY:
+            yield where
+        if own in ("cli", "core") and top and name in WITH_TORCH:
             yield where
 
 
+def test_at_the_root_lie_rooms_and_types():
+    assert {path.stem for path in ROOT.glob("*.py")} == {"__init__", "types"}
+    folders = {path.name for path in ROOT.iterdir() if path.is_dir() and any(path.glob("*.py"))}
+    assert folders | {"types"} <= LEVEL.keys()
+
+
+def test_no_room_has_more_than_25_files():
+    counts = {path.relative_to(ROOT).as_posix(): len([*path.glob("*.py")]) for path in {f.parent for f in FILES}}
+    assert {name: count for name, count in counts.items() if count > 26} == {}  # __init__.py beside 25
+
+
 def test_imports_point_down():
-    assert [wrong for path in FILES if unit(path) != "__init__" for wrong in violations(path)] == []
+    assert [wrong for path in FILES for wrong in violations(path)] == []
+
+
+def test_no_imports_in_a_circle():
+    graph = {module(path): {name for name, _, _ in imports(path) if name in MODULES} for path in FILES}
+    try:
+        list(graphlib.TopologicalSorter(graph).static_order())
+    except graphlib.CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
 
 
 def test_the_package_itself_imports_lazily():
-    assert [m for m, _, _ in imports(ROOT / "__init__.py") if m.startswith("segcli")] == []
-
-
-def test_no_two_units_of_a_layer_import_each_other():
-    """Where a layer's units may import one another, they do so in one direction."""
-    pairs = {(unit(f), unit_of_module(m)) for f in FILES for m, _, _ in imports(f)}
-    edges = {(own, other) for own, other in pairs if other not in (None, own)}
-    assert [e for e in edges if (e[1], e[0]) in edges] == []
+    assert [name for name, _, _ in imports(ROOT / "__init__.py") if name.startswith("segcli")] == []
 
 
 def test_the_reader_of_imports_sees_a_violation(tmp_path):
     file = tmp_path / "x.py"
-    file.write_text("from segcli import run\nimport torch.nn\ndef f():\n    from segcli.cli.app import main\n")
-    assert list(imports(file)) == [("segcli.run", 1, True), ("torch.nn", 2, True), ("segcli.cli.app", 4, False)]
-    assert [unit_of_module(m) for m, _, _ in imports(file)] == ["run", None, "cli"]
+    file.write_text("from segcli.engine import cost\nimport torch.nn\ndef f():\n    from segcli.cli.app import main\n")
+    assert list(imports(file)) == [("segcli.engine.cost", 1, True), ("torch.nn", 2, True), ("segcli.cli.app", 4, False)]
+    assert [room(name) for name, _, _ in imports(file)] == ["engine", None, "cli"]

@@ -32,7 +32,7 @@ COMMAND = [sys.executable, "-m", "segcli.cli.app"]
 SCRIPT = """
 import sys, torch
 from segcli.recipe import Recipe
-from segcli.training import train
+from segcli.commands.train import train
 torch.set_num_threads(1)
 torch.distributed.init_process_group("gloo")
 for name in sys.argv[1:]:

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from segcli.commands import train
 from segcli.core.recipe.recipe import Recipe
-from segcli.engine import forecast, machine, training
+from segcli.engine import forecast, machine
 
 
 def small(root, **changes):
@@ -26,13 +27,13 @@ def small(root, **changes):
 def test_disk_is_what_the_run_folder_then_takes(tiny_dataset, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     recipe = small(tiny_dataset)
-    told = forecast.dry_run(recipe)
+    told = train.dry_run(recipe)
     assert list(tmp_path.iterdir()) == [tiny_dataset] or not (tmp_path / "runs").exists()
     assert told["steps"] == 4
     assert told["forecast"]["measured"]
     assert told["forecast"]["possible"] in (True, None)
     assert told["losses"]
-    run = training.train(recipe, out=tmp_path / "run", quiet=True)
+    run = train.train(recipe, out=tmp_path / "run", quiet=True)
     used = sum(f.stat().st_size for f in run.rglob("*") if f.is_file()) / 1e6
     assert abs(told["forecast"]["disk_mb"] - used) < 0.05 * used
     seconds = told["minutes"] * 60
@@ -43,7 +44,7 @@ def test_what_does_not_fit_is_said_and_not_run(tiny_dataset, monkeypatch):
     monkeypatch.setattr(machine, "free_memory", lambda device: 100.0)
     monkeypatch.setattr(machine, "free_disk", lambda folder: 1.0)
     monkeypatch.setattr(forecast, "trial_steps", lambda *_: 1 / 0)
-    told = forecast.dry_run(small(tiny_dataset))
+    told = train.dry_run(small(tiny_dataset))
     assert told["forecast"]["possible"] is False
     assert not told["forecast"]["measured"]
     assert told["losses"] == {}
@@ -61,13 +62,13 @@ def test_memory_that_runs_out_on_the_way_is_a_reason_and_no_failure(tiny_dataset
 
     monkeypatch.setattr(forecast, "STEPS", 1)
     monkeypatch.setattr(forecast, step, greedy)
-    told = forecast.dry_run(small(tiny_dataset))["forecast"]
+    told = train.dry_run(small(tiny_dataset))["forecast"]
     assert told["possible"] is False
     assert not told["measured"]
     assert told["reasons"][0].startswith("memory ran out when it was tried: ")
     monkeypatch.setattr(forecast, step, lambda *_, **__: torch.zeros(2) @ torch.zeros(3))
     with pytest.raises(RuntimeError, match="size"):  # any other error is one
-        forecast.dry_run(small(tiny_dataset))
+        train.dry_run(small(tiny_dataset))
 
 
 def test_kept_activations_are_counted_once_and_weights_not():

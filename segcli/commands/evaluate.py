@@ -1,0 +1,83 @@
+"""`segcli eval`: score a run folder, or a recipe with weights, on a split."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from segcli.data.dataset import Dataset
+from segcli.data.fingerprint import current
+from segcli.engine.diagnosis import print_causes
+from segcli.engine.evaluation import Scores, score_model
+from segcli.engine.run_folder import RunFolder, open_model, prepare_layout
+from segcli.engine.same_data import check_classes, say_changes
+
+
+def evaluate(
+    run: str | Path,
+    *,
+    weights: str | None = None,
+    data: str | Path | None = None,
+    split: str | None = None,
+    progress: bool = True,
+) -> dict[str, float]:
+    """Score a run folder, or a recipe with weights. -> {"segm_AP": 0.43, ...}, as in metrics.json.
+
+    weights: `last` (default), `best` or a file. data: another dataset's folder, with the same classes. split: the
+    recipe's by default. A run's own metrics.json and predictions/ are rewritten (see `score_run`).
+    Raises ModelError where weights or classes don't fit, DataError where the dataset can't be read.
+    """
+    return score_run(run, weights=weights, data=data, split=split, progress=progress).metrics
+
+
+def score_run(
+    run: str | Path,
+    *,
+    weights: str | None = None,
+    data: str | Path | None = None,
+    split: str | None = None,
+    progress: bool = True,
+    nms: float | bool | None = False,
+) -> Scores:
+    """`evaluate` with everything it measured.
+
+    What a run folder says of itself is its own weights on its own data: predictions/SPLIT.json is rewritten then, and
+    metrics.json where the split is the recipe's, too. Other weights or other data write nothing. With `nms` (see
+    `score_model`) a run's metrics.json alone is added to: its "nms" holds the scores with each setting.
+    """
+    opened = open_model(run, weights=weights)
+    recipe = opened.recipe
+    model: Any = prepare_layout(opened.model)
+    chosen = split or recipe.eval.split
+    names = recipe.data.split_file if data is None else None
+    dataset = Dataset(
+        data or recipe.data.root,
+        chosen,
+        split_file=recipe.resolve(names) if names else None,
+        task=recipe.task,
+        fields=model.fields,
+    )
+    check_classes(opened.info, dataset.info, str(run), str(dataset.root))
+    if opened.path:  # values of more than 8 bits are read as in training, whatever was decided for other data
+        dataset.info = dataclasses.replace(dataset.info, value_range=opened.info.value_range)
+    own = opened.path is not None and data is None
+    changed = own and say_changes(opened.info, dataset.root, dataset.info, Path(run))
+    folder = RunFolder(opened.path) if opened.path and data is None and weights in (None, "last") else None
+    keep = folder.path / "predictions" / f"{chosen}.json" if folder and nms is False else None
+    beside = folder if folder and chosen == recipe.eval.split and nms is not False else None
+    if beside:
+        beside.read_metrics()  # a run that is not finished has none: said before any work
+    if folder and keep:
+        folder.read_log()  # that tells why it scores as it does, afterwards
+    device = next(model.parameters()).device
+    scores = score_model(model, dataset, recipe, device=device, progress=progress, keep=keep, nms=nms)
+    if changed:
+        scores.changed_data = current(dataset.root, dataset.info)
+    if folder and keep:
+        scores.diagnosis = print_causes(folder, recipe, model, dataset, scores.metrics, keep)
+    if beside:
+        stored = beside.read_metrics()
+        stored["nms"] = {**stored.get("nms", {}), "off" if nms is None else f"{nms:g}": scores.metrics}
+        beside.write_metrics(stored)
+    elif folder and chosen == recipe.eval.split:
+        folder.write_metrics(scores.to_json(recipe, split=chosen, weights="last"))
+    return scores

@@ -1,0 +1,79 @@
+"""`segcli train`: from a recipe to a scored run folder, or to what that would take; the data is prepared first."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from segcli.commands.prepare import prepare_for
+from segcli.core import distributed
+from segcli.core.dataset_info import DatasetInfo
+from segcli.core.errors import UsageError
+from segcli.core.recipe.recipe import Recipe
+from segcli.engine.capacity import first_batch, refuse_batch, use_threads
+from segcli.engine.forecast import forecast
+from segcli.engine.run_folder import RunFolder, choose_device, start
+from segcli.engine.training import measure_cost, open_datasets, train_joined
+
+
+def train(
+    recipe: Recipe | None,
+    *,
+    out: str | Path | None = None,
+    resume: str | Path | None = None,
+    force: bool = False,
+    quiet: bool = False,
+) -> Path:
+    """Train, score and record one run. -> its folder.
+
+    Prepares the dataset where the recipe names a known one that is not there. `resume` continues that run folder with
+    its own recipe (`recipe` may be None then), bitwise on a CPU. Raises UsageError, DataError or ModelError before any
+    work; KeyboardInterrupt after saving, when interrupted; SegcliError on a non-finite loss. With several
+    `hardware.devices` it starts a process for each; under torchrun it is one of them.
+    """
+    if resume is not None:
+        recipe = RunFolder(resume).recipe()
+    if recipe is None:
+        raise UsageError("nothing to train: give a recipe, or a run to resume")
+    hardware = recipe.hardware
+    if hardware.processes == 1 or distributed.launched():
+        return train_one(recipe, out, resume, force, quiet)
+    kind, arguments = str(choose_device(hardware.device)), (recipe, out, resume, force, quiet)
+    return distributed.launch(train_one, arguments, devices=hardware.devices, nodes=hardware.nodes, device=kind)
+
+
+def train_one(recipe: Recipe, out: str | Path | None, resume: str | Path | None, force: bool, quiet: bool) -> Path:
+    """One process's training; rank 0 writes what there is to write."""
+    use_threads(recipe.hardware.threads)
+    with distributed.joined(recipe.hardware.processes, choose_device(recipe.hardware.device)) as device:
+        with distributed.main_first():
+            prepare_for(recipe)
+        return train_joined(recipe, device, out, resume, force, quiet or distributed.rank() > 0)
+
+
+def dry_run(recipe: Recipe) -> dict[str, Any]:
+    """Resolve the recipe, prepare its data, build the model, and say what training would take; nothing is trained.
+
+    -> {"recipe", "train_images", "weights", "losses", "steps", "step_seconds", "minutes", "forecast" (see `forecast`),
+    "cost" (as cost.json)}. Where the machine has too little memory, nothing is run and "losses" are empty.
+    """
+    prepare_for(recipe)
+    device = choose_device(recipe.hardware.device)
+    use_threads(recipe.hardware.threads)
+    model, used = start(recipe, DatasetInfo.load(recipe.data.root))
+    train_set, val_set = open_datasets(recipe, model.fields)
+    refuse_batch(recipe, model.to(device), train_set.sizes, recipe.train.batch_size, training=True)
+    with first_batch("it can't be run"):
+        measured = measure_cost(model, train_set, device, repeats=5)
+    told, losses = forecast(recipe, model, measured, (train_set, val_set))
+    return {
+        "schema_version": 1,
+        "recipe": json.loads(recipe.model_dump_json()),
+        "train_images": len(train_set),
+        "weights": used,
+        "losses": losses,
+        "step_seconds": told["step_seconds"],
+        "steps": told["steps"],
+        "minutes": told["train_minutes"],
+        "forecast": told,
+        "cost": measured,
+    }
