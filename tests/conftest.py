@@ -26,8 +26,8 @@ TINY_RECIPE = {
     "task": "instance",
     "data": {"root": "data/tiny", "size": 64, "augment": {"flip": 0.5}},
     "model": {
-        **{"name": "rcnn", "variant": "lite", "width": 32, "proposals": [8, 8]},
-        **{"backbone": {"name": "resnet", "depth": 18}, "heads": {"box": {}, "mask": {}}},
+        **{"name": "rcnn_lite", "width": 32, "proposals": [8, 8]},
+        **{"backbone": {"name": "resnet", "depth": 18}, "heads": {"iou_box": {}, "lite_mask": {}}},
     },
     "train": {"steps": 3, "batch_size": 2, "evaluations": 1, "log_every": 1},
     "hardware": {"device": "cpu", "workers": 0, "threads": 1},
@@ -215,11 +215,7 @@ def fake_run(tmp_path):
         run.mkdir(parents=True)
         (run / "recipe.yaml").write_text(
             f"name: {name}\ntask: {task}\ndata: {{name: {data}, root: data/{data}}}\n{recipe}"
-            + (
-                ""
-                if "model:" in recipe
-                else "model: {name: rcnn, variant: lite, backbone: {name: resnet, depth: 18}}\n"
-            )
+            + ("" if "model:" in recipe else "model: {name: rcnn_lite, backbone: {name: resnet, depth: 18}}\n")
         )
         primary = PRIMARY[task]
         scores = {"segm_AP": 0.5, "bbox_AP": 0.6} if metrics is None else metrics

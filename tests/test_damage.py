@@ -118,7 +118,7 @@ def test_a_model_that_meets_nan_before_its_losses_saves_too(tmp_path, tiny_datas
     (tmp_path / "r.yaml").write_text(
         "name: d\ntask: detection\n"
         f"data: {{root: {tiny_dataset}, size: 64}}\n"
-        "model: {name: rcnn, variant: lite, width: 32, backbone: {name: resnet, depth: 18}, heads: {box: {}}}\n"
+        "model: {name: rcnn_lite, width: 32, backbone: {name: resnet, depth: 18}, heads: {box: {}}}\n"
         "train: {steps: 4, batch_size: 1, evaluations: 1}\nhardware: {workers: 0, device: cpu}\n"
     )
     original, calls = RCNN.forward, []

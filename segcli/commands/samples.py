@@ -61,7 +61,7 @@ def open_richest(root: str | Path, info: DatasetInfo, split: str | None = None, 
     """A dataset with its richest view: panoptic or semantic maps where it has them, else its objects."""
     fields: dict[str, Any] = {}
     if info.num_keypoints:
-        from segcli.models.rcnn.heads.keypoint import Keypoints  # brings torchvision along
+        from segcli.fields.keypoints import Keypoints  # brings torch along
 
         fields = {"keypoints": Keypoints}
     task = "panoptic" if info.panoptic else "detection" if info.num_things else "semantic"

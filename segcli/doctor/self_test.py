@@ -10,9 +10,9 @@ from pycocotools import mask as coco_mask
 from segcli.core.dataset_info import DatasetInfo
 from segcli.data.dataset import Dataset
 from segcli.data.findings import Item
+from segcli.fields.keypoints import Keypoints
 from segcli.metrics import metric_for, score_one
 from segcli.metrics.keypoints import MOST, KeypointScores
-from segcli.models.rcnn.heads.keypoint import Keypoints
 from segcli.types import Panoptic, Prediction, Target
 
 MAIN = ("segm_AP", "bbox_AP", "mIoU", "PQ", "keypoints_AP")

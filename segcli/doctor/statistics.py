@@ -134,7 +134,7 @@ def advise(splits: Mapping[str, Mapping[str, Any]], info: DatasetInfo) -> list[d
     out.append(
         _say(
             "anchors",
-            "those of the standard R-CNN fit" if fits else "model.variant: lite, which has none",
+            "those of the standard R-CNN fit" if fits else "model.name: rcnn_lite, which has none",
             f"at that size 90 % of objects are {low} to {high} pixels long and up to {tall:.1f} : 1; the standard "
             f"anchors are {ANCHORS[0]} to {ANCHORS[1]} and 1 : 2 to 2 : 1",
         )

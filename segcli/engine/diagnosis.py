@@ -28,6 +28,7 @@ UNSURE = 0.1  # median over images of the best score, below which nothing is cla
 FOUND = 0.3  # share of objects with a box on them, from which the boxes are fine
 # Images that training has to see before masks or boxes are worth a look, by this project's own runs on small data
 # (docs/little_data.md) and, for the plain transformers, by DETR's 150 epochs on COCO (Carion et al., 2020)
+ON_BOXES = ("detr_lite", "maskformer_lite")
 IMAGES = {"rcnn": 1_000, "boxes": 1_200, "plain": 100_000}
 
 Image = tuple[Sequence[dict[str, Any]], Sequence[dict[str, Any]]]  # one image's COCO annotations and results
@@ -203,12 +204,12 @@ def _against_silence(recipe: Recipe) -> str:
     """What to change where a model finds nothing: settings that it has, and that this recipe has not set yet."""
     model, choices = recipe.model, [f"Train longer ({_longer(recipe)})"]
     own = _settings(recipe)
-    if _takes_box_queries(recipe):
-        choices.append("set model.box_queries and its options (docs/little_data.md)")
-    elif model.get("box_queries"):
+    if lite := _lite_one(recipe):
+        choices.append(f"set model.name: {lite} and its options (docs/little_data.md)")
+    elif model["name"] in ON_BOXES:
         unset = [key for key in ("selection", "denoising") if not model.get(key)]
         choices += [f"set {' and '.join(f'model.{key}' for key in unset)} (docs/little_data.md)"] if unset else []
-    if "no_object" in own and not model.get("box_queries"):  # whose classes are sigmoids: none of them says "nothing"
+    if "no_object" in own:
         choices.append(f"lower model.no_object ({model.get('no_object', own['no_object'].default):g})")
     if recipe.init is None and "backbone" in own and not (model.get("backbone") or {}).get("weights"):
         choices.append("begin from pretrained weights (model.backbone.weights: imagenet)")
@@ -220,13 +221,12 @@ def _settings(recipe: Recipe) -> Mapping[str, inspect.Parameter]:
     return inspect.signature(find("model", recipe.model["name"], "model.name").build).parameters
 
 
-def _takes_box_queries(recipe: Recipe) -> bool:
-    """Whether the recipe may set model.box_queries and has not: DETR's have no masks, Mask2Former's attention excludes
-    them."""
-    model = recipe.model
-    without_masks = model["name"] != "detr" or recipe.task == "detection"
-    excluded = model.get("box_queries") or model.get("masked_attention")
-    return "box_queries" in _settings(recipe) and without_masks and not excluded
+def _lite_one(recipe: Recipe) -> str | None:
+    """The model on box queries that learns this recipe's task from less; None for one that is that, or has none."""
+    name = recipe.model["name"]
+    if name == "maskformer" or (name == "detr" and recipe.task == "detection"):
+        return f"{name}_lite"
+    return None
 
 
 def _longer(recipe: Recipe, steps: int | None = None) -> str:
@@ -277,14 +277,14 @@ def _from_log(recipe: Recipe, log: Sequence[dict[str, Any]], hits: Hits) -> list
 
 def _too_short(recipe: Recipe, log: Sequence[dict[str, Any]]) -> list[Cause]:
     model, batch = recipe.model, recipe.train.batch_size
-    kind = "rcnn" if model["name"] == "rcnn" else "boxes" if model.get("box_queries") else "plain"
+    kind = "rcnn" if model["name"].startswith("rcnn") else "boxes" if model["name"] in ON_BOXES else "plain"
     done = max((e["step"] for e in log), default=0)
     wanted = -(-IMAGES[kind] // batch)
     if recipe.init or done >= wanted:
         return []
     what = {"rcnn": "a region-based model", "boxes": "a model with box queries", "plain": f"a plain {model['name']}"}
-    boxes = _takes_box_queries(recipe)
-    more = " or model.box_queries, which needs a fraction (docs/little_data.md)" if boxes else ""
+    lite = _lite_one(recipe)
+    more = f" or model.name: {lite}, which needs a fraction (docs/little_data.md)" if lite else ""
     return [
         Cause(
             "too few steps",

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from segcli.core.errors import ModelError
-from segcli.models.per_pixel.per_pixel import PixelDecoderModel
+from segcli.models.per_pixel.base import PixelDecoderModel
 
 NEWEST = 2
 

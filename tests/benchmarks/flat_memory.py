@@ -30,8 +30,8 @@ RECIPE: dict[str, Any] = {
     "task": "instance",
     "data": {"root": "set", "size": SIDE},
     "model": {
-        **{"name": "rcnn", "variant": "lite", "width": 32, "proposals": [8, 20]},
-        **{"backbone": {"name": "resnet", "depth": 18}, "heads": {"box": {}, "mask": {}}},
+        **{"name": "rcnn_lite", "width": 32, "proposals": [8, 20]},
+        **{"backbone": {"name": "resnet", "depth": 18}, "heads": {"iou_box": {}, "lite_mask": {}}},
     },
     "train": {"steps": 5, "batch_size": 2, "evaluations": 0},
     "hardware": {"device": "cpu", "workers": 1},

@@ -35,8 +35,8 @@ RECIPE: dict[str, Any] = {
         "augment": {"flip": 0.5, "scale": [0.7, 1.3], "colour": 0.5, "copy_paste": 0.5},
     },
     "model": {
-        **{"name": "rcnn", "variant": "lite", "width": 32, "backbone": {"name": "resnet", "depth": 18}},
-        "heads": {"box": {}, "mask": {}},
+        **{"name": "rcnn_lite", "width": 32, "backbone": {"name": "resnet", "depth": 18}},
+        "heads": {"iou_box": {}, "lite_mask": {}},
     },
     "train": {"batch_size": 2, "ema": 0.99, "evaluations": 3, "log_every": 1, "save_minutes": 0.01},
     "hardware": {"device": "cpu", "workers": 2, "threads": 1},

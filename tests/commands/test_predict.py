@@ -18,7 +18,7 @@ from segcli.core.dataset_info import Category, DatasetInfo
 from segcli.core.errors import DataError, SegcliError, UsageError
 from segcli.core.recipe.recipe import Recipe
 from segcli.data.inputs import find_images, output_names
-from segcli.models.rcnn.heads.keypoint import Keypoints
+from segcli.fields.keypoints import Keypoints
 from segcli.ops.preprocess import Preprocess
 from segcli.predictions.coco_results import coco_annotation, coco_categories, coco_results
 from segcli.types import Instances, Panoptic, Prediction, Segment, encode_masks

@@ -33,10 +33,9 @@ def recipe(root, **data):
             "task": "instance",
             "data": {"root": str(root), "size": 96, **data},
             "model": {
-                "name": "rcnn",
-                "variant": "lite",
+                "name": "rcnn_lite",
                 "backbone": {"name": "efficientnet_lite0"},
-                "heads": {"box": {}, "mask": {}},
+                "heads": {"iou_box": {}, "lite_mask": {}},
             },
             "train": {"steps": 1},
         },

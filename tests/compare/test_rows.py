@@ -21,8 +21,8 @@ def test_a_finished_run_gives_every_cell(fake_run):
     expected = {
         "name": "my run 🐈",
         "source": "run",
-        "model": "rcnn",
-        "variant": "lite",
+        "model": "rcnn_lite",
+        "variant": None,
         "backbone": "resnet18",
         "data": "shapes",
         "params": 5_000_000,
@@ -101,7 +101,7 @@ RECIPE = """
 name: x
 task: instance
 data: {root: %s, size: 64}
-model: {name: rcnn, variant: lite, backbone: {name: resnet, depth: 18}, heads: {box: {}, mask: {}}, proposals: [10, 10]}
+model: {name: rcnn_lite, backbone: {name: resnet, depth: 18}, heads: {iou_box: {}, lite_mask: {}}, proposals: [10, 10]}
 hardware: {device: cpu, workers: 0}
 """
 

@@ -13,7 +13,7 @@ from segcli.engine.run_folder import RunFolder
 TINY = """name: {name}
 task: detection
 data: {{root: {root}, size: 64}}
-model: {{name: rcnn, variant: lite, backbone: {{name: efficientnet_lite0}}, heads: {{box: {{}}}}}}
+model: {{name: rcnn_lite, backbone: {{name: efficientnet_lite0}}, heads: {{box: {{}}}}}}
 train: {{steps: {steps}, batch_size: 1, evaluations: 1, optimizer: {{lr: {lr}}}}}
 eval: {{split: val}}
 hardware: {{workers: 0}}

@@ -16,38 +16,45 @@ LITE = {"name": "efficientnet_lite0"}
 VIT = {"name": "vit", "model": "deit_tiny_distilled_patch16_224", "width": 64}
 SWIN = {"name": "swin"}
 SMALL = {"backbone": LITE, "dim": 64, "heads": 4, "ffn": 64, "queries": 12, "decoder_layers": 2}
-BOXES = {**SMALL, "encoder_layers": 1, "box_queries": True, "levels": 3, "deformable": True}
+BOXES = {**SMALL, "encoder_layers": 1, "levels": 3, "deformable": True}
 CHOSEN = {**BOXES, "selection": True, "denoising": 16}
+POINTS = {**SMALL, "points": 32}
+LITE_HEADS = {"iou_box": {}, "lite_mask": {}}
 MODELS = {
     "rcnn": [
         ({"backbone": BACKBONE, "heads": {"box": {"width": 64}, "mask": {"width": 32}}}, "instance"),
         ({"backbone": BACKBONE, "heads": {"box": {"width": 64, "pooler": "roi_pool"}}}, "detection"),
-        ({"backbone": LITE, "variant": "lite", "heads": {"box": {}, "mask": {}}}, "instance"),
         ({"backbone": VIT, "heads": {"box": {"width": 64}, "mask": {"width": 32}}}, "instance"),
-        ({"backbone": VIT, "variant": "lite", "heads": {"box": {}, "mask": {}}}, "instance"),
     ],
+    "rcnn_lite": [({"backbone": backbone, "heads": LITE_HEADS}, "instance") for backbone in (LITE, VIT)],
     "detr": [
         *(({"backbone": backbone}, "detection") for backbone in (BACKBONE, VIT, SWIN)),
         *(({"backbone": backbone}, "instance") for backbone in (BACKBONE, VIT)),
         ({"backbone": SWIN, "stage": "boxes"}, "instance"),
+    ],
+    "detr_lite": [
         *((settings, "detection") for settings in (CHOSEN, {**BOXES, "groups": 3}, {**BOXES, "deformable": False})),
         ({**CHOSEN, "backbone": VIT, "levels": 1}, "detection"),
     ],
     "maskformer": [
         *(({"backbone": BACKBONE}, task) for task in ("semantic", "instance", "panoptic")),
         ({"backbone": VIT}, "panoptic"),
+        (POINTS, "instance"),
+    ],
+    "maskformer_lite": [
         *((CHOSEN, task) for task in ("semantic", "instance", "panoptic")),
         ({**BOXES, "groups": 2}, "instance"),
         ({**CHOSEN, "kernels": True}, "panoptic"),
-        *(({**SMALL, "masked_attention": True, "points": 32}, task) for task in ("semantic", "instance", "panoptic")),
-        ({**SMALL, "points": 32}, "instance"),
-        ({**SMALL, "masked_attention": True, "pixel_decoder": "transformer", "encoder_layers": 1}, "panoptic"),
     ],
-    "per_pixel": [
-        *(({"backbone": backbone}, "semantic") for backbone in (BACKBONE, VIT)),
-        ({"backbone": LITE, "variant": "per_pixel_plus", "dim": 64, "heads": 4, "ffn": 64}, "semantic"),
-        *(({"backbone": backbone, "variant": "fcn"}, "semantic") for backbone in (VIT, SWIN)),
-        ({"backbone": VIT, "variant": "fcn", "auxiliary": 0}, "semantic"),
+    "mask2former_lite": [
+        *((POINTS, task) for task in ("semantic", "instance", "panoptic")),
+        ({**SMALL, "pixel_decoder": "transformer", "encoder_layers": 1}, "panoptic"),
+    ],
+    "per_pixel": [({"backbone": backbone}, "semantic") for backbone in (BACKBONE, VIT)],
+    "per_pixel_plus": [({"backbone": LITE, "dim": 64, "heads": 4, "ffn": 64}, "semantic")],
+    "fcn": [
+        *(({"backbone": backbone}, "semantic") for backbone in (VIT, SWIN)),
+        ({"backbone": VIT, "auxiliary": 0}, "semantic"),
     ],
 }
 CASES = [(name, settings, task) for name, cases in MODELS.items() for settings, task in cases]
@@ -122,9 +129,9 @@ def test_every_backbone_plugin_is_listed_here():
 
 def test_every_head_plugin_is_tested():
     """In a model above, or in a file of its own."""
-    above = {head for settings, _ in MODELS["rcnn"] for head in settings["heads"]}
+    above = {head for name in ("rcnn", "rcnn_lite") for settings, _ in MODELS[name] for head in settings["heads"]}
     own = {path.stem.removeprefix("test_") for path in (Path(__file__).parent.parent / "models").glob("test_*.py")}
-    assert set(plugins.names("head")) <= above | own
+    assert {name.removeprefix("lite_") for name in plugins.names("head")} <= above | own
 
 
 def test_every_converter_plugin_has_a_source_that_is_tested():

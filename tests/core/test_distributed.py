@@ -18,20 +18,20 @@ from segcli.core.recipe.recipe import Recipe
 from segcli.engine.run_folder import RunFolder
 
 RESNET = {"name": "resnet", "depth": 18}
-LITE = {"variant": "lite", "width": 32, "proposals": [8, 8], "heads": {"box": {}, "mask": {}}}
+LITE = {"width": 32, "proposals": [8, 8], "heads": {"iou_box": {}, "lite_mask": {}}}
 RCNN = {"proposals": [30, 30], "samples": 16, "heads": {"box": {"width": 32}, "mask": {"convolutions": 1}}}
 DETR = {"dim": 128, "ffn": 64, "queries": 8, "encoder_layers": 1, "decoder_layers": 2, "dropout": 0.0}
 FAMILIES = {
-    "lite": ("instance", {"name": "rcnn", **LITE}),
+    "lite": ("instance", {"name": "rcnn_lite", **LITE}),
     "rcnn": ("instance", {"name": "rcnn", **RCNN}),
     "detr": ("instance", {"name": "detr", **DETR}),
     "maskformer": ("instance", {"name": "maskformer", "queries": 8, "decoder_layers": 2, "dropout": 0.0}),
-    "per_pixel": ("semantic", {"name": "per_pixel", "variant": "per_pixel"}),
+    "per_pixel": ("semantic", {"name": "per_pixel"}),
 }
 COMMAND = [sys.executable, "-m", "segcli.cli.app"]
 SCRIPT = """
 import sys, torch
-from segcli.recipe import Recipe
+from segcli.core.recipe.recipe import Recipe
 from segcli.commands.train import train
 torch.set_num_threads(1)
 torch.distributed.init_process_group("gloo")

@@ -30,8 +30,8 @@ def write_evil(path):
 
 
 def write_other(path):
-    settings = {"name": "rcnn", "variant": "lite", "width": 16, "backbone": {"name": "resnet", "depth": 18}}
-    model = build_model({**settings, "heads": {"box": {}}}, task="detection", num_classes=2, num_things=2)
+    settings = {"name": "rcnn_lite", "width": 16, "backbone": {"name": "resnet", "depth": 18}}
+    model = build_model({**settings, "heads": {"iou_box": {}}}, task="detection", num_classes=2, num_things=2)
     torch.save({"model": model.state_dict(), "ema": None}, path)
 
 

@@ -16,7 +16,7 @@ MODELS = {
     "maskformer semantic": {"name": "maskformer", "decoder_layers": 2, "queries": 6},
     "maskformer instance": {"name": "maskformer", "decoder_layers": 2, "queries": 6},
     "maskformer panoptic": {"name": "maskformer", "decoder_layers": 2, "queries": 6},
-    "per_pixel semantic": {"name": "per_pixel", "variant": "per_pixel_plus", "decoder_layers": 2},
+    "per_pixel semantic": {"name": "per_pixel_plus", "decoder_layers": 2},
 }
 LABELS = {
     "one object": lambda annotations: annotations[:1],

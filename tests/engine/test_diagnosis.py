@@ -57,7 +57,7 @@ def log(first=10.0, last=5.0, norm=1.0, grown=1.0, step=1000):
 
 
 def names(given, value=0.0, settings=None, history=None):
-    causes = diagnose(settings or recipe(box_queries=True), value, history or log(), images(given), IDS)
+    causes = diagnose(settings or recipe("detr_lite"), value, history or log(), images(given), IDS)
     assert all(c.advice and c.evidence for c in causes)
     return [c.name for c in causes]
 
@@ -106,10 +106,10 @@ def test_class_head():
 
 
 MODELS = {
-    "rcnn": ({"name": "rcnn", "variant": "lite", "width": 32, "heads": {"box": {}, "mask": {}}}),
+    "rcnn": ({"name": "rcnn_lite", "width": 32, "heads": {"iou_box": {}, "lite_mask": {}}}),
     "detr": ({"name": "detr", "dim": 32, "ffn": 32}),
-    "detr on boxes": ({"name": "detr", "dim": 32, "ffn": 32, "box_queries": True}),
-    "maskformer on boxes": ({"name": "maskformer", "dim": 32, "ffn": 32, "box_queries": True}),
+    "detr on boxes": ({"name": "detr_lite", "dim": 32, "ffn": 32}),
+    "maskformer on boxes": ({"name": "maskformer_lite", "dim": 32, "ffn": 32}),
 }
 
 
@@ -118,7 +118,7 @@ def test_the_advised_rates_are_those_of_the_models_own_class_layers(kind):
     """The advice, taken word for word, is a recipe's, and raises the rate of what another dataset replaces."""
     settings = {**MODELS[kind], "backbone": {"name": "resnet", "depth": 18}}
     with torch.device("meta"):
-        task = "detection" if settings["name"] == "detr" else "instance"
+        task = "detection" if settings["name"].startswith("detr") else "instance"
         model = build_model(settings, task=task, num_classes=3, num_things=3, num_keypoints=0)
     causes = diagnose(recipe(init="detr/r50"), 0.0, log(), images(results_of_another_class()), IDS, class_layers(model))
     scales = yaml.safe_load(re.search(r"lr_scales: (\{.*?\})", causes[0].advice)[1])
@@ -131,14 +131,14 @@ def test_the_advised_rates_are_those_of_the_models_own_class_layers(kind):
 
 SMALL = {"dim": 32, "ffn": 32}
 FAMILIES = {
-    "rcnn": ("detection", {"name": "rcnn", "variant": "lite", "width": 32, "heads": {"box": {}}}),
+    "rcnn": ("detection", {"name": "rcnn_lite", "width": 32, "heads": {"iou_box": {}}}),
     "rcnn with masks": ("instance", {"name": "rcnn", "heads": {"box": {}, "mask": {}}}),
     "detr": ("detection", {"name": "detr", **SMALL}),
     "detr with masks": ("instance", {"name": "detr", "dim": 128}),
-    "detr on boxes": ("detection", {"name": "detr", **SMALL, "box_queries": True}),
-    "maskformer": ("instance", {"name": "maskformer", **SMALL, "box_queries": False}),
-    "maskformer on boxes": ("instance", {"name": "maskformer", **SMALL, "box_queries": True, "selection": True}),
-    "mask2former": ("instance", {"name": "maskformer", **SMALL, "masked_attention": True}),
+    "detr on boxes": ("detection", {"name": "detr_lite", **SMALL}),
+    "maskformer": ("instance", {"name": "maskformer", **SMALL}),
+    "maskformer on boxes": ("instance", {"name": "maskformer_lite", **SMALL, "selection": True}),
+    "mask2former": ("instance", {"name": "mask2former_lite", **SMALL}),
 }
 EVIDENCE = {
     "no-object collapse": (results(score=0.02), log()),
@@ -155,7 +155,9 @@ EVIDENCE = {
 def take(advice: str, settings: Recipe) -> Recipe:
     """The recipe with every switch of the advice on, and the lengths that it gives."""
     data = settings.model_dump(mode="json")
-    for key in re.findall(r"model\.(box_queries|selection|denoising)", advice):
+    for name in re.findall(r"model\.name: (\w+)", advice):
+        data["model"]["name"] = name
+    for key in re.findall(r"model\.(selection|denoising)", advice):
         data["model"][key] = 4 if key == "denoising" else True
     for key, value in re.findall(r"train\.(steps|epochs|minutes): (\d+|null)", advice):
         data["train"][key] = None if value == "null" else int(value)
@@ -202,7 +204,7 @@ def test_a_region_based_model_is_not_told_of_a_class_that_it_has_not():
     [cause] = diagnose(recipe("rcnn", heads={"box": {}}), 0.0, log(), images(results(score=0.02)), IDS)
     assert cause.name == "no-object collapse"
     assert "no_object" not in cause.advice
-    assert "box_queries" not in cause.advice
+    assert "model.name" not in cause.advice
     assert "model.no_object (0.1)" in diagnose(recipe(), 0.0, log(), images([]), IDS)[0].advice
 
 
@@ -226,7 +228,7 @@ def test_too_few_steps_says_how_many():
     assert [c.name for c in short] == ["too few steps"]
     assert "80 steps" in short[0].evidence
     assert "25000" in short[0].evidence
-    assert "box_queries" in short[0].advice
+    assert "model.name: detr_lite" in short[0].advice
     assert names(results(), settings=recipe("rcnn"), history=log(step=1000)) == ["unknown"]
 
 

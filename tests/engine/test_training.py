@@ -266,7 +266,7 @@ def test_resuming_another_architecture_is_refused(recipe, tmp_path):
         (run / "recipe.yaml")
         .read_text()
         .replace("steps: 1\n", "steps: 2\n")
-        .replace("variant: lite", "variant: lite\n  width: 64")
+        .replace("name: rcnn_lite", "name: rcnn_lite\n  width: 64")
     )
     (run / "recipe.yaml").write_text(text)
     with pytest.raises(ModelError, match=r"last\.pt"):

@@ -28,12 +28,12 @@ from segcli.types import IGNORE, Batch, Instances, Target
 
 LITE = {
     **{"backbone": {"name": "efficientnet_lite0"}, "dim": 64, "heads": 4, "ffn": 64, "queries": 10, "dropout": 0.0},
-    **{"encoder_layers": 1, "decoder_layers": 2, "box_queries": True, "levels": 3},
+    **{"encoder_layers": 1, "decoder_layers": 2, "levels": 3},
 }
 CHOSEN = {**LITE, "deformable": True, "selection": True, "denoising": 12}
 
 
-def model(name="detr", task="detection", settings=CHOSEN, **more):
+def model(name="detr_lite", task="detection", settings=CHOSEN, **more):
     torch.manual_seed(0)
     return build_model({"name": name, **settings, **more}, task=task, num_classes=3, num_things=2)
 
@@ -264,21 +264,17 @@ def test_matchability_is_cross_entropy_on_matched_and_falls_off_elsewhere():
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [
-        ("detr", {"deformable": True}, "model.deformable needs model.box_queries"),
-        ("detr", {**CHOSEN, "groups": 2}, "model.groups is for learned queries"),
-        ("detr", {**LITE, "distinct": 0.8}, "model.distinct chooses among the cells of model.selection"),
-        ("detr", {**CHOSEN, "distinct": 1.5}, "model.distinct is an IoU between 0 and 1, not 1.5"),
-        ("maskformer", {"distinct": 0.8}, "model.distinct needs model.box_queries"),
-        ("detr", {**LITE, "levels": 9}, "model.levels must be from 1 to 4"),
-        ("maskformer", {"denoising": 5}, "model.denoising needs model.box_queries"),
-        ("maskformer", {"masked_attention": True, "levels": 5}, "model.levels must be from 1 to 4"),
-        ("maskformer", {**CHOSEN, "masked_attention": True}, "exclude each other"),
-        ("maskformer", {**CHOSEN, "kernels": True}, "model.kernels needs model.masked_attention, or"),
+        ("detr_lite", {**CHOSEN, "groups": 2}, "model.groups is for learned queries"),
+        ("detr_lite", {**LITE, "distinct": 0.8}, "model.distinct chooses among the cells of model.selection"),
+        ("detr_lite", {**CHOSEN, "distinct": 1.5}, "model.distinct is an IoU between 0 and 1, not 1.5"),
+        ("detr_lite", {**LITE, "levels": 9}, "model.levels must be from 1 to 4"),
+        ("mask2former_lite", {"levels": 5}, "model.levels must be from 1 to 4"),
+        ("maskformer_lite", {**CHOSEN, "kernels": True}, "model.kernels of maskformer_lite is for task panoptic"),
     ],
 )
 def test_options_that_do_not_go_together_are_named(name, settings, message):
     with pytest.raises(UsageError, match=message):
-        model(name, "instance" if name == "maskformer" else "detection", settings)
+        model(name, "detection" if name == "detr_lite" else "instance", settings)
 
 
 def stuff_map(h: int, w: int) -> torch.Tensor:
@@ -315,14 +311,16 @@ def test_stuff_kernels_learn_every_labelled_pixel_and_say_which_stuff_is_there()
 
 @pytest.mark.parametrize(("things", "missing"), [(0, "thing"), (3, "stuff")])
 def test_stuff_kernels_need_things_and_stuff(things, missing):
-    settings = {"name": "maskformer", **CHOSEN, "kernels": True}
+    settings = {"name": "maskformer_lite", **CHOSEN, "kernels": True}
     with pytest.raises(UsageError, match=f"the dataset declares no {missing}"):
         build_model(settings, task="panoptic", num_classes=3, num_things=things)
 
 
 @torch.no_grad()
 def test_stuff_with_kernels_is_found_without_a_query():
-    net = model("maskformer", "panoptic", kernels=True, outputs=["panoptic", "semantic"], score=0.9, overlap=0.0).eval()
+    net = model(
+        "maskformer_lite", "panoptic", kernels=True, outputs=["panoptic", "semantic"], score=0.9, overlap=0.0
+    ).eval()
     assert net.head.num_classes == 2
     data = batch()
     for target in data.targets:
@@ -341,7 +339,7 @@ def test_stuff_with_kernels_is_found_without_a_query():
 
 
 def test_an_instance_model_begins_a_panoptic_one_with_kernels_and_the_other_way_round(tmp_path):
-    instance, panoptic = model("maskformer", "instance"), model("maskformer", "panoptic", kernels=True)
+    instance, panoptic = model("maskformer_lite", "instance"), model("maskformer_lite", "panoptic", kernels=True)
     for source, other in ((instance, panoptic), (panoptic, instance)):
         save_weights(tmp_path / "w.safetensors", source.state_dict(), {})
         report = load_weights(other, tmp_path / "w.safetensors")
@@ -351,7 +349,7 @@ def test_an_instance_model_begins_a_panoptic_one_with_kernels_and_the_other_way_
 
 
 def test_losses_fall_on_one_batch():
-    net, data = model("maskformer", "instance", points=64), batch()
+    net, data = model("maskformer_lite", "instance", points=64), batch()
     optimizer = torch.optim.AdamW([p for p in net.parameters() if p.requires_grad], lr=1e-3)
     totals = []
     for _ in range(20):
@@ -364,8 +362,7 @@ def test_losses_fall_on_one_batch():
     assert totals[-1] < 0.5 * totals[0]
 
 
-@pytest.mark.parametrize("name", ["detr", "maskformer"])
-@pytest.mark.parametrize("more", [{}, {"box_queries": False, "levels": 1}])
-def test_training_knows_how_many_objects_can_be_found(name, more):
-    net = model(name, "detection" if name == "detr" else "instance", LITE, **more)
-    assert most_objects(net) == 10
+@pytest.mark.parametrize("name", ["detr", "detr_lite", "maskformer", "maskformer_lite"])
+def test_training_knows_how_many_objects_can_be_found(name):
+    settings = LITE if name.endswith("_lite") else {k: v for k, v in LITE.items() if k != "levels"}
+    assert most_objects(model(name, "detection" if "detr" in name else "instance", settings)) == 10

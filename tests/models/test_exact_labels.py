@@ -24,15 +24,15 @@ from segcli.types import IGNORE, Instances, Sample, Target, mask_boxes
 
 SIZES = [(240, 320), (300, 198), (262, 262)]
 RESNET = {"name": "resnet", "depth": 18}
-BOXES = {"dim": 32, "heads": 4, "ffn": 32, "encoder_layers": 0, "decoder_layers": 1, "box_queries": True}
+BOXES = {"dim": 32, "heads": 4, "ffn": 32, "encoder_layers": 0, "decoder_layers": 1}
 FAMILIES = {
-    "mask_rcnn": ("instance", {"name": "rcnn", "variant": "lite", "heads": {"box": {}, "mask": {}}}),
-    "maskformer": ("instance", {"name": "maskformer", **BOXES}),
-    "maskformer_panoptic": ("panoptic", {"name": "maskformer", "kernels": True, **BOXES}),
+    "mask_rcnn": ("instance", {"name": "rcnn_lite", "heads": {"iou_box": {}, "lite_mask": {}}}),
+    "maskformer": ("instance", {"name": "maskformer_lite", **BOXES}),
+    "maskformer_panoptic": ("panoptic", {"name": "maskformer_lite", "kernels": True, **BOXES}),
     "maskformer_semantic": ("semantic", {"name": "maskformer"}),
     "detr": ("instance", {"name": "detr"}),
     "per_pixel": ("semantic", {"name": "per_pixel"}),
-    "fcn": ("semantic", {"name": "per_pixel", "variant": "fcn", "backbone": {**RESNET, "dilate_last": 0}}),
+    "fcn": ("semantic", {"name": "fcn", "backbone": {**RESNET, "dilate_last": 0}}),
 }
 AUGMENTS = {
     "none": {},

@@ -22,11 +22,12 @@ from segcli.drawing.overlays import draw
 from segcli.engine.evaluation import head_metrics
 from segcli.engine.run_folder import build, fields_of
 from segcli.engine.training import open_datasets
+from segcli.fields.keypoints import Keypoints
 from segcli.metrics.keypoints import build as build_metric
 from segcli.metrics.keypoints import deviations
 from segcli.models import build_model
-from segcli.models.rcnn.heads.keypoint import Keypoints, _between_cells
 from segcli.models.rcnn.heads.keypoint import build as build_head
+from segcli.models.rcnn.heads.lite_keypoint import LiteKeypointHead
 from segcli.models.rcnn.roi_heads import Samples
 from segcli.predictions.coco_results import coco_results
 from segcli.types import Batch, Instances, Prediction, Target
@@ -114,13 +115,13 @@ def edit(root, change, only=None):
         path.write_text(json.dumps(data), encoding="utf-8")
 
 
-def recipe(root, heads="keypoint"):
+def recipe(root, heads="lite_keypoint"):
     return Recipe.parse(
         {
             **{"name": "r", "task": "keypoints", "data": {"root": str(root), "size": 64}},
             "model": {
-                **{"name": "rcnn", "variant": "lite", "width": 32, "proposals": [8, 8]},
-                **{"backbone": {"name": "resnet", "depth": 18}, "heads": {"box": {}, heads: {}}},
+                **{"name": "rcnn_lite", "width": 32, "proposals": [8, 8]},
+                **{"backbone": {"name": "resnet", "depth": 18}, "heads": {"iou_box": {}, heads: {}}},
             },
             "train": {"steps": 2, "batch_size": 2, "evaluations": 1},
         },
@@ -138,7 +139,7 @@ def test_a_dataset_without_keypoints_and_a_recipe_without_the_head_are_refused(t
     with pytest.raises(UsageError, match="no class of the dataset declares keypoints"):
         fields_of(recipe(tiny_dataset), DatasetInfo.load(tiny_dataset))
     with pytest.raises(UsageError, match="needs the keypoint head"):
-        build(recipe(with_joints, heads="mask"), DatasetInfo.load(with_joints))
+        build(recipe(with_joints, heads="lite_mask"), DatasetInfo.load(with_joints))
 
 
 def test_a_skeleton_that_names_a_missing_joint_is_refused(tiny_copy):
@@ -165,12 +166,14 @@ def test_training_augmentation_moves_labels_with_the_pixels(with_joints):
     assert place[1] == pytest.approx(rows.mean() + 0.5, abs=1.5)
 
 
-@pytest.mark.parametrize("variant", ["standard", "lite"])
-def test_every_parameter_learns_with_any_labels(variant):
+@pytest.mark.parametrize(
+    ("name", "box", "keypoint"), [("rcnn", "box", "keypoint"), ("rcnn_lite", "iou_box", "lite_keypoint")]
+)
+def test_every_parameter_learns_with_any_labels(name, box, keypoint):
     """Objects with and without labelled keypoints, all of them without, no object at all."""
     torch.manual_seed(0)
-    heads = {"box": {"width": 32}, "keypoint": {"width": 16}}
-    settings = {"name": "rcnn", "backbone": {"name": "resnet", "depth": 18}, "variant": variant, "heads": heads}
+    heads = {box: {"width": 32}, keypoint: {"width": 16}}
+    settings = {"name": name, "backbone": {"name": "resnet", "depth": 18}, "heads": heads}
     counts = {"num_classes": 2, "num_things": 2, "num_keypoints": 3}
     model = build_model({**settings, "width": 32}, task="keypoints", **counts)
     model = model.to(memory_format=torch.channels_last)  # as training has it
@@ -217,7 +220,7 @@ def test_lite_finds_places_between_the_cells():
     grid = torch.arange(side) + 0.5
     x, y = 20.8, 33.3
     maps = -((grid - x) ** 2 + (grid[:, None] - y) ** 2)[None, None] / 2
-    places, _ = _between_cells(maps, torch.tensor([[10.0, 20, 66, 132]]))
+    places, _ = LiteKeypointHead.read(None, maps, torch.tensor([[10.0, 20, 66, 132]]))
     assert places[0, 0].tolist() == pytest.approx([10 + x, 20 + 2 * y], abs=0.2)
 
 

@@ -131,7 +131,7 @@ def test_ignored_pixels_and_a_class_never_seen_enter_nothing():
     assert not found["masks"][:, :, W - 16 :].any()
 
 
-@pytest.mark.parametrize("more", [{}, {"masked_attention": True, "levels": 2, "points": 64}])
+@pytest.mark.parametrize("more", [{}, {"name": "mask2former_lite", "levels": 2, "points": 64}])
 def test_fixed_matching_gives_every_class_its_own_query_in_every_layer(more):
     model = model_for("semantic", queries=None, matching="fixed", **more)
     assert model.queries == 4
@@ -148,7 +148,7 @@ def test_fixed_matching_gives_every_class_its_own_query_in_every_layer(more):
 
 
 FIXED = {"queries": None, "matching": "fixed"}
-MASKED = {"masked_attention": True, "levels": 2, "points": 64}
+MASKED = {"name": "mask2former_lite", "levels": 2, "points": 64}
 
 
 def test_kernels_are_the_first_mask_embeddings_of_every_layer_and_learn():
@@ -175,7 +175,7 @@ def test_kernels_are_the_first_mask_embeddings_of_every_layer_and_learn():
     [
         ("instance", FIXED, "fixed is for task semantic"),
         ("semantic", {"matching": "fixed"}, "has a query for each class"),
-        ("semantic", {"kernels": True}, "kernels needs model.masked_attention"),
+        ("semantic", {"kernels": True}, "model.kernels is not a setting here"),
     ],
 )
 def test_options_for_semantic_maps_are_refused_where_they_have_no_meaning(task, settings, message):

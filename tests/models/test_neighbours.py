@@ -10,15 +10,15 @@ from segcli.types import Batch
 
 RESNET = {"name": "resnet", "depth": 18}
 BOXES = {"dim": 32, "heads": 4, "ffn": 32, "encoder_layers": 1, "decoder_layers": 2, "queries": 20}
-BOXES |= {"box_queries": True, "levels": 3, "selection": True}
+BOXES |= {"levels": 3, "selection": True}
 DECODER = {"dim": 32, "heads": 4, "ffn": 32, "decoder_layers": 1}
 MODELS = {
-    "mask_rcnn": ("instance", {"name": "rcnn", "variant": "lite", "width": 32, "heads": {"box": {}, "mask": {}}}),
-    "detr": ("detection", {"name": "detr", **BOXES}),
-    "maskformer": ("panoptic", {"name": "maskformer", "kernels": True, **BOXES}),
-    "maskformer_semantic": ("semantic", {"name": "maskformer", "masked_attention": True, "queries": 4, **DECODER}),
+    "mask_rcnn": ("instance", {"name": "rcnn_lite", "width": 32, "heads": {"iou_box": {}, "lite_mask": {}}}),
+    "detr": ("detection", {"name": "detr_lite", **BOXES}),
+    "maskformer": ("panoptic", {"name": "maskformer_lite", "kernels": True, **BOXES}),
+    "maskformer_semantic": ("semantic", {"name": "mask2former_lite", "queries": 4, **DECODER}),
     "per_pixel": ("semantic", {"name": "per_pixel", "dim": 32}),
-    "per_pixel_plus": ("semantic", {"name": "per_pixel", "variant": "per_pixel_plus", **DECODER}),
+    "per_pixel_plus": ("semantic", {"name": "per_pixel_plus", **DECODER}),
 }
 SHAPES = [(60, 24), (24, 60), (64, 64), (50, 61)]
 

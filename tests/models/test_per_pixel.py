@@ -18,7 +18,7 @@ VARIANTS = {
 
 def model_for(variant, **settings):
     torch.manual_seed(0)
-    settings = {"name": "per_pixel", "variant": variant, **VARIANTS[variant], **settings}
+    settings = {"name": variant, **VARIANTS[variant], **settings}
     return build_model(settings, task="semantic", num_classes=4, num_things=0)
 
 
@@ -86,7 +86,7 @@ def test_other_tasks_are_refused():
 )
 def test_counted_cost_on_ade20k(variant, millions, gflops):
     with torch.device("meta"):
-        model = build_model({"name": "per_pixel", "variant": variant}, task="semantic", num_classes=150, num_things=0)
+        model = build_model({"name": variant}, task="semantic", num_classes=150, num_things=0)
     assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(millions, abs=5e-4)
     assert model.paper_gflops() == pytest.approx(gflops, rel=0.015)
 
@@ -94,6 +94,6 @@ def test_counted_cost_on_ade20k(variant, millions, gflops):
 def test_fcn_costs_what_torchvision_prints():
     """torchvision's 152.717 G runs the auxiliary head, too: 9.99 G at 65 x 65."""
     with torch.device("meta"):
-        model = build_model({"name": "per_pixel", "variant": "fcn"}, task="semantic", num_classes=21, num_things=0)
+        model = build_model({"name": "fcn"}, task="semantic", num_classes=21, num_things=0)
     auxiliary = 65 * 65 * (9 * 1024 * 256 + 256 * 21) / 1e9
     assert model.paper_gflops() + auxiliary == pytest.approx(152.717, rel=1e-3)

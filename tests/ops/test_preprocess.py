@@ -46,7 +46,7 @@ def test_maskformers_own_padding():
         assert made("panoptic", name="maskformer").divisor == 1
         assert made("panoptic", name="maskformer", divisor=32).canvas([(641, 700)]) == (672, 704)
         for variant in ("per_pixel", "per_pixel_plus"):
-            assert made("semantic", name="per_pixel", variant=variant).canvas([(513, 700)]) == (513, 700)
+            assert made("semantic", name=variant).canvas([(513, 700)]) == (513, 700)
         for name in ("maskformer", "per_pixel"):
             assert made("semantic", name=name).output_size(683, 1024) == (512, 768)
     ade = Recipe.load("ade20k/maskformer_r101_panoptic")
@@ -70,7 +70,7 @@ def test_targets_follow_their_family():
             assert model.preprocess.targets == way
             assert model.preprocess.with_size((480, 800)).targets == way
             assert model.preprocess.with_size(256).targets == ("nearest" if name == "rcnn" else "area")
-        lite = {"name": "rcnn", "variant": "lite", **resnet, **heads}
+        lite = {"name": "rcnn_lite", **resnet, **heads}
         model = build_model(lite, task="instance", num_classes=4, num_things=2)
         assert model.preprocess.with_size((200, 300)).targets == "area"
 

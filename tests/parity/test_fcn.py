@@ -20,7 +20,7 @@ def pair():
                 value.normal_(0, 0.1)
             if name.endswith("running_var"):
                 value.uniform_(0.8, 1.2)
-    ours = build_model({"name": "per_pixel", "variant": "fcn"}, task="semantic", num_classes=7, num_things=0).eval()
+    ours = build_model({"name": "fcn"}, task="semantic", num_classes=7, num_things=0).eval()
     ours.load_state_dict(theirs.state_dict())
     return ours, theirs
 
@@ -59,7 +59,7 @@ def test_losses_are_those_of_the_reference_training(pair):
 
 @pytest.mark.parametrize(("depth", "parameters"), [(50, 35_322_218), (101, 54_314_346)])
 def test_parameter_counts(depth, parameters):
-    settings = {"name": "per_pixel", "variant": "fcn", "backbone": {"depth": depth}}
+    settings = {"name": "fcn", "backbone": {"depth": depth}}
     with torch.device("meta"):
         model = build_model(settings, task="semantic", num_classes=21, num_things=0)
     assert sum(p.numel() for p in model.parameters()) == parameters

@@ -12,9 +12,9 @@ from torchvision.ops import FrozenBatchNorm2d
 from segcli.data.image import read_image
 from segcli.engine.checkpoint import load_strict
 from segcli.engine.cost import flops
+from segcli.fields.keypoints import Keypoints
 from segcli.models import build_model
 from segcli.models.layers.sampler import BalancedSampler
-from segcli.models.rcnn.heads.keypoint import Keypoints
 from segcli.types import Batch, Instances, Target
 from segcli.weights.torchvision_rcnn import from_torchvision
 

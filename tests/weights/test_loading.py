@@ -179,13 +179,13 @@ class TestClasses:
     def test_every_family_declares_its_class_layers(self, tmp_path, family):
         def of(classes: int) -> Any:
             if family == "lite":
-                lite = {"variant": "lite", "backbone": {"name": "efficientnet_lite0"}, "heads": {"box": {}, "mask": {}}}
+                lite = {"backbone": {"name": "efficientnet_lite0"}, "heads": {"iou_box": {}, "lite_mask": {}}}
                 return build({"name": "rcnn", **lite}, "instance", classes, classes)
             if family == "detr":
                 return detr("panoptic", classes, 2)
             if family == "maskformer":
                 return maskformer(classes, 2)
-            settings = {"name": "per_pixel", "variant": family}
+            settings = {"name": family}
             if family == "fcn":
                 settings["backbone"] = {"depth": 18, "dilate_last": 0}
             else:

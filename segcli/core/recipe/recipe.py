@@ -12,7 +12,7 @@ import yaml
 from segcli.core.errors import UsageError
 from segcli.core.files import LONGEST, LONGEST_PART, is_plain
 from segcli.core.plugins import nearest
-from segcli.core.recipe import model_numbers
+from segcli.core.recipe import model_numbers, old_names
 from segcli.core.recipe.recipe_file import find_recipe as find_recipe
 from segcli.core.recipe.recipe_file import find_source as find_source
 from segcli.core.recipe.recipe_file import parse_overrides as parse_overrides
@@ -245,6 +245,7 @@ class Recipe(Settings):
     def _model_has_name(self) -> "Recipe":
         if not isinstance(self.model.get("name"), str):
             raise ValueError("model.name is missing")
+        self.model = old_names.translate(self.model)
         model_numbers.check(self.model)
         return self
 

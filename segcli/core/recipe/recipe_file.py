@@ -9,6 +9,7 @@ from segcli.core import trust
 from segcli.core.errors import ModelError, UsageError
 from segcli.core.files import parse_yaml, read_yaml, resolve
 from segcli.core.plugins import nearest
+from segcli.core.recipe import old_names
 
 LENGTHS = {"epochs", "steps", "minutes"}  # of training: one is set
 OF_LENGTH = LENGTHS | {"retimed"}  # what another length replaces
@@ -123,6 +124,8 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
             del out[key]
         elif isinstance(old, dict) and isinstance(value, dict) and (key == "data" or _same_name(old, value)):
             out[key] = _merge(old, value)
+        elif isinstance(old, dict) and isinstance(value, dict) and key == "model" and old_names.meant(old, value):
+            out[key] = _merge(old, {k: v for k, v in value.items() if k != "name"})
         else:
             out[key] = value
         if key == "train" and isinstance(value, dict) and LENGTHS & value.keys():  # one length replaces another

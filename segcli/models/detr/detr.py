@@ -18,8 +18,6 @@ from segcli.models import build_backbone
 from segcli.models.detr.detector import DETR, Outputs, gflops, padding
 from segcli.models.detr.mask_head import AttentionMap, MaskHead
 from segcli.models.layers import set_loss
-from segcli.models.layers.box_detector import BoxDetector
-from segcli.models.layers.box_queries import BoxWeights, box_queries_on, refuse_without_boxes
 from segcli.models.layers.frozen_norm import hold_still
 from segcli.models.layers.set_loss import Weights
 from segcli.models.layers.transformer import Transformer
@@ -52,28 +50,13 @@ def build(
     no_object: float = 0.1,
     stage: Literal["joint", "boxes", "masks"] = "joint",
     score: float = 0.85,
-    box_queries: bool = False,
-    levels: int = 1,
-    deformable: bool = False,
-    selection: bool = False,
-    distinct: float | None = None,
-    denoising: int = 0,
-    groups: int = 1,
-) -> "DETR | DETRMasks | BoxDetector":
+) -> "DETR | DETRMasks":
     """backbone: a ResNet-50 by default (`dilate_last: 1` is DC5). queries: at most so many objects an image.
     dim, heads, encoder_layers, decoder_layers, ffn, dropout: of the transformer. auxiliary: losses on every decoder
     layer. class_weight, l1_weight, giou_weight: of the losses and of the matching. mask_weight (focal), dice_weight: of
     the mask losses. no_object: of that class in the cross-entropy. stage: with masks, train all at once (joint), or as
     the paper does first `boxes` with an idle mask head, then `masks` on that frozen detector (from `init`).
     score: panoptic segments need a higher class probability.
-
-    For little data (docs/little_data.md); all off is the official model. box_queries (DAB-DETR): queries are boxes,
-    refined layer by layer, with a sigmoid a class whose goal is the box's IoU (DEIM). The others need it. levels: how
-    many of the coarsest maps are read (RT-DETR's encoder). deformable: cross-attention to a few points around the box.
-    selection (DINO, RT-DETR): queries begin at the best cells of a dense head, trained one-to-many (TOOD). distinct
-    (DDQ, 2023): the cells that no better one overlaps by a higher IoU are chosen first; 0.8 there. denoising (DN-DETR,
-    DINO): about so many noisy copies of labelled boxes join in training. groups (Group DETR): so many sets of learned
-    queries in training, each matched on its own; for box_queries without selection.
     """
     if task not in TASKS:
         raise UsageError(f"model detr does not do task {task!r}", hint="tasks: " + ", ".join(TASKS))
@@ -82,25 +65,6 @@ def build(
         raise UsageError("model detr needs thing classes, and the dataset declares none")
     if stage != "joint" and task == "detection":
         raise UsageError(f"model.stage {stage} is for tasks with masks, and this one is detection")
-    if box_queries:
-        if task != "detection":
-            raise UsageError(
-                f"model.box_queries of detr is for task detection, not {task}",
-                hint="model.name: maskformer has box_queries with masks",
-            )
-        return BoxDetector(
-            *box_queries_on(
-                backbone, classes, queries=queries, dim=dim, heads=heads, ffn=ffn, encoder_layers=encoder_layers,
-                decoder_layers=decoder_layers, dropout=dropout, levels=levels, deformable=deformable,
-                selection=selection, distinct=distinct, denoising=denoising, groups=groups, masks=False,
-                weights=BoxWeights(class_weight, l1_weight, giou_weight),
-            ),
-            task=task,
-            num_things=num_things,
-        )  # fmt: skip
-    refuse_without_boxes(
-        deformable=deformable, selection=selection, distinct=distinct, denoising=denoising, groups=groups
-    )
     masks = task != "detection" and stage != "boxes"
     detector = DETR(
         build_backbone({"name": "resnet", **(backbone or {})}, maps=None if masks else 1),

@@ -234,16 +234,6 @@ def best_cells(score_BT: Tensor, boxes_BT4: Tensor, count: int, distinct: float 
     return torch.stack(rows)
 
 
-def refuse_without_boxes(
-    *, deformable: bool, selection: bool, distinct: float | None, denoising: int, groups: int
-) -> None:
-    """Raise UsageError naming the first option that is on, where model.box_queries is off."""
-    options = {"deformable": deformable, "selection": selection, "distinct": distinct is not None}
-    for name, on in {**options, "denoising": denoising > 0, "groups": groups > 1}.items():
-        if on:
-            raise UsageError(f"model.{name} needs model.box_queries: true")
-
-
 def box_queries_on(
     backbone: dict[str, Any] | None,
     classes: int,

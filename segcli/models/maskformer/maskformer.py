@@ -15,13 +15,10 @@ from torch import Tensor, nn
 
 from segcli.core.errors import UsageError
 from segcli.models import build_backbone
-from segcli.models.layers.box_queries import BoxWeights, box_queries_on, refuse_without_boxes
 from segcli.models.layers.flop_rule import count
 from segcli.models.layers.mask_predictor import MaskPredictor
 from segcli.models.layers.pixel_decoder import FpnPixelDecoder, TransformerPixelDecoder
 from segcli.models.layers.set_loss import normalisers
-from segcli.models.maskformer.box_maskformer import BoxMaskFormer, MaskSettings
-from segcli.models.maskformer.box_masks import BoxMasks
 from segcli.models.maskformer.mask_set_loss import (
     Outputs,
     Wanted,
@@ -32,9 +29,7 @@ from segcli.models.maskformer.mask_set_loss import (
     wanted_segments,
     warn_of_many,
 )
-from segcli.models.maskformer.masked_decoder import MaskedPredictor
 from segcli.models.maskformer.point_loss import losses_at_points, match_at_points
-from segcli.models.maskformer.stuff_kernels import StuffKernels
 from segcli.ops import mask_inference
 from segcli.ops.mask_inference import Enlarge
 from segcli.ops.matcher import Matching, fixed
@@ -64,126 +59,47 @@ def build(
     no_object: float = 0.1,
     outputs: list[Output] | None = None,
     upsampling: Literal["official", "direct"] = "official",
-    score: float | None = None,
+    score: float = 0.8,
     overlap: float = 0.8,
     divisor: int | None = None,
     dim: int = 256,
     mask_dim: int | None = None,
     heads: int = 8,
     ffn: int = 2048,
-    box_queries: bool = False,
-    levels: int = 3,
-    deformable: bool = False,
-    selection: bool = False,
-    distinct: float | None = None,
-    denoising: int = 0,
-    groups: int = 1,
-    masked_attention: bool = False,
     points: int | None = None,
     matching: Literal["bipartite", "fixed"] = "bipartite",
-    kernels: bool = False,
-) -> "MaskFormer | BoxMaskFormer":
+) -> "MaskFormer":
     """backbone: a ResNet-50 by default. pixel_decoder: fpn, or transformer with encoder_layers (the papers' COCO
     ResNets). queries: at most so many segments an image (null: 100; one a class with matching fixed). auxiliary: losses
     on every decoder layer. class_weight, mask_weight (focal), dice_weight, no_object: of losses and of matching.
 
     Prediction: outputs: which of semantic, instance, panoptic predict() gives (null: the task's own). upsampling:
     official (masks to the input's size, there combined, then to the original's), or direct (one step; semantic scores
-    combined at stride 4, a sixteenth of the work). score, overlap: panoptic thresholds (score null: 0.8; 0.4 for
-    box_queries, whose scores are lower: they say how good a box is). divisor: images are padded to multiples of it, 1:
-    not at all (null: 32 for task semantic, 1 for the others, as on COCO; the paper's ADE20K panoptic has 32).
+    combined at stride 4, a sixteenth of the work). score, overlap: panoptic thresholds. divisor: images are padded to
+    multiples of it, 1: not at all (null: 32 for task semantic, 1 for the others, as on COCO; the paper's ADE20K
+    panoptic has 32).
 
-    dim, mask_dim, heads, ffn: widths of the decoders, of the pixel embeddings (null: dim), of the transformer.
-
-    For little data (docs/little_data.md): box_queries (Mask DINO): queries are boxes, see model detr for levels,
-    deformable, selection, distinct, denoising, groups. masked_attention (Mask2Former): queries attend to their masks so
-    far, on the `levels` coarsest maps of the pixel decoder in turn. points (Mask2Former): masks are learned at so
-    many sampled points a segment, with mask_weight for their cross-entropy (null: whole masks, focal; box_queries: 256
-    points). kernels (K-Net): with masked_attention every query begins with a mask embedding of its own; with
-    box_queries in task panoptic every stuff class has one, in place of queries with boxes. matching: fixed (an
-    ablation of MaskFormer's paper; task semantic without box_queries): query i learns class i, none is matched."""
-    if task not in TASKS:
-        raise UsageError(f"model maskformer does not do task {task!r}", hint="tasks: " + ", ".join(TASKS))
-    classes = num_things if task == "instance" else num_classes
-    if not classes:
-        raise UsageError("model maskformer needs thing classes for task instance, and the dataset declares none")
-    if box_queries and masked_attention:
-        raise UsageError("model.masked_attention and model.box_queries exclude each other")
-    if matching == "fixed" and (task != "semantic" or box_queries):
-        raise UsageError("model.matching: fixed is for task semantic without model.box_queries")
-    if matching == "fixed" and queries is not None:
-        raise UsageError("model.matching: fixed has a query for each class", hint="leave model.queries out, or null")
-    if kernels and not (masked_attention or (box_queries and task == "panoptic")):
-        raise UsageError("model.kernels needs model.masked_attention, or model.box_queries in task panoptic")
-    stuff = None
-    if kernels and box_queries:
-        if not 0 < num_things < num_classes:
-            missing = "stuff" if num_things else "thing"
-            raise UsageError(
-                f"model.kernels with model.box_queries needs things and stuff, and the dataset declares no {missing}",
-                hint="leave model.kernels out",
-            )
-        classes, stuff = num_things, StuffKernels(num_things, num_classes - num_things, mask_dim or dim)
-    if divisor is not None and divisor < 1:
-        raise UsageError(f"model.divisor must be 1 or more, not {divisor}")
-    if divisor is not None and box_queries:
-        raise UsageError("model.divisor is for models without model.box_queries, which take whole squares")
-    if queries is None:
-        queries = num_classes if matching == "fixed" else 100
-    body: Any
-    if box_queries:
-        body, head = box_queries_on(
-            backbone, classes, queries=queries, dim=dim, heads=heads, ffn=ffn, encoder_layers=encoder_layers,
-            decoder_layers=decoder_layers, dropout=dropout, levels=levels, deformable=deformable, selection=selection,
-            distinct=distinct, denoising=denoising, groups=groups, masks=True, weights=BoxWeights(class_weight),
-        )  # fmt: skip
-        return BoxMaskFormer(
-            body,
-            head,
-            BoxMasks(body.channels[0], dim, mask_dim or dim),
-            MaskSettings(
-                points or 256,
-                mask_weight,
-                dice_weight,
-                tuple(outputs or [task]),
-                0.4 if score is None else score,
-                overlap,
-            ),
-            task=task,
-            num_things=num_things,
-            stuff=stuff,
-        )
-    refuse_without_boxes(
-        deformable=deformable, selection=selection, distinct=distinct, denoising=denoising, groups=groups
+    dim, mask_dim, heads, ffn: widths of the decoders, of the pixel embeddings (null: dim), of the transformer. points
+    (Mask2Former): masks are learned at so many sampled points a segment, with mask_weight for their cross-entropy
+    (null: whole masks, focal). matching: fixed (an ablation of MaskFormer's paper; task semantic): query i learns class
+    i, none is matched.
+    """
+    classes, queries = check("maskformer", task, num_classes, num_things, queries, matching == "fixed")
+    body, pixels = build_pixel_decoder(
+        backbone, pixel_decoder, dim, mask_dim or dim, layers=encoder_layers, heads=heads, ffn=ffn, dropout=dropout
     )
-    settings = backbone or {}
-    if settings.get("name", "resnet") == "resnet":
-        settings = {"name": "resnet", "frozen_stages": 0, **settings}
-    body = build_backbone(settings)
-    pixels: FpnPixelDecoder
-    if pixel_decoder == "transformer":
-        pixels = TransformerPixelDecoder(
-            body.channels, dim, mask_dim or dim, layers=encoder_layers, heads=heads, ffn=ffn, dropout=dropout
-        )
-    else:
-        pixels = FpnPixelDecoder(body.channels, dim, mask_dim or dim)
-    widths: dict[str, Any] = {"dim": dim, "mask_dim": mask_dim or dim, "heads": heads, "ffn": ffn, "dropout": dropout}
-    predictor: MaskPredictor | MaskedPredictor
-    if masked_attention:
-        if not 1 <= levels <= len(body.channels):
-            raise UsageError(f"model.levels must be from 1 to {len(body.channels)} with this backbone, not {levels}")
-        predictor = MaskedPredictor(
-            queries, classes=classes, maps=levels, layers=decoder_layers, kernels=kernels, **widths
-        )
-    else:
-        predictor = MaskPredictor(
-            pixels.memory_channels,
-            queries,
-            classes=classes,
-            layers=decoder_layers,
-            project=pixel_decoder == "fpn",
-            **widths,
-        )
+    predictor = MaskPredictor(
+        pixels.memory_channels,
+        queries,
+        classes=classes,
+        layers=decoder_layers,
+        project=pixel_decoder == "fpn",
+        dim=dim,
+        mask_dim=mask_dim or dim,
+        heads=heads,
+        ffn=ffn,
+        dropout=dropout,
+    )
     return MaskFormer(
         body,
         pixels,
@@ -197,9 +113,38 @@ def build(
         direct=upsampling == "direct",
         points=points,
         fixed=matching == "fixed",
-        thresholds=(0.8 if score is None else score, overlap),
+        thresholds=(score, overlap),
         divisor=divisor,
     )
+
+
+def check(
+    model: str, task: str, num_classes: int, num_things: int, queries: int | None, fixed: bool
+) -> tuple[int, int]:
+    """(classes, queries) of a model of this family. Raises UsageError for tasks and classes that it can't have."""
+    if task not in TASKS:
+        raise UsageError(f"model {model} does not do task {task!r}", hint="tasks: " + ", ".join(TASKS))
+    classes = num_things if task == "instance" else num_classes
+    if not classes:
+        raise UsageError(f"model {model} needs thing classes for task instance, and the dataset declares none")
+    if fixed and task != "semantic":
+        raise UsageError("model.matching: fixed is for task semantic")
+    if fixed and queries is not None:
+        raise UsageError("model.matching: fixed has a query for each class", hint="leave model.queries out, or null")
+    return classes, num_classes if fixed else 100 if queries is None else queries
+
+
+def build_pixel_decoder(
+    backbone: dict[str, Any] | None, kind: str, dim: int, mask_dim: int, **transformer: Any
+) -> tuple[Any, FpnPixelDecoder]:
+    """(the backbone, by default a ResNet-50 without frozen stages, the pixel decoder of that kind on its maps)."""
+    settings = backbone or {}
+    if settings.get("name", "resnet") == "resnet":
+        settings = {"name": "resnet", "frozen_stages": 0, **settings}
+    body: Any = build_backbone(settings)
+    if kind == "transformer":
+        return body, TransformerPixelDecoder(body.channels, dim, mask_dim, **transformer)
+    return body, FpnPixelDecoder(body.channels, dim, mask_dim)
 
 
 class MaskFormer(nn.Module):
@@ -211,7 +156,7 @@ class MaskFormer(nn.Module):
         self,
         backbone: Any,
         pixel_decoder: FpnPixelDecoder,
-        predictor: MaskPredictor | MaskedPredictor,
+        predictor: Any,
         *,
         task: str,
         num_classes: int,
@@ -248,21 +193,15 @@ class MaskFormer(nn.Module):
         self._warned = False
 
     def run(self, images_BCHW: Tensor) -> Outputs:
-        """The outputs of every decoder layer (with masked attention also of the queries before the first one)."""
-        return self._decode(self.backbone(images_BCHW))[0]
+        """The outputs of every decoder layer."""
+        return self.decode(self.backbone(images_BCHW))[0]
 
-    def _decode(self, features: list[Tensor], record: list[Tensor] | None = None) -> tuple[Outputs, list[Tensor]]:
+    def decode(self, features: list[Tensor], record: list[Tensor] | None = None) -> tuple[Outputs, list[Tensor]]:
         """(the outputs, the maps that the layers look at in turn). record receives each layer's attention."""
         head: Any = self.sem_seg_head
-        if isinstance(head.predictor, MaskedPredictor):
-            pixels_BChw, maps = head.pixel_decoder.every_map(features)
-            maps = maps[: head.predictor.level_embed.num_embeddings]
-            logits_LBQC, embeddings_LBQC = head.predictor(maps, pixels_BChw, record)
-        else:
-            pixels_BChw, memory_BCHW = head.pixel_decoder(features)
-            maps = [memory_BCHW]
-            logits_LBQC, embeddings_LBQC = head.predictor(memory_BCHW, record)
-        return Outputs(logits_LBQC, embeddings_LBQC, pixels_BChw), maps
+        pixels_BChw, memory_BCHW = head.pixel_decoder(features)
+        logits_LBQC, embeddings_LBQC = head.predictor(memory_BCHW, record)
+        return Outputs(logits_LBQC, embeddings_LBQC, pixels_BChw), [memory_BCHW]
 
     def network(self, images_BCHW: Tensor) -> tuple[Tensor, Tensor]:
         """The last layer's class logits [B,Q,C+1] and mask logits [B,Q,h,w]."""
@@ -338,7 +277,7 @@ class MaskFormer(nn.Module):
         labels [N], masks [N,H,W] and matching: for each image (queries, segments), segments counted over the batch."""
         features = self.backbone(batch.images)
         attention: list[Tensor] = []
-        out, maps = self._decode(features, attention)
+        out, maps = self.decode(features, attention)
         found: dict[str, Any] = {
             "features": features,
             "pixels": out.pixels,

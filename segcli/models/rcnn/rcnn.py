@@ -1,12 +1,6 @@
 """The R-CNN family: a pyramid, proposals, and heads. Faster R-CNN is the box head alone, Mask R-CNN adds the mask head.
 
-Standard: torchvision's Mask R-CNN, number for number (tests/parity). Lite: the same design made to learn from a hundred
-images in minutes on a CPU. Where the time of the standard one goes on two cores at 320 px: the stride-4 level of RPN,
-FPN and box head, and 256-wide mask layers. So lite has
-- boxes on strides 8-32 at 128 channels; stride 4 only as a 64-channel map that the masks read (layers/pyramid.py);
-- tens of proposals, ranked class by class, in place of a thousand (models/layers/dense_head.py);
-- scores trained to be the box's IoU (models/rcnn/iou_box.py), masks with a dice loss (models/rcnn/lite_mask.py);
-- group norm, and a trunk with folded batch norms whose first stages are frozen (backbones/efficientnet_lite0.py).
+torchvision's, number for number (tests/parity). The same design for little data and a CPU is rcnn_lite.py.
 """
 
 from typing import Any
@@ -16,8 +10,7 @@ from torch import Tensor, nn
 from segcli.core.errors import UsageError
 from segcli.core.plugins import call, find
 from segcli.models import build_backbone
-from segcli.models.layers.dense_head import DenseProposals
-from segcli.models.layers.pyramid import FPN, LitePyramid
+from segcli.models.layers.pyramid import FPN
 from segcli.models.rcnn.roi_heads import Detections, RoIHead, RoIHeads
 from segcli.models.rcnn.rpn import RPN
 from segcli.ops.preprocess import Preprocess
@@ -33,67 +26,62 @@ def build(
     num_keypoints: int = 0,
     backbone: dict[str, Any],
     heads: dict[str, dict[str, Any]],
-    variant: str = "standard",
-    width: int | None = None,
-    fine: int = 64,
+    width: int = 256,
     fpn_norm: bool = False,
     rpn_convolutions: int = 1,
-    proposals: tuple[int, int] | None = None,
-    samples: int | None = None,
+    proposals: tuple[int, int] = (2000, 1000),
+    samples: int = 512,
     positive: float = 0.25,
     foreground: float = 0.5,
 ) -> "RCNN":
-    """variant: `standard` or `lite` (see above). width: channels of the pyramid (256; lite 128). fine: channels of
-    lite's stride-4 map. fpn_norm, rpn_convolutions: the v2 models' batch norm and 2 layers. proposals: kept in training
-    and at inference (2000, 1000; lite 32, 100). samples: proposals an image that the heads learn from, of which at most
-    the share `positive` are objects (512; lite takes all). foreground: IoU from which a proposal is an object's.
+    """width: channels of the pyramid. fpn_norm, rpn_convolutions: the v2 models' batch norm and 2 layers. proposals:
+    kept in training and at inference. samples: proposals an image that the heads learn from, of which at most the share
+    `positive` are objects. foreground: IoU from which a proposal is an object's.
     """
+    check_task("rcnn", task, num_things, heads)
+    pyramid = FPN(build_backbone(backbone), width, fpn_norm)
+    rpn = RPN(pyramid.channels, convolutions=rpn_convolutions, proposals=proposals)
+    given = {"channels": pyramid.channels, "strides": pyramid.strides, "fine": None}
+    built = build_heads(heads, task, num_things=num_things, num_keypoints=num_keypoints, **given)
+    roi_heads = RoIHeads(built, foreground=foreground, samples=samples, positive=positive)
+    return RCNN(pyramid, rpn, roi_heads, Preprocess(800, 1333, "torchvision", "nearest"))
+
+
+def check_task(model: str, task: str, num_things: int, heads: dict[str, Any]) -> None:
+    """Raises UsageError for a task that no R-CNN does, or that these heads or classes can't."""
     if task not in TASKS:
-        raise UsageError(f"model rcnn does not do task {task!r}", hint="tasks: " + ", ".join(TASKS))
+        raise UsageError(f"model {model} does not do task {task!r}", hint="tasks: " + ", ".join(TASKS))
     if not num_things:
-        raise UsageError("model rcnn needs thing classes, and the dataset declares none")
-    if variant not in ("standard", "lite"):
-        raise UsageError(f"model.variant must be standard or lite, not {variant!r}")
-    if task == "keypoints" and "keypoint" not in heads:
+        raise UsageError(f"model {model} needs thing classes, and the dataset declares none")
+    if task == "keypoints" and not any("keypoint" in head for head in heads):
         raise UsageError("task keypoints needs the keypoint head", hint="model.heads: {box: {}, keypoint: {}}")
-    lite = variant == "lite"
-    body = build_backbone(backbone)
-    pyramid: Any = LitePyramid(body, width or 128, fine) if lite else FPN(body, width or 256, fpn_norm)
-    proposer: Any
-    if lite:
-        proposer = DenseProposals(num_things, pyramid.channels, pyramid.strides[1:], proposals=proposals or (32, 100))
-    else:
-        proposer = RPN(pyramid.channels, convolutions=rpn_convolutions, proposals=proposals or (2000, 1000))
-        samples = samples or 512
-    given = {
-        "num_things": num_things,
-        "num_keypoints": num_keypoints,
-        "channels": pyramid.channels,
-        "strides": pyramid.strides,
-        "variant": variant,
-        "fine": fine,
-    }
+
+
+def build_heads(heads: dict[str, dict[str, Any]], task: str, **given: Any) -> dict[str, RoIHead]:
+    """The heads of a recipe, by the names that their parameters bear. given: what a head may ask for, see
+    docs/write_a_head.md; `fine`: the channels of a stride-4 map that comes before the pyramid's, None where there is
+    none.
+    """
     built: dict[str, RoIHead] = {}
     for name, settings in heads.items():
-        plugin = find("head", name, "model.heads")
-        built[name] = call(plugin.build, settings or {}, f"model.heads.{name}", **given)
+        head = call(find("head", name, "model.heads").build, settings or {}, f"model.heads.{name}", **given)
+        if (slot := head.slot or name) in built:
+            raise UsageError(f"model.heads has two {slot} heads", hint="leave one out")
+        built[slot] = head
     if sum(hasattr(h, "detect") for h in built.values()) != 1:
         raise UsageError("model.heads needs exactly one head that detects", hint="heads: {box: {}, mask: {}}")
     if task == "instance" and not any(h.masks for h in built.values()):
         raise UsageError("task instance needs a head that gives masks", hint="heads: {box: {}, mask: {}}")
-    roi_heads = RoIHeads(built, foreground=foreground, samples=samples, positive=positive)
-    official = Preprocess(800, 1333, "torchvision", "nearest")
-    preprocess = Preprocess(None, 320, "opencv", square=True) if lite else official
-    return RCNN(pyramid, proposer, roi_heads, preprocess, lite)
+    return built
 
 
 class RCNN(nn.Module):
     """backbone (pyramid) -> rpn (proposals) -> roi_heads."""
 
-    def __init__(self, backbone: Any, rpn: Any, roi_heads: RoIHeads, preprocess: Preprocess, lite: bool):
+    def __init__(self, backbone: Any, rpn: Any, roi_heads: RoIHeads, preprocess: Preprocess):
         super().__init__()
         self.backbone, self.rpn, self.roi_heads = backbone, rpn, roi_heads
-        self.preprocess, self.lite = preprocess, lite
+        self.preprocess = preprocess
         self.max_detections = 100
         self.fields = {name: field for head in roi_heads.all() for name, field in head.needs.items()}
         self.metrics = tuple(head.metric for head in roi_heads.all() if head.metric)
@@ -106,14 +94,15 @@ class RCNN(nn.Module):
             f"roi_heads.heads.{name}.{part}" for name, head in heads.items() for part in head.class_layers
         )
 
-    def _levels(self, features: list[Tensor]) -> list[Tensor]:
-        return features[1:] if self.lite else features  # lite's first map is the masks' own
+    def levels(self, features: list[Tensor]) -> list[Tensor]:
+        """The maps that proposals come from."""
+        return features
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Weighted losses of the proposals and of every head."""
         assert batch.targets is not None
         features = self.backbone(batch.images)
-        proposals, _, raw = self.rpn.propose(batch, self._levels(features))
+        proposals, _, raw = self.rpn.propose(batch, self.levels(features))
         losses = self.rpn.loss(raw, batch.targets, batch.seeds)
         losses.update(self.roi_heads(features, proposals, batch.targets, batch.seeds))
         return losses
@@ -125,7 +114,7 @@ class RCNN(nn.Module):
 
     def _detect(self, batch: Batch) -> tuple[list[Detections], list[Tensor], dict[str, Tensor], list[Tensor]]:
         features = self.backbone(batch.images)
-        proposals, scores, raw = self.rpn.propose(batch, self._levels(features))
+        proposals, scores, raw = self.rpn.propose(batch, self.levels(features))
         found = self.roi_heads.predict(features, proposals, scores, batch.sizes, self.max_detections)
         return found, proposals, raw, features
 
@@ -150,15 +139,15 @@ class RCNN(nn.Module):
 
     def regions(self, proposals: int = 1000, detections: int = 100) -> dict[str, int]:
         """On how many regions `network` runs each head: `proposals` in the one that detects, `detections` in others."""
-        limit = min(proposals, self.rpn.proposals[1]) if self.lite else proposals
         heads: Any = self.roi_heads.heads
         return {
-            f"roi_heads.heads.{name}": limit if hasattr(head, "detect") else detections for name, head in heads.items()
+            f"roi_heads.heads.{name}": proposals if hasattr(head, "detect") else detections
+            for name, head in heads.items()
         }
 
     def network(self, images_BCHW: Tensor, proposals: int = 1000, detections: int = 100) -> None:
         """All layers at fixed shapes: so many regions are pooled for the heads (see `regions`), none is suppressed."""
         features = self.backbone(images_BCHW)
-        self.rpn.count(self._levels(features))
+        self.rpn.count(self.levels(features))
         for head, number in zip(self.roi_heads.all(), self.regions(proposals, detections).values(), strict=True):
             head.count(features, number)

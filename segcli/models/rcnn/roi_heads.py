@@ -65,13 +65,15 @@ class Detections:
 class RoIHead(nn.Module):
     """Base of every head. `needs`: field name -> types.Field class that it learns from, beside boxes and masks; the
     field also says how it is drawn and stored. `metric`: the metric plugin that scores it, beside the task's own.
-    `masks`: whether `finish` gives masks, which task instance needs of one head.
+    `masks`: whether `finish` gives masks, which task instance needs of one head. `slot`: the name that its parameters
+    bear in place of the head's own (roi_heads.heads.SLOT), so that heads of one kind read one another's weights.
     `class_layers`: the layers with outputs for each class, as beginnings of their parameters' names.
     """
 
     needs: dict[str, Any] = {}
     metric: str | None = None
     masks: bool = False
+    slot: str | None = None
     class_layers: tuple[str, ...] = ("predictor.",)
 
     def loss(self, features: list[Tensor], samples: Samples) -> dict[str, Tensor]:

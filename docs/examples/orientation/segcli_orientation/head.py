@@ -70,10 +70,10 @@ class Orientation:
 
 
 def build(
-    *, channels: int, strides: list[int], variant: str = "standard", pooler: str = "roi_align", width: int = 128
+    *, channels: int, strides: list[int], fine: int | None = None, pooler: str = "roi_align", width: int = 128
 ) -> RoIHead:
     """width: of the hidden layer."""
-    first = 1 if variant == "lite" else 0  # lite's first map has fewer channels: it is the masks' own
+    first = 0 if fine is None else 1  # rcnn_lite's first map has fewer channels: it is the masks' own
     return OrientationHead(channels, Pooler(7, strides[first : first + 4], method=pooler, aligned=True), width, first)
 
 

@@ -8,8 +8,6 @@ from torchvision.models.detection.roi_heads import fastrcnn_loss
 from torchvision.ops import clip_boxes_to_image
 
 from segcli.core import distributed
-from segcli.core.errors import UsageError
-from segcli.models.rcnn.iou_box import QualityBoxHead
 from segcli.models.rcnn.pooler import Pooler
 from segcli.models.rcnn.roi_heads import Detections, RoIHead, Samples
 from segcli.ops.selection import select
@@ -20,25 +18,17 @@ def build(
     num_things: int,
     channels: int,
     strides: list[int],
-    variant: str = "standard",
     pooler: str = "roi_align",
-    width: int | None = None,
+    width: int = 1024,
     convolutions: int = 0,
-    score: float | None = None,
+    score: float = 0.05,
     nms: float | None = 0.5,
 ) -> RoIHead:
-    """width: of the two fully connected layers (1024; lite 384). convolutions: 3×3 layers with batch norm before one of
-    them (the v2 models: 4). score: lowest score that is reported (0.05; lite 0.02). nms: IoU above which the weaker box
-    of a class goes; null keeps all.
+    """width: of the two fully connected layers. convolutions: 3×3 layers with batch norm before one of them (the v2
+    models: 4). score: lowest score that is reported. nms: IoU above which the weaker box of a class goes; null keeps
+    all.
     """
-    if variant == "lite":
-        if convolutions:
-            raise UsageError("model.heads.box.convolutions: the lite box head has none")
-        lite = Pooler(7, strides[1:], method=pooler, aligned=True, canonical=112.0)
-        return QualityBoxHead(num_things, channels, lite, width or 384, 0.02 if score is None else score, nms)
-    width, score = width or 1024, 0.05 if score is None else score
-    pool = Pooler(7, strides[:4], method=pooler)
-    return BoxHead(num_things, channels, pool, width, convolutions, score, nms)
+    return BoxHead(num_things, channels, Pooler(7, strides[:4], method=pooler), width, convolutions, score, nms)
 
 
 class BoxHead(RoIHead):

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 
 from segcli.core import distributed
-from segcli.models.rcnn.lite_mask import FineMaskHead
 from segcli.models.rcnn.mask_targets import crop_targets
 from segcli.models.rcnn.pooler import Pooler
 from segcli.models.rcnn.roi_heads import Detections, RoIHead, Samples
@@ -20,20 +19,13 @@ def build(
     num_things: int,
     channels: int,
     strides: list[int],
-    variant: str = "standard",
-    fine: int = 64,
     pooler: str = "roi_align",
     width: int = 256,
     convolutions: int = 4,
     norm: bool = False,
 ) -> RoIHead:
-    """width, convolutions: the 3×3 layers at 14×14 before the transposed one. norm: batch norm in them (v2 models).
-    The lite head takes none of the three: it is as wide as the fine map that it reads.
-    """
-    if variant == "lite":
-        return FineMaskHead(num_things, fine, Pooler(14, [4], method=pooler, aligned=True))
-    pool = Pooler(14, strides[:4], method=pooler)
-    return MaskHead(num_things, channels, pool, width, convolutions, norm)
+    """width, convolutions: the 3×3 layers at 14×14 before the transposed one. norm: batch norm in them (v2 models)."""
+    return MaskHead(num_things, channels, Pooler(14, strides[:4], method=pooler), width, convolutions, norm)
 
 
 class MaskHead(RoIHead):

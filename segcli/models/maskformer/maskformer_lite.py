@@ -1,4 +1,4 @@
-"""MaskFormer on box queries: mask classification whose queries know where they are (Li et al., "Mask DINO", 2023).
+"""MaskFormer for little data: mask classification whose queries are boxes (Li et al., "Mask DINO", 2023).
 
 Segments are found and matched as boxes with a class; each query's mask is the product of its embedding with the pixels'
 and a term of its box, cut off at the box. Stuff may have kernels in place of boxes (stuff_kernels.py).
@@ -14,17 +14,85 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from segcli.core import distributed
+from segcli.core.errors import UsageError
 from segcli.models.layers.box_detector import BoxDetector
-from segcli.models.layers.box_queries import BoxQueries, Outputs
+from segcli.models.layers.box_queries import BoxQueries, BoxWeights, Outputs, box_queries_on
 from segcli.models.layers.sampler import keyed_generator
 from segcli.models.layers.set_loss import Objects
 from segcli.models.maskformer.box_masks import BoxMasks, read_labels, sample_points
+from segcli.models.maskformer.maskformer import Output, check
 from segcli.models.maskformer.stuff_kernels import StuffKernels
 from segcli.ops import losses
 from segcli.ops.mask_inference import Enlarge, instances_of, semantic_of
 from segcli.ops.matcher import Matching
 from segcli.ops.panoptic import panoptic_of
 from segcli.types import Batch, Prediction
+
+
+def build(
+    *,
+    task: str,
+    num_classes: int,
+    num_things: int,
+    backbone: dict[str, Any] | None = None,
+    encoder_layers: int = 6,
+    decoder_layers: int = 6,
+    queries: int = 100,
+    dropout: float = 0.1,
+    class_weight: float = 1.0,
+    mask_weight: float = 20.0,
+    dice_weight: float = 1.0,
+    outputs: list[Output] | None = None,
+    score: float = 0.4,
+    overlap: float = 0.8,
+    dim: int = 256,
+    mask_dim: int | None = None,
+    heads: int = 8,
+    ffn: int = 2048,
+    levels: int = 3,
+    deformable: bool = False,
+    selection: bool = False,
+    distinct: float | None = None,
+    denoising: int = 0,
+    groups: int = 1,
+    points: int = 256,
+    kernels: bool = False,
+) -> "MaskFormerLite":
+    """backbone: a ResNet-50 by default. queries: at most so many segments an image. encoder_layers, decoder_layers,
+    dim, heads, ffn, dropout: of the transformer; mask_dim: of the pixel embeddings (null: dim). class_weight: of losses
+    and matching; mask_weight, dice_weight: of the masks' cross-entropy and dice. outputs: which of semantic, instance,
+    panoptic predict() gives (null: the task's own). score, overlap: panoptic thresholds; scores say how good a box is.
+
+    levels, deformable, selection, distinct, denoising, groups: see model detr_lite. points: masks are learned at so
+    many sampled points a segment (Mask2Former). kernels (K-Net), task panoptic: every stuff class has a mask embedding
+    of its own, in place of queries with boxes.
+    """
+    classes, _ = check("maskformer_lite", task, num_classes, num_things, None, fixed=False)
+    stuff = None
+    if kernels:
+        if task != "panoptic":
+            raise UsageError(f"model.kernels of maskformer_lite is for task panoptic, not {task}")
+        if not 0 < num_things < num_classes:
+            missing = "stuff" if num_things else "thing"
+            raise UsageError(
+                f"model.kernels needs things and stuff, and the dataset declares no {missing}",
+                hint="leave model.kernels out",
+            )
+        classes, stuff = num_things, StuffKernels(num_things, num_classes - num_things, mask_dim or dim)
+    body, head = box_queries_on(
+        backbone, classes, queries=queries, dim=dim, heads=heads, ffn=ffn, encoder_layers=encoder_layers,
+        decoder_layers=decoder_layers, dropout=dropout, levels=levels, deformable=deformable, selection=selection,
+        distinct=distinct, denoising=denoising, groups=groups, masks=True, weights=BoxWeights(class_weight),
+    )  # fmt: skip
+    return MaskFormerLite(
+        body,
+        head,
+        BoxMasks(body.channels[0], dim, mask_dim or dim),
+        MaskSettings(points, mask_weight, dice_weight, tuple(outputs or [task]), score, overlap),
+        task=task,
+        num_things=num_things,
+        stuff=stuff,
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +108,7 @@ class MaskSettings:
     overlap: float
 
 
-class BoxMaskFormer(BoxDetector):
+class MaskFormerLite(BoxDetector):
     """Tasks semantic, instance and panoptic from the same outputs; without `stuff` kernels, stuff has boxes, too."""
 
     def __init__(

@@ -13,7 +13,24 @@ from segcli.models.rcnn.roi_heads import Detections, RoIHead, Samples
 from segcli.ops.selection import select
 
 
-class QualityBoxHead(RoIHead):
+def build(
+    *,
+    num_things: int,
+    channels: int,
+    strides: list[int],
+    pooler: str = "roi_align",
+    width: int = 384,
+    score: float = 0.02,
+    nms: float | None = 0.5,
+) -> RoIHead:
+    """width: of the two fully connected layers. score: lowest score that is reported. nms: IoU above which the weaker
+    box of a class goes; null keeps all.
+    """
+    pool = Pooler(7, strides[1:], method=pooler, aligned=True, canonical=112.0)
+    return IoUBoxHead(num_things, channels, pool, width, score, nms)
+
+
+class IoUBoxHead(RoIHead):
     """Differs from Mask R-CNN's box head in what it learns, for fast convergence on little data:
 
     - sigmoid per class whose goal is the IoU of the refined box (Zhang et al., "VarifocalNet", 2021), not 0/1: the
@@ -22,6 +39,7 @@ class QualityBoxHead(RoIHead):
     - the final score is the geometric mean with the proposal's own for the class (Zhou et al., 2021).
     """
 
+    slot = "box"
     class_layers = ("classes.",)
 
     def __init__(self, num_things: int, channels: int, pooler: Pooler, width: int, score: float, nms: float | None):

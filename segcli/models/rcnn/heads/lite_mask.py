@@ -16,7 +16,12 @@ from segcli.ops.paste import paste_exact
 LIMIT = 10  # positive samples an image: the head's time is proportional to it
 
 
-class FineMaskHead(RoIHead):
+def build(*, num_things: int, fine: int, pooler: str = "roi_align") -> RoIHead:
+    """It is as wide as the fine map that it reads."""
+    return LiteMaskHead(num_things, fine, Pooler(14, [4], method=pooler, aligned=True))
+
+
+class LiteMaskHead(RoIHead):
     """Three 3×3 layers at 14×14, a transposed one to 28×28, one channel a class.
 
     - binary cross-entropy plus dice (Milletari et al., 2016): dice weighs thin objects like thick ones;
@@ -24,6 +29,7 @@ class FineMaskHead(RoIHead):
       (the idea of Mask Scoring R-CNN, Huang et al., 2019, without its extra branch).
     """
 
+    slot = "mask"
     masks = True
 
     def __init__(self, num_things: int, channels: int, pooler: Pooler):

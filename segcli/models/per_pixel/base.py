@@ -1,0 +1,137 @@
+"""Per-pixel classification, the baselines that MaskFormer is measured against: what fcn.py, per_pixel.py and
+per_pixel_plus.py share."""
+
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from segcli.core import distributed
+from segcli.core.errors import UsageError
+from segcli.models.layers.flop_rule import count
+from segcli.models.layers.mask_predictor import MaskPredictor
+from segcli.ops.mask_inference import Enlarge, largest
+from segcli.ops.mask_losses import pixel_cross_entropy
+from segcli.ops.preprocess import Preprocess
+from segcli.ops.segments import label_maps
+from segcli.types import Batch, Prediction
+
+
+def check_task(model: str, task: str) -> None:
+    """Raises UsageError for every task but semantic."""
+    if task != "semantic":
+        raise UsageError(
+            f"model {model} does not do task {task!r}: it has one label for each pixel",
+            hint="task: semantic, or model.name: maskformer",
+        )
+
+
+def with_defaults(settings: dict[str, Any] | None, given: dict[str, Any]) -> dict[str, Any]:
+    """The family's defaults hold for its own backbone; another one has its own."""
+    settings = settings or {}
+    return {**given, **settings} if settings.get("name", given["name"]) == given["name"] else settings
+
+
+class PerPixel(nn.Module):
+    """What all per-pixel models share: cross-entropy on the canvas, argmax on the original pixels.
+
+    A model gives `maps(images)`: logits [B,C,h,w] of any resolution, the one that counts first, and `auxiliary`, the
+    weight of the others.
+    """
+
+    backbone: Any
+    preprocess: Preprocess
+    auxiliary: float
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fields: dict[str, Any] = {}
+        self.max_detections = 100  # every model has it; label maps have no detections to limit
+
+    def maps(self, images_BCHW: Tensor, every: bool) -> list[Tensor]:
+        """[logits [B,C,h,w]], with `every` those of the auxiliary losses behind."""
+        raise AssertionError("a model defines this")
+
+    def normalisers(self, batch: Batch) -> dict[str, float]:
+        """What the losses are divided by, a plain count that ranks and accumulation steps may average."""
+        labels_BHW, ignore = _labels(batch)
+        return {"pixels": float((labels_BHW != ignore).sum())}
+
+    def forward(self, batch: Batch, normalisers: dict[str, float] | None = None) -> dict[str, Tensor]:
+        """{"pixel": mean cross-entropy over labelled pixels, "pixel_aux": weighted sum of the auxiliary ones}.
+
+        normalisers: counts averaged over ranks and accumulation steps; None: this batch's own.
+        """
+        labels_BHW, ignore = _labels(batch)
+        pixels = max((normalisers or self.normalisers(batch))["pixels"], 1 / distributed.parts())
+        main, *others = [
+            pixel_cross_entropy(maps, labels_BHW, ignore).sum() / pixels
+            for maps in self.maps(batch.images, every=self.auxiliary > 0)
+        ]
+        losses = {"pixel": main}
+        if others:
+            losses["pixel_aux"] = self.auxiliary * torch.stack(others).sum()
+        return losses
+
+    def predict(self, batch: Batch) -> list[Prediction]:
+        """A label for every pixel of the original images."""
+        (logits_BChw,) = self.maps(batch.images, every=False)
+        canvas = (batch.images.shape[2], batch.images.shape[3])
+        predictions = []
+        for i, logits in enumerate(logits_BChw.float()):
+            enlarge = Enlarge(canvas, batch.sizes[i], batch.original_sizes[i])
+            labels = largest(partial(_enlarge_part, logits, enlarge), len(logits), enlarge)
+            predictions.append(Prediction(batch.image_ids[i], batch.original_sizes[i], semantic=labels))
+        return predictions
+
+    def inspect(self, batch: Batch) -> dict[str, Any]:
+        """{"logits" [B,C,h,w], "probabilities" [B,C,h,w], "features": the backbone's maps}."""
+        (logits,) = self.maps(batch.images, every=False)
+        return {"logits": logits, "probabilities": logits.softmax(1), "features": self.backbone(batch.images)}
+
+    def network(self, images_BCHW: Tensor) -> Tensor:
+        """Logits of every class at the input's size, [B,C,H,W]."""
+        (logits,) = self.maps(images_BCHW, every=False)
+        return F.interpolate(logits, size=images_BCHW.shape[2:], mode="bilinear", align_corners=False)
+
+    def paper_gflops(self, size: tuple[int, int] | None = None) -> float:
+        """Multiply-adds / 1e9 as the MaskFormer paper counts them, by default on a square of the input's short side."""
+        side = self.preprocess.shortest or self.preprocess.longest
+        return count(self, size or (side, side))
+
+
+def _labels(batch: Batch) -> tuple[Tensor, int]:
+    """(labels [B,H,W], the one of pixels that don't count)."""
+    assert batch.targets
+    return label_maps(batch.targets, (batch.images.shape[2], batch.images.shape[3])), batch.targets[0].ignore
+
+
+def _enlarge_part(logits_Chw: Tensor, enlarge: Enlarge, part: slice) -> Tensor:
+    return enlarge(logits_Chw[part])
+
+
+class PixelDecoderModel(PerPixel):
+    """per_pixel and per_pixel_plus: `sem_seg_head.{pixel_decoder,predictor}` on a backbone."""
+
+    # the 1×1 classifier, or the queries, each of which is a class
+    class_layers = tuple(f"sem_seg_head.predictor.{name}" for name in ("weight", "bias", "query_embed."))
+
+    def __init__(self, backbone: Any, pixel_decoder: nn.Module, predictor: nn.Module, auxiliary: float):
+        super().__init__()
+        self.backbone = backbone
+        self.sem_seg_head = nn.Module()
+        self.sem_seg_head.pixel_decoder = pixel_decoder
+        self.sem_seg_head.predictor = predictor
+        self.auxiliary = auxiliary
+        self.preprocess = Preprocess(512, 2048, "detectron2", "nearest", divisor=1)  # its configurations pad nothing
+
+    def maps(self, images_BCHW: Tensor, every: bool) -> list[Tensor]:
+        head: Any = self.sem_seg_head
+        pixels_BChw, memory_BChw = head.pixel_decoder(self.backbone(images_BCHW))
+        if not isinstance(head.predictor, MaskPredictor):
+            return [head.predictor(pixels_BChw)]
+        masks_LBQC = head.predictor(memory_BChw)[1]
+        layers = masks_LBQC.flip(0) if every else masks_LBQC[-1:]
+        return [torch.einsum("bqc,bchw->bqhw", masks, pixels_BChw) for masks in layers]

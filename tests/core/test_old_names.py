@@ -1,0 +1,85 @@
+"""Recipes of earlier versions mean today's models, whose settings and weights are the same."""
+
+import pytest
+import yaml
+
+from segcli.core.errors import UsageError
+from segcli.core.recipe.old_names import translate
+from segcli.core.recipe.recipe import Recipe
+from segcli.models import build_model
+
+RESNET = {"name": "resnet", "depth": 18}
+SMALL = {"backbone": RESNET, "dim": 32, "heads": 4, "ffn": 32}
+OLD = [  # as written before, task, as it is written today
+    (
+        {"name": "rcnn", "variant": "lite", "backbone": RESNET, "fpn_norm": False, "heads": {"box": {}, "mask": None}},
+        "instance",
+        {"name": "rcnn_lite", "backbone": RESNET, "heads": {"iou_box": {}, "lite_mask": {}}},
+    ),
+    (
+        {"name": "rcnn", "variant": "standard", "backbone": RESNET, "width": None, "heads": {"box": {"score": None}}},
+        "detection",
+        {"name": "rcnn", "backbone": RESNET, "heads": {"box": {}}},
+    ),
+    ({"name": "per_pixel", "variant": "fcn", "backbone": RESNET}, "semantic", {"name": "fcn", "backbone": RESNET}),
+    ({"name": "per_pixel", "variant": "per_pixel"}, "semantic", {"name": "per_pixel"}),
+    (
+        {"name": "detr", **SMALL, "box_queries": True, "no_object": 0.1, "selection": True, "levels": 3},
+        "detection",
+        {"name": "detr_lite", **SMALL, "selection": True, "levels": 3},
+    ),
+    ({"name": "detr", **SMALL, "box_queries": False, "levels": 1}, "detection", {"name": "detr", **SMALL}),
+    (
+        {"name": "maskformer", **SMALL, "box_queries": True, "score": None, "upsampling": "direct", "points": None},
+        "panoptic",
+        {"name": "maskformer_lite", **SMALL},
+    ),
+    (
+        {"name": "maskformer", **SMALL, "masked_attention": True, "kernels": True, "denoising": 0},
+        "semantic",
+        {"name": "mask2former_lite", **SMALL, "kernels": True},
+    ),
+    ({"name": "maskformer", **SMALL, "masked_attention": False}, "instance", {"name": "maskformer", **SMALL}),
+]
+
+
+@pytest.mark.parametrize(("old", "task", "new"), OLD)
+def test_an_old_section_means_a_model_of_today(old, task, new):
+    found = translate(old)
+    assert found == new
+    assert translate(found) == new
+    build_model(found, task=task, num_classes=3, num_things=2)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ({"name": "detr", "deformable": True}, "model.deformable is a setting of model.name: detr_lite"),
+        ({"name": "maskformer", "kernels": True}, "model.kernels is a setting of model.name: maskformer_lite"),
+        ({"name": "detr_lite", "box_queries": False}, "model.box_queries is model.name: detr now"),
+        ({"name": "maskformer_lite", "masked_attention": True}, "masked_attention is model.name: mask2former_lite now"),
+        ({"name": "mask2former_lite", "box_queries": True}, "box_queries is model.name: maskformer_lite now"),
+        ({"name": "maskformer", "box_queries": True, "masked_attention": True}, "exclude each other"),
+    ],
+)
+def test_what_can_not_be_meant_any_more_says_the_new_name(model, message):
+    with pytest.raises(UsageError, match=message):
+        Recipe.parse({"name": "r", "task": "detection", "data": {"root": "x"}, "model": model}, "r.yaml")
+
+
+def test_a_flag_of_before_says_the_new_name():
+    with pytest.raises(UsageError, match=r"model\.box_queries is model.name: detr now"):
+        Recipe.load("quickstart/detr", {"model.box_queries": False})
+    assert Recipe.load("quickstart/detr", {"model.box_queries": True}).model["name"] == "detr_lite"
+
+
+def test_an_old_recipe_extends_a_new_one(tmp_path):
+    base = Recipe.load("quickstart/mask_rcnn")
+    (tmp_path / "base.yaml").write_text(base.to_yaml(), encoding="utf-8")
+    pooled = {"pooler": "roi_pool"}
+    for model, expected in [
+        ({"name": "rcnn", "heads": {"mask": None}}, {"iou_box": {}}),
+        ({"heads": {"mask": pooled}}, {"iou_box": {}, "lite_mask": pooled}),
+    ]:
+        (tmp_path / "own.yaml").write_text(yaml.safe_dump({"extends": "base.yaml", "model": model}), encoding="utf-8")
+        assert Recipe.load(tmp_path / "own.yaml").model == {**base.model, "heads": expected}
