@@ -9,6 +9,7 @@ from segcli.core.recipe.recipe import Recipe
 from segcli.models import build_model
 
 RESNET = {"name": "resnet", "depth": 18}
+PLAIN = {**RESNET, "dilate_last": 0}
 SMALL = {"backbone": RESNET, "dim": 32, "heads": 4, "ffn": 32}
 OLD = [  # as written before, task, as it is written today
     (
@@ -21,7 +22,7 @@ OLD = [  # as written before, task, as it is written today
         "detection",
         {"name": "rcnn", "backbone": RESNET, "heads": {"box": {}}},
     ),
-    ({"name": "per_pixel", "variant": "fcn", "backbone": RESNET}, "semantic", {"name": "fcn", "backbone": RESNET}),
+    ({"name": "per_pixel", "variant": "fcn", "backbone": PLAIN}, "semantic", {"name": "fcn", "backbone": PLAIN}),
     ({"name": "per_pixel", "variant": "per_pixel"}, "semantic", {"name": "per_pixel"}),
     (
         {"name": "detr", **SMALL, "box_queries": True, "no_object": 0.1, "selection": True, "levels": 3},

@@ -107,7 +107,7 @@ def _with_queries(model: dict[str, Any]) -> dict[str, Any]:
 def _without_switches(model: dict[str, Any]) -> dict[str, Any]:
     name = model["name"]
     for switch, of in SWITCHES.items():
-        on = name == of.format(name.removesuffix("_lite"))
+        on = name == of.format(BEFORE[name])
         if bool(model.get(switch, on)) != on:
             other = BEFORE[name] if on else of.format("maskformer")
             raise ValueError(f"model.{switch} is model.name: {other} now, and this recipe has model.name: {name}")
