@@ -2,7 +2,6 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 from segcli.data.dataset import Dataset
 from segcli.data.fingerprint import current
@@ -10,6 +9,7 @@ from segcli.engine.diagnosis import print_causes
 from segcli.engine.evaluation import Scores, score_model
 from segcli.engine.run_folder import RunFolder, open_model, prepare_layout
 from segcli.engine.same_data import check_classes, say_changes
+from segcli.models.interface import Model
 
 
 def evaluate(
@@ -46,7 +46,7 @@ def score_run(
     """
     opened = open_model(run, weights=weights)
     recipe = opened.recipe
-    model: Any = prepare_layout(opened.model)
+    model: Model = prepare_layout(opened.model)
     chosen = split or recipe.eval.split
     names = recipe.data.split_file if data is None else None
     dataset = Dataset(

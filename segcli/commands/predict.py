@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from segcli.core import folders
@@ -26,6 +26,7 @@ from segcli.data.image import dark_values, read_image
 from segcli.data.inputs import find_images, output_names
 from segcli.drawing.overlays import draw
 from segcli.engine.run_folder import open_model, prepare_layout
+from segcli.models.interface import Model
 from segcli.predictions.coco_results import (
     JsonStream,
     coco_annotation,
@@ -57,8 +58,8 @@ class Predictor:
     Attributes: model, recipe, info (the classes that labels count in).
     """
 
-    def __init__(self, model: nn.Module, recipe: Recipe, info: DatasetInfo):
-        self.model: Any = prepare_layout(model).eval()
+    def __init__(self, model: Model, recipe: Recipe, info: DatasetInfo):
+        self.model: Model = prepare_layout(model).eval()
         self.recipe, self.info = recipe, info
         self.batch_size = recipe.eval.batch_size
 

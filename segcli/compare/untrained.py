@@ -14,6 +14,7 @@ from segcli.engine import cost
 from segcli.engine.forecast import forecast
 from segcli.engine.run_folder import build, choose_device, prepare_layout
 from segcli.engine.training import measure_cost, open_datasets
+from segcli.models.interface import Model
 
 COCO = DatasetInfo(
     "coco",
@@ -42,7 +43,7 @@ def recipe_row(item: str, recipe: Recipe, announce: Callable[[str], None]) -> di
             row["notes"][0] += " and 53 stuff classes"
     announce(f"measuring {item}")
     try:
-        model: Any = build(recipe, info)
+        model: Model = build(recipe, info)
     except UsageError as error:
         raise UsageError(f"{item}: {error}", hint=error.hint) from error
     device = choose_device(recipe.hardware.device)

@@ -23,18 +23,19 @@ from segcli.core import distributed
 from segcli.core.errors import UsageError
 from segcli.core.recipe.recipe import Recipe
 from segcli.engine.capacity import first_batch
+from segcli.models.interface import Model
 from segcli.types import Batch
 
 
 def step_losses(
-    model: Any, batch: Batch, parts: int, device: torch.device, autocast: Any, *, first: bool = False
+    model: Model, batch: Batch, parts: int, device: torch.device, autocast: Any, *, first: bool = False
 ) -> Iterator[tuple[Batch, dict[str, Tensor]]]:
     """Each of a batch's `parts` pieces and its weighted losses, whose sum over pieces, averaged over the ranks, is the
     loss of the whole step. Backward comes before the next piece: only one piece's graph is held."""
     pieces = split(same_canvas(batch), parts)
     shared = shared_normalisers(model, pieces)
     with first_batch("it can't be trained", first):
-        found = len(pieces) > 1 and getattr(model, "finds_counts", not hasattr(model, "normalisers"))
+        found = len(pieces) > 1 and model.shares_counts
         totals = count(model, pieces, shared, device, autocast) if found else None
     for piece in pieces:
         piece = piece.to(device)
@@ -43,7 +44,7 @@ def step_losses(
         yield piece, {name: value / len(pieces) for name, value in losses.items()}
 
 
-def say_what_differs(model: Any, accumulate: int) -> None:
+def say_what_differs(model: Model, accumulate: int) -> None:
     """Print which layers make a step in parts another one than that of the whole batch: batch norms that train."""
     norms = [name for name, m in model.named_modules() if isinstance(m, _BatchNorm) and m.training]
     if norms and accumulate * distributed.world() > 1:
@@ -82,17 +83,19 @@ def split(batch: Batch, parts: int) -> list[Batch]:
     return out
 
 
-def shared_normalisers(model: Any, pieces: list[Batch]) -> list[dict[str, float]]:
+def shared_normalisers(model: Model, pieces: list[Batch]) -> list[dict[str, float]]:
     """What the parts of a batch divide their losses by: the mean of their own counts, so that the parts' mean loss is
     the whole batch's. [] where there is one part, or where the model knows no counts before."""
-    if (len(pieces) == 1 and distributed.world() == 1) or not hasattr(model, "normalisers"):
+    if len(pieces) == 1 and distributed.world() == 1:
         return []
-    counts = [model.normalisers(piece) for piece in pieces]
+    counts = [found for piece in pieces if (found := model.normalisers(piece)) is not None]
+    if not counts:
+        return []
     return [distributed.average({name: sum(c[name] for c in counts) / len(counts) for name in counts[0]})]
 
 
 def count(
-    model: Any, pieces: list[Batch], shared: list[dict[str, float]], device: torch.device, autocast: Any
+    model: Model, pieces: list[Batch], shared: list[dict[str, float]], device: torch.device, autocast: Any
 ) -> list[Tensor] | None:
     """What the model shares on its way, summed over all pieces and ranks; None where it shares nothing.
 
@@ -131,7 +134,7 @@ def bfloat16(recipe: Recipe, device: torch.device) -> bool:
     return name == "bf16" or (name == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported())
 
 
-def add_gradients(recipe: Recipe, model: Any, batch: Batch, device: torch.device) -> None:
+def add_gradients(recipe: Recipe, model: Model, batch: Batch, device: torch.device) -> None:
     """Add a whole step's gradients to those of `model`'s parameters, as the training loop does before it averages them
     over ranks. Every rank has to call it: losses share their counts."""
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=bfloat16(recipe, device))

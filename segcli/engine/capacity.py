@@ -9,13 +9,13 @@ import copy
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
 
 import torch
 
 from segcli.core.errors import SegcliError, UsageError
 from segcli.core.recipe.recipe import Recipe
 from segcli.engine import machine
+from segcli.models.interface import Model
 
 FLOAT = 4  # bytes
 SURE = 0.5  # of the activations that are counted: bf16 halves them
@@ -24,7 +24,9 @@ THREADS = 4  # a CPU: beyond, they wait for each other, and the system may refus
 FEW_THREADS = 64  # are no harm anywhere
 
 
-def refuse_batch(recipe: Recipe, model: Any, sizes: Iterable[tuple[int, int]], images: int, *, training: bool) -> None:
+def refuse_batch(
+    recipe: Recipe, model: Model, sizes: Iterable[tuple[int, int]], images: int, *, training: bool
+) -> None:
     """Raise UsageError where `images` of the smallest of `sizes` (height, width) can't be in memory at a time: their
     pixels, and in training also what the backward pass through the backbone keeps of them."""
     canvas = smallest_canvas(recipe, model, sizes, training)
@@ -51,7 +53,7 @@ def refuse_batch(recipe: Recipe, model: Any, sizes: Iterable[tuple[int, int]], i
 
 
 def smallest_canvas(
-    recipe: Recipe, model: Any, sizes: Iterable[tuple[int, int]], training: bool
+    recipe: Recipe, model: Model, sizes: Iterable[tuple[int, int]], training: bool
 ) -> tuple[int, int] | None:
     """(height, width) that the model's input has at least; None where augmentation decides it."""
     if training and {"crop", "short_side"} & recipe.data.augment.keys():
@@ -61,10 +63,10 @@ def smallest_canvas(
     return min(found, key=lambda size: size[0] * size[1], default=None)
 
 
-def kept_activations(model: Any, size: tuple[int, int], part: str = "network") -> int:
+def kept_activations(model: Model, size: tuple[int, int], part: str = "network") -> int:
     """Bytes that the backward pass of `model.network`, or of another part that takes images, keeps for one image of
     `size` (height, width): counted on the meta device, each storage once, weights left out. 0 without such a part."""
-    if not hasattr(model, part):
+    if part != "network" and part not in dict(model.named_children()):
         return 0
     network = copy.deepcopy(model).to("meta").train()
     kept: dict[int, torch.UntypedStorage] = {}  # held, so that no address comes twice

@@ -8,13 +8,14 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torchvision.ops import FrozenBatchNorm2d
 
 from segcli.core.dataset_info import DatasetInfo
 from segcli.core.errors import ModelError
 from segcli.core.files import part_beside, write_atomic
 from segcli.engine.training_state import weights_of
+from segcli.models.interface import Model
 from segcli.weights.backbones import load_backbone
 from segcli.weights.class_rows import order_of, take_rows
 from segcli.weights.official import Checkpoint, find, resolve
@@ -100,7 +101,7 @@ def save_weights(path: Path, state: dict[str, Tensor], metadata: dict[str, str])
     write_atomic(path, write)
 
 
-def initialise(model: nn.Module) -> list[dict[str, str]]:
+def initialise(model: Model) -> list[dict[str, str]]:
     """Load the pretrained backbone weights that a recipe's `model` section names. -> source and licence of each."""
     used = []
     module: Any
@@ -112,7 +113,7 @@ def initialise(model: nn.Module) -> list[dict[str, str]]:
 
 
 def load_weights(
-    model: nn.Module,
+    model: Model,
     file: str | Path,
     source: str = "auto",
     *,
@@ -137,7 +138,7 @@ def load_weights(
     state = read_state(resolve(file))
     own = model.state_dict()
     state, layout = translate(state, set(own), known.source if known and source == "auto" else source)
-    classes: tuple[str, ...] = getattr(model, "class_layers", ())
+    classes = model.class_layers
     report: dict[str, list[str]] = {"selected": _select_rows(state, own, layout, classes, info)}
     report |= _fit(state, own, classes, str(file))
     notes = _notes(report, own, model, known)
@@ -209,9 +210,7 @@ def _part(key: str) -> str:
     return match[0] if match else ""
 
 
-def _notes(
-    report: dict[str, list[str]], own: dict[str, Tensor], model: nn.Module, known: Checkpoint | None
-) -> list[str]:
+def _notes(report: dict[str, list[str]], own: dict[str, Tensor], model: Model, known: Checkpoint | None) -> list[str]:
     """What a user must know about weights that fit in part."""
     notes = []
     layers = lambda keys: ", ".join(sorted({key.rpartition(".")[0] for key in keys}))
@@ -230,7 +229,7 @@ def _notes(
     return notes
 
 
-def load_strict(model: nn.Module, state: dict[str, Tensor], where: str) -> None:
+def load_strict(model: Model, state: dict[str, Tensor], where: str) -> None:
     """Load `state`, or raise ModelError with every difference and change nothing."""
     plain_tensors(state, where)
     own = model.state_dict()

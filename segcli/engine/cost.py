@@ -21,6 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from segcli.engine import machine
+from segcli.models.interface import Model
 
 CANVASES = 12  # the most sizes at which a dataset's mean GFLOPs are counted
 WARMUP = 2  # runs before timing
@@ -43,7 +44,7 @@ NO_DISPATCH = {"is_contiguous", "is_strides_like_format", "is_non_overlapping_an
 }
 
 
-def parameters(model: nn.Module) -> dict[str, Any]:
+def parameters(model: Model) -> dict[str, Any]:
     """{"params", "params_trainable", "parts": {part: parameters}}. Buffers (frozen batch norms) are no parameters."""
     parts: Counter[str] = Counter()
     names = part_names(model)
@@ -53,7 +54,7 @@ def parameters(model: nn.Module) -> dict[str, Any]:
     return {"params": sum(parts.values()), "params_trainable": trainable, "parts": dict(parts)}
 
 
-def part_names(model: nn.Module) -> list[str]:
+def part_names(model: Model) -> list[str]:
     """The parts that a cost is split into: every child of the model; a backbone that has a `body` is opened one level,
     and a ModuleDict elsewhere (the heads) into its entries."""
     names = []
@@ -69,7 +70,7 @@ def part_names(model: nn.Module) -> list[str]:
     return names
 
 
-def flops(model: nn.Module, size: tuple[int, int]) -> dict[str, Any]:
+def flops(model: Model, size: tuple[int, int]) -> dict[str, Any]:
     """Multiply-adds of `model.network` on one image of `size` (height, width), in units of 1e9.
 
     -> {"gflops", "parts": {part: gflops}, "operators": {operator: {"gflops", "calls"}}, "uncounted": [{"op", "calls",
@@ -81,7 +82,7 @@ def flops(model: nn.Module, size: tuple[int, int]) -> dict[str, Any]:
     network = copy.deepcopy(model).eval().to("meta")
     counter = _Counter(network, part_names(network))
     with counter.attached(), torch.no_grad(), counter:
-        network.network(torch.empty(1, 3, *size, device="meta"))  # type: ignore[operator]
+        network.network(torch.empty(1, 3, *size, device="meta"))
     calls = sum(counter.calls.values()) + sum(counter.uncounted.values())
     operators: Counter[str] = Counter()
     parts: Counter[str] = Counter()
@@ -99,7 +100,7 @@ def flops(model: nn.Module, size: tuple[int, int]) -> dict[str, Any]:
     }
 
 
-def flops_over(model: nn.Module, sizes: Sequence[tuple[int, int]]) -> dict[str, Any]:
+def flops_over(model: Model, sizes: Sequence[tuple[int, int]]) -> dict[str, Any]:
     """GFLOPs over a dataset whose images come on canvases of `sizes` (height, width): {"mean", "sd", "images",
     "canvases"}. Where there are more than 12 different canvases, 12 of the images, evenly spaced by area, stand for all
     (`images` is then 12)."""
@@ -128,7 +129,7 @@ def median_canvas(preprocess: Any, sizes: Sequence[tuple[int, int]]) -> tuple[in
 
 
 def latency(
-    model: nn.Module, size: tuple[int, int], *, repeats: int = 10, warmup: int = WARMUP, at_most: float = 20.0
+    model: Model, size: tuple[int, int], *, repeats: int = 10, warmup: int = WARMUP, at_most: float = 20.0
 ) -> dict[str, Any]:
     """Milliseconds of `model.network` on one image of `size`, where the model is.
 
@@ -151,7 +152,7 @@ def latency(
     return {"median": statistics.median(times), "p95": p95, "warmup": warmup, "repeats": len(times)}
 
 
-def peak_memory(model: nn.Module, size: tuple[int, int]) -> float | None:
+def peak_memory(model: Model, size: tuple[int, int]) -> float | None:
     """MB (1e6 bytes) that inference on one image needs at its peak: weights, buffers and activations, not Python.
 
     CUDA: torch's own record. CPU: by how much the process's resident set rises above where it stood, plus the weights;
@@ -175,7 +176,7 @@ def peak_memory(model: nn.Module, size: tuple[int, int]) -> float | None:
 
 
 def measure(
-    model: nn.Module,
+    model: Model,
     size: tuple[int, int],
     *,
     sizes: Sequence[tuple[int, int]] = (),
@@ -192,7 +193,7 @@ def measure(
     if device is not None:
         model = model.to(device)
     counted, parameter_counts = flops(model, size), parameters(model)
-    paper: Callable[[], float] | None = getattr(model, "paper_gflops", None)
+    paper = model.paper_gflops()
     memory = peak_memory(model, size)
     times = latency(model, size, repeats=repeats)  # after the runs for memory
     where = next(model.parameters()).device
@@ -202,7 +203,7 @@ def measure(
         "params": parameter_counts["params"],
         "params_trainable": parameter_counts["params_trainable"],
         "gflops": round(counted["gflops"], 4),
-        "gflops_paper_rule": None if paper is None else round(paper(), 4),
+        "gflops_paper_rule": None if paper is None else round(paper, 4),
         "gflops_input": list(size),
         "gflops_dataset": flops_over(model, sizes) if sizes else None,
         "flops_operators": {
@@ -224,9 +225,9 @@ def measure(
     }
 
 
-def _part_costs(model: nn.Module, params: dict[str, int], macs: dict[str, float]) -> dict[str, dict[str, Any]]:
+def _part_costs(model: Model, params: dict[str, int], macs: dict[str, float]) -> dict[str, dict[str, Any]]:
     """{part: {"params", "gflops"}}, with "regions" and "gflops_per_region" for what runs region by region."""
-    regions: dict[str, int] = getattr(model, "regions", dict)()
+    regions = model.regions()
     out: dict[str, dict[str, Any]] = {}
     for name in [*part_names(model), OTHER]:
         if name in params or name in macs:
@@ -240,7 +241,7 @@ def _part_costs(model: nn.Module, params: dict[str, int], macs: dict[str, float]
 class _Counter(TorchDispatchMode):
     """Adds up multiply-adds by part while the network runs; remembers what it could not count."""
 
-    def __init__(self, model: nn.Module, parts: list[str]):
+    def __init__(self, model: Model, parts: list[str]):
         super().__init__()
         self.model, self.parts = model, parts
         self.macs: Counter[tuple[str, str]] = Counter()  # by part and operator
@@ -294,7 +295,7 @@ def _part_of(name: str, parts: list[str]) -> str:
     return max((p for p in parts if name == p or name.startswith(p + ".")), key=len, default=OTHER)
 
 
-def _runner(model: nn.Module, size: tuple[int, int]) -> Callable[[], None]:
+def _runner(model: Model, size: tuple[int, int]) -> Callable[[], None]:
     """A function that runs the network once on noise, in the weights' memory layout, and waits for the device."""
     tensor = next(model.parameters())
     images = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0)).to(tensor.device)
@@ -303,7 +304,7 @@ def _runner(model: nn.Module, size: tuple[int, int]) -> Callable[[], None]:
 
     def run() -> None:
         with torch.inference_mode():
-            model.network(images)  # type: ignore[operator]
+            model.network(images)
         if tensor.device.type == "cuda":
             torch.cuda.synchronize(tensor.device)
         elif tensor.device.type == "mps":
@@ -317,7 +318,7 @@ def _channels_last(tensor: Tensor) -> bool:
 
 
 @contextlib.contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
+def _evaluating(model: Model) -> Iterator[None]:
     """Evaluation mode inside, the former mode of every sub-module outside."""
     modes = {module: module.training for module in model.modules()}
     model.eval()

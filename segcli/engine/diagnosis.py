@@ -20,6 +20,7 @@ from segcli.core.plugins import find
 from segcli.core.recipe.recipe import Recipe
 from segcli.data.dataset import Dataset
 from segcli.engine.run_folder import RunFolder
+from segcli.models.interface import Model
 from segcli.predictions.coco_results import read_entries
 
 LOW = 0.05  # a primary score below it is diagnosed
@@ -59,7 +60,7 @@ class Hits:
 
 
 def print_causes(
-    run: RunFolder, recipe: Recipe, model: Any, dataset: Dataset, metrics: Mapping[str, float], predictions: Path
+    run: RunFolder, recipe: Recipe, model: Model, dataset: Dataset, metrics: Mapping[str, float], predictions: Path
 ) -> list[dict[str, str]] | None:
     """Where a detector scores nothing, or much less than on the way: say why on stderr (see `diagnose`).
 
@@ -99,11 +100,11 @@ def answers(dataset: Dataset, predictions: Path) -> Iterator[Image]:
         )
 
 
-def class_layers(model: Any) -> list[str]:
+def class_layers(model: Model) -> list[str]:
     """What the names of those parameters begin with that another number of classes replaces; without those that the
     model has with other options alone."""
     names = [name for name, _ in model.named_parameters()]
-    return [part for part in getattr(model, "class_layers", ()) if any(name.startswith(part) for name in names)]
+    return [part for part in model.class_layers if any(name.startswith(part) for name in names)]
 
 
 def diagnose(

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 from tqdm import tqdm
 
 from segcli.core.dataset_info import DatasetInfo
@@ -25,6 +24,7 @@ from segcli.data.loader import eval_loader
 from segcli.engine.capacity import refuse_batch
 from segcli.metrics import Scorer, metric_for, update
 from segcli.metrics.instance import InstanceScores
+from segcli.models.interface import Model
 from segcli.ops import bootstrap, task_conversion
 from segcli.predictions.coco_results import ResultsWriter, map_names
 from segcli.types import Prediction
@@ -63,7 +63,7 @@ class Scores:
 
 
 def score_model(
-    model: Any,
+    model: Model,
     dataset: Dataset,
     recipe: Recipe,
     *,
@@ -181,15 +181,15 @@ def build_metric(recipe: Recipe, info: DatasetInfo, *, resample: bool = False) -
     return metric_for(recipe.task, info, recipe.eval.max_detections, resample=resample)
 
 
-def head_metrics(model: Any, recipe: Recipe, info: DatasetInfo, resample: bool = False) -> list[Any]:
+def head_metrics(model: Model, recipe: Recipe, info: DatasetInfo, resample: bool = False) -> list[Any]:
     """The metrics that the model's heads name for their own fields."""
     given = {"info": info, "max_detections": recipe.eval.max_detections, "resample": resample}
-    names = getattr(model, "metrics", ())
-    return [call(find("metric", name, "a head's metric").build, {}, f"metric {name}", **given) for name in names]
+    find_metric = lambda name: find("metric", name, "a head's metric").build
+    return [call(find_metric(name), {}, f"metric {name}", **given) for name in model.metrics]
 
 
 @contextlib.contextmanager
-def suppressing(model: nn.Module, nms: float | bool | None) -> Iterator[Callable[[Prediction], Prediction]]:
+def suppressing(model: Model, nms: float | bool | None) -> Iterator[Callable[[Prediction], Prediction]]:
     """Set every head's own suppression (`nms`: an IoU or None), put it back after. -> what to do to each prediction:
     models that have no suppression get it afterwards, where `nms` is an IoU."""
     if nms is False:
@@ -213,11 +213,11 @@ def suppressing(model: nn.Module, nms: float | bool | None) -> Iterator[Callable
 
 
 @contextlib.contextmanager
-def evaluating(model: nn.Module, recipe: Recipe) -> Iterator[None]:
+def evaluating(model: Model, recipe: Recipe) -> Iterator[None]:
     """The model in evaluation mode, with the recipe's limit on detections; its mode is put back."""
     was_training = model.training
     model.eval()
-    model.max_detections = recipe.eval.max_detections  # type: ignore[assignment]
+    model.max_detections = recipe.eval.max_detections
     try:
         yield
     finally:

@@ -20,6 +20,7 @@ from segcli.engine import machine
 from segcli.engine.capacity import kept_activations
 from segcli.engine.evaluation import score_model
 from segcli.engine.training import total_steps, trial_steps
+from segcli.models.interface import Model
 
 PROCESS = 450e6  # bytes that Python and torch take before any model
 WORKER = 60e6  # bytes that a loader process has of its own, images aside
@@ -29,7 +30,7 @@ FORWARDS = 3.0  # forward passes that one training step takes: the backward pass
 
 
 def forecast(
-    recipe: Recipe, model: Any, measured: dict[str, Any], data: tuple[Dataset, Dataset] | None
+    recipe: Recipe, model: Model, measured: dict[str, Any], data: tuple[Dataset, Dataset] | None
 ) -> tuple[dict[str, Any], dict[str, float]]:
     """What training `model` would take, whose cost was `measured`. -> the forecast, and the first step's losses.
 
@@ -109,7 +110,7 @@ def cached(dataset: Dataset | None) -> float:
 
 
 def _run_steps(
-    recipe: Recipe, model: Any, train_set: Dataset, device: torch.device
+    recipe: Recipe, model: Model, train_set: Dataset, device: torch.device
 ) -> tuple[float, dict[str, float], float]:
     """Real steps on `model`. -> median seconds, the first step's losses, the bytes of the loader processes."""
     times: list[float] = []
@@ -126,7 +127,7 @@ def _run_steps(
     return statistics.median(times[WARM:] or times), losses, loaders
 
 
-def _run_evaluation(recipe: Recipe, model: Any, val_set: Dataset, device: torch.device) -> tuple[float, float]:
+def _run_evaluation(recipe: Recipe, model: Model, val_set: Dataset, device: torch.device) -> tuple[float, float]:
     """Score a few images. -> seconds and stored bytes, an image."""
     few = val_set.first(IMAGES)
     few_recipe = recipe.model_copy(update={"hardware": recipe.hardware.model_copy(update={"workers": 0})})

@@ -10,12 +10,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from segcli.core.errors import ModelError
+from segcli.models.interface import Model
 from segcli.models.per_pixel.base import PixelDecoderModel
 
 NEWEST = 2
 
 
-def follow(model: Any, environment: Mapping[str, Any]) -> None:
+def follow(model: Model, environment: Mapping[str, Any]) -> None:
     """Give `model` the rule that is written in a run's environment.json.
 
     Raises ModelError for one that this version does not know.

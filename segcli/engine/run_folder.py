@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 import torchvision
-from torch import nn
 
 import segcli
 from segcli.core import folders, run_files, run_parts
@@ -26,6 +25,7 @@ from segcli.engine.capacity import refuse_batch, refuse_weights
 from segcli.engine.checkpoint import initialise, load_state, load_strict, load_weights
 from segcli.engine.training_state import weights_of
 from segcli.models import build_model
+from segcli.models.interface import Model
 from segcli.ops.cpu.allocator import keep_freed_memory
 from segcli.ops.cpu.convolution import use_fast_gradients
 from segcli.weights.class_rows import official_info
@@ -207,7 +207,7 @@ class RunFolder:
 class Opened:
     """A model ready to predict, with the recipe and the classes that it was built from; path: the run's, or None."""
 
-    model: nn.Module
+    model: Model
     recipe: Recipe
     info: DatasetInfo
     path: Path | None
@@ -230,19 +230,19 @@ def choose_device(name: str) -> torch.device:
         raise UsageError(f"hardware.device {name!r} is no device: auto, cpu, cuda or mps") from error
 
 
-def build(recipe: Recipe, info: DatasetInfo) -> Any:
+def build(recipe: Recipe, info: DatasetInfo) -> Model:
     """The recipe's model for a dataset's classes, with random weights and the recipe's input size."""
     instance = recipe.task in ("detection", "instance", "keypoints", "densepose", "mesh")
     if instance and not info.num_things:
         raise UsageError(f"task {recipe.task} needs thing classes, and dataset {info.name!r} has stuff alone")
     counts = {"num_classes": len(info.categories), "num_things": info.num_things, "num_keypoints": info.num_keypoints}
-    model: Any = _built(recipe, counts)
+    model: Model = _built(recipe, counts)
     model.preprocess = model.preprocess.with_size(recipe.data.size)
     model.max_detections = recipe.eval.max_detections
     return model
 
 
-def _built(recipe: Recipe, counts: dict[str, int]) -> nn.Module:
+def _built(recipe: Recipe, counts: dict[str, int]) -> Model:
     """`build_model`, in which settings that fit no model are one UsageError: numbers that do not divide each other,
     weights that no machine can hold."""
     where = f"{recipe.path}: model" if recipe.path else "model"
@@ -310,17 +310,7 @@ def open_model(
     return Opened(model.to(target).eval(), recipe, info, run.path if run else None)
 
 
-def most_objects(model: nn.Module) -> int | None:
-    """How many objects the model can find on an image, where its architecture fixes that: the number of its queries."""
-    for name, module in model.named_modules():
-        if isinstance(found := getattr(module, "queries", None), int):
-            return found
-        if name.endswith("query_embed") and isinstance(module, nn.Embedding):
-            return module.num_embeddings
-    return None
-
-
-def prepare_layout(model: nn.Module) -> nn.Module:
+def prepare_layout(model: Model) -> Model:
     """Channels-last convolutions: on CPUs a quarter to a third faster for these models, on GPUs never slower; with
     weight gradients that are fast there, too (ops/cpu/convolution.py)."""
     use_fast_gradients(model)

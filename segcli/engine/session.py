@@ -18,6 +18,7 @@ from segcli.engine import training_state
 from segcli.engine.checkpoint import load_state, load_strict, save_state
 from segcli.engine.optimizer import MovingAverage, build_optimizer
 from segcli.engine.run_folder import RunFolder
+from segcli.models.interface import Model
 from segcli.types import Batch
 from segcli.weights.plain_tensors import refuse_unusable
 
@@ -54,7 +55,7 @@ class Progress:
 class Session:
     """One training: recipe, model, optimiser, moving average, progress, and the run folder that holds them."""
 
-    def __init__(self, run: RunFolder, recipe: Recipe, model: Any, total: int, device: torch.device):
+    def __init__(self, run: RunFolder, recipe: Recipe, model: Model, total: int, device: torch.device):
         self.run, self.recipe, self.model, self.total, self.device = run, recipe, model, total, device
         self.trainable = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = build_optimizer(model, recipe.train.optimizer)

@@ -31,10 +31,11 @@ from segcli.engine.diagnosis import print_causes
 from segcli.engine.evaluation import Scores, check_expectations, score_model
 from segcli.engine.optimizer import MovingAverage, build_optimizer, clip_gradients, rate_factor
 from segcli.engine.pace import Pace, keep_pace
-from segcli.engine.run_folder import RunFolder, describe_environment, most_objects, start
+from segcli.engine.run_folder import RunFolder, describe_environment, start
 from segcli.engine.same_data import refuse_other_data
 from segcli.engine.session import Interrupt, Session
 from segcli.engine.work import CpuClock, step_gflops
+from segcli.models.interface import Model
 from segcli.types import Batch
 
 
@@ -54,7 +55,7 @@ def train_joined(
     build_optimizer(model, recipe.train.optimizer)  # refuses what fits no parameter before there is a run folder
     train_set, val_set = open_datasets(recipe, model.fields)
     refuse_batch(recipe, model.to(device), train_set.sizes, recipe.train.batch_size, training=True)
-    admit(recipe, most_objects(model), quiet)
+    admit(recipe, model.queries, quiet)
     with contextlib.ExitStack() as claim:
         if not distributed.rank():
             run = RunFolder(resume) if resume else RunFolder.create(recipe.name, Path(out) if out else None, force)
@@ -224,7 +225,7 @@ def finish(session: Session, scores: Scores, val_set: Dataset, gflops: float | N
         print(f"note: {line}", file=sys.stderr)
 
 
-def measure_cost(model: Any, dataset: Dataset, device: torch.device, repeats: int = 10) -> dict[str, Any]:
+def measure_cost(model: Model, dataset: Dataset, device: torch.device, repeats: int = 10) -> dict[str, Any]:
     """`cost.measure` at the canvas of the dataset's median image, and GFLOPs over all its images."""
     size = cost.median_canvas(model.preprocess, dataset.sizes)
     over = cost.canvases(model.preprocess, dataset.sizes)
@@ -243,7 +244,7 @@ def open_datasets(recipe: Recipe, fields: dict[str, Any]) -> tuple[Dataset, Data
     return train_set, val_set
 
 
-def make_loader(recipe: Recipe, model: Any, train_set: Dataset, first_step: int) -> Iterator[Batch]:
+def make_loader(recipe: Recipe, model: Model, train_set: Dataset, first_step: int) -> Iterator[Batch]:
     """Endless batches from `first_step` on."""
     preprocess = model.preprocess
     canvas, longest = preprocess.fixed_canvas(), preprocess.longest
@@ -288,7 +289,7 @@ def pace_of(recipe: Recipe, run: RunFolder, train_set: Dataset, *, resumed: bool
 
 
 def trial_steps(
-    recipe: Recipe, model: Any, train_set: Dataset, device: torch.device
+    recipe: Recipe, model: Model, train_set: Dataset, device: torch.device
 ) -> Iterator[tuple[float, dict[str, float]]]:
     """Endless training steps at a thousandth of the rate, to be timed: seconds and losses of each.
 

@@ -4,27 +4,29 @@ from typing import Any
 
 from torch import nn
 
+from segcli.core.errors import UsageError
 from segcli.core.plugins import call, find
+from segcli.models.interface import Model
 
 
 def build_model(
     settings: dict[str, Any], *, task: str, num_classes: int, num_things: int, num_keypoints: int = 0
-) -> nn.Module:
+) -> Model:
     """Build `settings["name"]` for `num_classes` categories, of which the first `num_things` are things, with at most
     `num_keypoints` keypoints each.
 
-    Never loads weights. The module has `forward(batch) -> dict of weighted losses`, `predict(batch) -> [Prediction]`,
-    `inspect(batch) -> dict`, `network(images_BCHW)` (the inference network at fixed shapes, for counting), `preprocess`
-    (ops.preprocess.Preprocess), `fields` (name -> types.Field that its targets need), `max_detections`, and
-    `class_layers`, the beginnings of the names of those parameters that another number of classes replaces. `metrics`,
-    where it has that: the metric plugins that score its fields, beside the task's own.
-    Raises UsageError for an unknown name or setting.
+    Never loads weights. Raises UsageError for an unknown name or setting, or a plugin that builds no Model.
     """
     settings = dict(settings)
     name = settings.pop("name")
     plugin = find("model", name, "model.name")
     given = {"task": task, "num_classes": num_classes, "num_things": num_things, "num_keypoints": num_keypoints}
-    return call(plugin.build, settings, "model", **given)
+    model = call(plugin.build, settings, "model", **given)
+    if not isinstance(model, Model):
+        raise UsageError(
+            f"the model plugin {name} builds a {type(model).__name__}, not a segcli.models.interface.Model"
+        )
+    return model
 
 
 def build_backbone(settings: dict[str, Any], *, maps: int | None = None) -> nn.Module:

@@ -90,7 +90,7 @@ def test_a_run_that_detects_nothing_is_shown_and_compared(segcli, run):
 
 def test_suppression_of_a_run_without_scores_is_refused_before_the_evaluation(segcli, run, monkeypatch):
     (run / "metrics.json").unlink()
-    monkeypatch.setattr("segcli.engine.evaluation.score_model", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("segcli.commands.evaluate.score_model", lambda *_, **__: 1 / 0)
     result = segcli("eval", "runs/mine", "--nms", "off")
     assert result.code == 4
     assert "error: runs/mine/metrics.json: missing" in result.err
@@ -115,7 +115,7 @@ def test_an_interrupted_run_beside_a_finished_one_of_other_data(segcli, run, fak
 
 def test_a_broken_log_is_named_before_the_evaluation(segcli, run, monkeypatch):
     (run / "log.jsonl").write_text('{"step": "x"}\n{"step": 1}\n', encoding="utf-8")
-    monkeypatch.setattr("segcli.engine.evaluation.score_model", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("segcli.commands.evaluate.score_model", lambda *_, **__: 1 / 0)
     result = segcli("eval", "runs/mine")
     assert result.code == 4
     assert result.error.startswith("error: runs/mine/log.jsonl, line 1: ")

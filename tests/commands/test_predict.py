@@ -19,6 +19,7 @@ from segcli.core.errors import DataError, SegcliError, UsageError
 from segcli.core.recipe.recipe import Recipe
 from segcli.data.inputs import find_images, output_names
 from segcli.fields.keypoints import Keypoints
+from segcli.models.interface import Model
 from segcli.ops.preprocess import Preprocess
 from segcli.predictions.coco_results import coco_annotation, coco_categories, coco_results
 from segcli.types import Instances, Panoptic, Prediction, Segment, encode_masks
@@ -37,7 +38,7 @@ RECIPE = Recipe.parse(
 )
 
 
-class Bright(nn.Module):
+class Bright(Model):
     """Finds the bright pixels of an image (score .9, label 0), and its upper left quarter (score .4, label 1)."""
 
     def __init__(self, kind="instance"):
@@ -266,7 +267,7 @@ def test_what_can_not_be_written_stops_with_the_file_named(tmp_path, predictor):
     photo(tmp_path / "a.png")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "overlays").write_text("a file where a folder should be")
-    with pytest.raises(SegcliError, match=r"overlays.*can't be written"):
+    with pytest.raises(SegcliError, match=r"overlays: is there already and is no folder"):
         predict_files(predictor, [tmp_path / "a.png"], tmp_path / "out", progress=False)
     assert not (tmp_path / "out" / "predictions.json").exists()
 

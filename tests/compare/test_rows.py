@@ -130,7 +130,7 @@ def test_a_dataset_that_is_not_there_is_said_to_be_replaced(tmp_path):
 
 def test_a_recipe_whose_model_cannot_be_built_is_reported(tmp_path, tiny_dataset):
     recipe = tmp_path / "x.yaml"
-    recipe.write_text(RECIPE.replace("heads: {box", "heads: {bx") % json.dumps(str(tiny_dataset)), encoding="utf-8")
+    recipe.write_text(RECIPE.replace("heads: {iou_box", "heads: {bx") % json.dumps(str(tiny_dataset)), encoding="utf-8")
     rows, failed = collect([recipe], silent)
     assert rows == []
     assert "no head is called 'bx'" in str(failed[0][1])
@@ -139,7 +139,7 @@ def test_a_recipe_whose_model_cannot_be_built_is_reported(tmp_path, tiny_dataset
 
 def test_an_instance_model_without_masks_is_refused_before_any_work(tmp_path, tiny_dataset):
     recipe = tmp_path / "x.yaml"
-    recipe.write_text(RECIPE.replace(", mask: {}", "") % json.dumps(str(tiny_dataset)), encoding="utf-8")
+    recipe.write_text(RECIPE.replace(", lite_mask: {}", "") % json.dumps(str(tiny_dataset)), encoding="utf-8")
     rows, failed = collect([recipe], silent)
     assert rows == []
     assert "task instance needs a head that gives masks" in str(failed[0][1])

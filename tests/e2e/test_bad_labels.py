@@ -80,9 +80,12 @@ def test_training_refuses_wrong_labels_by_file_and_place(segcli, edit, tmp_path,
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.parametrize("case", [c for c in REFUSED if c not in ("dangling image", "image without width")])
+@pytest.mark.parametrize(
+    "case", [c for c in REFUSED if c not in ("dangling image", "image without width", "empty split")]
+)
 def test_preparing_refuses_what_training_would(segcli, edit, tmp_path, case):
-    """Only dangling annotations are left out (with a note), and missing sizes read from the image."""
+    """Only dangling annotations are left out and empty splits divided anew (with a note), and missing sizes read from
+    the image."""
     edit(REFUSED[case][0])
     result = segcli("prepare", "data/tiny/annotations", "--out", "prepared")
     assert result.code == 3

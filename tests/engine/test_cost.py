@@ -11,9 +11,10 @@ from torch.nn import functional as F
 
 from segcli.engine import cost, machine
 from segcli.models import build_model
+from segcli.models.interface import Model
 
 
-class Network(nn.Module):
+class Network(Model):
     """Any function of images as a model; modules given by name are its children."""
 
     def __init__(self, run, **children):

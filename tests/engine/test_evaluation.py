@@ -21,6 +21,7 @@ from segcli.engine import evaluation
 from segcli.engine.diagnosis import answers, measure
 from segcli.engine.evaluation import check_expectations, evaluate, score_model
 from segcli.engine.run_folder import Opened, RunFolder
+from segcli.models.interface import Model
 from segcli.ops.preprocess import Preprocess
 from segcli.predictions.store import StoredPredictions
 from segcli.types import Panoptic, Prediction, Segment, encode_masks
@@ -79,7 +80,7 @@ def recipe(root, task="instance", **settings):
     )
 
 
-class Repeats(nn.Module):
+class Repeats(Model):
     """Predicts the labels; `shift` moves every mask to the right by so many pixels."""
 
     fields: dict = {}

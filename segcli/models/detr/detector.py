@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from segcli.models.interface import Model
 from segcli.models.layers import set_loss
 from segcli.models.layers.mlp import MLP
 from segcli.models.layers.position import SinePosition
@@ -57,7 +58,7 @@ class Body(nn.Module):
         return self.body(x_BCHW)
 
 
-class DETR(nn.Module):
+class DETR(Model):
     """The detector. `forward` gives the losses, `run` the outputs of every decoder layer."""
 
     class_layers = ("class_embed.",)
@@ -89,6 +90,7 @@ class DETR(nn.Module):
         self.preprocess = Preprocess(800, 1333, "pil", "nearest", divisor=1)
         self.fields: dict[str, Any] = {}
         self.max_detections = 100
+        self.queries = queries
 
     def run(
         self,

@@ -11,12 +11,13 @@ import dataclasses
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from segcli.core.errors import UsageError
 from segcli.models import build_backbone
 from segcli.models.detr.detector import DETR, Outputs, gflops, padding
 from segcli.models.detr.mask_head import AttentionMap, MaskHead
+from segcli.models.interface import Model
 from segcli.models.layers import set_loss
 from segcli.models.layers.frozen_norm import hold_still
 from segcli.models.layers.set_loss import Weights
@@ -79,7 +80,7 @@ def build(
     return detector if task == "detection" else DETRMasks(detector, heads, stage, score)
 
 
-class DETRMasks(nn.Module):
+class DETRMasks(Model):
     """The detector with the mask head, for instances or, with stuff among the classes, panoptic segmentation."""
 
     class_layers = ("detr.class_embed.",)
@@ -104,6 +105,7 @@ class DETRMasks(nn.Module):
             if stage not in ("joint", trained_in):
                 part.requires_grad_(False)
         self.preprocess, self.fields, self.max_detections = detr.preprocess, detr.fields, detr.max_detections
+        self.queries = detr.queries
 
     def train(self, mode: bool = True) -> "DETRMasks":
         super().train(mode)

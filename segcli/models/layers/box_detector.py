@@ -7,8 +7,9 @@ import dataclasses
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from segcli.models.interface import Model
 from segcli.models.layers import set_loss
 from segcli.models.layers.box_queries import BoxQueries, Outputs
 from segcli.models.layers.set_loss import Objects
@@ -17,7 +18,7 @@ from segcli.ops.preprocess import Preprocess
 from segcli.types import Batch, Instances, Prediction, Target
 
 
-class BoxDetector(nn.Module):
+class BoxDetector(Model):
     """backbone -> `levels` coarsest maps -> box queries. Predictions are (query, class) pairs; none is suppressed."""
 
     def __init__(self, backbone: Any, head: BoxQueries, *, task: str, num_things: int):
@@ -29,15 +30,12 @@ class BoxDetector(nn.Module):
         self.preprocess = Preprocess(None, 320, "opencv", square=True)
         self.fields: dict[str, Any] = {}
         self.max_detections = 100
+        self.queries = head.queries
+        self.shares_counts = head.dense is not None  # the dense head's counts are known on the way alone
 
     @property
     def class_layers(self) -> tuple[str, ...]:
         return tuple(f"head.{part}" for part in self.head.class_layers)
-
-    @property
-    def finds_counts(self) -> bool:
-        """Whether losses are divided by counts that `normalisers` can't know before: those of the dense head."""
-        return self.head.dense is not None
 
     def objects(self, batch: Batch) -> Objects:
         """The labelled objects, their boxes as shares of the canvas."""

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from segcli.core.errors import UsageError
 from segcli.models import build_backbone
+from segcli.models.interface import Model
 from segcli.models.layers.flop_rule import count
 from segcli.models.layers.mask_predictor import MaskPredictor
 from segcli.models.layers.pixel_decoder import FpnPixelDecoder, TransformerPixelDecoder
@@ -147,10 +148,11 @@ def build_pixel_decoder(
     return body, FpnPixelDecoder(body.channels, dim, mask_dim)
 
 
-class MaskFormer(nn.Module):
+class MaskFormer(Model):
     """`backbone`, `sem_seg_head.pixel_decoder`, `sem_seg_head.predictor`."""
 
     class_layers: tuple[str, ...] = ("sem_seg_head.predictor.class_embed.",)
+    queries: int
 
     def __init__(
         self,

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from segcli.core import distributed
 from segcli.core.errors import UsageError
+from segcli.models.interface import Model
 from segcli.models.layers.flop_rule import count
 from segcli.models.layers.mask_predictor import MaskPredictor
 from segcli.ops.mask_inference import Enlarge, largest
@@ -34,7 +35,7 @@ def with_defaults(settings: dict[str, Any] | None, given: dict[str, Any]) -> dic
     return {**given, **settings} if settings.get("name", given["name"]) == given["name"] else settings
 
 
-class PerPixel(nn.Module):
+class PerPixel(Model):
     """What all per-pixel models share: cross-entropy on the canvas, argmax on the original pixels.
 
     A model gives `maps(images)`: logits [B,C,h,w] of any resolution, the one that counts first, and `auxiliary`, the

@@ -5,11 +5,12 @@ torchvision's, number for number (tests/parity). The same design for little data
 
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from segcli.core.errors import UsageError
 from segcli.core.plugins import call, find
 from segcli.models import build_backbone
+from segcli.models.interface import Model
 from segcli.models.layers.pyramid import FPN
 from segcli.models.rcnn.roi_heads import Detections, RoIHead, RoIHeads
 from segcli.models.rcnn.rpn import RPN
@@ -75,7 +76,7 @@ def build_heads(heads: dict[str, dict[str, Any]], task: str, **given: Any) -> di
     return built
 
 
-class RCNN(nn.Module):
+class RCNN(Model):
     """backbone (pyramid) -> rpn (proposals) -> roi_heads."""
 
     def __init__(self, backbone: Any, rpn: Any, roi_heads: RoIHeads, preprocess: Preprocess):
@@ -98,8 +99,10 @@ class RCNN(nn.Module):
         """The maps that proposals come from."""
         return features
 
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Weighted losses of the proposals and of every head."""
+    shares_counts = True
+
+    def forward(self, batch: Batch, normalisers: dict[str, float] | None = None) -> dict[str, Tensor]:
+        """Weighted losses of the proposals and of every head, whose counts the forward pass finds."""
         assert batch.targets is not None
         features = self.backbone(batch.images)
         proposals, _, raw = self.rpn.propose(batch, self.levels(features))
