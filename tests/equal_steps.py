@@ -18,8 +18,8 @@ import torch.nn.functional as F
 
 from segcli.core import distributed
 from segcli.engine.accumulation import step_losses
+from segcli.fields.keypoints import Keypoints
 from segcli.models import build_model
-from segcli.models.rcnn.heads.keypoint import Keypoints
 from segcli.types import Batch, Instances, Target
 
 STEPS = 20
@@ -28,24 +28,30 @@ SMALL = {"dim": 32, "heads": 4, "ffn": 32, "decoder_layers": 2, "dropout": 0.0}
 DETR = {"name": "detr", "encoder_layers": 1, "queries": 6, **SMALL}
 MASKS = {"dim": 128, "heads": 8}  # DETR's mask head can't be smaller
 MASKFORMER = {"name": "maskformer", "queries": 6, **SMALL}
-LEARNED = {"encoder_layers": 1, "box_queries": True, "levels": 3, "denoising": 12, "groups": 2}
-SELECTED = {"encoder_layers": 1, "box_queries": True, "levels": 3, "denoising": 12, "selection": True}
+LEARNED = {"encoder_layers": 1, "levels": 3, "denoising": 12, "groups": 2}
+SELECTED = {"encoder_layers": 1, "levels": 3, "denoising": 12, "selection": True}
 RCNN = {"name": "rcnn", "proposals": [20, 20], "samples": 16, "width": 32}
-LITE = {"name": "rcnn", "variant": "lite", "width": 32}
+LITE = {"name": "rcnn_lite", "width": 32}
 PIXEL = {"name": "per_pixel", "dim": 32}
 FAMILIES = {
     "rcnn": ("instance", {**RCNN, "heads": {"box": {"width": 32}, "mask": {"convolutions": 1, "width": 16}}}),
-    "lite": ("instance", {**LITE, "heads": {"box": {"width": 32}, "mask": {}}}),
+    "lite": ("instance", {**LITE, "heads": {"iou_box": {"width": 32}, "lite_mask": {}}}),
     "keypoints": ("keypoints", {**RCNN, "heads": {"box": {"width": 32}, "keypoint": {"convolutions": 1, "width": 16}}}),
     "detr": ("instance", {**DETR, **MASKS}),
-    "box_detector": ("detection", {**DETR, **LEARNED}),
-    "box_detector, selected": ("detection", {**DETR, **SELECTED, "distinct": 0.7, "deformable": True}),
+    "detr_lite": ("detection", {**DETR, **LEARNED, "name": "detr_lite"}),
+    "detr_lite, selected": (
+        "detection",
+        {**DETR, **SELECTED, "name": "detr_lite", "distinct": 0.7, "deformable": True},
+    ),
     "maskformer": ("panoptic", MASKFORMER),
-    "maskformer at points": ("instance", {**MASKFORMER, "masked_attention": True, "levels": 3, "points": 32}),
-    "box_maskformer": ("panoptic", {**MASKFORMER, **SELECTED, "kernels": True, "points": 32}),
-    "box_maskformer, learned": ("instance", {**MASKFORMER, **LEARNED, "points": 32}),
+    "mask2former_lite": ("instance", {**MASKFORMER, "name": "mask2former_lite", "levels": 3, "points": 32}),
+    "maskformer_lite": (
+        "panoptic",
+        {**MASKFORMER, **SELECTED, "name": "maskformer_lite", "kernels": True, "points": 32},
+    ),
+    "maskformer_lite, learned": ("instance", {**MASKFORMER, **LEARNED, "name": "maskformer_lite", "points": 32}),
     "per_pixel": ("semantic", PIXEL),
-    "fcn": ("semantic", {"name": "per_pixel", "variant": "fcn"}),
+    "fcn": ("semantic", {"name": "fcn"}),
 }
 
 

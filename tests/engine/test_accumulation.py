@@ -1,18 +1,15 @@
 """A batch in pieces: what the network runs, what is left of it, and batches that have next to nothing."""
 
 import contextlib
-import sys
-from pathlib import Path
 
 import pytest
 import torch
+from equal_steps import FAMILIES, batch, build, double_precision
 
 from segcli.core import distributed
 from segcli.core.errors import UsageError
 from segcli.engine.accumulation import say_what_differs, split, step_losses
-
-sys.path.insert(0, str(Path(__file__).parent))
-from equal_steps import FAMILIES, batch, build, double_precision
+from segcli.models.interface import Model
 
 CPU = torch.device("cpu")
 
@@ -49,7 +46,7 @@ def test_pieces_without_anything_to_find_weigh_as_in_the_whole_batch(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "counted"), [("rcnn", True), ("box_maskformer", True), ("box_detector", False), ("per_pixel", False)]
+    ("name", "counted"), [("rcnn", True), ("maskformer_lite", True), ("detr_lite", False), ("per_pixel", False)]
 )
 def test_only_counts_that_the_model_finds_on_its_way_need_a_second_run_and_that_keeps_nothing(name, counted):
     model = build(name)
@@ -78,8 +75,10 @@ def test_counting_leaves_no_trace():
 
 
 def test_a_head_that_shares_its_count_only_where_it_has_one_is_told():
-    class Head(torch.nn.Module):
-        def forward(self, batch):
+    class Head(Model):
+        shares_counts = True
+
+        def forward(self, batch, normalisers=None):
             found = sum(len(target.instances) for target in batch.targets)
             return {"loss": batch.images.sum() * (distributed.share(found) if found else 0)}
 

@@ -4,13 +4,10 @@ import os
 import socket
 import subprocess
 import sys
-from pathlib import Path
 
+import equal_steps
 import pytest
 import torch
-
-sys.path.insert(0, str(Path(__file__).parent))
-import equal_steps
 from equal_steps import FAMILIES, train
 
 
@@ -67,6 +64,6 @@ def test_twenty_steps_are_the_same_whole_in_pieces_and_by_two_processes(two_proc
     same(whole, by_two)
 
 
-@pytest.mark.parametrize("name", ["rcnn", "box_maskformer"])
+@pytest.mark.parametrize("name", ["rcnn", "maskformer_lite"])
 def test_twenty_steps_are_the_same_by_two_processes_in_pieces_each(two_processes, name):
     same(*two_processes(name, 2))
