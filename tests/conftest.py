@@ -16,7 +16,7 @@ from pycocotools import mask as coco_mask
 
 from segcli.cli import app
 from segcli.core.dataset_info import Category, DatasetInfo
-from segcli.core.recipe.recipe import PRIMARY
+from segcli.core.tasks import TASKS
 from segcli.data.annotations import encode
 
 COLOURS = {3: (220, 60, 40), 17: (40, 90, 230)}  # RGB of the objects, by source id
@@ -217,7 +217,7 @@ def fake_run(tmp_path):
             f"name: {name}\ntask: {task}\ndata: {{name: {data}, root: data/{data}}}\n{recipe}"
             + ("" if "model:" in recipe else "model: {name: rcnn_lite, backbone: {name: resnet, depth: 18}}\n")
         )
-        primary = PRIMARY[task]
+        primary = TASKS[task].primary
         scores = {"segm_AP": 0.5, "bbox_AP": 0.6} if metrics is None else metrics
         write_json(
             run / "metrics.json",

@@ -7,6 +7,7 @@ import typer
 
 from segcli.cli import options, output, tables
 from segcli.core.errors import SegcliError, UsageError
+from segcli.core.tasks import TASKS
 
 HELP = options.example("eval runs/quickstart-mask_rcnn", "eval runs/quickstart-mask_rcnn --weights best --json")
 
@@ -64,7 +65,7 @@ def _overlap(text: str | None, task: str) -> float | bool | None:
     """--nms as `score_run` takes it: an IoU, None for off, False where it is not given."""
     if text is None:
         return False
-    if task in ("semantic", "panoptic"):
+    if not TASKS[task].objects:
         raise UsageError(f"--nms {text}: task {task} has maps, and no detections to suppress")
     try:
         value = None if text == "off" else float(text)

@@ -8,6 +8,7 @@ from tqdm import tqdm
 
 from segcli.core import folders
 from segcli.core.dataset_info import DatasetInfo
+from segcli.core.tasks import TASKS
 from segcli.data.dataset import Dataset
 from segcli.drawing.sheets import cell_width, contact_sheet, draw_labels_beside_predictions, sheet_names
 from segcli.engine.run_folder import RunFolder, fields_of
@@ -61,7 +62,7 @@ def show_predictions(
         ]
         chosen = np.argsort(qualities, kind="stable")[:worst].tolist()
     what = f"{len(chosen)} worst" if worst is not None else f"{len(chosen)}"
-    meaning = MEANING_SEMANTIC if recipe.task == "semantic" else f"{MEANING}, at score ≥ {score:g}"
+    meaning = MEANING_SEMANTIC if not TASKS[recipe.task].things else f"{MEANING}, at score ≥ {score:g}"
     title = f"{recipe.name}: {what} of {len(dataset)} images ({chosen_split}); {meaning}"
     pictures = Path(out) if out is not None else folder.path / "pictures"
     names_of_sheets = sheet_names(

@@ -7,13 +7,14 @@ from typing import Any
 from segcli.compare.equal_work import mark_unequal, undertrained, unequal, unrecorded
 from segcli.core.errors import UsageError
 from segcli.core.plugins import nearest
-from segcli.core.recipe.recipe import PRIMARY
+from segcli.core.tasks import TASKS
 
 Row = dict[str, Any]
 COSTS = (  # less is better
     *("params", "gflops", "gflops_paper_rule", "latency_ms", "peak_memory_mb"),
     *("train_seconds", "train_cpu_seconds", "train_gflops"),
 )
+PRIMARY = [task.primary for task in TASKS.values()]
 TEXTS = ("name", "model", "backbone")
 
 
@@ -47,7 +48,7 @@ def by_metric(rows: Sequence[Row]) -> list[list[Row]]:
         return [list(rows)]
     out: list[list[Row]] = []
     while scored:
-        owners = {key: [r for r in scored if key in scores(r)] for key in PRIMARY.values()}
+        owners = {key: [r for r in scored if key in scores(r)] for key in PRIMARY}
         best = max(owners.values(), key=lambda of: (len(of), sum(owners.get(r["primary"]) is of for r in of)))
         out.append(best or scored)
         scored = [r for r in scored if r not in best] if best else []
@@ -61,7 +62,7 @@ def accuracy(rows: Sequence[Row]) -> str | None:
     """The metric that these rows are judged by: the primary one of most, among those that every scored row has."""
     scored = [r for r in rows if scores(r)]
     votes = [key for key, _ in Counter(r["primary"] for r in scored).most_common()]
-    shared = [key for key in [*votes, *PRIMARY.values()] if all(key in scores(r) for r in scored)]
+    shared = [key for key in [*votes, *PRIMARY] if all(key in scores(r) for r in scored)]
     return shared[0] if scored and shared else None
 
 
@@ -102,7 +103,7 @@ def metrics_of(rows: Sequence[Row]) -> list[str]:
     """The metrics by which runs of a group are told apart: its own, then every primary one that two or more have."""
     own = accuracy(rows)
     runs = [r for r in rows if r["source"] == "run"]
-    shared = [key for key in PRIMARY.values() if sum(key in r["metrics"] for r in runs) > 1]
+    shared = [key for key in PRIMARY if sum(key in r["metrics"] for r in runs) > 1]
     return list(dict.fromkeys([*([own] if own else []), *shared]))
 
 

@@ -9,6 +9,7 @@ from segcli.compare.row import cost_cells, describe
 from segcli.core.dataset_info import Category, DatasetInfo
 from segcli.core.errors import UsageError
 from segcli.core.recipe.recipe import Recipe
+from segcli.core.tasks import TASKS
 from segcli.data.fingerprint import current
 from segcli.engine import cost
 from segcli.engine.forecast import forecast
@@ -39,7 +40,7 @@ def recipe_row(item: str, recipe: Recipe, announce: Callable[[str], None]) -> di
     else:
         info = COCO
         row["notes"] = [f"{item}: {recipe.data.root} is not prepared, so it is measured for COCO's 80 thing classes"]
-        if recipe.task in ("semantic", "panoptic"):
+        if TASKS[recipe.task].stuff:
             row["notes"][0] += " and 53 stuff classes"
     announce(f"measuring {item}")
     try:

@@ -16,6 +16,7 @@ from segcli.core.dataset_info import DatasetInfo
 from segcli.core.errors import DataError, UsageError
 from segcli.core.files import resolve
 from segcli.core.plugins import nearest
+from segcli.core.tasks import TASKS
 from segcli.core.trust import images_of
 from segcli.data import annotations as coco_file
 from segcli.data import index, views
@@ -23,8 +24,6 @@ from segcli.data.canonical import label_name
 from segcli.data.image import read_image
 from segcli.data.split_file import named_images
 from segcli.types import Instances, Panoptic, Rle, Sample, Target, ignore_label
-
-NEED_MASKS = ("instance", "semantic", "panoptic")
 
 
 @dataclasses.dataclass(slots=True)
@@ -103,13 +102,13 @@ class Dataset:
         self.file_names = [r.file_name for r in self._records]
         self.sizes = [r.size for r in self._records]
         self.has_masks = self._check_masks()
-        self._panoptic = self._load_panoptic() if self.info.panoptic and task in ("panoptic", "semantic") else {}
+        self._panoptic = self._load_panoptic() if self.info.panoptic and TASKS[task].stuff else {}
 
     def viewed_as(self, task: str) -> "Dataset":
         """The same images with what another task needs of their labels."""
         other = copy.copy(self)
         other.task = task
-        other._panoptic = other._load_panoptic() if self.info.panoptic and task in ("panoptic", "semantic") else {}
+        other._panoptic = other._load_panoptic() if self.info.panoptic and TASKS[task].stuff else {}
         return other
 
     def __len__(self) -> int:
@@ -251,7 +250,7 @@ class Dataset:
         """Whether every annotation has a mask. Raises DataError where the task needs them."""
         without = sum(r.without_mask for r in self._records)
         mapped = self.info.semantic or self.info.panoptic
-        if without and self.task in NEED_MASKS and (self.task == "instance" or not mapped):
+        if without and TASKS[self.task].masks and not (TASKS[self.task].stuff and mapped):
             record = next(r for r in self._records if r.without_mask)
             annotation = next(a for a in record.annotations if not a.get("segmentation"))
             raise DataError(
@@ -331,17 +330,18 @@ class Dataset:
 
     def _maps(self, record: _Record, instances: Instances) -> tuple[np.ndarray | None, Panoptic | None]:
         """(semantic [H,W] of labels, panoptic) as far as the task needs them: read where stored, else derived."""
-        if self.task not in ("semantic", "panoptic"):
+        task = TASKS[self.task]
+        if not task.stuff:
             return None, None
         semantic = panoptic = None
         if self.info.semantic:
             path = self._map("semantic", record, record.label_map)
             semantic = views.read_semantic(path, record.size, len(self.info.categories))
-        if self.info.panoptic and (self.task == "panoptic" or semantic is None):
+        if self.info.panoptic and (task.things or semantic is None):
             entry = self._panoptic[record.id]
             path = self._map("panoptic", record, entry["file_name"])
             panoptic = views.read_panoptic(path, entry["segments_info"], record.size, self._labels)
-        if panoptic is None and self.task == "panoptic":
+        if panoptic is None and task.things:
             panoptic = views.panoptic_from_instances(
                 instances, record.size, self.info.num_things, semantic, self.ignore
             )
@@ -350,7 +350,7 @@ class Dataset:
                 semantic = views.semantic_from_panoptic(panoptic, self.ignore)
             else:
                 semantic = views.semantic_from_instances(instances, record.size, self.ignore)
-        return semantic, panoptic if self.task == "panoptic" else None
+        return semantic, panoptic if task.things else None
 
     def _map(self, kind: str, record: _Record, name: Any) -> Path:
         """A stored label map. Raises DataError where its name leads out of its folder."""

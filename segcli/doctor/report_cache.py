@@ -12,6 +12,7 @@ from segcli.core.dataset_info import DatasetInfo
 from segcli.core.errors import DataError, SegcliError
 from segcli.core.recipe.recipe import Recipe
 from segcli.core.state import remember, remembered
+from segcli.core.tasks import TASKS
 from segcli.core.trust import images_of
 from segcli.data.findings import Item, Report
 from segcli.doctor.check import check
@@ -58,7 +59,7 @@ def admit(recipe: Recipe, queries: int | None = None, quiet: bool = False) -> Re
     report = checked(root)
     limits = {"model.queries": queries, "eval.max_detections": recipe.eval.max_detections}
     for key, limit in limits.items():
-        too_full = [] if limit is None or recipe.task == "semantic" else _above(report, limit)
+        too_full = [] if limit is None or not TASKS[recipe.task].things else _above(report, limit)
         if too_full and not quiet:
             most, name = max(too_full)
             more = "" if len(too_full) == 1 else f" and {len(too_full) - 1} more"

@@ -8,6 +8,7 @@ import torch
 from pycocotools import mask as coco_mask
 
 from segcli.core.dataset_info import DatasetInfo
+from segcli.core.tasks import TASKS
 from segcli.data.dataset import Dataset
 from segcli.data.findings import Item
 from segcli.fields.keypoints import Keypoints
@@ -16,7 +17,7 @@ from segcli.metrics.keypoints import MOST, KeypointScores
 from segcli.types import Panoptic, Prediction, Target
 
 MAIN = ("segm_AP", "bbox_AP", "mIoU", "PQ", "keypoints_AP")
-FIELDS: dict[str, Any] = {"keypoints": {"keypoints": Keypoints}}  # task -> what its labels hold beside boxes and masks
+FIELDS = {"keypoints": Keypoints}
 PERFECT = 1 - 1e-9  # sums of a hundred ones round
 SAME = 0.95  # IoU that a label must have with itself: the strictest threshold of AP
 
@@ -32,7 +33,7 @@ def self_test(root: str | Path) -> tuple[dict[str, float], list[Item]]:
     failed: list[Item] = []
     for split in (name for name, images in info.splits.items() if images):
         for task in _tasks(Path(root), split, info):
-            dataset = Dataset(root, split, task=task, fields=FIELDS.get(task))
+            dataset = Dataset(root, split, task=task, fields={name: FIELDS[name] for name in TASKS[task].fields})
             most = max(1, *(len(dataset.annotations(i)) for i in range(len(dataset))))
             found = _score(dataset, range(len(dataset)), most)
             scores |= {f"{split}/{key}": value for key, value in found.items()}
@@ -51,7 +52,7 @@ def _tasks(root: Path, split: str, info: DatasetInfo) -> list[str]:
 
 
 def _score(dataset: Dataset, positions: Any, most: int) -> dict[str, float]:
-    keypoints = dataset.task == "keypoints"
+    keypoints = "keypoints" in TASKS[dataset.task].fields
     metric = KeypointScores(dataset.info) if keypoints else metric_for(dataset.task, dataset.info, most)
     for i in positions:
         if keypoints and len(dataset.annotations(i)) > MOST:

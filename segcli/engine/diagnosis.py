@@ -18,6 +18,7 @@ import torch
 
 from segcli.core.plugins import find
 from segcli.core.recipe.recipe import Recipe
+from segcli.core.tasks import TASKS
 from segcli.data.dataset import Dataset
 from segcli.engine.run_folder import RunFolder
 from segcli.models.interface import Model
@@ -67,7 +68,8 @@ def print_causes(
     -> [{"cause", "evidence", "advice"}] as metrics.json keeps it, [] without a reason to ask; None where none could be
     found: of label maps, or of a split without objects.
     """
-    if recipe.task not in ("detection", "instance") or recipe.primary not in metrics or not predictions.is_file():
+    scored_as_objects = TASKS[recipe.task].objects and not TASKS[recipe.task].fields
+    if not scored_as_objects or recipe.primary not in metrics or not predictions.is_file():
         return None  # no score: the split has no object, which says nothing about the model
     images, sources = answers(dataset, predictions), dataset.info.source_ids
     causes = diagnose(recipe, metrics[recipe.primary], run.read_log(), images, sources, class_layers(model))
@@ -225,7 +227,7 @@ def _settings(recipe: Recipe) -> Mapping[str, inspect.Parameter]:
 def _lite_one(recipe: Recipe) -> str | None:
     """The model on box queries that learns this recipe's task from less; None for one that is that, or has none."""
     name = recipe.model["name"]
-    if name == "maskformer" or (name == "detr" and recipe.task == "detection"):
+    if name == "maskformer" or (name == "detr" and not TASKS[recipe.task].masks):
         return f"{name}_lite"
     return None
 

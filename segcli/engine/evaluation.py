@@ -19,6 +19,7 @@ from segcli.core.errors import UsageError
 from segcli.core.files import write_atomic
 from segcli.core.plugins import call, find
 from segcli.core.recipe.recipe import Expect, Recipe
+from segcli.core.tasks import TASKS
 from segcli.data.dataset import Dataset
 from segcli.data.loader import eval_loader
 from segcli.engine.capacity import refuse_batch
@@ -115,14 +116,15 @@ def build_metrics(recipe: Recipe, dataset: Dataset, *, resample: bool = False) -
     info, same = dataset.info, lambda p: p
     as_semantic = partial(task_conversion.as_semantic, ignore=dataset.ignore)
     out = [Scorer(build_metric(recipe, info, resample=resample), same)]
-    if recipe.task == "instance":
+    task = TASKS[recipe.task]
+    if task.objects and task.masks:
         out.append(Scorer(find("metric", "boundary").build(info=info, max_detections=recipe.eval.max_detections), same))
-    if recipe.task == "panoptic":
+    if task.panoptic:
         out.append(Scorer(find("metric", "semantic").build(info=info), as_semantic))
         if info.num_things and dataset.has_masks:
             segm = InstanceScores(info, ("segm",), recipe.eval.max_detections, resample)
             out.append(Scorer(segm, lambda p: task_conversion.as_instances(p, info.num_things)))
-    if recipe.task == "instance" and _meets_other_families(recipe, info):
+    if task.objects and task.masks and _meets_other_families(recipe, info):
         # one after the other: the second reads the first one's map
         out.append(Scorer(find("metric", "panoptic").build(info=info), task_conversion.as_panoptic, ("PQ_things",)))
         out.append(Scorer(find("metric", "semantic").build(info=info), as_semantic, ("mIoU_things",)))
@@ -132,7 +134,8 @@ def build_metrics(recipe: Recipe, dataset: Dataset, *, resample: bool = False) -
 def _meets_other_families(recipe: Recipe, info: DatasetInfo) -> bool:
     """Whether what is predicted is also scored as another task, by the panoptic labels."""
     labelled = (info.semantic or info.panoptic) and info.num_things < len(info.categories)
-    return recipe.task == "panoptic" or (recipe.task == "instance" and labelled)
+    task = TASKS[recipe.task]
+    return task.panoptic or (task.objects and task.masks and labelled)
 
 
 def combine(metrics: list[Scorer]) -> tuple[dict[str, float], dict[str, dict[str, float]]]:

@@ -20,6 +20,7 @@ from segcli.core.files import PART, remove_parts, write_atomic
 from segcli.core.git_head import commit
 from segcli.core.recipe import model_numbers
 from segcli.core.recipe.recipe import Recipe, find_recipe
+from segcli.core.tasks import TASKS
 from segcli.engine import input_rule
 from segcli.engine.capacity import refuse_batch, refuse_weights
 from segcli.engine.checkpoint import initialise, load_state, load_strict, load_weights
@@ -232,8 +233,7 @@ def choose_device(name: str) -> torch.device:
 
 def build(recipe: Recipe, info: DatasetInfo) -> Model:
     """The recipe's model for a dataset's classes, with random weights and the recipe's input size."""
-    instance = recipe.task in ("detection", "instance", "keypoints", "densepose", "mesh")
-    if instance and not info.num_things:
+    if TASKS[recipe.task].objects and not info.num_things:
         raise UsageError(f"task {recipe.task} needs thing classes, and dataset {info.name!r} has stuff alone")
     counts = {"num_classes": len(info.categories), "num_things": info.num_things, "num_keypoints": info.num_keypoints}
     model: Model = _built(recipe, counts)

@@ -7,26 +7,19 @@ from typing import Any
 from segcli.core.dataset_info import DatasetInfo
 from segcli.core.errors import UsageError
 from segcli.core.plugins import call, find
+from segcli.core.tasks import TASKS
 from segcli.data.dataset import Dataset
 from segcli.metrics.instance import InstanceScores
 from segcli.types import Prediction
 
-METRICS: dict[str, tuple[str, dict[str, Any]]] = {  # task -> plugin of segcli/metrics and its settings
-    "detection": ("instance", {"kinds": ("bbox",)}),
-    "instance": ("instance", {"kinds": ("bbox", "segm")}),
-    "semantic": ("semantic", {}),
-    "panoptic": ("panoptic", {}),
-    "keypoints": ("instance", {"kinds": ("bbox",)}),  # and the keypoint head's own
-}
-
 
 def metric_for(task: str, info: DatasetInfo, max_detections: int, *, resample: bool = False) -> Any:
     """The metric of a task. Raises UsageError for one without."""
-    if task not in METRICS:
-        raise UsageError(f"task {task!r} has no score yet", hint="tasks that have: " + ", ".join(METRICS))
-    name, settings = METRICS[task]
-    if name == "instance":
-        settings = {**settings, "max_detections": max_detections, "resample": resample}
+    name, kinds = TASKS[task].metric, TASKS[task].kinds
+    if name is None:
+        scored = [other for other, row in TASKS.items() if row.metric]
+        raise UsageError(f"task {task!r} has no score yet", hint="tasks that have: " + ", ".join(scored))
+    settings = {"kinds": kinds, "max_detections": max_detections, "resample": resample} if kinds else {}
     return call(find("metric", name).build, settings, f"metric {name}", info=info)
 
 

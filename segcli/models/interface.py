@@ -34,7 +34,7 @@ class Model(nn.Module):
 
         normalisers: counts averaged over ranks and accumulation steps; None: this batch's own.
         """
-        raise NotImplementedError
+        raise AssertionError("a model defines this")
 
     def normalisers(self, batch: Batch) -> dict[str, float] | None:
         """What the losses are divided by, plain counts that the labels alone tell; None where only the forward pass
@@ -43,15 +43,15 @@ class Model(nn.Module):
 
     def predict(self, batch: Batch) -> list[Prediction]:
         """Predictions on the original images' pixels."""
-        raise NotImplementedError
+        raise AssertionError("a model defines this")
 
     def inspect(self, batch: Batch) -> dict[str, Any]:
         """The intermediate tensors of `predict`, for views."""
-        raise NotImplementedError
+        raise AssertionError("a model defines this")
 
     def network(self, images_BCHW: Tensor) -> Any:
         """The inference network at fixed shapes, for counting and timing."""
-        raise NotImplementedError
+        raise AssertionError("a model defines this")
 
     def regions(self) -> dict[str, int]:
         """On how many regions of an image `network` runs a part, by the part's name; {} where nothing runs by

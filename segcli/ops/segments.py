@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from segcli.core.errors import DataError
+from segcli.core.tasks import TASKS
 from segcli.ops.resize_labels import resize_nearest
 from segcli.types import Target
 
@@ -17,7 +18,7 @@ def segments(target: Target, task: str, *, num_things: int, canvas: tuple[int, i
     every mask, as in the official code. Raises DataError naming the image where the task's labels are missing.
     """
     labels, masks = [], []
-    if task != "semantic":
+    if TASKS[task].things:
         objects = target.instances
         masks_of = objects.masks if len(objects) else torch.zeros(0, *target.size, dtype=torch.bool)
         if not isinstance(masks_of, Tensor):
@@ -29,10 +30,10 @@ def segments(target: Target, task: str, *, num_things: int, canvas: tuple[int, i
         wanted &= objects.labels < num_things
         labels.append(objects.labels[wanted])
         masks.append(masks_of.to(wanted.device)[wanted])
-    if task != "instance":
+    if TASKS[task].stuff:
         semantic = semantic_labels(target, task)
         present = semantic.unique()
-        present = present[(present != target.ignore) & (present >= (num_things if task == "panoptic" else 0))]
+        present = present[(present != target.ignore) & (present >= (num_things if TASKS[task].things else 0))]
         labels.append(present)
         masks.append(semantic == present[:, None, None])
     label, mask = torch.cat(labels), torch.cat(masks)

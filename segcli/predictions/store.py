@@ -8,6 +8,7 @@ import torch
 from segcli.core import trust
 from segcli.core.errors import DataError, ModelError
 from segcli.core.files import read_json, resolve
+from segcli.core.tasks import TASKS
 from segcli.data import views
 from segcli.data.annotations import FAR, encode_all, panoptic_entries
 from segcli.data.dataset import Dataset
@@ -30,9 +31,10 @@ class StoredPredictions:
         self.results: dict[int, list[dict[str, Any]]] | None = None
         self.segments: dict[int, dict[str, Any]] = {}
         self.maps = map_names(dataset.file_names)
-        if dataset.task == "panoptic":
+        self.task = TASKS[dataset.task]
+        if self.task.panoptic:
             self.segments = self._load_panoptic(path.with_name(f"{path.stem}_panoptic.json"))
-        elif dataset.task != "semantic":
+        elif self.task.objects:
             self.results = self._load_results()
 
     def read(self, i: int) -> Prediction:
@@ -45,7 +47,7 @@ class StoredPredictions:
                 why = f"there is no {error}" if isinstance(error, KeyError) else str(error)
                 said = f"{self.path}: image {image_id}: not COCO results ({why:.200})"
                 raise DataError(said, hint=AGAIN) from error
-        if self.dataset.task == "panoptic":
+        if self.task.panoptic:
             entry = self.segments[image_id]
             file = self._map("panoptic", entry["file_name"])
             found = views.read_panoptic(file, entry["segments_info"], size, self.labels)

@@ -94,6 +94,23 @@ def test_no_draw_from_numpys_global_state():
     assert [place(path, node) for path, name, node, _ in calls() if GLOBAL_RANDOM.match(name)] == []
 
 
+def test_no_task_is_asked_by_its_name():
+    """What a task means is in the table of core/tasks.py."""
+    asked = re.compile(r"\btask (==|!=|in|not in) [(\"\[{]")
+    files = [p for p in PACKAGE if p.relative_to(ROOT / "segcli").as_posix() != "core/tasks.py"]
+    assert [place(p) for p in files if asked.search(p.read_text(encoding="utf-8"))] == []
+
+
+def test_no_attribute_of_a_model_is_guessed():
+    """What every model has is in models/interface.py."""
+    guesses = [
+        place(path, node)
+        for path, name, node, _ in calls()
+        if name in ("hasattr", "getattr") and ast.unparse(node.args[0]) in ("model", "self.model", "session.model")
+    ]
+    assert guesses == []
+
+
 def test_every_package_is_installed():
     listed = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     folders = [p.parent.relative_to(ROOT).as_posix().replace("/", ".") for p in PACKAGE if p.name == "__init__.py"]

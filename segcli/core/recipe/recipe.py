@@ -18,16 +18,8 @@ from segcli.core.recipe.recipe_file import find_source as find_source
 from segcli.core.recipe.recipe_file import parse_overrides as parse_overrides
 from segcli.core.recipe.recipe_file import put, read_recipe
 from segcli.core.recipe.recipe_file import shipped as shipped
+from segcli.core.tasks import TASKS
 
-PRIMARY = {
-    "detection": "bbox_AP",
-    "instance": "segm_AP",
-    "semantic": "mIoU",
-    "panoptic": "PQ",
-    "keypoints": "keypoints_AP",
-    "densepose": "densepose_part_accuracy",
-    "mesh": "mesh_AP",
-}
 MOST_STEPS = 10**9  # at a thousand steps a second, eleven days
 Side = Annotated[int, pydantic.Field(gt=0, le=65_535)]  # pixels
 Beta = Annotated[float, pydantic.Field(ge=0, lt=1)]
@@ -239,7 +231,7 @@ class Recipe(Settings):
     @property
     def primary(self) -> str:
         """The metric that decides which checkpoint is best."""
-        return PRIMARY[self.task]
+        return TASKS[self.task].primary
 
     @pydantic.model_validator(mode="after")
     def _model_has_name(self) -> "Recipe":

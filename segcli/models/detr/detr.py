@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from segcli.core.errors import UsageError
+from segcli.core.tasks import TASKS
 from segcli.models import build_backbone
 from segcli.models.detr.detector import DETR, Outputs, gflops, padding
 from segcli.models.detr.mask_head import AttentionMap, MaskHead
@@ -26,7 +27,7 @@ from segcli.ops.detr_inference import confident, detections, panoptic, to_rles
 from segcli.ops.mask_inference import Enlarge
 from segcli.types import Batch, Prediction
 
-TASKS = ("detection", "instance", "panoptic")
+DOES = ("detection", "instance", "panoptic")
 
 
 def build(
@@ -59,14 +60,14 @@ def build(
     the paper does first `boxes` with an idle mask head, then `masks` on that frozen detector (from `init`).
     score: panoptic segments need a higher class probability.
     """
-    if task not in TASKS:
-        raise UsageError(f"model detr does not do task {task!r}", hint="tasks: " + ", ".join(TASKS))
-    classes = num_classes if task == "panoptic" else num_things
+    if task not in DOES:
+        raise UsageError(f"model detr does not do task {task!r}", hint="tasks: " + ", ".join(DOES))
+    classes = num_classes if TASKS[task].stuff else num_things
     if not classes:
         raise UsageError("model detr needs thing classes, and the dataset declares none")
-    if stage != "joint" and task == "detection":
+    if stage != "joint" and not TASKS[task].masks:
         raise UsageError(f"model.stage {stage} is for tasks with masks, and this one is detection")
-    masks = task != "detection" and stage != "boxes"
+    masks = TASKS[task].masks and stage != "boxes"
     detector = DETR(
         build_backbone({"name": "resnet", **(backbone or {})}, maps=None if masks else 1),
         Transformer(dim, heads, encoder_layers, decoder_layers, ffn, dropout),
@@ -77,7 +78,7 @@ def build(
         weights=Weights(class_weight, l1_weight, giou_weight, mask_weight, dice_weight, no_object),
         auxiliary=auxiliary,
     )
-    return detector if task == "detection" else DETRMasks(detector, heads, stage, score)
+    return detector if not TASKS[task].masks else DETRMasks(detector, heads, stage, score)
 
 
 class DETRMasks(Model):
@@ -145,7 +146,7 @@ class DETRMasks(Model):
         """Instances with masks, or a panoptic map, on the original images' pixels."""
         out = self.detr.run(batch.images, padding(batch), every_layer=False)
         canvas = (batch.images.shape[2], batch.images.shape[3])
-        read = self._panoptic if self.task == "panoptic" else self._instances
+        read = self._panoptic if TASKS[self.task].panoptic else self._instances
         return [
             read(out, i, image_id, Enlarge(canvas, size, original))
             for i, (image_id, size, original) in enumerate(

@@ -4,6 +4,7 @@ a class whose goal is the box's IoU (DEIM, 2025). See docs/little_data.md; the m
 from typing import Any
 
 from segcli.core.errors import UsageError
+from segcli.core.tasks import TASKS
 from segcli.models.layers.box_detector import BoxDetector
 from segcli.models.layers.box_queries import BoxWeights, box_queries_on
 
@@ -41,7 +42,7 @@ def build(
     many noisy copies of labelled boxes join in training. groups (Group DETR): so many sets of learned queries in
     training, each matched on its own; without selection.
     """
-    if task != "detection":
+    if TASKS[task].masks or TASKS[task].fields:
         raise UsageError(
             f"model detr_lite does not do task {task!r}: it has boxes alone",
             hint="task: detection, or model.name: maskformer_lite, which has masks",

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from segcli.core import distributed
 from segcli.core.errors import DataError
+from segcli.core.tasks import TASKS
 from segcli.ops import boxes, losses
 from segcli.ops.mask_losses import mask_losses
 from segcli.ops.matcher import Matching, class_cost, giou_cost, l1_cost, match
@@ -63,14 +64,13 @@ def objects(
     Raises DataError naming the image where the task needs labels that are missing.
     """
     found = [
-        _segments(t, task, num_things, canvas) if task in ("panoptic", "semantic") else _instances(t, task, classes)
-        for t in targets
+        _segments(t, task, num_things, canvas) if TASKS[task].stuff else _instances(t, task, classes) for t in targets
     ]
     labels, xyxy, masks = zip(*found, strict=True)
     sizes = [canvas if of_canvas else t.size for t in targets]
     shares = [boxes.to_cxcywh(b / b.new_tensor([w, h] * 2)) for b, (h, w) in zip(xyxy, sizes, strict=True)]
     canvases = None
-    if task != "detection":
+    if TASKS[task].masks:
         canvases = torch.cat([F.pad(m, (0, canvas[1] - m.shape[2], 0, canvas[0] - m.shape[1])) for m in masks])
     return Objects(torch.cat(labels), torch.cat(shares), canvases, [len(x) for x in labels])
 
@@ -161,7 +161,7 @@ def _instances(target: Target, task: str, classes: int) -> tuple[Tensor, Tensor,
     if found.crowd is not None:
         keep &= ~found.crowd
     masks = found.boxes.new_zeros(0, *target.size, dtype=torch.bool)
-    if task != "detection" and len(found):
+    if TASKS[task].masks and len(found):
         if not isinstance(found.masks, Tensor):
             raise DataError(
                 f"image {target.image_id}: its objects have no masks, and this model learns masks",

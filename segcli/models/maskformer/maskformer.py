@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from segcli.core.errors import UsageError
+from segcli.core.tasks import TASKS
 from segcli.models import build_backbone
 from segcli.models.interface import Model
 from segcli.models.layers.flop_rule import count
@@ -38,7 +39,7 @@ from segcli.ops.panoptic import panoptic
 from segcli.ops.preprocess import Preprocess
 from segcli.types import Batch, Prediction
 
-TASKS = ("semantic", "instance", "panoptic")
+DOES = ("semantic", "instance", "panoptic")
 Output = Literal["semantic", "instance", "panoptic"]
 
 
@@ -123,12 +124,12 @@ def check(
     model: str, task: str, num_classes: int, num_things: int, queries: int | None, fixed: bool
 ) -> tuple[int, int]:
     """(classes, queries) of a model of this family. Raises UsageError for tasks and classes that it can't have."""
-    if task not in TASKS:
-        raise UsageError(f"model {model} does not do task {task!r}", hint="tasks: " + ", ".join(TASKS))
-    classes = num_things if task == "instance" else num_classes
+    if task not in DOES:
+        raise UsageError(f"model {model} does not do task {task!r}", hint="tasks: " + ", ".join(DOES))
+    classes = num_classes if TASKS[task].stuff else num_things
     if not classes:
         raise UsageError(f"model {model} needs thing classes for task instance, and the dataset declares none")
-    if fixed and task != "semantic":
+    if fixed and TASKS[task].things:
         raise UsageError("model.matching: fixed is for task semantic")
     if fixed and queries is not None:
         raise UsageError("model.matching: fixed has a query for each class", hint="leave model.queries out, or null")
@@ -186,7 +187,7 @@ class MaskFormer(Model):
                 f"sem_seg_head.predictor.{name}" for name in ("query_embed.", "query_feat.", "kernels")
             )
         self.outputs, self.direct, self.points, self.thresholds = outputs, direct, points, thresholds
-        if task == "semantic":
+        if not TASKS[task].things:
             self.preprocess = Preprocess(512, 2048, "detectron2", "nearest", divisor=divisor or 32)
         else:
             self.preprocess = Preprocess(800, 1333, "detectron2", "centre", divisor=divisor or 1)
@@ -304,7 +305,7 @@ class MaskFormer(Model):
         of every decoder layer.
         """
         side = self.preprocess.shortest or self.preprocess.longest
-        semantic = self.task == "semantic"
+        semantic = not TASKS[self.task].things
         size = size or ((side, side) if semantic else (800, 1130))
         total = count(self, size)
         predictor: Any = self.sem_seg_head.predictor

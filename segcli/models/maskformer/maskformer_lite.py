@@ -15,6 +15,7 @@ from torch import Tensor
 
 from segcli.core import distributed
 from segcli.core.errors import UsageError
+from segcli.core.tasks import TASKS
 from segcli.models.layers.box_detector import BoxDetector
 from segcli.models.layers.box_queries import BoxQueries, BoxWeights, Outputs, box_queries_on
 from segcli.models.layers.sampler import keyed_generator
@@ -70,7 +71,7 @@ def build(
     classes, _ = check("maskformer_lite", task, num_classes, num_things, None, fixed=False)
     stuff = None
     if kernels:
-        if task != "panoptic":
+        if not TASKS[task].panoptic:
             raise UsageError(f"model.kernels of maskformer_lite is for task panoptic, not {task}")
         if not 0 < num_things < num_classes:
             missing = "stuff" if num_things else "thing"

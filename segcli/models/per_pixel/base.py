@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from segcli.core import distributed
 from segcli.core.errors import UsageError
+from segcli.core.tasks import TASKS
 from segcli.models.interface import Model
 from segcli.models.layers.flop_rule import count
 from segcli.models.layers.mask_predictor import MaskPredictor
@@ -22,7 +23,7 @@ from segcli.types import Batch, Prediction
 
 def check_task(model: str, task: str) -> None:
     """Raises UsageError for every task but semantic."""
-    if task != "semantic":
+    if TASKS[task].things:
         raise UsageError(
             f"model {model} does not do task {task!r}: it has one label for each pixel",
             hint="task: semantic, or model.name: maskformer",

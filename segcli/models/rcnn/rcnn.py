@@ -9,6 +9,7 @@ from torch import Tensor
 
 from segcli.core.errors import UsageError
 from segcli.core.plugins import call, find
+from segcli.core.tasks import TASKS
 from segcli.models import build_backbone
 from segcli.models.interface import Model
 from segcli.models.layers.pyramid import FPN
@@ -17,7 +18,7 @@ from segcli.models.rcnn.rpn import RPN
 from segcli.ops.preprocess import Preprocess
 from segcli.types import Batch, Instances, Prediction
 
-TASKS = ("detection", "instance", "keypoints", "densepose", "mesh")
+DOES = ("detection", "instance", "keypoints", "densepose", "mesh")
 
 
 def build(
@@ -50,11 +51,11 @@ def build(
 
 def check_task(model: str, task: str, num_things: int, heads: dict[str, Any]) -> None:
     """Raises UsageError for a task that no R-CNN does, or that these heads or classes can't."""
-    if task not in TASKS:
-        raise UsageError(f"model {model} does not do task {task!r}", hint="tasks: " + ", ".join(TASKS))
+    if task not in DOES:
+        raise UsageError(f"model {model} does not do task {task!r}", hint="tasks: " + ", ".join(DOES))
     if not num_things:
         raise UsageError(f"model {model} needs thing classes, and the dataset declares none")
-    if task == "keypoints" and not any("keypoint" in head for head in heads):
+    if "keypoints" in TASKS[task].fields and not any("keypoint" in head for head in heads):
         raise UsageError("task keypoints needs the keypoint head", hint="model.heads: {box: {}, keypoint: {}}")
 
 
@@ -71,7 +72,7 @@ def build_heads(heads: dict[str, dict[str, Any]], task: str, **given: Any) -> di
         built[slot] = head
     if sum(hasattr(h, "detect") for h in built.values()) != 1:
         raise UsageError("model.heads needs exactly one head that detects", hint="heads: {box: {}, mask: {}}")
-    if task == "instance" and not any(h.masks for h in built.values()):
+    if TASKS[task].masks and not any(h.masks for h in built.values()):
         raise UsageError("task instance needs a head that gives masks", hint="heads: {box: {}, mask: {}}")
     return built
 

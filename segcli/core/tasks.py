@@ -1,0 +1,39 @@
+"""The table of tasks: no other file asks for a task by its name."""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """primary: the score that decides which checkpoint is best. things: every thing is found on its own. stuff: every
+    pixel gets a class, stuff too. masks: labels need masks. fields: what objects carry besides. metric: the plugin of
+    metrics/ that scores it (None: nothing does yet); kinds: what the instance metric matches by.
+    """
+
+    primary: str
+    things: bool = True
+    stuff: bool = False
+    masks: bool = False
+    fields: tuple[str, ...] = ()
+    metric: str | None = "instance"
+    kinds: tuple[str, ...] = ()
+
+    @property
+    def objects(self) -> bool:
+        """Whether predictions are objects with boxes and scores, not maps."""
+        return not self.stuff
+
+    @property
+    def panoptic(self) -> bool:
+        return self.things and self.stuff
+
+
+TASKS = {
+    "detection": Task("bbox_AP", kinds=("bbox",)),
+    "instance": Task("segm_AP", masks=True, kinds=("bbox", "segm")),
+    "semantic": Task("mIoU", things=False, stuff=True, masks=True, metric="semantic"),
+    "panoptic": Task("PQ", stuff=True, masks=True, metric="panoptic"),
+    "keypoints": Task("keypoints_AP", fields=("keypoints",), kinds=("bbox",)),  # and the keypoint head's own metric
+    "densepose": Task("densepose_part_accuracy", fields=("densepose",), metric=None),
+    "mesh": Task("mesh_AP", fields=("mesh",), metric=None),
+}
