@@ -8,7 +8,7 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
 
 from segcli.core.dataset_info import DatasetInfo
@@ -101,7 +101,7 @@ def save_weights(path: Path, state: dict[str, Tensor], metadata: dict[str, str])
     write_atomic(path, write)
 
 
-def initialise(model: Model) -> list[dict[str, str]]:
+def initialise(model: nn.Module) -> list[dict[str, str]]:
     """Load the pretrained backbone weights that a recipe's `model` section names. -> source and licence of each."""
     used = []
     module: Any
@@ -113,7 +113,7 @@ def initialise(model: Model) -> list[dict[str, str]]:
 
 
 def load_weights(
-    model: Model,
+    model: nn.Module,
     file: str | Path,
     source: str = "auto",
     *,
@@ -138,7 +138,7 @@ def load_weights(
     state = read_state(resolve(file))
     own = model.state_dict()
     state, layout = translate(state, set(own), known.source if known and source == "auto" else source)
-    classes = model.class_layers
+    classes = model.class_layers if isinstance(model, Model) else ()  # any module may be given weights
     report: dict[str, list[str]] = {"selected": _select_rows(state, own, layout, classes, info)}
     report |= _fit(state, own, classes, str(file))
     notes = _notes(report, own, model, known)
@@ -210,7 +210,9 @@ def _part(key: str) -> str:
     return match[0] if match else ""
 
 
-def _notes(report: dict[str, list[str]], own: dict[str, Tensor], model: Model, known: Checkpoint | None) -> list[str]:
+def _notes(
+    report: dict[str, list[str]], own: dict[str, Tensor], model: nn.Module, known: Checkpoint | None
+) -> list[str]:
     """What a user must know about weights that fit in part."""
     notes = []
     layers = lambda keys: ", ".join(sorted({key.rpartition(".")[0] for key in keys}))
@@ -229,7 +231,7 @@ def _notes(report: dict[str, list[str]], own: dict[str, Tensor], model: Model, k
     return notes
 
 
-def load_strict(model: Model, state: dict[str, Tensor], where: str) -> None:
+def load_strict(model: nn.Module, state: dict[str, Tensor], where: str) -> None:
     """Load `state`, or raise ModelError with every difference and change nothing."""
     plain_tensors(state, where)
     own = model.state_dict()

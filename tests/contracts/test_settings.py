@@ -1,4 +1,5 @@
-"""Every setting does something: each argument of each builder, set to another value, changes what the model is or says."""
+"""Every setting does something: each argument of each builder, set to another value, changes what the model is or
+says."""
 
 import hashlib
 import inspect

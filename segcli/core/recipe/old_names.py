@@ -57,8 +57,8 @@ def meant(base: dict[str, Any], over: dict[str, Any]) -> bool:
     return "backbone" not in over and over.get("name", "") == BEFORE.get(base.get("name", ""))
 
 
-def _renamed(model: dict[str, Any], name: str, less: set[str]) -> dict[str, Any]:
-    less = less | WITHOUT_EFFECT.get(name, set())
+def _renamed(model: dict[str, Any], name: str, less: set[str], old: bool = True) -> dict[str, Any]:
+    less = less | (WITHOUT_EFFECT.get(name, set()) if old else set())
     kept = {key: value for key, value in model.items() if key not in less and not (value is None and key in DEFAULT)}
     return {**kept, "name": name}
 
@@ -66,14 +66,15 @@ def _renamed(model: dict[str, Any], name: str, less: set[str]) -> dict[str, Any]
 def _rcnn(model: dict[str, Any]) -> dict[str, Any]:
     if model.get("variant", "lite") not in ("lite", "standard", None):
         return model  # which is refused, as before
+    old = "variant" in model
     lite = model.get("variant", "lite" if model["name"] == "rcnn_lite" else None) == "lite"
-    out = _renamed(model, "rcnn_lite" if lite else "rcnn", {"variant", *([] if lite else ["fine"])})
+    out = _renamed(model, "rcnn_lite" if lite else "rcnn", {"variant", *(["fine"] if old and not lite else [])}, old)
     if isinstance(out.get("heads"), dict):
-        out["heads"] = _heads(out["heads"], LITE_HEADS if lite else {})
+        out["heads"] = _heads(out["heads"], LITE_HEADS if lite else {}, old)
     return out
 
 
-def _heads(given: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
+def _heads(given: dict[str, Any], names: dict[str, str], of_old: bool) -> dict[str, Any]:
     """Where an old recipe extends a new one both names are there; null under the old one removes the head."""
     heads: dict[str, Any] = {}
     for old, settings in given.items():
@@ -81,7 +82,7 @@ def _heads(given: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
         if settings is None and name in heads:
             del heads[name]
         elif isinstance(settings or {}, dict):
-            less = WITHOUT_EFFECT.get(name, set())
+            less = WITHOUT_EFFECT.get(name, set()) if of_old else set()
             own = {k: v for k, v in (settings or {}).items() if k not in less and not (v is None and k in DEFAULT)}
             heads[name] = {**heads.get(name, {}), **own}
         else:
