@@ -197,7 +197,7 @@ def known(settings: Recipe, section: str, path: list[str]) -> bool:
         return True
     if path[0] == "backbone" and len(path) > 1:
         return path[1] == "weights" or path[1] in inspect.signature(find("backbone", "resnet").build).parameters
-    return path[0] in inspect.signature(find("model", settings.model["name"]).build).parameters
+    return path[0] == "name" or path[0] in inspect.signature(find("model", settings.model["name"]).build).parameters
 
 
 def test_a_region_based_model_is_not_told_of_a_class_that_it_has_not():
