@@ -11,7 +11,7 @@ from drawn import batch
 from segcli.core import plugins
 from segcli.models import build_model
 
-BACKBONE = {"name": "efficientnet_lite0"}
+BACKBONE = {"name": "timm", "model": "test_resnet"}
 QUERIES = {"backbone": BACKBONE, "dim": 32, "heads": 4, "ffn": 32, "decoder_layers": 2, "queries": 6, "dropout": 0.0}
 BOXES = {**QUERIES, "encoder_layers": 1, "levels": 2}
 MASKS = {**QUERIES, "task": "panoptic"}
@@ -28,34 +28,36 @@ BASE = {  # small models, and the task in which most of their settings count
     "fcn": {"backbone": BACKBONE, "task": "semantic"},
 }
 OTHER = {  # another value than the one in BASE, or than the default; with what else must be set for it to count
-    "backbone": {"backbone": {"name": "resnet", "depth": 18, "dilate_last": 0}},
+    "backbone": {"backbone": {"name": "timm", "model": "test_efficientnet"}},
     "heads": {"heads": 8},
     "rcnn.heads": {"heads": {"box": {"score": 0.0, "width": 64}, "mask": {}}},
     "rcnn_lite.heads": {"heads": {"iou_box": {"score": 0.0}}, "task": "detection"},
     "detr.heads": {"heads": 16},
     "detr.dim": {"dim": 256},
     "dim": {"dim": 64},
+    "rcnn_lite.width": {"width": 64},
+    "fine": {"fine": 32},
     "fpn_norm": {"fpn_norm": True},
     "proposals": {"proposals": (10, 10)},
     "samples": {"samples": 8},
-    "positive": {"positive": 0.05, "samples": 64},
+    "positive": {"positive": 0.13, "samples": 8},
     "foreground": {"foreground": 0.05},
     "auxiliary": {"auxiliary": False},
     "fcn.auxiliary": {"auxiliary": 0.0},
     "per_pixel_plus.auxiliary": {"auxiliary": 0.0},
     "stage": {"stage": "boxes"},
     "score": {"score": 0.0, "task": "panoptic"},
-    "overlap": {"overlap": 0.0, "score": 0.0},
+    "overlap": {"overlap": 0.0, "score": 0.0, "queries": 30},
     "pixel_decoder": {"pixel_decoder": "fpn"},
     "outputs": {"outputs": ["semantic"]},
-    "upsampling": {"upsampling": "direct", "outputs": ["semantic"]},
+    "upsampling": {"upsampling": "direct", "task": "instance"},
     "divisor": {"divisor": 64},
     "mask_dim": {"mask_dim": 16},
     "matching": {"matching": "fixed", "task": "semantic", "queries": None},
     "levels": {"levels": 3},
     "deformable": {"deformable": True},
     "selection": {"selection": True},
-    "distinct": {"distinct": 0.1, "selection": True},
+    "distinct": {"distinct": 0.01, "selection": True, "queries": 40},
     "denoising": {"denoising": 8},
     "groups": {"groups": 2},
     "kernels": {"kernels": True},
@@ -88,11 +90,11 @@ def says(settings) -> str:
     with torch.inference_mode():
         for prediction in model.eval().predict(batch((1, 1), task)):
             if prediction.instances is not None:
-                found += [repr(prediction.instances.boxes.tolist()), repr(prediction.instances.scores)]
+                found += [repr(prediction.instances.boxes.tolist()), repr(prediction.instances.scores.tolist())]
             if prediction.semantic is not None:
-                found.append(repr(prediction.semantic.tolist()))
+                found.append(f"semantic {prediction.semantic.tolist()}")
             if prediction.panoptic is not None:
-                found.append(repr(prediction.panoptic.ids.tolist()))
+                found.append(f"panoptic {prediction.panoptic.ids.tolist()}")
     return hashlib.sha256("".join(found).encode()).hexdigest()
 
 
