@@ -3,13 +3,14 @@
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from segcli.core.errors import DataError
 from segcli.core.files import DRIVE, TRUST, URL, is_below, resolve
 from segcli.data.image import SUFFIXES, image_size
 from segcli.sources.folders import walk
+from segcli.sources.label_pictures import holds_labels
 
 SAMPLE = 32  # about as many file names a folder is judged by
 DEEPEST = 8  # folders of a name that are taken off one by one
@@ -49,22 +50,30 @@ def is_folder(path: Path) -> bool:
     return os.path.isdir(path)
 
 
-def locate(names: Sequence[str], usual: Iterable[Path], root: Path, where: Path, trusted: bool = False) -> list[Path]:
+def locate(
+    names: Sequence[str],
+    usual: Iterable[Path],
+    root: Path,
+    where: Path,
+    trusted: bool = False,
+    labels: Collection[Path] = (),
+) -> list[Path]:
     """The path of every file in `names`; those that are not there keep the path where they should be.
 
     usual: folders to try, the likeliest first; then every folder below `root`. A name's own folders may be missing on
     this disk: then its last parts decide, if they are not ambiguous. An absolute name, an address or one that climbs is
-    found by its last parts alone, never where it points, unless `trusted`. where: the annotation file, for the message.
-    Raises DataError where no folder holds any of them.
+    found by its last parts alone, never where it points, unless `trusted`. labels: files that are label pictures: these
+    are no image, and nothing is looked for in folders that are called after masks or maps, but for `usual` ones and
+    that of the annotation file `where`. Raises DataError where no folder holds any of them.
     """
     names = [name.replace("\\", "/") for name in names]
-    folders = list(_folders(usual, root))
+    folders = list(_folders(usual, root, where.parent))
     given = [name if trusted else as_below(name) for name in names]
     for wanted in _shortened(given):
-        base = _best(wanted, folders)
+        base = _best(wanted, folders, labels)
         if base is not None:
             listed: dict[Path, dict[str, Path]] = {}
-            return _elsewhere([_find(base, name, listed) for name in wanted], wanted, folders)
+            return _elsewhere([_find(base, name, listed) for name in wanted], wanted, folders, labels)
     if not trusted and (outside := [name for name in names if not is_below(name)]):
         raise DataError(f"{where}: {outside[0]!r:.200} is not below {root}, nor is a file called like it", hint=TRUST)
     looked = ", ".join(map(str, folders[:4])) + (f" and {len(folders) - 4} more folders" if len(folders) > 4 else "")
@@ -110,7 +119,8 @@ def below(paths: Sequence[Path]) -> tuple[Path, list[str]]:
     return root, [path.absolute().relative_to(root).as_posix() for path in paths]
 
 
-def _folders(usual: Iterable[Path], root: Path) -> Iterable[Path]:
+def _folders(usual: Iterable[Path], root: Path, own: Path) -> Iterable[Path]:
+    """The usual ones, then those below `root` but for folders of label pictures; `own` may be called as such."""
     seen = set()
     for folder in usual:
         if folder not in seen and folder.is_dir():
@@ -122,17 +132,18 @@ def _folders(usual: Iterable[Path], root: Path) -> Iterable[Path]:
             continue
         if len(folder.relative_to(root).parts) >= DEPTH:
             inner.clear()
-        if folder not in seen:
+        if folder not in seen and (folder == own or not holds_labels(folder, root)):
             yield folder
 
 
-def _best(names: Sequence[str], folders: Sequence[Path]) -> Path | None:
+def _best(names: Sequence[str], folders: Sequence[Path], labels: Collection[Path]) -> Path | None:
     """The folder that holds most of a sample of `names`, the first of equals; None where none holds any."""
     sample = names[:: max(1, len(names) // SAMPLE)]
     best, most = None, 0
     for folder in folders:
         listed: dict[Path, dict[str, Path]] = {}
-        found = sum(is_there(_find(folder, name, listed)) for name in sample)
+        paths = [_find(folder, name, listed) for name in sample]
+        found = sum(is_there(path) and path not in labels for path in paths)
         if found > most:
             best, most = folder, found
         if found == len(sample):
@@ -140,9 +151,12 @@ def _best(names: Sequence[str], folders: Sequence[Path]) -> Path | None:
     return best
 
 
-def _elsewhere(paths: list[Path], names: Sequence[str], folders: Sequence[Path]) -> list[Path]:
+def _elsewhere(
+    paths: list[Path], names: Sequence[str], folders: Sequence[Path], labels: Collection[Path]
+) -> list[Path]:
     """The paths, those that are not there replaced where one other file fits: half of the names may lack a folder, have
-    one too many, or be in other letters or lack a suffix. A file that is in use, or one of two, is never taken."""
+    one too many, or be in other letters or lack a suffix. A file that is in use, one of two, or one of `labels` is
+    never taken."""
     missing = [i for i, path in enumerate(paths) if not is_there(path)]
     if not missing:
         return paths
@@ -150,7 +164,7 @@ def _elsewhere(paths: list[Path], names: Sequence[str], folders: Sequence[Path])
     files: dict[str, set[Path]] = {}
     for folder in folders:
         for file in folder.iterdir():
-            if file not in used and is_image(file):
+            if file not in used and file not in labels and is_image(file):
                 for key in {file.name.casefold(), file.stem.casefold()}:
                     files.setdefault(key, set()).add(file)
     out, taken = list(paths), Counter[Path]()

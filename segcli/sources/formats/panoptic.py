@@ -78,8 +78,9 @@ def build(*, path: Path, images: str | None = None, maps: str | None = None, tru
             raise DataError(f"{file}: no image has an entry")
         base = path if path.is_dir() else path.parent
         usual = [Path(images)] if images else coco.usual_places(file, path)
-        paths = locate([image["file_name"] for image in listed], usual, base, file, trusted)
         pngs = Path(maps) if maps else _maps(file)
+        pictures = {pngs / label.file_name for label in labels.values()}
+        paths = locate([image["file_name"] for image in listed], usual, base, file, trusted, pictures)
         found += [(split, p, (image, labels[image["id"]], pngs)) for p, image in zip(paths, listed, strict=True)]
     root, splits = arrange(found, path)
     first = next(iter(loaded.values()))
