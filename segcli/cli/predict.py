@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -50,12 +50,19 @@ def predict(
     if report.failed and not report.images:
         others = f", nor any of the {len(report.failed) - 1} others" if len(report.failed) > 1 else ""
         raise DataError(report.failed[0][1] + others)
+    if report.left:
+        print("note: " + report.left, file=sys.stderr)
     if report.dark:
         print("note: " + _said_of_dark(report.dark), file=sys.stderr)
     if json:
         failed = [{"file": str(file), "reason": reason} for file, reason in report.failed]
-        facts = {"images": report.images, "detections": report.detections, "seconds": round(report.seconds, 2)}
-        output.print_json({"schema_version": 1, "out": str(target), "saved": choices, **facts, "failed": failed})
+        facts: dict[str, Any] = {
+            "images": report.images,
+            "detections": report.detections,
+            "seconds": round(report.seconds, 2),
+        }
+        facts |= {"failed": failed, "left_aside": report.left}
+        output.print_json({"schema_version": 1, "out": str(target), "saved": choices, **facts})
         return
     found = f"{report.images} images, {report.detections} objects with a score of at least {score:g}"
     skipped = f", {len(report.failed)} skipped" if report.failed else ""

@@ -23,7 +23,7 @@ from segcli.core.files import read_json, remove_parts
 from segcli.core.plugins import nearest
 from segcli.core.recipe.recipe import Recipe
 from segcli.data.image import dark_values, read_image
-from segcli.data.inputs import find_images, output_names
+from segcli.data.inputs import find_images, output_names, passed_over
 from segcli.drawing.overlays import draw
 from segcli.engine.run_folder import open_model, prepare_layout
 from segcli.models.interface import Model
@@ -36,6 +36,7 @@ from segcli.predictions.coco_results import (
     write_image,
     write_png,
 )
+from segcli.sources.unread import note_files
 from segcli.types import Batch, Prediction
 
 SAVE = ("overlay", "coco", "png")
@@ -96,13 +97,15 @@ class Predictor:
 class PredictReport:
     """images: how many were predicted; failed: (file, reason) of those that could not be read; detections: objects or
     segments with enough score; seconds: in all; dark: (file, least value, highest value) of those of more than 8 bits
-    that the model saw nearly black, since its dataset recorded no range of values."""
+    that the model saw nearly black, since its dataset recorded no range of values; left: a sentence on the files of the
+    given folders and patterns that are no images, if there are any."""
 
     images: int
     failed: list[tuple[Path, str]]
     detections: int
     seconds: float
     dark: list[tuple[Path, float, float]] = dataclasses.field(default_factory=list)
+    left: str | None = None
 
 
 @dataclasses.dataclass
@@ -141,11 +144,12 @@ def predict_files(
     for choice in save:
         if choice not in SAVE:
             raise UsageError(f"--save {choice} is unknown", hint=nearest(choice, list(SAVE)))
+    inputs = list(inputs)
     files, out = find_images(inputs), Path(out)
     names = output_names(files)
     folders.claim(out, _outputs(names, save), files, lambda: _of_before(out))
     remove_parts(out, out / "masks", out / "overlays")
-    report = PredictReport(0, [], 0, 0.0)
+    report = PredictReport(0, [], 0, 0.0, left=note_files(map(str, passed_over(inputs, files))))
     images: list[dict[str, Any]] = []
     writing: deque[tuple[int, Prediction, Future[dict[str, Any] | None]]] = deque()
     bar = tqdm(total=len(files), desc="predicting", unit="image", disable=not progress, file=sys.stderr)

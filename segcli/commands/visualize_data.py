@@ -66,10 +66,11 @@ def show_data(
         for i in chosen[start : start + per_sheet]:
             sample = dataset.read(i)
             versions = [("", sample)]
-            if augment is not None:
-                versions += [
-                    ("augmented", augment(dataset.read(i), *_draws(dataset, seed, i, v))) for v in range(VARIANTS)
-                ]
+            if augment is not None and augmented is not None:
+                with augmented.blamed("data.augment"):
+                    versions += [
+                        ("augmented", augment(dataset.read(i), *_draws(dataset, seed, i, v))) for v in range(VARIANTS)
+                    ]
             for what, version in versions:
                 pictures.append(draw(version.image, version.target, info, width=cell_width(WIDTH, columns)))
                 targets.append(version.target)
@@ -88,7 +89,8 @@ def show_data(
 def _augmentation(recipe: Recipe, preprocess: Preprocess, info: DatasetInfo) -> Augment:
     """What the training loader does to a sample, on the same canvas."""
     canvas, longest = preprocess.fixed_canvas(), preprocess.longest
-    augment = build_augment(recipe.data.augment, canvas=canvas, info=info, longest=longest)
+    with recipe.blamed("data.augment"):
+        augment = build_augment(recipe.data.augment, canvas=canvas, info=info, longest=longest)
     if augment is None:
         raise UsageError(f"recipe {recipe.name}: data.augment is empty", hint="for example data.augment.flip=0.5")
     return augment

@@ -6,6 +6,7 @@ with the content (encoding, depth, a number of 5,000 digits, half a surrogate pa
 """
 
 import contextlib
+import errno
 import functools
 import hashlib
 import json
@@ -303,6 +304,18 @@ def part_beside(path: Path) -> Path:
     return Path(name)
 
 
+def why_not_written(problem: BaseException) -> str | None:
+    """A hint, where the disk is full or what is there is no file."""
+    number = getattr(problem, "errno", None)
+    if number in (errno.ENOSPC, errno.EDQUOT):
+        return "the disk is full: make room, or write elsewhere; an earlier file of this name is untouched"
+    if number in (errno.EISDIR, errno.ENOTDIR):
+        return "a folder stands where a file belongs, or a file where a folder does: move it away"
+    if number is None:  # a library's own error, which does not say why
+        return "is the disk full? an earlier file of this name is untouched"
+    return None
+
+
 def write_atomic(path: Path, write: Callable[[Path], Any], *, flush: bool = True) -> None:
     """Call `write` with a temporary path beside `path`, flush it to disk, and rename it: never half a file.
 
@@ -321,7 +334,7 @@ def write_atomic(path: Path, write: Callable[[Path], Any], *, flush: bool = True
     except (OSError, RuntimeError) as problem:
         raise SegcliError(
             f"{path}: can't be written: {getattr(problem, 'strerror', None) or problem}",
-            hint="is the disk full? an earlier file of this name is untouched",
+            hint=why_not_written(problem) or "an earlier file of this name is untouched",
         ) from problem
     finally:
         if temporary is not None:

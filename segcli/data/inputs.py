@@ -2,12 +2,12 @@
 
 import glob
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
 from segcli.core.errors import DataError
-from segcli.data.image import SUFFIXES
+from segcli.data.image import PHONES, SUFFIXES
 
 
 def find_images(inputs: Iterable[str | Path]) -> list[Path]:
@@ -25,8 +25,11 @@ def find_images(inputs: Iterable[str | Path]) -> list[Path]:
         elif path.is_dir():
             found = _images(path.iterdir())
             if not found:
+                phones = [p.name for p in path.iterdir() if p.suffix.lower() in PHONES and not p.name.startswith(".")]
                 below = any(p.suffix.lower() in SUFFIXES for p in path.glob("*/*"))
                 hint = f"its subfolders have some: give '{path}/**/*'" if below else None
+                if phones:
+                    hint = f"pip install 'segcli[heic]' reads its {len(phones)} HEIC photographs ({phones[0]}, …)"
                 raise DataError(f"{path}: the folder has no image file", hint=hint)
         elif glob.has_magic(str(given)):
             found = _images(map(Path, glob.iglob(str(given), recursive=True)))
@@ -36,6 +39,18 @@ def find_images(inputs: Iterable[str | Path]) -> list[Path]:
             raise DataError(f"{path}: there is no such file or folder")
         out.update(dict.fromkeys(found))
     return list(out)
+
+
+def passed_over(inputs: Iterable[str | Path], taken: Collection[Path]) -> list[Path]:
+    """The files that folders and patterns of `inputs` name and that `find_images` did not take, sorted."""
+    out: set[Path] = set()
+    for given in inputs:
+        path = Path(given)
+        if path.is_dir():
+            out |= {p for p in path.iterdir() if p.is_file()}
+        elif not path.is_file():
+            out |= {p for p in map(Path, glob.iglob(str(given), recursive=True, include_hidden=True)) if p.is_file()}
+    return sorted(out - set(taken), key=natural)
 
 
 def output_names(files: Iterable[Path]) -> list[str]:

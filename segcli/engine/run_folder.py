@@ -16,7 +16,7 @@ import segcli
 from segcli.core import folders, run_files, run_parts
 from segcli.core.dataset_info import DatasetInfo
 from segcli.core.errors import DataError, ModelError, SegcliError, UsageError
-from segcli.core.files import PART, remove_parts, write_atomic
+from segcli.core.files import PART, remove_parts, why_not_written, write_atomic
 from segcli.core.git_head import commit
 from segcli.core.recipe import model_numbers
 from segcli.core.recipe.recipe import Recipe, find_recipe
@@ -102,7 +102,9 @@ class RunFolder:
         try:
             file = open(self.path / "train.lock", "w", encoding="utf-8")  # noqa: SIM115  (closed below)
         except OSError as error:
-            raise SegcliError(f"{self.path}: can't be written: {error.strerror}", hint="is the disk full?") from error
+            raise SegcliError(
+                f"{self.path}: can't be written: {error.strerror}", hint=why_not_written(error)
+            ) from error
         with file:
             if fcntl is not None:
                 try:
@@ -138,7 +140,7 @@ class RunFolder:
             with open(path, "a", encoding="utf-8") as file:
                 file.write(json.dumps(entry) + "\n")
         except OSError as error:
-            raise SegcliError(f"{path}: can't be written: {error.strerror}", hint="is the disk full?") from error
+            raise SegcliError(f"{path}: can't be written: {error.strerror}", hint=why_not_written(error)) from error
 
     def read_log(self) -> list[dict[str, Any]]:
         return run_files.read_log(self.path)
@@ -249,13 +251,12 @@ def _built(recipe: Recipe, counts: dict[str, int]) -> Model:
     try:
         if model_numbers.largest(recipe.model) > model_numbers.WIDE:
             refuse_weights(lambda: build_model(recipe.model, task=recipe.task, **counts), where)
-        return build_model(recipe.model, task=recipe.task, **counts)
+        with recipe.blamed("model"):
+            return build_model(recipe.model, task=recipe.task, **counts)
     except MemoryError as error:
         raise UsageError(f"{where}: its weights need more memory than there is", hint=SETTINGS) from error
-    except SegcliError as error:
-        if recipe.path is None or not str(error).startswith("model."):
-            raise
-        raise type(error)(f"{recipe.path}: {error}", hint=error.hint) from error
+    except SegcliError:
+        raise
     except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UsageError(f"{where}: can't be built with these settings: {reason:.300}", hint=SETTINGS) from error

@@ -158,7 +158,8 @@ def loop(session: Session, pace: Pace, train_set: Dataset, val_set: Dataset, qui
 def next_batch(batches: Iterator[Batch], session: Session) -> Batch:
     """The next batch; where an image can't be read, what was learned so far is saved before the error goes on."""
     try:
-        return next(batches)
+        with session.recipe.blamed("data.augment"):
+            return next(batches)
     except DataError:
         if session.progress.step:
             session.save()
@@ -248,7 +249,8 @@ def make_loader(recipe: Recipe, model: Model, train_set: Dataset, first_step: in
     """Endless batches from `first_step` on."""
     preprocess = model.preprocess
     canvas, longest = preprocess.fixed_canvas(), preprocess.longest
-    augment = build_augment(recipe.data.augment, canvas=canvas, info=train_set.info, longest=longest)
+    with recipe.blamed("data.augment"):
+        augment = build_augment(recipe.data.augment, canvas=canvas, info=train_set.info, longest=longest)
     kept = recipe.data.cache
     return train_loader(
         train_set,

@@ -22,7 +22,7 @@ from pycocotools import mask as coco_mask
 from segcli.core import trust
 from segcli.core.dataset_info import DatasetInfo
 from segcli.core.errors import SegcliError
-from segcli.core.files import part_beside, resolve, write_atomic
+from segcli.core.files import part_beside, resolve, why_not_written, write_atomic
 from segcli.types import Panoptic, Prediction, label_type
 
 
@@ -234,4 +234,4 @@ def _explained(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise SegcliError(f"{path}: can't be written: {error.strerror}", hint="is the disk full?") from error
+        raise SegcliError(f"{path}: can't be written: {error.strerror}", hint=why_not_written(error)) from error

@@ -4,7 +4,7 @@ Labels and images that a format leaves aside are noted by its reader; these are 
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from segcli.core.files import open_regular
@@ -26,11 +26,16 @@ def note_unread(source: Path, used: Iterable[Path]) -> str | None:
     wrong with them is for others to say. A hidden folder counts as one.
     """
     taken = set(map(os.path.abspath, used))
+    return note_files(_files(source, taken), taken)
+
+
+def note_files(files: Iterable[str], taken: Collection[str] = ()) -> str | None:
+    """The same of `files`, folders with / behind, of which `taken` (absolute paths) are read."""
     hidden: list[str] = []
     phones: list[str] = []
     unknown: list[str] = []
     false: list[str] = []
-    for file in _files(source, taken):
+    for file in files:
         suffix = os.path.splitext(file)[1].lower()
         name = os.path.basename(file.rstrip("/"))
         if name in LITTER or name == MANIFEST or os.path.splitext(name)[0].lower() in ABOUT:

@@ -17,11 +17,14 @@ from segcli.commands.predict import Predictor, predict_files
 from segcli.core.dataset_info import Category, DatasetInfo
 from segcli.core.errors import DataError, SegcliError, UsageError
 from segcli.core.recipe.recipe import Recipe
+from segcli.data import image as data_image
+from segcli.data import inputs
 from segcli.data.inputs import find_images, output_names
 from segcli.fields.keypoints import Keypoints
 from segcli.models.interface import Model
 from segcli.ops.preprocess import Preprocess
 from segcli.predictions.coco_results import coco_annotation, coco_categories, coco_results
+from segcli.sources import unread
 from segcli.types import Instances, Panoptic, Prediction, Segment, encode_masks
 
 INFO = DatasetInfo("toy", (Category("고양이", 17), Category("dog", 3)), {"val": 1})
@@ -327,3 +330,32 @@ def test_load_gives_a_predictor(monkeypatch):
 
     monkeypatch.setattr(predict, "open_model", lambda source, **_: Opened)
     assert isinstance(segcli.load("runs/x"), Predictor)
+
+
+def test_what_is_left_aside_is_said(tmp_path):
+    toy = Predictor(Bright(), RECIPE, INFO)
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    Image.new("RGB", (8, 8)).save(folder / "a.png")
+    assert predict_files(toy, [folder], tmp_path / "bare", progress=False).left is None
+    for name in (".b.png", "notes.psd", ".DS_Store"):
+        (folder / name).write_bytes(b"x")
+    expected = "left aside: 1 hidden file (.b.png); 1 file of kinds that are not read (notes.psd)"
+    for number, given in enumerate((folder, f"{folder}/*")):
+        report = predict_files(toy, [given], tmp_path / f"out-{number}", progress=False)
+        assert (report.images, report.left) == (1, expected)
+    assert predict_files(toy, [folder / "a.png"], tmp_path / "one", progress=False).left is None
+
+
+def test_heic_without_its_plugin_is_said(tmp_path, monkeypatch):
+    suffixes = data_image.SUFFIXES - data_image.PHONES
+    monkeypatch.setattr(inputs, "SUFFIXES", suffixes)
+    monkeypatch.setattr(unread, "SUFFIXES", suffixes)
+    (tmp_path / "p").mkdir()
+    (tmp_path / "p" / "phone.heic").write_bytes(b"x")
+    with pytest.raises(DataError, match="no image file") as caught:
+        find_images([tmp_path / "p"])
+    assert "pip install 'segcli[heic]' reads its 1 HEIC photographs (phone.heic" in caught.value.hint
+    Image.new("RGB", (8, 8)).save(tmp_path / "p" / "a.png")
+    report = predict_files(Predictor(Bright(), RECIPE, INFO), [tmp_path / "p"], tmp_path / "out", progress=False)
+    assert "1 HEIC photograph (phone.heic: pip install 'segcli[heic]' reads them)" in report.left

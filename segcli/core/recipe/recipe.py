@@ -1,15 +1,16 @@
 """The recipe: one YAML file that says what to train on what. Strict: every wrong key is reported at once."""
 
+import contextlib
 import re
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pydantic
 import yaml
 
-from segcli.core.errors import UsageError
+from segcli.core.errors import SegcliError, UsageError
 from segcli.core.files import LONGEST, LONGEST_PART, is_plain
 from segcli.core.plugins import nearest
 from segcli.core.recipe import model_numbers, old_names
@@ -262,6 +263,16 @@ class Recipe(Settings):
             raise UsageError(f"{where}: " + "; ".join(_explanations(error.errors(), flags))) from error
         recipe._path = path
         return recipe
+
+    @contextlib.contextmanager
+    def blamed(self, section: str) -> Iterator[None]:
+        """Inside, errors about settings of `section` name the file that they stand in."""
+        try:
+            yield
+        except SegcliError as error:
+            if self._path is None or not str(error).startswith(f"{section}."):
+                raise
+            raise type(error)(f"{self._path}: {error}", hint=error.hint) from error
 
     def resolve(self, name: str) -> Path:
         """A file that the recipe names: absolute, beside the recipe, or in the working folder."""
