@@ -15,6 +15,7 @@ from segcli.sources.mask_meaning.rule import Rule, blanks
 from segcli.types import IGNORE, IGNORE_16, ignore_label
 
 BACKGROUND = ("background", "_background_", "bg", "void", "other", "unlabeled", "unlabelled", "none", "ignore")
+AROUND = 0.9  # of the rim, in as many of the files, has the value of a background
 FEW = 8  # classes, all of which a dataset can be expected to show
 
 
@@ -22,7 +23,7 @@ def fitted(legend: Legend, seen: Sequence[Look]) -> tuple[Legend, str]:
     """The legend as the values of the sample show that it is meant, and how, for the decision's sentence.
 
     Colours of grey masks count rows from 0; a list of names without background counts from value 1 where the value
-    behind its last name is there. Everything else stays as it is.
+    behind its last name is there; where 0 is not, all do. Everything else stays as it is.
     """
     grey = [look for look in seen if look.form == "grey"]
     if legend.colours:
@@ -39,7 +40,10 @@ def fitted(legend: Legend, seen: Sequence[Look]) -> tuple[Legend, str]:
         numbers = {value for look in grey for value in look.counts}
         first = legend.rows[0].name.strip().lower()
         behind = len(legend.rows) in numbers and max(numbers - {*blanks(len(legend.rows))}) == len(legend.rows)
-        if behind and 0 in numbers and first not in BACKGROUND:
+        if behind and 0 not in numbers:
+            rows = tuple(Row(row.value + 1, row.name, row.kind) for row in legend.rows)
+            return Legend(legend.where, rows, listed=True), f" ({legend.where}, counted from 1)"
+        if behind and first not in BACKGROUND:
             rows = (Row(0, "background"), *(Row(row.value + 1, row.name, row.kind) for row in legend.rows))
             return Legend(legend.where, rows, listed=True), f" ({legend.where}, counted from 1; 0 is background)"
     return legend, f" ({legend.where})"
@@ -139,6 +143,33 @@ def refuse_lost(where: Path, files: Sequence[Path], seen: Sequence[Look], legend
         f"name, is on {share:.2%} of all pixels ({with_255[0].path.name} among others)",
         hint=(f"--masks binary reads 255 as {missing[-1].name}; " if len(names) == 2 else "name 255 in a legend.csv; ")
         + "--ignore 255 leaves those pixels out of training and scores",
+    )
+
+
+def refuse_two_counts(where: Path, files: Sequence[Path], seen: Sequence[Look], legend: Legend) -> None:
+    """Raise DataError where names without a background could count from value 0 as well as from 1.
+
+    That is so where 0 lies around everything else, as a background does, and no file has the last name's value.
+    """
+    last, named = len(legend.rows) - 1, {row.name.strip().lower() for row in legend.rows}
+    around = sum(look.form == "grey" and look.rim >= AROUND for look in seen)
+    if not legend.listed or legend.rows[0].value or named & {*BACKGROUND} or around < AROUND * len(seen):
+        return
+    values = {value for look in seen for value in look.counts}
+    looked = {look.path for look in seen}
+    for file in files:
+        if max(values - {*blanks(len(legend.rows))}, default=0) >= last:
+            return
+        if file not in looked:
+            with contextlib.suppress(DataError):
+                values |= set(np.unique(read_ids(file)).tolist())
+    if len(values - {*blanks(len(legend.rows))}) < 2 or max(values - {*blanks(len(legend.rows))}) >= last:
+        return
+    first, second = legend.rows[0].name, legend.rows[1].name
+    raise DataError(
+        f"{where}: value 0 lies around everything else and no file has the value {last} of the last name in "
+        f"{legend.where}: is 0 {first} and 1 {second}, or 0 a background and 1 {first}?",
+        hint=f"--masks classes counts the names from value 0; a first line `background` in {legend.where} from 1",
     )
 
 

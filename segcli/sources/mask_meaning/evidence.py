@@ -31,6 +31,7 @@ class Look:
     "fractions". alpha: "none" where there is none or it says nothing, "only" where it alone varies, "same" where it
     covers what the colours cover, "other" where both vary and differ. outlined: the part of the pixels of value 255
     that lies between two other values, as borders do; flat: the part of them that is further than 4 pixels inside.
+    rim: the part of the picture's edge that has the value 0.
     frame: the value that nine tenths of the picture's edge and half of the picture have, beside others; else 0.
     """
 
@@ -43,6 +44,7 @@ class Look:
     outlined: float = 0.0
     flat: float = 0.0
     frame: int = 0
+    rim: float = 0.0
 
     @property
     def values(self) -> set[int]:
@@ -91,7 +93,8 @@ def look(path: Path) -> Look:
     counts = _counts(values)
     outlined, flat = of_value(values, 255) if 255 in counts else (0.0, 0.0)
     faded = soft(values, counts)
-    return Look(path, "grey", alpha, counts, pieces(values, list(counts)), faded, outlined, flat, frame(values, counts))
+    around, rim = frame(values, counts), float((edge(values) == 0).mean())
+    return Look(path, "grey", alpha, counts, pieces(values, list(counts)), faded, outlined, flat, around, rim)
 
 
 def _alpha(colours: np.ndarray, alpha: np.ndarray) -> str:
@@ -128,8 +131,12 @@ def frame(values: np.ndarray, counts: dict[int, int]) -> int:
     most = max(counts, key=lambda value: counts[value])
     if len(counts) < 2 or counts[most] * 2 < values.size:
         return 0
-    edge = np.concatenate([values[0], values[-1], values[:, 0], values[:, -1]])
-    return most if (edge == most).mean() >= 0.9 else 0
+    return most if (edge(values) == most).mean() >= 0.9 else 0
+
+
+def edge(values: np.ndarray) -> np.ndarray:
+    """The pixels at the rim of a map [H,W]; corners count twice."""
+    return np.concatenate([values[0], values[-1], values[:, 0], values[:, -1]])
 
 
 def tight(mask: np.ndarray) -> np.ndarray:

@@ -150,6 +150,8 @@ def _classes(
         if not legend.colours and flags.masks is None and any(look.values - named for look in seen):
             _refuse_soft(where, seen, False, legend)
         class_values.refuse_lost(where, files, seen, legend)
+        if flags.masks is None:
+            class_values.refuse_two_counts(where, files, seen, legend)
     names = [f"{legend.shown(row.value)} {row.name}" for row in legend.rows if row.kind != "ignore"]
     said = f"masks: values are classes of pixels ({numbers.few(names)}){more}{tail}"
     return Meaning("classes", rule, legend, said)
