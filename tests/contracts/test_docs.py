@@ -96,6 +96,15 @@ def test_relative_links_resolve(page):
             assert link[1] in anchors(file), f"{page.name}: {'#'.join(link)}"
 
 
+@every_page
+def test_every_source_file_named_on_a_page_exists(page):
+    """`room/…/file.py` in backticks, from the root, the package or its models; NAME and FAMILY are anybody's."""
+    named = re.findall(r"`((?:\w+/)+\w+\.py)`", page.read_text(encoding="utf-8"))
+    roots = (ROOT, ROOT / "segcli", ROOT / "segcli" / "models")
+    missing = [n for n in named if not re.search("NAME|FAMILY", n) and not any((r / n).is_file() for r in roots)]
+    assert missing == []
+
+
 def anchors(page: Path) -> set[str]:
     """GitHub's anchors of a page's headings."""
     titles = re.findall(r"^#+ +(.+)$", page.read_text(encoding="utf-8"), re.M)
