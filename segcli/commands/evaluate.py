@@ -40,8 +40,8 @@ def score_run(
 ) -> Scores:
     """`evaluate` with everything it measured.
 
-    What a run folder says of itself is its own weights on its own data: predictions/SPLIT.json is rewritten then, and
-    metrics.json where the split is the recipe's, too. Other weights or other data write nothing. With `nms` (see
+    The run's files are updated only if its own last weights were scored on its own data: predictions/SPLIT.json, and
+    metrics.json if the split is the recipe's. Other weights or other data write nothing. With `nms` (see
     `score_model`) a run's metrics.json alone is added to: its "nms" holds the scores with each setting.
     """
     opened = open_model(run, weights=weights)

@@ -59,7 +59,7 @@ def by_metric(rows: Sequence[Row]) -> list[list[Row]]:
 
 
 def accuracy(rows: Sequence[Row]) -> str | None:
-    """The metric that these rows are judged by: the primary one of most, among those that every scored row has."""
+    """The most common primary metric among those every scored row has."""
     scored = [r for r in rows if scores(r)]
     votes = [key for key, _ in Counter(r["primary"] for r in scored).most_common()]
     shared = [key for key in [*votes, *PRIMARY] if all(key in scores(r) for r in scored)]

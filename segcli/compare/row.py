@@ -11,7 +11,7 @@ WORK = ("train_seconds", "train_cpu_seconds", "train_gflops", "train_steps", "im
 
 
 def describe(recipe: Recipe) -> Row:
-    """The cells that a recipe alone decides; those that others fill are None."""
+    """Row defaults from the recipe; measured cells are None."""
     model = recipe.model
     return {
         "name": recipe.name,

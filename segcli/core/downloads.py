@@ -145,7 +145,7 @@ def _attempt(address: str, part: Path, progress: bool, timeout: float, error: ty
 
 
 def _continues(answer: requests.Response, have: int, known: str) -> bool:
-    """Whether the answer is the whole file anew, an error of its own, or begins at `have` in the file that we know."""
+    """False if a partial response belongs to another file or offset."""
     if answer.status_code == 416:
         return False
     if answer.status_code != 206:

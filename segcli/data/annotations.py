@@ -116,7 +116,7 @@ def annotation_problems(
 
 
 def _covered(annotations: list[dict[str, Any]]) -> list[int | None]:
-    """How many pixels each compressed RLE covers (-1: malformed); None for all that is none."""
+    """Pixels that each compressed RLE covers (-1: malformed); None if it is not a compressed RLE."""
     raws = [_compressed(annotation.get("segmentation")) for annotation in annotations]
     totals = iter(run_totals([raw for raw in raws if raw is not None]).tolist())
     return [None if raw is None else next(totals) for raw in raws]

@@ -125,7 +125,7 @@ class Report:
         return all(finding.severity != "error" for finding in self.findings)
 
     def put(self, finding: Finding) -> None:
-        """Add a finding at its place, instead of one of its kind that is there."""
+        """Insert in CODES order, replacing a finding with the same code."""
         others = [f for f in self.findings if f.code != finding.code]
         order = list(CODES)
         self.findings = sorted([*others, finding], key=lambda f: order.index(f.code))

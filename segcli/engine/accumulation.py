@@ -1,12 +1,14 @@
 """One batch's losses in parts: several processes and several pieces, one after another, give one big batch's gradient.
 
-A part's loss is divided by counts of the whole step. Labels tell some of them before (`model.normalisers`); others a
-model finds on its way (which proposals are an object's), and shares them through `dist.share` and `dist.mean`. The
-second kind must be known before the first piece's backward, which frees its graph. So with several pieces they are
-counted first, in a run of the network over all of them without gradients: about a third more work, in the memory of one
-piece. The alternative, a gradient for each loss, scaled in the end, takes a copy of all weights a loss.
+Each part's loss is divided by counts of the whole step. Some counts follow from the labels before the forward pass
+(`model.normalisers`); others are known only during it (the number of positive proposals) and are shared through
+`distributed.share` and `distributed.mean`. The second kind is needed before the first piece's backward pass, which
+frees its graph. So with several pieces, a forward pass over all of them without gradients counts first: about a third
+more work, in the memory of one piece. The alternative, one gradient per loss, scaled at the end, needs a copy of all
+weights per loss.
 
-Models that find counts say so (`finds_counts`; where it is missing, those without `normalisers` are taken to).
+`finds_counts` says whether a model has counts of the second kind; where it is missing, models without `normalisers` are
+assumed to.
 """
 
 import dataclasses
@@ -30,8 +32,8 @@ from segcli.types import Batch
 def step_losses(
     model: Model, batch: Batch, parts: int, device: torch.device, autocast: Any, *, first: bool = False
 ) -> Iterator[tuple[Batch, dict[str, Tensor]]]:
-    """Each of a batch's `parts` pieces and its weighted losses, whose sum over pieces, averaged over the ranks, is the
-    loss of the whole step. Backward comes before the next piece: only one piece's graph is held."""
+    """Yield each of the batch's `parts` pieces with its weighted losses. Their sum over pieces, averaged over ranks, is
+    the loss of the whole step. Call backward before taking the next piece: only one piece's graph is held in memory."""
     pieces = split(same_canvas(batch), parts)
     shared = shared_normalisers(model, pieces)
     with first_batch("it can't be trained", first):
@@ -45,7 +47,7 @@ def step_losses(
 
 
 def say_what_differs(model: Model, accumulate: int) -> None:
-    """Print which layers make a step in parts another one than that of the whole batch: batch norms that train."""
+    """Print which layers (batch norms in training mode) make a step in parts differ from a step of the whole batch."""
     norms = [name for name, m in model.named_modules() if isinstance(m, _BatchNorm) and m.training]
     if norms and accumulate * distributed.world() > 1:
         named = ", ".join(norms[:3]) + (", …" if len(norms) > 3 else "")
@@ -57,7 +59,7 @@ def say_what_differs(model: Model, accumulate: int) -> None:
 
 
 def same_canvas(batch: Batch) -> Batch:
-    """The batch on the largest canvas of all ranks', as one process pads a batch of all their images."""
+    """Pad the batch to the largest canvas of all ranks, as one process would pad a batch of all their images."""
     if distributed.world() == 1:
         return batch
     height, width = batch.images.shape[2:]
@@ -84,8 +86,8 @@ def split(batch: Batch, parts: int) -> list[Batch]:
 
 
 def shared_normalisers(model: Model, pieces: list[Batch]) -> list[dict[str, float]]:
-    """What the parts of a batch divide their losses by: the mean of their own counts, so that the parts' mean loss is
-    the whole batch's. [] where there is one part, or where the model knows no counts before."""
+    """Loss normalisers, averaged over micro-batches and ranks, so that the mean of the parts' losses is the loss of the
+    whole batch. [] if there is only one part, or if the model has no normalisers known from the labels."""
     if len(pieces) == 1 and distributed.world() == 1:
         return []
     counts = [found for piece in pieces if (found := model.normalisers(piece)) is not None]
@@ -97,9 +99,9 @@ def shared_normalisers(model: Model, pieces: list[Batch]) -> list[dict[str, floa
 def count(
     model: Model, pieces: list[Batch], shared: list[dict[str, float]], device: torch.device, autocast: Any
 ) -> list[Tensor] | None:
-    """What the model shares on its way, summed over all pieces and ranks; None where it shares nothing.
+    """Counts that the model shares in its forward pass, summed over all pieces and ranks; None if it shares none.
 
-    Leaves no trace: the random state and the model's buffers (running statistics) are put back.
+    Has no side effect: the random state and the model's buffers (running statistics) are restored.
     """
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     found: list[list[Tensor]] = []
@@ -129,7 +131,7 @@ def layout(batch: Batch) -> Batch:
 
 
 def bfloat16(recipe: Recipe, device: torch.device) -> bool:
-    """Whether to compute in bfloat16: `auto` does on GPUs that have it (fp16 would need loss scaling)."""
+    """Whether to compute in bfloat16: `auto` means on GPUs that support it (fp16 would need loss scaling)."""
     name = recipe.hardware.precision
     return name == "bf16" or (name == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported())
 

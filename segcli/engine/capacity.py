@@ -1,7 +1,7 @@
-"""Whether a recipe's numbers can be held by this machine, said before anything is allocated or written.
+"""Refuse recipes that this machine's memory can't hold, before anything is allocated or written.
 
-Lower bounds alone: what they refuse would end in an error of the allocator, a killed process, or hours of swapping.
-What comes close is left to `segcli train --dry-run`, which measures.
+Uses lower bounds only: what they refuse would end in an allocator error, a killed process, or hours of swapping. Close
+cases are left to `segcli train --dry-run`, which measures.
 """
 
 import contextlib
@@ -18,17 +18,17 @@ from segcli.engine import machine
 from segcli.models.interface import Model
 
 FLOAT = 4  # bytes
-SURE = 0.5  # of the activations that are counted: bf16 halves them
-LIKELY = 40  # times a batch's pixels: a training that keeps more of them is not refused without counting
-THREADS = 4  # a CPU: beyond, they wait for each other, and the system may refuse to start them
-FEW_THREADS = 64  # are no harm anywhere
+SURE = 0.5  # share of the counted activations that is certainly needed: bf16 halves them
+LIKELY = 40  # activations are counted only if this many times a batch's pixels would not fit
+THREADS = 4  # per CPU: more of them wait for each other, and the system may refuse to start them
+FEW_THREADS = 64  # harmless on any machine
 
 
 def refuse_batch(
     recipe: Recipe, model: Model, sizes: Iterable[tuple[int, int]], images: int, *, training: bool
 ) -> None:
-    """Raise UsageError where `images` of the smallest of `sizes` (height, width) can't be in memory at a time: their
-    pixels, and in training also what the backward pass through the backbone keeps of them."""
+    """Raise UsageError if memory can't hold `images` images of the smallest of `sizes` (height, width): their pixels
+    and, in training, the activations that the backbone's backward pass needs."""
     canvas = smallest_canvas(recipe, model, sizes, training)
     device = next(model.parameters()).device
     free = machine.free_memory(device)
@@ -40,7 +40,7 @@ def refuse_batch(
     held = images // recipe.train.accumulate if training and device.type != "cpu" else images
     need = float(held * 3 * height * width * FLOAT)
     if training and free / LIKELY < need < free:
-        with contextlib.suppress(RuntimeError, AssertionError, ValueError, TypeError):  # then it is not judged
+        with contextlib.suppress(RuntimeError, AssertionError, ValueError, TypeError):  # such a model is not refused
             need += SURE * (images // recipe.train.accumulate) * kept_activations(model, (height, width), "backbone")
     if need <= free:
         return
@@ -55,7 +55,7 @@ def refuse_batch(
 def smallest_canvas(
     recipe: Recipe, model: Model, sizes: Iterable[tuple[int, int]], training: bool
 ) -> tuple[int, int] | None:
-    """(height, width) that the model's input has at least; None where augmentation decides it."""
+    """Smallest (height, width) of the model's input; None if augmentation decides it."""
     if training and {"crop", "short_side"} & recipe.data.augment.keys():
         return None
     rule = model.preprocess
@@ -64,12 +64,13 @@ def smallest_canvas(
 
 
 def kept_activations(model: Model, size: tuple[int, int], part: str = "network") -> int:
-    """Bytes that the backward pass of `model.network`, or of another part that takes images, keeps for one image of
-    `size` (height, width): counted on the meta device, each storage once, weights left out. 0 without such a part."""
+    """Bytes of activations saved for the backward pass of `model.network` (or of another part that takes images) for
+    one image of `size` (height, width): counted on the meta device, each storage once, without weights. 0 without that
+    part."""
     if part != "network" and part not in dict(model.named_children()):
         return 0
     network = copy.deepcopy(model).to("meta").train()
-    kept: dict[int, torch.UntypedStorage] = {}  # held, so that no address comes twice
+    kept: dict[int, torch.UntypedStorage] = {}  # kept alive, so that no address is reused
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
@@ -83,8 +84,8 @@ def kept_activations(model: Model, size: tuple[int, int], part: str = "network")
 
 
 def refuse_weights(build: Callable[[], torch.nn.Module], where: str) -> None:
-    """Raise UsageError where the model that `build` makes has more weights than memory can hold: it is made without
-    them first. A model that can't be made so is not judged."""
+    """Raise UsageError if the weights of the model that `build` returns exceed memory: it is built on the meta device
+    first. A model that can't be built there is not refused."""
     free = machine.free_memory("cpu")
     try:
         with torch.device("meta"):
@@ -100,8 +101,8 @@ def refuse_weights(build: Callable[[], torch.nn.Module], where: str) -> None:
 
 
 def use_threads(wanted: int | None) -> None:
-    """Compute with `wanted` CPU threads (None: as many as torch takes), or with as many as make sense, which is said:
-    where there are thousands, the system refuses to start them, and ends the process."""
+    """Set the number of CPU threads to `wanted` (None: torch's default), or to the most that are useful, with a
+    message: the system refuses to start thousands of threads and ends the process."""
     if wanted is None:
         return
     most = max(FEW_THREADS, THREADS * (os.cpu_count() or 1))
@@ -112,8 +113,8 @@ def use_threads(wanted: int | None) -> None:
 
 @contextlib.contextmanager
 def first_batch(what: str, first: bool = True) -> Iterator[None]:
-    """Around the `first` time that a model computes, where numbers that do not fit together show: they become one
-    UsageError; memory that runs out, and what is an error of segcli's own already, stay as they are."""
+    """Wraps a model's `first` forward pass, in which settings that do not fit together show: torch's errors become one
+    UsageError. Out-of-memory errors and segcli's own errors pass through."""
     try:
         yield
     except (RuntimeError, TypeError, IndexError, ZeroDivisionError, AssertionError, ValueError) as error:

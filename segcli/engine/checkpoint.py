@@ -24,14 +24,14 @@ from segcli.weights.reading import digest_of, read_state, refuse_damage
 from segcli.weights.state_digest import DIGEST, signed, verified
 from segcli.weights.translate import translate
 
-# Buffers that no training changes, by the end of their names: a source may have them or not.
+# Suffixes of constant buffers; optional in a checkpoint.
 CONSTANTS = ("num_batches_tracked", "relative_position_index", "empty_weight", "pixel_mean", "pixel_std")
 
 
 def save_state(path: Path, state: dict[str, Any], previous: Path | None = None) -> None:
     """Write a training state (tensors, numbers, strings, lists, dicts) with its digest.
 
-    previous: the name that the file before it gets.
+    previous: the new name of the checkpoint that `path` held before.
     """
 
     def write(part: Path) -> None:
@@ -43,22 +43,22 @@ def save_state(path: Path, state: dict[str, Any], previous: Path | None = None) 
 
 
 def _keep(path: Path, previous: Path) -> None:
-    """Give `path` the second name `previous`: there is a whole checkpoint under the first at any moment."""
+    """Link `path` as `previous`, so that a complete checkpoint is under `path` at any moment."""
     part = part_beside(previous)
     part.unlink()
     try:
         os.link(path, part)
         os.replace(part, previous)
-    except OSError:  # a file system without second names
+    except OSError:  # a file system without hard links
         os.replace(path, previous)
     finally:
-        part.unlink(missing_ok=True)  # it stays where both names are one file already
+        part.unlink(missing_ok=True)  # rename leaves it if both names are links to one file
 
 
 def recover(last: Path, previous: Path) -> None:
-    """Put the checkpoint before the last one in its place where the last one is damaged or gone, and say so.
+    """If the last checkpoint is damaged or missing, replace it by the previous one and print that.
 
-    Raises ModelError where neither can be used.
+    Raises ModelError if neither is usable.
     """
     try:
         weights_of(load_state(last), str(last))
@@ -66,7 +66,7 @@ def recover(last: Path, previous: Path) -> None:
         if not previous.is_file():
             raise
         state = load_state(previous)
-        weights_of(state, str(previous))  # else it is no better
+        weights_of(state, str(previous))  # raises if it is damaged, too
         progress = state.get("progress")
         step = progress.get("step") if isinstance(progress, dict) else "?"
         os.replace(previous, last)
@@ -74,14 +74,14 @@ def recover(last: Path, previous: Path) -> None:
 
 
 def load_state(path: Path) -> dict[str, Any]:
-    """What `save_state` wrote. Raises ModelError where it is missing, truncated, no longer what was written, or holds
-    anything but plain data."""
+    """Read a state written by `save_state`. Raises ModelError if it is missing, truncated, altered since it was
+    written, or holds anything but plain data."""
     if not path.is_file():
         raise ModelError(f"{path}: no checkpoint", hint="was the run stopped before its first save?")
     refuse_damage(path)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds; each means that this file can't be used
+    except Exception as error:  # torch raises many types; each means that the file is unusable
         raise ModelError(f"{path}: not a readable checkpoint: {reason(error)}") from error
     loaded: dict[str, Any] = verified(state, str(path))
     return loaded
@@ -122,13 +122,13 @@ def load_weights(
 ) -> dict[str, list[str]]:
     """Load a weight file, or an official checkpoint by name, into a model. -> the report of keys.
 
-    source: auto, segcli, torchvision, detr, maskformer or huggingface: whose names the file's keys are. info: the
-    classes that the model is for. Where each is one of the official checkpoint's, class layers take its rows by name;
-    other class layers of another size begin anew. Whole heads may be absent from the file (they begin at random) or
-    from the model (they are left out). All this is said on stderr and in the report: "loaded", "reinitialised",
-    "missing", "unexpected", "selected" (class rows by name), "ignored" (constants, counters). Nothing else may differ.
-    With `partial=False` nothing may stay random: for a model that is not to be trained further.
-    Raises ModelError that lists every difference and changes nothing; UsageError for an unknown source.
+    source: auto, segcli, torchvision, detr, maskformer or huggingface: the naming scheme of the file's keys. info: the
+    dataset's classes. If all of them are classes of the official checkpoint, class layers take its rows by class name;
+    class layers of any other size keep their random start. Whole heads may be missing in the file (they stay random) or
+    in the model (they are skipped). All this is printed on stderr and returned in the report: "loaded",
+    "reinitialised", "missing", "unexpected", "selected" (class rows by name), "ignored" (constants, counters). No other
+    difference is allowed. `partial=False` (for a model that is not trained further) allows no random weights.
+    Raises ModelError that lists every difference, leaving the model unchanged; UsageError for an unknown source.
     """
     known = find(file)
     if known is not None and known.source == "backbone":
@@ -159,9 +159,9 @@ def _select_rows(
     classes: tuple[str, ...],
     info: DatasetInfo | None,
 ) -> list[str]:
-    """Give the class layers in `state` the rows of the dataset's classes, where an official layer has them all."""
+    """Select the rows of the dataset's classes in the official class layers of `state`, if all classes are there."""
     layers = [key for key in state if key in own and key.startswith(classes) and state[key].ndim]
-    wanted = [info.names, info.names[: info.num_things]] if info else []  # a model has all classes, or the things alone
+    wanted = [info.names, info.names[: info.num_things]] if info else []  # of a layer: all classes, or the things
     for rows in sorted({len(state[key]) for key in layers}):
         for names in wanted:
             order = order_of(layout, rows, names)
@@ -177,7 +177,7 @@ def _select_rows(
 def _fit(
     state: dict[str, Tensor], own: dict[str, Tensor], classes: tuple[str, ...], where: str
 ) -> dict[str, list[str]]:
-    """Sort the keys of both sides; raise ModelError for any difference that is not allowed."""
+    """Compare the keys of model and file; raise ModelError for any difference that is not allowed."""
     constant = lambda key: key.endswith(CONSTANTS)
     missing = [k for k in own if k not in state and not constant(k)]
     unexpected = [k for k in state if k not in own and not constant(k)]
@@ -200,12 +200,12 @@ def _fit(
 
 
 def _other_count(own: Tensor, given: Tensor) -> bool:
-    """Whether two layers differ in the number of outputs alone; a transposed convolution has that second."""
+    """Whether two weights differ only in the number of outputs (the second axis of a transposed convolution)."""
     return own.ndim == given.ndim and sum(a != b for a, b in zip(own.shape, given.shape, strict=True)) == 1
 
 
 def _part(key: str) -> str:
-    """The part of a model that may be absent as a whole: a second head, a mask head, stuff kernels."""
+    """The optional part (a second head, mask head, stuff kernels) that the parameter `key` belongs to."""
     match = re.match(r"(roi_heads\.heads\.\w+|bbox_attention|mask_head|aux_classifier|stuff)\.", key)
     return match[0] if match else ""
 
@@ -213,7 +213,7 @@ def _part(key: str) -> str:
 def _notes(
     report: dict[str, list[str]], own: dict[str, Tensor], model: nn.Module, known: Checkpoint | None
 ) -> list[str]:
-    """What a user must know about weights that fit in part."""
+    """Messages for the user about weights that were loaded only in part."""
     notes = []
     layers = lambda keys: ", ".join(sorted({key.rpartition(".")[0] for key in keys}))
     parts = lambda keys: ", ".join(sorted({_part(key).rstrip(".") for key in keys}))
@@ -232,7 +232,7 @@ def _notes(
 
 
 def load_strict(model: nn.Module, state: dict[str, Tensor], where: str) -> None:
-    """Load `state`, or raise ModelError with every difference and change nothing."""
+    """Load `state`, or raise ModelError with every difference, leaving the model unchanged."""
     plain_tensors(state, where)
     own = model.state_dict()
     problems = {

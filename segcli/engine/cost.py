@@ -1,9 +1,9 @@
 """What a model costs: parameters, multiply-adds with their coverage, latency, peak memory. One rule for every family.
 
 1 multiply-add = 1 FLOP. Counted: convolution, linear, matrix product, attention and einsum, at the shapes of
-`model.network(images)`, on the meta device, where scaled-dot-product attention splits into the products that it is made
-of (on a CPU torch's counter sees a fused kernel and counts 0). A transposed convolution multiplies every *input* pixel
-by its kernel, as fvcore counts it. Biases count nothing.
+`model.network(images)`, on the meta device, where scaled-dot-product attention is decomposed into matrix products (on a
+CPU torch's counter sees a fused kernel and counts 0). A transposed convolution multiplies every *input* pixel
+by its kernel, as fvcore counts it. Biases count 0.
 """
 
 import contextlib
@@ -23,12 +23,12 @@ from torch.utils.flop_counter import flop_registry
 from segcli.engine import machine
 from segcli.models.interface import Model
 
-CANVASES = 12  # the most sizes at which a dataset's mean GFLOPs are counted
+CANVASES = 12  # at most this many sizes are counted for a dataset's mean GFLOPs
 WARMUP = 2  # runs before timing
-OTHER = "(other)"  # the part of operators that run in no sub-module
+OTHER = "(other)"  # the part of operators outside all sub-modules
 
 # Operators that compute nothing: they create, copy, join, split, index or describe. Views and elementwise operators are
-# known by torch's own marks. Whatever is neither of these nor has a formula is reported as uncounted.
+# recognised by torch's own tags. All others without a formula are reported as uncounted.
 MOVES = (
     "alias arange as_strided bernoulli cat clone constant_pad_nd copy copy_ contiguous detach empty empty_like "
     "empty_strided expand eye fill fill_ flip full full_like gather index index_put index_put_ index_select item "
@@ -55,8 +55,8 @@ def parameters(model: Model) -> dict[str, Any]:
 
 
 def part_names(model: Model) -> list[str]:
-    """The parts that a cost is split into: every child of the model; a backbone that has a `body` is opened one level,
-    and a ModuleDict elsewhere (the heads) into its entries."""
+    """Parts that costs are listed by: every child of the model; a backbone with a `body` is split into its children,
+    a ModuleDict (the heads) into its entries."""
     names = []
     for name, child in model.named_children():
         names.append(name)
@@ -75,9 +75,9 @@ def flops(model: Model, size: tuple[int, int]) -> dict[str, Any]:
 
     -> {"gflops", "parts": {part: gflops}, "operators": {operator: {"gflops", "calls"}}, "uncounted": [{"op", "calls",
     "share", "elementwise"}]}. Uncounted is all arithmetic without a formula: normalisation, pooling, interpolation,
-    sampling, softmax, sorting, …, then what is elementwise; `share`: of all calls that compute (0..1). Suppression is
-    not among it: without values there is nothing to suppress.
-    Works on a copy without storage: nothing is computed, and the model is left alone.
+    sampling, softmax, sorting, …, then what is elementwise; `share`: of all calls that compute (0..1). Non-maximum
+    suppression is not included: on the meta device there are no values to suppress.
+    Works on a copy on the meta device: nothing is computed, and the model is unchanged.
     """
     network = copy.deepcopy(model).eval().to("meta")
     counter = _Counter(network, part_names(network))
@@ -123,7 +123,7 @@ def canvases(preprocess: Any, sizes: Sequence[tuple[int, int]]) -> list[tuple[in
 
 
 def median_canvas(preprocess: Any, sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
-    """The canvas of the median image by area: at it, costs are stated."""
+    """The canvas of the median image by area, at which costs are reported."""
     middle = sorted(sizes, key=lambda size: size[0] * size[1])[len(sizes) // 2]
     return canvases(preprocess, [middle])[0]
 
@@ -135,8 +135,8 @@ def latency(
 
     -> {"median", "p95", "warmup": runs before timing, "repeats"}.
 
-    At least 3 repeats, at most `repeats`, and none begun after `at_most` seconds. Reading, resizing and encoding files
-    are not in it.
+    At least 3 repeats, at most `repeats`, and none started after `at_most` seconds. Reading, resizing and encoding
+    files are not included.
     """
     run = _runner(model, size)
     times: list[float] = []
@@ -155,14 +155,14 @@ def latency(
 def peak_memory(model: Model, size: tuple[int, int]) -> float | None:
     """MB (1e6 bytes) that inference on one image needs at its peak: weights, buffers and activations, not Python.
 
-    CUDA: torch's own record. CPU: by how much the process's resident set rises above where it stood, plus the weights;
-    Linux alone can reset that high-water mark. None elsewhere.
+    CUDA: torch's own peak. CPU: the rise of the process's peak resident set, plus the weights; only Linux can reset
+    that peak. None elsewhere.
     """
     run = _runner(model, size)
     weights = sum(t.numel() * t.element_size() for t in [*model.parameters(), *model.buffers()])
     device = next(model.parameters()).device
     with _evaluating(model):
-        run()  # libraries allocate what they keep
+        run()  # libraries allocate their permanent buffers
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
             run()
@@ -183,12 +183,13 @@ def measure(
     device: torch.device | str | None = None,
     repeats: int = 10,
 ) -> dict[str, Any]:
-    """All of it at `size` (height, width), in the shape of cost.json (without train_seconds and images_seen).
+    """All costs at `size` (height, width), in the format of cost.json (without train_seconds and images_seen).
 
     `sizes`: the canvases of a dataset's images, for `gflops_dataset` (see `flops_over`; null without). `device`: where
-    to time it (the model is moved there); None: where it is. `gflops_paper_rule` is what the model's own
-    `paper_gflops()` says, null for a family without one. Parts that run once for each region (a model's `regions()`)
-    say for how many, and what one costs. `machine`: the share of the device's measured limit that one image reaches.
+    to time it (the model is moved there); None: where it is. `gflops_paper_rule` is the model's own
+    `paper_gflops()`, null for a family without one. Parts that run once for each region (a model's `regions()`)
+    report the number of regions and the cost of one. `machine`: the share of the device's measured
+    limit that one image reaches.
     """
     if device is not None:
         model = model.to(device)
@@ -226,7 +227,7 @@ def measure(
 
 
 def _part_costs(model: Model, params: dict[str, int], macs: dict[str, float]) -> dict[str, dict[str, Any]]:
-    """{part: {"params", "gflops"}}, with "regions" and "gflops_per_region" for what runs region by region."""
+    """{part: {"params", "gflops"}}, with "regions" and "gflops_per_region" for parts that run per region."""
     regions = model.regions()
     out: dict[str, dict[str, Any]] = {}
     for name in [*part_names(model), OTHER]:
@@ -239,7 +240,7 @@ def _part_costs(model: Model, params: dict[str, int], macs: dict[str, float]) ->
 
 
 class _Counter(TorchDispatchMode):
-    """Adds up multiply-adds by part while the network runs; remembers what it could not count."""
+    """Adds up multiply-adds by part while the network runs; records operators without a formula."""
 
     def __init__(self, model: Model, parts: list[str]):
         super().__init__()
@@ -251,7 +252,7 @@ class _Counter(TorchDispatchMode):
 
     @contextlib.contextmanager
     def attached(self) -> Iterator[None]:
-        """Follow which sub-module is running; attention keeps to its plain path, whose products are visible."""
+        """Track which sub-module is running; attention uses its unfused path, whose matrix products can be counted."""
         handles = []
         for name, module in self.model.named_modules():
             handles.append(module.register_forward_pre_hook(lambda _m, _i, name=name: self._inside.append(name)))
@@ -275,7 +276,7 @@ class _Counter(TorchDispatchMode):
         if name in NO_DISPATCH:
             return NotImplemented
         if packet not in flop_registry:
-            with self:  # an operator that torch defines by others is counted as those
+            with self:  # a composite operator is counted by its parts
                 out = func.decompose(*args, **kwargs)
             if out is not NotImplemented:
                 return out
@@ -319,7 +320,7 @@ def _channels_last(tensor: Tensor) -> bool:
 
 @contextlib.contextmanager
 def _evaluating(model: Model) -> Iterator[None]:
-    """Evaluation mode inside, the former mode of every sub-module outside."""
+    """Evaluation mode within the context; every sub-module's mode is restored after it."""
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:

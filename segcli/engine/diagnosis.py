@@ -1,7 +1,7 @@
 """Why a detector scores nothing, or less than it did: a named cause with its evidence, and what to change.
 
-"AP stays 0" has a handful of causes, and each leaves its trace in the stored predictions (how sure, how near, which
-class) or in the log (losses, gradients). Nothing here runs a model."""
+"AP stays 0" has a handful of causes, and each leaves its trace in the stored predictions (their scores, IoUs and
+classes) or in the log (losses, gradients). Nothing here runs a model."""
 
 import dataclasses
 import inspect
@@ -26,9 +26,9 @@ from segcli.predictions.coco_results import read_entries
 
 LOW = 0.05  # a primary score below it is diagnosed
 FALLEN = 0.6  # so is one below this share of the best score on the way
-UNSURE = 0.1  # median over images of the best score, below which nothing is claimed
-FOUND = 0.3  # share of objects with a box on them, from which the boxes are fine
-# Images that training has to see before masks or boxes are worth a look, by this project's own runs on small data
+UNSURE = 0.1  # below this median (over images) of the best score, the model is taken to predict nothing
+FOUND = 0.3  # boxes are fine where at least this share of objects has a detection of IoU ≥ 0.5
+# Training images needed before a model of this kind scores above 0, by this project's own runs on small data
 # (docs/little_data.md) and, for the plain transformers, by DETR's 150 epochs on COCO (Carion et al., 2020)
 ON_BOXES = ("detr_lite", "maskformer_lite")
 IMAGES = {"rcnn": 1_000, "boxes": 1_200, "plain": 100_000}
@@ -50,8 +50,8 @@ class Cause:
 
 @dataclasses.dataclass(frozen=True)
 class Hits:
-    """Shares of labelled objects with a detection of IoU ≥ 0.5: of any class, of the right one, of the next or the last
-    class by number. sure: the median over images of the best score. flat: share of detections without area."""
+    """Shares of labelled objects with a detection of IoU ≥ 0.5: of any class, of the right one, of the next or the
+    previous class by number. sure: the median over images of the best score. flat: share of detections without area."""
 
     any: float
     right: float
@@ -63,10 +63,10 @@ class Hits:
 def print_causes(
     run: RunFolder, recipe: Recipe, model: Model, dataset: Dataset, metrics: Mapping[str, float], predictions: Path
 ) -> list[dict[str, str]] | None:
-    """Where a detector scores nothing, or much less than on the way: say why on stderr (see `diagnose`).
+    """Where a detector's score is near 0, or far below its best during training, print why on stderr (see `diagnose`).
 
-    -> [{"cause", "evidence", "advice"}] as metrics.json keeps it, [] without a reason to ask; None where none could be
-    found: of label maps, or of a split without objects.
+    -> [{"cause", "evidence", "advice"}] as metrics.json stores it; [] if the score gives no reason; None if a diagnosis
+    is impossible: for label maps, or for a split without objects.
     """
     scored_as_objects = TASKS[recipe.task].objects and not TASKS[recipe.task].fields
     if not scored_as_objects or recipe.primary not in metrics or not predictions.is_file():
@@ -79,10 +79,10 @@ def print_causes(
 
 
 def answers(dataset: Dataset, predictions: Path) -> Iterator[Image]:
-    """Each image's objects and the detections stored for it, both as COCO has them, read as they are asked for."""
+    """Each image's annotations and stored detections, both in COCO's format, read lazily."""
     stored = itertools.groupby(read_entries(predictions), lambda entry: entry["image_id"])
     image_id, found = next(stored, (None, iter(())))
-    for i, own in enumerate(dataset.image_ids):  # in which order they were stored, but for images without any
+    for i, own in enumerate(dataset.image_ids):  # in the stored order; images without detections have no entry
         results = list(found) if own == image_id else []
         if own == image_id:
             image_id, found = next(stored, (None, iter(())))
@@ -103,8 +103,7 @@ def answers(dataset: Dataset, predictions: Path) -> Iterator[Image]:
 
 
 def class_layers(model: Model) -> list[str]:
-    """What the names of those parameters begin with that another number of classes replaces; without those that the
-    model has with other options alone."""
+    """Name prefixes of the class-dependent parameters that this model has."""
     names = [name for name, _ in model.named_parameters()]
     return [part for part in model.class_layers if any(name.startswith(part) for name in names)]
 
@@ -117,11 +116,10 @@ def diagnose(
     category_ids: Sequence[int],
     class_layers: Sequence[str] = (),
 ) -> list[Cause]:
-    """The causes that the evidence supports, the surest first; [] where the primary score `value` is no reason to ask.
+    """Causes supported by the evidence, the most certain first; [] if the primary score `value` gives no reason.
 
-    log: of log.jsonl; images: of the split that was scored, read only if there is a reason; category_ids: in the order
-    of labels.
-    class_layers: the model's, the beginnings of its parameters' names that the advice is about.
+    log: the entries of log.jsonl; images: of the scored split, read only if the score is low; category_ids: in the
+    order of labels; class_layers: name prefixes of the model's class-dependent parameters, which the advice names.
     """
     best = max((e["metrics"].get(recipe.primary, 0.0) for e in log if "metrics" in e), default=0.0)
     if value >= LOW and value >= FALLEN * best:
@@ -138,7 +136,7 @@ def diagnose(
 
 
 def measure(images: Iterable[Image], category_ids: Sequence[int]) -> Hits:
-    """How results lie on the annotated objects (crowds left out), by box; one image at a time."""
+    """Match detections with the annotated objects (crowds left out) by box IoU, one image at a time."""
     place = {category: i for i, category in enumerate(category_ids)}
     counts: dict[Any, int] = defaultdict(int)
     total, bests, flat, found = 0, [], 0, 0
@@ -204,7 +202,7 @@ def _from_classes(recipe: Recipe, hits: Hits, class_layers: Sequence[str]) -> li
 
 
 def _against_silence(recipe: Recipe) -> str:
-    """What to change where a model finds nothing: settings that it has, and that this recipe has not set yet."""
+    """Advice for a model without detections: settings of this model that the recipe has not set yet."""
     model, choices = recipe.model, [f"Train longer ({_longer(recipe)})"]
     own = _settings(recipe)
     if lite := _lite_one(recipe):
@@ -220,12 +218,12 @@ def _against_silence(recipe: Recipe) -> str:
 
 
 def _settings(recipe: Recipe) -> Mapping[str, inspect.Parameter]:
-    """What the recipe's model takes in its `model` section."""
+    """Keyword arguments of the model's `build`: the keys of the recipe's `model` section."""
     return inspect.signature(find("model", recipe.model["name"], "model.name").build).parameters
 
 
 def _lite_one(recipe: Recipe) -> str | None:
-    """The model on box queries that learns this recipe's task from less; None for one that is that, or has none."""
+    """The name of the lite model for this recipe's task; None if the model is a lite one or has no lite counterpart."""
     name = recipe.model["name"]
     if name == "maskformer" or (name == "detr" and not TASKS[recipe.task].masks):
         return f"{name}_lite"
@@ -233,7 +231,7 @@ def _lite_one(recipe: Recipe) -> str | None:
 
 
 def _longer(recipe: Recipe, steps: int | None = None) -> str:
-    """The key that makes the training longer; `steps`: how many it should be, in place of what the recipe has."""
+    """Advice to train longer, with the recipe's own key; `steps`: the number of steps to set instead of the present."""
     length = next(key for key in ("minutes", "epochs", "steps") if getattr(recipe.train, key) is not None)
     if steps is None:
         return f"train.{length}"

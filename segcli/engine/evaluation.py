@@ -33,11 +33,11 @@ from segcli.types import Prediction
 
 @dataclasses.dataclass
 class Scores:
-    """metrics: CONTRACT's keys, 0..1; a key is missing where the labels say nothing about it (no small object, say).
+    """metrics: CONTRACT's keys, 0..1; a key is missing if the labels have no such object (no small one, for example).
 
     per_class: class name -> its own numbers. seconds: the whole evaluation, reading and scoring included.
-    changed_data: the fingerprint of a run's own dataset where that is no longer what the run was trained on.
-    diagnosis: of a run, why it scores so low (see `diagnosis.print_causes`), None where that was not asked.
+    changed_data: the present fingerprint of the run's dataset if it has changed since the training.
+    diagnosis: causes of a low score (see `diagnosis.print_causes`); None if none was made.
     """
 
     metrics: dict[str, float]
@@ -48,7 +48,7 @@ class Scores:
     diagnosis: list[dict[str, str]] | None = None
 
     def to_json(self, recipe: Recipe, *, split: str, weights: str) -> dict[str, Any]:
-        """What metrics.json holds."""
+        """The contents of metrics.json."""
         return {
             "task": recipe.task,
             "primary": recipe.primary,
@@ -73,11 +73,11 @@ def score_model(
     keep: Path | None = None,
     nms: float | bool | None = False,
 ) -> Scores:
-    """Predict and score every image of `dataset` with `recipe.eval`'s limits. The model's mode is put back afterwards.
+    """Predict and score every image of `dataset` with `recipe.eval`'s limits. The model's mode is restored afterwards.
 
-    keep: where to store the predictions, say predictions/val.json (see predictions/coco_results.py for its neighbours),
-    with what `compare` needs for intervals (val_bootstrap.npz) and what lies behind the scores (val_diagnostics.json).
-    nms: suppress detections at this IoU (class by class), or not at all (None); False leaves the model's own way.
+    keep: where to store the predictions, e.g. predictions/val.json (see predictions/coco_results.py for the files
+    beside it), with the resampled scores for `compare` (val_bootstrap.npz) and the diagnostics (val_diagnostics.json).
+    nms: IoU threshold of class-wise suppression, or None for no suppression; False keeps the model's own.
     Raises UsageError for a task without a metric.
     """
     metrics = build_metrics(recipe, dataset, resample=keep is not None)
@@ -110,9 +110,9 @@ def score_model(
 
 
 def build_metrics(recipe: Recipe, dataset: Dataset, *, resample: bool = False) -> list[Scorer]:
-    """The metric of the recipe's task, boundary AP beside mask AP, then those of other families' tasks where every
-    pixel is labelled: a panoptic map also as label map and as detections, detections with masks also as panoptic and
-    label map of things."""
+    """The metrics of the recipe's task (with mask AP also boundary AP), then, if every pixel is labelled, those of
+    other tasks: a panoptic map is also scored as a label map and as detections, detections with masks also as a
+    panoptic map and a label map of things."""
     info, same = dataset.info, lambda p: p
     as_semantic = partial(task_conversion.as_semantic, ignore=dataset.ignore)
     out = [Scorer(build_metric(recipe, info, resample=resample), same)]
@@ -125,21 +125,21 @@ def build_metrics(recipe: Recipe, dataset: Dataset, *, resample: bool = False) -
             segm = InstanceScores(info, ("segm",), recipe.eval.max_detections, resample)
             out.append(Scorer(segm, lambda p: task_conversion.as_instances(p, info.num_things)))
     if task.objects and task.masks and _meets_other_families(recipe, info):
-        # one after the other: the second reads the first one's map
+        # in this order: the second reads the first one's map
         out.append(Scorer(find("metric", "panoptic").build(info=info), task_conversion.as_panoptic, ("PQ_things",)))
         out.append(Scorer(find("metric", "semantic").build(info=info), as_semantic, ("mIoU_things",)))
     return out
 
 
 def _meets_other_families(recipe: Recipe, info: DatasetInfo) -> bool:
-    """Whether what is predicted is also scored as another task, by the panoptic labels."""
+    """Whether predictions are also scored as other tasks, against the panoptic labels."""
     labelled = (info.semantic or info.panoptic) and info.num_things < len(info.categories)
     task = TASKS[recipe.task]
     return task.panoptic or (task.objects and task.masks and labelled)
 
 
 def combine(metrics: list[Scorer]) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
-    """All scores, the task's own first, and those of each class."""
+    """(all scores, the primary task's first; the scores of each class)."""
     scores: dict[str, float] = {}
     per_class: dict[str, dict[str, float]] = {}
     for scorer in metrics:
@@ -156,9 +156,9 @@ def combine(metrics: list[Scorer]) -> tuple[dict[str, float], dict[str, dict[str
 
 
 def store_intervals(keep: Path, metrics: list[Scorer], image_ids: list[int]) -> None:
-    """Beside predictions/val.json: the scores of 1,000 resamples of the images, and the diagnostics.
+    """Store the scores of 1,000 resamples of the images, and the diagnostics, beside predictions/val.json.
 
-    Metrics without `replicates` or `diagnostics` have none.
+    Metrics without `replicates` or `diagnostics` are skipped.
     """
     times, replicates = bootstrap.draw(len(image_ids)), {}
     diagnostics: dict[str, Any] = {}
@@ -185,7 +185,7 @@ def build_metric(recipe: Recipe, info: DatasetInfo, *, resample: bool = False) -
 
 
 def head_metrics(model: Model, recipe: Recipe, info: DatasetInfo, resample: bool = False) -> list[Any]:
-    """The metrics that the model's heads name for their own fields."""
+    """The metrics that the model's heads declare for their own fields."""
     given = {"info": info, "max_detections": recipe.eval.max_detections, "resample": resample}
     find_metric = lambda name: find("metric", name, "a head's metric").build
     return [call(find_metric(name), {}, f"metric {name}", **given) for name in model.metrics]
@@ -193,8 +193,8 @@ def head_metrics(model: Model, recipe: Recipe, info: DatasetInfo, resample: bool
 
 @contextlib.contextmanager
 def suppressing(model: Model, nms: float | bool | None) -> Iterator[Callable[[Prediction], Prediction]]:
-    """Set every head's own suppression (`nms`: an IoU or None), put it back after. -> what to do to each prediction:
-    models that have no suppression get it afterwards, where `nms` is an IoU."""
+    """Set every head's suppression threshold (`nms`: an IoU or None) and restore it after. -> a function to apply to
+    each prediction: it suppresses detections of models without suppression of their own, if `nms` is an IoU."""
     if nms is False:
         yield lambda p: p
         return
@@ -217,7 +217,7 @@ def suppressing(model: Model, nms: float | bool | None) -> Iterator[Callable[[Pr
 
 @contextlib.contextmanager
 def evaluating(model: Model, recipe: Recipe) -> Iterator[None]:
-    """The model in evaluation mode, with the recipe's limit on detections; its mode is put back."""
+    """The model in evaluation mode, with the recipe's limit on detections; its mode is restored after."""
     was_training = model.training
     model.eval()
     model.max_detections = recipe.eval.max_detections
@@ -228,7 +228,7 @@ def evaluating(model: Model, recipe: Recipe) -> Iterator[None]:
 
 
 def check_expectations(metrics: Mapping[str, float], expect: Mapping[str, Expect]) -> list[str]:
-    """One sentence for each score outside its `expect:` range; [] where all are inside."""
+    """One sentence for each score outside its `expect:` range; [] if there is none."""
     out = []
     for key, wanted in expect.items():
         low, high = wanted.value - wanted.tolerance, wanted.value + wanted.tolerance

@@ -1,8 +1,8 @@
-"""What a training will need, said before it: time, peak memory, disk, and whether this machine has that.
+"""Forecast what a training needs (time, peak memory, disk) and whether this machine has it.
 
-First by counting, without data: the state that optimiser and moving average hold, the activations that a backward pass
-keeps (read off a pass on the meta device), and three forward passes' time a step. Where that fits the machine and the
-data is there, a few real steps and evaluated images replace the estimate.
+First an estimate without data: the state of optimiser and moving average, the activations saved for the backward pass
+(counted on the meta device), and the time of three forward passes a step. If that fits the machine and the data is
+there, a few real steps and evaluated images replace the estimate.
 """
 
 import statistics
@@ -23,21 +23,21 @@ from segcli.engine.training import total_steps, trial_steps
 from segcli.models.interface import Model
 
 PROCESS = 450e6  # bytes that Python and torch take before any model
-WORKER = 60e6  # bytes that a loader process has of its own, images aside
-MARGIN = 1.2  # on activations: buffers of convolutions, gradients on their way
-WARM, STEPS, SECONDS, IMAGES = 3, 12, 30.0, 8  # steps that don't count, steps at most, time for them, images evaluated
+WORKER = 60e6  # bytes of a loader process's own, without images
+MARGIN = 1.2  # factor on activations: workspaces of convolutions, gradients of activations
+WARM, STEPS, SECONDS, IMAGES = 3, 12, 30.0, 8  # warm-up steps, most steps, seconds for them, images evaluated
 FORWARDS = 3.0  # forward passes that one training step takes: the backward pass costs about two
 
 
 def forecast(
     recipe: Recipe, model: Model, measured: dict[str, Any], data: tuple[Dataset, Dataset] | None
 ) -> tuple[dict[str, Any], dict[str, float]]:
-    """What training `model` would take, whose cost was `measured`. -> the forecast, and the first step's losses.
+    """The cost of training `model`; `measured`: its inference cost. -> the forecast, and the first step's losses.
 
     {"steps", "step_seconds", "train_minutes", "evaluation_minutes", "total_minutes", "peak_memory_mb", "disk_mb" (that
     stays), "disk_peak_mb" (while a checkpoint is replaced), "free_memory_mb", "free_disk_mb", "device", "measured":
-    whether steps were run here, "possible": bool or null, "reasons": [sentences]}. What can't be known is null: without
-    `data` (train, val) the number of steps of an epoch, for one. `model` is spoilt: steps are run on it.
+    whether steps were run here, "possible": bool or null, "reasons": [sentences]}. Unknown values are null: for example
+    the steps of an epoch without `data` (train, val). Trains `model` for some steps, so its weights change.
     """
     device = next(model.parameters()).device
     weights = sum(t.numel() * t.element_size() for t in [*model.parameters(), *model.buffers()])
@@ -66,7 +66,7 @@ def forecast(
                 need = float(torch.cuda.max_memory_reserved(device))
             elif (peak := machine.peak_resident()) is not None:
                 need = peak + loaders + cached(data[0])
-        except (RuntimeError, MemoryError) as error:  # the count was too low
+        except (RuntimeError, MemoryError) as error:  # the estimate was too low
             if not machine.out_of_memory(error):
                 raise
             run_here, losses = False, {}
@@ -105,7 +105,7 @@ def forecast(
 
 
 def cached(dataset: Dataset | None) -> float:
-    """Bytes of decoded images that training keeps: all of them, up to the cache's limit."""
+    """Bytes of decoded images that training caches: all of them, up to the cache's limit."""
     return 0.0 if dataset is None else float(min(LIMIT, sum(3 * h * w for h, w in dataset.sizes)))
 
 
@@ -138,7 +138,7 @@ def _run_evaluation(recipe: Recipe, model: Model, val_set: Dataset, device: torc
 
 
 def _reasons(told: dict[str, Any]) -> list[str]:
-    """Why this machine can't do it; [] where nothing speaks against it."""
+    """Reasons why this machine can't run the training; [] if there is none."""
     out = []
     for what, need, free in (
         ("memory", told["peak_memory_mb"], told["free_memory_mb"]),

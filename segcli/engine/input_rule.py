@@ -1,8 +1,8 @@
-"""By which rule a run's images became inputs: it is written into the run, so that an old run scores as it did.
+"""The version of the preprocessing rule, recorded in each run, so that an old run scores as it did.
 
 Rule 2: sizes of one number have a square canvas and exact targets; MaskFormer's and the per-pixel baselines' sizes are
-rounded as detectron2 rounds them, and the latter's are not padded. Rule 1, of runs that have none written down, had
-DETR's rounding, the tightest canvas that fits the images of a batch, and targets read half a pixel off.
+rounded as detectron2 rounds them, and the latter's are not padded. Rule 1, of runs without a recorded rule, had DETR's
+rounding, the smallest canvas that holds the images of a batch, and targets sampled half a pixel off.
 """
 
 import dataclasses
@@ -17,9 +17,9 @@ NEWEST = 2
 
 
 def follow(model: Model, environment: Mapping[str, Any]) -> None:
-    """Give `model` the rule that is written in a run's environment.json.
+    """Set `model`'s preprocessing to the rule recorded in a run's environment.json.
 
-    Raises ModelError for one that this version does not know.
+    Raises ModelError for a rule that this version does not know.
     """
     rule = environment.get("input_rule", 1)
     if rule not in (1, NEWEST):

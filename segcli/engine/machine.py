@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 SIDE = 1536  # of the square matrices whose product is timed
-SECONDS = 0.4  # of repeating it
+SECONDS = 0.4  # for which the product is repeated
 
 
 @functools.lru_cache(maxsize=8)
@@ -35,15 +35,15 @@ def _speed_limit(device: str, threads: int) -> float:
 
 
 def speed_limit(device: torch.device | str) -> float:
-    """GFLOP/s (1 multiply-add = 1) of a large fp32 matrix product on `device` with torch's present threads: about the
-    most that a network can reach there. Measured once a process, in half a second."""
+    """GFLOP/s (1 multiply-add = 1) of a large fp32 matrix product on `device` with torch's present number of
+    threads: about the most that a network can reach. Measured once per process, in half a second."""
     with torch.inference_mode():
         return _speed_limit(str(device), torch.get_num_threads())
 
 
 def free_memory(device: torch.device | str) -> float | None:
-    """MB (1e6 bytes) that a process can still have: of the GPU for CUDA, else of the machine or of the container's
-    limit, whichever is less. None where the system does not say."""
+    """Free memory in MB (1e6 bytes): of the GPU for CUDA, else of the machine or within the container's limit,
+    whichever is less. None if the system does not report it."""
     device = torch.device(device)
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0] / 1e6
@@ -58,18 +58,18 @@ def free_memory(device: torch.device | str) -> float | None:
 
 
 def free_swap() -> float:
-    """Bytes that can be swapped out; 0 where the system does not say."""
+    """Free swap space in bytes; 0 if the system does not report it."""
     return float(_kilobytes(Path("/proc/meminfo"), "SwapFree") or 0) if sys.platform.startswith("linux") else 0.0
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether that is why something failed: of the GPU, or of the machine, which torch reports by a sentence alone."""
+    """Whether an error means out of memory, of the GPU or of the machine (told only by torch's message)."""
     told = ("can't allocate memory", "not enough memory")
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(words in str(error) for words in told)
 
 
 def free_disk(folder: Path) -> float:
-    """MB (1e6 bytes) that can still be written at `folder`, or where its nearest existing parent is."""
+    """Free disk space in MB (1e6 bytes) at `folder` or its nearest existing parent."""
     place = folder.resolve()
     while not place.exists():
         place = place.parent
@@ -77,8 +77,8 @@ def free_disk(folder: Path) -> float:
 
 
 def reset_peak_resident() -> bool:
-    """Give freed memory back to the system and begin a new high-water mark of this process; False where not possible
-    (not Linux, or a container that forbids it)."""
+    """Return freed memory to the system and reset this process's peak of resident memory; False if not possible (not
+    Linux, or a container that forbids it)."""
     if not sys.platform.startswith("linux"):
         return False
     with contextlib.suppress(OSError, AttributeError):  # only glibc has it; without it freed memory may be reused
@@ -91,12 +91,12 @@ def reset_peak_resident() -> bool:
 
 
 def peak_resident() -> int | None:
-    """Bytes of this process's resident high-water mark; None where not Linux."""
+    """Peak resident memory of this process in bytes; None if not Linux."""
     return _kilobytes(Path("/proc/self/status"), "VmHWM")
 
 
 def children_memory() -> int:
-    """Bytes that this process's children hold beside what they share with it; 0 where not Linux."""
+    """Bytes of this process's children, without memory shared with it; 0 if not Linux."""
     known = [_kilobytes(Path(f"/proc/{pid}/smaps_rollup"), "Private_Dirty") for pid in _children()]
     return sum(size for size in known if size is not None)
 
@@ -107,7 +107,7 @@ def cpu_seconds() -> float:
     for pid in _children():
         words = _words(Path(f"/proc/{pid}/stat"))
         at = max((i for i, word in enumerate(words) if word.endswith(")")), default=None)  # a name may have spaces
-        ticks += 0 if at is None else int(words[at + 12]) + int(words[at + 13])  # of the user, and of the system for it
+        ticks += 0 if at is None else int(words[at + 12]) + int(words[at + 13])  # user time, then system time
     return time.process_time() + (ticks / os.sysconf("SC_CLK_TCK") if ticks else 0.0)
 
 
@@ -117,7 +117,7 @@ def _children() -> list[str]:
 
 
 def _kilobytes(file: Path, key: str) -> int | None:
-    """The bytes of a line `key:  N kB`; None where the file or the line is not there, or the process has ended."""
+    """The bytes of a line `key:  N kB`; None if the file or the line is missing, or the process has ended."""
     try:
         found = re.search(rf"^{key}:\s+(\d+) kB", file.read_text(encoding="utf-8", errors="replace"), re.M)
     except OSError:
@@ -133,7 +133,7 @@ def _words(file: Path) -> list[str]:
 
 
 def _number(file: Path) -> int | None:
-    """A cgroup's file that holds a number; None where it is not there or says `max`."""
+    """The number in a cgroup's file; None if it is missing or says `max`."""
     try:
         text = file.read_text(encoding="ascii").strip()
     except OSError:

@@ -14,10 +14,10 @@ NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
 
 
 def build_optimizer(model: nn.Module, settings: Optimizer) -> torch.optim.Optimizer:
-    """AdamW or SGD over groups that share a learning rate and a weight decay; each group keeps its rate as `base`.
+    """AdamW or SGD with a parameter group per learning rate and weight decay; each group stores its rate as `base`.
 
-    The backbone's rate holds for what lies under `backbone`, or under its `body` where a pyramid is built around one.
-    Raises UsageError for a part of names in `lr_scales` that no trained parameter has.
+    The backbone's rate applies to parameters under `backbone`, or under its `body` if a pyramid is built around it.
+    Raises UsageError for a key of `lr_scales` that is part of no trained parameter's name.
     """
     trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
     for fragment in settings.lr_scales:
@@ -50,15 +50,15 @@ def build_optimizer(model: nn.Module, settings: Optimizer) -> torch.optim.Optimi
             decay = settings.bias_weight_decay
         groups.setdefault((rate, decay), []).append(parameter)
     listed = [{"params": p, "lr": r, "base": r, "weight_decay": d} for (r, d), p in groups.items()]
-    # fused: one pass over memory, where the default on a CPU makes several
+    # fused: one pass over memory; the default on a CPU makes several
     if settings.name == "sgd":
         return torch.optim.SGD(listed, lr=settings.lr, momentum=settings.momentum, fused=True)
     return torch.optim.AdamW(listed, lr=settings.lr, betas=settings.betas, fused=True)
 
 
 def rate_factor(settings: Schedule, step: int, total: int, share: float | None = None) -> float:
-    """The factor on every group's base rate at `step` (0-based) of `total`; share: of the training (0..1) that is over
-    by then, where steps do not tell (pace.py)."""
+    """The factor on every group's base rate at `step` (0-based) of `total`; share: of the training (0..1) done by
+    then, for trainings given in minutes (pace.py)."""
     if step < settings.warmup_steps:
         return settings.warmup_factor + (1 - settings.warmup_factor) * (step + 1) / settings.warmup_steps
     share = step / max(total, 1) if share is None else share
@@ -81,7 +81,7 @@ class MovingAverage:
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
-        """step: how many optimiser steps are done, 1 after the first."""
+        """step: the number of optimiser steps done, 1 after the first."""
         decay = min(self.decay, (1 + step) / (20 + step))
         current = model.state_dict()
         pairs = [(self.state[k], v) for k, v in current.items() if v.is_floating_point()]
@@ -92,9 +92,9 @@ class MovingAverage:
 
     @torch.no_grad()
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Take a saved average back, wherever its tensors lie: it stays where the model is.
+        """Load a saved average from any device; it stays on the model's device.
 
-        Raises KeyError where keys differ, RuntimeError where shapes do.
+        Raises KeyError if keys differ, RuntimeError if shapes do.
         """
         if state.keys() != self.state.keys():
             raise KeyError(f"average of other weights: {sorted(state.keys() ^ self.state.keys())[:4]}")

@@ -1,11 +1,11 @@
-"""How long a training is: given in steps, or in minutes of whatever steps the machine makes of them.
+"""The length of a training: a number of steps, or minutes, which are converted to steps while training.
 
-In minutes, nothing is timed beforehand. From the first steps' seconds follows how many fit, and as the machine becomes
-slower or faster that number is decided anew. Each decision (from which step on, how many in all) is written into the
-run's recipe, so that a resumed run, and one that repeats the recipe, follows the same schedule exactly.
+For minutes, nothing is timed beforehand. The time of the first steps tells how many fit, and the number is decided
+again when the machine becomes slower or faster. Each decision (its step, the total number of steps) is written into the
+run's recipe, so that a resumed run, or one that repeats the recipe, follows exactly the same schedule.
 
-The progress that learning rates follow goes from 0 to 1. From one decision on it grows evenly towards 1 at its last
-step, from where it stood: it never jumps and never falls. s steps done, t steps in all, p progress.
+Learning rates follow the progress, from 0 to 1. After each decision it grows linearly from its present value to 1 at
+the last step: it never jumps and never falls. s steps done, t steps in total, p progress.
 """
 
 import sys
@@ -18,21 +18,21 @@ from segcli.core import distributed
 from segcli.core.recipe.recipe import Recipe
 from segcli.engine.session import Session
 
-WARM = 1  # steps of a process that say nothing: loaders start, memory is mapped
+WARM = 1  # first steps of a process, not timed: loaders start, memory is mapped
 FIRST = 8  # steps after which the first decision is taken, or earlier, after CHECK of the time
-CHECK = 0.02  # share of the time between two looks at the clock
-WINDOW = 0.04  # share of the time whose steps tell how long a step takes, at least LEAST steps
+CHECK = 0.02  # share of the time between two checks
+WINDOW = 0.04  # share of the time over which a step's time is averaged, at least LEAST steps
 LEAST = 4
-TOLERANCE = 0.01  # share of the time by which the end may be off before the number of steps changes
+TOLERANCE = 0.01  # the number of steps changes only if the end would be off by more than this share of the time
 
 
 class Pace:
-    """The length of one training, and where it stands on the way. `total`: steps in all; None until that is decided.
+    """Length and progress of one training. `total`: number of steps; None until it is decided.
 
     Args:
         total: steps of a training given in steps or epochs; None for one in minutes.
-        decisions: (step, total) of each decision, in order; of a run that is taken up again or repeated.
-        seconds: the training time to fill; None where the decisions stay as they are.
+        decisions: (step, total) of each earlier decision, in order, for a run that is resumed or repeated.
+        seconds: the training time to fill; None if no further decision is made.
     """
 
     def __init__(self, total: int | None, decisions: list[tuple[int, int]], seconds: float | None):
@@ -60,7 +60,7 @@ class Pace:
         return reached + (1 - reached) * (step - begun) / max(total - begun, 1) if total else 0.0
 
     def evaluates(self, step: int, evaluations: int) -> bool:
-        """Whether the val split is scored after `step` steps: so often, spread evenly over the training."""
+        """Whether the val split is scored after `step` steps, with `evaluations` spread evenly over the training."""
         if len(self.decisions) == 1 and self.decisions[0][0] == 0:
             total = self.decisions[0][1]
             return any(step == round(total * (i + 1) / evaluations) for i in range(evaluations))
@@ -68,7 +68,7 @@ class Pace:
         return step > 0 and part(step) > part(step - 1)
 
     def took(self, step: int, seconds: float, elapsed: float) -> bool:
-        """After each step: what it took, and all steps so far (training alone). -> whether that changed the total."""
+        """Call after each step. seconds: of this step; elapsed: of all steps so far. -> whether the total changed."""
         if self.seconds is None or self.done(step):
             return False
         if self._skip:
@@ -79,7 +79,7 @@ class Pace:
             spare = []
         while len(self.recent) > LEAST and sum(self.recent) - self.recent[0] > WINDOW * self.seconds:
             self.recent.popleft()
-        if any(at > step for at, _ in self.decisions):  # a resumed run, not yet where it was before
+        if any(at > step for at, _ in self.decisions):  # a resumed run that has not reached its last decision yet
             return False
         if elapsed >= self.seconds:
             return self._decide(step, step)
@@ -103,18 +103,18 @@ class Pace:
 
     @property
     def step_seconds(self) -> float:
-        """What a step takes now, by the latest ones."""
+        """Mean time of the latest steps."""
         return sum(self.recent) / len(self.recent) if self.recent else 0.0
 
 
 def recorded(recipe: Recipe, pace: Pace) -> Recipe:
-    """The recipe with the steps that its minutes have become so far."""
+    """The recipe with the decisions made so far."""
     settings = {"minutes": None, "steps": pace.total, "retimed": list(pace.decisions)}
     return recipe.model_copy(update={"train": recipe.train.model_copy(update=settings)})
 
 
 def keep_pace(session: Session, pace: Pace, seconds: float, bar: Any, quiet: bool) -> None:
-    """Count the seconds of a step; where the clock changes how many steps there are in all, record and say it."""
+    """Count the seconds of a step; if that changes the total number of steps, record and print it."""
     session.progress.seconds += seconds
     if pace.seconds is None:
         return

@@ -42,10 +42,10 @@ SETTINGS = "are the numbers of the recipe's model section as they should be?"
 
 
 class RunFolder:
-    """runs/NAME: everything that one training leaves (CONTRACT, "Run folder"). Files are replaced whole."""
+    """runs/NAME: all files of one training. Files are replaced atomically."""
 
     def __init__(self, path: str | Path):
-        """Raises ModelError where a part of the folder is a link that leads out of it."""
+        """Raises ModelError if a part of the folder is a link that leads out of it."""
         self.path = Path(path)
         run_parts.confine(self.path)
 
@@ -68,11 +68,11 @@ class RunFolder:
     def _is_void(cls, out: Path) -> bool:
         try:
             return cls(out).void()
-        except ModelError:  # parts of it are links that lead elsewhere: somebody's run
+        except ModelError:  # parts of it are links that lead elsewhere: somebody else's run
             return False
 
     def void(self) -> bool:
-        """Whether a training was killed here before it had written its recipe: the folder is free for another."""
+        """Whether a training was killed here before it wrote its recipe: the folder may be used for another."""
         try:
             names = {p.name for p in self.path.iterdir() if not p.name.endswith(PART)}
         except OSError:
@@ -82,11 +82,11 @@ class RunFolder:
         try:
             with self.claimed():
                 return True
-        except SegcliError:  # another process is just beginning here
+        except SegcliError:  # another process is just starting here
             return False
 
     def clear(self) -> None:
-        """Take away what an earlier training left."""
+        """Delete the files of an earlier training."""
         for old in ("log.jsonl", "metrics.json", "cost.json"):
             (self.path / old).unlink(missing_ok=True)
         for file in (self.last, self.previous, self.best):
@@ -94,10 +94,10 @@ class RunFolder:
 
     @contextlib.contextmanager
     def claimed(self) -> Iterator[None]:
-        """Only one process trains in this folder at a time. The system releases the claim of a process that dies.
+        """Lock the folder: only one process trains in it at a time. The system unlocks it when the process dies.
 
-        Raises ModelError where another one does. A record lock: loader processes, which may outlive a killed training
-        by seconds, do not inherit it.
+        Raises ModelError if another process trains here. It is a record lock: loader processes, which may outlive a
+        killed training by seconds, do not inherit it.
         """
         try:
             file = open(self.path / "train.lock", "w", encoding="utf-8")  # noqa: SIM115  (closed below)
@@ -124,7 +124,7 @@ class RunFolder:
         return Recipe.load(path)
 
     def write_recipe(self, recipe: Recipe) -> None:
-        """The resolved recipe, and a copy of its split file: what the run is read by later is all in its folder."""
+        """Write the resolved recipe and a copy of its split file, so that the run folder is self-contained."""
         if recipe.data.split_file is not None:
             names = recipe.resolve(recipe.data.split_file)
             if names.is_file():
@@ -146,8 +146,8 @@ class RunFolder:
         return run_files.read_log(self.path)
 
     def rewind(self, step: int, *, scored: bool) -> None:
-        """Drop what a resumed run writes again: log entries after `step`, that step's scores unless they were `scored`
-        before its checkpoint; and the temporary files of a process that was killed while saving."""
+        """Drop what a resumed run writes again: log entries after `step` (and that step's scores, unless they were
+        `scored` before its checkpoint), and temporary files of a process that was killed while saving."""
         kept = self.path / "predictions"
         below = [p for p in kept.rglob("*") if p.is_dir()] if kept.is_dir() and not kept.is_symlink() else []
         remove_parts(self.path, self.path / "checkpoints", kept, *below)
@@ -186,11 +186,11 @@ class RunFolder:
 
     @property
     def previous(self) -> Path:
-        """The checkpoint before the last one, for the day that one is damaged."""
+        """The checkpoint before the last one, used if the last one is damaged."""
         return self.path / "checkpoints" / "previous.pt"
 
     def finished(self) -> bool:
-        """Whether the run was scored, and its numbers can be read; cost.json is what a training writes last."""
+        """Whether the run has readable scores and costs; cost.json is the last file that a training writes."""
         try:
             self.read_metrics()
             self.read_cost()
@@ -219,7 +219,7 @@ class Opened:
 def choose_device(name: str) -> torch.device:
     """`auto`: CUDA, else Apple's MPS, else the CPU, whose allocator then keeps freed memory (allocator.py).
 
-    Raises UsageError for a device that is not there.
+    Raises UsageError for a device that this machine does not have.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
@@ -245,8 +245,8 @@ def build(recipe: Recipe, info: DatasetInfo) -> Model:
 
 
 def _built(recipe: Recipe, counts: dict[str, int]) -> Model:
-    """`build_model`, in which settings that fit no model are one UsageError: numbers that do not divide each other,
-    weights that no machine can hold."""
+    """`build_model`, whose errors for settings that fit no model become one UsageError: numbers that do not divide each
+    other, weights that exceed memory."""
     where = f"{recipe.path}: model" if recipe.path else "model"
     try:
         if model_numbers.largest(recipe.model) > model_numbers.WIDE:
@@ -263,9 +263,9 @@ def _built(recipe: Recipe, counts: dict[str, int]) -> Model:
 
 
 def fields_of(recipe: Recipe, info: DatasetInfo) -> dict[str, Any]:
-    """What the recipe's model reads of each object beside boxes and masks: name -> types.Field class."""
+    """Fields of each object that the recipe's model needs beside boxes and masks: name -> types.Field class."""
     heads = recipe.model.get("heads")
-    if not isinstance(heads, dict) or heads.keys() <= {"box", "mask"}:  # these read nothing more
+    if not isinstance(heads, dict) or heads.keys() <= {"box", "mask"}:  # these need no fields
         return {}
     with torch.device("meta"):  # no memory, no random numbers
         return build(recipe, info).fields
@@ -278,10 +278,10 @@ def open_model(
     overrides: dict[str, Any] | None = None,
     device: str | None = None,
 ) -> Opened:
-    """A run folder (its last weights, the averaged ones where it averages; `weights="best"`: the best on val; or a
+    """Open a run folder (with its last weights, averaged if it averages; `weights="best"`: the best on val; or a weight
     file), or a recipe with `weights` (or its `init`).
 
-    Raises ModelError where weights are missing or belong to another model.
+    Raises ModelError if weights are missing or belong to another model.
     """
     path = Path(source)
     if path.is_dir():
@@ -313,29 +313,29 @@ def open_model(
 
 def prepare_layout(model: Model) -> Model:
     """Channels-last convolutions: on CPUs a quarter to a third faster for these models, on GPUs never slower; with
-    weight gradients that are fast there, too (ops/cpu/convolution.py)."""
+    fast weight gradients in that layout on CPUs (ops/cpu/convolution.py)."""
     use_fast_gradients(model)
     return model.to(memory_format=torch.channels_last)
 
 
 def start(recipe: Recipe, info: DatasetInfo, *, load: bool = True) -> tuple[Any, list[dict[str, str]]]:
-    """A model at the start of training: seeded random weights, then what the recipe loads. -> model, weights used.
+    """A model at the start of training: seeded random weights, then what the recipe names. -> model, weights used.
 
-    load=False leaves it at the random ones, for a resumed run that puts its own back.
+    load=False keeps the random weights, for a resumed run that loads its own.
     """
     torch.manual_seed(recipe.train.seed)
     model = build(recipe, info)
     used: list[dict[str, str]] = []
     if load and recipe.init is None:
         used = initialise(model)
-    elif load:  # official weights hold the backbone too
+    elif load:  # official weights include the backbone
         load_weights(model, _named(recipe), info=info)
         used = [{"source": str(recipe.init), "licence": licence(_named(recipe))}]
     return prepare_layout(model), used
 
 
 def _classes(recipe: Recipe, weights: str | Path) -> DatasetInfo:
-    """The classes of the recipe's dataset; where that is not there, those of official weights."""
+    """The classes of the recipe's dataset; without it, those of the official weights."""
     known = find(weights)
     if known is not None and known.classes is not None and not (Path(recipe.data.root) / "info.json").is_file():
         return official_info(known.classes)
@@ -350,7 +350,7 @@ def _named(recipe: Recipe) -> str | Path:
 
 
 def describe_environment(recipe: Recipe, info: DatasetInfo, used: list[dict[str, str]]) -> dict[str, Any]:
-    """What environment.json records."""
+    """The contents of environment.json."""
     return {
         "segcli": segcli.__version__,
         "torch": torch.__version__,

@@ -11,8 +11,9 @@ from segcli.engine.run_folder import RunFolder
 
 
 def refuse_other_data(run: RunFolder, root: Path, info: DatasetInfo) -> None:
-    """Raise ModelError where the data at `root` is not what `run` was begun with: a run that goes on would have learned
-    from two datasets, and say so nowhere. `info`: the data's description now. What can't be told is said on stderr."""
+    """Raise ModelError if the data at `root` is not the data that `run` was started with: a resumed run would have been
+    trained on two datasets without a record of it. `info`: the data's present description. If the comparison is not
+    possible, that is printed on stderr."""
     learned = f"init={run.last.resolve()}"
     again = shlex.join(["segcli", "train", str(run.path / "recipe.yaml"), "--set", learned])
     hint = f"put the data back, or begin a new run with what was learned: {again}"
@@ -33,7 +34,7 @@ def refuse_other_data(run: RunFolder, root: Path, info: DatasetInfo) -> None:
 
 
 def say_changes(before: DatasetInfo, root: Path, info: DatasetInfo, run: Path) -> bool:
-    """Whether the data at `root` has changed since `run` was trained on it (`before`), which is said on stderr."""
+    """Whether the data at `root` has changed since `run` was trained on it (`before`); a change is printed (stderr)."""
     what = changes(before.fingerprint, root, info)
     if what:
         print(f"note: {root}: its {described(what)} changed since {run} was trained on it", file=sys.stderr)

@@ -22,15 +22,15 @@ from segcli.models.interface import Model
 from segcli.types import Batch
 from segcli.weights.plain_tensors import refuse_unusable
 
-ECHO = 1.0  # seconds within which a second signal is the first one again
+ECHO = 1.0  # seconds within which a second signal counts as a repetition of the first
 
 
 @dataclasses.dataclass
 class Progress:
-    """Where a training stands, beside its tensors, and what it has spent so far, all processes together.
+    """Progress of a training (all but its tensors), and what it has cost so far, summed over processes.
 
-    seconds, cpu_seconds: of training alone, evaluations left out. pixels: of the batches' canvases. The last two are
-    None in a training that an earlier version began.
+    seconds, cpu_seconds: of training alone, without evaluations. pixels: of the batches' canvases. cpu_seconds and
+    pixels are None in a training that was started by an earlier version.
     """
 
     step: int = 0
@@ -41,7 +41,7 @@ class Progress:
     cpu_seconds: float | None = 0.0
 
     def add(self, batch: Batch, cpu_seconds: float) -> None:
-        """Count a step: this process's batch and CPU time, and the others' as they count theirs at the same time."""
+        """Count one step: batch and CPU time of this process and, by a collective operation, of all others."""
         own = {"pixels": batch.images[:, 0].numel(), "cpu_seconds": cpu_seconds}
         spent = {key: value * distributed.world() for key, value in distributed.average(own).items()}
         self.step += 1
@@ -74,7 +74,7 @@ class Session:
         save_state(self.run.last, state, self.run.previous)
 
     def restore(self) -> None:
-        """Put checkpoints/last.pt back. Raises ModelError where it does not fit."""
+        """Load checkpoints/last.pt. Raises ModelError if it does not fit this training."""
         state = load_state(self.run.last)
         training_state.check(state, str(self.run.last), self.optimizer, self.progress, self.total)
         if (self.average is None) != (state["ema"] is None):
@@ -99,9 +99,9 @@ class Session:
             raise ModelError(f"{self.run.last}: does not fit the run's recipe: {reason}") from error
 
     def _follow_recipe(self, wanted: list[dict[str, Any]]) -> None:
-        """Where the run's recipe was edited since the checkpoint, its rates and decays count, and that is said.
+        """If the recipe was edited since the checkpoint, use its rates and weight decays, and print the change.
 
-        wanted: the optimiser's groups as the recipe has them.
+        wanted: the optimiser's parameter groups as the recipe defines them.
         """
         changed: dict[str, None] = {}
         for group, own in zip(self.optimizer.param_groups, wanted, strict=True):
@@ -119,7 +119,7 @@ class Session:
             )
 
     def refuse_not_finite(self, numbers: dict[str, float], batch: Batch) -> None:
-        """Where a number is not finite: save the state before this step, and raise with step, images and term."""
+        """If a number is not finite: save the state before this step, and raise with step, images and term."""
         bad = [name for name, value in numbers.items() if not math.isfinite(value)]
         if not bad:
             return
@@ -133,8 +133,8 @@ class Session:
 
 
 class Interrupt:
-    """Turns the first Ctrl-C or SIGTERM into a request that the loop honours after its step; the second kills, if it
-    comes later than a launcher's, which passes on what the terminal has sent to every process already."""
+    """First SIGINT/SIGTERM: stop after this step. A second one more than ECHO s later: exit now (torchrun repeats the
+    first)."""
 
     def __init__(self) -> None:
         self.asked, self._when = False, 0.0

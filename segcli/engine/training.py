@@ -47,12 +47,12 @@ def train_joined(
     force: bool,
     quiet: bool,
 ) -> Path:
-    """Build everything, start the run's folder or take it up again, train."""
+    """Build model, optimiser and data, start or resume the run folder, and train."""
     info = DatasetInfo.load(recipe.data.root)
     if resume is not None and not distributed.rank():
         refuse_other_data(RunFolder(resume), Path(recipe.data.root), info)
     model, used = start(recipe, info, load=resume is None)
-    build_optimizer(model, recipe.train.optimizer)  # refuses what fits no parameter before there is a run folder
+    build_optimizer(model, recipe.train.optimizer)  # raises for bad settings before a run folder exists
     train_set, val_set = open_datasets(recipe, model.fields)
     refuse_batch(recipe, model.to(device), train_set.sizes, recipe.train.batch_size, training=True)
     admit(recipe, model.queries, quiet)
@@ -62,13 +62,13 @@ def train_joined(
             claim.enter_context(run.claimed())
             if resume is None:
                 run.clear()
-                # the environment first: what has a recipe is a run, and can be told to be of this data
+                # the environment first: a folder with a recipe is a run, and must record its data
                 info = dataclasses.replace(info, fingerprint=current(Path(recipe.data.root), info))
                 run.write_environment({**describe_environment(recipe, info, used), "minutes": recipe.train.minutes})
                 run.write_recipe(recipe)
             else:
                 recover(run.last, run.previous)
-                if not (run.path / "environment.json").is_file():  # what scores the run reads it
+                if not (run.path / "environment.json").is_file():  # scoring the run reads it
                     info = dataclasses.replace(info, fingerprint=current(Path(recipe.data.root), info))
                     run.write_environment(describe_environment(recipe, info, []))
             out = run.path
@@ -83,14 +83,14 @@ def train_joined(
                 print(f"{run.path} is finished already", file=sys.stderr)
                 return run.path
             if not distributed.rank():
-                run.rewind(session.progress.step, scored=not trained)  # the last scores come after the last checkpoint
+                run.rewind(session.progress.step, scored=not trained)  # the final scores follow the last checkpoint
         distributed.same_weights(session.model)
         loop(session, pace, train_set, val_set, quiet)
     return run.path
 
 
 def loop(session: Session, pace: Pace, train_set: Dataset, val_set: Dataset, quiet: bool) -> None:
-    """Train from where the session stands to its end; score, log and save on the way; then record the final numbers."""
+    """Train from the session's present step to the end, with scoring, logging, saving; then record the final scores."""
     run, model, progress = session.run, session.model, session.progress
     settings, main = session.recipe.train, not distributed.rank()
     batches = make_loader(session.recipe, model, train_set, progress.step)
@@ -103,7 +103,7 @@ def loop(session: Session, pace: Pace, train_set: Dataset, val_set: Dataset, qui
     with Interrupt() as interrupt, bar:
         while not pace.done(progress.step):
             begun = time.perf_counter()
-            cpu.lap()  # what evaluating and saving took
+            cpu.lap()  # leave out the CPU time of evaluating and saving
             batch = next_batch(batches, session)
             distributed.reseed(settings.seed, progress.step)
             factor = rate_factor(settings.schedule, progress.step, session.total, pace.progress(progress.step))
@@ -117,7 +117,7 @@ def loop(session: Session, pace: Pace, train_set: Dataset, val_set: Dataset, qui
                         numbers[name] = numbers.get(name, 0.0) + value.item()
                     session.refuse_not_finite(numbers, piece)
                     torch.stack(list(losses.values())).sum().backward()
-            except NotFiniteError as found:  # models that match queries with objects meet it before their losses
+            except NotFiniteError as found:  # the matching of queries raises it before there are losses
                 session.refuse_not_finite({found.term: math.nan}, batch)
                 raise
             distributed.average_gradients(session.trainable)
@@ -140,7 +140,7 @@ def loop(session: Session, pace: Pace, train_set: Dataset, val_set: Dataset, qui
             if scored and not end:
                 if main:
                     score_now(session, val_set, quiet)
-                progress.best = distributed.from_main(progress.best)  # any rank may be the one that saves, if it fails
+                progress.best = distributed.from_main(progress.best)  # any rank may save, if it fails
             due = time.monotonic() - last_save > 60 * settings.save_minutes
             asked = distributed.any_rank(interrupt.asked)
             if main and (scored or end or asked or due):
@@ -156,7 +156,7 @@ def loop(session: Session, pace: Pace, train_set: Dataset, val_set: Dataset, qui
 
 
 def next_batch(batches: Iterator[Batch], session: Session) -> Batch:
-    """The next batch; where an image can't be read, what was learned so far is saved before the error goes on."""
+    """The next batch; if an image can't be read, the training state is saved before the error is raised."""
     try:
         with session.recipe.blamed("data.augment"):
             return next(batches)
@@ -167,8 +167,8 @@ def next_batch(batches: Iterator[Batch], session: Session) -> Batch:
 
 
 def count_work(session: Session, batch: Batch) -> float | None:
-    """GFLOPs that the whole training has spent, by a step on `batch` that changes nothing: its multiply-adds for each
-    pixel, times the pixels that were trained on. None where those were not counted, or the step can't be computed."""
+    """GFLOPs of the whole training, from a trial step on `batch` that changes nothing: its multiply-adds per pixel
+    times the pixels trained on. None if those were not counted, or the step can't be run."""
     step = lambda: add_gradients(session.recipe, session.model, batch, session.device)
     try:
         own = {"gflops": step_gflops(session.model, step), "pixels": float(batch.images[:, 0].numel())}
@@ -182,7 +182,7 @@ def count_work(session: Session, batch: Batch) -> float | None:
 
 
 def score_now(session: Session, val_set: Dataset, quiet: bool) -> Scores:
-    """Score the averaged (else the current) weights on the val split; keep them as best where they are.
+    """Score the averaged (else the current) weights on the val split; save them as best if they are the best so far.
 
     The last scoring of a run also stores the predictions.
     """
@@ -206,7 +206,7 @@ def score_now(session: Session, val_set: Dataset, quiet: bool) -> Scores:
 
 
 def finish(session: Session, scores: Scores, val_set: Dataset, gflops: float | None) -> None:
-    """Write metrics.json and cost.json for the last weights (averaged where the recipe averages). gflops: spent."""
+    """Write metrics.json and cost.json for the last weights (averaged if so set). gflops: of the training."""
     run, recipe, progress = session.run, session.recipe, session.progress
     if session.average is not None:
         session.model.load_state_dict(session.average.state)
@@ -281,7 +281,7 @@ def epoch_steps(recipe: Recipe, train_set: Dataset) -> int:
 
 
 def pace_of(recipe: Recipe, run: RunFolder, train_set: Dataset, *, resumed: bool) -> Pace:
-    """How long a training is: its own steps or minutes; a resumed one goes on with its minutes."""
+    """The length of a training in steps or minutes; a resumed one continues with its decisions."""
     settings = recipe.train
     minutes = settings.minutes
     if resumed and settings.retimed:
@@ -293,9 +293,9 @@ def pace_of(recipe: Recipe, run: RunFolder, train_set: Dataset, *, resumed: bool
 def trial_steps(
     recipe: Recipe, model: Model, train_set: Dataset, device: torch.device
 ) -> Iterator[tuple[float, dict[str, float]]]:
-    """Endless training steps at a thousandth of the rate, to be timed: seconds and losses of each.
+    """Endless training steps at a thousandth of the learning rate, for timing: seconds and losses of each.
 
-    `model` is spoilt by them.
+    They change `model`'s weights.
     """
     model.train()
     optimizer = build_optimizer(model, recipe.train.optimizer)

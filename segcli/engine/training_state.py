@@ -1,7 +1,7 @@
-"""What checkpoints/last.pt must hold: all of it is checked before any of it is used.
+"""Check the contents of checkpoints/last.pt before any of it is used.
 
-torch takes an optimiser state of another shape without a word, and then ends the process; a step of -5, 1.5 or 10^30
-would be trained from.
+torch loads an optimiser state of another shape without an error, and then crashes the process; training would continue
+from a step of -5, 1.5 or 10^30.
 """
 
 import dataclasses
@@ -15,12 +15,12 @@ from segcli.core.errors import ModelError
 from segcli.weights.plain_tensors import plain_tensors
 
 KEYS = ("model", "ema", "optimizer", "progress", "rng")
-ADDED = ("pixels", "cpu_seconds")  # of the progress; None in a training that began without them
+ADDED = ("pixels", "cpu_seconds")  # later additions to the progress; None in a training started without them
 MOMENTS = {"AdamW": {"step", "exp_avg", "exp_avg_sq"}, "SGD": {"momentum_buffer"}}
 
 
 def weights_of(state: Any, where: str) -> dict[str, Tensor]:
-    """The averaged weights of a training state where it has them, else its weights. Raises ModelError."""
+    """The averaged weights of a training state if it has them, else its weights. Raises ModelError."""
     for key in ("model", "ema"):
         if not isinstance(state, dict) or key not in state:
             raise ModelError(f"{where}: not a readable checkpoint: it has no {key!r}")
@@ -29,8 +29,8 @@ def weights_of(state: Any, where: str) -> dict[str, Tensor]:
 
 
 def check(state: Any, where: str, optimizer: torch.optim.Optimizer, progress: Any, total: int) -> None:
-    """Raise ModelError unless `state` fits: `progress` is a dataclass like the one that it stores, `total` the steps of
-    the training."""
+    """Raise ModelError unless `state` fits: `progress` is a dataclass of the stored kind, `total` the number of
+    steps of the training."""
     weights_of(state, where)
     for key in KEYS:
         if key not in state:
@@ -72,7 +72,7 @@ def _check_optimizer(stored: Any, where: str, optimizer: torch.optim.Optimizer) 
         if not isinstance(given, dict) or given.get("params") != wanted["params"]:
             raise ModelError(f"{where}: group {number} is of other parameters")
         for key, value in wanted.items():
-            if key in given and not _alike(given[key], value):  # another torch may have more settings
+            if key in given and not _alike(given[key], value):  # another version of torch may have more settings
                 raise ModelError(
                     f"{where}: group {number}: {key} is {given.get(key)!r:.80}, where {value!r:.80} stands"
                 )
@@ -96,7 +96,7 @@ def _check_optimizer(stored: Any, where: str, optimizer: torch.optim.Optimizer) 
 
 
 def _alike(given: Any, wanted: Any) -> bool:
-    """Whether a setting is of the kind that this optimiser has there."""
+    """Whether a stored setting has the type that this optimiser expects."""
     if isinstance(wanted, bool) or wanted is None:
         return given is None or isinstance(given, bool)
     if isinstance(wanted, (int, float)):

@@ -1,10 +1,10 @@
 """The work of training: the multiply-adds of a real step, forward and backward, and the CPU time that steps take.
 
-1 multiply-add = 1 FLOP, of the operators that `cost` counts, whatever part of the training runs them: network,
-matching, losses. A gradient costs a convolution or a product of matrices once more, and only those that are asked for
-are counted: none for the images, none below frozen layers. Not by torch's own formulas are counted gradients of
-convolutions (it forgets the groups: a depthwise one would count as many times as it has channels), attention (it has
-none on a CPU, and elsewhere counts the forward pass again within the backward pass) and linear layers of Apple's GPUs.
+1 multiply-add = 1 FLOP, of the operators that `cost` counts, in all parts of the training: network, matching, losses.
+Each gradient of a convolution or matrix product costs as much as its forward pass, and only required gradients are
+counted: none for the images, none below frozen layers. Three formulas differ from torch's own: gradients of
+convolutions (torch ignores groups, so a depthwise one would count as many times as it has channels), attention (torch
+has none on a CPU, and elsewhere counts the forward pass again in the backward pass), and linear layers on Apple's GPUs.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -22,8 +22,8 @@ from segcli.engine import machine
 def step_gflops(model: nn.Module, step: Callable[[], None]) -> float:
     """10⁹ multiply-adds of `step()`, which computes gradients of `model`'s parameters.
 
-    It is run for real. The gradients are removed after it; buffers (batch norms' statistics) and random numbers are
-    what they were before.
+    The step is really run. Its gradients are removed after it; buffers (batch norms' statistics) and the random state
+    are restored.
     """
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     device = next(model.parameters()).device
@@ -38,7 +38,7 @@ def step_gflops(model: nn.Module, step: Callable[[], None]) -> float:
 
 
 def multiply_adds(operator: Any, args: Sequence[Any], kwargs: Mapping[str, Any], out: Any) -> int:
-    """Of one call of an operator (`torch.ops.aten.mm`, say) that returned `out`; 0 for one without products."""
+    """Multiply-adds of one call of an operator (e.g. `torch.ops.aten.mm`) that returned `out`; 0 if it has none."""
     name = operator.__name__
     if name == "convolution_backward":
         gradient, images, kernel, transposed, wanted = *args[:3], args[7], args[10]
@@ -57,7 +57,7 @@ def multiply_adds(operator: Any, args: Sequence[Any], kwargs: Mapping[str, Any],
 
 
 class _Counter(TorchDispatchMode):
-    """Adds up the multiply-adds of all that runs inside, backward passes too."""
+    """Adds up the multiply-adds of all operators in its context, backward passes included."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -70,13 +70,13 @@ class _Counter(TorchDispatchMode):
 
 
 class CpuClock:
-    """CPU seconds of this process and of its children, loader workers say, from one call to the next."""
+    """CPU seconds of this process and its children (loader workers), from one call to the next."""
 
     def __init__(self) -> None:
         self._last = machine.cpu_seconds()
 
     def lap(self) -> float:
-        """Seconds since the last call, of all threads. A child that ends in between takes its own with it."""
+        """Seconds since the last call, of all threads. The time of a child that ends in between is lost."""
         now = machine.cpu_seconds()
         spent, self._last = max(0.0, now - self._last), now
         return spent

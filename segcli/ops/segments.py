@@ -1,4 +1,4 @@
-"""What a mask-classification model is to find on one image: a label and a binary mask for each segment."""
+"""Ground-truth segments (labels, masks) for mask classification."""
 
 import torch
 import torch.nn.functional as F
@@ -44,13 +44,13 @@ def segments(target: Target, task: str, *, num_things: int, canvas: tuple[int, i
 
 
 def shrink(masks_NHW: Tensor, size: tuple[int, int]) -> Tensor:
-    """bool [N,H,W] -> float [N,h*w] by nearest neighbour: what matching compares with mask logits of `size`."""
+    """bool [N,H,W] -> float [N,h*w] by nearest neighbour: targets for matching with mask logits of `size`."""
     return resize_nearest(masks_NHW, size).flatten(1).float()
 
 
 def label_maps(targets: list[Target], canvas: tuple[int, int], task: str = "semantic") -> Tensor:
-    """The images' semantic labels on one canvas, int64 [B,H,W], their `ignore` in the padding. Raises as `segments`
-    does, for `task`."""
+    """Semantic labels of the images on one canvas, int64 [B,H,W], `ignore` in the padding. Raises DataError naming the
+    image if `task`'s labels are missing."""
     maps = []
     for target in targets:
         labels = semantic_labels(target, task)

@@ -105,7 +105,7 @@ def each(entries: Iterable[Any], read: Callable[[Any], Record]) -> Iterator[Reco
 
 
 def _size(path: Path) -> tuple[int, int]:
-    """(H, W) of an image; of one that can't be read a size that is none."""
+    """(H, W), or the placeholder (1, 1) if unreadable."""
     try:
         return image_size(path)
     except DataError:

@@ -85,7 +85,7 @@ def mend(
 def _mended_segmentation(
     annotation: dict[str, Any], size: tuple[int, int], rows: bool
 ) -> tuple[Any, list[tuple[str, str]]]:
-    """A segmentation that `encode` takes, without parts that say nothing; None where nothing is left.
+    """Drop malformed and degenerate parts; None if no part remains.
 
     rows: most RLEs of the dataset run along the rows.
     """

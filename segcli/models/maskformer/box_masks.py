@@ -1,10 +1,10 @@
 """Masks of box queries: MaskFormer's product of a query's embedding with every pixel's, and a small map over its box.
 
-Pixel embeddings alone can't tell two objects of one class apart, and learning to say "the left one" takes long. So each
-query adds a map of MAP×MAP logits that is laid over its own box and read bilinearly: its object's coarse shape, on
-coordinates relative to the object (Tian et al., "CondInst", 2020, feed such coordinates to their masks; Dong et al.,
-"SOLQ", 2021, have a query say its whole mask, as coefficients). At first: an ellipse. Training reads logits at sampled
-points alone (Cheng et al., "Mask2Former", 2022, section 3.3).
+Pixel embeddings alone can't tell two objects of one class apart, and learning positions from them takes long. So each
+query adds a map of MAP×MAP logits, stretched over its own box and interpolated bilinearly: the object's coarse shape,
+in coordinates relative to the object (Tian et al., "CondInst", 2020, give such coordinates to the mask head; Dong et
+al., "SOLQ", 2021, predict the whole mask as coefficients of the query). It is initialised as an ellipse. Training
+computes logits at sampled points only (Cheng et al., "Mask2Former", 2022, section 3.3).
 
 Legend: B images, M rows: any queries of any images, P points, E width of the embeddings, D of the queries, G = MAP.
 """
@@ -19,10 +19,10 @@ from segcli.models.layers.mlp import MLP
 from segcli.models.layers.pyramid import conv_norm
 from segcli.models.maskformer.point_loss import logits_at
 
-MAP = 8  # numbers along each side of a query's own map
-EXTENT = 1.25  # its outermost numbers lie so far from the box's centre, in half sides of the box
-OUTSIDE = -8.0  # the logit of what is surely not the object's
-MARGIN = 1.05  # a mask may reach so far beyond its box, which is not exact
+MAP = 8  # side of a query's own map, in cells
+EXTENT = 1.25  # distance of its outermost cells from the box's centre, in half sides of the box
+OUTSIDE = -8.0  # the logit of pixels that are not the object's
+MARGIN = 1.05  # a mask may extend beyond its box, which is not exact, by this factor
 SMALLEST = 0.01  # share of the canvas: a box may not become too thin to divide by
 
 
@@ -40,11 +40,11 @@ class BoxMasks(nn.Module):
         self.bias = nn.Parameter(torch.zeros(()))
         nn.init.zeros_(self.coarse.weight)
         along = torch.linspace(-EXTENT, EXTENT, MAP)
-        lost = 2 / 3 * (2 * EXTENT / (MAP - 1)) ** 2  # so much lower lies a parabola between its numbers
+        lost = 2 / 3 * (2 * EXTENT / (MAP - 1)) ** 2  # mean interpolation error of the parabola
         ellipse = 2 + lost - 2 * (along[:, None] ** 2 + along**2)  # the one that touches the box's sides
         self.coarse.bias = nn.Parameter(ellipse.flatten())
         last: Any = self.embed.layers[-1]
-        with torch.no_grad():  # the ellipse is what is seen first
+        with torch.no_grad():  # start as the ellipse
             last.weight.mul_(0.2)
             last.bias.zero_()
 
@@ -54,7 +54,7 @@ class BoxMasks(nn.Module):
         return self.features(self.smooth(top + self.side(fine_BCHW)))
 
     def code(self, hidden_MD: Tensor) -> tuple[Tensor, Tensor]:
-        """What a query says of its mask: its embedding [M,E] and its map, rows from the top [M,G,G]."""
+        """A query's mask embedding [M,E] and its map [M,G,G], rows from the top."""
         hidden = self.norm(hidden_MD)
         return self.embed(hidden), self.coarse(hidden).unflatten(-1, (MAP, MAP))
 
@@ -79,8 +79,8 @@ class BoxMasks(nn.Module):
         return (embedding_ME @ pixels_EHW.flatten(1)).view(placed.shape) + placed + self.bias
 
     def inside(self, pixels_EHW: Tensor, hidden_MD: Tensor, boxes_M4: Tensor) -> Tensor:
-        """`whole`, and OUTSIDE where a cell lies beyond the query's box and MARGIN: few samples in training lie there,
-        and what an undertrained mask says of it is noise."""
+        """As `whole`, with the logit OUTSIDE for cells beyond the query's box and MARGIN: few training samples lie
+        there, and the logits of an undertrained mask are noise there."""
         logits = self.whole(pixels_EHW, hidden_MD, boxes_M4)
         height, width = logits.shape[1:]
         cx, cy, w, h = (v[:, None] for v in boxes_M4.unbind(-1))
@@ -102,7 +102,7 @@ def sample_points(boxes_M4: Tensor, points: int, generator: torch.Generator) -> 
 
 
 def read_labels(masks_NHW: Tensor, object_M: Tensor, points_MP2: Tensor) -> Tensor:
-    """What bool masks say at each point, float [M,P]."""
+    """Values of bool masks at each point, float [M,P]."""
     height, width = masks_NHW.shape[1:]
     x, y = (points_MP2 * points_MP2.new_tensor([width, height])).long().unbind(-1)
     return masks_NHW[object_M[:, None], y, x].float()
@@ -116,8 +116,8 @@ def _centres(maps: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _weights(x: Tensor, y: Tensor, boxes_M4: Tensor) -> tuple[Tensor, Tensor]:
-    """How much each of a map's G columns weighs at x [P] or [M,P], and each of its rows at y: [M,P,G], bilinear.
-    Places beyond the map have what its border has."""
+    """Bilinear weights [M,P,G] of a map's G columns at x [P] or [M,P], and of its rows at y. Points beyond the map take
+    the values of its border."""
     cx, cy, w, h = (v[:, None] for v in boxes_M4.unbind(-1))
     number = torch.arange(MAP, device=boxes_M4.device)
     out = []

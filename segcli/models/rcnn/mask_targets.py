@@ -1,4 +1,4 @@
-"""What a mask head learns from: labelled masks cropped to boxes."""
+"""Mask targets: ground-truth masks cropped to proposals."""
 
 import torch
 from torch import Tensor
@@ -8,9 +8,9 @@ from segcli.models.rcnn.roi_heads import Samples
 
 
 def crop_targets(samples: Samples, size: int, aligned: bool = False) -> Tensor:
-    """The labelled mask of every sample, cropped to the sample's box and resampled: [K, size, size] in 0..1.
+    """The ground-truth mask of every sample, cropped to the sample's box and resampled: [K, size, size] in 0..1.
 
-    aligned=False, as torchvision has it, reads half a pixel to the right and below.
+    aligned=False, torchvision's way, samples half a pixel too far to the right and below.
     """
     out = []
     for boxes, matched, target in zip(samples.boxes, samples.matched, samples.targets, strict=True):
