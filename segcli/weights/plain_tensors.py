@@ -33,6 +33,8 @@ def refuse_unusable(state: dict[str, Tensor], own: dict[str, Tensor], where: str
             continue
         if not value.is_floating_point():
             raise ModelError(f"{where}: {name!r:.80} holds {_called(value)}, where the model has {_called(mine)}")
+        if value.is_meta or mine.is_meta:  # of a model that is only counted
+            continue
         if not torch.isfinite(value).all() and torch.isfinite(mine).all():
             raise ModelError(f"{where}: {name!r:.80} holds values that are not finite")
 

@@ -267,7 +267,7 @@ def test_two_processes_at_once_load_it_once(server, tmp_path):
         honest(handler)
 
     server.respond = slow
-    code = "import sys, pathlib; from segcli.fetch import fetch; fetch(sys.argv[1], pathlib.Path(sys.argv[2]))"
+    code = "import sys, pathlib; from segcli.core.downloads import fetch; fetch(sys.argv[1], pathlib.Path(sys.argv[2]))"
     command = [sys.executable, "-c", code, server.address, str(tmp_path / "a")]
     folder = Path(segcli.__file__).parents[1]
     first, second = (subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True) for _ in range(2))

@@ -43,7 +43,9 @@ def test_every_shipped_recipe_has_possible_numbers():
         check(Recipe.load(name).model)
 
 
-@pytest.mark.parametrize("setting", ["model.width=0", "model.heads.mask.convolutions=-1", "model.heads.box.width=0"])
+@pytest.mark.parametrize(
+    "setting", ["model.width=0", "model.heads.lite_mask.convolutions=-1", "model.heads.iou_box.width=0"]
+)
 def test_a_command_names_the_number_before_it_works(segcli, setting):
     result = segcli("train", "quickstart/mask_rcnn", "--set", setting)
     assert result.code == 2

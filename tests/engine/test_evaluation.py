@@ -12,6 +12,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from torch import nn
 
+from segcli.commands import evaluate as command
+from segcli.commands.evaluate import evaluate
 from segcli.core.dataset_info import Category, DatasetInfo
 from segcli.core.errors import DataError, ModelError, UsageError
 from segcli.core.recipe.recipe import Expect, Recipe
@@ -19,7 +21,7 @@ from segcli.core.trust import grant
 from segcli.data.dataset import Dataset
 from segcli.engine import evaluation
 from segcli.engine.diagnosis import answers, measure
-from segcli.engine.evaluation import check_expectations, evaluate, score_model
+from segcli.engine.evaluation import check_expectations, score_model
 from segcli.engine.run_folder import Opened, RunFolder
 from segcli.models.interface import Model
 from segcli.ops.preprocess import Preprocess
@@ -312,7 +314,7 @@ def opened(tmp_path, monkeypatch):
     run = RunFolder(tmp_path / "run")
     run.path.mkdir()
     made = Opened(Repeats(dataset, 2), recipe(root), dataset.info, run.path)
-    monkeypatch.setattr(evaluation, "open_model", lambda *_, **__: made)
+    monkeypatch.setattr(command, "open_model", lambda *_, **__: made)
     return made
 
 

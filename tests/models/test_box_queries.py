@@ -160,10 +160,10 @@ def test_what_lies_in_the_padding_is_never_chosen_and_boxes_lie_in_the_image(set
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", ["detr", "maskformer"])
+@pytest.mark.parametrize("name", ["detr_lite", "maskformer_lite"])
 def test_a_padded_image_gives_nearly_what_it_gives_alone(name):
     """Padding moves no box: shares of the canvas become the image's own pixels again."""
-    net = model(name, "detection" if name == "detr" else "instance").eval()
+    net = model(name, "detection" if name == "detr_lite" else "instance").eval()
     image = torch.randn(1, 3, 64, 64)
     wide = torch.zeros(1, 3, 64, 128)
     wide[..., :64] = image

@@ -70,7 +70,7 @@ def test_targets_follow_their_family():
             assert model.preprocess.targets == way
             assert model.preprocess.with_size((480, 800)).targets == way
             assert model.preprocess.with_size(256).targets == ("nearest" if name == "rcnn" else "area")
-        lite = {"name": "rcnn_lite", **resnet, **heads}
+        lite = {"name": "rcnn_lite", **resnet, "heads": {"iou_box": {}, "lite_mask": {}}}
         model = build_model(lite, task="instance", num_classes=4, num_things=2)
         assert model.preprocess.with_size((200, 300)).targets == "area"
 

@@ -28,11 +28,11 @@ from segcli.sources.known import KNOWN, Archive, obtain
 
 CODE = """
 import sys, dataclasses
-from segcli.data import known
+from segcli.sources import known
 address, digest, out = sys.argv[1:]
 archive = known.Archive(address, digest or None)
 known.KNOWN["pennfudan"] = dataclasses.replace(known.KNOWN["pennfudan"], archives=(archive,))
-from segcli.preparing import prepare
+from segcli.commands.prepare import prepare
 print(prepare("pennfudan", out))
 """
 

@@ -180,7 +180,7 @@ class TestClasses:
         def of(classes: int) -> Any:
             if family == "lite":
                 lite = {"backbone": {"name": "efficientnet_lite0"}, "heads": {"iou_box": {}, "lite_mask": {}}}
-                return build({"name": "rcnn", **lite}, "instance", classes, classes)
+                return build({"name": "rcnn_lite", **lite}, "instance", classes, classes)
             if family == "detr":
                 return detr("panoptic", classes, 2)
             if family == "maskformer":
@@ -189,7 +189,7 @@ class TestClasses:
             if family == "fcn":
                 settings["backbone"] = {"depth": 18, "dilate_last": 0}
             else:
-                settings |= {"backbone": TRUNK, "decoder_layers": 1}
+                settings["backbone"] = TRUNK
             return build(settings, "semantic", classes, 0)
 
         source, model = of(7), of(4)

@@ -9,7 +9,7 @@ from segcli.ops.cpu.allocator import keep_freed_memory
 
 FAULTS = """
 import ctypes, resource, sys
-from segcli.allocator import keep_freed_memory
+from segcli.ops.cpu.allocator import keep_freed_memory
 if sys.argv[1] == "keep" and not keep_freed_memory():
     sys.exit("refused")
 c = ctypes.CDLL(None)
