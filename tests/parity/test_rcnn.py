@@ -280,6 +280,7 @@ def labelled(image: np.ndarray, image_id: int, objects: int) -> Target:
 @pytest.mark.parametrize(("name", "settings"), [("maskrcnn_resnet50_fpn", MASK), ("maskrcnn_resnet50_fpn_v2", MASK_V2)])
 def test_losses_on_the_same_samples(name, settings):
     """All five, with an image without objects in the batch; torchvision draws with our sampler."""
+    torch.manual_seed(0)  # among the weights of some seeds two proposals are as good as equal
     reference_model = theirs(name, size=(120, 200), rpn_post_nms_top_n_test=50, box_batch_size_per_image=32)
     randomise(reference_model, 1.0)
     if name.endswith("v2"):  # the reference, built without weights, trains every stage: so its norms follow the batch

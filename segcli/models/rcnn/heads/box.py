@@ -69,7 +69,8 @@ class BoxHead(RoIHead):
     ) -> list[Detections]:
         logits, deltas = self.predictor(self.head(self.pooler(features, proposals)))
         counts = [len(p) for p in proposals]
-        boxes = self.coder.decode(deltas, proposals).split(counts)
+        # without any proposal the coder leaves the deltas' shape
+        boxes = self.coder.decode(deltas, proposals).reshape(*logits.shape, 4).split(counts)
         probabilities = F.softmax(logits, -1).split(counts)
         found = []
         for boxes_NC4, probability_NC, size in zip(boxes, probabilities, sizes, strict=True):

@@ -55,7 +55,7 @@ class IoUBoxHead(RoIHead):
 
     def _run(self, features: list[Tensor], boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
         x = self.head(self.pooler(features[1:], boxes))
-        refined = self.coder.decode(self.refine(x), boxes)[:, 0]
+        refined = self.coder.decode(self.refine(x), boxes).reshape(len(x), 4)
         return self.classes(x), refined
 
     def loss(self, features: list[Tensor], samples: Samples) -> dict[str, Tensor]:
