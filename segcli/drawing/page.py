@@ -34,7 +34,7 @@ SHELL = """<!doctype html>
 
 
 def page(data: dict[str, Any]) -> str:
-    """The report of `data` (see `comparison.report.write_report`) as HTML text."""
+    """The report of `data` (see `compare.report.write_report`) as HTML text."""
     folder = resources.files("segcli.drawing")
     text = json.dumps(_finite({**data, "version": segcli.__version__}), ensure_ascii=False, separators=(",", ":"))
     return SHELL.format(
