@@ -47,7 +47,8 @@ def seconds(checkout: Path, source: Path, check: bool) -> float:
         command = [sys.executable, "-c", "from segcli.cli.app import main; main()", "prepare", str(source), "-q"]
         command += ["--check"] if check else ["--out", str(Path(out) / "made"), "--link"]
         start = time.perf_counter()
-        subprocess.run(command, env={**os.environ, "PYTHONPATH": str(checkout)}, check=True, stdout=subprocess.DEVNULL)
+        environment = {**os.environ, "PYTHONPATH": str(checkout)}  # which the working folder would come before
+        subprocess.run(command, cwd=out, env=environment, check=True, stdout=subprocess.DEVNULL)
         return time.perf_counter() - start
 
 
