@@ -18,6 +18,8 @@ VALUES = [
 def damage(root: Path, rng: random.Random) -> str:
     """Change something below `root` and say what."""
     files = sorted(p for p in root.rglob("*") if p.is_file())
+    if not files:
+        return "nothing is left"
     file = rng.choice(files)
     if rng.random() < 0.7:  # labels more often than photographs
         file = rng.choice([f for f in files if f.suffix != ".png" or "ann" in str(f) or "mask" in str(f)] or files)

@@ -5,7 +5,6 @@ from a step of -5, 1.5 or 10^30.
 """
 
 import dataclasses
-import math
 from typing import Any
 
 import torch
@@ -55,7 +54,7 @@ def _check_progress(stored: Any, where: str, progress: Any, total: int) -> None:
             continue
         if type(own) is int and (type(value) is not int or not 0 <= value < 2**63):
             raise ModelError(f"{where}: progress: {name} is {value!r:.80}, no count")
-        if type(own) is float and (type(value) not in (int, float) or not math.isfinite(value) or value < -1):
+        if type(own) is float and (type(value) not in (int, float) or not -1 <= value < 2**63):
             raise ModelError(f"{where}: progress: {name} is {value!r:.80}, no number from -1 up")
     if stored["step"] > total:
         raise ModelError(f"{where}: progress: it stands at step {stored['step']:,} of a training of {total:,}")
@@ -100,7 +99,7 @@ def _alike(given: Any, wanted: Any) -> bool:
     if isinstance(wanted, bool) or wanted is None:
         return given is None or isinstance(given, bool)
     if isinstance(wanted, (int, float)):
-        return type(given) in (int, float) and math.isfinite(given)
+        return type(given) in (int, float) and -1e300 < given < 1e300
     if isinstance(wanted, (list, tuple)):
         return isinstance(given, (list, tuple)) and len(given) == len(wanted) and all(map(_alike, given, wanted))
     return type(given) is type(wanted)

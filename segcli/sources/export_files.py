@@ -117,8 +117,8 @@ def _write(root: Path, out: Path, info: DatasetInfo, module: ModuleType, notes: 
     for split in info.splits:
         file = root / "annotations" / f"{split}.json"
         images, listed = coco_file.load(file)
-        sizes = {i.get("id"): (i.get("height"), i.get("width")) for i in images}
         problem = next(coco_file.image_problems(images), None)
+        sizes = {} if problem else {i["id"]: (i.get("height"), i.get("width")) for i in images}
         problem = problem or next(coco_file.annotation_problems(listed, sizes, set(names)), None)  # type: ignore[arg-type]
         if problem:
             raise DataError(f"{file}: {problem}", hint=f"segcli prepare {root} --check lists all")

@@ -48,6 +48,7 @@ def test_no_state_at_all(training, state):
     ("key", "value"),
     [
         *(("step", value) for value in (-5, 1.5, "1", 10**30, 11, None, True, float("nan"))),
+        *((key, 10**400) for key in ("seconds", "cpu_seconds", "best")),
         *(("best", value) for value in ("x", float("nan"), -2.0, None)),
         *(("images", value) for value in (-1, 0.5)),
         *(("pixels", value) for value in (-1, 0.5, "1")),

@@ -78,3 +78,12 @@ def test_an_image_that_would_not_be_found_again_is_refused_by_name(tmp_path, kin
     with pytest.raises(DataError, match="would not be found again") as caught:
         export(str(root), kind, tmp_path / "out")
     assert file_name in str(caught.value)
+
+
+def test_an_image_whose_id_is_no_number_is_named(tiny_copy, tmp_path):
+    file = tiny_copy / "annotations" / "train.json"
+    data = json.loads(file.read_text(encoding="utf-8"))
+    data["images"][0]["id"] = {"a": 1}
+    file.write_text(json.dumps(data), encoding="utf-8")
+    with pytest.raises(DataError, match=r"train\.json"):
+        export(str(tiny_copy), "yolo", tmp_path / "out")
