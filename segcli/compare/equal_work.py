@@ -5,9 +5,9 @@ model sees more images, which is no fault of the comparison.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
-Row = dict[str, Any]
+from segcli.compare.row import Row
+
 MOST = 2.0  # times the multiply-adds of another training, up to which two runs are compared
 UNDERTRAINED = ("too few steps", "no-object collapse", "classes not learned", "learning rate too low")  # diagnoses
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from segcli.compare.equal_work import unequal
+from segcli.compare.row import Row
 from segcli.core.errors import ModelError
 from segcli.data.arrays import read_arrays
 
-Row = dict[str, Any]
 KNOWN = 0.99  # share of the draws that must have something to score: about five images do
 LEVEL = (2.5, 97.5)  # percentiles of a 95 % interval
 

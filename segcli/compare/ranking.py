@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from segcli.compare.equal_work import mark_unequal, undertrained, unequal, unrecorded
+from segcli.compare.row import Row
 from segcli.core.errors import UsageError
 from segcli.core.plugins import nearest
 from segcli.core.tasks import TASKS
 
-Row = dict[str, Any]
 COSTS = (  # less is better
     *("params", "gflops", "gflops_paper_rule", "latency_ms", "peak_memory_mb"),
     *("train_seconds", "train_cpu_seconds", "train_gflops"),

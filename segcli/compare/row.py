@@ -7,6 +7,7 @@ from typing import Any
 from segcli.core.recipe.recipe import Recipe
 
 Row = dict[str, Any]
+# what a training took, all processes together; runs of earlier versions have the first and the last
 WORK = ("train_seconds", "train_cpu_seconds", "train_gflops", "train_steps", "images_seen")
 
 

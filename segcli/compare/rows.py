@@ -9,15 +9,13 @@ from segcli.core.errors import SegcliError
 from segcli.core.recipe.recipe import Recipe, find_source
 from segcli.core.run_files import read_cost, read_environment, read_log, read_metrics
 
-# what a training took, all processes together; runs of earlier versions have the first and the last
-
 
 def collect(
     items: Sequence[str | Path], announce: Callable[[str], None]
 ) -> tuple[list[Row], list[tuple[str, SegcliError]]]:
     """One row for every run folder or recipe in `items`, and what could not be read: (item, why).
 
-    A row is as `compare --json` prints it (CONTRACT), with what a table needs besides: "path", "task", "primary",
+    A row is as `compare --json` prints it, with what a table needs besides: "path", "task", "primary",
     "split", "images", what its training took (WORK), "diagnosis", "measured_on", "notes". What is not known is None:
     untrained recipes have no metrics. `announce` is told before something slow begins.
     """

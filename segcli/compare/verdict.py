@@ -5,8 +5,8 @@ from typing import Any
 
 from segcli.compare.equal_work import MOST, times, warnings, work_ratio
 from segcli.compare.ranking import value
+from segcli.compare.row import Row
 
-Row = dict[str, Any]
 Pair = dict[str, Any]
 KINDS = {"segm": "mask", "bbox": "box"}
 SIZES = {"s": "small", "m": "medium", "l": "large"}

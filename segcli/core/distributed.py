@@ -133,7 +133,7 @@ def largest(numbers: list[int]) -> list[int]:
 
 def parts() -> int:
     """How many parts the step's batch has: ranks times accumulated pieces. A loss that is divided by a count's mean
-    over the parts, but by 1 where the whole step has none, writes max(count, 1 / dist.parts())."""
+    over the parts, but by 1 where the whole step has none, writes max(count, 1 / distributed.parts())."""
     return world() * _step.pieces
 
 

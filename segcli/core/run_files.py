@@ -92,7 +92,7 @@ class Cost(_Open):
 
 
 class Described(_Open):
-    """The dataset as `info.DatasetInfo` writes it; whoever needs its classes has that read it."""
+    """The dataset as `dataset_info.DatasetInfo` writes it; whoever needs its classes has that read it."""
 
     name: Text
     fingerprint: Text = ""

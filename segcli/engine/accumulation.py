@@ -7,8 +7,7 @@ frees its graph. So with several pieces, a forward pass over all of them without
 more work, in the memory of one piece. The alternative, one gradient per loss, scaled at the end, needs a copy of all
 weights per loss.
 
-`finds_counts` says whether a model has counts of the second kind; where it is missing, models without `normalisers` are
-assumed to.
+`shares_counts` (models/interface.py) says whether a model has counts of the second kind.
 """
 
 import dataclasses
@@ -112,8 +111,8 @@ def count(
             found.append(own)
             if len(own) != len(found[0]):
                 raise UsageError(
-                    f"train.accumulate: the model's losses call dist.share or dist.mean {len(found[0])} times for one "
-                    f"piece of the batch and {len(own)} times for another",
+                    f"train.accumulate: the model's losses call distributed.share or distributed.mean "
+                    f"{len(found[0])} times for one piece of the batch and {len(own)} times for another",
                     hint="a head must call them for every batch, also for 0 items",
                 )
             if not own:

@@ -28,9 +28,9 @@ LOW = 0.05  # a primary score below it is diagnosed
 FALLEN = 0.6  # so is one below this share of the best score on the way
 UNSURE = 0.1  # below this median (over images) of the best score, the model is taken to predict nothing
 FOUND = 0.3  # boxes are fine where at least this share of objects has a detection of IoU ≥ 0.5
+ON_BOXES = ("detr_lite", "maskformer_lite")
 # Training images needed before a model of this kind scores above 0, by this project's own runs on small data
 # (docs/little_data.md) and, for the plain transformers, by DETR's 150 epochs on COCO (Carion et al., 2020)
-ON_BOXES = ("detr_lite", "maskformer_lite")
 IMAGES = {"rcnn": 1_000, "boxes": 1_200, "plain": 100_000}
 
 Image = tuple[Sequence[dict[str, Any]], Sequence[dict[str, Any]]]  # one image's COCO annotations and results

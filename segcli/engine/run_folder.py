@@ -217,7 +217,7 @@ class Opened:
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto`: CUDA, else Apple's MPS, else the CPU, whose allocator then keeps freed memory (allocator.py).
+    """`auto`: CUDA, else Apple's MPS, else the CPU, whose allocator then keeps freed memory (ops/cpu/allocator.py).
 
     Raises UsageError for a device that this machine does not have.
     """

@@ -21,7 +21,7 @@ class Keypoints:
 
     points [N,K,3] float32: x, y in pixels, and in labels COCO's visibility (0 = not labelled, 1 = hidden, 2 = visible),
     in predictions a confidence, 0..1. mirror [N,K]: the keypoint that stands at place k of a mirror image; None in
-    predictions. upright: see info.Category.
+    predictions. upright: see dataset_info.Category.
     """
 
     points: Tensor

@@ -25,15 +25,8 @@ WITHOUT_EFFECT = {  # what these took before, and never read
     "iou_box": {"convolutions"},
     "lite_mask": {"width", "convolutions", "norm"},
 }
-DEFAULT = {
-    "width",
-    "proposals",
-    "samples",
-    "score",
-    "auxiliary",
-    "convolutions",
-    "points",
-}  # null stood for the default
+# null stood for the default
+DEFAULT = {"width", "proposals", "samples", "score", "auxiliary", "convolutions", "points"}
 
 
 def translate(model: dict[str, Any]) -> dict[str, Any]:

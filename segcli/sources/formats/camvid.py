@@ -40,7 +40,7 @@ def build(
     threshold: float | None = None,
 ) -> Draft:
     """Read the folder `path`. classes: names from value 0 instead of CamVid's; ignore: values that are no class.
-    masks, threshold: what values are instead (see `_mask_meaning.py`).
+    masks, threshold: what values are instead (see `mask_meaning/meaning.py`).
 
     Raises DataError where nothing is found, where nothing names the classes and they are hardly CamVid's, for values
     without a name, and for pictures that do not fit.

@@ -3,10 +3,10 @@
 Layouts: PennFudan (`PNGImages/NAME.png`, `PedMasks/NAME_mask.png`), any `images/` and `masks/` with the same names (a
 suffix `_mask` may follow), and nuclei (`ID/images/ID.png` with `ID/masks/*.png`, also below `stage1_train/`). Folders
 called train, val, test around a layout are its splits. What the values are is decided from many files, or said by the
-setting `masks` (see `_mask_meaning.py`). In a file of ids every value but 0 is one object (palettes are
+setting `masks` (see `mask_meaning/meaning.py`). In a file of ids every value but 0 is one object (palettes are
 read as indices, 16 bits are fine); in a file of its own, an object is whatever is not 0, and objects may overlap. All
-objects are of one category, unless a legend (see `_legend.py`) names values or colours: each then is one object of the
-category it names, or with kind `regions` every connected region of it is one; 0 and black are background.
+objects are of one category, unless a legend (see `class_legend.py`) names values or colours: each then is one object of
+the category it names, or with kind `regions` every connected region of it is one; 0 and black are background.
 """
 
 import os
@@ -54,7 +54,7 @@ def build(
     threshold: float | None = None,
 ) -> Draft:
     """Read the folder `path`. category: what the objects are; None: pedestrian and nucleus by layout, else object.
-    masks, ignore, threshold: what values are, where the evidence is not to decide (see `_mask_meaning.py`).
+    masks, ignore, threshold: what values are, where the evidence is not to decide (see `mask_meaning/meaning.py`).
 
     Raises DataError where nothing is found, where it is not clear what the values are, and for mask files that belong
     to no image.

@@ -1,9 +1,9 @@
 """A class for every pixel: `images/` beside `annotations/` (as ADE20K has it), `labels/` or `masks/`, one PNG an image.
 
 Subfolders called training, validation and the like are splits; they may also be around `images/`. Which value or colour
-is which class must be said by a legend (see `_legend.py`) or by settings; a value that it does not name is an error,
-but for 255 and 65535, which are ignored wherever no class has them, unless a class then has no pixel (see
-`_mask_meaning.py`). That is noted with the number of pixels. Labels are renumbered from 0 in the legend's order.
+is which class must be said by a legend (see `class_legend.py`) or by settings; a value that it does not name is an
+error, but for 255 and 65535, which are ignored wherever no class has them, unless a class then has no pixel (see
+`mask_meaning/meaning.py`). That is noted with the number of pixels. Labels are renumbered from 0 in the legend's order.
 """
 
 import dataclasses
@@ -69,7 +69,7 @@ def build(
     threshold: float | None = None,
 ) -> Draft:
     """Read the folder `path`. classes: names from value 0, or by value; ignore: values that are no class; with neither,
-    the legend in the folder says it. masks, threshold: what values are instead (see `_mask_meaning.py`).
+    the legend in the folder says it. masks, threshold: what values are instead (see `mask_meaning/meaning.py`).
 
     Raises DataError where nothing says it, for values that are not named, and for pictures that do not fit.
     """

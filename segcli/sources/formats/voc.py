@@ -61,7 +61,7 @@ def build(
     threshold: float | None = None,
 ) -> Draft:
     """Read the folder `path`. labels: the masks or the boxes; None: the masks where there are any. classes: the names
-    of the values from 1 up. masks, ignore, threshold: what values are instead (see `_mask_meaning.py`).
+    of the values from 1 up. masks, ignore, threshold: what values are instead (see `mask_meaning/meaning.py`).
 
     Raises DataError for broken files, unknown classes, classes that nothing names, and labels without an image.
     """

@@ -1,7 +1,7 @@
 """What a folder of masks is: decided from the values of many files, said in one line, refused where it is not clear.
 
 `decide` is asked by every format whose labels are pictures. It looks at a sample spread over the folder; what the
-reader meets later and what contradicts the decision is an error that names the file (`Rule`, `_mask_objects.py`).
+reader meets later and what contradicts the decision is an error that names the file (`Rule`, `objects.py`).
 Flags and settings (`masks`, `ignore`, `threshold`) say it instead.
 """
 

@@ -1,4 +1,4 @@
-"""How the pixels of a mask file become values, once it is decided what the folder's masks are (`_mask_meaning.py`)."""
+"""How the pixels of a mask file become values, once it is decided what the folder's masks are (`meaning.py`)."""
 
 import dataclasses
 from collections.abc import Callable
