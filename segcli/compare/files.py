@@ -116,7 +116,8 @@ def check(force: bool = False, **paths: Path | None) -> None:
         if not force:
             refuse_other(option, path)
             if option == "plot":
-                refuse_other(option, path.with_stem(f"{path.stem}-training"))
+                for more in ("training", "work"):  # the plots beside it
+                    refuse_other(option, path.with_stem(f"{path.stem}-{more}"))
 
 
 def refuse_other(option: str, path: Path) -> None:

@@ -21,7 +21,7 @@ from segcli.sources.folders import walk
 KIND = "checked"
 FILE = "checked.json"  # what earlier versions left in the folder itself: not read, and no reason to check again
 SAMPLES = "samples.jpg"  # the sheet of samples in a prepared folder
-RULES = 3  # counts up when the doctor's rules change: reports of older rules are made anew
+RULES = 4  # counts up when the doctor's rules change: reports of older rules are made anew
 NAMED_CLASSES = 10  # classes that a note names
 NAMED = 3  # places that an error names
 

@@ -1,5 +1,5 @@
 "use strict";
-// The report of `segcli compare --html`. `data` is what comparison/report.py collected; everything is drawn from it.
+// The report of `segcli compare --html`. `data` is what compare/report.py collected; everything is drawn from it.
 const data = JSON.parse(document.getElementById("data").textContent);
 const rows = data.document.rows;
 const COLOURS = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#A08400", "#7F7F7F"];

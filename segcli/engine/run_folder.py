@@ -265,7 +265,7 @@ def _built(recipe: Recipe, counts: dict[str, int]) -> Model:
 def fields_of(recipe: Recipe, info: DatasetInfo) -> dict[str, Any]:
     """Fields of each object that the recipe's model needs beside boxes and masks: name -> types.Field class."""
     heads = recipe.model.get("heads")
-    if not isinstance(heads, dict) or heads.keys() <= {"box", "mask"}:  # these need no fields
+    if not isinstance(heads, dict) or heads.keys() <= {"box", "mask", "iou_box", "lite_mask"}:  # these need no fields
         return {}
     with torch.device("meta"):  # no memory, no random numbers
         return build(recipe, info).fields

@@ -31,7 +31,7 @@ def note_empty(source: Path, draft: Draft) -> list[str]:
         if LISTS in parts:
             for name in names:
                 split = SPLITS.get(Path(name).stem.lower())
-                if split is not None and name.lower().endswith(".txt"):
+                if split is not None and name.lower().endswith(".txt") and (current / name).is_file():
                     declared[split] = None
                     filled |= {split} if (current / name).stat().st_size > 1 else set()
     said = " ".join(draft.notes)

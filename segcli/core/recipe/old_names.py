@@ -85,6 +85,8 @@ def _heads(given: dict[str, Any], names: dict[str, str], of_old: bool) -> dict[s
 
 def _with_queries(model: dict[str, Any]) -> dict[str, Any]:
     """detr and maskformer, or what a switch makes of them."""
+    if model["name"] == "detr" and model.get("masked_attention"):
+        raise ValueError("model.masked_attention never was a setting of detr: name: mask2former_lite has it")
     on = [switch for switch in SWITCHES if model.get(switch)]
     if len(on) > 1:
         raise ValueError("model.box_queries and model.masked_attention exclude each other")
@@ -94,7 +96,8 @@ def _with_queries(model: dict[str, Any]) -> dict[str, Any]:
         return _renamed(model, SWITCHES[on[0]].format(model["name"]), {*SWITCHES, *off})
     for key, default in {**OF_BOXES, "kernels": False}.items():
         if key != "levels" and model.get(key, default) != default:
-            raise ValueError(f"model.{key} is a setting of model.name: {model['name']}_lite")
+            family = "maskformer" if key == "kernels" else model["name"]
+            raise ValueError(f"model.{key} is a setting of model.name: {family}_lite")
     return _renamed(model, model["name"], {*SWITCHES, *OF_BOXES, "kernels"})
 
 

@@ -109,7 +109,7 @@ def of_classes(path: Path, found: Found, meaning: Meaning, notes: list[str]) -> 
     names = list(dict.fromkeys(row.name for row in named))
     if not names:
         raise DataError(f"{legend.where}: declares no class")
-    first = {name: next(row.value for row in named if row.name == name) for name in names}
+    first = {row.name: row.value for row in reversed(named)}
     colours = {r.name: (r.value >> 16, r.value >> 8 & 255, r.value & 255) for r in named} if legend.colours else {}
     info = DatasetInfo(
         name=path.stem,
