@@ -12,11 +12,12 @@ import torch
 from pycocotools import mask as coco_mask
 from torch import Tensor
 
+from segcli.core.coco_json import Rle
+
 # The semantic label of pixels that count neither in a loss nor in a score must be none of the classes'. Maps of up to
 # EIGHT_BITS classes have 8 bits, in files and in memory, and IGNORE; maps of more have 16 bits and IGNORE_16
 IGNORE, IGNORE_16 = 255, 65535
 EIGHT_BITS = 254
-Rle = dict[str, Any]  # COCO run-length encoding: {"size": [h, w], "counts": bytes or str}
 
 
 @runtime_checkable
