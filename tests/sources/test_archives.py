@@ -77,6 +77,16 @@ def test_bombs(tmp_path, monkeypatch):
         unpack(zipped(tmp_path / "y.zip", {str(i): b"x" for i in range(5)}), tmp_path / "many")
 
 
+def test_a_size_that_is_a_lie(tmp_path):
+    """An entry that declares a hundred bytes and has two million writes a hundred, which are not what was packed."""
+    path = zipped(tmp_path / "x.zip", {"zeros": bytes(2_000_000)})
+    data = path.read_bytes()
+    path.write_bytes(data.replace((2_000_000).to_bytes(4, "little"), (100).to_bytes(4, "little")))
+    with pytest.raises(DataError, match="can't be unpacked"):
+        unpack(path, tmp_path / "out")
+    assert (tmp_path / "out/zeros").stat().st_size <= 100
+
+
 def test_names_that_collide(tmp_path):
     with pytest.raises(DataError, match="two of its files"):
         unpack(tarred(tmp_path / "x.tar", {"a.PNG": b"1", "a.png": b"2"}), tmp_path / "out")
