@@ -4,6 +4,7 @@ Files may lack a key, or have more keys, which are kept. Nothing here is checked
 `data/annotations.py` is read as `Mapping[str, object]`, value by value.
 """
 
+from collections.abc import Sequence
 from typing import TypedDict
 
 Size = tuple[int, int]  # (height, width) in pixels
@@ -28,19 +29,27 @@ Segmentation = Polygons | JsonRle
 
 
 class Annotation(TypedDict, total=False):
-    """One object. bbox: x, y, width, height in pixels; category_id: the dataset's own id; keypoints: x, y, visibility
-    times K; segment_id: the object's id in the panoptic map."""
+    """One object. id: None for one that has none yet; category_id: the dataset's own; bbox: x, y, width, height in
+    pixels; keypoints: x, y, visibility times K; segment_id: the object's id in the panoptic map; source: the mask
+    picture that it was read from; visible, extent: of synthetic shapes, see `sources/synthetic/shapes.py`; difficult,
+    truncated, occluded: flags of Pascal VOC, 0 or 1."""
 
-    id: int
+    id: int | None
     image_id: int
     category_id: int
-    bbox: list[float]
+    bbox: Sequence[float]
     segmentation: Segmentation
     area: float
     iscrowd: int
-    keypoints: list[float]
+    keypoints: Sequence[float]
     num_keypoints: int
     segment_id: int
+    source: str
+    visible: float
+    extent: float
+    difficult: int
+    truncated: int
+    occluded: int
 
 
 class ImageEntry(TypedDict, total=False):
@@ -71,7 +80,7 @@ class SegmentInfo(TypedDict, total=False):
     id: int
     category_id: int
     area: float
-    bbox: list[float]
+    bbox: Sequence[float]
     iscrowd: int
 
 
@@ -89,9 +98,9 @@ class Result(TypedDict, total=False):
     image_id: int
     category_id: int
     score: float
-    bbox: list[float]
+    bbox: Sequence[float]
     segmentation: JsonRle
-    keypoints: list[float]
+    keypoints: Sequence[float]
 
 
 class CocoFile(TypedDict, total=False):

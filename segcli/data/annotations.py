@@ -6,17 +6,17 @@ Sparse work only: masks are checked for shape and finite numbers here and decode
 import itertools
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypeGuard, cast
 
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from segcli.core.coco_json import Annotation, ImageEntry, PanopticEntry, Rle, Segmentation
 from segcli.core.errors import DataError
 from segcli.core.files import is_below, read_json
 from segcli.data.decoders import MOST_PIXELS
-from segcli.types import Rle
 
 LARGEST_ID = 2**63 - 1  # what scoring counts images with
 PLAIN = {int, float}  # what JSON numbers become: looked at first, for it is quick
@@ -25,8 +25,19 @@ WIDEST = 8  # groups of a number in a compressed RLE: 40 bits
 FAR = 16  # polygons and boxes further outside than this many image sides are taken for a unit error, not drawn
 
 
-def load(path: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def load(path: Path) -> tuple[list[ImageEntry], list[Annotation]]:
     """(images, annotations) of a COCO file. Raises DataError where it is missing, no JSON, or lacks a list."""
+    images, annotations = _lists(path)
+    return cast(list[ImageEntry], images), cast(list[Annotation], annotations)
+
+
+def load_panoptic(path: Path) -> list[PanopticEntry]:
+    """The entries of a COCO panoptic file, unchecked. Raises DataError as `load` does."""
+    return cast(list[PanopticEntry], _lists(path)[1])
+
+
+def _lists(path: Path) -> list[list[dict[str, object]]]:
+    """The objects listed as `images` and as `annotations` of a json file."""
     if not path.exists():
         raise DataError(f"{path}: there is no such annotation file", hint="run `segcli prepare` again")
     data = read_json(path)
@@ -36,23 +47,19 @@ def load(path: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         wrong = [item for item in data[key] if not isinstance(item, dict)]
         if wrong:
             raise DataError(f"{path}: {key} must hold objects, not {wrong[0]!r:.200}")
-    return data["images"], data["annotations"]
+    return [data["images"], data["annotations"]]
 
 
-def panoptic_entries(path: Path) -> dict[int, dict[str, Any]]:
+def panoptic_entries(path: Path) -> dict[int, PanopticEntry]:
     """Image id -> {"file_name", "segments_info"} of a COCO panoptic file. Raises DataError for anything else."""
     data = read_json(path)
     listed = data.get("annotations") if isinstance(data, dict) else None
     if not isinstance(listed, list):
         raise DataError(f"{path}: not a COCO panoptic file: it has no list 'annotations'")
-    out: dict[int, dict[str, Any]] = {}
-    key: Any
+    out: dict[int, PanopticEntry] = {}
     for number, entry in enumerate(listed):
-        key, name, segments = (
-            (entry.get(k) for k in ("image_id", "file_name", "segments_info"))
-            if isinstance(entry, dict)
-            else [None] * 3
-        )
+        entry = entry if isinstance(entry, dict) else {}
+        key, name, segments = (entry.get(k) for k in ("image_id", "file_name", "segments_info"))
         where = f"{path}: annotations[{number}]"
         if not _is_int(key):
             raise DataError(f"{where}: image_id {key!r:.80} is not a whole number")
@@ -69,32 +76,31 @@ def panoptic_entries(path: Path) -> dict[int, dict[str, Any]]:
     return out
 
 
-def image_problems(images: list[dict[str, Any]]) -> Iterator[str]:
+def image_problems(images: Iterable[Mapping[str, object]]) -> Iterator[str]:
     """What is wrong with the image records, one sentence each."""
-    seen: set[int] = set()
+    ids: set[int] = set()
     for image in images:
-        key: Any = image.get("id")
+        key, name = image.get("id"), image.get("file_name")
         if not _is_int(key) or not 0 <= key < 2**63:
-            yield f"image {image.get('file_name')!r:.200}: id {key!r:.80} is not a whole number from 0 up"
+            yield f"image {name!r:.200}: id {key!r:.80} is not a whole number from 0 up"
             continue
-        if key in seen:
+        if key in ids:
             yield f"image id {key} stands twice"
-        seen.add(key)
-        if not isinstance(image.get("file_name"), str) or not image["file_name"]:
+        ids.add(key)
+        if not isinstance(name, str) or not name:
             yield f"image {key}: file_name is missing"
-        elif not is_below(image["file_name"]):
-            yield f"image {key}: file_name {image['file_name']!r} is not a path below the image folder"
-        for side in ("width", "height"):
-            if not _is_int(image.get(side)) or image[side] < 1:
-                yield f"image {key} ({image.get('file_name')}): {side} {image.get(side)!r} is not a size in pixels"
-                break
-        else:
-            if image["width"] * image["height"] > MOST_PIXELS:
-                size = f"{image['width']} x {image['height']}"
-                yield f"image {key} ({image.get('file_name')}): {size} is more than an image can have"
+        elif not is_below(name):
+            yield f"image {key}: file_name {name!r} is not a path below the image folder"
+        width, height = image.get("width"), image.get("height")
+        if not _is_int(width) or width < 1:
+            yield f"image {key} ({name}): width {width!r} is not a size in pixels"
+        elif not _is_int(height) or height < 1:
+            yield f"image {key} ({name}): height {height!r} is not a size in pixels"
+        elif width * height > MOST_PIXELS:
+            yield f"image {key} ({name}): {width} x {height} is more than an image can have"
 
 
-def name_problems(images: list[dict[str, Any]]) -> Iterator[str]:
+def name_problems(images: Iterable[Mapping[str, object]]) -> Iterator[str]:
     """The images whose file_name is no path below a folder, one sentence each: quick, for every start."""
     for image in images:
         name = image.get("file_name")
@@ -103,7 +109,7 @@ def name_problems(images: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def annotation_problems(
-    annotations: list[dict[str, Any]], sizes: dict[int, tuple[int, int]], categories: set[int]
+    annotations: Sequence[Mapping[str, object]], sizes: dict[int, tuple[int, int]], categories: set[int]
 ) -> Iterator[str]:
     """What is wrong with the annotations, one sentence each.
 
@@ -115,7 +121,7 @@ def annotation_problems(
             yield from _problems(annotation, covered, sizes, categories)
 
 
-def _covered(annotations: list[dict[str, Any]]) -> list[int | None]:
+def _covered(annotations: Sequence[Mapping[str, object]]) -> list[int | None]:
     """Pixels that each compressed RLE covers (-1: malformed); None if it is not a compressed RLE."""
     raws = [_compressed(annotation.get("segmentation")) for annotation in annotations]
     totals = iter(run_totals([raw for raw in raws if raw is not None]).tolist())
@@ -123,7 +129,7 @@ def _covered(annotations: list[dict[str, Any]]) -> list[int | None]:
 
 
 def _problems(
-    annotation: dict[str, Any], covered: int | None, sizes: dict[int, tuple[int, int]], categories: set[int]
+    annotation: Mapping[str, object], covered: int | None, sizes: dict[int, tuple[int, int]], categories: set[int]
 ) -> Iterator[str]:
     """`annotation_problems` of one; covered: as `_covered` says."""
     name, image = annotation.get("id"), annotation.get("image_id")
@@ -146,7 +152,7 @@ def _problems(
         yield f"annotation {name}: {problem}"
 
 
-def encode(segmentation: Any, size: tuple[int, int]) -> Rle:
+def encode(segmentation: Segmentation | Rle, size: tuple[int, int]) -> Rle:
     """COCO polygons or RLE, checked before, -> one compressed RLE of `size` (h, w).
 
     Polygons are joined (a hole is whatever no part covers, as COCO has it); parts of fewer than three points are empty.
@@ -169,7 +175,7 @@ def encode(segmentation: Any, size: tuple[int, int]) -> Rle:
     return {"size": [h, w], "counts": raw}
 
 
-def area_of(annotation: Mapping[str, Any], size: tuple[int, int], rle: Rle | None = None) -> float:
+def area_of(annotation: Annotation, size: tuple[int, int], rle: Rle | None = None) -> float:
     """The object's area in pixels, by which AP sorts objects into sizes: as annotated; where nothing is, its mask's
     (`rle`, if that is encoded already), and its box's where it has none. The same for every task."""
     area: float | None = annotation.get("area")
@@ -180,7 +186,9 @@ def area_of(annotation: Mapping[str, Any], size: tuple[int, int], rle: Rle | Non
     return int(coco_mask.area(rle)) if rle is not None else annotation["bbox"][2] * annotation["bbox"][3]
 
 
-def encode_all(segmentations: Sequence[Any], size: tuple[int, int], *, checked: bool = False) -> list[Rle]:
+def encode_all(
+    segmentations: Sequence[Segmentation | Rle], size: tuple[int, int], *, checked: bool = False
+) -> list[Rle]:
     """`encode` of one image's segmentations; the compressed RLEs among them are checked together, unless
     `annotation_problems` had nothing to say of them."""
     raws = [_compressed(s) for s in segmentations]
@@ -190,7 +198,7 @@ def encode_all(segmentations: Sequence[Any], size: tuple[int, int], *, checked: 
     return [encode(s, size) if raw is None else {"size": [*size], "counts": raw} for s, raw in pairs]
 
 
-def _compressed(segmentation: Any) -> bytes | None:
+def _compressed(segmentation: object) -> bytes | None:
     """The bytes of a compressed RLE; None for polygons and for an RLE of plain numbers."""
     counts = segmentation.get("counts") if isinstance(segmentation, dict) else None
     if isinstance(counts, str):
@@ -257,7 +265,7 @@ def cut(rle: Rle, x1: int, y1: int, x2: int, y2: int) -> np.ndarray:
     return np.cumsum(change[:-1], dtype=np.int8).view(np.bool_).reshape(x2 - x1, h).T[y1:y2]
 
 
-def _box_problem(box: Any, size: tuple[int, int]) -> str | None:
+def _box_problem(box: object, size: tuple[int, int]) -> str | None:
     if not isinstance(box, list) or len(box) != 4 or not all(_is_number(v) for v in box):
         return f"bbox {box!r:.200} is not [x, y, width, height]"
     if not _is_finite(*box):
@@ -269,7 +277,7 @@ def _box_problem(box: Any, size: tuple[int, int]) -> str | None:
     return None
 
 
-def segmentation_problem(segmentation: Any, size: tuple[int, int], covered: int | None = None) -> str | None:
+def segmentation_problem(segmentation: object, size: tuple[int, int], covered: int | None = None) -> str | None:
     """What is wrong with polygons or an RLE on an image of `size` (h, w); None where `encode` can take it.
 
     covered: the `run_totals` of a compressed RLE, where they are known.
@@ -315,15 +323,15 @@ def _is_finite(*values: float) -> bool:
         return False
 
 
-def _is_int(value: Any) -> bool:
+def _is_int(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> TypeGuard[int | float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def number(value: Any) -> int | None:
+def number(value: object) -> int | None:
     """A whole number, also as text ("7") or with a point (7.0, as pandas writes it); None for anything else."""
     if isinstance(value, str) and re.fullmatch(r"\s*-?[0-9]{1,18}(\.0*)?\s*", value):
         return int(value.split(".")[0])
@@ -332,6 +340,6 @@ def number(value: Any) -> int | None:
     return whole(value)
 
 
-def whole(value: Any) -> int | None:
+def whole(value: object) -> int | None:
     """The value itself where it is a whole number, else None."""
     return value if _is_int(value) else None

@@ -20,23 +20,23 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import pydantic
 from tqdm import tqdm
 
 from segcli.core import folders
 from segcli.core.building import building
+from segcli.core.coco_json import Annotation, CategoryEntry, ImageEntry, SegmentInfo
 from segcli.core.dataset_info import DatasetInfo
 from segcli.core.errors import DataError, SegcliError, UsageError
 from segcli.core.files import parsed, read_json
 from segcli.data import fingerprint
-from segcli.data.annotations import annotation_problems, area_of, image_problems, load
+from segcli.data.annotations import annotation_problems, area_of, image_problems, load, load_panoptic
 from segcli.data.findings import Item
 from segcli.data.index import Writer
 
 SEE_ALL = "segcli prepare SOURCE --check lists everything that is wrong, --fix mends what has one meaning"
-LABEL_MAP = "label_map"  # field of an image whose label map is not called as its file alone
 UNDECIDED = "all"  # the one split of a source that has none
 
 
@@ -68,12 +68,12 @@ class Record:
     file_name: str
     size: tuple[int, int]
     image: Path | bytes
-    annotations: list[dict[str, Any]]
+    annotations: list[Annotation]
     id: int | None = None
     semantic: bytes | None = None
     panoptic: bytes | None = None
-    segments: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-    extra: dict[str, Any] = dataclasses.field(default_factory=dict)
+    segments: list[SegmentInfo] = dataclasses.field(default_factory=list)
+    extra: dict[str, object] = dataclasses.field(default_factory=dict)
     problem: str | DataError | None = None
 
 
@@ -191,7 +191,7 @@ def _of_earlier(out: Path) -> set[str]:
                 names |= {f"images/{image['file_name']}", f"semantic/{split}/{label_name(image)}"}
         maps = out / "panoptic" / f"{split}.json"
         names |= {f"panoptic/{split}.json"} if info.panoptic else set()
-        names |= {f"panoptic/{split}/{e.get('file_name')}" for e in (load(maps)[1] if info.panoptic else ())}
+        names |= {f"panoptic/{split}/{e.get('file_name')}" for e in (load_panoptic(maps) if info.panoptic else ())}
     return names
 
 
@@ -221,16 +221,16 @@ def masks_read(root: Path) -> dict[str, Any]:
     return facts if isinstance(facts, dict) else {}
 
 
-def label_name(image: Mapping[str, Any]) -> str:
+def label_name(image: ImageEntry) -> str:
     """The name of a COCO image's semantic PNG inside the folder of its split."""
-    return str(image.get(LABEL_MAP) or PurePosixPath(str(image["file_name"])).stem + ".png")
+    return str(image.get("label_map") or PurePosixPath(str(image["file_name"])).stem + ".png")
 
 
-def coco_categories(info: DatasetInfo) -> list[dict[str, Any]]:
+def coco_categories(info: DatasetInfo) -> list[CategoryEntry]:
     """info's categories as COCO declares them."""
     out = []
     for category, colour in zip(info.categories, info.colours(), strict=True):
-        entry: dict[str, Any] = {"id": category.source_id, "name": category.name, "isthing": int(category.thing)}
+        entry: CategoryEntry = {"id": category.source_id, "name": category.name, "isthing": int(category.thing)}
         entry["color"] = list(colour)
         if category.keypoints:
             entry["keypoints"] = list(category.keypoints)
@@ -300,7 +300,7 @@ def _write_split(
     bar: Any,
     kept: contextlib.ExitStack,
 ) -> int:
-    images = []
+    images: list[ImageEntry] = []
     labels: dict[str, str] = {}
     declared = set(info.source_ids)
     annotations = kept.enter_context(Writer(root / "annotations" / f"{split}.json", indexed=True))
@@ -316,12 +316,16 @@ def _write_split(
             refuse_broken(record, declared)
             if isinstance(record.image, Path) and not os.path.isfile(record.image):  # or no possible name
                 raise DataError(f"{record.image}: the image file is missing", hint=SEE_ALL)
-            sized = [a if a.get("area") is not None else {**a, "area": area_of(a, (h, w))} for a in record.annotations]
+            sized: list[Annotation] = [
+                a if a.get("area") is not None else {**a, "area": area_of(a, (h, w))} for a in record.annotations
+            ]
             record = dataclasses.replace(record, annotations=sized)
         if names.add(record) and not link:
             _write_file(root / "images" / record.file_name, record.image)
-        image = {"id": image_id, "file_name": record.file_name, "width": w, "height": h, **record.extra}
-        image.pop(LABEL_MAP, None)
+        image = cast(
+            ImageEntry, {"id": image_id, "file_name": record.file_name, "width": w, "height": h, **record.extra}
+        )
+        image.pop("label_map", None)
         images.append(image)
         keys = [ids.take("annotation", annotation.get("id")) for annotation in record.annotations]
         annotations.add(
@@ -330,7 +334,7 @@ def _write_split(
         name = label_name(image)
         if record.semantic is not None or record.panoptic is not None:
             if labels.get(name, record.file_name) != record.file_name:  # in another folder, an image is called alike
-                name = image[LABEL_MAP] = PurePosixPath(record.file_name).with_suffix(".png").as_posix()
+                name = image["label_map"] = PurePosixPath(record.file_name).with_suffix(".png").as_posix()
             other = labels.setdefault(name, record.file_name)
             if other != record.file_name:
                 raise DataError(f"{split}: {other} and {record.file_name} would share the label map {name}")

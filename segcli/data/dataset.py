@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from pycocotools import mask as coco_mask
 
+from segcli.core.coco_json import Annotation, CocoFile, PanopticEntry, Rle, as_json
 from segcli.core.dataset_info import DatasetInfo
 from segcli.core.errors import DataError, UsageError
 from segcli.core.files import resolve
@@ -23,7 +24,7 @@ from segcli.data import index, views
 from segcli.data.canonical import label_name
 from segcli.data.image import read_image
 from segcli.data.split_file import named_images
-from segcli.types import Instances, Panoptic, Rle, Sample, Target, ignore_label
+from segcli.types import Instances, Panoptic, Sample, Target, ignore_label
 
 
 @dataclasses.dataclass(slots=True)
@@ -39,11 +40,11 @@ class _Record:
     size: tuple[int, int]
     split: str
     label_map: str
-    held: list[dict[str, Any]] | tuple[Path, int, int]
+    held: list[Annotation] | tuple[Path, int, int]
     without_mask: int = 0
 
     @property
-    def annotations(self) -> list[dict[str, Any]]:
+    def annotations(self) -> list[Annotation]:
         return self.held if isinstance(self.held, list) else index.read_span(*self.held, self.id)
 
 
@@ -73,7 +74,7 @@ class Dataset:
         self.info = DatasetInfo.load(self.root)
         self.images = images_of(self.root, self.info.image_root)
         self.ignore = ignore_label(len(self.info.categories))
-        self.dropped: list[int] = []
+        self.dropped: list[int | None] = []
         self._warned = False
         self._labels = {source: label for label, source in enumerate(self.info.source_ids)}
         splits = list(self.info.splits)
@@ -138,7 +139,7 @@ class Dataset:
             )
         return image
 
-    def annotations(self, i: int) -> list[dict[str, Any]]:
+    def annotations(self, i: int) -> list[Annotation]:
         """The raw COCO annotations of image i."""
         return self._records[i].annotations
 
@@ -159,7 +160,7 @@ class Dataset:
         """Like `target`, with masks as RLE."""
         return self.annotated_target(i)[0]
 
-    def annotated_target(self, i: int) -> tuple[Target, list[dict[str, Any]]]:
+    def annotated_target(self, i: int) -> tuple[Target, list[Annotation]]:
         """`encoded_target`, and the raw annotation of each of its instances, in their order."""
         record = self._records[i]
         everything, kept = self._instances(record)
@@ -170,10 +171,10 @@ class Dataset:
         own = [annotation for annotation, thing in zip(kept, things.tolist(), strict=True) if thing]
         return Target(record.id, record.size, instances, labels, panoptic, self.ignore), own
 
-    def coco(self) -> dict[str, Any]:
+    def coco(self) -> CocoFile:
         """The split's things as one COCO ground truth: category id = label + 1, annotation ids from 1 up (COCO's own
         evaluation mistakes id 0 for "unmatched"), masks as RLE with text counts, areas by `annotations.area_of`."""
-        out: list[dict[str, Any]] = []
+        out: list[Annotation] = []
         for record in self._records:
             instances, kept = self._instances(record)
             boxes = instances.boxes.tolist()
@@ -181,7 +182,7 @@ class Dataset:
                 label, (x1, y1, x2, y2) = int(instances.labels[i]), boxes[i]
                 if label >= self.info.num_things:
                     continue
-                entry = {
+                entry: Annotation = {
                     "id": len(out) + 1,
                     "image_id": record.id,
                     "category_id": label + 1,
@@ -190,7 +191,7 @@ class Dataset:
                 }
                 if isinstance(instances.masks, list):
                     rle = instances.masks[i]
-                    entry["segmentation"] = {"size": list(record.size), "counts": rle["counts"].decode("ascii")}
+                    entry["segmentation"] = as_json(rle)
                 out.append({**entry, "area": annotation["area"]})
         return {
             "images": [
@@ -226,7 +227,7 @@ class Dataset:
         _refuse(path, coco_file.image_problems(images))
         sizes = {image["id"]: (image["height"], image["width"]) for image in images}
         _refuse(path, coco_file.annotation_problems(annotations, sizes, set(self._labels)))
-        grouped: dict[int, list[dict[str, Any]]] = {key: [] for key in sizes}
+        grouped: dict[int, list[Annotation]] = {key: [] for key in sizes}
         for annotation in annotations:
             grouped[annotation["image_id"]].append(annotation)
         return [
@@ -260,7 +261,7 @@ class Dataset:
             )
         return not without
 
-    def _instances(self, record: _Record) -> tuple[Instances, list[dict[str, Any]]]:
+    def _instances(self, record: _Record) -> tuple[Instances, list[Annotation]]:
         """Things and stuff regions of one image that are not empty, masks as RLE, and their raw annotations."""
         annotations = record.annotations
         try:
@@ -276,10 +277,10 @@ class Dataset:
         problem = next(coco_file.annotation_problems(annotations, sizes, set(self._labels)), str(wrong))
         raise DataError(f"{self.root}/annotations/{record.split}.json: {record.file_name}: {problem}") from wrong
 
-    def _decoded(self, record: _Record, annotations: list[dict[str, Any]]) -> tuple[Instances, list[dict[str, Any]]]:
+    def _decoded(self, record: _Record, annotations: list[Annotation]) -> tuple[Instances, list[Annotation]]:
         """`_instances` of annotations that are as they should be."""
         h, w = record.size
-        kept: list[dict[str, Any]] = []
+        kept: list[Annotation] = []
         boxes: list[list[float]] = []
         masks: list[Rle] = []
         rles = self._encode([a for a in annotations if a.get("segmentation")], record)
@@ -302,7 +303,7 @@ class Dataset:
         )
         return instances, kept
 
-    def _encode(self, annotations: list[dict[str, Any]], record: _Record) -> list[Rle]:
+    def _encode(self, annotations: list[Annotation], record: _Record) -> list[Rle]:
         try:
             checked = isinstance(record.held, list)  # when the file was opened; spans are read from it only now
             return coco_file.encode_all([a["segmentation"] for a in annotations], record.size, checked=checked)
@@ -316,7 +317,7 @@ class Dataset:
                     ) from error
             raise
 
-    def _drop(self, annotation: dict[str, Any], record: _Record) -> None:
+    def _drop(self, annotation: Annotation, record: _Record) -> None:
         key = annotation.get("id", -1)
         if key not in self.dropped:
             self.dropped.append(key)
@@ -357,9 +358,9 @@ class Dataset:
         where = f"{self.root}/annotations/{record.split}.json: the map of {record.file_name}"
         return resolve(self.root / kind / record.split, name, where, within=self.root, trusted=self.images.trusted)
 
-    def _load_panoptic(self) -> dict[int, dict[str, Any]]:
+    def _load_panoptic(self) -> dict[int, PanopticEntry]:
         """Image id -> its entry of panoptic/{split}.json. Raises DataError for an image without one."""
-        entries: dict[int, dict[str, Any]] = {}
+        entries: dict[int, PanopticEntry] = {}
         for split, records in itertools.groupby(sorted(self._records, key=lambda r: r.split), lambda r: r.split):
             path = self.root / "panoptic" / f"{split}.json"
             found = coco_file.panoptic_entries(path)
@@ -370,7 +371,7 @@ class Dataset:
         return entries
 
 
-def _bare(annotation: dict[str, Any]) -> bool:
+def _bare(annotation: Annotation) -> bool:
     return not annotation.get("segmentation")
 
 

@@ -8,12 +8,13 @@ import dataclasses
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from segcli.core.coco_json import Annotation, ImageEntry
 from segcli.core.errors import DataError, SegcliError
 from segcli.core.files import open_regular
 from segcli.data import annotations as coco_file
@@ -28,23 +29,23 @@ class Index:
     first [N+1]: position of its first annotation among all; by annotation: category (source id), crowd, mask."""
 
     path: Path
-    images: list[dict[str, Any]]
+    images: list[ImageEntry]
     starts: np.ndarray
     first: np.ndarray
     category: np.ndarray
     crowd: np.ndarray
     mask: np.ndarray
 
-    def annotations(self, i: int) -> list[dict[str, Any]]:
+    def annotations(self, i: int) -> list[Annotation]:
         """The annotations of image i, read now. Raises DataError where the file has changed."""
         return read_span(self.path, int(self.starts[i]), int(self.starts[i + 1]), self.images[i]["id"])
 
-    def groups(self) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
+    def groups(self) -> Iterator[tuple[ImageEntry, list[Annotation]]]:
         """(image, its annotations) one after the other. Raises DataError where the file has changed."""
         return ((image, self.annotations(i)) for i, image in enumerate(self.images))
 
 
-def read_span(path: Path, start: int, end: int, image_id: int) -> list[dict[str, Any]]:
+def read_span(path: Path, start: int, end: int, image_id: int) -> list[Annotation]:
     """The annotations that stand from byte `start` to `end`, all of one image.
 
     Raises DataError where the file can't be read, Changed where something else stands there.
@@ -53,7 +54,7 @@ def read_span(path: Path, start: int, end: int, image_id: int) -> list[dict[str,
         with open_regular(path) as file:
             file.seek(start)
             text = file.read(end - start)
-        found: list[dict[str, Any]] = json.loads(b"[" + text.rstrip(b",") + b"]")
+        found: list[Annotation] = json.loads(b"[" + text.rstrip(b",") + b"]")
         if all(annotation["image_id"] == image_id for annotation in found):
             return found
     except OSError as error:
@@ -108,7 +109,7 @@ def _consistent(parts: dict[str, np.ndarray], size: int) -> bool:
     return bool(spans and first[0] == 0 and first[-1] == count and (np.diff(first) >= 0).all())
 
 
-def walk(path: Path) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
+def walk(path: Path) -> Iterator[tuple[ImageEntry, list[Annotation]]]:
     """(image, its annotations) of a prepared annotation file, one image in memory at a time where there is an index.
 
     Annotations of images that are not listed are left aside. Raises DataError where the file can't be read.
@@ -117,7 +118,7 @@ def walk(path: Path) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
         yield from known.groups()
         return
     images, annotations = coco_file.load(path)
-    grouped: dict[Any, list[dict[str, Any]]] = {}
+    grouped: dict[Any, list[Annotation]] = {}
     for annotation in annotations:
         grouped.setdefault(str(annotation.get("image_id")), []).append(annotation)
     yield from ((image, grouped.get(str(image.get("id")), [])) for image in images)
@@ -144,7 +145,7 @@ class Writer:
     def __exit__(self, *error: object) -> None:
         self.file.close()
 
-    def add(self, annotations: list[dict[str, Any]]) -> None:
+    def add(self, annotations: Sequence[Mapping[str, object]]) -> None:
         """The annotations of the next image."""
         if annotations:
             text = json.dumps(annotations, ensure_ascii=False, separators=(",", ":"))[1:-1]

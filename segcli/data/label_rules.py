@@ -1,10 +1,12 @@
 """What is doubtful in one annotation: the rules that the doctor reports by and `--fix` repairs by."""
 
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from segcli.core.coco_json import Annotation
 from segcli.data.annotations import annotation_problems, encode
 from segcli.data.mask_order import reading
 from segcli.data.outline_rules import MOST_PARTS, crossings, depths
@@ -17,14 +19,14 @@ AREAS = 0.3  # share that area and mask may differ by, and AREA pixels whatever 
 AREA = 64
 
 
-def sound(annotation: dict[str, Any], size: tuple[int, int], *keys: str) -> bool:
+def sound(annotation: Mapping[str, object], size: tuple[int, int], *keys: str) -> bool:
     """Whether the values at `keys` are well-formed, whatever the others are."""
     part = {"id": 0, "image_id": 0, "category_id": 0, "bbox": [0, 0, 1, 1]}
     part |= {key: annotation[key] for key in keys if annotation.get(key) is not None}
     return next(annotation_problems([part], {0: size}, {0}), None) is None
 
 
-def rle_of_another_size(annotation: dict[str, Any], size: tuple[int, int]) -> bool:
+def rle_of_another_size(annotation: Annotation, size: tuple[int, int]) -> bool:
     """Whether the mask is an RLE that says another size than the image's (h, w)."""
     segmentation = annotation.get("segmentation")
     return isinstance(segmentation, dict) and segmentation.get("size") != list(size)
@@ -38,12 +40,12 @@ class Measured(NamedTuple):
     box: np.ndarray
 
 
-def label_problems(annotation: dict[str, Any], size: tuple[int, int]) -> list[tuple[str, str]]:
+def label_problems(annotation: Annotation, size: tuple[int, int]) -> list[tuple[str, str]]:
     """(code, detail) of what is doubtful in one well-formed annotation on an image of `size` (h, w)."""
     return measure(annotation, size)[0]
 
 
-def measure(annotation: dict[str, Any], size: tuple[int, int]) -> tuple[list[tuple[str, str]], Measured | None]:
+def measure(annotation: Annotation, size: tuple[int, int]) -> tuple[list[tuple[str, str]], Measured | None]:
     """`label_problems`, and what the mask is like where there is one that covers something."""
     h, w = size
     out: list[tuple[str, str]] = []

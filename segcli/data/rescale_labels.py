@@ -1,14 +1,14 @@
 """Labels that were made on an image of other sides than the file has: turned as EXIF turns it, or scaled with it."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from pycocotools import mask as coco_mask
 
+from segcli.core.coco_json import Annotation, JsonRle
 from segcli.core.errors import DataError
 from segcli.data import annotations as coco_file
 from segcli.data.canonical import Record
@@ -22,8 +22,11 @@ SHAPE = 0.01  # share by which the sides may be stretched differently where labe
 MATCH = 0.9  # IoU of the box with the mask that says how an RLE of exchanged sides is meant
 UNKNOWN = (0, 0)  # the size of a record whose annotation file gives none
 
+Point = Callable[[float, float], tuple[float, float]]
+Move = Callable[[np.ndarray], np.ndarray]
 
-def fitted(record: Record, say: Any, on_file: Mapping[bool, bool]) -> Record | None:
+
+def fitted(record: Record, say: Callable[[str, str], None], on_file: Mapping[bool, bool]) -> Record | None:
     """The record with labels on its image's pixels: turned where EXIF turns the image, scaled where it was scaled.
 
     on_file: whether labels of other images whose recorded size is wrong lie on the pixels of the file as they are, by
@@ -64,7 +67,7 @@ def fitted(record: Record, say: Any, on_file: Mapping[bool, bool]) -> Record | N
     return dataclasses.replace(record, size=(h, w), annotations=moved)
 
 
-def _turn_point(turn: int, size: tuple[int, int]) -> Any:
+def _turn_point(turn: int, size: tuple[int, int]) -> Point:
     """x, y as stored -> as seen, for the EXIF orientations that exchange the sides; `size` (h, w) as stored."""
     h, w = size
     return {
@@ -75,9 +78,9 @@ def _turn_point(turn: int, size: tuple[int, int]) -> Any:
     }[turn]
 
 
-def _moved(annotation: dict[str, Any], size: tuple[int, int], point: Any, move: Any, scale: float) -> dict[str, Any]:
+def _moved(annotation: Annotation, size: tuple[int, int], point: Point, move: Move, scale: float) -> Annotation:
     """An annotation whose points and masks are moved; what is malformed stays, to be judged afterwards."""
-    out = dict(annotation)
+    out = annotation.copy()
     box, segmentation, keypoints = out.get("bbox"), out.get("segmentation"), out.get("keypoints")
     if box is not None and sound(out, size, "bbox"):
         (x1, y1), (x2, y2) = point(box[0], box[1]), point(box[0] + box[2], box[1] + box[3])
@@ -100,23 +103,22 @@ def _moved(annotation: dict[str, Any], size: tuple[int, int], point: Any, move: 
     return out
 
 
-def refitted(annotation: dict[str, Any], size: tuple[int, int]) -> dict[str, Any] | None:
+def refitted(annotation: Annotation, size: tuple[int, int]) -> JsonRle | None:
     """An RLE of another size on its image: sides exchanged in the record alone, or scaled; None for neither."""
     segmentation, (h, w) = annotation["segmentation"], size
-    old = segmentation.get("size")
-    if not (isinstance(old, list) and len(old) == 2 and all(isinstance(v, int) and v > 0 for v in old)):
+    old = segmentation.get("size") if isinstance(segmentation, dict) else None
+    if isinstance(segmentation, list) or not isinstance(old, list) or len(old) != 2:
         return None
-    if old[0] * old[1] > MOST_PIXELS:
+    if not all(isinstance(v, int) and v > 0 for v in old) or old[0] * old[1] > MOST_PIXELS:
         return None
-    as_said = {**segmentation, "size": old}
     if old == [w, h] and h != w:
         return _exchanged(annotation, segmentation, size)
     if abs(old[0] / h / (old[1] / w) - 1) > SHAPE or not sound(
-        {"segmentation": as_said}, (old[0], old[1]), "segmentation"
+        {"segmentation": segmentation}, (old[0], old[1]), "segmentation"
     ):
         return None
     try:
-        mask = coco_mask.decode(coco_file.encode(as_said, (old[0], old[1])))
+        mask = coco_mask.decode(coco_file.encode(segmentation, (old[0], old[1])))
     except ValueError:
         return None
     return stored(_scaled(mask, (h, w)))
@@ -127,10 +129,10 @@ def _scaled(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return resize_masks(torch.from_numpy(mask).bool()[None], size, "area")[0].numpy()
 
 
-def _exchanged(annotation: dict[str, Any], segmentation: dict[str, Any], size: tuple[int, int]) -> Any:
+def _exchanged(annotation: Annotation, segmentation: JsonRle, size: tuple[int, int]) -> JsonRle | None:
     """An RLE whose two sides are exchanged, in the record alone or with rows and columns; None where the box confirms
     neither, or there is none."""
-    swapped = {**segmentation, "size": [*size]}
+    swapped: JsonRle = {**segmentation, "size": [*size]}
     box = annotation.get("bbox") if sound(annotation, size, "bbox") else None
     if box is None or not sound({"segmentation": swapped}, size, "segmentation"):
         return None
@@ -144,7 +146,7 @@ def _exchanged(annotation: dict[str, Any], segmentation: dict[str, Any], size: t
     return stored(coco_mask.decode(along)) if overlap(coco_mask.toBbox(along), box) >= MATCH else None
 
 
-def stored(mask: np.ndarray) -> dict[str, Any]:
+def stored(mask: np.ndarray) -> JsonRle:
     """uint8 or bool [h,w] -> RLE as a json holds it."""
     rle = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
     return {"size": list(mask.shape), "counts": rle["counts"].decode("ascii")}

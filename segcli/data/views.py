@@ -9,10 +9,10 @@ unlabelled, which says which of the two it is.
 """
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from segcli.core.coco_json import SegmentInfo
 from segcli.core.errors import DataError
 from segcli.data.decoders import FAILURES, open_image
 from segcli.types import EIGHT_BITS, IGNORE, Instances, Panoptic, Segment, ignore_label, label_type
@@ -92,7 +92,7 @@ def in_memory(stored: np.ndarray, classes: int) -> np.ndarray:
 
 
 def read_panoptic(
-    path: Path, segments_info: list[dict[str, Any]], size: tuple[int, int], labels: dict[int, int]
+    path: Path, segments_info: list[SegmentInfo], size: tuple[int, int], labels: dict[int, int]
 ) -> Panoptic:
     """A COCO panoptic PNG and its json entry -> ids [H,W] and segments.
 

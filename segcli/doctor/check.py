@@ -9,6 +9,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from segcli.core.coco_json import Annotation, ImageEntry
 from segcli.core.dataset_info import DatasetInfo
 from segcli.core.errors import DataError
 from segcli.core.trust import images_of
@@ -101,7 +102,7 @@ class _Doctor:
     def examine(self, split: str, bar: "tqdm[Any]") -> None:
         path = self.root / "annotations" / f"{split}.json"
         known = None if self.whole else index.load(path)
-        annotations: list[dict[str, Any]] = []
+        annotations: list[Annotation] = []
         if known is not None:
             images = known.images
         else:
@@ -112,8 +113,8 @@ class _Doctor:
                 return
         self.coordinates[split] = Coordinates()
         self.listed += len(images)
-        usable: dict[Any, dict[str, Any]] = {}
-        listed: list[dict[str, Any]] = []
+        usable: dict[Any, ImageEntry] = {}
+        listed: list[ImageEntry] = []
         for image in images:
             problems = list(coco_file.image_problems([image]))
             for problem in problems:
@@ -145,22 +146,22 @@ class _Doctor:
         )
 
     def _grouped(
-        self, usable: dict[Any, dict[str, Any]], annotations: list[dict[str, Any]]
-    ) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
+        self, usable: dict[Any, ImageEntry], annotations: list[Annotation]
+    ) -> Iterator[tuple[ImageEntry, list[Annotation]]]:
         """Every usable image with its annotations, at the end those that have none."""
-        by_image: dict[Any, list[dict[str, Any]]] = {key: [] for key in usable}
-        dangling: list[dict[str, Any]] = []
+        by_image: dict[Any, list[Annotation]] = {key: [] for key in usable}
+        dangling: list[Annotation] = []
         for annotation in annotations:
             by_image.get(_key(annotation.get("image_id")), dangling).append(annotation)
         yield from ((usable[key], own) for key, own in by_image.items())
         yield {}, dangling
 
-    def _dangle(self, split: str, annotations: list[dict[str, Any]]) -> None:
+    def _dangle(self, split: str, annotations: list[Annotation]) -> None:
         for annotation in annotations:
             detail = f"image id {annotation.get('image_id')!r}"
             self.note("dangling_image", Item(split, "", annotation.get("id"), detail))
 
-    def _examine_id(self, split: str, annotation: dict[str, Any], images: dict[int, dict[str, Any]]) -> None:
+    def _examine_id(self, split: str, annotation: Annotation, images: dict[int, ImageEntry]) -> None:
         key = annotation.get("id")
         if not isinstance(key, int):
             self.note("malformed", Item(split, detail=f"annotation id {key!r} is not a whole number"))
@@ -170,7 +171,7 @@ class _Doctor:
         else:
             self.annotation_ids.add(key)
 
-    def _examine_objects(self, split: str, image: dict[str, Any], annotations: list[dict[str, Any]]) -> None:
+    def _examine_objects(self, split: str, image: ImageEntry, annotations: list[Annotation]) -> None:
         name, size = image["file_name"], (image["height"], image["width"])
         single = sum(not a.get("iscrowd") for a in annotations)
         if not annotations and self.info.num_things and (split, name) not in self.refused:
@@ -181,7 +182,7 @@ class _Doctor:
         sizes = {image["id"]: size}
         sound = next(coco_file.annotation_problems(annotations, sizes, self.declared), None) is None
         measured: list[Measured | None] = []
-        whole: list[dict[str, Any]] = []
+        whole: list[Annotation] = []
         for annotation in annotations:
             key = annotation.get("id")
             if _key(annotation.get("category_id")) not in self.names:
@@ -211,7 +212,7 @@ class _Doctor:
         self._compare_objects(split, name, whole, measured)
 
     def _compare_objects(
-        self, split: str, name: str, annotations: list[dict[str, Any]], measured: list[Measured | None]
+        self, split: str, name: str, annotations: list[Annotation], measured: list[Measured | None]
     ) -> None:
         """Objects of one image that are labelled twice, exactly or nearly, as one class or as two."""
         seen: dict[Any, Any] = {}
@@ -249,7 +250,7 @@ class _Doctor:
             self.note("nothing_to_train", Item(split, detail=f"none of its {images:,} images has {what}"))
 
 
-def _box_area(annotation: dict[str, Any]) -> float:
+def _box_area(annotation: Annotation) -> float:
     """Of an annotation without a mask; 0 where it should have one."""
     box = annotation.get("bbox")
     return 0.0 if annotation.get("segmentation") or box is None else float(box[2] * box[3])

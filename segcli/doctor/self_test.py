@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from pycocotools import mask as coco_mask
 
+from segcli.core.coco_json import Annotation
 from segcli.core.dataset_info import DatasetInfo
 from segcli.core.tasks import TASKS
 from segcli.data.dataset import Dataset
@@ -78,7 +79,7 @@ def _blame(dataset: Dataset, most: int) -> list[Item]:
     return out
 
 
-def perfect(target: Target, annotations: list[dict[str, Any]]) -> Prediction:
+def perfect(target: Target, annotations: list[Annotation]) -> Prediction:
     """What a model would say that makes no mistake: every label but crowd regions, with the annotated boxes; of a task
     with keypoints, every object that has some."""
     instances = target.instances

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from segcli.core.coco_json import Annotation, ImageEntry
 from segcli.core.dataset_info import DatasetInfo
 from segcli.data.annotations import area_of, encode
 
@@ -22,7 +23,7 @@ LONG = 3.0  # sides of objects whose ratio those anchors (1:2 to 2:1) still meet
 FEW = 1000  # images under which a plain set-prediction model is hardly trained from ImageNet weights
 
 
-def measure(images: Iterable[tuple[Mapping[str, Any], list[dict[str, Any]]]], info: DatasetInfo) -> dict[str, Any]:
+def measure(images: Iterable[tuple[ImageEntry, list[Annotation]]], info: DatasetInfo) -> dict[str, Any]:
     """The facts of one annotation file's images and their annotations, as JSON values; crowd regions are counted apart.
 
     {"images", "objects", "crowd", "without_objects", "without_mask", "per_class": {name: count}, "objects_per_image":
@@ -80,7 +81,7 @@ def measure(images: Iterable[tuple[Mapping[str, Any], list[dict[str, Any]]]], in
     }
 
 
-def _shape(annotation: Mapping[str, Any], size: tuple[int, int]) -> tuple[float, float, float]:
+def _shape(annotation: Annotation, size: tuple[int, int]) -> tuple[float, float, float]:
     """(area, width, height) as the file has them, else of the mask, else of the box."""
     box, mask, rle = annotation.get("bbox"), annotation.get("segmentation"), None
     if mask and (annotation.get("area") is None or box is None):

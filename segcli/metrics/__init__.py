@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+from segcli.core.coco_json import Annotation
 from segcli.core.dataset_info import DatasetInfo
 from segcli.core.errors import UsageError
 from segcli.core.plugins import call, find
@@ -32,7 +33,7 @@ class Scorer:
     keys: tuple[str, ...] | None = None
 
 
-def update(metrics: list[Scorer], prediction: Prediction, target: Any, annotations: list[dict[str, Any]]) -> None:
+def update(metrics: list[Scorer], prediction: Prediction, target: Any, annotations: list[Annotation]) -> None:
     """Count one image in every metric."""
     for scorer in metrics:
         prediction = scorer.view(prediction)

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from pycocotools import mask as coco_mask
 
+from segcli.core.coco_json import Annotation
 from segcli.core.dataset_info import DatasetInfo
 from segcli.core.errors import SegcliError
 from segcli.ops.bootstrap import ApTally, mean_of_known
@@ -76,7 +77,7 @@ class InstanceScores:
         self,
         predictions: Sequence[Prediction],
         targets: Sequence[Target],
-        annotations: Sequence[Sequence[dict[str, Any]]] | None = None,
+        annotations: Sequence[Sequence[Annotation]] | None = None,
     ) -> None:
         """Match one batch of images; predictions and targets are in the same order, on original pixels.
 
@@ -94,7 +95,7 @@ class InstanceScores:
             if len(self.waiting) >= TOGETHER:
                 self._match()
 
-    def entries(self, found: Instances, target: Target, annotations: Sequence[dict[str, Any]] | None) -> Entries:
+    def entries(self, found: Instances, target: Target, annotations: Sequence[Annotation] | None) -> Entries:
         """One image's labels and, by kind, its detections, as hotcoco takes them."""
         labels = truth(target, "segm" in self.kinds, annotations)
         return labels, {kind: _detections(found, kind, target.image_id) for kind in self.kinds}
@@ -230,7 +231,7 @@ def check(found: Instances, prediction: Prediction, size: tuple[int, int]) -> No
             )
 
 
-def truth(target: Target, with_masks: bool, annotations: Sequence[dict[str, Any]] | None) -> list[dict[str, Any]]:
+def truth(target: Target, with_masks: bool, annotations: Sequence[Annotation] | None) -> list[dict[str, Any]]:
     """The labels of one image as COCO annotations; category id = label + 1."""
     instances = target.instances
     boxes = _xywh(instances)
@@ -239,7 +240,7 @@ def truth(target: Target, with_masks: bool, annotations: Sequence[dict[str, Any]
     masks = instances.rles() if instances.masks is not None and (with_masks or unsized) else None
     out = []
     for i, label in enumerate(instances.labels.tolist()):
-        raw = {} if annotations is None else annotations[i]
+        raw = Annotation() if annotations is None else annotations[i]
         area = raw.get("area")
         if area is None:
             area = float(coco_mask.area(masks[i])) if masks is not None else boxes[i, 2] * boxes[i, 3]

@@ -6,6 +6,7 @@ from typing import Any
 
 import hotcoco
 
+from segcli.core.coco_json import Annotation
 from segcli.core.dataset_info import DatasetInfo
 from segcli.metrics.instance import SUMMARY, Entries, InstanceScores, truth
 from segcli.types import Instances, Target
@@ -36,7 +37,7 @@ class KeypointScores(InstanceScores):
         self.deviations = deviations(info)
         super().__init__(info, ("keypoints",), min(max_detections, MOST), resample)
 
-    def entries(self, found: Instances, target: Target, annotations: Sequence[dict[str, Any]] | None) -> Entries:
+    def entries(self, found: Instances, target: Target, annotations: Sequence[Annotation] | None) -> Entries:
         labels = truth(target, False, annotations)
         places = target.instances.fields["keypoints"].points.double().tolist()
         for entry, points in zip(labels, places, strict=True):

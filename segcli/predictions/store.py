@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from segcli.core import trust
+from segcli.core.coco_json import PanopticEntry
 from segcli.core.errors import DataError, ModelError
 from segcli.core.files import read_json, resolve
 from segcli.core.tasks import TASKS
@@ -29,7 +30,7 @@ class StoredPredictions:
         self.path, self.dataset = path, dataset
         self.labels = {source: label for label, source in enumerate(dataset.info.source_ids)}
         self.results: dict[int, list[dict[str, Any]]] | None = None
-        self.segments: dict[int, dict[str, Any]] = {}
+        self.segments: dict[int, PanopticEntry] = {}
         self.maps = map_names(dataset.file_names)
         self.task = TASKS[dataset.task]
         if self.task.panoptic:
@@ -75,7 +76,7 @@ class StoredPredictions:
             grouped[image_id].append(entry)
         return grouped
 
-    def _load_panoptic(self, path: Path) -> dict[int, dict[str, Any]]:
+    def _load_panoptic(self, path: Path) -> dict[int, PanopticEntry]:
         try:
             found = panoptic_entries(path)
         except DataError as error:

@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from segcli.core.coco_json import Annotation
 from segcli.data.mask_order import FITS, MISSES, overlap
 
 MOST = 5000  # objects of a split that are looked at
@@ -54,7 +55,7 @@ class Coordinates:
         self.speak: Counter[str] = Counter()
         self.against: Counter[str] = Counter()
 
-    def add(self, annotation: dict[str, Any], size: tuple[int, int], upright: Callable[[], bool] | None = None) -> None:
+    def add(self, annotation: Annotation, size: tuple[int, int], upright: Callable[[], bool] | None = None) -> None:
         """Look at an annotation, well-formed or not, of an image of `size` (h, w). upright: whether that is the size of
         the image file, too; where it is not, labels outside it say nothing about themselves."""
         if self.looked >= MOST or min(size) < 4:
@@ -125,10 +126,10 @@ def readings(splits: Mapping[str, Coordinates]) -> dict[str, Reading]:
     return out
 
 
-def reread(annotation: dict[str, Any], reading: Reading, size: tuple[int, int]) -> tuple[dict[str, Any], str]:
+def reread(annotation: Annotation, reading: Reading, size: tuple[int, int]) -> tuple[Annotation, str]:
     """(the annotation in pixels, x before y, its box as x, y, width, height; what was done) on an image of `size`
     (h, w). What is malformed stays as it is, and so does a box beside a mask, but where both are exchanged."""
-    out = dict(annotation)
+    out = annotation.copy()
     box, parts = box_of(out.get("bbox")), out.get("segmentation")
     if span_of(parts) is not None and isinstance(parts, list):
         if reading == "shares":
@@ -157,7 +158,7 @@ def reread(annotation: dict[str, Any], reading: Reading, size: tuple[int, int]) 
     return annotation, ""
 
 
-def _move_keypoints(annotation: dict[str, Any], move: Callable[[float, float], tuple[float, float]]) -> None:
+def _move_keypoints(annotation: Annotation, move: Callable[[float, float], tuple[float, float]]) -> None:
     """Put keypoints x, y, visibility, … where `move` says; what is malformed stays as it is."""
     points = annotation.get("keypoints")
     if isinstance(points, list) and len(points) % 3 == 0 and all(_number(v) for v in points):

@@ -14,6 +14,7 @@ from pycocotools import mask as coco_mask
 
 from segcli.core import folders
 from segcli.core.building import building
+from segcli.core.coco_json import Annotation, ImageEntry
 from segcli.core.dataset_info import DatasetInfo
 from segcli.core.errors import DataError, SegcliError, UsageError
 from segcli.core.trust import images_of
@@ -28,9 +29,9 @@ class Exported:
     """One image of a canonical folder on its way out. `record`: its COCO image; annotations: as they are there."""
 
     split: str
-    record: dict[str, Any]
+    record: ImageEntry
     path: Path
-    annotations: list[dict[str, Any]]
+    annotations: list[Annotation]
     used: dict[Path, str]  # files written so far, and for which image
 
     @property
@@ -122,7 +123,7 @@ def _write(root: Path, out: Path, info: DatasetInfo, module: ModuleType, notes: 
         problem = problem or next(coco_file.annotation_problems(listed, sizes, set(names)), None)  # type: ignore[arg-type]
         if problem:
             raise DataError(f"{file}: {problem}", hint=f"segcli prepare {root} --check lists all")
-        grouped: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in images}
+        grouped: dict[int, list[Annotation]] = {image["id"]: [] for image in images}
         for annotation in listed:
             size, leave = sizes[annotation["image_id"]], getattr(module, "left_out", None)
             reason = leave(annotation, size) if leave is not None else None

@@ -1,10 +1,10 @@
 """Boxes beside masks that were written as corners x1, y1, x2, y2: the mask says where the object is, not the box."""
 
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 from pycocotools import mask as coco_mask
 
+from segcli.core.coco_json import Annotation
 from segcli.data.annotations import encode
 from segcli.data.canonical import Record
 from segcli.sources.coordinates import box_of, span_of
@@ -36,7 +36,7 @@ class MaskBoxes:
         ]
 
 
-def _meant(annotation: dict[str, Any], size: tuple[int, int]) -> tuple[float, ...] | None:
+def _meant(annotation: Annotation, size: tuple[int, int]) -> tuple[float, ...] | None:
     """The box of the mask, where the annotation's own is that in corners and not as COCO has it; else None."""
     box, segmentation = box_of(annotation.get("bbox")), annotation.get("segmentation")
     if box is None or not segmentation or box[2] <= box[0] or box[3] <= box[1]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from segcli.core.coco_json import Annotation, ImageEntry, PanopticEntry
 from segcli.core.dataset_info import DatasetInfo
 from segcli.core.files import read_bytes, resolve
 from segcli.core.trust import images_of
@@ -30,12 +31,12 @@ def reopened(root: Path) -> Draft:
         file = root / "annotations" / f"{split}.json"
         known = index.load(file)
         images, annotations = (known.images, []) if known is not None else coco_file.load(file)
-        grouped: dict[str, list[dict[str, Any]]] = {}
+        grouped: dict[str, list[Annotation]] = {}
         for annotation in annotations:
             grouped.setdefault(_key(annotation.get("image_id")), []).append(annotation)
-        segments: dict[str, dict[str, Any]] = {}
+        segments: dict[str, PanopticEntry] = {}
         if info.panoptic:
-            entries = coco_file.load(root / "panoptic" / f"{split}.json")[1]
+            entries = coco_file.load_panoptic(root / "panoptic" / f"{split}.json")
             segments = {str(entry.get("image_id")): entry for entry in entries}
         splits[split] = []
         aside: set[str] = set()
@@ -71,7 +72,7 @@ def _key(image_id: Any) -> str:
     return str(int(image_id)) if isinstance(image_id, float) and image_id.is_integer() else str(image_id)
 
 
-_Labels = list[dict[str, Any]] | Callable[[], list[dict[str, Any]]]
+_Labels = list[Annotation] | Callable[[], list[Annotation]]
 
 
 @dataclasses.dataclass
@@ -82,15 +83,15 @@ class _Entry:
     root: Path
     path: Path
     split: str
-    image: dict[str, Any]
+    image: ImageEntry
     annotations: _Labels
-    segments: dict[str, Any] | None
+    segments: PanopticEntry | None
     info: DatasetInfo
     trusted: bool
 
     def record(self) -> Record:
         size = (self.image.get("height"), self.image.get("width"))
-        segments = self.segments or {}
+        segments = self.segments or PanopticEntry()
         name = canonical.label_name({**self.image, "file_name": self.file_name})
         panoptic = segments.get("file_name") or name
         whole = all(isinstance(side, int) and side > 0 for side in size)

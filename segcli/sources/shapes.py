@@ -11,13 +11,14 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from segcli.core.coco_json import Annotation
 from segcli.core.errors import DataError
 from segcli.data.annotations import encode, segmentation_problem
 
 CURVE = (16, 256)  # points of a circle, at least and at most
 
 
-def annotate(shape: tuple[int, ...], mask: np.ndarray, y: int, x: int, category: int = 1) -> dict[str, Any]:
+def annotate(shape: tuple[int, ...], mask: np.ndarray, y: int, x: int, category: int = 1) -> Annotation:
     """The COCO annotation of a tight bool mask [h,w] whose first pixel is at (y, x) of an image of `shape` (H, W)."""
     whole = np.zeros(shape, np.uint8, order="F")
     whole[y : y + mask.shape[0], x : x + mask.shape[1]] = mask
@@ -30,7 +31,7 @@ def annotate(shape: tuple[int, ...], mask: np.ndarray, y: int, x: int, category:
     }
 
 
-def of_pixels(mask: np.ndarray, category: int = 1) -> dict[str, Any] | None:
+def of_pixels(mask: np.ndarray, category: int = 1) -> Annotation | None:
     """The COCO annotation of a bool mask [H,W]; None where it is empty."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     if not len(rows):
@@ -39,19 +40,19 @@ def of_pixels(mask: np.ndarray, category: int = 1) -> dict[str, Any] | None:
     return annotate(mask.shape, mask[y : rows[-1] + 1, x : columns[-1] + 1], y, x, category)
 
 
-def of_polygons(parts: list[list[float]], size: tuple[int, int], category: int = 1) -> dict[str, Any]:
+def of_polygons(parts: list[list[float]], size: tuple[int, int], category: int = 1) -> Annotation:
     """The COCO annotation of one object in `parts` on an image of `size` (H, W), with the box and area of its pixels.
 
     What can't be drawn has neither: the writer refuses it by name, the doctor lists it.
     """
-    out: dict[str, Any] = {"category_id": category, "iscrowd": 0, "segmentation": parts}
+    out: Annotation = {"category_id": category, "iscrowd": 0, "segmentation": parts}
     if segmentation_problem(parts, size) is None:
         rle = encode(parts, size)
         out |= {"bbox": coco_mask.toBbox(rle).tolist(), "area": int(coco_mask.area(rle))}
     return out
 
 
-def of_box(x: float, y: float, width: float, height: float, category: int) -> dict[str, Any]:
+def of_box(x: float, y: float, width: float, height: float, category: int) -> Annotation:
     """The COCO annotation of a box without a mask."""
     return {"category_id": category, "iscrowd": 0, "bbox": [x, y, width, height], "area": width * height}
 

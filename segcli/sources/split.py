@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from segcli.core.coco_json import Annotation
 from segcli.core.errors import DataError, UsageError
 from segcli.data.canonical import UNDECIDED, Draft, Record
 from segcli.data.image import read_image
@@ -218,7 +219,9 @@ def _records(draft: Draft, pool: list[Any]) -> list[Record]:
     before = len(draft.notes)
     out = []
     for record in draft.records(pool):
-        slim = [{"category_id": annotation.get("category_id")} for annotation in record.annotations]
+        slim: list[Annotation] = [
+            {"category_id": a["category_id"]} for a in record.annotations if a.get("category_id") is not None
+        ]
         out.append(Record(record.file_name, record.size, b"", slim, extra=record.extra))
     del draft.notes[before:]
     return out

@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from segcli.core.coco_json import Annotation
 from segcli.core.errors import DataError
 
 CHUNK = 1 << 20  # bytes that are read at a time
@@ -97,7 +98,7 @@ class Streamed:
         listed[[self.codes[image] for image in images if image in self.codes]] = True
         return np.flatnonzero(~listed[self.code])
 
-    def read(self, positions: np.ndarray, file: BinaryIO) -> list[dict[str, Any]]:
+    def read(self, positions: np.ndarray, file: BinaryIO) -> list[Annotation]:
         """These annotations, from the open file. Raises DataError where it has changed since."""
         out = []
         for start, length in zip(self.starts[positions].tolist(), self.lengths[positions].tolist(), strict=True):

@@ -6,14 +6,14 @@ cut; a remain is dropped where it has less than REMAIN of its object's pixels an
 """
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import PurePosixPath
-from typing import Any
 
 import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from segcli.core.coco_json import Annotation, SegmentInfo
 from segcli.core.errors import DataError, UsageError
 from segcli.data.annotations import cut, encode
 from segcli.data.canonical import Record, refuse_broken
@@ -101,7 +101,7 @@ class Tiling:
                     extra={**record.extra, "tile_of": record.file_name, "tile": [x, y, box[2] - x, box[3] - y]},
                 )
 
-    def _piece(self, one: "_Object", tile: tuple[int, int, int, int], name: str) -> dict[str, Any] | None:
+    def _piece(self, one: "_Object", tile: tuple[int, int, int, int], name: str) -> Annotation | None:
         """The part of an object on a tile; None where there is none, or a small remain."""
         x1, y1, x2, y2 = (
             *(max(a, b) for a, b in zip(tile[:2], one.box[:2], strict=True)),
@@ -110,7 +110,9 @@ class Tiling:
         if x2 <= x1 or y2 <= y1:
             return None
         tile_w, tile_h = tile[2] - tile[0], tile[3] - tile[1]
-        annotation = {key: value for key, value in one.annotation.items() if key not in ("id", "segmentation")}
+        annotation = one.annotation.copy()
+        annotation.pop("id", None)
+        annotation.pop("segmentation", None)
         if one.mask is None:
             area = (x2 - x1) * (y2 - y1)
             box = [x1 - tile[0], y1 - tile[1], x2 - x1, y2 - y1]
@@ -141,7 +143,7 @@ class Tiling:
 class _Object:
     """An annotation with its box (x1, y1, x2, y2), its area, and its mask inside the box, None for a box alone."""
 
-    def __init__(self, annotation: dict[str, Any], record: Record):
+    def __init__(self, annotation: Annotation, record: Record):
         field = next((key for key in NOT_CUT if annotation.get(key)), None)
         if field is not None:
             raise UsageError(f"--tile: {record.file_name}: {field} of annotation {annotation.get('id')} can't be cut")
@@ -157,8 +159,8 @@ class _Object:
             self.mask = cut(rle, x, y, x + bw, y + bh)
             self.area: float = int(coco_mask.area(rle))
         else:
-            x, y, bw, bh = annotation["bbox"]
-            self.box = (max(x, 0), max(y, 0), min(x + bw, w), min(y + bh, h))
+            left, top, width, height = annotation["bbox"]
+            self.box = (max(left, 0), max(top, 0), min(left + width, w), min(top + height, h))
             self.area = max(self.box[2] - self.box[0], 0) * max(self.box[3] - self.box[1], 0)
 
 
@@ -169,7 +171,7 @@ def _starts(length: int, size: int, overlap: int) -> list[int]:
     return [*range(0, length - size, size - overlap), length - size]
 
 
-def _keypoints(values: list[float], tile: tuple[int, int, int, int]) -> dict[str, Any]:
+def _keypoints(values: Sequence[float], tile: tuple[int, int, int, int]) -> Annotation:
     """COCO's triples (x, y, visibility) on the tile; a point that is not on it counts as not labelled."""
     out: list[float] = []
     for x, y, seen in zip(values[0::3], values[1::3], values[2::3], strict=True):
@@ -178,10 +180,10 @@ def _keypoints(values: list[float], tile: tuple[int, int, int, int]) -> dict[str
     return {"keypoints": out, "num_keypoints": sum(bool(v) for v in out[2::3])}
 
 
-def _segments(rgb: np.ndarray, segments: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _segments(rgb: np.ndarray, segments: list[SegmentInfo]) -> list[SegmentInfo]:
     """COCO's segments_info of what is on a tile of a panoptic map [h,w,3]."""
     ids = rgb.astype(np.int32) @ np.array([1, 256, 65536], np.int32)
-    out = []
+    out: list[SegmentInfo] = []
     for segment in segments:
         rows, columns = np.nonzero(ids == segment["id"])
         if len(rows):

@@ -1,12 +1,12 @@
 """One annotation as it should be, and what was done to it; what can't be mended without guessing is None."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from pycocotools import mask as coco_mask
 from scipy import ndimage
 
+from segcli.core.coco_json import Annotation, JsonRle, Polygons, Rle, Segmentation, as_json
 from segcli.data import annotations as coco_file
 from segcli.data.label_rules import label_problems, rle_of_another_size, sound
 from segcli.data.mask_order import MISSES, by_rows, overlap
@@ -16,18 +16,17 @@ from segcli.data.rescale_labels import refitted, stored
 from segcli.doctor.repair.overview import Survey
 from segcli.doctor.repair.spellings import spelled
 from segcli.sources.coordinates import Reading, reread
-from segcli.types import Rle
 
 DRAWN = ("hole", "self_intersecting", "polygon_outside")  # mended by storing the mask itself
 
 
 def mend(
-    annotation: dict[str, Any],
+    annotation: Annotation,
     size: tuple[int, int],
     names: Mapping[str, int],
     known: Survey,
     reading: Reading | None = None,
-) -> tuple[dict[str, Any] | None, list[tuple[str, str]]]:
+) -> tuple[Annotation | None, list[tuple[str, str]]]:
     """(the annotation as it should be, [(code, action)]) on an image of `size` (h, w); None where it is left out.
 
     names: of the declared categories, with their ids. known: what holds for the whole dataset. reading: how its
@@ -63,13 +62,16 @@ def mend(
             return None, [*actions, ("empty_mask", "left out: its mask covers no pixel")]
     if not out.get("segmentation"):
         return _mended_box(out, size, actions)
-    for key, measured in (("bbox", coco_mask.toBbox(rle).tolist()), ("area", int(coco_mask.area(rle)))):
-        if not sound(out, size, key):
-            actions.append(("malformed", f"{key} {out[key]!r:.80} taken from the mask"))
-            out[key] = measured
+    if not sound(out, size, "bbox"):
+        actions.append(("malformed", f"bbox {out['bbox']!r:.80} taken from the mask"))
+        out["bbox"] = coco_mask.toBbox(rle).tolist()
+    if not sound(out, size, "area"):
+        actions.append(("malformed", f"area {out['area']!r:.80} taken from the mask"))
+        out["area"] = int(coco_mask.area(rle))
     codes = [code for code, _ in label_problems(out, size)]
-    if drawn := [code for code in codes if code in DRAWN]:
-        out["segmentation"], rle = _drawn(out["segmentation"], size)
+    drawn = [code for code in codes if code in DRAWN]
+    if drawn and isinstance(segmentation, list):
+        out["segmentation"], rle = _drawn(segmentation, size)
         did = ", ".join(drawn).replace("_", " ")
         actions.append((drawn[0], f"polygon stored as the mask that it stands for ({did})"))
         codes = [code for code, _ in label_problems(out, size)]
@@ -83,20 +85,19 @@ def mend(
 
 
 def _mended_segmentation(
-    annotation: dict[str, Any], size: tuple[int, int], rows: bool
-) -> tuple[Any, list[tuple[str, str]]]:
+    annotation: Annotation, size: tuple[int, int], rows: bool
+) -> tuple[Segmentation | None, list[tuple[str, str]]]:
     """Drop malformed and degenerate parts; None if no part remains.
 
     rows: most RLEs of the dataset run along the rows.
     """
     segmentation = annotation["segmentation"]
-    if rle_of_another_size(annotation, size):
+    if isinstance(segmentation, dict) and rle_of_another_size(annotation, size):
+        old = segmentation.get("size")
         refit = refitted(annotation, size)
         if refit is None:
-            return None, [
-                ("rle_size", f"left out: its RLE of {segmentation.get('size')!r:.80} does not fit {list(size)}")
-            ]
-        return refit, [("rle_size", f"RLE of {segmentation['size']} fitted to the image's {list(size)}")]
+            return None, [("rle_size", f"left out: its RLE of {old!r:.80} does not fit {list(size)}")]
+        return refit, [("rle_size", f"RLE of {old} fitted to the image's {list(size)}")]
     if isinstance(segmentation, list):
         parts = [p for p in segmentation if isinstance(p, list) and sound({"segmentation": [p]}, size, "segmentation")]
         broken = len(segmentation) - len(parts)
@@ -117,13 +118,13 @@ def _mended_segmentation(
         order = order_of(segmentation, box, size)
     if order == "rows" or (rows and order is None):
         why = "as its box shows" if order else "as most of the dataset do"
-        return _as_json(by_rows(rle)), [("row_major", f"mask read along its rows, {why}")]
+        return as_json(by_rows(rle)), [("row_major", f"mask read along its rows, {why}")]
     return segmentation, []
 
 
 def _mended_box(
-    out: dict[str, Any], size: tuple[int, int], actions: list[tuple[str, str]]
-) -> tuple[dict[str, Any] | None, list[tuple[str, str]]]:
+    out: Annotation, size: tuple[int, int], actions: list[tuple[str, str]]
+) -> tuple[Annotation | None, list[tuple[str, str]]]:
     """An annotation of a box alone: cut at the border, left out where nothing is left."""
     if out.get("bbox") is None or not sound(out, size, "bbox"):
         return None, [*actions, ("malformed", f"left out: it has no mask, and bbox {out.get('bbox')!r}")]
@@ -140,11 +141,7 @@ def _mended_box(
     return out, actions
 
 
-def _as_json(rle: Rle) -> dict[str, Any]:
-    return {"size": [*rle["size"]], "counts": rle["counts"].decode("ascii")}
-
-
-def _drawn(parts: list[list[float]], size: tuple[int, int]) -> tuple[dict[str, Any], Rle]:
+def _drawn(parts: Polygons, size: tuple[int, int]) -> tuple[JsonRle, Rle]:
     """The mask that a polygon stands for: crossed outlines filled, parts inside others cut out (and islands in those
     put back), everything cut at the border."""
     depth = depths(parts, size)

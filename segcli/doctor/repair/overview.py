@@ -6,8 +6,8 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
+from segcli.core.coco_json import Annotation
 from segcli.core.dataset_info import DatasetInfo
 from segcli.core.errors import DataError
 from segcli.data.canonical import Record
@@ -34,7 +34,7 @@ class Survey:
     rows: bool = False
     sides: dict[bool, bool] = dataclasses.field(default_factory=dict)
     crowds: dict[int, int] = dataclasses.field(default_factory=dict)
-    again: dict[str, list[dict[str, Any]]] = dataclasses.field(default_factory=dict)
+    again: dict[str, list[Annotation]] = dataclasses.field(default_factory=dict)
     coordinates: dict[str, Coordinates] = dataclasses.field(default_factory=dict)
 
 
@@ -49,7 +49,7 @@ def overview(splits: Iterable[tuple[str, Iterator[Record]]], info: DatasetInfo, 
     places: dict[bool, Counter[str]] = {True: Counter(), False: Counter()}
     kinds: dict[bool, Counter[int]] = {True: Counter(), False: Counter()}
     first: dict[str, tuple[str, int]] = {}
-    again: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    again: dict[str, list[Annotation]] = defaultdict(list)
     all_of_them = Coordinates()
     for split, records in splits:
         written = out.coordinates[split] = all_of_them if divided else Coordinates()
@@ -82,7 +82,7 @@ def overview(splits: Iterable[tuple[str, Iterator[Record]]], info: DatasetInfo, 
     return out
 
 
-def order_of(annotation: dict[str, Any], size: tuple[int, int]) -> str | None:
+def order_of(annotation: Annotation, size: tuple[int, int]) -> str | None:
     """The order that a mask's runs have by its box, as `mask_order.reading` says; None for what has no RLE."""
     segmentation, box = annotation.get("segmentation"), annotation.get("bbox")
     if not isinstance(segmentation, dict) or box is None or not sound(annotation, size, "segmentation", "bbox"):
@@ -117,7 +117,7 @@ def _other_size(record: Record) -> tuple[int, int] | None:
     return None if real == record.size or turned or min(record.size) < 1 else real
 
 
-def _place(annotations: list[dict[str, Any]], said: tuple[int, int], real: tuple[int, int]) -> str | None:
+def _place(annotations: list[Annotation], said: tuple[int, int], real: tuple[int, int]) -> str | None:
     """Whether labels fit the image `file` alone, or the `record`'s size alone; None where they fit both or neither."""
     xs, ys = [0.0], [0.0]
     for annotation in annotations:

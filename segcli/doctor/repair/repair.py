@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from segcli.core.coco_json import Annotation
 from segcli.core.dataset_info import DatasetInfo
 from segcli.core.errors import DataError
 from segcli.data import views
@@ -78,7 +79,7 @@ class Repairs:
             self.removed.image(self.done[-1], len(record.annotations), there)
             return None
         record = self._maps(placed, say)
-        kept: list[dict[str, Any]] = []
+        kept: list[Annotation] = []
         seen = set()
         reading = self.readings.get(split)
         for annotation in record.annotations:
@@ -154,7 +155,7 @@ class Repairs:
         return dataclasses.replace(record, semantic=semantic, panoptic=panoptic, segments=segments, problem=problem)
 
 
-def _content(annotation: dict[str, Any]) -> tuple[str, str]:
+def _content(annotation: Annotation) -> tuple[str, str]:
     """What makes two objects of an image the same."""
     return str(annotation.get("category_id")), str(annotation.get("segmentation") or annotation.get("bbox"))
 

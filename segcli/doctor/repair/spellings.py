@@ -7,24 +7,24 @@ meaning. What could have two is left as it is.
 import ast
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
+from segcli.core.coco_json import Annotation
 from segcli.data.annotations import number, segmentation_problem
 
 Actions = list[tuple[str, str]]
 DEPTH = 3  # levels of lists that are too many
 
 
-def spelled(
-    annotation: dict[str, Any], size: tuple[int, int], names: Mapping[str, int]
-) -> tuple[dict[str, Any], Actions]:
+def spelled(annotation: Annotation, size: tuple[int, int], names: Mapping[str, int]) -> tuple[Annotation, Actions]:
     """(the annotation in COCO's spelling, [(code, what was done)]) on an image of `size` (h, w). names: of the
     categories, with their ids."""
-    out = dict(annotation)
+    given: dict[str, object] = {**annotation}
+    out = given.copy()
     actions: Actions = []
 
     def put(key: str, value: Any) -> None:
-        actions.append(("malformed", f"{key} {annotation[key]!r:.80} made {value!r:.80}"))
+        actions.append(("malformed", f"{key} {given[key]!r:.80} made {value!r:.80}"))
         out[key] = value
 
     for key in ("id", "image_id", "category_id"):
@@ -44,7 +44,7 @@ def spelled(
         if done:
             out["segmentation"] = value
             actions.append(("malformed", done))
-    return out, actions
+    return cast(Annotation, out), actions
 
 
 def as_coco(segmentation: Any, size: tuple[int, int]) -> tuple[Any, str]:

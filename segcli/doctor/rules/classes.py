@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from segcli.core.coco_json import Annotation
 from segcli.core.dataset_info import DatasetInfo
 from segcli.data.findings import Item
 from segcli.doctor.rules.crowds import crowds_alone, many_crowds
@@ -36,7 +37,7 @@ class Classes:
         """The objects that follow are of this image."""
         self.files.append((split, name))
 
-    def add(self, split: str, name: str, annotation: dict[str, Any], area: float | None, pixels: int) -> None:
+    def add(self, split: str, name: str, annotation: Annotation, area: float | None, pixels: int) -> None:
         """An annotation of the class `name`. area: of its mask or box in pixels, 0 where it covers nothing, None where
         it is broken; pixels: of its image."""
         if annotation.get("iscrowd"):

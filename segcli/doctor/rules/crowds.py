@@ -7,6 +7,7 @@ so nothing would be learned, and nothing be missed.
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 
+from segcli.core.coco_json import Annotation, SegmentInfo
 from segcli.data.canonical import Record
 
 FEWEST = 3  # crowds of a class that are no accident: a rare class of a small excerpt may show one crowd alone
@@ -42,10 +43,9 @@ class Singled:
             if not crowds and not any(s.get("iscrowd") for s in record.segments):
                 yield record
                 continue
-            one = lambda entry: {**entry, "iscrowd": 0} if entry.get("iscrowd") else entry
-            yield dataclasses.replace(
-                record, annotations=[one(a) for a in record.annotations], segments=[one(s) for s in record.segments]
-            )
+            annotations: list[Annotation] = [{**a, "iscrowd": 0} if a.get("iscrowd") else a for a in record.annotations]
+            segments: list[SegmentInfo] = [{**s, "iscrowd": 0} if s.get("iscrowd") else s for s in record.segments]
+            yield dataclasses.replace(record, annotations=annotations, segments=segments)
 
     def note(self) -> str:
         """What was done, for `prepared.json`."""

@@ -5,11 +5,12 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from segcli.core import trust
+from segcli.core.coco_json import ImageEntry
 from segcli.core.errors import DataError
 from segcli.data.findings import Item
 from segcli.data.image import SIDEWAYS, exif_turn, read_content, read_image
@@ -46,9 +47,7 @@ class Images:
         self.contents: dict[bytes, tuple[str, str]] = {}  # sha256 -> (split, file name)
         self.thumbnails: list[tuple[str, str, np.ndarray]] = []  # (split, file name, thumbnail), one a content
 
-    def examine(
-        self, split: str, images: Sequence[dict[str, Any]], where: Path
-    ) -> Iterator[tuple[dict[str, Any], bool]]:
+    def examine(self, split: str, images: Sequence[ImageEntry], where: Path) -> Iterator[tuple[ImageEntry, bool]]:
         """Look at the files of usable image records, a few ahead in threads. -> each record, and whether it is the
         first one of a file that can be read. where: the annotation file, for messages.
         """
@@ -59,7 +58,7 @@ class Images:
                 for image, facts in zip(part, pool.map(look, part), strict=True):
                     yield image, self._examine(split, image, facts)
 
-    def _examine(self, split: str, image: dict[str, Any], facts: "Facts | DataError") -> bool:
+    def _examine(self, split: str, image: ImageEntry, facts: "Facts | DataError") -> bool:
         name, size = image["file_name"], (image["height"], image["width"])
         if image["id"] in self.ids:
             self.note(

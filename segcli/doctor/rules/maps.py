@@ -3,8 +3,8 @@
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
+from segcli.core.coco_json import ImageEntry, PanopticEntry
 from segcli.core.dataset_info import DatasetInfo
 from segcli.core.errors import DataError
 from segcli.core.files import resolve
@@ -20,7 +20,7 @@ def check_maps(
     root: Path,
     info: DatasetInfo,
     split: str,
-    images: Iterable[dict[str, Any]],
+    images: Iterable[ImageEntry],
     note: Note,
     shows: Counter[str],
     maps: LostClasses,
@@ -30,7 +30,7 @@ def check_maps(
     """Look at the maps of a split's images. note: takes (code, item); shows: how many images show each class, counted
     here where the dataset has maps alone; maps: takes each map's values; trusted: maps may lie anywhere."""
     place = lambda kind, name: resolve(root / kind / split, name, f"{kind}/{split}", within=root, trusted=trusted)
-    entries: dict[int, dict[str, Any]] | None = None
+    entries: dict[int, PanopticEntry] | None = None
     if info.panoptic:
         try:
             entries = coco_file.panoptic_entries(root / "panoptic" / f"{split}.json")

@@ -1,12 +1,12 @@
 """What masks look like that are hardly what was meant: specks, single pixels, the whole image, another's shape."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from segcli.core.coco_json import Annotation
 from segcli.data.annotations import cut
 from segcli.data.label_rules import Measured
 from segcli.types import Rle
@@ -41,7 +41,7 @@ def pieces(rle: Rle, area: int, box: np.ndarray) -> int:
 
 
 def same_shapes(
-    annotations: Sequence[dict[str, Any]], measured: Sequence[Measured | None]
+    annotations: Sequence[Annotation], measured: Sequence[Measured | None]
 ) -> Iterator[tuple[int, int, float]]:
     """(i, j, IoU) of an image's objects with nearly the same shape, i < j; crowds aside. Of objects of a box alone the
     boxes are compared. measured: of each annotation that has a mask."""
@@ -63,11 +63,11 @@ def same_shapes(
                 yield i, j, overlap
 
 
-def _box(annotation: dict[str, Any], measured: Measured | None) -> np.ndarray:
+def _box(annotation: Annotation, measured: Measured | None) -> np.ndarray:
     return np.array(annotation["bbox"], np.float64) if measured is None else measured.box
 
 
-def _overlap(a: dict[str, Any], of_a: Measured | None, b: dict[str, Any], of_b: Measured | None) -> float:
+def _overlap(a: Annotation, of_a: Measured | None, b: Annotation, of_b: Measured | None) -> float:
     if (of_a is None) != (of_b is None):
         return 0.0
     if of_a is not None and of_b is not None:

@@ -7,12 +7,12 @@ instance id without a number) is a crowd. The 19 classes of the benchmark are ke
 
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pydantic
 from PIL import Image, ImageDraw
 
+from segcli.core.coco_json import Annotation
 from segcli.core.dataset_info import Category, DatasetInfo
 from segcli.core.errors import DataError
 from segcli.core.files import parsed, read_json
@@ -125,7 +125,7 @@ def _record(entry: Entry, info: DatasetInfo, instances: bool) -> Record:
         values = values if values.dtype == np.uint8 else np.where(values >= 1000, values // 1000, values)
     meaning = {key: labels.get(key, IGNORE) for key in range(MOST + 1)}
     semantic = translate(values, meaning, partial(_refuse, source), len(labels))
-    annotations: list[dict[str, Any]] = []
+    annotations: list[Annotation] = []
     if instances and "instanceIds.png" in files:
         annotations = _instances(files["instanceIds.png"], size, entry.path)
     elif drawn is not None:
@@ -139,11 +139,11 @@ def _refuse(file: Path | None, value: int) -> int:
     raise DataError(f"{file}: {value} is no labelId (0 to {MOST})", hint="labelTrainIds pictures are read as semantic")
 
 
-def _instances(file: Path, size: tuple[int, int], image: Path) -> list[dict[str, Any]]:
+def _instances(file: Path, size: tuple[int, int], image: Path) -> list[Annotation]:
     ids = read_ids(file)
     check_size(file, ids, image, size)
     things = {key for key, _ in THINGS.values()}
-    out = []
+    out: list[Annotation] = []
     for value, annotation in objects(ids):
         key = value // 1000 if value >= 1000 else value
         if key in things:
@@ -151,7 +151,7 @@ def _instances(file: Path, size: tuple[int, int], image: Path) -> list[dict[str,
     return out
 
 
-def _draw(file: Path, size: tuple[int, int], image: Path) -> tuple[np.ndarray, list[dict[str, Any]]]:
+def _draw(file: Path, size: tuple[int, int], image: Path) -> tuple[np.ndarray, list[Annotation]]:
     """(labelIds [H,W], annotations) of a polygon file."""
     scene = parsed(Scene, read_json(file), file)
     if (scene.imgHeight, scene.imgWidth) != size:
@@ -175,7 +175,7 @@ def _draw(file: Path, size: tuple[int, int], image: Path) -> tuple[np.ndarray, l
     numbers = np.asarray(canvas)
     table = np.array([0, *(key for key, _ in drawn)], np.int32)
     things = {key for key, _ in THINGS.values()}
-    annotations = []
+    annotations: list[Annotation] = []
     for number, (key, crowd) in enumerate(drawn, 1):
         if key in things and (found := of_pixels(numbers == number, key)):
             annotations.append({**found, "iscrowd": crowd})

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from pycocotools import mask as coco_mask
 
+from segcli.core.coco_json import Annotation
 from segcli.core.dataset_info import DatasetInfo
 from segcli.core.errors import DataError
 from segcli.core.files import read_json
@@ -126,9 +127,9 @@ def records(entries: Sequence[Entry]) -> Iterator[Record]:
         yield from each(entries, read)
 
 
-def _numbered(annotation: dict[str, Any]) -> dict[str, Any]:
+def _numbered(annotation: Annotation) -> Annotation:
     """An annotation with its ids as numbers, where they are written as text."""
-    out = {**annotation, "id": whole(annotation.get("id"))}
+    out: Annotation = {**annotation, "id": whole(annotation.get("id"))}
     key = out.get("category_id")
     if isinstance(key, str) and number(key) is not None:
         out["category_id"] = number(key)

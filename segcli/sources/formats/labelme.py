@@ -20,6 +20,7 @@ import numpy as np
 import pydantic
 from PIL import Image
 
+from segcli.core.coco_json import Annotation
 from segcli.core.dataset_info import Category, DatasetInfo
 from segcli.core.errors import DataError
 from segcli.core.files import parsed, read_json, resolve
@@ -104,7 +105,7 @@ def build(*, path: Path, classes: list[str] | None = None, trusted: bool = False
 def export(image: Exported, names: dict[int, str], out: Path) -> None:
     """Write one image and its json into the folder of its split. Polygons stay polygons, RLE becomes masks; what
     LabelMe has no place for (crowd) is a flag of the shape."""
-    listed: list[dict[str, Any]] = []
+    listed: list[dict[str, object]] = []
     for group, annotation in enumerate(image.annotations):
         segmentation = annotation.get("segmentation")
         flags = {"iscrowd": True} if annotation.get("iscrowd") else {}
@@ -220,7 +221,7 @@ def _records(entries: Sequence[Entry], ids: dict[str, int], notes: list[str], tr
 
 def _object(
     file: Path, group: list[tuple[int, Shape]], size: tuple[int, int], ids: dict[str, int]
-) -> dict[str, Any] | None:
+) -> Annotation | None:
     """The annotation of the shapes of one object; None where a mask is empty."""
     category = ids[group[0][1].label]
     parts: list[list[float]] = []
@@ -232,7 +233,7 @@ def _object(
             _paint(pixels, shape, where)
         else:
             parts.append(_outline(shape, where))
-    out: dict[str, Any] | None = shapes.of_polygons(parts, size, category)
+    out: Annotation | None = shapes.of_polygons(parts, size, category)
     if pixels is not None:
         if parts:
             pixels |= shapes.drawn(parts, size, file)

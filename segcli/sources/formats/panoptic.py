@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pydantic
 
+from segcli.core.coco_json import Annotation
 from segcli.core.dataset_info import DatasetInfo
 from segcli.core.errors import DataError
 from segcli.core.files import parsed, read_bytes, read_json, resolve
@@ -165,7 +166,7 @@ def _record(entry: Entry, things: dict[int, bool], trusted: bool) -> Record:
         problem = problem or f"segment {key} is in {where[0]}, but not in {where[1]} ({file})"
     if len(set(declared)) < len(declared):
         problem = problem or f"its json entry names a segment twice ({file})"
-    annotations = []
+    annotations: list[Annotation] = []
     for segment in label.segments_info:
         if segment.category_id not in things:
             problem = problem or f"segment {segment.id}: category id {segment.category_id} is not declared ({file})"

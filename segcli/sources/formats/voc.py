@@ -14,11 +14,12 @@ import re
 from collections.abc import Collection, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 from xml.etree import ElementTree
 
 import numpy as np
 
+from segcli.core.coco_json import Annotation
 from segcli.core.dataset_info import Category, DatasetInfo
 from segcli.core.errors import DataError, UsageError
 from segcli.core.files import open_regular
@@ -160,7 +161,7 @@ def _masked(entry: Entry, meaning: Meaning, labels: dict[int, int], ids: list[in
     kinds = reader(meaning.rule, legend)(values)
     check_size(values, kinds, entry.path, size)
     semantic = translate(kinds, labels, partial(_undeclared, values, legend=legend), len(ids) + 1)
-    annotations = []
+    annotations: list[Annotation] = []
     if instances:
         of_objects, border = _ids(numbers)
         check_size(numbers, of_objects, entry.path, size)
@@ -258,13 +259,13 @@ def _image(file: Path, tree: ElementTree.Element, root: Path, alike: list[Path])
 
 def _boxed(entry: Entry, ids: dict[str, int]) -> Record:
     file, size, listed = entry.label
-    annotations = [{**annotation, "category_id": ids[name]} for name, annotation in listed]
+    annotations: list[Annotation] = [{**one, "category_id": ids[name]} for name, one in listed]
     size = believed(size, entry.path, file) if size else image_size(entry.path)
     return Record(entry.file_name, size, entry.path, annotations)
 
 
-def _objects(file: Path, tree: ElementTree.Element) -> list[tuple[str, dict[str, Any]]]:
-    out = []
+def _objects(file: Path, tree: ElementTree.Element) -> list[tuple[str, Annotation]]:
+    out: list[tuple[str, Annotation]] = []
     for number, one in enumerate(tree.findall("object"), 1):
         name, box = (one.findtext("name") or "").strip(), one.find("bndbox")
         corners = [] if box is None else [box.findtext(key) for key in ("xmin", "ymin", "xmax", "ymax")]
@@ -277,7 +278,7 @@ def _objects(file: Path, tree: ElementTree.Element) -> list[tuple[str, dict[str,
         # VOC counts pixels from 1 and includes the last one
         annotation = of_box(x1 - 1, y1 - 1, x2 - x1 + 1, y2 - y1 + 1, 0)
         flags = {flag: int(text) for flag in FLAGS if (text := (one.findtext(flag) or "").strip()) in ("0", "1")}
-        out.append((name, {**annotation, **flags}))
+        out.append((name, {**annotation, **cast(Annotation, flags)}))
     return out
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import yaml
 from pycocotools import mask as coco_mask
 
+from segcli.core.coco_json import Annotation
 from segcli.core.dataset_info import Category, DatasetInfo
 from segcli.core.errors import DataError
 from segcli.core.files import TRUST, inside, is_below, open_regular
@@ -98,7 +99,7 @@ def export(image: Exported, names: dict[int, str], out: Path) -> None:
     image.claim(text).write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
 
 
-def left_out(annotation: dict[str, Any], size: tuple[int, int]) -> str | None:
+def left_out(annotation: Annotation, size: tuple[int, int]) -> str | None:
     """Why the format has no place for an annotation; None where it has."""
     if annotation.get("iscrowd"):
         return "crowd regions"
@@ -120,7 +121,7 @@ def finish(root: Path, out: Path, info: DatasetInfo, notes: list[str]) -> None:
         notes.append("semantic and panoptic maps have no place in this format")
 
 
-def _row(image: Exported, annotation: dict[str, Any]) -> np.ndarray:
+def _row(image: Exported, annotation: Annotation) -> np.ndarray:
     """[N,2] in pixels: the corners of an outline, or the centre and the size of a box."""
     segmentation = annotation.get("segmentation")
     if not segmentation:
@@ -279,7 +280,7 @@ def _record(entry: Entry, classes: set[int]) -> Record:
     return Record(entry.file_name, size, entry.path, annotations)
 
 
-def _annotation(words: list[str], size: tuple[int, int], classes: set[int], where: str) -> dict[str, Any]:
+def _annotation(words: list[str], size: tuple[int, int], classes: set[int], where: str) -> Annotation:
     try:
         values = np.array(words, np.float64)
     except ValueError:

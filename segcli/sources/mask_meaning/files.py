@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 from scipy import ndimage
 
+from segcli.core.coco_json import Annotation
 from segcli.core.errors import DataError
 from segcli.core.files import open_regular
 from segcli.data import tiff
@@ -128,7 +128,7 @@ def check_size(path: Path, values: np.ndarray, image: Path, size: tuple[int, int
         )
 
 
-def objects(values: np.ndarray) -> Iterator[tuple[int, dict[str, Any]]]:
+def objects(values: np.ndarray) -> Iterator[tuple[int, Annotation]]:
     """(id, COCO annotation) of every object in a map of ids [H,W], by id; ids may be large."""
     if values.max() < 2**20:
         ids = np.flatnonzero(np.bincount(values.ravel()))
@@ -144,7 +144,7 @@ def objects(values: np.ndarray) -> Iterator[tuple[int, dict[str, Any]]]:
         yield value, annotate(values.shape, dense[where] == number, where[0].start, where[1].start)
 
 
-def regions(mask: np.ndarray) -> Iterator[dict[str, Any]]:
+def regions(mask: np.ndarray) -> Iterator[Annotation]:
     """The COCO annotation of every connected region (corners count) of a bool mask [H,W]."""
     numbered, _ = ndimage.label(mask, np.ones((3, 3)))
     yield from (annotation for _, annotation in objects(numbered))

@@ -3,10 +3,10 @@
 import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from segcli.core.coco_json import Annotation
 from segcli.core.dataset_info import Category, DatasetInfo
 from segcli.core.errors import DataError
 from segcli.data.canonical import Draft, Record
@@ -75,7 +75,7 @@ def records(entries: Sequence[Labelled], reading: Reading, notes: list[str]) -> 
 
     def read(entry: Labelled) -> Record:
         size = image_size(entry.path)
-        annotations: list[dict[str, Any]] = []
+        annotations: list[Annotation] = []
         for file in entry.masks:
             values = values_of(file)
             check_size(file, values, entry.path, size)
@@ -97,7 +97,7 @@ def records(entries: Sequence[Labelled], reading: Reading, notes: list[str]) -> 
         )
 
 
-def _single(file: Path, values: np.ndarray, reading: Reading) -> list[dict[str, Any]]:
+def _single(file: Path, values: np.ndarray, reading: Reading) -> list[Annotation]:
     """What is not 0 in a file of its own. Raises DataError where its edges fade."""
     found = of_pixels(values != 0)
     if found is None:
@@ -116,7 +116,7 @@ def _single(file: Path, values: np.ndarray, reading: Reading) -> list[dict[str, 
     return [{**found, "source": file.name}]
 
 
-def _listed(file: Path, values: np.ndarray, reading: Reading) -> list[dict[str, Any]]:
+def _listed(file: Path, values: np.ndarray, reading: Reading) -> list[Annotation]:
     """The objects of a file of values. Raises DataError for a value that the legend does not name, and for what is no
     file of ids where all others are."""
     rule, legend = reading.rule, reading.legend
@@ -128,9 +128,9 @@ def _listed(file: Path, values: np.ndarray, reading: Reading) -> list[dict[str, 
     if problem:
         raise DataError(f"{file}: {problem}", hint=f"--threshold {half(found[-1][0])} decides what is inside")
     rows = {row.value: row for row in legend.rows} if legend is not None else {}
-    out = []
+    out: list[Annotation] = []
     for value, annotation in found:
-        more: dict[str, Any] = {"source": f"{file.name}#{value}"}
+        more: Annotation = {"source": f"{file.name}#{value}"}
         parts = reading.split
         if legend is not None:
             row = rows.get(value)
@@ -156,7 +156,7 @@ def _seen(file: Path, values: np.ndarray) -> None:
             raise DataError(f"{file}: only its alpha channel varies, and in the other files that is not the mask")
 
 
-def _parts(annotation: dict[str, Any], values: np.ndarray) -> int:
+def _parts(annotation: Annotation, values: np.ndarray) -> int:
     """Connected regions of the one object of a file, specks of under 5 % of the largest aside."""
     x, y, w, h = annotation["bbox"]
     return pieces((values[y : y + h, x : x + w] != 0).astype(np.uint8), [1])[1]

@@ -21,6 +21,7 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from segcli.core.coco_json import Annotation, SegmentInfo, as_json
 from segcli.core.dataset_info import Category, DatasetInfo
 from segcli.core.errors import DataError, UsageError
 from segcli.data.canonical import Draft, Record
@@ -100,16 +101,20 @@ def records(entries: Sequence[Index]) -> Iterator[Record]:
 def record(entry: Index) -> Record:
     """One image with its instance, semantic and panoptic labels."""
     scene = generate(entry.number, entry.split, entry.seed, entry.size)
-    annotations, segments = [], []
+    annotations: list[Annotation] = []
+    segments: list[SegmentInfo] = []
     for i, label in enumerate(scene.labels.tolist()):
         mask = scene.ids == i + 1
-        shared = {"category_id": label + 1, "bbox": _box(mask), "area": int(mask.sum()), "iscrowd": 0}
+        shared: SegmentInfo = {"category_id": label + 1, "bbox": _box(mask), "area": int(mask.sum()), "iscrowd": 0}
         segments.append({"id": i + 1, **shared})
         rle = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
         annotations.append(
             {
-                **shared,
-                "segmentation": {"size": rle["size"], "counts": rle["counts"].decode("ascii")},
+                "category_id": label + 1,
+                "bbox": shared["bbox"],
+                "area": shared["area"],
+                "iscrowd": 0,
+                "segmentation": as_json(rle),
                 "visible": round(float(scene.visible[i]), 4),
                 "extent": round(float(scene.extents[i]), 2),
                 "keypoints": scene.points[i].round(2).ravel().tolist(),
@@ -167,7 +172,7 @@ def _quiet() -> None:
     cv2.setNumThreads(0)
 
 
-def _box(mask: np.ndarray) -> list[int]:
+def _box(mask: np.ndarray) -> list[float]:
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     x, y = int(columns[0]), int(rows[0])
     return [x, y, int(columns[-1]) + 1 - x, int(rows[-1]) + 1 - y]
