@@ -352,6 +352,12 @@ def write_text(path: Path, text: str) -> None:
     write_atomic(path, lambda part: part.write_bytes(content))
 
 
+def write_json(path: Path, value: object, *, indent: int | None = None) -> None:
+    """Write JSON values whole, without blanks unless there is an `indent`. Raises as `write_text` does."""
+    separators = (",", ":") if indent is None else None
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=indent, separators=separators))
+
+
 def remove_parts(*folders: Path) -> None:
     """Remove what killed processes left half-written in each folder itself, not below it: it bears our suffix."""
     for folder in folders:

@@ -12,40 +12,44 @@ semantic/SPLIT/NAME.png    8-bit labels, 255 = ignore; for more than 254 classes
 panoptic/SPLIT.json        COCO panoptic, with panoptic/SPLIT/NAME.png (id = R + 256 G + 65536 B, 0 = void)
 """
 
-import contextlib
 import dataclasses
 import json
 import os
-import shutil
-import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
-import pydantic
-from tqdm import tqdm
+from typing_extensions import TypedDict  # before Python 3.12, pydantic takes no other
 
 from segcli.core import folders
-from segcli.core.building import building
 from segcli.core.coco_json import Annotation, CategoryEntry, ImageEntry, SegmentInfo
 from segcli.core.dataset_info import DatasetInfo
-from segcli.core.errors import DataError, SegcliError, UsageError
+from segcli.core.errors import DataError
 from segcli.core.files import parsed, read_json
-from segcli.data import fingerprint
-from segcli.data.annotations import annotation_problems, area_of, image_problems, load, load_panoptic
+from segcli.data.annotations import annotation_problems, image_problems, load, load_panoptic
 from segcli.data.findings import Item
-from segcli.data.index import Writer
 
 SEE_ALL = "segcli prepare SOURCE --check lists everything that is wrong, --fix mends what has one meaning"
 UNDECIDED = "all"  # the one split of a source that has none
 
 
-class Prepared(pydantic.BaseModel):
-    """prepared.json, as far as it is read again."""
+class MaskFacts(TypedDict, total=False):
+    """What mask pictures were taken for. said: in one line; ignored: the values that were declared to mean nothing."""
 
-    settings: dict[str, Any] = {}
-    notes: list[str] = []
-    repairs: list[dict[str, Any]] = []
+    read_as: str
+    said: str
+    ignored: list[int]
+
+
+class Prepared(TypedDict, total=False):
+    """prepared.json. settings: what the dataset was made from; masks: only where labels were pictures; repairs: only
+    after --fix, each a `doctor.repair.repair.Repair`."""
+
+    version: int
+    settings: dict[str, object]
+    notes: list[str]
+    masks: MaskFacts
+    repairs: list[dict[str, object]]
 
 
 class Entry(Protocol):
@@ -84,7 +88,6 @@ class Draft:
     The one split UNDECIDED means that the source has none. image_root: the folder that file names are relative to, None
     where images are made. notes: sentences on what was left out or changed; `records` may add to them. refused: images
     whose labels could not be read, as far as they were met. stored: whether some images stand inside label files.
-    masks: what mask pictures were taken for: {"read_as", "said": in one line, "ignored": values that mean nothing}.
     lost: annotations of the source that belong to none of its images.
     """
 
@@ -95,68 +98,11 @@ class Draft:
     notes: list[str] = dataclasses.field(default_factory=list)
     refused: list[Item] = dataclasses.field(default_factory=list)
     stored: bool = False
-    masks: dict[str, Any] = dataclasses.field(default_factory=dict)
+    masks: MaskFacts = dataclasses.field(default_factory=MaskFacts)
     lost: int = 0
 
 
-def write(
-    out: Path,
-    info: DatasetInfo,
-    splits: Mapping[str, Iterable[Record]],
-    *,
-    settings: Mapping[str, Any] | None = None,
-    notes: list[str] | None = None,
-    repairs: list[Any] | None = None,
-    masks: Mapping[str, Any] | None = None,
-    link: bool = False,
-    strict: bool = True,
-    force: bool = False,
-    total: int | None = None,
-) -> DatasetInfo:
-    """Write the folder `out` and return its description with splits and fingerprint filled in.
-
-    Everything goes into a hidden folder beside `out`, which takes the name at the end. `settings` (JSON values) say
-    what the dataset is made of: an `out` with equal settings is left alone, any other is replaced only with `force`.
-    With `link`, info.image_root must be set and no image is copied. `notes` and
-    `repairs` (dataclasses; what --fix did) are written last, so that they may still grow. masks: see `Draft`.
-    strict=False writes what can't be read later, too (missing images, broken annotations), for the doctor to list.
-    Raises DataError where `out` is something else or a file name repeats; SegcliError where the disk refuses;
-    UsageError for a link to images that are made.
-    """
-    wanted: dict[str, Any] = json.loads(json.dumps(dict(settings or {})))
-    if found := existing(out, wanted, force):
-        return found
-    if not folders.is_empty(out):
-        splits = {name: _elsewhere(records, out) for name, records in splits.items()}
-    try:
-        with building(out) as folder:
-            counts, names, ids = {}, _Names(), _Ids()
-            with tqdm(total=total, desc=f"writing {out.name}", unit="image", **_pace()) as bar:
-                for split, records in splits.items():
-                    with contextlib.ExitStack() as kept:
-                        counts[split] = _write_split(folder, split, info, records, names, ids, link, strict, bar, kept)
-            info = dataclasses.replace(info, splits=counts)
-            if strict:  # the doctor's copy goes at once
-                state, mark = fingerprint.measure(folder, info)
-                info = dataclasses.replace(info, fingerprint=mark)
-            said = [*(notes or []), *ids.notes()]
-            write_json(folder / "info.json", info.to_json(), indent=1)
-            facts: dict[str, Any] = {"version": 1, "settings": wanted, "notes": said}
-            if masks:
-                facts["masks"] = dict(masks)
-            if repairs is not None:
-                facts["repairs"] = [dataclasses.asdict(repair) for repair in repairs]
-            write_json(folder / "prepared.json", facts, indent=1)
-            folders.list_files(folder)
-            info = _publish(folder, out, info, wanted, force)
-            if strict:
-                fingerprint.keep(out, state, mark)
-            return info
-    except OSError as error:
-        raise SegcliError(f"{error.filename or out}: can't be written: {error.strerror}") from error
-
-
-def existing(out: Path, settings: Mapping[str, Any], force: bool = False) -> DatasetInfo | None:
+def existing(out: Path, settings: Mapping[str, object], force: bool = False) -> DatasetInfo | None:
     """The description of `out` where it was made with these settings; None where it is to be written.
 
     Raises DataError where `out` holds another dataset, which only `force` replaces, or anything else, such as a file
@@ -168,17 +114,23 @@ def existing(out: Path, settings: Mapping[str, Any], force: bool = False) -> Dat
     if not (out / "info.json").is_file():
         raise DataError(f"{out}: exists and is not a prepared dataset", hint="choose another --out")
     if force:
-        folders.refuse_foreign(out, _of_earlier(out))
+        folders.refuse_foreign(out, of_earlier(out))
         return None
     before = prepared(out).get("settings", {})
-    wanted = json.loads(json.dumps(dict(settings)))
-    if before != wanted:
-        differing = sorted(k for k in before.keys() | wanted.keys() if before.get(k) != wanted.get(k))
+    asked = as_json(settings)
+    if before != asked:
+        differing = sorted(k for k in before.keys() | asked.keys() if before.get(k) != asked.get(k))
         raise DataError(f"{out}: holds a dataset prepared differently ({', '.join(differing)})", hint=hint)
     return DatasetInfo.load(out)
 
 
-def _of_earlier(out: Path) -> set[str]:
+def as_json(settings: Mapping[str, object]) -> dict[str, object]:
+    """Settings as prepared.json gives them back: a tuple is a list there."""
+    value: dict[str, object] = json.loads(json.dumps(dict(settings)))
+    return value
+
+
+def of_earlier(out: Path) -> set[str]:
     """The names of what an earlier version wrote, which kept no list: what info.json and the annotations speak of."""
     if not (out / "prepared.json").is_file():
         return set()
@@ -195,30 +147,10 @@ def _of_earlier(out: Path) -> set[str]:
     return names
 
 
-def _elsewhere(records: Iterable[Record], out: Path) -> Iterator[Record]:
-    """The records, none of whose images lies in `out`, which is about to be replaced."""
-    place = folders.real(out)
-    for record in records:
-        if isinstance(record.image, Path) and Path(os.path.realpath(record.image)).is_relative_to(place):
-            raise UsageError(f"--out {out}: holds the source's image {record.image}", hint="choose another --out")
-        yield record
-
-
-def prepared(root: Path) -> dict[str, Any]:
-    """The content of `prepared.json`: {"version", "settings", "notes", "masks" where labels were pictures, "repairs"
-    after --fix}, or empty."""
+def prepared(root: Path) -> Prepared:
+    """The content of `prepared.json`; empty where there is none. Raises DataError."""
     path = root / "prepared.json"
-    if not os.path.lexists(path):
-        return {}
-    found = read_json(path)
-    parsed(Prepared, found, path)
-    return dict(found)
-
-
-def masks_read(root: Path) -> dict[str, Any]:
-    """What prepared.json says of mask pictures (see `Draft`); empty where it says nothing."""
-    facts = prepared(root).get("masks")
-    return facts if isinstance(facts, dict) else {}
+    return parsed(Prepared, read_json(path), path) if os.path.lexists(path) else {}
 
 
 def label_name(image: ImageEntry) -> str:
@@ -239,120 +171,6 @@ def coco_categories(info: DatasetInfo) -> list[CategoryEntry]:
     return out
 
 
-def _pace() -> dict[str, Any]:
-    """How tqdm reports: on stderr, after two seconds; in a log (no terminal) a line now and then."""
-    terminal = sys.stderr.isatty()
-    return {"file": sys.stderr, "delay": 2, "leave": not terminal, "mininterval": 0.1 if terminal else 10}
-
-
-class _Names:
-    """File names used so far, and what each stands for."""
-
-    def __init__(self) -> None:
-        self.sources: dict[str, Path | None] = {}
-
-    def add(self, record: Record) -> bool:
-        """True where the file is new; DataError where the name already stands for another file, or leads outside."""
-        name = PurePosixPath(record.file_name)
-        if name.is_absolute() or ".." in name.parts or not name.parts:
-            raise DataError(f"{record.file_name!r}: not a path below the image folder")
-        source = record.image if isinstance(record.image, Path) else None
-        if record.file_name in self.sources:
-            if source is None or self.sources[record.file_name] != source:
-                raise DataError(
-                    f"{record.file_name}: two images have this name: {self.sources[record.file_name]} and {source}"
-                )
-            return False
-        self.sources[record.file_name] = source
-        return True
-
-
-class _Ids:
-    """Image and annotation ids, unique over all splits: the source's own where that is free, else the next one."""
-
-    def __init__(self) -> None:
-        self.used: dict[str, set[int]] = {"image": set(), "annotation": set()}
-        self.highest = {"image": 0, "annotation": 0}
-        self.changed = {"image": 0, "annotation": 0}
-
-    def take(self, kind: str, wanted: int | None) -> int:
-        value = wanted
-        if value is None or value in self.used[kind]:
-            self.changed[kind] += value is not None
-            value = self.highest[kind] + 1
-        self.used[kind].add(value)
-        self.highest[kind] = max(self.highest[kind], value)
-        return value
-
-    def notes(self) -> list[str]:
-        return [f"{n} {kind} ids were used twice and are renumbered" for kind, n in self.changed.items() if n]
-
-
-def _write_split(
-    root: Path,
-    split: str,
-    info: DatasetInfo,
-    records: Iterable[Record],
-    names: _Names,
-    ids: _Ids,
-    link: bool,
-    strict: bool,
-    bar: Any,
-    kept: contextlib.ExitStack,
-) -> int:
-    images: list[ImageEntry] = []
-    labels: dict[str, str] = {}
-    declared = set(info.source_ids)
-    annotations = kept.enter_context(Writer(root / "annotations" / f"{split}.json", indexed=True))
-    panoptic = None
-    if info.panoptic:
-        panoptic = kept.enter_context(Writer(root / "panoptic" / f"{split}.json", indexed=False))
-    for record in records:
-        h, w = record.size
-        image_id = ids.take("image", record.id)
-        if link and isinstance(record.image, bytes):
-            raise UsageError(f"--link: {record.file_name} is no file of its own, there is nothing to link to")
-        if strict:
-            refuse_broken(record, declared)
-            if isinstance(record.image, Path) and not os.path.isfile(record.image):  # or no possible name
-                raise DataError(f"{record.image}: the image file is missing", hint=SEE_ALL)
-            sized: list[Annotation] = [
-                a if a.get("area") is not None else {**a, "area": area_of(a, (h, w))} for a in record.annotations
-            ]
-            record = dataclasses.replace(record, annotations=sized)
-        if names.add(record) and not link:
-            _write_file(root / "images" / record.file_name, record.image)
-        image = cast(
-            ImageEntry, {"id": image_id, "file_name": record.file_name, "width": w, "height": h, **record.extra}
-        )
-        image.pop("label_map", None)
-        images.append(image)
-        keys = [ids.take("annotation", annotation.get("id")) for annotation in record.annotations]
-        annotations.add(
-            [{**a, "id": key, "image_id": image_id} for a, key in zip(record.annotations, keys, strict=True)]
-        )
-        name = label_name(image)
-        if record.semantic is not None or record.panoptic is not None:
-            if labels.get(name, record.file_name) != record.file_name:  # in another folder, an image is called alike
-                name = image["label_map"] = PurePosixPath(record.file_name).with_suffix(".png").as_posix()
-            other = labels.setdefault(name, record.file_name)
-            if other != record.file_name:
-                raise DataError(f"{split}: {other} and {record.file_name} would share the label map {name}")
-        if record.semantic is not None:
-            _write_file(root / "semantic" / split / name, record.semantic)
-        if record.panoptic is not None and panoptic is not None:
-            _write_file(root / "panoptic" / split / name, record.panoptic)
-            panoptic.add([{"image_id": image_id, "file_name": name, "segments_info": record.segments}])
-        bar.update()
-    common = {"images": images, "categories": coco_categories(info)}
-    annotations.close(common)
-    if panoptic is not None:
-        panoptic.close(common)
-    listed = "".join(f"{image['file_name']}\n" for image in images)
-    _write_file(root / "splits" / f"{split}.txt", listed.encode("utf-8"))
-    return len(images)
-
-
 def refuse_broken(record: Record, declared: set[int]) -> None:
     """Raise DataError for the first broken annotation; `declared`: the source ids of the categories."""
     if isinstance(record.problem, DataError):
@@ -364,41 +182,3 @@ def refuse_broken(record: Record, declared: set[int]) -> None:
     problem = problem or next(annotation_problems(listed, {0: record.size}, declared), None)
     if problem:
         raise DataError(f"{record.file_name}: {problem}", hint=SEE_ALL)
-
-
-def _write_file(path: Path, content: Path | bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if isinstance(content, bytes):
-        path.write_bytes(content)
-    else:
-        shutil.copyfile(content, path)
-
-
-def write_json(path: Path, data: Any, indent: int | None = None) -> None:
-    """Write JSON values, folder and all. Raises DataError for text that is none (half of a surrogate pair)."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    separators = (",", ":") if indent is None else None
-    text = json.dumps(data, ensure_ascii=False, indent=indent, separators=separators)
-    try:
-        path.write_text(text, encoding="utf-8")
-    except UnicodeEncodeError as error:
-        raise DataError(f"{path.name}: {text[max(0, error.start - 40) : error.start]}… is no valid text") from error
-
-
-def _publish(building: Path, out: Path, info: DatasetInfo, settings: dict[str, Any], force: bool) -> DatasetInfo:
-    """Give the finished folder its name. Where another process was faster, its dataset counts if it is the same."""
-    if force:
-        if left := folders.publish(building, out, _of_earlier(out)):
-            print(f"note: what came into {out} meanwhile is kept in {left}", file=sys.stderr)
-        return info
-    try:
-        place = folders.real(out)
-        if place.is_dir() and not any(place.iterdir()):
-            place.rmdir()
-        os.rename(building, place)
-    except OSError:
-        found = existing(out, settings)
-        if found is None:
-            raise
-        return found
-    return info

@@ -41,9 +41,9 @@ def check(
         doctor = _examined(root, max_objects, refused, whole=False)
     except index.Changed:  # an edit that the index does not know: the files themselves hold everything
         doctor = _examined(root, max_objects, refused, whole=True)
-    masks = canonical.masks_read(root)
+    masks = canonical.prepared(root).get("masks", {})
     if said := masks.get("said"):
-        doctor.note("masks_read", Item(detail=str(said)))
+        doctor.note("masks_read", Item(detail=said))
     if not masks.get("ignored") and (detail := doctor.maps.found()) is not None:
         doctor.note("lost_class", Item(detail=detail))
     for note in notes:

@@ -63,7 +63,7 @@ def reopened(root: Path) -> Draft:
         place.folder,
         notes,
         lost=lost,
-        masks=canonical.masks_read(root),
+        masks=canonical.prepared(root).get("masks", {}),
     )
 
 

@@ -19,8 +19,9 @@ from segcli.core.errors import DataError, SegcliError, UsageError
 from segcli.core.files import PART
 from segcli.core.trust import grant
 from segcli.data import canonical, fingerprint
-from segcli.data.canonical import Record, write
+from segcli.data.canonical import Record
 from segcli.data.dataset import Dataset
+from segcli.data.write_folder import write_folder
 from segcli.sources import export_files
 
 INFO = DatasetInfo("toy", (Category("cat", 4, colour=(9, 8, 7)), Category("sky", 2, thing=False)), {})
@@ -51,7 +52,7 @@ def bare(folder, ids=(None, None)):
 
 
 def test_images_are_copied_byte_by_byte(tmp_path, photos):
-    info = write(tmp_path / "out", INFO, {"train": records(photos)}, settings={"a": 1})
+    info = write_folder(tmp_path / "out", INFO, {"train": records(photos)}, settings={"a": 1})
     assert info.splits == {"train": 2}
     for path in photos.iterdir():
         assert (tmp_path / "out/images" / path.name).read_bytes() == path.read_bytes()
@@ -65,12 +66,12 @@ def test_images_are_copied_byte_by_byte(tmp_path, photos):
 
 def test_link_copies_nothing(tmp_path, photos):
     info = dataclasses.replace(INFO, image_root=str(photos))
-    write(tmp_path / "out", info, {"train": records(photos)}, link=True)
+    write_folder(tmp_path / "out", info, {"train": records(photos)}, link=True)
     grant(tmp_path / "out", str(photos), photos, trusted=False)
     assert not (tmp_path / "out/images").exists()
     assert Dataset(tmp_path / "out", "train").read(1).image.shape == (20, 30, 3)
     with pytest.raises(UsageError, match="--link"):
-        write(tmp_path / "made", info, {"train": [Record("a.png", (2, 2), b"png", [])]}, link=True)
+        write_folder(tmp_path / "made", info, {"train": [Record("a.png", (2, 2), b"png", [])]}, link=True)
 
 
 def test_an_interrupted_preparation_leaves_nothing(tmp_path, photos):
@@ -79,21 +80,21 @@ def test_an_interrupted_preparation_leaves_nothing(tmp_path, photos):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write(tmp_path / "out", INFO, {"train": stopped()})
+        write_folder(tmp_path / "out", INFO, {"train": stopped()})
     assert [p.name for p in tmp_path.iterdir()] == ["my photos"]
 
 
 def test_what_is_there_stays(tmp_path, photos):
     out = tmp_path / "out"
-    first = write(out, INFO, {"train": records(photos)}, settings={"seed": 0})
+    first = write_folder(out, INFO, {"train": records(photos)}, settings={"seed": 0})
     before = (out / "annotations/train.json").stat().st_mtime_ns
-    assert write(out, INFO, {"train": bare(photos)}, settings={"seed": 0}) == first
+    assert write_folder(out, INFO, {"train": bare(photos)}, settings={"seed": 0}) == first
     assert (out / "annotations/train.json").stat().st_mtime_ns == before
     with pytest.raises(DataError, match=r"prepared differently \(seed\)") as caught:
-        write(out, INFO, {"train": bare(photos)}, settings={"seed": 1})
+        write_folder(out, INFO, {"train": bare(photos)}, settings={"seed": 1})
     assert "--force" in caught.value.hint
     assert (out / "annotations/train.json").stat().st_mtime_ns == before
-    again = write(out, INFO, {"train": bare(photos)}, settings={"seed": 1}, force=True)
+    again = write_folder(out, INFO, {"train": bare(photos)}, settings={"seed": 1}, force=True)
     assert again.fingerprint != first.fingerprint
     assert DatasetInfo.load(out) == again
     assert sorted(p.name for p in tmp_path.iterdir()) == ["my photos", "out"]
@@ -101,12 +102,12 @@ def test_what_is_there_stays(tmp_path, photos):
 
 def test_a_folder_of_something_else_is_never_touched(tmp_path, photos):
     (tmp_path / "out").mkdir()
-    write(tmp_path / "out", INFO, {"train": records(photos)})  # an empty folder is fine
+    write_folder(tmp_path / "out", INFO, {"train": records(photos)})  # an empty folder is fine
     (tmp_path / "holiday").mkdir()
     (tmp_path / "holiday/diary.txt").write_text("dear diary", encoding="utf-8")
     for force in (False, True):
         with pytest.raises(DataError, match="not a prepared dataset"):
-            write(tmp_path / "holiday", INFO, {"train": records(photos)}, force=force)
+            write_folder(tmp_path / "holiday", INFO, {"train": records(photos)}, force=force)
     assert (tmp_path / "holiday/diary.txt").read_text(encoding="utf-8") == "dear diary"
 
 
@@ -116,7 +117,7 @@ def _prepare(folder, photos, settings, barrier, results):
         yield from records(photos)
 
     try:
-        info = write(folder, INFO, {"train": slow()}, settings=settings)
+        info = write_folder(folder, INFO, {"train": slow()}, settings=settings)
         results.put(info.fingerprint)
     except DataError as error:
         results.put(str(error))
@@ -144,7 +145,7 @@ def test_two_processes_at_once(tmp_path, photos, same):
 
 @pytest.mark.parametrize("failure", [OSError(28, "no space"), KeyboardInterrupt()])
 def test_a_failed_replacement_leaves_the_old_dataset(tmp_path, photos, monkeypatch, failure):
-    write(tmp_path / "out", INFO, {"train": records(photos)}, settings={"seed": 0})
+    write_folder(tmp_path / "out", INFO, {"train": records(photos)}, settings={"seed": 0})
     before = {p: p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file()}
     rename = os.rename
 
@@ -153,15 +154,15 @@ def test_a_failed_replacement_leaves_the_old_dataset(tmp_path, photos, monkeypat
             raise failure
         rename(source, target)
 
-    monkeypatch.setattr("segcli.data.canonical.os.rename", fail)
+    monkeypatch.setattr("segcli.data.write_folder.os.rename", fail)
     with pytest.raises((SegcliError, KeyboardInterrupt)):
-        write(tmp_path / "out", INFO, {"train": records(photos)}, settings={"seed": 1}, force=True)
+        write_folder(tmp_path / "out", INFO, {"train": records(photos)}, settings={"seed": 1}, force=True)
     assert {p: p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file()} == before
     monkeypatch.undo()
     exported = tmp_path / "yolo"
     module = plugins.find("converter", "yolo")
     export_files.export(tmp_path / "out", exported, module)
-    monkeypatch.setattr("segcli.data.canonical.os.rename", fail)
+    monkeypatch.setattr("segcli.data.write_folder.os.rename", fail)
     with pytest.raises((SegcliError, KeyboardInterrupt)):
         export_files.export(tmp_path / "out", exported, module, force=True)
     assert (exported / "data.yaml").is_file()
@@ -170,7 +171,7 @@ def test_a_failed_replacement_leaves_the_old_dataset(tmp_path, photos, monkeypat
 
 def test_ids_are_unique_over_all_splits(tmp_path, photos):
     splits = {"train": records(photos, (7, 9)), "val": [dataclasses.replace(r, id=7) for r in bare(photos)][:1]}
-    write(tmp_path / "out", INFO, splits)
+    write_folder(tmp_path / "out", INFO, splits)
     ids = {s: [i["id"] for i in _json(tmp_path / f"out/annotations/{s}.json")["images"]] for s in splits}
     assert ids == {"train": [7, 9], "val": [10]}
     assert canonical.prepared(tmp_path / "out")["notes"] == ["1 image ids were used twice and are renumbered"]
@@ -181,13 +182,13 @@ def test_one_name_for_two_files_is_an_error(tmp_path, photos):
     (photos / "more/b.jpg").write_bytes(b"another")
     other = Record("b.jpg", (20, 30), photos / "more/b.jpg", [])
     with pytest.raises(DataError, match=r"two images have this name.*more/b\.jpg"):
-        write(tmp_path / "out", INFO, {"train": [*records(photos), other]})
+        write_folder(tmp_path / "out", INFO, {"train": [*records(photos), other]})
 
 
 @pytest.mark.parametrize("name", ["../b.jpg", "/etc/b.jpg", ""])
 def test_file_names_stay_inside(tmp_path, photos, name):
     with pytest.raises(DataError, match="below the image folder"):
-        write(tmp_path / "out", INFO, {"train": [Record(name, (20, 30), photos / "b.jpg", [])]})
+        write_folder(tmp_path / "out", INFO, {"train": [Record(name, (20, 30), photos / "b.jpg", [])]})
     assert not (tmp_path / "out").exists()
 
 
@@ -195,18 +196,20 @@ def test_file_names_stay_inside(tmp_path, photos, name):
 def test_a_folder_that_cant_be_written(tmp_path, photos):
     (tmp_path / "closed").mkdir(mode=0o500)
     with pytest.raises(SegcliError, match="can't be written"):
-        write(tmp_path / "closed/out", INFO, {"train": records(photos)})
+        write_folder(tmp_path / "closed/out", INFO, {"train": records(photos)})
 
 
 def test_a_place_that_is_no_folder(tmp_path, photos):
     (tmp_path / "file").write_text("x", encoding="utf-8")
     with pytest.raises(SegcliError, match="can't be written"):
-        write(tmp_path / "file/out", INFO, {"train": records(photos)})
+        write_folder(tmp_path / "file/out", INFO, {"train": records(photos)})
 
 
 def test_categories_are_written_as_coco_has_them(tmp_path, photos):
     person = Category("person", 1, keypoints=("nose", "eye"), skeleton=((0, 1),))
-    write(tmp_path / "out", dataclasses.replace(INFO, categories=(person, *INFO.categories)), {"train": bare(photos)})
+    write_folder(
+        tmp_path / "out", dataclasses.replace(INFO, categories=(person, *INFO.categories)), {"train": bare(photos)}
+    )
     written = _json(tmp_path / "out/annotations/train.json")["categories"]
     assert [(c["id"], c["name"], c["isthing"]) for c in written] == [(1, "person", 1), (4, "cat", 1), (2, "sky", 0)]
     assert (written[0]["keypoints"], written[0]["skeleton"]) == (["nose", "eye"], [[1, 2]])
@@ -215,7 +218,7 @@ def test_categories_are_written_as_coco_has_them(tmp_path, photos):
 
 def test_the_fingerprint_follows_the_content_alone(tmp_path, photos):
     prints = [
-        write(tmp_path / name, INFO, {"train": make(photos)}, settings=settings).fingerprint
+        write_folder(tmp_path / name, INFO, {"train": make(photos)}, settings=settings).fingerprint
         for name, make, settings in [("a", records, {}), ("b", records, {"x": 1}), ("c", bare, {})]
     ]
     assert prints[0] == prints[1] != prints[2]

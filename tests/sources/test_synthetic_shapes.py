@@ -9,7 +9,7 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from segcli.core.errors import UsageError
-from segcli.data import canonical
+from segcli.data.write_folder import write_folder
 from segcli.sources.synthetic import shapes
 from segcli.sources.synthetic._outlines import outline
 from segcli.sources.synthetic._scene import STUFF, THINGS
@@ -114,7 +114,7 @@ def test_the_generator_is_frozen():
 
 def test_all_views_agree(tmp_path):
     draft = shapes.build(train=4, val=2)
-    info = canonical.write(tmp_path / "s", draft.info, {s: draft.records(e) for s, e in draft.splits.items()})
+    info = write_folder(tmp_path / "s", draft.info, {s: draft.records(e) for s, e in draft.splits.items()})
     assert info.splits == {"train": 4, "val": 2}
     assert info.num_things == 8
     assert info.names[8:] == list(STUFF)

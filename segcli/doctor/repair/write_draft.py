@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from segcli.core.errors import DataError
-from segcli.data import canonical
 from segcli.data.canonical import UNDECIDED, Draft, Record
 from segcli.data.findings import Item
+from segcli.data.write_folder import write_folder
 from segcli.doctor.repair.overview import Survey, overview
 from segcli.doctor.repair.plain_faults import PlainFaults, refuse_coordinates
 from segcli.doctor.repair.removals import Counts
@@ -84,7 +84,7 @@ def write_draft(
             after.require_some(before, draft.lost, info.name)
             draft.notes += [*([singled.note()] if singled is not None else []), *boxes.note()]
 
-    canonical.write(
+    write_folder(
         target,
         info,
         {name: through(name, entries) for name, entries in splits.items()},

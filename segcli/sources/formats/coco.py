@@ -18,9 +18,9 @@ from pycocotools import mask as coco_mask
 from segcli.core.coco_json import Annotation
 from segcli.core.dataset_info import DatasetInfo
 from segcli.core.errors import DataError
-from segcli.core.files import read_json
+from segcli.core.files import read_json, write_json
 from segcli.data.annotations import LARGEST_ID, encode, whole
-from segcli.data.canonical import UNDECIDED, Draft, Record, write_json
+from segcli.data.canonical import UNDECIDED, Draft, Record
 from segcli.data.image import image_size
 from segcli.sources.export_files import Exported
 from segcli.sources.files import SPLITS, each, has_keys, some, without_empty

@@ -8,9 +8,10 @@ Flags and settings (`masks`, `ignore`, `threshold`) say it instead.
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from segcli.core.errors import DataError, UsageError
+from segcli.data.canonical import MaskFacts
 from segcli.sources.class_legend import Legend, Row
 from segcli.sources.mask_meaning import class_values, numbers
 from segcli.sources.mask_meaning.evidence import Look, looks
@@ -49,7 +50,7 @@ class Meaning:
         """Whether values are classes of pixels, not objects."""
         return self.kind in ("classes", "binary")
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> MaskFacts:
         """For prepared.json; `ignored`: values that were declared to mean nothing."""
         legend = self.legend
         rows = () if legend is None else legend.rows
