@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 import segcli
-from segcli.cli import compare, evaluate, options, output, predict, prepare, train, visualize
+from segcli.cli import compare, evaluate, options, output, predict, prepare, recipes, train, visualize
 from segcli.cli.errors import guard
 from segcli.core import own_path, utf8
 from segcli.core.parent import VARIABLE, end_with
@@ -27,6 +27,7 @@ app.command("eval", **evaluate.HELP)(evaluate.evaluate)
 app.command("predict", **predict.HELP)(predict.predict)
 app.add_typer(visualize.app, name="visualize")
 app.command("compare", **compare.HELP)(compare.compare)
+app.command("recipes", **recipes.HELP)(recipes.recipes)
 
 
 def _version(value: bool) -> None:

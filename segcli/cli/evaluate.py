@@ -43,6 +43,8 @@ def evaluate(
     recipe = Recipe.load(path)
     if check and not recipe.expect:
         raise UsageError(f"{source}: --check needs a recipe that expects a score", hint="add expect: to it")
+    if check and data is not None:
+        raise UsageError("--check is for the recipe's own data, which its expected scores are of: leave --data out")
 
     overlap = _overlap(nms, recipe.task)
 

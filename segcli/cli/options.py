@@ -30,6 +30,12 @@ def complete_sources(incomplete: str) -> list[str]:
     return [name for name in runs if name.startswith(incomplete)] + complete_recipes(incomplete)
 
 
+def complete_data(incomplete: str) -> list[str]:
+    """Prepared datasets below data/, for the shell's completion."""
+    found = sorted(p.parent.as_posix() for p in Path("data").glob("*/info.json"))
+    return [name for name in found if name.startswith(incomplete)]
+
+
 Quiet = Annotated[
     bool,
     typer.Option(
@@ -41,6 +47,10 @@ Json = Annotated[
     bool, typer.Option("--json", metavar=FLAG, help="Print one JSON document on stdout instead of tables.")
 ]
 Force = Annotated[bool, typer.Option("--force", metavar=FLAG, help="Overwrite what is there.")]
+Data = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="A prepared dataset, in place of the recipe's own.", autocompletion=complete_data),
+]
 Weights = Annotated[
     str | None,
     typer.Option(metavar="NAME|FILE", help="Other weights: a file, or of a run `last` (the default) or `best`."),

@@ -1,9 +1,12 @@
 """The tables of each command, as `output.show` takes them. Fractions are shown × 100 with one decimal."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from segcli.cli.output import MISSING, Column, Grid, number, percent
+
+if TYPE_CHECKING:
+    from segcli.commands.recipes import Shipped
 
 KINDS = {"segm": "mask", "bbox": "box", "boundary": "boundary", "keypoints": "keypoints"}  # in order of showing
 SHARED = ("mIoU", "PQ", "PQ_things", "PQ_stuff", "mIoU_things")  # where families meet, after the primary metric
@@ -334,3 +337,29 @@ def exported(facts: dict[str, Any]) -> list[Grid]:
     rows = [[split, str(images)] for split, images in facts["splits"].items()]
     title = f"{facts['name']}: {facts['root']} ({facts['format']})"
     return [Grid([Column("split", left=True), Column("images")], rows, title, "\n".join(facts["notes"]))]
+
+
+def recipes(rows: "Sequence[Shipped]") -> Grid:
+    """The shipped recipes; a dash for a score that was not measured with these settings."""
+    columns = [
+        Column("recipe", left=True),
+        Column("task", left=True),
+        Column("model", left=True, drop=3),
+        Column("data", left=True, drop=2),
+        Column("begins with", left=True, drop=4),
+        Column("training", drop=1),
+        Column("measured score", left=True),
+    ]
+    body = [
+        [
+            row.name,
+            row.task,
+            row.model,
+            row.data or "your own",
+            row.start or MISSING,
+            row.length,
+            ", ".join(f"{heading(key, ' ')} {percent(value)}" for key, value in row.scores.items()) or MISSING,
+        ]
+        for row in rows
+    ]
+    return Grid(columns, body)

@@ -11,6 +11,7 @@ from segcli.core.errors import UsageError
 
 HELP = options.example(
     "train quickstart/mask_rcnn",
+    "train mask_rcnn --data data/mine",
     "train quickstart/mask_rcnn --set train.minutes=2 --set train.seed=1 --out runs/short",
     "train --resume runs/quickstart-mask_rcnn",
 )
@@ -23,6 +24,7 @@ def train(
             metavar="RECIPE", help="A recipe file, or a shipped recipe's name.", autocompletion=options.complete_recipes
         ),
     ] = None,
+    data: options.Data = None,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe key, such as train.epochs=3; repeatable."),
@@ -53,15 +55,17 @@ def train(
     from segcli.core.recipe.recipe import Recipe, find_source, parse_overrides
 
     if resume is not None:
-        if set_ or out or force or dry_run:
-            raise UsageError("--resume goes on with a run as it was: it takes no --set, --out, --force or --dry-run")
+        if data or set_ or out or force or dry_run:
+            raise UsageError("--resume goes on with a run as it was: no --data, --set, --out, --force or --dry-run")
         loaded = Recipe.load(find_source(resume))
         if recipe is not None and Recipe.load(recipe).name != loaded.name:
             raise UsageError(f"{resume} is a run of recipe {loaded.name}, not of {recipe}", hint="leave RECIPE away")
     elif recipe is None:
-        raise UsageError("train needs a RECIPE, or --resume RUN", hint="segcli train quickstart/mask_rcnn")
+        raise UsageError(
+            "train needs a RECIPE, or --resume RUN", hint="segcli train quickstart/mask_rcnn; segcli recipes lists all"
+        )
     else:
-        loaded = Recipe.load(recipe, parse_overrides(set_ or []))
+        loaded = Recipe.load(recipe, parse_overrides(set_ or []), data=data)
 
     from segcli.commands import train as commands
 

@@ -307,7 +307,7 @@ def next_command(name: str, root: Path, recipe: str) -> str:
     own = [shown for shown in own if Recipe.load(shown).init is None]  # trains without a download
     if own and Path(Recipe.load(own[0]).data.root) == root:
         return f"segcli train {own[0]}"
-    return f"segcli train {own[0] if own else recipe} --set {shlex.quote(f'data.root={root}')}"
+    return f"segcli train {own[0] if own else recipe} --data {shlex.quote(str(root))}"
 
 
 def _digest(path: Path) -> str:

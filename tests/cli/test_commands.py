@@ -182,7 +182,7 @@ def test_prepare_says_what_it_made_and_how_to_go_on(segcli, tiny_dataset, tmp_pa
     assert result.code == 0
     assert (tmp_path / "data" / "my set" / "info.json").is_file()
     assert "segcli visualize data 'data/my set'" in result.out
-    assert "segcli train custom/mask_rcnn --set 'data.root=data/my set'" in result.out
+    assert "segcli train custom/mask_rcnn --data 'data/my set'" in result.out
     facts = segcli("prepare", tiny_dataset / "annotations", "--out", "data/my set", "--json")
     assert facts.json["schema_version"] == 1
     assert facts.json["splits"]["train"]["images"] == 4
@@ -203,3 +203,23 @@ def test_prepare_of_what_is_unknown(segcli):
     result = segcli("prepare", "shapse")
     assert result.code == 3
     assert "did you mean 'shapes'?" in result.err
+
+
+def test_recipes_lists_what_is_shipped_by_task(segcli):
+    rows = segcli("recipes", "--json").json["recipes"]
+    one = next(row for row in rows if row["name"] == "pennfudan/mask_rcnn_lite")
+    assert (one["task"], one["data"], one["length"]) == ("instance", "pennfudan", "12 minutes")
+    assert one["scores"]["segm_AP"] == 0.625
+    assert {row["task"] for row in segcli("recipes", "--task", "panoptic", "--json").json["recipes"]} == {"panoptic"}
+    assert "custom/detr" in segcli("recipes").out
+    assert "there is no task 'boxes'" in segcli("recipes", "--task", "boxes").error
+
+
+def test_train_takes_any_dataset(segcli, tiny_dataset):
+    short = ["--set", "train.steps=1", "--set", "train.evaluations=1", "--set", "data.size=64"]
+    done = segcli("train", "pennfudan/mask_rcnn_lite", "--data", tiny_dataset, *short)
+    assert done.code == 0, done.err
+    assert "left out data.name, data.split_file, expect of its own dataset" in done.err
+    assert (Path("runs") / f"{tiny_dataset.name}-mask_rcnn_lite" / "metrics.json").is_file()
+    assert "no prepared dataset" in segcli("train", "custom/fcn", "--data", "nowhere").error
+    assert segcli("train", "--resume", "runs/x", "--data", tiny_dataset).code == 2

@@ -161,9 +161,9 @@ def test_next_command(tmp_path, monkeypatch):
 
     usual = "custom/mask_rcnn"
     assert next_command("pennfudan", Path("data/pennfudan"), usual) == "segcli train pennfudan/mask_rcnn_lite"
-    assert next_command("mine", Path("my data"), usual) == "segcli train custom/mask_rcnn --set 'data.root=my data'"
+    assert next_command("mine", Path("my data"), usual) == "segcli train custom/mask_rcnn --data 'my data'"
     command = next_command("coco_pose_mini", Path("x"), "custom/keypoint_rcnn")
-    assert command == "segcli train coco_pose_mini/keypoint_rcnn_lite --set data.root=x"
+    assert command == "segcli train coco_pose_mini/keypoint_rcnn_lite --data x"
     assert next_command("nuclei", Path("data/nuclei"), f"{usual}_many_small") == "segcli train nuclei/mask_rcnn_lite"
 
 

@@ -20,7 +20,7 @@ FROZEN = {
         ),
         *("--trust-paths", "--force", "--json"),
     ],
-    "segcli train": ["[RECIPE]", "--set…", "--out", "--resume", "--dry-run", "--force"],
+    "segcli train": ["[RECIPE]", "--data", "--set…", "--out", "--resume", "--dry-run", "--force"],
     "segcli eval": ["RUN|RECIPE", "--weights", "--data", "--split", "--check", "--nms", "--json"],
     "segcli predict": ["RUN|RECIPE", "INPUT…", "--weights", "--out", "--score", "--save", "--json"],
     "segcli compare": [
@@ -34,6 +34,7 @@ FROZEN = {
         "--force",
         "--json",
     ],
+    "segcli recipes": ["--task", "--json"],
     "segcli visualize": [],
     "segcli visualize data": ["DIR", "--augmented", "--split", "--out"],
     "segcli visualize predictions": ["RUN", "--worst", "--split", "--out"],

@@ -3,6 +3,7 @@
 import contextlib
 import re
 import typing
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,7 +14,7 @@ import yaml
 from segcli.core.errors import SegcliError, UsageError
 from segcli.core.files import LONGEST, LONGEST_PART, is_plain
 from segcli.core.plugins import nearest
-from segcli.core.recipe import model_numbers, old_names
+from segcli.core.recipe import model_numbers, old_names, own_data
 from segcli.core.recipe.recipe_file import find_recipe as find_recipe
 from segcli.core.recipe.recipe_file import find_source as find_source
 from segcli.core.recipe.recipe_file import parse_overrides as parse_overrides
@@ -251,16 +252,30 @@ class Recipe(Settings):
         return self
 
     @classmethod
-    def load(cls, path: str | Path, overrides: dict[str, Any] | None = None) -> "Recipe":
+    def load(
+        cls, path: str | Path, overrides: dict[str, Any] | None = None, *, data: str | Path | None = None
+    ) -> "Recipe":
         """Read a recipe by path or shipped name, merge what it `extends`, apply overrides ({"train.epochs": 3}).
+
+        data: a prepared dataset to train on in place of the recipe's own; the run is then called after its folder. What
+        belongs to the recipe's dataset (its split file, its expected scores) is left out with a warning, here and where
+        an override of `data.root` is another dataset.
 
         Raises UsageError that lists every problem: unknown keys with the nearest valid one, wrong types, wrong values.
         """
         file = find_recipe(path)
-        data = read_recipe(file)
-        for key, value in (overrides or {}).items():
-            put(data, key, value)
-        return cls.parse(data, str(file), file, flags=list(overrides or {}))
+        out, overrides = read_recipe(file), dict(overrides or {})
+        if data is not None:
+            overrides["data.root"] = str(own_data.needs_folder(data))
+            if file.name != "recipe.yaml":
+                overrides.setdefault("name", f"{Path(data).resolve().name}-{file.stem}")
+        removed = own_data.leave_out(out, overrides)
+        if removed:
+            root = overrides["data.root"]
+            warnings.warn(f"{path} is used on {root}: left out {', '.join(removed)} of its own dataset", stacklevel=2)
+        for key, value in overrides.items():
+            put(out, key, value)
+        return cls.parse(out, str(file), file, flags=list(overrides))
 
     @classmethod
     def parse(cls, data: dict[str, Any], where: str, path: Path | None = None, flags: Sequence[str] = ()) -> "Recipe":
@@ -297,7 +312,7 @@ def schema() -> dict[str, Any]:
     out = Recipe.model_json_schema()
     extends = {
         "type": "string",
-        "description": "Another recipe beside this one; its keys hold where this file is silent.",
+        "description": "Another recipe: a file beside this one, or a shipped recipe's name. Its keys hold where this file is silent.",
     }
     out["properties"] = {"extends": extends, **out["properties"]}
     for part in (out, *out["$defs"].values()):

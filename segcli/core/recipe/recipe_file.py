@@ -24,17 +24,31 @@ def shipped() -> list[str]:
 
 
 def find_recipe(name: str | Path) -> Path:
-    """The file of a recipe: a path, a shipped name, or a run folder's. Raises UsageError with the nearest name."""
+    """The file of a recipe: a path, a shipped name, a bare NAME for custom/NAME, or a run folder's.
+
+    Raises UsageError with the nearest name.
+    """
     path = Path(name)
     if path.is_file():
         return path
     if (path / "recipe.yaml").is_file():
         return path / "recipe.yaml"
-    text = str(name).removeprefix("recipes/").removesuffix(".yaml")
-    for candidate in shipped():
-        if candidate == text:
+    if (file := _shipped_file(name)) is not None:
+        return file
+    raise UsageError(f"no recipe {str(name)!r}", hint=nearest(_shipped_name(name), shipped()))
+
+
+def _shipped_name(name: str | Path) -> str:
+    return str(name).removeprefix("recipes/").removesuffix(".yaml")
+
+
+def _shipped_file(name: str | Path) -> Path | None:
+    """The file of a recipe that comes with segcli, None where none is called so."""
+    text, names = _shipped_name(name), shipped()
+    for candidate in (text, f"custom/{text}"):
+        if candidate in names:
             return _shipped_root() / f"{candidate}.yaml"
-    raise UsageError(f"no recipe {str(name)!r}", hint=nearest(text, shipped()))
+    return None
 
 
 def find_source(name: str | Path) -> Path:
@@ -86,15 +100,25 @@ def read_recipe(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
         return data
     if path.resolve() in seen:
         raise UsageError(f"{path}: extends itself through {parent}")
-    file = _beside(path, parent, "extends")
-    if not file.is_file():
-        raise UsageError(f"{path}: extends {parent}, but there is no file {file}")
+    file = _parent(path, parent)
     base = read_recipe(file, (*seen, path.resolve()))
     section = base.get("data")
     names = section.get("split_file") if isinstance(section, dict) else None
     if isinstance(section, dict) and isinstance(names, str) and (file.parent / names).is_file():
         section["split_file"] = str(file.parent / names)  # it lies beside the parent, which may be another folder
     return _merge(base, data)
+
+
+def _parent(path: Path, name: Any) -> Path:
+    """The file that a recipe extends: beside it, or one that comes with segcli, by its name."""
+    by_name = _shipped_file(name) if isinstance(name, str) and not os.path.isfile(path.parent / name) else None
+    file = by_name or _beside(path, name, "extends")
+    if not file.is_file():
+        hint = nearest(_shipped_name(name), shipped())
+        raise UsageError(
+            f"{path}: extends {name}, but there is no file {file}, and no shipped recipe is called so", hint=hint
+        )
+    return file
 
 
 def _beside(path: Path, name: Any, key: str) -> Path:

@@ -1,0 +1,53 @@
+"""Any recipe on any dataset: what belongs to the dataset that a recipe was written for does not go along."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from segcli.core.dataset_info import DatasetInfo
+from segcli.core.errors import DataError, UsageError
+
+OF_DATASET = ("name", "source", "prepare", "split_file")  # keys of `data` that mean one dataset's files
+
+
+def needs_folder(root: str | Path) -> Path:
+    """`--data DIR` as a path. Raises UsageError where no prepared dataset lies there."""
+    folder = Path(root)
+    if not (folder / "info.json").is_file():
+        hint = f"segcli prepare {folder} --out data/NAME, then --data data/NAME" if folder.exists() else None
+        raise UsageError(f"--data {folder}: no prepared dataset (no info.json)", hint=hint)
+    return folder
+
+
+def leave_out(recipe: dict[str, Any], overrides: dict[str, Any]) -> list[str]:
+    """Remove from a recipe, as it was read, what belongs to its own dataset, where `data.root` among the overrides is
+    another prepared dataset. -> the keys that were removed.
+
+    A key that is overridden, too, stays. A root without info.json is where the recipe's own dataset will be prepared.
+    """
+    section, root = recipe.get("data"), overrides.get("data.root")
+    if not isinstance(section, dict) or not isinstance(root, str):
+        return []
+    if not os.path.isfile(os.path.join(root, "info.json")):  # False for names that no system takes, too
+        return []
+    if _same_place(section.get("root"), root) or (section.get("name") and section["name"] == _name(root)):
+        return []
+    removed = [key for key in OF_DATASET if section.get(key) and f"data.{key}" not in overrides]
+    for key in removed:
+        del section[key]
+    if recipe.get("expect") and not any(key == "expect" or key.startswith("expect.") for key in overrides):
+        del recipe["expect"]
+        return [*(f"data.{key}" for key in removed), "expect"]
+    return [f"data.{key}" for key in removed]
+
+
+def _same_place(one: object, other: str) -> bool:
+    return isinstance(one, str) and Path(one).absolute() == Path(other).absolute()
+
+
+def _name(root: str) -> str | None:
+    """The dataset's name; None where its description can't be read, which whoever opens it will say."""
+    try:
+        return DatasetInfo.load(root).name
+    except DataError:
+        return None
