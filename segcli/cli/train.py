@@ -61,9 +61,7 @@ def train(
         if recipe is not None and Recipe.load(recipe).name != loaded.name:
             raise UsageError(f"{resume} is a run of recipe {loaded.name}, not of {recipe}", hint="leave RECIPE away")
     elif recipe is None:
-        raise UsageError(
-            "train needs a RECIPE, or --resume RUN", hint="segcli train quickstart/mask_rcnn; segcli recipes lists all"
-        )
+        raise UsageError("train needs a RECIPE, or --resume RUN", hint="segcli train quickstart/mask_rcnn")
     else:
         loaded = Recipe.load(recipe, parse_overrides(set_ or []), data=data)
 

@@ -312,7 +312,7 @@ def schema() -> dict[str, Any]:
     out = Recipe.model_json_schema()
     extends = {
         "type": "string",
-        "description": "Another recipe: a file beside this one, or a shipped recipe's name. Its keys hold where this file is silent.",
+        "description": "Another recipe: a file beside this one or a shipped name; its keys hold where this is silent.",
     }
     out["properties"] = {"extends": extends, **out["properties"]}
     for part in (out, *out["$defs"].values()):
