@@ -85,7 +85,7 @@ def listing(folders: Iterable[Path], out: Path | None = None) -> str:
     digest = hashlib.sha256()
     aside = None if out is None else out.absolute()
     for path in folders:
-        below = (folder / name for folder, _, names in walk(path, hidden=True) for name in names)
+        below = (folder / name for folder, _, names in walk(path, hidden=True, prepared=True) for name in names)
         files = sorted(p for p in below if p.is_file()) if path.is_dir() else [path]
         for file in files:
             if file.name in (FILE, SAMPLES) or aside in file.absolute().parents:

@@ -10,8 +10,7 @@ from segcli.core.errors import DataError
 from segcli.core.files import read_text
 from segcli.data.canonical import UNDECIDED, Record
 from segcli.data.image import image_size
-from segcli.sources.folders import SPLITS as SPLITS
-from segcli.sources.folders import walk as folders_below
+from segcli.sources.folders import SPLITS, walk
 from segcli.sources.images import below
 
 LOOK = 8  # files that a format is recognised by
@@ -27,20 +26,15 @@ class Entry(NamedTuple):
     label: Any
 
 
-def walk(root: Path, *suffixes: str) -> Iterator[Path]:
-    """Files below `root` with one of the lower-case `suffixes`, sorted within each folder; neither hidden ones nor what
-    was prepared before, perhaps inside its own source. Links are followed: those that lead out of a source are refused
-    before (see sources/folders.py)."""
+def find_files(root: Path, *suffixes: str) -> Iterator[Path]:
+    """Files at or below `root` with one of the lower-case `suffixes`, as `walk` finds them, sorted within each folder.
+
+    Links are followed: those that lead out of a source are refused before (see `folders.refuse_links_out`)."""
     if root.is_file():
         yield from [root] if root.suffix.lower() in suffixes else []
         return
-    for current, folders, names in folders_below(root):
-        if "info.json" in names and "prepared.json" in names:
-            folders.clear()
-            continue
-        for name in names:
-            if os.path.splitext(name)[1].lower() in suffixes:
-                yield current / name
+    for current, _, names in walk(root):
+        yield from (current / name for name in names if os.path.splitext(name)[1].lower() in suffixes)
 
 
 def split_of(path: Path, root: Path) -> str:
@@ -70,11 +64,11 @@ def without_empty(splits: dict[str, T], filled: Callable[[T], bool], notes: list
     empty = [split for split, part in splits.items() if not filled(part)]
     if len(empty) == len(splits):
         return splits
-    notes += [said_empty(split) for split in empty]
+    notes += [empty_split(split) for split in empty]
     return {split: part for split, part in splits.items() if split not in empty}
 
 
-def said_empty(split: str) -> str:
+def empty_split(split: str) -> str:
     """The note on a split without an image."""
     return f"the split {split} is empty" + (": what the others hold is divided anew" if split == "train" else "")
 

@@ -1,8 +1,9 @@
-"""Walk through the folders of a source: links between them are followed, and none vanishes without a word."""
+"""The folders of a source: links between them are followed, and none vanishes without a word."""
 
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from segcli.core.errors import DataError
 from segcli.core.files import TRUST
@@ -13,19 +14,48 @@ SPLITS = {
     **{"val": "val", "valid": "val", "validation": "val", "dev": "val"},
     **{"test": "test", "testing": "test"},
 }
-LABELS = {".json", ".txt", ".xml", ".csv", ".yaml", ".yml", ".npy", ".npz", ".mat"}
+LABELS = {".json", ".txt", ".xml", ".csv", ".yaml", ".yml", ".names"}  # suffixes of labels and of lists of classes
+PREPARED = {"info.json", "prepared.json"}  # the files that every prepared folder holds
 
 
-def walk(root: Path, *, hidden: bool = False) -> Iterator[tuple[Path, list[str], list[str]]]:
+class Folder(NamedTuple):
+    """One folder of a source: its path, and the names of folders and files in it. hidden: names of both that begin with
+    a dot, of folders with "/" behind."""
+
+    path: Path
+    folders: list[str]
+    files: list[str]
+    hidden: list[str]
+
+
+def listed(root: Path) -> list[Folder]:
+    """The folders at and below `root`, as `walk` gives them; hidden ones are named and not entered."""
+    out = []
+    for path, folders, files in walk(root, hidden=True):
+        hidden = [f"{name}/" for name in folders if name.startswith(".")]
+        hidden += [name for name in files if name.startswith(".")]
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        out.append(Folder(path, folders, [name for name in files if not name.startswith(".")], hidden))
+    return out
+
+
+def walk(root: Path, *, hidden: bool = False, prepared: bool = False) -> Iterator[tuple[Path, list[str], list[str]]]:
     """os.walk that follows links to folders, sorted: (folder, names of folders in it, names of files in it).
 
     Names of folders may be taken out of the list, which are then left alone. A link to a folder that it lies in is left
     out: whatever is there has been met. So is a folder that a link called train, val or test stands for. hidden: also
-    what begins with a dot. Raises DataError for a maze of links, and for a folder that this user may not read.
+    what begins with a dot. prepared: also what was prepared before, perhaps inside its own source. Raises DataError for
+    a maze of links, and for a folder that this user may not read.
     """
     followed = 0
     given_name: set[str] = set()
+    for current, folders, _ in os.walk(root):  # before anything is entered: a link may stand for what lies before it
+        folders[:] = [name for name in folders if hidden or not name.startswith(".")]
+        given_name |= stand_ins(Path(current), folders)
     for current, folders, names in os.walk(root, followlinks=True, onerror=_refuse_closed):
+        if not prepared and {*names} >= PREPARED:
+            folders.clear()
+            continue
         folders[:] = sorted(name for name in folders if hidden or not name.startswith("."))
         given_name |= stand_ins(Path(current), folders)
         if given_name:
@@ -54,31 +84,27 @@ def stand_ins(folder: Path, names: Iterable[str]) -> set[str]:
     return out
 
 
-def _refuse_closed(error: OSError) -> None:
-    """os.walk leaves out without a word what it can't list; what is not there at all is for others to say."""
-    if isinstance(error, PermissionError):
-        raise DataError(f"{error.filename}: the folder can't be read: {error.strerror}") from error
+def refuse_links_out(root: Path, folders: Iterable[Folder], images: set[str]) -> None:
+    """Raise DataError for a link in the `folders` of `root`, to a folder or to an image or label file, that leads out
+    of it.
 
-
-def refuse_links_out(root: Path, suffixes: set[str]) -> None:
-    """Raise DataError for a link below `root`, to a folder or to an image or label file, that leads out of it.
-
-    suffixes: of image files. Other files, such as programs, may be links: they are not read.
+    images: suffixes of image files. Other files, such as programs, may be links: they are not read.
     """
-    if not root.is_dir():
-        return
-    top, wanted = os.path.realpath(root), suffixes | LABELS
-    for current, folders, names in walk(root):
-        if "info.json" in names and "prepared.json" in names:  # what was prepared before
-            folders.clear()
-            continue
-        files = [name for name in names if os.path.splitext(name)[1].lower() in wanted]
-        for name in (*folders, *files):
-            path = os.path.join(current, name)
+    top, read = os.path.realpath(root), images | LABELS
+    for folder in folders:
+        files = [name for name in folder.files if os.path.splitext(name)[1].lower() in read]
+        for name in (*folder.folders, *files):
+            path = os.path.join(folder.path, name)
             if os.path.islink(path):
                 real = os.path.realpath(path)
                 if not Path(real).is_relative_to(top):
                     raise DataError(f"{path}: is a link that leads out of {root}, to {real}", hint=TRUST)
+
+
+def _refuse_closed(error: OSError) -> None:
+    """os.walk leaves out without a word what it can't list; what is not there at all is for others to say."""
+    if isinstance(error, PermissionError):
+        raise DataError(f"{error.filename}: the folder can't be read: {error.strerror}") from error
 
 
 def _above(current: str, root: Path) -> set[str]:

@@ -127,9 +127,6 @@ def _folders(usual: Iterable[Path], root: Path, own: Path) -> Iterable[Path]:
             seen.add(folder)
             yield folder
     for folder, inner, _ in walk(root):
-        if (folder / "info.json").is_file():  # what was prepared before, perhaps inside its own source
-            inner.clear()
-            continue
         if len(folder.relative_to(root).parts) >= DEPTH:
             inner.clear()
         if folder not in seen and (folder == own or not holds_labels(folder, root)):

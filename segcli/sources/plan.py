@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import os
 import shlex
 import types
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ from segcli.data.image import PHONES, SUFFIXES
 from segcli.sources import class_names
 from segcli.sources.confined import confine
 from segcli.sources.empty_splits import note_empty
-from segcli.sources.folders import refuse_links_out
+from segcli.sources.folders import Folder, listed, refuse_links_out
 from segcli.sources.known import KNOWN, Known, inside, obtain
 from segcli.sources.reopened import reopened
 from segcli.sources.unread import note_unread
@@ -32,15 +33,19 @@ def known() -> list[str]:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What to build a draft from; `recorded` identifies it in prepared.json. trusted: its files may lie anywhere."""
+    """What to build a draft from; `recorded` identifies it in prepared.json. trusted: its files may lie anywhere.
+
+    path: None where images are made or, with `known`, downloaded. folders: those of a source on this disk.
+    """
 
     name: str
     module: Any
     settings: dict[str, Any]
     recorded: dict[str, Any]
-    path: Path | None = None  # None: the images are made, or downloaded where there is `known`
+    path: Path | None = None
     known: Known | None = None
     trusted: bool = False
+    folders: list[Folder] | None = None
 
     def build(self) -> Draft:
         path = self.path
@@ -58,10 +63,11 @@ class Plan:
             facts |= {"licence": self.known.licence, "citation": self.known.citation, "source": self.known.home}
         draft.info = dataclasses.replace(draft.info, **facts)
         draft.notes += [f"downloaded {name} ({digest})" for name, digest in digests.items()]
-        if self.path is not None and "format" in self.recorded and draft.image_root is not None:
-            root, entries = draft.image_root, [entry for part in draft.splits.values() for entry in part]
-            note = note_unread(path or self.path, (root / entry.file_name for entry in entries))
-            draft.notes += [*note_empty(path or self.path, draft), *([note] if note else [])]
+        if self.path is not None and self.folders is not None and draft.image_root is not None:
+            draft.notes += note_empty(self.path, self.folders, draft)
+            entries = (entry for part in draft.splits.values() for entry in part)
+            images = (os.path.join(draft.image_root, entry.file_name) for entry in entries)
+            draft.notes += [note] if (note := note_unread(self.path, self.folders, images)) else []
         return draft
 
     def __post_init__(self) -> None:
@@ -110,15 +116,17 @@ def plan_for(
         show = f"segcli visualize data {shlex.quote(source)} shows it, prepare --check looks it through"
         raise DataError(f"{path}: is a prepared dataset already", hint=show)
     name = source if entry or (source_path is not None and is_plain(source)) else _name(path)
+    folders = listed(path) if path.is_dir() else []
     if not trusted and not trust.everything():
-        refuse_links_out(path, SUFFIXES | PHONES)
+        refuse_links_out(path, folders, SUFFIXES | PHONES)
     kind = format or (entry.converter if entry else _detect(path))
     if entry is not None:
         path = inside(path, entry)
+        folders = [folder for folder in folders if folder.path.is_relative_to(path)]
     module = plugins.find("converter", kind, "--format")
     chosen = {**(entry.settings if entry else {}), **chosen}
     recorded = {"source": str(path), "format": kind, "settings": chosen}
-    return Plan(name, module, chosen, recorded, path, entry, trusted)
+    return Plan(name, module, chosen, recorded, path, entry, trusted, folders)
 
 
 def _detect(path: Path) -> str:

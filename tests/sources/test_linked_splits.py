@@ -31,3 +31,11 @@ def test_links_between_splits_and_to_files_elsewhere_stay_as_they_are(tmp_path):
     (tmp_path / "test").symlink_to("val")
     (tmp_path / "more").symlink_to("other")
     assert {folder.name for folder, _, names in walk(tmp_path) if names} == {"val", "test", "real", "other", "more"}
+
+
+def test_what_is_met_before_the_link_that_stands_for_it_counts_once_too(tmp_path):
+    for folder in ("pool", "splits"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "pool" / "a.txt").write_text("a", encoding="utf-8")
+    (tmp_path / "splits" / "val").symlink_to("../pool")
+    assert [folder.name for folder, _, names in walk(tmp_path) if names] == ["val"]

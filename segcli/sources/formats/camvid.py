@@ -11,7 +11,8 @@ from pathlib import Path
 from segcli.core.errors import DataError
 from segcli.data.canonical import Draft
 from segcli.sources import class_legend
-from segcli.sources.files import SPLITS, walk
+from segcli.sources.files import find_files
+from segcli.sources.folders import SPLITS
 from segcli.sources.formats.semantic import draft, paired
 from segcli.sources.mask_meaning.evidence import looks, spread
 from segcli.sources.mask_meaning.meaning import Flags, Kind
@@ -28,7 +29,7 @@ LABELS = "annot"  # what the folder of the labels has behind the name of its spl
 
 def detect(path: Path) -> bool:
     """Whether `path` has a folder of images with its labels beside it."""
-    return any(next(walk(labels, ".png"), None) is not None for _, _, labels in _parts(path))
+    return any(next(find_files(labels, ".png"), None) is not None for _, _, labels in _parts(path))
 
 
 def build(

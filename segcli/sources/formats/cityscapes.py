@@ -18,7 +18,7 @@ from segcli.core.errors import DataError
 from segcli.core.files import parsed, read_json
 from segcli.data.canonical import Draft, Record
 from segcli.data.image import SUFFIXES, image_size
-from segcli.sources.files import LOOK, Entry, arrange, each, some, split_of, walk
+from segcli.sources.files import LOOK, Entry, arrange, each, find_files, some, split_of
 from segcli.sources.formats.semantic import map_png, translate
 from segcli.sources.mask_meaning.files import check_size, objects, read_ids
 from segcli.sources.shapes import of_pixels
@@ -61,7 +61,9 @@ class Scene(pydantic.BaseModel):
 
 def detect(path: Path) -> bool:
     """Whether `path` holds pictures or polygons called as in gtFine or gtCoarse."""
-    files = (f for _, f in zip(range(LOOK * 100), walk(path, ".png", ".json"), strict=False)) if path.is_dir() else ()
+    files = (
+        (f for _, f in zip(range(LOOK * 100), find_files(path, ".png", ".json"), strict=False)) if path.is_dir() else ()
+    )
     return any(_kind(file) is not None for file in files)
 
 
@@ -69,11 +71,11 @@ def build(*, path: Path) -> Draft:
     """Read the folder `path`. Raises DataError for labels without an image, broken files, and unknown names."""
     notes: list[str] = []
     labels: dict[str, dict[str, Path]] = {}
-    for file in walk(path, ".png", ".json"):
+    for file in find_files(path, ".png", ".json"):
         if kind := _kind(file):
             labels.setdefault(_key(file), {})[kind] = file
     found, bare = [], []
-    for image in walk(path, *SUFFIXES):
+    for image in find_files(path, *SUFFIXES):
         if not image.stem.endswith(MARK):
             continue
         own = labels.pop(image.stem.removesuffix(MARK), None)

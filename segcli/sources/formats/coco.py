@@ -23,7 +23,8 @@ from segcli.data.annotations import LARGEST_ID, encode, whole
 from segcli.data.canonical import UNDECIDED, Draft, Record
 from segcli.data.image import image_size
 from segcli.sources.export_files import Exported
-from segcli.sources.files import SPLITS, each, has_keys, some, without_empty
+from segcli.sources.files import each, has_keys, some, without_empty
+from segcli.sources.folders import SPLITS
 from segcli.sources.formats._coco_head import about, categories, number
 from segcli.sources.images import believed, below, locate, refuse_outside
 from segcli.sources.streamed import Streamed, require_lists

@@ -10,6 +10,7 @@ import base64
 import binascii
 import contextlib
 import io
+import itertools
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -31,7 +32,7 @@ from segcli.data.decoders import FAILURES, open_image
 from segcli.data.image import SUFFIXES, image_size
 from segcli.sources import shapes
 from segcli.sources.export_files import Exported, check_names
-from segcli.sources.files import LOOK, Entry, arrange, each, has_keys, lines, some, split_of, walk
+from segcli.sources.files import LOOK, Entry, arrange, each, find_files, has_keys, lines, some, split_of
 from segcli.sources.images import believed, by_last_parts, is_there, refuse_outside
 
 NO_OBJECT = ("__ignore__", "_background_")
@@ -62,8 +63,7 @@ class File(pydantic.BaseModel):
 
 def detect(path: Path) -> bool:
     """Whether `path` is a LabelMe json, or the first ones in the folder are."""
-    files = [file for _, file in zip(range(LOOK), walk(path, ".json"), strict=False)]
-    return any(has_keys(file, "shapes", "imagePath") for file in files)
+    return any(has_keys(file, "shapes", "imagePath") for file in itertools.islice(find_files(path, ".json"), LOOK))
 
 
 def build(*, path: Path, classes: list[str] | None = None, trusted: bool = False) -> Draft:
@@ -75,7 +75,7 @@ def build(*, path: Path, classes: list[str] | None = None, trusted: bool = False
     notes: list[str] = []
     found: list[tuple[str, Path, tuple[Path, File]]] = []
     aside = []
-    for file in walk(path, ".json"):
+    for file in find_files(path, ".json"):
         content = read_json(file)
         if not isinstance(content, dict) or not {"shapes", "imagePath"} & content.keys():
             aside.append(file.name)
@@ -88,7 +88,7 @@ def build(*, path: Path, classes: list[str] | None = None, trusted: bool = False
         notes.append(f"{len(aside)} json files are no LabelMe files and left aside: {some(aside)}")
     root, splits = arrange(found, path)
     labelled = {image.resolve() for _, image, _ in found}
-    bare = [p.name for p in walk(path, *SUFFIXES) if p.resolve() not in labelled] if path.is_dir() else []
+    bare = [p.name for p in find_files(path, *SUFFIXES) if p.resolve() not in labelled] if path.is_dir() else []
     if bare:
         notes.append(f"{len(bare)} images have no json and are left out: {some(bare)}")
     _refuse_lines(path, [label for _, _, (_, label) in found])

@@ -17,8 +17,8 @@ from segcli.core.errors import DataError
 from segcli.data.canonical import UNDECIDED, Draft
 from segcli.data.image import SUFFIXES
 from segcli.sources import class_legend
-from segcli.sources.files import SPLITS, some, split_folders, walk, without_empty
-from segcli.sources.folders import stand_ins
+from segcli.sources.files import find_files, some, split_folders, without_empty
+from segcli.sources.folders import SPLITS, stand_ins
 from segcli.sources.formats.semantic import of_classes
 from segcli.sources.images import below, is_image
 from segcli.sources.mask_meaning.class_values import of_objects
@@ -103,7 +103,7 @@ def _places(parts: dict[str, tuple[Path, Reader]]) -> list[Path]:
 
 
 def _files(folder: Path) -> list[Path]:
-    return [file for _, masks in PAIRS for file in sorted(walk(folder / masks, *SUFFIXES))]
+    return [file for _, masks in PAIRS for file in sorted(find_files(folder / masks, *SUFFIXES))]
 
 
 def _parts(path: Path) -> dict[str, tuple[Path, Reader]]:
@@ -114,7 +114,7 @@ def _parts(path: Path) -> dict[str, tuple[Path, Reader]]:
 
 def _has_image(folder: Path, reader: Reader) -> bool:
     """Whether a layout holds an image; of folders of one image each only those that have one are a layout."""
-    return reader is not _paired or any(any(walk(folder / images, *SUFFIXES)) for images, _ in PAIRS)
+    return reader is not _paired or any(any(find_files(folder / images, *SUFFIXES)) for images, _ in PAIRS)
 
 
 def _layout(path: Path) -> Reader | None:
@@ -129,13 +129,13 @@ def _paired(path: Path) -> Found:
     """Two folders, one id file an image."""
     images, masks = next((path / a, path / b) for a, b in PAIRS if (path / a).is_dir() and (path / b).is_dir())
     by_stem: dict[str, Path] = {}
-    for file in sorted(walk(masks, *SUFFIXES)):
+    for file in sorted(find_files(masks, *SUFFIXES)):
         key = _key(file, masks).removesuffix("_mask")
         if key in by_stem:
             raise DataError(f"{by_stem[key]} and {file}: two masks of one image")
         by_stem[key] = file
     out: Found = []
-    for image in sorted(walk(images, *SUFFIXES)):
+    for image in sorted(find_files(images, *SUFFIXES)):
         mask = by_stem.pop(_key(image, images), None)
         out.append((image, () if mask is None else (mask,)))
     if not out:

@@ -19,7 +19,7 @@ from segcli.core.files import parsed, read_bytes, read_json, resolve
 from segcli.data.annotations import whole
 from segcli.data.canonical import UNDECIDED, Draft, Record
 from segcli.data.image import image_size
-from segcli.sources.files import Entry, arrange, each, has_keys, said_empty, some, walk, without_empty
+from segcli.sources.files import Entry, arrange, each, empty_split, find_files, has_keys, some, without_empty
 from segcli.sources.formats import coco
 from segcli.sources.formats._coco_head import about
 from segcli.sources.formats._coco_head import categories as categories_of
@@ -54,7 +54,7 @@ def build(*, path: Path, images: str | None = None, maps: str | None = None, tru
     Raises DataError for what is no panoptic file, and images or maps that are nowhere.
     """
     files = _choose(path)
-    notes = [said_empty(split) if split else f"left aside: {file.name}" for file, split in _lost(path, files)]
+    notes = [empty_split(split) if split else f"left aside: {file.name}" for file, split in _lost(path, files)]
     loaded = {split: coco.load(file, empty=True) for split, file in files.items()}
     loaded = without_empty(loaded, lambda data: bool(data["images"]), notes)
     categories = categories_of({files[split]: data["categories"] for split, data in loaded.items()})
@@ -139,7 +139,7 @@ def _lost(path: Path, files: dict[str, Path]) -> list[tuple[Path, str]]:
 
 def _maps(file: Path) -> Path:
     places = [file.with_suffix(""), file.parent / f"{file.stem}_masks", file.parent / "masks"]
-    place = next((p for p in places if is_folder(p) and next(walk(p, ".png"), None) is not None), None)
+    place = next((p for p in places if is_folder(p) and next(find_files(p, ".png"), None) is not None), None)
     if place is None and next(file.parent.glob("*.png"), None) is not None:
         place = file.parent
     if place is None:

@@ -21,7 +21,7 @@ from segcli.data.canonical import Draft, Record
 from segcli.data.image import SUFFIXES, image_size
 from segcli.sources import class_legend
 from segcli.sources.class_legend import Legend
-from segcli.sources.files import Entry, arrange, each, some, split_folders, split_of, walk
+from segcli.sources.files import Entry, arrange, each, find_files, some, split_folders, split_of
 from segcli.sources.mask_meaning.class_values import of_objects
 from segcli.sources.mask_meaning.files import check_size
 from segcli.sources.mask_meaning.meaning import Flags, Kind, Meaning, decide
@@ -44,7 +44,7 @@ def detect(path: Path) -> bool:
             continue
         if labels.name == "masks":
             return names_pixels(path, [folder, labels], label_files(labels))
-        if next(walk(labels, ".png"), None) is not None:
+        if next(find_files(labels, ".png"), None) is not None:
             return True
     return False
 
@@ -129,7 +129,7 @@ def of_classes(path: Path, found: Found, meaning: Meaning, notes: list[str]) -> 
 
 def label_files(folder: Path) -> list[Path]:
     """The label pictures below a folder: its PNGs, where there are none its other pictures."""
-    return list(walk(folder, ".png")) or list(walk(folder, *SUFFIXES))
+    return list(find_files(folder, ".png")) or list(find_files(folder, *SUFFIXES))
 
 
 def paired(images: Path, labels: Path, notes: list[str] | None = None) -> list[tuple[Path, Path]]:
@@ -144,7 +144,7 @@ def paired(images: Path, labels: Path, notes: list[str] | None = None) -> list[t
         pictures[key] = file
     out: list[tuple[Path, Path]] = []
     bare: list[str] = []
-    for image in walk(images, *SUFFIXES):
+    for image in find_files(images, *SUFFIXES):
         key = image.relative_to(images).with_suffix("").as_posix()
         if key in pictures:
             out.append((image, pictures.pop(key)))

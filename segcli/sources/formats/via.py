@@ -19,7 +19,8 @@ from segcli.core.plugins import nearest
 from segcli.data.canonical import Draft, Record
 from segcli.data.image import image_size
 from segcli.sources import shapes
-from segcli.sources.files import SPLITS, Entry, arrange, each, has_keys, some, split_folders
+from segcli.sources.files import Entry, arrange, each, has_keys, some, split_folders
+from segcli.sources.folders import SPLITS
 from segcli.sources.images import locate, refuse_outside
 
 CLASS = ("class", "label", "category", "name", "type")  # attributes that name a class, the likeliest first

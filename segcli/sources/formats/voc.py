@@ -28,7 +28,8 @@ from segcli.core.xml_tree import read_xml
 from segcli.data.canonical import UNDECIDED, Draft, Record
 from segcli.data.image import SUFFIXES, image_size
 from segcli.sources.class_legend import Legend, Row
-from segcli.sources.files import SPLITS, Entry, arrange, each, lines, some, split_of, walk
+from segcli.sources.files import Entry, arrange, each, find_files, lines, some, split_of
+from segcli.sources.folders import SPLITS
 from segcli.sources.formats import _voc_names
 from segcli.sources.formats.semantic import draft, map_png, translate
 from segcli.sources.images import believed, is_there
@@ -49,7 +50,7 @@ def detect(path: Path) -> bool:
     root = _root(path)
     if any((root / name).is_dir() for name in ("SegmentationObject", "SegmentationClass")):
         return (root / "JPEGImages").is_dir()
-    return path.is_dir() and any(_is_voc(file) for file in walk(root, ".xml"))
+    return path.is_dir() and any(_is_voc(file) for file in find_files(root, ".xml"))
 
 
 def build(
@@ -82,8 +83,8 @@ def _masks(path: Path, root: Path, pictures: Path, classes: list[str] | None, fl
     notes: list[str] = []
     splits = _splits(root, "Segmentation")
     found: list[tuple[str, Path, Any]] = []
-    there = {file.stem: file for file in walk(pictures, ".png")}
-    images = {file.stem: file for file in walk(root / "JPEGImages", *SUFFIXES)}
+    there = {file.stem: file for file in find_files(pictures, ".png")}
+    images = {file.stem: file for file in find_files(root / "JPEGImages", *SUFFIXES)}
     lost = sorted(set(there) - set(images))
     if lost:
         raise DataError(f"{pictures}: {len(lost)} masks have no image in JPEGImages: {some(lost)}")
@@ -196,14 +197,14 @@ def _boxes(path: Path, root: Path, classes: list[str] | None) -> Draft:
     notes: list[str] = []
     splits = _splits(root, "Main")
     pictures: dict[str, list[Path]] = {}
-    for picture in walk(root, *SUFFIXES):
+    for picture in find_files(root, *SUFFIXES):
         if not picture.parent.name.startswith("Segmentation"):
             pictures.setdefault(picture.stem, []).append(picture)
     found: list[tuple[str, Path, Any]] = []
     used: dict[str, Path] = {}
     owner: dict[Path, Path] = {}
     apart: list[str] = []
-    for file in (f for f in walk(root, ".xml") if _is_voc(f)):
+    for file in (f for f in find_files(root, ".xml") if _is_voc(f)):
         tree = read_xml(file)
         image = _image(file, tree, root, pictures.get(file.stem, []))
         if owner.setdefault(image, file) != file:
@@ -218,7 +219,7 @@ def _boxes(path: Path, root: Path, classes: list[str] | None) -> Draft:
     _note_absent(notes, splits, {file.stem for file in owner.values()}, "Main")
     if apart:
         notes.append(f"{len(apart)} xml files are in no list of ImageSets/Main and are left out: {some(apart)}")
-    others = [f.name for f in walk(root, ".xml") if f.stem in pictures and not _is_voc(f)]
+    others = [f.name for f in find_files(root, ".xml") if f.stem in pictures and not _is_voc(f)]
     if others:
         notes.append(f"{len(others)} xml files of images hold no annotation and are left out: {some(others)}")
     bare = sorted(p.name for group in pictures.values() for p in group if p not in owner)

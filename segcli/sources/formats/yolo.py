@@ -6,6 +6,7 @@ followed: `download` is not run. An image without a text file has no objects. La
 """
 
 import codecs
+import itertools
 import os
 from collections.abc import Iterator
 from functools import partial
@@ -25,7 +26,8 @@ from segcli.data.canonical import UNDECIDED, Draft, Record
 from segcli.data.image import SUFFIXES, image_size
 from segcli.sources import shapes
 from segcli.sources.export_files import Exported, check_names
-from segcli.sources.files import LOOK, SPLITS, Entry, arrange, each, lines, said_empty, some, split_of, walk
+from segcli.sources.files import LOOK, Entry, arrange, each, empty_split, find_files, lines, some, split_of
+from segcli.sources.folders import SPLITS
 from segcli.sources.formats._yolo_rows import load, refuse_keypoints
 from segcli.sources.images import by_last_parts, is_folder, is_there
 
@@ -56,7 +58,9 @@ def build(*, path: Path, classes: list[str] | None = None, trusted: bool = False
     names = classes if classes is not None else _names(content, base, described)
     images = _listed(described[0], content, notes, trusted) if described else []
     if not images:
-        images = [(split_of(file, base), file) for file in walk(base, *SUFFIXES) if "images" in _parts(file, base)]
+        images = [
+            (split_of(file, base), file) for file in find_files(base, *SUFFIXES) if "images" in _parts(file, base)
+        ]
     found, bare, seen = [], [], set()
     for split, image in images:
         text = _label_file(image, base)
@@ -69,7 +73,7 @@ def build(*, path: Path, classes: list[str] | None = None, trusted: bool = False
     refuse_keypoints((text, line.split()) for text in looked for line in lines(text) if line)
     if bare:
         notes.append(f"{len(bare)} images have no label file and count as images without objects: {some(bare)}")
-    texts = (f for f in walk(base, ".txt") if "labels" in _parts(f, base) and f.name != NAMES[0])
+    texts = (f for f in find_files(base, ".txt") if "labels" in _parts(f, base) and f.name != NAMES[0])
     lost = [f for f in texts if f not in seen]
     if lost:
         notes.append(f"{len(lost)} label files belong to no image and are left aside: {some([f.name for f in lost])}")
@@ -151,8 +155,8 @@ def _describes(file: Path) -> bool:
 
 def _labelled(path: Path) -> bool:
     """Text labels in labels/, and images/ beside them or in folders of splits."""
-    files = (file for file in walk(path, ".txt") if "labels" in _parts(file, path))
-    if not any(_label_like(file) for _, file in zip(range(LOOK), files, strict=False)):
+    files = (file for file in find_files(path, ".txt") if "labels" in _parts(file, path))
+    if not any(map(_label_like, itertools.islice(files, LOOK))):
         return False
     return any((folder / "images").is_dir() for folder in (path, *path.iterdir()))
 
@@ -215,7 +219,7 @@ def _listed(file: Path, content: dict[str, Any], notes: list[str], trusted: bool
     if empty and not any(by_split.values()):
         raise DataError(f"{file}: {empty[0][1]}", hint="paths are relative to the yaml's folder")
     for split, problem in empty:
-        notes.append(f"{file.name}: {problem}" + ("" if by_split.get(split) else f": {said_empty(split)}"))
+        notes.append(f"{file.name}: {problem}" + ("" if by_split.get(split) else f": {empty_split(split)}"))
     by_split = {split: images for split, images in by_split.items() if images}
     train = sorted(by_split.get("train", []))
     same = [split for split, images in by_split.items() if split != "train" and sorted(images) == train]
@@ -241,7 +245,7 @@ def _place(file: Path, base: Any, value: str, trusted: bool) -> Path | None:
 
 def _images_in(file: Path, place: Path, trusted: bool) -> list[Path]:
     if place.is_dir():
-        return list(walk(place, *SUFFIXES))
+        return list(find_files(place, *SUFFIXES))
     named, folders = [line for line in lines(place) if line], (place.parent, file.parent)
 
     def places(name: str) -> Iterator[Path]:
