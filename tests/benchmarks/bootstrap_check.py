@@ -9,8 +9,8 @@ import argparse
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "metrics"))
-from test_bootstrap import trials
+sys.path.insert(0, str(Path(__file__).parent.parent))
+from scored_cases import trials
 
 
 def main() -> None:

@@ -116,3 +116,14 @@ def test_every_package_is_installed():
     folders = [p.parent.relative_to(ROOT).as_posix().replace("/", ".") for p in PACKAGE if p.name == "__init__.py"]
     assert [folder for folder in folders if f'"{folder}"' not in listed] == []
     assert [p for p in (ROOT / "segcli").rglob("*.py") if not (p.parent / "__init__.py").is_file()] == []
+
+
+def test_no_test_imports_another():
+    """What several need is a fixture of a conftest.py, or a module of tests/."""
+    bad = []
+    for path in TESTS:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            modules = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            modules += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            bad += [place(path, node) for name in modules if re.search(r"\b(test_\w+|conftest)$", name)]
+    assert bad == []

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from drawn import batch
+from batches import batch
 from sources import FORMATS
 
 from segcli.core import plugins
@@ -74,14 +74,14 @@ def test_models_learn_from_every_batch_and_predict_on_original_pixels(name, sett
     model.train()
     for counts in ((3, 1), (0, 2), (0, 0)):
         model.zero_grad(set_to_none=True)
-        losses = model(batch(counts, task))
+        losses = model(batch(counts))
         assert all(value.ndim == 0 and math.isfinite(value.item()) for value in losses.values()), losses
         sum(losses.values()).backward()
         missing = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
         assert not missing, f"no gradient with {counts} objects: {missing[:5]}"
     model.eval()
     with torch.inference_mode():
-        predictions = model.predict(batch((1, 1), task))
+        predictions = model.predict(batch((1, 1)))
     for prediction, size, key in zip(predictions, [(123, 101), (70, 105)], [7, 8], strict=True):
         assert (prediction.size, prediction.image_id) == (size, key)
         if prediction.instances is not None:

@@ -6,7 +6,7 @@ import inspect
 
 import pytest
 import torch
-from drawn import batch
+from batches import batch
 
 from segcli.core import plugins
 from segcli.models import build_model
@@ -86,9 +86,9 @@ def says(settings) -> str:
     found = [repr(model.preprocess), repr([(n, tuple(p.shape)) for n, p in model.named_parameters()])]
     found.append(repr([n for n, p in model.named_parameters() if p.requires_grad]))
     torch.manual_seed(1)
-    found.append(repr({key: value.item() for key, value in model.train()(batch((3, 1), task)).items()}))
+    found.append(repr({key: value.item() for key, value in model.train()(batch((3, 1))).items()}))
     with torch.inference_mode():
-        for prediction in model.eval().predict(batch((1, 1), task)):
+        for prediction in model.eval().predict(batch((1, 1))):
             if prediction.instances is not None:
                 found += [repr(prediction.instances.boxes.tolist()), repr(prediction.instances.scores.tolist())]
             if prediction.semantic is not None:

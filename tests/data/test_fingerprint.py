@@ -6,7 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
-from conftest import write_image
+from tiny import write_image
 
 from segcli.core.dataset_info import DatasetInfo
 from segcli.core.trust import grant

@@ -20,8 +20,8 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from conftest import TINY_RECIPE
 from damage import VALUES, damage, without_hanging
+from tiny import TINY_RECIPE
 
 from segcli.cli import app
 from segcli.weights.state_digest import DIGEST, signed

@@ -1,16 +1,22 @@
 """Intervals: replicates are the scores of the resampled images, equal models differ as often as they should."""
 
 import copy
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-from test_instance import as_types, classes, official, only, random_case
-from test_panoptic import INFO, random_panoptic, score
-from test_semantic import pair, random_maps
+from scored_cases import (
+    INFO,
+    as_types,
+    classes,
+    official,
+    only,
+    pair,
+    random_case,
+    random_maps,
+    random_panoptic,
+    score,
+    trials,
+)
 
 from segcli.metrics.instance import InstanceScores
 from segcli.metrics.semantic import SemanticScores
@@ -96,38 +102,6 @@ def test_label_maps_and_panoptic_maps_are_resampled_too():
     found = made[0].replicates(times)
     assert {k: v[0] for k, v in found.items()} == pytest.approx(made[0].compute())
     assert found["PQ"][1] != found["PQ"][0]
-
-
-def simulate(rng, hardness, skill):
-    """One model's detections on images of given hardness [I], as a tally of one class, area and threshold."""
-    tally = bootstrap.ApTally(1, [("all", (0, 1e10))], thresholds=1)
-    for i, hard in enumerate(hardness):
-        objects = 3
-        hits = rng.random(objects) < skill * (1 - 0.5 * hard)
-        scores = np.concatenate([rng.beta(4, 2, hits.sum()), rng.beta(2, 3, 3)])
-        order = np.argsort(-scores)
-        hit = (np.arange(len(scores)) < hits.sum())[order]
-        tally.add(
-            i,
-            [
-                {
-                    **{"category_id": 1, "aRng": (0, 1e10), "gtIgnore": [0] * objects, "dtScores": scores[order]},
-                    **{"dtMatched": [hit], "dtIgnore": [np.zeros(len(hit), bool)]},
-                }
-            ],
-        )
-    return tally
-
-
-def trials(count, images, resamples, skills, seed=0):
-    """[count,3]: the difference in AP of two simulated models and the ends of its 95 % interval."""
-    rng, out = np.random.default_rng(seed), []
-    for trial in range(count):
-        hardness = rng.random(images)
-        times = np.concatenate([np.ones((1, images), np.float32), bootstrap.draw(images, resamples, seed=trial)])
-        a, b = (simulate(rng, hardness, skill).average_precision(times).ravel() for skill in skills)
-        out.append([a[0] - b[0], *np.percentile(a[1:] - b[1:], (2.5, 97.5))])
-    return np.array(out)
 
 
 def test_equal_models_seldom_differ_and_a_real_difference_is_covered():

@@ -2,8 +2,6 @@
 
 import contextlib
 import io
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,9 +9,7 @@ import torch
 from faster_coco_eval import COCO, COCOeval_faster
 from pycocotools import mask as coco_mask
 from scipy.ndimage import distance_transform_cdt
-
-sys.path.insert(0, str(Path(__file__).parent))
-from test_instance import as_types, classes, only, random_case
+from scored_cases import as_types, classes, only, random_case
 
 from segcli.core.errors import SegcliError
 from segcli.metrics.boundary import WIDTH, Band, BoundaryScores
@@ -33,7 +29,7 @@ def official(truth, results, limit=100):
 
 
 def moved_case(seed, size=(96, 128)):
-    """test_instance's random case, where every third detection is a label moved by up to one pixel, ties among them."""
+    """The random case, where every third detection is a label moved by up to one pixel, ties among them."""
     truth, results = random_case(seed, most=60, size=size)
     rng = np.random.default_rng(seed)
     for result in results[::3]:

@@ -6,32 +6,12 @@ import numpy as np
 import pytest
 from hotcoco.panoptic import PanopticEval
 from PIL import Image
+from scored_cases import CAT, DOG, INFO, SKY, panoptic, random_panoptic, score
 
 from segcli.core.dataset_info import Category, DatasetInfo
 from segcli.core.errors import SegcliError
 from segcli.metrics.panoptic import PanopticScores
-from segcli.types import Instances, Panoptic, Prediction, Segment, Target
-
-INFO = DatasetInfo("test", (Category("cat", 1), Category("dog", 2), Category("sky", 3, thing=False)), {"val": 1})
-CAT, DOG, SKY = range(3)
-
-
-def panoptic(ids, **segments):
-    """`panoptic([[1, 2]], s1=CAT, s2=(CAT, "crowd"))`."""
-    listed = []
-    for name, value in segments.items():
-        label, crowd = (value[0], True) if isinstance(value, tuple) else (value, False)
-        listed.append(Segment(int(name[1:]), label, crowd=crowd))
-    return Panoptic(np.asarray(ids, np.int32), listed)
-
-
-def score(predicted, labelled, info=INFO, image_id=1):
-    scores = PanopticScores(info)
-    scores.update(
-        [Prediction(image_id, predicted.ids.shape, panoptic=predicted)],
-        [Target(image_id, labelled.ids.shape, Instances.empty(), panoptic=labelled)],
-    )
-    return scores
+from segcli.types import Panoptic, Segment
 
 
 def test_a_match_a_miss_and_a_false_alarm_counted_by_hand():
@@ -91,20 +71,6 @@ def test_maps_that_disagree_with_their_lists_are_named():
         score(panoptic([[1]], s1=CAT, s2=DOG), good, image_id=4)
     with pytest.raises(SegcliError, match=r"predicted panoptic map is \[1, 2\], the label map \[1, 1\]"):
         score(panoptic([[1, 1]], s1=CAT), good)
-
-
-def random_panoptic(rng, shape, crowd):
-    """A map of rectangles over void, with at most one crowd region a class (as COCO has it)."""
-    ids, labels = np.zeros(shape, np.int32), {}
-    for number in range(1, 12):
-        y, x = rng.integers(0, shape[0] - 5), rng.integers(0, shape[1] - 5)
-        ids[y : y + rng.integers(5, 30), x : x + rng.integers(5, 30)] = number
-        labels[number] = int(rng.integers(3))
-    crowds = {}
-    if crowd:
-        crowds = {label: number for number, label in labels.items() if label != SKY and rng.random() < 0.5}
-    present = set(np.unique(ids).tolist()) - {0}
-    return Panoptic(ids, [Segment(n, labels[n], crowd=crowds.get(labels[n]) == n) for n in sorted(present)])
 
 
 def disturbed(rng, labelled):

@@ -4,34 +4,10 @@ import numpy as np
 import pytest
 import torch
 from hotcoco.semantic import SemanticEval
+from scored_cases import classes, pair, random_maps
 
-from segcli.core.dataset_info import Category, DatasetInfo
 from segcli.core.errors import SegcliError
 from segcli.metrics.semantic import SemanticScores
-from segcli.types import Instances, Prediction, Target
-
-
-def classes(count):
-    return DatasetInfo("test", tuple(Category(f"class {i}", i) for i in range(count)), {"val": 1})
-
-
-def pair(predicted, labelled, image_id=1):
-    predicted, labelled = np.asarray(predicted), np.asarray(labelled)
-    truth = torch.from_numpy(labelled.astype(np.int64))
-    return (
-        [Prediction(image_id, predicted.shape, semantic=predicted)],
-        [Target(image_id, labelled.shape, Instances.empty(), truth)],
-    )
-
-
-def random_maps(seed, count, images=5):
-    rng = np.random.default_rng(seed)
-    for _ in range(images):
-        shape = tuple(rng.integers(20, 60, 2))
-        labelled = rng.integers(0, count - 1, shape)  # the last class is predicted and never labelled
-        predicted = np.where(rng.random(shape) < 0.6, labelled, rng.integers(0, count, shape))
-        labelled[rng.random(shape) < 0.2] = 255
-        yield predicted.astype(np.uint8), labelled
 
 
 def test_a_case_counted_by_hand():

@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 import torch
 import torch.nn.functional as F
+from batches import batch
 from transformers.models.deformable_detr.configuration_deformable_detr import DeformableDetrConfig
 from transformers.models.deformable_detr.modeling_deformable_detr import DeformableDetrMultiscaleDeformableAttention
 
@@ -35,21 +36,6 @@ CHOSEN = {**LITE, "deformable": True, "selection": True, "denoising": 12}
 def model(name="detr_lite", task="detection", settings=CHOSEN, **more):
     torch.manual_seed(0)
     return build_model({"name": name, **settings, **more}, task=task, num_classes=3, num_things=2)
-
-
-def batch(sizes=((64, 96), (96, 80)), canvas=(96, 96)) -> Batch:
-    """Two images with two and one objects; what lies in the padding is 0."""
-    torch.manual_seed(1)
-    images, padding = torch.zeros(2, 3, *canvas), torch.ones(2, *canvas, dtype=torch.bool)
-    targets = []
-    for i, (h, w) in enumerate(sizes):
-        images[i, :, :h, :w], padding[i, :h, :w] = torch.randn(3, h, w), False
-        xyxy = torch.tensor([[8.0, 8, 40, 48], [50, 20, 76, 60]])[: 2 - i]
-        masks = torch.zeros(len(xyxy), h, w, dtype=torch.bool)
-        for mask, (x1, y1, x2, y2) in zip(masks, xyxy.int().tolist(), strict=True):
-            mask[y1:y2, x1:x2] = True
-        targets.append(Target(i, (h, w), Instances(xyxy, torch.arange(len(xyxy)), masks=masks)))
-    return Batch(images, padding, list(sizes), [(128, 192), (96, 80)], [0, 1], targets, [5, 6])
 
 
 @torch.no_grad()
@@ -148,7 +134,7 @@ def test_distinct_queries_cost_what_others_do():
 @torch.no_grad()
 @pytest.mark.parametrize("settings", [CHOSEN, {**CHOSEN, "distinct": 0.8}, LITE])
 def test_what_lies_in_the_padding_is_never_chosen_and_boxes_lie_in_the_image(settings):
-    net, data = model(settings=settings).eval(), batch(((64, 96), (96, 64)))
+    net, data = model(settings=settings).eval(), batch()
     for prediction, (h, w) in zip(net.predict(data), data.original_sizes, strict=True):
         found = prediction.instances
         assert len(found) == 20

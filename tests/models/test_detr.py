@@ -4,42 +4,11 @@ import math
 
 import pytest
 import torch
+from batches import random_batch, small_detr
 
 from segcli.core.errors import DataError, SegcliError, UsageError
 from segcli.models import build_model
-from segcli.types import IGNORE, Batch, Instances, Target
-
-SMALL = {"dim": 128, "ffn": 64, "queries": 12, "encoder_layers": 1, "decoder_layers": 2}
-SIZES = [(60, 76), (64, 50)]
-
-
-def small(task: str, **settings):
-    torch.manual_seed(0)
-    backbone = {"name": "resnet", "depth": 18}
-    return build_model(
-        {"name": "detr", "backbone": backbone, **SMALL, **settings}, task=task, num_classes=5, num_things=3
-    )
-
-
-def batch(counts: tuple[int, int] = (2, 3), seed: int = 0) -> Batch:
-    """Two images of unequal size with boxes, masks and two kinds of stuff."""
-    generator = torch.Generator().manual_seed(seed)
-    images, padding = torch.zeros(2, 3, 64, 76), torch.ones(2, 64, 76, dtype=torch.bool)
-    targets = []
-    for i, ((h, w), n) in enumerate(zip(SIZES, counts, strict=True)):
-        images[i, :, :h, :w] = torch.randn(3, h, w, generator=generator)
-        padding[i, :h, :w] = False
-        low = (torch.rand(n, 2, generator=generator) * torch.tensor([w / 2, h / 2])).round()
-        xyxy = torch.cat([low, low + 6 + (torch.rand(n, 2, generator=generator) * 15).round()], 1)
-        masks = torch.zeros(n, h, w, dtype=torch.bool)
-        for mask, (x1, y1, x2, y2) in zip(masks, xyxy.int().tolist(), strict=True):
-            mask[y1:y2, x1:x2] = True
-        semantic = torch.full((h, w), IGNORE)
-        if n:
-            semantic[h // 2 :, :] = 3 + i
-        labels = torch.randint(3, (n,), generator=generator)
-        targets.append(Target(10 + i, (h, w), Instances(xyxy, labels, masks=masks), semantic))
-    return Batch(images, padding, SIZES, [(120, 152), (128, 100)], [10, 11], targets)
+from segcli.types import Batch
 
 
 @pytest.mark.parametrize(
@@ -69,7 +38,7 @@ def test_published_size_and_cost(backbone, task, classes, parameters, trainable,
 
 
 def test_parameter_names_are_the_official_ones():
-    names = set(small("instance").state_dict())
+    names = set(small_detr("instance").state_dict())
     assert {n.split(".")[0] for n in names} == {"detr", "bbox_attention", "mask_head"}
     for name in [
         "detr.backbone.0.body.layer1.0.bn1.running_mean",
@@ -89,15 +58,17 @@ def test_parameter_names_are_the_official_ones():
     ]:
         assert name in names
     assert "detr.transformer.encoder.norm.weight" not in names
-    assert {n.removeprefix("detr.") for n in names if n.startswith("detr.")} == set(small("detection").state_dict())
+    assert {n.removeprefix("detr.") for n in names if n.startswith("detr.")} == set(
+        small_detr("detection").state_dict()
+    )
 
 
 @pytest.mark.parametrize("counts", [(2, 3), (0, 1), (0, 0), (1, 30)])
 @pytest.mark.parametrize("task", ["detection", "instance", "panoptic"])
 @pytest.mark.filterwarnings("ignore:image 11 has")
 def test_every_trainable_parameter_gets_a_finite_gradient(task, counts):
-    model = small(task).train()
-    losses = model(batch(counts))
+    model = small_detr(task).train()
+    losses = model(random_batch(counts))
     assert all(torch.isfinite(value) and value.ndim == 0 for value in losses.values())
     torch.stack(list(losses.values())).sum().backward()
     for name, parameter in model.named_parameters():
@@ -108,9 +79,11 @@ def test_every_trainable_parameter_gets_a_finite_gradient(task, counts):
 @pytest.mark.parametrize("task", ["detection", "instance"])
 @torch.no_grad()
 def test_predictions_are_on_the_original_pixels_and_ranked(task):
-    model = small(task).eval()
+    model = small_detr(task).eval()
     model.max_detections = 7
-    for prediction, image_id, size in zip(model.predict(batch()), [10, 11], [(120, 152), (128, 100)], strict=True):
+    for prediction, image_id, size in zip(
+        model.predict(random_batch()), [10, 11], [(120, 152), (128, 100)], strict=True
+    ):
         assert (prediction.image_id, prediction.size) == (image_id, size)
         found = prediction.instances
         assert len(found) == 7
@@ -124,9 +97,9 @@ def test_predictions_are_on_the_original_pixels_and_ranked(task):
 
 @torch.no_grad()
 def test_panoptic_map_covers_the_original_image():
-    model = small("panoptic", score=0.0).eval()
+    model = small_detr("panoptic", score=0.0).eval()
     model.detr.class_embed.bias.copy_(torch.tensor([0.0, 0, 0, 9, 9, 0]))
-    for prediction, size in zip(model.predict(batch()), [(120, 152), (128, 100)], strict=True):
+    for prediction, size in zip(model.predict(random_batch()), [(120, 152), (128, 100)], strict=True):
         assert prediction.panoptic.ids.shape == size
         assert {s.id for s in prediction.panoptic.segments} == set(np_unique(prediction.panoptic.ids))
         labels = [s.label for s in prediction.panoptic.segments]
@@ -135,8 +108,8 @@ def test_panoptic_map_covers_the_original_image():
 
 @torch.no_grad()
 def test_no_confident_query_gives_a_void_map():
-    model = small("panoptic", score=0.999).eval()
-    for prediction, size in zip(model.predict(batch()), [(120, 152), (128, 100)], strict=True):
+    model = small_detr("panoptic", score=0.999).eval()
+    for prediction, size in zip(model.predict(random_batch()), [(120, 152), (128, 100)], strict=True):
         assert prediction.panoptic.ids.shape == size
         assert not prediction.panoptic.ids.any()
         assert prediction.panoptic.segments == []
@@ -148,8 +121,8 @@ def np_unique(ids) -> list[int]:
 
 @torch.no_grad()
 def test_network_gives_what_predict_reads():
-    model = small("instance").eval()
-    one = batch()
+    model = small_detr("instance").eval()
+    one = random_batch()
     whole = Batch(
         one.images[:, :, :60, :50], torch.zeros(2, 60, 50, dtype=torch.bool), [(60, 50)] * 2, [(60, 50)] * 2, [1, 2]
     )
@@ -164,22 +137,22 @@ def test_network_gives_what_predict_reads():
 
 @torch.no_grad()
 def test_half_precision_changes_little():
-    model = small("instance").eval()
-    exact = model(batch())
+    model = small_detr("instance").eval()
+    exact = model(random_batch())
     with torch.autocast("cpu", torch.bfloat16):
-        rough = model(batch())
-        found = model.predict(batch())
+        rough = model(random_batch())
+        found = model.predict(random_batch())
     for name in ("class", "l1", "giou", "mask", "dice"):
         torch.testing.assert_close(rough[name], exact[name], rtol=0.1, atol=0.02)
     assert all(p.instances.boxes.dtype == torch.float32 for p in found)
 
 
 def test_counts_of_parts_of_a_step_give_the_whole_steps_loss():
-    model = small("instance").eval()
-    whole = batch((1, 4))
+    model = small_detr("instance").eval()
+    whole = random_batch((1, 4))
     parts = [
         Batch(whole.images[i : i + 1], whole.padding[i : i + 1], [s], [s], [i], [whole.targets[i]])
-        for i, s in enumerate(SIZES)
+        for i, s in enumerate(whole.sizes)
     ]
     counts = [model.normalisers(p) for p in parts]
     average = {key: sum(c[key] for c in counts) / 2 for key in counts[0]}
@@ -191,21 +164,21 @@ def test_counts_of_parts_of_a_step_give_the_whole_steps_loss():
 
 @pytest.mark.parametrize(("stage", "trained"), [("boxes", "detr."), ("masks", ("bbox_attention.", "mask_head."))])
 def test_two_stages_train_one_part_each(stage, trained):
-    model = small("panoptic", stage=stage).train()
-    losses = model(batch())
-    assert set(losses) == ({"mask", "dice"} if stage == "masks" else set(small("detection")(batch())))
+    model = small_detr("panoptic", stage=stage).train()
+    losses = model(random_batch())
+    assert set(losses) == ({"mask", "dice"} if stage == "masks" else set(small_detr("detection")(random_batch())))
     torch.stack(list(losses.values())).sum().backward()
     names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
     assert names
     for name, parameter in model.named_parameters():
         assert name.startswith(trained) or not parameter.requires_grad
         assert (parameter.grad is not None) == parameter.requires_grad
-    assert set(model.state_dict()) == set(small("panoptic").state_dict())
+    assert set(model.state_dict()) == set(small_detr("panoptic").state_dict())
 
 
 def test_it_learns_two_objects():
-    model = small("instance", dropout=0.0).train()
-    one = batch((1, 1))
+    model = small_detr("instance", dropout=0.0).train()
+    one = random_batch((1, 1))
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-4)
     history = []
     for _ in range(20):
@@ -222,8 +195,8 @@ def test_it_learns_two_objects():
 
 @torch.no_grad()
 def test_inspect_shows_attention_over_the_image_alone_and_the_matching():
-    model = small("instance").eval()
-    one = batch((2, 3))
+    model = small_detr("instance").eval()
+    one = random_batch((2, 3))
     found = model.inspect(one)
     h, w = found["decoder_attention"].shape[-2:]
     assert found["decoder_attention"].shape == (2, 2, 8, 12, h, w)
@@ -244,8 +217,8 @@ def test_inspect_shows_attention_over_the_image_alone_and_the_matching():
 
 
 def test_crowds_flat_boxes_and_stuff_are_no_objects():
-    model = small("detection")
-    one = batch((2, 3))
+    model = small_detr("detection")
+    one = random_batch((2, 3))
     instances = one.targets[1].instances
     instances.crowd = torch.tensor([True, False, False])
     instances.boxes[1, 2] = instances.boxes[1, 0]
@@ -255,30 +228,30 @@ def test_crowds_flat_boxes_and_stuff_are_no_objects():
 
 def test_more_objects_than_queries_is_a_warning_that_names_image_and_setting():
     with pytest.warns(UserWarning, match=r"image 11 has 20 objects and model\.queries is 12"):
-        small("detection")(batch((1, 20)))
+        small_detr("detection")(random_batch((1, 20)))
 
 
 def test_a_broken_box_names_its_image():
-    one = batch((1, 1))
+    one = random_batch((1, 1))
     one.targets[1].instances.boxes[0, 2] = math.nan
     with pytest.raises(SegcliError, match="image 11 "):
-        small("detection")(one)
+        small_detr("detection")(one)
 
 
 def test_missing_masks_name_their_image():
-    one = batch((1, 1))
+    one = random_batch((1, 1))
     one.targets[1].instances.masks = None
     with pytest.raises(DataError, match="image 11"):
-        small("instance")(one)
+        small_detr("instance")(one)
 
 
 def test_settings_that_make_no_sense_are_refused():
     with pytest.raises(UsageError, match="does not do task 'semantic'"):
-        small("semantic")
+        small_detr("semantic")
     with pytest.raises(UsageError, match=r"model\.stage"):
-        small("detection", stage="masks")
+        small_detr("detection", stage="masks")
     with pytest.raises(UsageError, match="querys"):
-        small("detection", querys=5)
+        small_detr("detection", querys=5)
     for change in ({"dim": 64}, {"heads": 4}):
         with pytest.raises(UsageError, match=r"model\.dim to be a multiple of 128"):
-            small("instance", **change)
+            small_detr("instance", **change)

@@ -4,15 +4,9 @@ Tiny ones with every option off, seeded. Numbers change only with an intended ch
 weights: print `numbers(…)` then, and say why in the commit.
 """
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
-
-sys.path.insert(0, str(Path(__file__).parent))
-from test_detr import batch, small
-from test_maskformer import batch_of, model_for, target
+from batches import batch_of, random_batch, small_detr, small_maskformer, stripes
 
 GOLDEN = {
     "detr detection": {
@@ -74,8 +68,8 @@ def made(kind):
     """The model and its batch."""
     name, task = kind.split()
     if name == "detr":
-        return small(task, dropout=0.0), batch()
-    return model_for(task, dropout=0.0), batch_of(target(1), target(2, objects=1))
+        return small_detr(task, dropout=0.0), random_batch()
+    return small_maskformer(task, dropout=0.0), batch_of(stripes(1), stripes(2, objects=1))
 
 
 def numbers(kind) -> dict[str, float]:

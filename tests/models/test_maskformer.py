@@ -4,55 +4,17 @@ import warnings
 
 import pytest
 import torch
+from batches import EMPTY, MASKFORMER, batch_of, small_maskformer, stripes
 
 from segcli.core.errors import DataError, UsageError
 from segcli.models import build_model
-from segcli.types import IGNORE, Batch, Instances, Target
-
-H, W = 64, 96
-SMALL = {  # a ResNet-18 with two decoder layers: seconds, not minutes
-    "name": "maskformer",
-    "backbone": {"name": "resnet", "depth": 18},
-    "decoder_layers": 2,
-    "encoder_layers": 1,
-    "queries": 8,
-}
-
-
-def model_for(task, **settings):
-    torch.manual_seed(0)
-    return build_model({**SMALL, **settings}, task=task, num_classes=4, num_things=2)
-
-
-def target(i, objects=2, semantic=True):
-    """Things of classes 0 and 1 on stuff 3; a strip of IGNORE at the right."""
-    masks = torch.zeros(objects, H - 8, W - 6, dtype=torch.bool)
-    labels = torch.full((H - 8, W - 6), 3)
-    for k in range(objects):
-        masks[k, 4 + 9 * k : 12 + 9 * k, 10 : 40 + 3 * k] = True
-        labels[masks[k]] = k % 2
-    labels[:, -10:] = IGNORE
-    things = Instances(torch.zeros(objects, 4), torch.arange(objects) % 2, masks=masks)
-    return Target(i, (H - 8, W - 6), things, labels if semantic else None)
-
-
-def batch_of(*targets):
-    torch.manual_seed(1)
-    b = len(targets)
-    padding = torch.zeros(b, H, W, dtype=torch.bool)
-    padding[:, H - 8 :] = padding[:, :, W - 6 :] = True
-    ids = [t.image_id for t in targets]
-    return Batch(torch.randn(b, 3, H, W), padding, [(H - 8, W - 6)] * b, [(101, 163)] * b, ids, list(targets))
-
-
-EMPTY = Target(9, (H - 8, W - 6), Instances.empty((H - 8, W - 6)), torch.full((H - 8, W - 6), IGNORE))
 
 
 @pytest.mark.parametrize("task", ["semantic", "instance", "panoptic"])
 @pytest.mark.parametrize("pixel_decoder", ["fpn", "transformer"])
 def test_every_parameter_learns_from_every_batch(task, pixel_decoder):
-    model = model_for(task, pixel_decoder=pixel_decoder)
-    for batch in (batch_of(target(1), target(2, objects=1)), batch_of(target(1), EMPTY), batch_of(EMPTY, EMPTY)):
+    model = small_maskformer(task, pixel_decoder=pixel_decoder)
+    for batch in (batch_of(stripes(1), stripes(2, objects=1)), batch_of(stripes(1), EMPTY), batch_of(EMPTY, EMPTY)):
         model.zero_grad()
         losses = model(batch)
         assert set(losses) == {"class", "mask", "dice", "class_aux", "mask_aux", "dice_aux"}
@@ -65,8 +27,8 @@ def test_every_parameter_learns_from_every_batch(task, pixel_decoder):
 
 
 def test_losses_fall_on_one_batch():
-    model = model_for("panoptic", dropout=0.0)
-    batch = batch_of(target(1), target(2))
+    model = small_maskformer("panoptic", dropout=0.0)
+    batch = batch_of(stripes(1), stripes(2))
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-4)
     totals = []
     for _ in range(16):
@@ -81,9 +43,9 @@ def test_losses_fall_on_one_batch():
 
 @torch.no_grad()
 def test_one_model_predicts_all_three_tasks_on_the_original_pixels():
-    model = model_for("panoptic", outputs=["semantic", "instance", "panoptic"], score=0.01, overlap=0.0).eval()
+    model = small_maskformer("panoptic", outputs=["semantic", "instance", "panoptic"], score=0.01, overlap=0.0).eval()
     model.max_detections = 5
-    prediction, other = model.predict(batch_of(target(1), target(2)))
+    prediction, other = model.predict(batch_of(stripes(1), stripes(2)))
     assert (prediction.image_id, other.image_id) == (1, 2)
     assert prediction.size == (101, 163)
     assert prediction.semantic.shape == (101, 163)
@@ -95,15 +57,15 @@ def test_one_model_predicts_all_three_tasks_on_the_original_pixels():
     assert (found.labels < 2).all()
     assert found.scores.tolist() == sorted(found.scores.tolist(), reverse=True)
     assert found.mask(0).shape == (101, 163)
-    assert model_for("instance").eval().predict(batch_of(target(1)))[0].semantic is None
+    assert small_maskformer("instance").eval().predict(batch_of(stripes(1)))[0].semantic is None
 
 
 @torch.no_grad()
 def test_two_halves_with_shared_normalisers_sum_to_the_whole():
-    model = model_for("instance").eval()
-    halves = [batch_of(target(1, objects=1)), batch_of(target(2, objects=3))]
+    model = small_maskformer("instance").eval()
+    halves = [batch_of(stripes(1, objects=1)), batch_of(stripes(2, objects=3))]
     halves[1].images += 0.5
-    whole = batch_of(target(1, objects=1), target(2, objects=3))
+    whole = batch_of(stripes(1, objects=1), stripes(2, objects=3))
     whole.images[:] = torch.cat([half.images for half in halves])
     divisors = model.normalisers(whole)
     parts = [model(half, divisors) for half in halves]
@@ -112,8 +74,8 @@ def test_two_halves_with_shared_normalisers_sum_to_the_whole():
 
 
 def test_more_segments_than_queries_warns_once_with_image_and_setting():
-    model = model_for("instance", queries=2)
-    batch = batch_of(target(1, objects=1), target(7, objects=5))
+    model = small_maskformer("instance", queries=2)
+    batch = batch_of(stripes(1, objects=1), stripes(7, objects=5))
     with pytest.warns(UserWarning, match=r"image 7 has 5 segments and the model 2 queries.*model\.queries"):
         model(batch)
     with warnings.catch_warnings():
@@ -123,19 +85,19 @@ def test_more_segments_than_queries_warns_once_with_image_and_setting():
 
 
 def test_ignored_pixels_and_a_class_never_seen_enter_nothing():
-    model = model_for("semantic").eval()
-    found = model.inspect(batch_of(target(1), EMPTY))
+    model = small_maskformer("semantic").eval()
+    found = model.inspect(batch_of(stripes(1), EMPTY))
     assert found["labels"].tolist() == [0, 1, 3]
     assert [len(queries) for queries, _ in found["matching"]] == [3, 0]
-    assert found["masks"].shape == (3, H, W)
-    assert not found["masks"][:, :, W - 16 :].any()
+    assert found["masks"].shape == (3, 64, 96)
+    assert not found["masks"][:, :, 80:].any()
 
 
 @pytest.mark.parametrize("more", [{}, {"name": "mask2former_lite", "levels": 2, "points": 64}])
 def test_fixed_matching_gives_every_class_its_own_query_in_every_layer(more):
-    model = model_for("semantic", queries=None, matching="fixed", **more)
+    model = small_maskformer("semantic", queries=None, matching="fixed", **more)
     assert model.queries == 4
-    batch = batch_of(target(1), EMPTY, target(2, objects=1))
+    batch = batch_of(stripes(1), EMPTY, stripes(2, objects=1))
     wanted = model._wanted(batch)
     layers = len(model.run(batch.images).logits)
     matching = model._match(model.run(batch.images), wanted, batch)
@@ -152,21 +114,23 @@ MASKED = {"name": "mask2former_lite", "levels": 2, "points": 64}
 
 
 def test_kernels_are_the_first_mask_embeddings_of_every_layer_and_learn():
-    model = model_for("semantic", **FIXED, **MASKED, kernels=True)
+    model = small_maskformer("semantic", **FIXED, **MASKED, kernels=True)
     kernels = model.sem_seg_head.predictor.kernels
-    out = model.run(batch_of(target(1), target(2)).images)
+    out = model.run(batch_of(stripes(1), stripes(2)).images)
     assert torch.equal(out.embeddings, kernels.expand_as(out.embeddings))
-    sum(model(batch_of(target(1), target(2))).values()).backward()
+    sum(model(batch_of(stripes(1), stripes(2))).values()).backward()
     assert kernels.grad[[0, 1, 3]].abs().sum(1).min() > 0
     model.zero_grad()
     sum(model(batch_of(EMPTY, EMPTY)).values()).backward()
     assert [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
-    other = build_model({**SMALL, **FIXED, **MASKED, "kernels": True}, task="semantic", num_classes=7, num_things=2)
+    other = build_model(
+        {**MASKFORMER, **FIXED, **MASKED, "kernels": True}, task="semantic", num_classes=7, num_things=2
+    )
     names, others = dict(model.named_parameters()), dict(other.named_parameters())
     changed = [name for name, value in names.items() if value.shape != others[name].shape]
     assert len(changed) == 5  # class head (2), two embeddings of queries, kernels
     assert all(name.startswith(model.class_layers) for name in changed)
-    without = model_for("semantic", **FIXED, **MASKED)
+    without = small_maskformer("semantic", **FIXED, **MASKED)
     assert not any("kernels" in name for name in without.state_dict())
 
 
@@ -180,24 +144,24 @@ def test_kernels_are_the_first_mask_embeddings_of_every_layer_and_learn():
 )
 def test_options_for_semantic_maps_are_refused_where_they_have_no_meaning(task, settings, message):
     with pytest.raises(UsageError, match=message):
-        model_for(task, **settings)
+        small_maskformer(task, **settings)
 
 
 def test_missing_labels_are_named():
     with pytest.raises(DataError, match="image 4 has no semantic labels"):
-        model_for("panoptic")(batch_of(target(4, semantic=False)))
+        small_maskformer("panoptic")(batch_of(stripes(4, semantic=False)))
     with pytest.raises(UsageError, match="does not do task 'keypoints'"):
-        model_for("keypoints")
+        small_maskformer("keypoints")
 
 
 @torch.no_grad()
 def test_inspect_shows_masks_attention_and_matching():
-    model = model_for("instance").eval()
-    out = model.inspect(batch_of(target(1), EMPTY))
+    model = small_maskformer("instance").eval()
+    out = model.inspect(batch_of(stripes(1), EMPTY))
     assert out["class_probabilities"].shape == (2, 8, 3)  # two things and no object
-    assert out["mask_logits"].shape == (2, 8, H // 4, W // 4)
+    assert out["mask_logits"].shape == (2, 8, 16, 24)
     attention = torch.stack(out["attention"])
-    assert attention.shape == (2, 2, 8, H // 32, W // 32)
+    assert attention.shape == (2, 2, 8, 2, 3)
     torch.testing.assert_close(attention.sum((-1, -2)), torch.ones(2, 2, 8))
     (queries, objects), (none, _) = out["matching"]
     assert sorted(objects.tolist()) == [0, 1]
@@ -206,7 +170,11 @@ def test_inspect_shows_masks_attention_and_matching():
 
 
 def test_official_names():
-    names = {n for n in model_for("panoptic", pixel_decoder="transformer").state_dict() if n.startswith("sem_seg_head")}
+    names = {
+        n
+        for n in small_maskformer("panoptic", pixel_decoder="transformer").state_dict()
+        if n.startswith("sem_seg_head")
+    }
     pixel, predictor = "sem_seg_head.pixel_decoder.", "sem_seg_head.predictor."
     expected = {f"{pixel}adapter_{i}{n}" for i in (1, 2, 3) for n in (".weight", ".norm.weight", ".norm.bias")}
     expected |= {f"{pixel}layer_{i}{n}" for i in (1, 2, 3, 4) for n in (".weight", ".norm.weight", ".norm.bias")}
@@ -225,7 +193,7 @@ def test_official_names():
     expected |= {f"{predictor}class_embed.{n}" for n in ("weight", "bias")} | {f"{predictor}query_embed.weight"}
     expected |= {f"{predictor}mask_embed.layers.{i}.{n}" for i in (0, 1, 2) for n in ("weight", "bias")}
     assert names == expected
-    plain = set(model_for("panoptic").state_dict())
+    plain = set(small_maskformer("panoptic").state_dict())
     assert f"{predictor}input_proj.weight" in plain
     assert not any("encoder" in n or f"{pixel}input_proj" in n for n in plain)
 

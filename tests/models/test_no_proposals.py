@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from drawn import batch
+from batches import batch
 
 from segcli.models import build_model
 
@@ -18,5 +18,5 @@ def test_a_batch_without_proposals_has_no_detections(name, heads):
     with torch.inference_mode():
         real = model.rpn.propose
         model.rpn.propose = lambda *given: (nothing, scores, real(*given)[2])
-        found = model.predict(batch((1, 1), "instance"))
+        found = model.predict(batch((1, 1)))
     assert [len(prediction.instances) for prediction in found] == [0, 0]

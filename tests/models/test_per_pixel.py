@@ -2,17 +2,16 @@
 
 import pytest
 import torch
+from batches import RESNET, SIZE, batch_of
 
 from segcli.core.errors import UsageError
 from segcli.models import build_model
-from segcli.types import IGNORE, Batch, Instances, Target
+from segcli.types import IGNORE, Instances, Target
 
-H, W = 64, 96
-BACKBONE = {"name": "resnet", "depth": 18}
 VARIANTS = {
-    "fcn": {"backbone": {**BACKBONE, "dilate_last": 0}},
-    "per_pixel": {"backbone": BACKBONE},
-    "per_pixel_plus": {"backbone": BACKBONE, "decoder_layers": 2},
+    "fcn": {"backbone": {**RESNET, "dilate_last": 0}},
+    "per_pixel": {"backbone": RESNET},
+    "per_pixel_plus": {"backbone": RESNET, "decoder_layers": 2},
 }
 
 
@@ -22,18 +21,15 @@ def model_for(variant, **settings):
     return build_model(settings, task="semantic", num_classes=4, num_things=0)
 
 
-def batch_of(*labels):
-    torch.manual_seed(1)
-    b, h, w = len(labels), H - 8, W - 6
-    targets = [Target(i, (h, w), Instances.empty(), torch.full((h, w), label)) for i, label in enumerate(labels)]
-    padding = torch.zeros(b, H, W, dtype=torch.bool)
-    return Batch(torch.randn(b, 3, H, W), padding, [(h, w)] * b, [(101, 163)] * b, list(range(b)), targets)
+def labelled(*labels):
+    """A batch of images of one label each."""
+    return batch_of(*(Target(i, SIZE, Instances.empty(), torch.full(SIZE, label)) for i, label in enumerate(labels)))
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_parameter_learns_from_every_batch(variant):
     model = model_for(variant)
-    for batch in (batch_of(1, 3), batch_of(2, IGNORE), batch_of(IGNORE, IGNORE)):
+    for batch in (labelled(1, 3), labelled(2, IGNORE), labelled(IGNORE, IGNORE)):
         model.zero_grad()
         losses = model(batch)
         assert all(v.ndim == 0 and torch.isfinite(v) for v in losses.values())
@@ -45,12 +41,12 @@ def test_every_parameter_learns_from_every_batch(variant):
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_padding_and_ignored_pixels_do_not_count(variant):
     model = model_for(variant).eval()
-    batch = batch_of(1)
+    batch = labelled(1)
     before = model(batch)["pixel"].item()
     batch.targets[0].semantic[:20] = IGNORE
     rows = model.inspect(batch)["logits"]
-    up = torch.nn.functional.interpolate(rows, size=(H, W), mode="bilinear", align_corners=False)
-    expected = -up.log_softmax(1)[0, 1, 20 : H - 8, : W - 6].mean()
+    up = torch.nn.functional.interpolate(rows, size=(64, 96), mode="bilinear", align_corners=False)
+    expected = -up.log_softmax(1)[0, 1, 20:56, :90].mean()
     assert model(batch)["pixel"].item() == pytest.approx(expected.item(), rel=1e-4)
     assert model(batch)["pixel"].item() != before
 
@@ -59,18 +55,18 @@ def test_padding_and_ignored_pixels_do_not_count(variant):
 @torch.no_grad()
 def test_prediction_is_a_label_map_on_the_original_pixels(variant):
     model = model_for(variant).eval()
-    first, second = model.predict(batch_of(0, 1))
+    first, second = model.predict(labelled(0, 1))
     assert first.semantic.shape == second.semantic.shape == first.size == (101, 163)
     assert first.semantic.dtype.name == "uint8"
     assert first.instances is None
-    assert model.network(torch.randn(1, 3, H, W)).shape == (1, 4, H, W)
-    assert model.inspect(batch_of(0))["probabilities"].sum(1).mean().item() == pytest.approx(1)
+    assert model.network(torch.randn(1, 3, 64, 96)).shape == (1, 4, 64, 96)
+    assert model.inspect(labelled(0))["probabilities"].sum(1).mean().item() == pytest.approx(1)
 
 
 def test_without_auxiliary_losses_nothing_is_left_untrained():
     for variant in ("fcn", "per_pixel_plus"):
         model = model_for(variant, auxiliary=0.0)
-        losses = model(batch_of(1, 2))
+        losses = model(labelled(1, 2))
         assert set(losses) == {"pixel"}
         losses["pixel"].backward()
         assert [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
