@@ -4,12 +4,15 @@ import sys
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from segcli.cli import options, output, tables
 from segcli.core.errors import ModelError, SegcliError, UsageError
+
+if TYPE_CHECKING:
+    from segcli.compare.row import Row
 
 HELP = options.example(
     "compare runs/quickstart-mask_rcnn quickstart/faster_rcnn",
@@ -102,14 +105,14 @@ def compare(
     resamples = intervals.attach(rows)
     metrics = [ranking.metrics_of(group) for group in groups]
     pairs = [intervals.pairs(group, resamples, keys) for group, keys in zip(groups, metrics, strict=True)]
-    said = [verdict(*one) for one in zip(groups, pairs, metrics, strict=True)]
+    verdicts = [verdict(*one) for one in zip(groups, pairs, metrics, strict=True)]
     for _, error in failed:
         print(f"skipped: {error}", file=sys.stderr)
-    document = files.document(groups, failed, [*chain(*pairs)], [*chain(*said)])
+    document = files.document(groups, failed, [*chain(*pairs)], [*chain(*verdicts)])
     if json:
         output.print_json(document)
     else:
-        _show(groups, said, rows)
+        _show(groups, verdicts, rows)
     if csv is not None:
         files.write_csv(groups, csv)
     for note in files.plot(groups, plot, force) if plot is not None else ():
@@ -121,11 +124,11 @@ def compare(
             announce(note)
 
 
-def _show(groups: Sequence[Sequence[Any]], said: Sequence[Sequence[str]], rows: Sequence[Any]) -> None:
+def _show(groups: Sequence[Sequence["Row"]], verdicts: Sequence[Sequence[str]], rows: Sequence["Row"]) -> None:
     """The tables, each with its sentences; forecasts; notes."""
     from segcli.compare import ranking
 
-    for number, (group, sentences) in enumerate(zip(groups, said, strict=True)):
+    for number, (group, sentences) in enumerate(zip(groups, verdicts, strict=True)):
         if number:
             typer.echo()
         output.show(tables.comparison(group, ranking.accuracy(group), ranking.group_title(group)))

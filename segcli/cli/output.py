@@ -19,7 +19,6 @@ from rich.text import Text
 from segcli.core.control import CONTROL, written_out
 
 DRAWS = ("rich", "tqdm")  # libraries whose own control sequences are sent: colours, the redrawing of a bar
-MISSING = "–"
 PLAIN_WIDTH = 1000  # characters where the output is no terminal: nothing is left out or folded there
 
 
@@ -162,21 +161,6 @@ def next_commands(*commands: str) -> None:
 def quoted(path: str | Path) -> str:
     """A path as a shell takes it."""
     return shlex.quote(str(path))
-
-
-def percent(value: Any) -> str:
-    """A fraction × 100 with one decimal; – where it is not known (COCO writes -1)."""
-    return MISSING if value is None or not math.isfinite(value) or value < 0 else f"{100 * value:.1f}"
-
-
-def number(value: Any, unit: float = 1.0, digits: int = 0) -> str:
-    """A cost in `unit`s; small ones keep three figures."""
-    if value is None:
-        return MISSING
-    value = value / unit
-    if value and abs(value) < 10:
-        digits = max(digits, 2 if abs(value) >= 0.1 else 4)
-    return f"{value:,.{digits}f}"
 
 
 def _finite(value: Any) -> Any:

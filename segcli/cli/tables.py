@@ -1,27 +1,28 @@
 """The tables of each command, as `output.show` takes them. Fractions are shown × 100 with one decimal."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from segcli.cli.output import MISSING, Column, Grid, number, percent
+from segcli.cli.output import Column, Grid
+from segcli.core.formatting import MISSING, heading, number, percent, score
+from segcli.core.tasks import MATCHED
 
 if TYPE_CHECKING:
     from segcli.commands.recipes import Shipped
+    from segcli.compare.row import Row
 
-KINDS = {"segm": "mask", "bbox": "box", "boundary": "boundary", "keypoints": "keypoints"}  # in order of showing
 SHARED = ("mIoU", "PQ", "PQ_things", "PQ_stuff", "mIoU_things")  # where families meet, after the primary metric
-NOT_FRACTIONS = ("error", "chamfer")  # parts of the names of metrics that are no shares
 
 
 def scores(document: dict[str, Any], title: str) -> list[Grid]:
     """metrics.json as one table for the whole split and one for the classes, best class first."""
     metrics, primary = document["metrics"], document["primary"]
-    families = [k for k in KINDS if any(key.startswith(f"{k}_AP") for key in metrics)]
+    families = [k for k in MATCHED if any(key.startswith(f"{k}_AP") for key in metrics)]
     out = []
     if families:
         families.sort(key=lambda k: not primary.startswith(k))
         parts = list(dict.fromkeys(key.split("_", 1)[1] for key in metrics if key.split("_")[0] in families))
-        rows = [[KINDS[k], *(percent(metrics.get(f"{k}_{part}")) for part in parts)] for k in families]
+        rows = [[MATCHED[k], *(percent(metrics.get(f"{k}_{part}")) for part in parts)] for k in families]
         columns = [Column("", left=True), *(Column(p, best=primary.endswith(f"_{p}")) for p in parts)]
         out.append(Grid(columns, rows, title, bold=[0] if primary.startswith(families[0]) else []))
     others = [key for key in metrics if key.split("_")[0] not in families]
@@ -46,77 +47,47 @@ def per_class(classes: dict[str, dict[str, float]], primary: str) -> Grid | None
     return Grid([Column("class", left=True), *columns], rows)
 
 
-def comparison(rows: Sequence[dict[str, Any]], metric: str | None, title: str) -> Grid:
+def comparison(rows: Sequence["Row"], metric: str | None, title: str) -> Grid:
     """Cost against score, one group of rows; the columns that matter least give way to a narrow terminal."""
-    keys = [
-        f"{kind}_{part}"
-        for kind in sorted(KINDS, key=lambda k: not (metric or "").startswith(k))
-        for part in ("AP", "AP50", "APs", "APm", "APl")
+    from segcli.compare import tables as cells
+
+    papers = [(column, drop) for column, drop in zip(cells.PAPER, (9, 4), strict=True) if rows[0].source == "published"]
+    work = [(cells.COST["train_gflops"], 5)] if any(row.train_gflops for row in rows) else []
+    shown = [
+        *((cells.NAME, 0), (cells.MODEL, 5), (cells.BACKBONE, 6), (cells.COST["params"], 0), (cells.COST["gflops"], 0)),
+        *papers,
+        *((cells.COST["latency_ms"], 1), (cells.COST["peak_memory_mb"], 4), (cells.COST["train_seconds"], 3)),
+        *work,
     ]
-    scores = [row["metrics_published"] if row["source"] == "published" else row["metrics"] for row in rows]
-    keys = [key for key in keys if any(key in one for one in scores)]
-    rest = dict.fromkeys([*(r["primary"] for r in rows), *SHARED])
-    keys += [key for key in rest if key not in keys and any(key in one for one in scores)]
-    papers = rows[0]["source"] == "published"
-    worked = any(row["train_gflops"] for row in rows)
-    # what a head beside segcli's own scores begins with its name
-    of_heads = {
-        key: None for r in rows for key in r["metrics"] if key.startswith(tuple(f"{h}_" for h in r.get("heads") or ()))
-    }
-    keys += [key for key in of_heads if key not in keys]
-    columns = [
-        Column("", left=True),
-        Column("name", left=True),
-        Column("model", drop=5, left=True),
-        Column("backbone", drop=6, left=True),
-        Column("params\nM"),
-        Column("GFLOPs"),
-        *([Column("paper's\nparams M", drop=9), Column("paper's\nGFLOPs", drop=4)] if papers else []),
-        Column("latency\nms", drop=1),
-        Column("memory\nMB", drop=4),
-        Column("training\nmin", drop=3),
-        *([Column("training\nTFLOPs", drop=5)] if worked else []),
-    ]
-    for key in keys:
+    columns = [Column("", left=True), *(Column(c.title, drop=drop, left=c.left) for c, drop in shown)]
+    lines = [["★" if row.pareto else "", *(c.text(row) for c, _ in shown)] for row in rows]
+    for key in shown_metrics(rows, metric):
         drop = {"AP": 2, "AP50": 7}.get(key.split("_")[-1], 8)
         columns.append(Column(heading(key), drop=0 if key == metric else drop, best=key == metric))
-        if key == metric and any(key in row["ci95"] for row in rows):
-            columns.append(Column("95 %", drop=7))
-    cells = [
-        [
-            "★" if row["pareto"] else "",
-            row["name"],
-            " ".join(filter(None, (row["model"], row["variant"]))),
-            row["backbone"] or MISSING,
-            number(row["params"], 1e6, 1),
-            number(row["gflops"], 1, 1),
-            *([number(row["params_published"], 1e6), number(row["gflops_published"])] if papers else []),
-            number((row["latency_ms"] or {}).get("median")),
-            number(row["peak_memory_mb"]),
-            number(row["train_seconds"], 60, 1),
-            *([number(row["train_gflops"], 1000, 1)] if worked else []),
-            *(cell for key in keys for cell in _scored(row, one, key, metric, rows)),
-        ]
-        for row, one in zip(rows, scores, strict=True)
-    ]
-    like = " of like training" if any(row["not_compared"] for row in rows) else ""
-    caption = f"★ no other row{like} has a higher {heading(metric, ' ')} for fewer GFLOPs" if metric else ""
-    return Grid(columns, cells, title, caption, bold=[i for i, row in enumerate(rows) if row["pareto"]])
+        bounds = key == metric and any(key in row.ci95 for row in rows)
+        columns += [Column("95 %", drop=7)] if bounds else []
+        for row, line in zip(rows, lines, strict=True):
+            line += [score(key, row.scores.get(key)), *([cells.interval(row, key) or MISSING] if bounds else [])]
+    return Grid(
+        columns, lines, title, cells.star_caption(rows, metric), [i for i, row in enumerate(rows) if row.pareto]
+    )
 
 
-def _scored(
-    row: dict[str, Any], scores: dict[str, float], key: str, metric: str | None, rows: Sequence[dict[str, Any]]
-) -> list[str]:
-    """A score's cell, with the interval of the group's metric after it where any row has one."""
-    cells = [score(key, scores.get(key))]
-    if key == metric and any(key in other["ci95"] for other in rows):
-        low_high = row["ci95"].get(key)
-        cells.append(f"{100 * low_high[0]:.1f}–{100 * low_high[1]:.1f}" if low_high else MISSING)
-    return cells
+def shown_metrics(rows: Sequence["Row"], metric: str | None) -> list[str]:
+    """The scores that a group's table has: AP by what is matched, the kind of `metric` first; then what tasks and
+    families share; then those that a head beside segcli's own begins with its name."""
+    kinds = sorted(MATCHED, key=lambda kind: not (metric or "").startswith(kind))
+    keys = [f"{kind}_{part}" for kind in kinds for part in ("AP", "AP50", "APs", "APm", "APl")]
+    keys += [*(row.primary for row in rows), *SHARED]
+    of_heads = [key for r in rows for key in r.metrics if key.startswith(tuple(f"{h}_" for h in r.heads or ()))]
+    known = {key for row in rows for key in row.scores}
+    return [key for key in dict.fromkeys([*keys, *of_heads]) if key in known]
 
 
 def forecast(document: dict[str, Any]) -> list[Grid | str]:
     """What `train --dry-run` found out."""
+    from segcli.compare.tables import can
+
     cost, told = document["cost"], document["forecast"]
     height, width = cost["gflops_input"]
     times, machine, over = cost["latency_ms"], cost["machine"], cost["gflops_dataset"]
@@ -147,51 +118,27 @@ def forecast(document: dict[str, Any]) -> list[Grid | str]:
     ]
 
 
-def can(told: dict[str, Any]) -> str:
-    """Whether the machine can do what a forecast says."""
-    if told["possible"] is None:
-        return "its free memory is not known"
-    return "can do it" if told["possible"] else f"can't do it: {'; '.join(told['reasons'])}"
-
-
-def parts(cost: dict[str, Any]) -> Grid:
+def parts(cost: Mapping[str, Any]) -> Grid:
     """cost.json by part, with what is not counted."""
-    rows = []
-    for name, part in cost["parts"].items():
-        each = f"{part['regions']} × {part['gflops_per_region']:.4f}" if "regions" in part else ""
-        rows.append([name, number(part["params"], 1e6, 2), number(part["gflops"], 1, 2), each])
+    from segcli.compare.tables import not_counted, part_cells
+
+    rows = part_cells(cost)
     total = ["total", number(cost["params"], 1e6, 2), number(cost["gflops"], 1, 2), ""]
-    uncounted = [u for u in cost["flops_uncounted"] if not u["elementwise"]]
-    simple = sum(u["share"] for u in cost["flops_uncounted"] if u["elementwise"])
-    named = ", ".join(f"{u['op']} ×{u['calls']} ({u['share']:.0%})" for u in uncounted)
     return Grid(
         [Column("part", left=True), Column("params M"), Column("GFLOPs"), Column("regions × each", drop=1)],
         [*rows, total],
-        caption="1 multiply-add = 1 FLOP; not counted, with the share of all calls that compute: "
-        f"{', '.join(filter(None, (named, f'elementwise ({simple:.0%})')))}",
+        caption=f"1 multiply-add = 1 FLOP; not counted, with the share of all calls that compute: {not_counted(cost)}",
         bold=[len(rows)],
     )
 
 
-def forecasts(rows: Sequence[dict[str, Any]]) -> Grid | None:
+def forecasts(rows: Sequence["Row"]) -> Grid | None:
     """What training the recipes among the rows would take; None where there are none."""
-    told = [(row["name"], row["forecast"]) for row in rows if row.get("forecast")]
-    titles = ("steps", "training\nmin", "evaluation\nmin", "memory\nMB", "disk\nMB")
-    cells = [
-        [
-            name,
-            number(f["steps"]),
-            number(f["train_minutes"], 1, 1),
-            number(f["evaluation_minutes"], 1, 1),
-            number(f["peak_memory_mb"]),
-            number(f["disk_mb"]),
-            can(f),
-            "measured" if f["measured"] else "estimated",
-        ]
-        for name, f in told
-    ]
-    columns = [*map(Column, titles), Column("this machine", left=True), Column("", drop=1, left=True)]
-    return Grid([Column("name", left=True), *columns], cells, "To train these here") if told else None
+    from segcli.compare.tables import FORECAST, forecast_cells
+
+    columns = [Column("name", left=True), *map(Column, FORECAST), Column("this machine", left=True)]
+    cells = forecast_cells(rows)
+    return Grid([*columns, Column("", drop=1, left=True)], cells, "To train these here") if cells else None
 
 
 def dataset(facts: dict[str, Any]) -> list[Grid | str]:
@@ -317,19 +264,6 @@ def findings(report: dict[str, Any], places: int = 5) -> list[Grid | str]:
         said = ", ".join(f"{key} {percent(value)}" for key, value in report["self_test"].items())
         out.append(f"self-test (labels as predictions): {said}")
     return out
-
-
-def score(key: str, value: Any) -> str:
-    """A metric's value: × 100 where it is a share."""
-    if value is not None and any(part in key for part in NOT_FRACTIONS):
-        return f"{value:.3f}"
-    return percent(value)
-
-
-def heading(key: str, join: str = "\n") -> str:
-    """segm_AP50 -> mask AP50, in two lines for a column; other metrics are called as they are."""
-    kind, _, part = key.partition("_")
-    return f"{KINDS[kind]}{join}{part}" if kind in KINDS and part else key
 
 
 def exported(facts: dict[str, Any]) -> list[Grid]:

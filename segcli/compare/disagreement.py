@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from pycocotools import mask as coco_mask
 
-from segcli.compare.ranking import Row
+from segcli.compare.row import Row
 from segcli.core.dataset_info import DatasetInfo
 from segcli.core.errors import DataError, SegcliError
 from segcli.data import views
@@ -47,11 +47,11 @@ def most_disagreed(
     opened: list[tuple[int, Dataset, StoredPredictions]] = []
     notes: list[str] = []
     for position, row in enumerate(rows):
-        if row["source"] == "run" and position not in leave_out:
+        if row.source == "run" and position not in leave_out:
             try:
                 opened.append((position, *_open(row)))
             except SegcliError as error:
-                notes.append(f"{row['name']}: not among the pictures: {error}")
+                notes.append(f"{row.name}: not among the pictures: {error}")
     if not opened:
         return None, notes
     first = opened[0][1]
@@ -68,7 +68,7 @@ def most_disagreed(
                     found.append(stored.read(at[k][image_id]))
                 except DataError as error:  # of this run alone: the others are shown without it
                     pictures, more = most_disagreed(rows, count, [*leave_out, position])
-                    return pictures, [f"{rows[position]['name']}: not among the pictures: {error}", *more]
+                    return pictures, [f"{rows[position].name}: not among the pictures: {error}", *more]
             target = first.encoded_target(at[0][image_id])
             scored.append((disagreement(found, target, first.info), image_id))
     except DataError as error:
@@ -144,13 +144,13 @@ def _semantic(prediction: Prediction, ignore: int) -> np.ndarray | None:
 
 
 def _open(row: Row) -> tuple[Dataset, StoredPredictions]:
-    folder = RunFolder(row["path"])
+    folder = RunFolder(row.path or "")
     recipe = folder.recipe()
     names = recipe.resolve(recipe.data.split_file) if recipe.data.split_file else None
-    dataset = Dataset(recipe.data.root, row["split"], split_file=names, task=recipe.task)
-    if row["fingerprint"] and changes(row["fingerprint"], dataset.root, dataset.info):
+    dataset = Dataset(recipe.data.root, row.split, split_file=names, task=recipe.task)
+    if row.fingerprint and changes(row.fingerprint, dataset.root, dataset.info):
         raise DataError(f"{dataset.root} is not the data that it was trained on")
-    return dataset, StoredPredictions(folder.path / "predictions" / f"{row['split']}.json", dataset)
+    return dataset, StoredPredictions(folder.path / "predictions" / f"{row.split}.json", dataset)
 
 
 def _picture(rows: Sequence[int], looks: Sequence[tuple[Dataset, int, StoredPredictions]]) -> dict[str, Any]:

@@ -14,12 +14,12 @@ UNDERTRAINED = ("too few steps", "no-object collapse", "classes not learned", "l
 
 def undertrained(row: Row) -> list[str]:
     """The diagnoses by which a run has not learned enough to stand for its model."""
-    return [cause for cause in row.get("diagnosis") or () if cause in UNDERTRAINED]
+    return [cause for cause in row.diagnosis if cause in UNDERTRAINED]
 
 
 def work_ratio(row: Row, other: Row, key: str = "train_gflops") -> float | None:
     """How many times the work of `other`'s training `row`'s was; None where one is not recorded."""
-    mine, theirs = row.get(key), other.get(key)
+    mine, theirs = getattr(row, key), getattr(other, key)
     return mine / theirs if mine and theirs else None
 
 
@@ -32,13 +32,13 @@ def unequal(a: Row, b: Row) -> str | None:
     if ratio is None or 1 / MOST <= ratio <= MOST:
         return None
     more, less = (a, b) if ratio > 1 else (b, a)
-    return f"{more['name']} had {times(max(ratio, 1 / ratio))} the multiply-adds of {less['name']}"
+    return f"{more.name} had {times(max(ratio, 1 / ratio))} the multiply-adds of {less.name}"
 
 
 def mark_unequal(rows: Sequence[Row]) -> None:
-    """Give each row of a group "not_compared": the names of the rows beside which it says nothing."""
+    """Fill `not_compared` of a group's rows."""
     for row in rows:
-        row["not_compared"] = [other["name"] for other in rows if other is not row and unequal(row, other)]
+        row.not_compared = [other.name for other in rows if other is not row and unequal(row, other)]
 
 
 def warnings(rows: Sequence[Row]) -> list[str]:
@@ -48,19 +48,19 @@ def warnings(rows: Sequence[Row]) -> list[str]:
     out = [f"not compared: {_untrained(row)}" for row in rows if undertrained(row)]
     runs = [row for row in rows if not undertrained(row)]
     for row in runs:
-        ratios = [(work_ratio(row, other), other["name"]) for other in runs]
+        ratios = [(work_ratio(row, other), other.name) for other in runs]
         less = [(ratio, name) for ratio, name in ratios if ratio is not None and ratio > MOST]
         if less:
             (first, name), *rest = less
-            told = [f"{times(first)} the multiply-adds of {name}", *(f"{times(r)} those of {n}" for r, n in rest)]
-            out.append(f"not compared: {row['name']} had {', '.join(told)}")
+            reasons = [f"{times(first)} the multiply-adds of {name}", *(f"{times(r)} those of {n}" for r, n in rest)]
+            out.append(f"not compared: {row.name} had {', '.join(reasons)}")
     return out
 
 
 def unrecorded(rows: Sequence[Row]) -> list[str]:
-    """What can't be told of a group of several runs whose work is not on record, as that of earlier versions; or []."""
-    runs = [row for row in rows if row["source"] == "run"]
-    missing = [row["name"] for row in runs if not row.get("train_gflops")]
+    """A note where the work of a group's runs is not on record, as that of earlier versions; else []."""
+    runs = [row for row in rows if row.source == "run"]
+    missing = [row.name for row in runs if not row.train_gflops]
     if len(runs) < 2 or not missing:
         return []
     if len(missing) == len(runs):
@@ -76,4 +76,4 @@ def times(ratio: float) -> str:
 
 
 def _untrained(row: Row) -> str:
-    return f"{row['name']} was diagnosed as undertrained ({', '.join(undertrained(row))})"
+    return f"{row.name} was diagnosed as undertrained ({', '.join(undertrained(row))})"

@@ -1,15 +1,17 @@
 """The comparison as files: the JSON document, CSV, and one plot a group."""
 
 import csv
+import dataclasses
 import io
 import os
 import re
 from collections.abc import Sequence
 from itertools import chain, count
 from pathlib import Path
-from typing import Any
 
-from segcli.compare.ranking import Row, accuracy, group_title, notes
+from segcli.compare.intervals import Pair
+from segcli.compare.ranking import accuracy, group_title, notes
+from segcli.compare.row import Row
 from segcli.core.errors import UsageError
 from segcli.core.files import open_regular, write_text
 from segcli.core.folders import real
@@ -26,14 +28,14 @@ COLUMNS = [
 def document(
     groups: Sequence[Sequence[Row]],
     failed: Sequence[tuple[str, Exception]],
-    pairs: Sequence[dict[str, Any]] = (),
+    pairs: Sequence[Pair] = (),
     verdicts: Sequence[str] = (),
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """What `compare --json` prints: rows in the order of the table, pairs of runs, sentences, and what was skipped."""
     return {
         "schema_version": 1,
-        "rows": [row for group in groups for row in group],
-        "pairs": list(pairs),
+        "rows": [dataclasses.asdict(row) for group in groups for row in group],
+        "pairs": [dataclasses.asdict(pair) for pair in pairs],
         "verdict": list(verdicts),
         "notes": notes(groups),
         "skipped": [{"item": item, "error": str(error)} for item, error in failed],
@@ -46,37 +48,40 @@ def write_csv(groups: Sequence[Sequence[Row]], path: Path) -> None:
     Text that a spreadsheet would run as a formula begins with an apostrophe (see `as_text`).
     """
     rows = [row for group in groups for row in group]
-    scores = lambda row: {**row["metrics"], **row["metrics_published"]}
-    metrics = list(dict.fromkeys(key for row in rows for key in scores(row)))
-    bounds = [key for key in metrics if any(key in row["ci95"] for row in rows)]
+    metrics = list(dict.fromkeys(key for row in rows for key in row.all_scores))
+    bounds = [key for key in metrics if any(key in row.ci95 for row in rows)]
     ends = [f"{key}_{end}" for key in bounds for end in ("low", "high")]
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow([as_text(key) for key in [*COLUMNS, *metrics, *ends]])
     for row in rows:
-        latency, over, machine, reached = (
-            row.get(key) or {} for key in ("latency_ms", "gflops_dataset", "machine", "time_to_score")
-        )
-        cells = {
-            **row,
-            "gflops_mean": over.get("mean"),
-            "gflops_sd": over.get("sd"),
-            "latency_ms": latency.get("median"),
-            "latency_ms_p95": latency.get("p95"),
-            "machine_share": machine.get("share"),
-            "seconds_to_score": reached.get("seconds"),
-            "score_reached": reached.get("score"),
-            "diagnosis": ", ".join(row["diagnosis"]) or None,
-            "not_compared": ", ".join(row["not_compared"]) or None,
-            **scores(row),
-        }
-        for key, (low, high) in row["ci95"].items():
-            cells.update({f"{key}_low": low, f"{key}_high": high})
+        cells = _cells(row)
         table.writerow(["" if cells.get(key) is None else as_text(cells[key]) for key in [*COLUMNS, *metrics, *ends]])
     write_text(path, text.getvalue())
 
 
-def as_text(value: Any) -> Any:
+def _cells(row: Row) -> dict[str, object]:
+    """Column -> value; keys that are no column are left out by `write_csv`."""
+    latency, reached = row.latency_ms or {}, row.time_to_score
+    cells: dict[str, object] = {
+        **vars(row),
+        "gflops_mean": row.gflops_dataset and row.gflops_dataset["mean"],
+        "gflops_sd": row.gflops_dataset and row.gflops_dataset.get("sd"),
+        "latency_ms": latency.get("median"),
+        "latency_ms_p95": latency.get("p95"),
+        "machine_share": row.machine and row.machine.get("share"),
+        "seconds_to_score": reached and reached["seconds"],
+        "score_reached": reached and reached["score"],
+        "diagnosis": ", ".join(row.diagnosis) or None,
+        "not_compared": ", ".join(row.not_compared) or None,
+        **row.all_scores,
+    }
+    for key, (low, high) in row.ci95.items():
+        cells |= {f"{key}_low": low, f"{key}_high": high}
+    return cells
+
+
+def as_text(value: object) -> object:
     """A cell that no spreadsheet takes for a formula: an apostrophe before text that begins like one and is no number.
 
     Names of runs and datasets come from elsewhere, and Excel and LibreOffice run what begins with one of FORMULA.
@@ -140,9 +145,9 @@ def plot(groups: Sequence[Sequence[Row]], path: Path, force: bool = False) -> li
     """GFLOPs against the group's metric, one picture for each group with scores: FILE, then FILE-DATA; training time
     against it as FILE-training, training's multiply-adds as FILE-work. -> what was written, and what could not be
     shown, a sentence each."""
-    from segcli.drawing.plots import pareto_plot  # imports matplotlib
+    from segcli.drawing.plots import Point, pareto_plot  # imports matplotlib
 
-    said: list[str] = []
+    sentences: list[str] = []
     taken: set[Path] = set()
 
     def draw(rows: Sequence[Row], cost: str, metric: str, place: Path) -> None:
@@ -151,21 +156,25 @@ def plot(groups: Sequence[Sequence[Row]], path: Path, force: bool = False) -> li
         taken.add(place)
         if not force:
             refuse_other("plot", place)
-        left_out = pareto_plot(rows, cost, metric, place)
-        said.append(f"plot: {place}" + (f" (without {', '.join(left_out)})" if left_out else ""))
+        points = [Point(r.name, r.model, _cost(r, cost), r.all_scores.get(metric), r.not_compared) for r in rows]
+        left_out = pareto_plot(points, cost, metric, place)
+        sentences.append(f"plot: {place}" + (f" (without {', '.join(left_out)})" if left_out else ""))
 
     for group in groups:
         metric = accuracy(group)
-        shown = [{**row, "metrics": {**row["metrics_published"], **row["metrics"]}} for row in group]
-        shown = [{**row, "gflops": row["gflops"] or row["gflops_published"]} for row in shown]
-        known = [row for row in shown if metric in row["metrics"]]
-        if metric is None or not any(row["gflops"] for row in known):
+        known = [row for row in group if metric in row.all_scores]
+        if metric is None or not any(row.gflops or row.gflops_published for row in known):
             continue
         title = re.sub(r"[^\w.-]+", "-", group_title(group))
         place = path.with_stem(f"{path.stem}-{title}") if taken else path
-        draw(shown, "gflops", metric, place)
-        if any(row["train_seconds"] for row in known):
-            draw(shown, "train_seconds", metric, place.with_stem(f"{place.stem}-training"))
-        if any(row["train_gflops"] for row in known):
-            draw(shown, "train_gflops", metric, place.with_stem(f"{place.stem}-work"))
-    return said or [f"plot: no row has both GFLOPs and a score, so {path} is not drawn"]
+        draw(group, "gflops", metric, place)
+        if any(row.train_seconds for row in known):
+            draw(group, "train_seconds", metric, place.with_stem(f"{place.stem}-training"))
+        if any(row.train_gflops for row in known):
+            draw(group, "train_gflops", metric, place.with_stem(f"{place.stem}-work"))
+    return sentences or [f"plot: no row has both GFLOPs and a score, so {path} is not drawn"]
+
+
+def _cost(row: Row, key: str) -> float | None:
+    """A cost to draw: what the paper reports where no GFLOPs were counted."""
+    return row.cost(key) or row.gflops_published if key == "gflops" else row.cost(key)

@@ -1,9 +1,9 @@
 """How far scores and their differences can be trusted: paired bootstrap intervals from what each run stored."""
 
+import dataclasses
 from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -16,15 +16,39 @@ KNOWN = 0.99  # share of the draws that must have something to score: about five
 LEVEL = (2.5, 97.5)  # percentiles of a 95 % interval
 
 
-def load(row: Row) -> dict[str, np.ndarray] | None:
+Resamples = dict[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """Two runs of a group: delta = a - b in `metric`, with its 95 % interval [low, high]. significant: the interval
+    excludes 0, and enough images show something to score. unequal: why nothing is concluded from it, else None."""
+
+    a: str
+    b: str
+    metric: str
+    delta: float
+    ci95: tuple[float, float]
+    significant: bool
+    unequal: str | None = None
+
+    def seen_from(self, name: str) -> "Pair":
+        """The same with `name` as a: its score less the other's."""
+        if self.a == name:
+            return self
+        low, high = self.ci95
+        return dataclasses.replace(self, a=self.b, b=self.a, delta=-self.delta, ci95=(-high, -low))
+
+
+def load(row: Row) -> Resamples | None:
     """The run's scores in every resample, {key: [B]}, "digest" among the keys; None where none were stored.
 
     Raises ModelError for a file that is broken.
     """
-    path = Path(row["path"]) / "predictions" / f"{row['split']}_bootstrap.npz"
+    path = Path(row.path or "") / "predictions" / f"{row.split}_bootstrap.npz"
     if not path.exists():
         return None
-    hint = f"segcli eval {row['path']} writes it again"
+    hint = f"segcli eval {row.path} writes it again"
     try:
         found = read_arrays(path, ["digest"], error=ModelError)
     except ModelError as error:
@@ -39,20 +63,20 @@ def load(row: Row) -> dict[str, np.ndarray] | None:
     return {**found, "digest": digest}
 
 
-def attach(rows: Sequence[Row]) -> dict[int, dict[str, np.ndarray]]:
-    """Fill "ci95" of every run and note the runs that stored nothing to compute it from. -> resamples by id(row)."""
-    out = {}
-    for row in (r for r in rows if r["source"] == "run"):
+def attach(rows: Sequence[Row]) -> dict[Row, Resamples]:
+    """Fill `ci95` of every run and note the runs that stored nothing to compute it from. -> resamples of each run."""
+    out: dict[Row, Resamples] = {}
+    for row in (r for r in rows if r.source == "run"):
         try:
             found = load(row)
         except ModelError as error:
-            row["notes"].append(f"{error}; no intervals for {row['name']}")
+            row.notes.append(f"{error}; no intervals for {row.name}")
             continue
         if found is None:
-            row["notes"].append(f"{row['name']} has no intervals yet: segcli eval {row['path']} stores them")
+            row.notes.append(f"{row.name} has no intervals yet: segcli eval {row.path} stores them")
             continue
-        row["ci95"] = {k: interval(found[k]) for k in row["metrics"] if k in found and np.isfinite(found[k]).any()}
-        out[id(row)] = found
+        row.ci95 = {k: interval(found[k]) for k in row.metrics if k in found and np.isfinite(found[k]).any()}
+        out[row] = found
     return out
 
 
@@ -61,39 +85,32 @@ def interval(values: np.ndarray) -> list[float]:
     return [round(float(v), 6) for v in np.nanpercentile(values, LEVEL)]
 
 
-def pairs(
-    rows: Sequence[Row], resamples: dict[int, dict[str, np.ndarray]], metrics: Sequence[str]
-) -> list[dict[str, Any]]:
-    """Every two runs of one group, in the table's order: delta = a - b, in each metric that both have and, for AP, by
-    size of objects. "unequal": why nothing is concluded from it, else None."""
+def pairs(rows: Sequence[Row], resamples: dict[Row, Resamples], metrics: Sequence[str]) -> list[Pair]:
+    """Every two runs of one group, in the table's order, in each metric that both have and, for AP, by size of objects.
+
+    A pair is significant only where enough of the draws show something to score: drawn from few images, some have none
+    (of k images, a share of about exp(-k)).
+    """
     out = []
-    runs = [row for row in rows if id(row) in resamples]
-    for a, b in combinations(runs, 2):
-        one, other = resamples[id(a)], resamples[id(b)]
+    for a, b in combinations([row for row in rows if row in resamples], 2):
+        one, other = resamples[a], resamples[b]
         if str(one["digest"]) != str(other["digest"]):
             continue
         for key in (key for metric in metrics for key in with_sizes(metric)):
-            if not all(key in r["metrics"] for r in (a, b)) or key not in one or key not in other:
+            if not all(key in r.metrics for r in (a, b)) or key not in one or key not in other:
                 continue
             if len(one[key]) == len(other[key]):  # one draw of the images for both
-                found, why = difference(a, b, one[key], other[key], key), unequal(a, b)
-                found["significant"] = found["significant"] and why is None
-                out.append({"a": a["name"], "b": b["name"], **found, "unequal": why})
+                out.append(difference(a, b, one[key], other[key], key))
     return out
 
 
-def difference(a: Row, b: Row, one: np.ndarray, other: np.ndarray, key: str) -> dict[str, Any]:
-    """{"metric", "delta", "ci95", "significant"}: significant where the 95 % interval excludes 0, and enough images
-    show what is scored: drawn from few, some draws have none (of k images, a share of about exp(-k))."""
+def difference(a: Row, b: Row, one: np.ndarray, other: np.ndarray, key: str) -> Pair:
+    """The pair of two rows, from their resampled scores [B]."""
     known = np.isfinite(one - other)
     low, high = interval(one.astype(np.float64) - other) if known.any() else (-1.0, 1.0)
-    delta = round(a["metrics"][key] - b["metrics"][key], 6)
-    return {
-        "metric": key,
-        "delta": delta,
-        "ci95": [low, high],
-        "significant": bool((low > 0 or high < 0) and known.mean() > KNOWN),
-    }
+    why = unequal(a, b)
+    significant = bool((low > 0 or high < 0) and known.mean() > KNOWN) and why is None
+    return Pair(a.name, b.name, key, round(a.metrics[key] - b.metrics[key], 6), (low, high), significant, why)
 
 
 def with_sizes(metric: str) -> list[str]:

@@ -7,7 +7,8 @@ from typing import Any
 
 from segcli.compare.curves import curves
 from segcli.compare.disagreement import most_disagreed
-from segcli.compare.ranking import Row, accuracy, group_title
+from segcli.compare.ranking import accuracy, group_title
+from segcli.compare.row import Row
 from segcli.core.errors import UsageError
 from segcli.core.files import read_yaml
 from segcli.core.run_files import read_cost, read_environment, read_metrics
@@ -26,7 +27,7 @@ def write_report(document: dict[str, Any], groups: Sequence[Sequence[Row]], path
     for group in groups:
         pictures, missing = most_disagreed(group)
         notes += missing
-        runs = [row for row in group if row["source"] == "run"]
+        runs = [row for row in group if row.source == "run"]
         shown.append(
             {
                 "title": group_title(group),
@@ -38,7 +39,7 @@ def write_report(document: dict[str, Any], groups: Sequence[Sequence[Row]], path
         )
         number += len(group)
     rows = [row for group in groups for row in group]
-    details = [_details(row) if row["source"] == "run" else {} for row in rows]
+    details = [_details(row) if row.source == "run" else {} for row in rows]
     text = page({"document": document, "groups": shown, "details": details, "notes": notes})
     write_bytes(path, text.encode("utf-8"))
     return notes
@@ -46,7 +47,7 @@ def write_report(document: dict[str, Any], groups: Sequence[Sequence[Row]], path
 
 def recipe_differences(runs: Sequence[Row]) -> list[dict[str, Any]]:
     """The recipe keys in which runs differ: [{"key", "values": one text a run, "" where it has no such key}]."""
-    flat = [_flatten(read_yaml(Path(row["path"]) / "recipe.yaml", error=UsageError)) for row in runs]
+    flat = [_flatten(read_yaml(Path(row.path or "") / "recipe.yaml", error=UsageError)) for row in runs]
     keys = list(dict.fromkeys(key for one in flat for key in one))
     out = []
     for key in keys:
@@ -65,11 +66,11 @@ def _flatten(value: Any, prefix: str = "") -> dict[str, str]:
 
 def _details(row: Row) -> dict[str, Any]:
     """What a row's run folder holds besides: {"log", "per_class", "cost", "environment", "dataset", "weights"}."""
-    run = Path(row["path"])
+    run = Path(row.path or "")
     scores, cost, environment = read_metrics(run), read_cost(run), read_environment(run)
     dataset = environment.get("dataset") or {}
     return {
-        "log": curves(run),
+        "log": curves(run)._asdict(),
         "per_class": scores.get("per_class") or {},
         "cost": {key: cost.get(key) for key in ("parts", "flops_operators", "flops_uncounted", "gflops_input")},
         "environment": {key: environment.get(key) for key in ENVIRONMENT},

@@ -1,66 +1,144 @@
-"""One row of the comparison: the cells that a recipe decides, and those of cost.json."""
+"""One row of the comparison: a finished run, a recipe that is not trained, or what a paper reports."""
 
+import dataclasses
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 from segcli.core.recipe.recipe import Recipe
 
-Row = dict[str, Any]
-# what a training took, all processes together; runs of earlier versions have the first and the last
-WORK = ("train_seconds", "train_cpu_seconds", "train_gflops", "train_steps", "images_seen")
+
+class Latency(TypedDict, total=False):
+    """Milliseconds an image, and how often that was measured; earlier versions stored the median alone."""
+
+    median: float
+    p95: float | None
+    repeats: int
+    warmup: int
+
+
+class Spread(TypedDict):
+    """GFLOPs over the sizes of a dataset's images."""
+
+    mean: float
+    sd: float | None
+
+
+class MachineShare(TypedDict):
+    """How much of a machine's speed at a large matrix product a model reaches."""
+
+    share: float | None
+    gflops_per_second: float
+
+
+class TimeToScore(TypedDict):
+    """Seconds of training until a run reached the score that every run of its group reached."""
+
+    metric: str
+    score: float
+    seconds: float
+
+
+@dataclasses.dataclass(kw_only=True, eq=False)
+class Row:
+    """A row as `compare --json` prints it; None is not known. Costs are of one image, scores fractions 0..1.
+
+    metrics: what was measured here; metrics_published: what the paper reports. ci95: metric -> [low, high]. pareto: no
+    other row of the group is at least as good for less. train_*, images_seen: what the training took, all processes
+    together. not_compared: names of the rows that no conclusion is drawn against. nms: suppression's threshold ->
+    scores. forecast: see `engine.forecast`.
+    """
+
+    name: str
+    source: Literal["run", "recipe", "published"] = "recipe"
+    model: str
+    variant: str | None = None
+    heads: list[str] | None = None
+    backbone: str | None = None
+    data: str
+    params: float | None = None
+    params_published: float | None = None
+    gflops: float | None = None
+    gflops_paper_rule: float | None = None
+    gflops_published: float | None = None
+    latency_ms: Latency | None = None
+    peak_memory_mb: float | None = None
+    metrics: dict[str, float] = dataclasses.field(default_factory=dict)
+    metrics_published: dict[str, float] = dataclasses.field(default_factory=dict)
+    ci95: dict[str, list[float]] = dataclasses.field(default_factory=dict)
+    pareto: bool = False
+    path: str | None = None
+    task: str
+    primary: str
+    fingerprint: str | None = None
+    split: str
+    split_names: str | None = None
+    images: int | None = None
+    train_seconds: float | None = None
+    train_cpu_seconds: float | None = None
+    train_gflops: float | None = None
+    train_steps: float | None = None
+    images_seen: float | None = None
+    diagnosis: list[str] = dataclasses.field(default_factory=list)
+    not_compared: list[str] = dataclasses.field(default_factory=list)
+    gflops_input: list[int] | None = None
+    gflops_dataset: Spread | None = None
+    machine: MachineShare | None = None
+    measured_on: dict[str, object] | None = None
+    nms: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
+    forecast: dict[str, Any] | None = None
+    notes: list[str] = dataclasses.field(default_factory=list)
+    time_to_score: TimeToScore | None = None
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """What the row is ranked by: measured here, or, of a paper's row, reported."""
+        return self.metrics_published if self.source == "published" else self.metrics
+
+    @property
+    def all_scores(self) -> dict[str, float]:
+        """Measured scores, and what the paper of an untrained recipe reports."""
+        return {**self.metrics_published, **self.metrics}
+
+    def cost(self, key: str) -> float | None:
+        """One of COSTS: a latency's median; of a paper's row the reported number where none was counted."""
+        if key == "latency_ms":
+            return self.latency_ms["median"] if self.latency_ms else None
+        value: float | None = getattr(self, key)
+        return getattr(self, f"{key}_published", None) if value is None and self.source == "published" else value
+
+    def take_cost(self, cost: Mapping[str, Any]) -> None:
+        """Fill the cells of cost.json (see `core.run_files.Cost`); runs of earlier versions lack some."""
+        for key in COST_CELLS:
+            setattr(self, key, cost.get(key))
+
+
+COSTS = (  # less is better
+    *("params", "gflops", "gflops_paper_rule", "latency_ms", "peak_memory_mb"),
+    *("train_seconds", "train_cpu_seconds", "train_gflops"),
+)
+COST_CELLS = (*COSTS, "train_steps", "images_seen", "gflops_input", "gflops_dataset", "machine", "measured_on")
 
 
 def describe(recipe: Recipe) -> Row:
-    """Row defaults from the recipe; measured cells are None."""
-    model = recipe.model
-    return {
-        "name": recipe.name,
-        "source": "recipe",
-        "model": model["name"],
-        "variant": None if model.get("variant") is None else str(model["variant"]),  # no model was built of it yet
-        "heads": sorted(map(str, model["heads"])) if isinstance(model.get("heads"), dict) else None,
-        "backbone": backbone_name(model.get("backbone")),
-        "data": recipe.data.name or Path(recipe.data.root).name,
-        "params": None,
-        "params_published": None,
-        "gflops": None,
-        "gflops_paper_rule": None,
-        "gflops_published": None,
-        "latency_ms": None,
-        "peak_memory_mb": None,
-        "metrics": {},
-        "metrics_published": {},
-        "ci95": {},
-        "pareto": False,
-        "path": None,
-        "task": recipe.task,
-        "primary": recipe.primary,
-        "fingerprint": None,
-        "split": recipe.eval.split,
-        "split_names": split_digest(recipe),
-        "images": None,
-        **dict.fromkeys(WORK),
-        "diagnosis": [],
-        "not_compared": [],
-        "gflops_input": None,
-        "gflops_dataset": None,
-        "machine": None,
-        "measured_on": None,
-        "nms": {},
-        "forecast": None,
-        "notes": [],
-    }
+    """An untrained recipe's row; measured cells are None."""
+    model, heads = recipe.model, recipe.model.get("heads")
+    return Row(
+        name=recipe.name,
+        model=model["name"],
+        variant=None if model.get("variant") is None else str(model["variant"]),  # no model was built of it yet
+        heads=sorted(map(str, heads)) if isinstance(heads, dict) else None,
+        backbone=backbone_name(model.get("backbone")),
+        data=recipe.data.name or Path(recipe.data.root).name,
+        task=recipe.task,
+        primary=recipe.primary,
+        split=recipe.eval.split,
+        split_names=split_digest(recipe),
+    )
 
 
-def cost_cells(cost: dict[str, Any]) -> Row:
-    """What a row takes from cost.json. Raises KeyError where a key is missing."""
-    wanted = ("params", "gflops", "gflops_paper_rule", "latency_ms", "peak_memory_mb", "gflops_input")
-    added = ("gflops_dataset", "machine", "measured_on")  # runs of earlier versions lack some
-    return {**{key: cost[key] for key in wanted}, **{key: cost.get(key) for key in added}}
-
-
-def backbone_name(backbone: Any) -> str | None:
+def backbone_name(backbone: object) -> str | None:
     """{name: resnet, depth: 50} -> "resnet50", {name: swin, variant: tiny} -> "swin-tiny"; timm models: their own."""
     if not isinstance(backbone, dict) or "name" not in backbone:
         return backbone if isinstance(backbone, str) else None
@@ -72,7 +150,7 @@ def backbone_name(backbone: Any) -> str | None:
 
 
 def split_digest(recipe: Recipe) -> str | None:
-    """What tells one division into splits from another on the same data: a hash of the split file, or its name."""
+    """Tells two splits of the same data apart: a hash of the split file, or its name."""
     if recipe.data.split_file is None:
         return None
     file = recipe.resolve(recipe.data.split_file)

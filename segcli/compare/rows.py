@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from segcli.compare.row import WORK, Row, cost_cells, describe
+from segcli.compare.row import Row, describe
 from segcli.core.errors import SegcliError
 from segcli.core.recipe.recipe import Recipe, find_source
 from segcli.core.run_files import read_cost, read_environment, read_log, read_metrics
@@ -15,9 +15,7 @@ def collect(
 ) -> tuple[list[Row], list[tuple[str, SegcliError]]]:
     """One row for every run folder or recipe in `items`, and what could not be read: (item, why).
 
-    A row is as `compare --json` prints it, with what a table needs besides: "path", "task", "primary",
-    "split", "images", what its training took (WORK), "diagnosis", "measured_on", "notes". What is not known is None:
-    untrained recipes have no metrics. `announce` is told before something slow begins.
+    `announce` is called before something slow begins.
     """
     rows, failed = [], []
     seen: set[Path] = set()
@@ -37,51 +35,47 @@ def collect(
         except SegcliError as error:
             failed.append((str(item), error))
     _one_kind(rows)
-    called = Counter(row["name"] for row in rows)
+    called = Counter(row.name for row in rows)
     for row in rows:  # sentences and pairs name rows: two of one name would be mixed up
-        if called[row["name"]] > 1:
-            row["name"] = row["path"] or row["name"]
+        if called[row.name] > 1:
+            row.name = row.path or row.name
     return rows, failed
 
 
 def run_row(path: Path) -> Row:
     """A finished run's row. Raises ModelError naming the file that is missing or broken."""
     recipe = Recipe.load(path / "recipe.yaml")
-    scores, cost, environment = read_metrics(path), read_cost(path), read_environment(path)
+    scores, environment = read_metrics(path), read_environment(path)
+    row = describe(recipe)
+    row.take_cost(read_cost(path))
     read_log(path)  # a broken one is this run's fault, not that of whoever draws its curves later
     dataset = environment["dataset"]
-    return {
-        **describe(recipe),
-        "name": path.name,
-        "source": "run",
-        "path": str(path),
-        "data": dataset["name"],
-        "fingerprint": scores.get("fingerprint") or dataset.get("fingerprint"),  # its own where the data has changed
-        "split": scores.get("split") or recipe.eval.split,
-        "images": scores["images"],
-        "primary": scores["primary"],
-        **cost_cells(cost),
-        **{key: cost.get(key) for key in WORK},
-        "diagnosis": [found["cause"] for found in scores.get("diagnosis") or ()],
-        "metrics": {key: value for key, value in scores["metrics"].items() if value is not None},
-        "nms": {
-            setting: {key: value for key, value in found.items() if value is not None}
-            for setting, found in scores.get("nms", {}).items()
-        },
-        "notes": [f"{path.name} was scored on data that has changed since"] if scores.get("data_changed") else [],
-    }
+    row.name, row.source, row.path, row.data = path.name, "run", str(path), dataset["name"]
+    row.fingerprint = scores.get("fingerprint") or dataset.get("fingerprint")  # its own where the data has changed
+    row.split = scores.get("split") or recipe.eval.split
+    row.images, row.primary = scores["images"], scores["primary"]
+    row.diagnosis = [found["cause"] for found in scores.get("diagnosis") or ()]
+    row.metrics = _measured(scores["metrics"])
+    row.nms = {setting: _measured(found) for setting, found in scores.get("nms", {}).items()}
+    if scores.get("data_changed"):
+        row.notes = [f"{path.name} was scored on data that has changed since"]
+    return row
+
+
+def _measured(scores: dict[str, float | None]) -> dict[str, float]:
+    return {key: value for key, value in scores.items() if value is not None}
 
 
 def _one_kind(rows: Sequence[Row]) -> None:
     """Give runs of earlier versions the fingerprint of today where others have it and their data is still the same."""
-    kinds = {len(row["fingerprint"] or "") == 64 for row in rows if row["fingerprint"]}
+    kinds = {len(row.fingerprint) == 64 for row in rows if row.fingerprint}
     for row in rows if len(kinds) > 1 else ():
-        if row["path"] and row["fingerprint"] and len(row["fingerprint"]) == 64:
+        if row.path and row.fingerprint and len(row.fingerprint) == 64:
             from segcli.data.fingerprint import changes, current  # imports numpy and more: seldom needed
 
             try:
-                root = Path(Recipe.load(Path(row["path"]) / "recipe.yaml").data.root)
-                if (root / "info.json").is_file() and changes(row["fingerprint"], root) == []:
-                    row["fingerprint"] = current(root)
+                root = Path(Recipe.load(Path(row.path) / "recipe.yaml").data.root)
+                if (root / "info.json").is_file() and changes(row.fingerprint, root) == []:
+                    row.fingerprint = current(root)
             except SegcliError as error:
-                row["notes"] = [*row["notes"], f"{row['name']}: whether its data is the same can't be told: {error}"]
+                row.notes.append(f"{row.name}: whether its data is the same can't be told: {error}")

@@ -2,10 +2,9 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from segcli.compare.published import beside
-from segcli.compare.row import cost_cells, describe
+from segcli.compare.published import add_reported
+from segcli.compare.row import Row, describe
 from segcli.core.dataset_info import Category, DatasetInfo
 from segcli.core.errors import UsageError
 from segcli.core.recipe.recipe import Recipe
@@ -16,6 +15,7 @@ from segcli.engine.forecast import forecast
 from segcli.engine.run_folder import build, choose_device, prepare_layout
 from segcli.engine.training import measure_cost, open_datasets
 from segcli.models.interface import Model
+from segcli.ops.preprocess import Preprocess
 
 COCO = DatasetInfo(
     "coco",
@@ -27,21 +27,22 @@ COCO = DatasetInfo(
 )
 
 
-def recipe_row(item: str, recipe: Recipe, announce: Callable[[str], None]) -> dict[str, Any]:
+def recipe_row(item: str, recipe: Recipe, announce: Callable[[str], None]) -> Row:
     """A row without metrics, with what training would take (`forecast`).
 
     Where the recipe's dataset is not on disk, COCO's numbers of classes and the model's own input size stand in, and
     the row's notes say so. Raises UsageError for a model that can't be built.
     """
-    row = {**describe(recipe), "name": item, "path": None, **beside(item)}
+    row = describe(recipe)
+    row.name = item
+    add_reported(row, item)
     if (Path(recipe.data.root) / "info.json").is_file():
         info = DatasetInfo.load(recipe.data.root)
-        row.update(data=info.name, fingerprint=current(Path(recipe.data.root), info))
+        row.data, row.fingerprint = info.name, current(Path(recipe.data.root), info)
     else:
         info = COCO
-        row["notes"] = [f"{item}: {recipe.data.root} is not prepared, so it is measured for COCO's 80 thing classes"]
-        if TASKS[recipe.task].stuff:
-            row["notes"][0] += " and 53 stuff classes"
+        classes = "80 thing classes" + (" and 53 stuff classes" if TASKS[recipe.task].stuff else "")
+        row.notes.append(f"{item}: {recipe.data.root} is not prepared, so it is measured for COCO's {classes}")
     announce(f"measuring {item}")
     try:
         model: Model = build(recipe, info)
@@ -56,11 +57,11 @@ def recipe_row(item: str, recipe: Recipe, announce: Callable[[str], None]) -> di
     else:
         data = open_datasets(recipe, model.fields)
         measured = measure_cost(model, data[1], device, repeats=5)  # as a run's is
-    row.update(cost_cells(measured))
-    row["forecast"] = forecast(recipe, model, measured, data)[0]
+    row.take_cost(measured)
+    row.forecast = forecast(recipe, model, measured, data)[0]
     return row
 
 
-def typical(preprocess: Any) -> tuple[int, int]:
+def typical(preprocess: Preprocess) -> tuple[int, int]:
     """(height, width) that the model's own resize rule aims at."""
     return preprocess.shortest or preprocess.longest, preprocess.longest

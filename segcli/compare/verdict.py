@@ -1,14 +1,12 @@
 """What the data supports, in plain sentences."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from segcli.compare.equal_work import MOST, times, warnings, work_ratio
-from segcli.compare.ranking import value
+from segcli.compare.intervals import Pair
 from segcli.compare.row import Row
+from segcli.core.formatting import heading
 
-Pair = dict[str, Any]
-KINDS = {"segm": "mask", "bbox": "box"}
 SIZES = {"s": "small", "m": "medium", "l": "large"}
 FEW = 50  # images: below, an interval from resampling is itself rough
 
@@ -20,11 +18,11 @@ def verdict(rows: Sequence[Row], pairs: Sequence[Pair], metrics: Sequence[str]) 
     out: list[str] = []
     for metric in metrics:
         sizes = (metric, *(metric + size for size in SIZES))
-        out += _ranked(rows, [p for p in pairs if p["metric"] in sizes], metric)
-    few = next((r["images"] for r in rows if out and r["source"] == "run" and r["images"] < FEW), None)
+        out += _ranked(rows, [p for p in pairs if p.metric in sizes], metric)
+    few = next((r.images for r in rows if out and r.source == "run" and (r.images or 0) < FEW), None)
     if few is not None:
         out.append(f"{few} images are few: expect these intervals to be somewhat too narrow")
-    if metrics and rows[0]["source"] == "published":
+    if metrics and rows[0].source == "published":
         out += _cheaper_and_better(rows, metrics[0])
     out += [line for row in rows for line in _suppression(row, metrics[0] if metrics else None)]
     return [*warnings(rows), *out]
@@ -32,36 +30,34 @@ def verdict(rows: Sequence[Row], pairs: Sequence[Pair], metrics: Sequence[str]) 
 
 def _ranked(rows: Sequence[Row], pairs: Sequence[Pair], metric: str) -> list[str]:
     """The best run against those that it may be compared with; then the best of the others against the rest; …"""
-    known = [r for r in rows if any(r["name"] in (p["a"], p["b"]) for p in pairs) and metric in r["metrics"]]
+    known = [r for r in rows if any(r.name in (p.a, p.b) for p in pairs) and metric in r.metrics]
     out: list[str] = []
     while len(known) > 1:
-        best = max(known, key=lambda r: r["metrics"][metric])
-        names = {r["name"] for r in known}
-        own = [turned(p, best["name"]) for p in pairs if best["name"] in (p["a"], p["b"]) and {p["a"], p["b"]} <= names]
-        apart = {p["b"] for p in own if p.get("unequal")}
-        out += _best_against(best, {r["name"]: r for r in known}, [p for p in own if p["b"] not in apart], metric)
-        known = [r for r in known if r["name"] in apart]
+        best = max(known, key=lambda r: r.metrics[metric])
+        names = {r.name for r in known}
+        own = [p.seen_from(best.name) for p in pairs if best.name in (p.a, p.b) and {p.a, p.b} <= names]
+        apart = {p.b for p in own if p.unequal}
+        out += _best_against(best, {r.name: r for r in known}, [p for p in own if p.b not in apart], metric)
+        known = [r for r in known if r.name in apart]
     return out
 
 
 def _best_against(best: Row, by_name: dict[str, Row], pairs: Sequence[Pair], metric: str) -> list[str]:
     out, equal = [], []
+    title = heading(metric, " ")
     for pair in pairs:
-        if pair["metric"] == metric and pair["significant"]:
-            out.append(
-                f"{best['name']} is better than {pair['b']} by {amount(pair)} {said(metric)}"
-                f"{_price(best, by_name[pair['b']])}"
-            )
-        elif pair["metric"] == metric:
+        if pair.metric == metric and pair.significant:
+            out.append(f"{best.name} is better than {pair.b} by {amount(pair)} {title}{_price(best, by_name[pair.b])}")
+        elif pair.metric == metric:
             equal.append(pair)
-        elif pair["significant"] and pair["delta"] < 0:
-            size = SIZES[pair["metric"][-1]]
-            out.append(f"on {size} objects {pair['b']} is better than {best['name']} by {amount(pair)} {said(metric)}")
-    images = f"{best['images']} images"
+        elif pair.significant and pair.delta < 0:
+            size = SIZES[pair.metric[-1]]
+            out.append(f"on {size} objects {pair.b} is better than {best.name} by {amount(pair)} {title}")
+    images = f"{best.images} images"
     for pair in equal:
         out.append(
-            f"{best['name']} and {pair['b']} can't be told apart on {images}: the difference is {amount(pair)} "
-            f"{said(metric)}{_price(best, by_name[pair['b']])}"
+            f"{best.name} and {pair.b} can't be told apart on {images}: the difference is {amount(pair)} "
+            f"{title}{_price(best, by_name[pair.b])}"
         )
     return out
 
@@ -69,49 +65,30 @@ def _best_against(best: Row, by_name: dict[str, Row], pairs: Sequence[Pair], met
 def _cheaper_and_better(rows: Sequence[Row], metric: str) -> list[str]:
     """For the papers' rows: the cheapest row of each family that beats another family's best at fewer FLOPs."""
     out = []
-    families = list(dict.fromkeys(r["model"] for r in rows))
-    for family in families:
-        best = max((r for r in rows if r["model"] == family), key=lambda r: value(r, metric))
-        beaten_by = [
-            r
-            for r in rows
-            if r["model"] != family
-            and value(r, metric) > value(best, metric)
-            and (value(r, "gflops") or 1e9) < (value(best, "gflops") or 0)
-        ]
-        if beaten_by:
-            other = min(beaten_by, key=lambda r: value(r, "gflops"))
-            high, low = (100 * value(r, metric) for r in (other, best))
+    scored = [r for r in rows if metric in r.scores]
+    for family in dict.fromkeys(r.model for r in scored):
+        best = max((r for r in scored if r.model == family), key=lambda r: r.scores[metric])
+        cheaper = [r for r in scored if r.model != family and (r.cost("gflops") or 1e9) < (best.cost("gflops") or 0)]
+        better = [r for r in cheaper if r.scores[metric] > best.scores[metric]]
+        if better:
+            other = min(better, key=lambda r: r.cost("gflops") or 1e9)
+            high, low = (100 * r.scores[metric] for r in (other, best))
             out.append(
-                f"{other['name']} has a higher {said(metric)} than {best['name']} ({high:.1f} against {low:.1f})"
+                f"{other.name} has a higher {heading(metric, ' ')} than {best.name} ({high:.1f} against {low:.1f})"
                 f"{_price(other, best)}"
             )
     return out
 
 
-def turned(pair: Pair, name: str) -> Pair:
-    """The pair seen from `name`: its delta is name's score less the other's."""
-    if pair["a"] == name:
-        return pair
-    low, high = pair["ci95"]
-    return {**pair, "a": pair["b"], "b": pair["a"], "delta": -pair["delta"], "ci95": [-high, -low]}
-
-
 def amount(pair: Pair) -> str:
     """2.1 ± 0.9: the difference in points without its sign where it is significant, half of the interval's width."""
-    low, high = pair["ci95"]
-    delta = abs(pair["delta"]) if pair["significant"] else pair["delta"]
+    low, high = pair.ci95
+    delta = abs(pair.delta) if pair.significant else pair.delta
     return f"{100 * delta:.1f} ± {50 * (high - low):.1f}"
 
 
-def said(metric: str) -> str:
-    """segm_AP -> mask AP; other metrics as they are called."""
-    kind, _, part = metric.partition("_")
-    return f"{KINDS[kind]} {part}" if kind in KINDS and part else metric
-
-
 def _price(row: Row, other: Row) -> str:
-    mine, theirs = value(row, "gflops"), value(other, "gflops")
+    mine, theirs = row.cost("gflops"), other.cost("gflops")
     out = ""
     if mine and theirs:
         ratio = f"{mine / theirs:.2g}"
@@ -124,15 +101,15 @@ def _price(row: Row, other: Row) -> str:
 
 def _suppression(row: Row, metric: str | None) -> list[str]:
     """What `eval --nms` measured beside the model's own way."""
-    key = metric or row["primary"]
-    own = row["metrics"].get(key)
+    key = metric or row.primary
+    own = row.metrics.get(key)
     parts = [
         f"{100 * scores[key]:.1f} " + ("without suppression" if setting == "off" else f"with suppression at {setting}")
-        for setting, scores in row.get("nms", {}).items()
+        for setting, scores in row.nms.items()
         if key in scores
     ]
     return (
-        [f"{row['name']}: {said(key)} {100 * own:.1f} as it is, {', '.join(parts)}"]
+        [f"{row.name}: {heading(key, ' ')} {100 * own:.1f} as it is, {', '.join(parts)}"]
         if parts and own is not None
         else []
     )

@@ -37,3 +37,7 @@ TASKS = {
     "densepose": Task("densepose_part_accuracy", fields=("densepose",), metric=None),
     "mesh": Task("mesh_AP", fields=("mesh",), metric=None),
 }
+
+# what a metric's objects are matched by, as titles call it, in order of showing
+MATCHED = {"segm": "mask", "bbox": "box", "boundary": "boundary", "keypoints": "keypoints"}
+PRIMARY = tuple(task.primary for task in TASKS.values())

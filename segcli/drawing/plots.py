@@ -1,11 +1,10 @@
-"""Charts for files: accuracy against cost, and training curves. Colours from Okabe and Ito, apart for every eye."""
+"""Accuracy against cost as a picture. Colours from Okabe and Ito, apart for every eye."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
@@ -30,44 +29,44 @@ TITLES = {
 SUFFIXES = (".svg", ".png", ".pdf")
 
 
-def pareto_plot(rows: Sequence[Mapping[str, Any]], x: str, y: str, path: str | Path) -> list[str]:
-    """Cost `x` against score `y`, one point a row, the Pareto front joined; -> names of rows without both numbers.
+class Point(NamedTuple):
+    """A model: its cost (lower is better) and score (higher is better, fractions are shown × 100); None is not known.
+    not_compared: names of models whose training took very different work."""
 
-    rows: as `compare --json` has them: "name", "model", and values at the top level or under "metrics" (0..1, shown
-    ×100). Cost is better when lower, score when higher. The format follows the suffix: .svg, .png or .pdf.
-    Where rows say that some are not compared ("not_compared": their trainings took very different work), the front is
-    left out, but against that work itself.
-    Raises UsageError for another suffix or where no row has both numbers.
+    name: str
+    family: str
+    cost: float | None
+    score: float | None
+    not_compared: Sequence[str] = ()
+
+
+def pareto_plot(models: Sequence[Point], x: str, y: str, path: str | Path) -> list[str]:
+    """Cost `x` against score `y`, the Pareto front joined; -> names of models without both numbers.
+
+    The format follows the suffix: .svg, .png or .pdf. Where models that are drawn are not compared, the front is left
+    out, but against the training work itself (`train_gflops`).
+    Raises UsageError for another suffix or where no model has both numbers.
     """
-    points, left_out = [], []
-    for row in rows:
-        cost, score = value(row, x), value(row, y)
-        if cost is None or score is None:
-            left_out.append(str(row["name"]))
-        else:
-            points.append((cost, score, row))
+    points = [(m.cost, m.score, m) for m in models if m.cost is not None and m.score is not None]
     if not points:
         raise UsageError(f"no row has both {x} and {y}: there is nothing to plot")
     figure, axes = _figure(8.0, 5.2)
-    families = list(dict.fromkeys(str(row.get("model") or "") for _, _, row in points))
-    scale = 100 if all(0 <= p[1] <= 1 for p in points) else 1
-    shown = {str(row["name"]) for _, _, row in points}
-    unequal = x != "train_gflops" and any(shown & set(row.get("not_compared") or ()) for _, _, row in points)
+    families = list(dict.fromkeys(m.family for _, _, m in points))
+    scale = 100 if all(0 <= score <= 1 for _, score, _ in points) else 1
+    shown = {m.name for _, _, m in points}
+    unequal = x != "train_gflops" and any(shown & set(m.not_compared) for _, _, m in points)
     best = set() if unequal else front([(cost, score) for cost, score, _ in points])
     line = sorted((points[i][0], points[i][1] * scale) for i in best)
-    style = {"where": "post", "color": "#888888", "lw": 1.2, "ls": "--", "zorder": 1}
-    axes.step(*(zip(*line, strict=True) if line else ([], [])), label="Pareto front (filled)", **style)
-    if unequal:
-        axes.lines[-1].set(ls="none", label="training work differs too much for a front")
-    for family in families:
-        index = families.index(family) % len(COLOURS)
-        for i, (cost, score, row) in enumerate(points):
-            if str(row.get("model") or "") != family:
-                continue
-            face = COLOURS[index] if i in best else "white"
-            axes.plot(
-                cost, score * scale, MARKERS[index], ms=9, mfc=face, mec=COLOURS[index], mew=1.8, zorder=3, ls="none"
-            )
+    label = "training work differs too much for a front" if unequal else "Pareto front (filled)"
+    dashes = "none" if unequal else "--"
+    xs, ys = [cost for cost, _ in line], [score for _, score in line]
+    axes.step(xs, ys, where="post", color="#888888", lw=1.2, ls=dashes, zorder=1, label=label)
+    for index, family in enumerate(families):
+        colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
+        for i, (cost, score, model) in enumerate(points):
+            if model.family == family:
+                face = colour if i in best else "white"
+                axes.plot(cost, score * scale, marker, ms=9, mfc=face, mec=colour, mew=1.8, zorder=3, ls="none")
     for index, family in enumerate(families):
         if family:
             colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
@@ -82,42 +81,9 @@ def pareto_plot(rows: Sequence[Mapping[str, Any]], x: str, y: str, path: str | P
     axes.set_xlabel(TITLES.get(x, x))
     axes.set_ylabel(f"{y} × 100" if scale == 100 else y)
     axes.legend(frameon=False, fontsize=9, loc="best")
-    _label(figure, axes, [(cost, score * scale, plain(str(row["name"]))) for cost, score, row in points])
+    _label(figure, axes, [(cost, score * scale, plain(model.name)) for cost, score, model in points])
     _save(figure, Path(path))
-    return left_out
-
-
-def curves_plot(log: Sequence[Mapping[str, Any]], path: str | Path, *, metrics: Sequence[str] = ()) -> None:
-    """A run's log.jsonl entries as two charts over steps: the loss (smoothed, and as logged), and the val scores.
-
-    metrics: which scores to draw; by default those ending in AP, mIoU or PQ. Raises UsageError for an empty log.
-    """
-    losses = [(e["step"], e["loss"]) for e in log if "loss" in e]
-    scored = [(e["step"], e["metrics"]) for e in log if "metrics" in e]
-    if not losses and not scored:
-        raise UsageError("the log has neither losses nor scores yet: there is nothing to plot")
-    figure, axes = _figure(10.0, 4.0, columns=2)
-    if losses:
-        steps, values = np.array(losses, float).T
-        axes[0].plot(steps, values, color=COLOURS[0], lw=0.8, alpha=0.35, label="logged")
-        axes[0].plot(steps, smooth(values), color=COLOURS[0], lw=2, label="smoothed")
-        axes[0].legend(frameon=False, fontsize=9)
-    axes[0].set_ylabel("loss")
-    keys = list(metrics) or [
-        k for k in dict.fromkeys(k for _, m in scored for k in m) if k.endswith(("_AP", "mIoU")) or k == "PQ"
-    ]
-    for number, key in enumerate(keys):
-        known = [(s, 100 * m[key]) for s, m in scored if key in m]
-        if known:
-            style = {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)]}
-            axes[1].plot(*zip(*known, strict=True), label=f"{key} {known[-1][1]:.1f}", ms=5, lw=1.8, **style)
-    if keys:
-        axes[1].legend(frameon=False, fontsize=9, loc="lower right")
-        axes[1].set_ylim(bottom=0)
-    axes[1].set_ylabel("val score × 100")
-    for one in axes:
-        one.set_xlabel("step")
-    _save(figure, Path(path))
+    return [m.name for m in models if m.cost is None or m.score is None]
 
 
 def front(points: Sequence[tuple[float, float]]) -> set[int]:
@@ -129,32 +95,12 @@ def front(points: Sequence[tuple[float, float]]) -> set[int]:
     }
 
 
-def smooth(values: np.ndarray, share: float = 0.04) -> np.ndarray:
-    """Centred running mean over `share` of the curve, narrower at its ends."""
-    half = max(1, round(len(values) * share / 2))
-    total = np.concatenate([[0.0], np.cumsum(values)])
-    at = np.arange(len(values))
-    low, high = np.maximum(0, at - half), np.minimum(len(values), at + half + 1)
-    return (total[high] - total[low]) / (high - low)
-
-
-def value(row: Mapping[str, Any], key: str) -> float | None:
-    """A row's number: at its top level (a latency's median), or among its metrics."""
-    found = row.get(key)
-    if found is None:
-        found = (row.get("metrics") or {}).get(key)
-    if isinstance(found, Mapping):
-        found = found.get("median")
-    return None if found is None else float(found)
-
-
-def _figure(width: float, height: float, columns: int = 1) -> tuple[Figure, Any]:
+def _figure(width: float, height: float) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
-    axes = figure.subplots(1, columns)
-    for one in np.atleast_1d(axes):
-        one.spines[["top", "right"]].set_visible(False)
-        one.grid(color="#e4e4e4", lw=0.8)
-        one.set_axisbelow(True)
+    axes = figure.subplots()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(color="#e4e4e4", lw=0.8)
+    axes.set_axisbelow(True)
     return figure, axes
 
 

@@ -8,7 +8,8 @@ from rich.console import Console
 from tqdm import tqdm
 
 from segcli.cli import output, tables
-from segcli.cli.output import Column, Grid, number, percent
+from segcli.cli.output import Column, Grid
+from segcli.core.formatting import number, percent
 
 
 def drawn(grid: Grid, width: int) -> str:

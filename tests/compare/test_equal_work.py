@@ -1,6 +1,7 @@
 """Nothing is concluded from runs of very different training work, or that are undertrained; but where work is alike."""
 
 import csv
+import dataclasses
 import json
 import re
 
@@ -12,7 +13,7 @@ from segcli.compare.intervals import attach, pairs
 from segcli.compare.ranking import metrics_of, notes, rank
 from segcli.compare.rows import run_row
 from segcli.compare.verdict import verdict
-from segcli.drawing.plots import pareto_plot
+from segcli.drawing.plots import Point, pareto_plot
 from segcli.engine import diagnosis
 from segcli.ops.bootstrap import digest
 
@@ -52,9 +53,9 @@ def test_very_different_work_is_said_and_nothing_is_concluded(made, more, said, 
     group, (pair,), sentences = made(rcnn=(0.5, of(works[0])), detr=(0.3, of(works[1])))
     one, other = ("rcnn", "detr") if better_had_more else ("detr", "rcnn")
     assert sentences == [f"not compared: {one} had {said} the multiply-adds of {other}"]
-    assert pair["significant"] is False
-    assert pair["unequal"] == f"{one} had {said} the multiply-adds of {other}"
-    assert [(row["pareto"], len(row["not_compared"])) for row in group] == [(False, 1)] * 2
+    assert pair.significant is False
+    assert pair.unequal == f"{one} had {said} the multiply-adds of {other}"
+    assert [(row.pareto, len(row.not_compared)) for row in group] == [(False, 1)] * 2
 
 
 @pytest.mark.parametrize("cause", equal_work.UNDERTRAINED)
@@ -65,8 +66,8 @@ def test_a_run_that_was_diagnosed_as_undertrained_is_not_compared(made, cause, b
     )
     name = "rcnn" if better else "detr"
     assert sentences == [f"not compared: {name} was diagnosed as undertrained ({cause})"]
-    assert (pair["significant"], pair["unequal"]) == (False, sentences[0].removeprefix("not compared: "))
-    assert not any(row["pareto"] for row in group)
+    assert (pair.significant, pair.unequal) == (False, sentences[0].removeprefix("not compared: "))
+    assert not any(row.pareto for row in group)
 
 
 @pytest.mark.parametrize("works", [(100.0, 100.0), (150.0, 100.0), (100.0, 200.0), (200.0, 100.0)])
@@ -74,8 +75,8 @@ def test_like_work_is_compared(made, works):
     group, (pair,), sentences = made(rcnn=(0.5, of(works[0])), detr=(0.3, of(works[1])))
     assert sentences[0].startswith("rcnn is better than detr by 20.0 ± ")
     assert sentences[0].endswith("mask AP, at the same FLOPs")
-    assert (pair["significant"], pair["unequal"]) == (True, None)
-    assert [row["pareto"] for row in group] == [True, False]
+    assert (pair.significant, pair.unequal) == (True, None)
+    assert [row.pareto for row in group] == [True, False]
 
 
 def test_a_cheaper_model_that_saw_more_images_for_the_same_work_is_compared_and_that_is_said(made):
@@ -86,14 +87,14 @@ def test_a_cheaper_model_that_saw_more_images_for_the_same_work_is_compared_and_
         r"small is better than large by 20\.0 ± \d\.\d mask AP, at 0\.33× the FLOPs, after 3\.0× the images",
         sentences[0],
     )
-    assert pair["significant"]
+    assert pair.significant
 
 
 @pytest.mark.parametrize("cause", ["unknown", "exploding matching cost", "learning rate too high"])
 def test_other_diagnoses_are_no_lack_of_training(made, cause):
     _, (pair,), sentences = made(rcnn=(0.5, of(100.0)), detr=(0.04, of(100.0), cause))
     assert "rcnn is better than detr" in sentences[0]
-    assert pair["significant"]
+    assert pair.significant
 
 
 def test_the_diagnoses_are_those_that_training_names():
@@ -112,8 +113,8 @@ def test_runs_of_like_work_are_compared_beside_others(made):
         "not compared: long had 9.0× the multiply-adds of a, 7.5× those of b",
     ]
     assert sentences[2].startswith("a is better than b by 10.0 ±")
-    assert [(p["a"], p["b"]) for p in found if p["significant"]] == [("a", "b")]
-    assert [row["name"] for row in group if row["pareto"]] == ["a"]
+    assert [(p.a, p.b) for p in found if p.significant] == [("a", "b")]
+    assert [row.name for row in group if row.pareto] == ["a"]
     assert not any("long is better" in s or "than silent" in s for s in sentences)
 
 
@@ -121,12 +122,13 @@ def test_runs_of_like_work_are_compared_beside_others(made):
 def test_runs_of_earlier_versions_are_compared_as_before_and_a_note_says_what_is_not_known(made, cost):
     group, (pair,), sentences = made(old=(0.5, cost), new=(0.3, of(100.0)))
     assert sentences[0].startswith("old is better than new by 20.0 ±")
-    assert (pair["significant"], pair["unequal"]) == (True, None)
+    assert (pair.significant, pair.unequal) == (True, None)
     told = lambda *rows: [note for note in notes(rank(rows)) if "multiply-adds" in note]
     assert told(*group) == ["the multiply-adds of training are not recorded for old: whether it was equal is not known"]
     old = group[0]
+    older = dataclasses.replace(old, name="older")
     assert told(old) == []
-    assert told(old, {**old, "name": "older"}) == ["the multiply-adds of these trainings are not recorded"]
+    assert told(old, older) == ["the multiply-adds of these trainings are not recorded"]
 
 
 def test_the_files_have_it_too(made, tmp_path):
@@ -149,7 +151,8 @@ def test_the_score_can_be_read_against_the_work(made, tmp_path):
     for name in ("p", "p-training"):
         assert "Pareto front" not in text[name]
         assert "training work differs too much" in text[name]
-    assert pareto_plot([{**row, "not_compared": []} for row in group], "gflops", "segm_AP", tmp_path / "q.svg") == []
+    points = [Point(row.name, row.model, row.gflops, row.metrics["segm_AP"]) for row in group]
+    assert pareto_plot(points, "gflops", "segm_AP", tmp_path / "q.svg") == []
     assert "Pareto front" in (tmp_path / "q.svg").read_text(encoding="utf-8")
 
 

@@ -57,8 +57,8 @@ def test_one_plot_for_each_dataset(groups, fake_run, tmp_path):
 def test_what_a_plot_leaves_out_is_said(fake_run, groups, tmp_path):
     assert "is not drawn" in plot(rank([run_row(fake_run("x", metrics={}))]), tmp_path / "plot.svg")[0]
     (group,) = groups
-    group[1]["gflops"] = None
-    assert plot([group], tmp_path / "plot.svg")[0].endswith(f"(without {group[1]['name']})")
+    group[1].gflops = None
+    assert plot([group], tmp_path / "plot.svg")[0].endswith(f"(without {group[1].name})")
 
 
 @pytest.mark.parametrize(
@@ -99,9 +99,9 @@ def test_no_cell_of_the_table_is_a_formula(fake_run, tmp_path):
     names = ['=cmd|"/c calc"!A1', "@SUM(A1)", "-2+3", "\tx", "plain"]
     groups = rank([run_row(fake_run(f"r{i}")) for i in range(len(names))])
     for row, name in zip(groups[0], names, strict=True):
-        row["name"] = name
-    groups[0][0]["metrics"]["@own"] = -0.25
-    groups[0][0]["variant"] = "-5e-1"
+        row.name = name
+    groups[0][0].metrics["@own"] = -0.25
+    groups[0][0].variant = "-5e-1"
     write_csv(groups, tmp_path / "table.csv")
     with open(tmp_path / "table.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))

@@ -40,16 +40,16 @@ def made(fake_run):
 
 def test_pairing_tells_models_apart_that_their_own_intervals_do_not(made):
     group, found, sentences = made(a=(4.0, {"segm_AP": 0.53}), b=(10.0, {"segm_AP": 0.50}), c=(8.0, {"segm_AP": 0.525}))
-    low, high = group[0]["ci95"]["segm_AP"]
+    low, high = group[0].ci95["segm_AP"]
     assert low < 0.50 < 0.53 < high, "alone, a's interval holds b's score"
-    assert {(p["a"], p["b"]): p["significant"] for p in found} == {
+    assert {(p.a, p.b): p.significant for p in found} == {
         ("a", "c"): False,
         ("a", "b"): True,
         ("c", "b"): True,
     }
     a_b = found[1]
-    assert a_b["delta"] == pytest.approx(0.03)
-    assert a_b["ci95"][0] < 0.03 < a_b["ci95"][1]
+    assert a_b.delta == pytest.approx(0.03)
+    assert a_b.ci95[0] < 0.03 < a_b.ci95[1]
     assert re.fullmatch(r"a is better than b by 3\.0 ± 1\.[34] mask AP, at 0\.4× the FLOPs", sentences[0])
     assert sentences[1].startswith("a and c can't be told apart on 20 images: the difference is 0.5 ± 1.")
     assert "20 images are few" in sentences[2]
@@ -70,7 +70,7 @@ def test_masks_are_compared_among_those_that_have_them(made):
         worse=(4.0, {"bbox_AP": 0.5, "segm_AP": 0.3}),
         better=(4.0, {"bbox_AP": 0.5, "segm_AP": 0.4}),
     )
-    assert [(p["a"], p["b"]) for p in found if p["metric"] == "segm_AP"] == [("better", "worse")]
+    assert [(p.a, p.b) for p in found if p.metric == "segm_AP"] == [("better", "worse")]
     assert "boxes is better than worse by 10.0 ±" in "\n".join(sentences)
     assert "better is better than worse by 10.0 ±" in "\n".join(s for s in sentences if "mask AP" in s)
 
@@ -92,8 +92,8 @@ def test_missing_and_broken_resamples_are_noted_and_the_rest_goes_on(fake_run):
     file.write_bytes(file.read_bytes()[:200])
     rows = [run_row(run) for run in runs]
     assert len(attach(rows)) == 1
-    assert "can't be read" in rows[1]["notes"][0]
-    assert f"segcli eval {runs[2]} stores them" in rows[2]["notes"][0]
+    assert "can't be read" in rows[1].notes[0]
+    assert f"segcli eval {runs[2]} stores them" in rows[2].notes[0]
 
 
 def test_a_resample_without_anything_to_find_does_not_spoil_the_interval(fake_run):
@@ -105,20 +105,20 @@ def test_a_resample_without_anything_to_find_does_not_spoil_the_interval(fake_ru
     np.savez(file, **stored)
     row = run_row(run)
     attach([row])
-    assert np.isfinite(row["ci95"]["segm_AP"]).all()
-    assert "bbox_AP" not in row["ci95"]
+    assert np.isfinite(row.ci95["segm_AP"]).all()
+    assert "bbox_AP" not in row.ci95
 
 
 def test_a_size_that_hardly_an_image_shows_decides_nothing(fake_run):
     a, b = run_row(fake_run("a", metrics={"segm_APs": 0.3})), run_row(fake_run("b", metrics={"segm_APs": 0.2}))
     draws = np.where(np.arange(1000) < 370, np.nan, 0.3)  # one image: a share of 1/e of the draws is without it
-    assert not difference(a, b, draws, draws - 0.1, "segm_APs")["significant"]
-    assert difference(a, b, np.full(1000, 0.3), np.full(1000, 0.2), "segm_APs")["significant"]
+    assert not difference(a, b, draws, draws - 0.1, "segm_APs").significant
+    assert difference(a, b, np.full(1000, 0.3), np.full(1000, 0.2), "segm_APs").significant
 
 
 def test_suppression_that_was_measured_is_said(fake_run):
     rows = [run_row(fake_run("a")), run_row(fake_run("b"))]
-    rows[0]["nms"] = {"off": {"segm_AP": 0.2}, "0.5": {"segm_AP": 0.5}}
+    rows[0].nms = {"off": {"segm_AP": 0.2}, "0.5": {"segm_AP": 0.5}}
     assert verdict(rows, [], ["segm_AP"]) == [
         "a: mask AP 50.0 as it is, 20.0 without suppression, 50.0 with suppression at 0.5"
     ]

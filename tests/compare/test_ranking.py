@@ -1,5 +1,7 @@
 """Order, Pareto marks, and that only comparable scores are ranked together."""
 
+import dataclasses
+
 import pytest
 
 from segcli.compare.ranking import accuracy, group_title, notes, rank
@@ -18,11 +20,12 @@ def rows(fake_run):
 
 
 def names(group):
-    return [r["name"] for r in group]
+    return [r.name for r in group]
 
 
 def recipe_row(row, **changes):
-    return {**row, "source": "recipe", "metrics": {}, "images": None, "train_seconds": None, **changes}
+    changes = {"source": "recipe", "metrics": {}, "images": None, "train_seconds": None, **changes}
+    return dataclasses.replace(row, **changes)
 
 
 def test_best_first_and_rows_that_nothing_beats_are_marked(rows):
@@ -34,12 +37,12 @@ def test_best_first_and_rows_that_nothing_beats_are_marked(rows):
     )
     (group,) = rank(made)
     assert names(group) == ["good", "same_score_dearer", "worse", "cheap"]
-    assert {r["name"] for r in group if r["pareto"]} == {"good", "cheap"}
+    assert {r.name for r in group if r.pareto} == {"good", "cheap"}
 
 
 def test_equal_rows_are_both_optimal(rows):
     (group,) = rank(rows(a=(1.0, {"segm_AP": 0.5}), b=(1.0, {"segm_AP": 0.5})))
-    assert [r["pareto"] for r in group] == [True, True]
+    assert [r.pareto for r in group] == [True, True]
 
 
 def test_boxes_decide_where_not_every_run_has_masks(rows, fake_run):
@@ -48,7 +51,7 @@ def test_boxes_decide_where_not_every_run_has_masks(rows, fake_run):
     (group,) = rank([*mask, box])
     assert accuracy(group) == "bbox_AP"
     assert names(group) == ["box", "mask"]
-    assert [r["pareto"] for r in group] == [True, False]
+    assert [r.pareto for r in group] == [True, False]
 
 
 def test_tasks_without_a_score_in_common_stand_apart_each_by_its_own(fake_run):
@@ -62,7 +65,7 @@ def test_tasks_without_a_score_in_common_stand_apart_each_by_its_own(fake_run):
     groups = rank([*made, recipe_row(made[2], name="untrained")])
     assert [names(g) for g in groups] == [["y", "both", "x", "untrained"], ["box", "mask"]]
     assert [accuracy(g) for g in groups] == ["mIoU", "bbox_AP"]
-    assert [r["pareto"] for r in groups[0]] == [True, False, False, False]
+    assert [r.pareto for r in groups[0]] == [True, False, False, False]
     assert any("y, both, x by mIoU; box, mask by bbox_AP" in note for note in notes(groups))
     assert not any("not ranked against each other" in note for note in notes(groups))
 
@@ -97,10 +100,10 @@ def test_other_data_splits_and_versions_are_not_ranked_together(fake_run):
         run_row(fake_run("c", metrics={"segm_AP": 0.3}, fingerprint="changed")),
         run_row(fake_run("d", metrics={"segm_AP": 0.4}, recipe="eval: {split: test}\n")),
     ]
-    made[3]["split"] = "test"
+    made[3].split = "test"
     groups = rank(made)
     assert [names(g) for g in groups] == [["a"], ["b"], ["c"], ["d"]]
-    assert all(g[0]["pareto"] for g in groups)
+    assert all(g[0].pareto for g in groups)
     assert any("not ranked against each other" in note for note in notes(groups))
     assert group_title(groups[1]) == "pennfudan val, 20 images"
 
@@ -126,7 +129,7 @@ def test_an_untrained_recipe_stands_last_beside_the_runs_on_its_data(rows):
     elsewhere = recipe_row(run, name="elsewhere", data="pennfudan")
     groups = rank([same, unprepared, elsewhere, run])
     assert [names(g) for g in groups] == [["a", "unprepared", "untrained"], ["elsewhere"]]
-    assert [r["pareto"] for r in groups[0]] == [True, False, False]
+    assert [r.pareto for r in groups[0]] == [True, False, False]
     assert notes(groups) == []
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from segcli.compare import files, ranking
 from segcli.compare.curves import add_time_to_score
+from segcli.compare.intervals import Pair
 from segcli.compare.report import recipe_differences, write_report
 from segcli.compare.rows import collect
 from segcli.core.dataset_info import DatasetInfo
@@ -111,7 +112,7 @@ def test_the_report_works_in_a_browser_without_a_network(browser, runs, tmp_path
 def test_a_pair_is_shown_with_the_sign_of_its_caption(browser, runs, tmp_path):
     rows, _ = collect(runs[:2], print)
     groups = ranking.rank(rows)
-    pair = {"a": "exact", "b": "half", "metric": "segm_AP", "delta": 0.5, "ci95": [0.4, 0.6], "significant": True}
+    pair = Pair("exact", "half", "segm_AP", 0.5, (0.4, 0.6), significant=True)
     add_time_to_score(groups)
     write_report(files.document(groups, [], [pair], ["exact is better"]), groups, tmp_path / "r.html")
     browser.open(tmp_path / "r.html", 1200, 900)
@@ -182,8 +183,8 @@ def test_time_to_the_score_that_all_reach(runs):
     rows, _ = collect(runs[:2], print)
     groups = ranking.rank(rows)
     add_time_to_score(groups)
-    assert {r["name"]: r["time_to_score"]["seconds"] for r in groups[0]} == {"exact": 20.0, "half": 120.0}
-    assert groups[0][0]["time_to_score"]["score"] == 0.4
+    assert {r.name: r.time_to_score["seconds"] for r in groups[0]} == {"exact": 20.0, "half": 120.0}
+    assert groups[0][0].time_to_score["score"] == 0.4
 
 
 def test_missing_predictions_and_other_data_are_said_and_the_rest_is_shown(runs, tmp_path):

@@ -40,7 +40,7 @@ def test_a_finished_run_gives_every_cell(fake_run):
         "images": 20,
         "primary": "segm_AP",
     }
-    assert {key: row[key] for key in expected} == expected
+    assert {key: getattr(row, key) for key in expected} == expected
 
 
 @pytest.mark.parametrize("name", ["metrics.json", "cost.json", "environment.json"])
@@ -66,7 +66,7 @@ def test_what_is_broken_is_reported_and_the_rest_remains(fake_run, tmp_path):
     (bad / "metrics.json").write_text("{")
     (tmp_path / "typo.yaml").write_text("name: x\n")
     rows, failed = collect([good, bad, tmp_path / "absent", tmp_path / "typo.yaml"], silent)
-    assert [r["name"] for r in rows] == ["good"]
+    assert [r.name for r in rows] == ["good"]
     assert [item for item, _ in failed] == [str(bad), str(tmp_path / "absent"), str(tmp_path / "typo.yaml")]
     assert [type(error) for _, error in failed] == [ModelError, ModelError, UsageError]
 
@@ -113,11 +113,11 @@ def test_an_untrained_recipe_is_built_and_measured(tmp_path, tiny_dataset):
     rows, failed = collect([recipe], said.append)
     assert not failed
     row = rows[0]
-    assert (row["source"], row["data"], row["metrics"], row["notes"]) == ("recipe", "tiny", {}, [])
-    assert row["params"] > 11_000_000  # ResNet-18 alone
-    assert row["gflops"] > 0.1
-    assert row["gflops_input"] == [64, 64]
-    assert row["latency_ms"]["median"] > 0
+    assert (row.source, row.data, row.metrics, row.notes) == ("recipe", "tiny", {}, [])
+    assert row.params > 11_000_000  # ResNet-18 alone
+    assert row.gflops > 0.1
+    assert row.gflops_input == [64, 64]
+    assert row.latency_ms["median"] > 0
     assert said == [f"measuring {recipe}"]
 
 
@@ -125,7 +125,7 @@ def test_a_dataset_that_is_not_there_is_said_to_be_replaced(tmp_path):
     recipe = tmp_path / "x.yaml"
     recipe.write_text(RECIPE % "data/absent", encoding="utf-8")
     rows, _ = collect([recipe], silent)
-    assert "data/absent is not prepared, so it is measured for COCO's 80 thing classes" in rows[0]["notes"][0]
+    assert "data/absent is not prepared, so it is measured for COCO's 80 thing classes" in rows[0].notes[0]
 
 
 def test_a_recipe_whose_model_cannot_be_built_is_reported(tmp_path, tiny_dataset):
@@ -161,7 +161,7 @@ def test_data_that_can_not_be_read_is_noted_and_ends_nothing(fake_run, tmp_path,
     runs = [fake_run("old", fingerprint="a" * 64), fake_run("new", fingerprint="2:a.b.c.d")]
     (tmp_path / "data" / "shapes" / "annotations").mkdir()
     rows, failed = collect(runs, silent)
-    assert [row["name"] for row in rows] == ["old", "new"]
+    assert [row.name for row in rows] == ["old", "new"]
     assert failed == []
 
 
@@ -176,4 +176,4 @@ def test_a_linked_dataset_that_nobody_trusts_is_noted_too(fake_run, tmp_path, mo
     (tmp_path / "data" / "shapes").mkdir(parents=True)
     (tmp_path / "data" / "shapes" / "info.json").write_text("{}", encoding="utf-8")
     rows, _ = collect([fake_run("old", fingerprint="a" * 64), fake_run("new", fingerprint="2:a.b.c.d")], silent)
-    assert rows[0]["notes"] == ["old: whether its data is the same can't be told: data/shapes: lies outside"]
+    assert rows[0].notes == ["old: whether its data is the same can't be told: data/shapes: lies outside"]

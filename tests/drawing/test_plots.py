@@ -5,18 +5,15 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 from matplotlib.text import Annotation, Text
-from PIL import Image
 
 from segcli.core.errors import UsageError
 from segcli.drawing import plots
-from segcli.drawing.plots import curves_plot, front, pareto_plot, smooth, value
+from segcli.drawing.plots import Point, front, pareto_plot
 
-
-def row(name, gflops, score, model="rcnn"):
-    return {"name": name, "model": model, "gflops": gflops, "metrics": {"segm_AP": score}}
-
-
-ROWS = [row("cheap", 2.0, 0.4), row("good", 80.0, 0.7, "detr"), row("beaten", 90.0, 0.5), row("twin", 2.0, 0.4, "fcn")]
+ROWS = [
+    *(Point("cheap", "rcnn", 2.0, 0.4), Point("good", "detr", 80.0, 0.7), Point("beaten", "rcnn", 90.0, 0.5)),
+    Point("twin", "fcn", 2.0, 0.4),
+]
 
 
 def test_the_front_holds_what_nothing_beats():
@@ -24,11 +21,6 @@ def test_the_front_holds_what_nothing_beats():
     assert front([(1, 1), (1, 1)]) == {0, 1}, "equals don't beat each other"
     assert front([(1, 1), (1, 2)]) == {1}
     assert front([]) == set()
-
-
-def test_numbers_are_found_where_compare_puts_them():
-    entry = {"gflops": 3, "latency_ms": {"median": 7.5, "p95": 9}, "metrics": {"segm_AP": 0.5, "mIoU": None}}
-    assert [value(entry, k) for k in ("gflops", "latency_ms", "segm_AP", "mIoU", "PQ")] == [3, 7.5, 0.5, None, None]
 
 
 @pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf"])
@@ -41,7 +33,7 @@ def test_a_chart_is_written_whole_in_the_format_of_its_name(tmp_path, suffix):
 
 
 def test_the_svg_names_every_row_and_what_lacks_a_number_is_returned(tmp_path):
-    rows = [*ROWS, {"name": "unmeasured", "model": "rcnn", "gflops": None, "metrics": {"segm_AP": 0.9}}]
+    rows = [*ROWS, Point("unmeasured", "rcnn", None, 0.9)]
     assert pareto_plot(rows, "gflops", "segm_AP", tmp_path / "plot.svg") == ["unmeasured"]
     text = " ".join(ET.parse(tmp_path / "plot.svg").getroot().itertext())
     for word in ("cheap", "good", "beaten", "twin", "GFLOPs", "segm_AP", "Pareto front"):
@@ -56,7 +48,7 @@ def test_names_do_not_collide(tmp_path, monkeypatch):
     kept = {}
     monkeypatch.setattr(plots, "_save", lambda figure, path: kept.setdefault("figure", figure))
     rng = np.random.default_rng(0)
-    rows = [row(f"some-run-name-{i}", 10 + rng.normal(), 0.6 + 0.02 * rng.normal()) for i in range(9)]
+    rows = [Point(f"some-run-name-{i}", "rcnn", 10 + rng.normal(), 0.6 + 0.02 * rng.normal()) for i in range(9)]
     pareto_plot(rows, "gflops", "segm_AP", tmp_path / "plot.png")
     figure = kept["figure"]
     figure.draw_without_rendering()
@@ -68,35 +60,16 @@ def test_names_do_not_collide(tmp_path, monkeypatch):
 
 def test_charts_that_can_not_be_drawn_say_why(tmp_path):
     with pytest.raises(UsageError, match="no row has both"):
-        pareto_plot([row("a", None, 0.5)], "gflops", "segm_AP", tmp_path / "plot.png")
+        pareto_plot([Point("a", "rcnn", None, 0.5)], "gflops", "segm_AP", tmp_path / "plot.png")
     with pytest.raises(UsageError, match=r"plot\.jpg: .*\.svg, \.png"):
         pareto_plot(ROWS, "gflops", "segm_AP", tmp_path / "plot.jpg")
-    with pytest.raises(UsageError, match="nothing to plot"):
-        curves_plot([], tmp_path / "plot.png")
     assert not list(tmp_path.iterdir())
-
-
-def test_curves_show_the_loss_and_the_primary_scores(tmp_path):
-    log = [{"step": s, "loss": 5 / s} for s in range(1, 50)]
-    log += [{"step": 25, "metrics": {"segm_AP": 0.2, "segm_AP50": 0.5}}, {"step": 49, "metrics": {"segm_AP": 0.437}}]
-    curves_plot(log, tmp_path / "curves.svg")
-    text = " ".join(ET.parse(tmp_path / "curves.svg").getroot().itertext())
-    assert "segm_AP 43.7" in text
-    assert "segm_AP50" not in text
-    curves_plot(log[:1], tmp_path / "one.png")
-    assert Image.open(tmp_path / "one.png").width > 800
-
-
-def test_smoothing_keeps_level_and_length():
-    assert smooth(np.full(7, 3.0)) == pytest.approx(np.full(7, 3.0))
-    noisy = np.tile([0.0, 1.0], 200)
-    assert np.abs(smooth(noisy)[10:-10] - 0.5).max() < 0.05
 
 
 @pytest.mark.parametrize("suffix", plots.SUFFIXES)
 def test_names_of_runs_are_drawn_as_they_are(tmp_path, suffix):
     names = ["$\\frac$", "a$b$c", "line\nend\x1b[2J", "half\ud800", "\u202eback"]
-    rows = [{"name": n, "model": "m", "gflops": i + 1, "metrics": {"AP": 0.1}} for i, n in enumerate(names)]
+    rows = [Point(name, "m", i + 1, 0.1) for i, name in enumerate(names)]
     plots.pareto_plot(rows, "gflops", "AP", tmp_path / f"p{suffix}")
     if suffix == ".svg":
         text = (tmp_path / "p.svg").read_text(encoding="utf-8")
