@@ -10,7 +10,7 @@ from segcli.core import folders
 from segcli.core.dataset_info import DatasetInfo
 from segcli.core.errors import UsageError
 from segcli.core.recipe.recipe import Recipe
-from segcli.data.augment.transforms import build_augment
+from segcli.data.augment.compose import build_augment
 from segcli.data.dataset import Dataset
 from segcli.data.loader import Augment
 from segcli.drawing.overlays import draw

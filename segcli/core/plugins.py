@@ -30,6 +30,7 @@ FILES = {  # the files of segcli/ that are plugins of a kind, if they define `bu
     "converter": "sources/formats/*.py",
     "synthetic": "sources/synthetic/*.py",
     "metric": "metrics/*.py",
+    "augmentation": "data/augment/*.py",
 }
 GROUP = "segcli.plugins"
 ANY_TYPE = pydantic.ConfigDict(arbitrary_types_allowed=True)  # a plugin may take what only Python can pass
@@ -84,7 +85,7 @@ def call(build: Callable[..., Any], settings: dict[str, Any], where: str, **give
     UsageError that lists every unknown, missing or mistyped key with `where` and the nearest valid key.
     """
     parameters = inspect.signature(build).parameters
-    types = typing.get_type_hints(build)
+    types = typing.get_type_hints(build, include_extras=True)
     allowed = [p for p in parameters if p not in given]
     problems = []
     checked = {}
@@ -96,6 +97,7 @@ def call(build: Callable[..., Any], settings: dict[str, Any], where: str, **give
             checked[key] = pydantic.TypeAdapter(types.get(key, Any), config=ANY_TYPE).validate_python(value)
         except pydantic.ValidationError as error:
             mistake = error.errors()[0]["msg"].lower().replace("valid dictionary", "mapping of keys to values")
+            mistake = mistake.removeprefix("value error, ")
             problems.append(f"{where}.{key}: {mistake}, not {value!r}")
     for key in allowed:
         if parameters[key].default is inspect.Parameter.empty and key not in settings:

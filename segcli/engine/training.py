@@ -17,7 +17,7 @@ from segcli.core import distributed
 from segcli.core.dataset_info import DatasetInfo
 from segcli.core.errors import DataError, NotFiniteError
 from segcli.core.recipe.recipe import Recipe
-from segcli.data.augment.transforms import build_augment
+from segcli.data.augment.compose import build_augment
 from segcli.data.cache import ImageCache
 from segcli.data.dataset import Dataset
 from segcli.data.fingerprint import current

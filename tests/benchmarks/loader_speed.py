@@ -24,7 +24,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from segcli.data import loader
-from segcli.data.augment.transforms import build_augment
+from segcli.data.augment.compose import build_augment
 from segcli.data.dataset import Dataset
 from segcli.ops.preprocess import Preprocess
 

@@ -24,7 +24,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 import segcli
 from segcli.core.recipe.recipe import Recipe
-from segcli.data.augment.transforms import build_augment
+from segcli.data.augment.compose import build_augment
 from segcli.data.dataset import Dataset
 from segcli.data.loader import eval_loader, train_loader
 from segcli.engine.checkpoint import initialise

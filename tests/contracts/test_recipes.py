@@ -9,7 +9,7 @@ import torch
 
 from segcli.core.dataset_info import Category, DatasetInfo
 from segcli.core.recipe.recipe import Recipe, find_recipe, parse_overrides, shipped
-from segcli.data.augment.transforms import build_augment
+from segcli.data.augment.compose import build_augment
 from segcli.engine.optimizer import build_optimizer
 from segcli.models import build_model
 

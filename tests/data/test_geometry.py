@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from segcli.core.dataset_info import Category, DatasetInfo
-from segcli.data.augment.mosaic import mosaic
-from segcli.data.augment.transforms import build_augment
+from segcli.data.augment.compose import build_augment
+from segcli.data.augment.mosaic import joined
 from segcli.data.geometry import Geometry, transform
 from segcli.types import IGNORE, Instances, Sample, Target, mask_boxes
 
@@ -115,7 +115,7 @@ def test_every_mask_pixel_lies_where_its_point_went(geometry):
 def test_a_mosaic_is_four_images_side_by_side():
     sizes = [(20, 30), (20, 50), (40, 30), (40, 50)]
     parts = [transform(scene(), Geometry(0, False, False, (60, 90), s, (-10, -20))) for s in sizes]
-    whole = mosaic(parts)
+    whole = joined(parts)
     assert whole.image.shape == (60, 80, 3)
     assert whole.masks.shape == (8, 60, 80)
     for k, (y, x) in enumerate([(0, 0), (0, 30), (20, 0), (20, 30)]):
@@ -135,7 +135,7 @@ def test_detrs_sizes():
     rng = np.random.default_rng(0)
     whole, zooms = 0, []
     for _ in range(300):
-        full, canvas, offset = augment._sizes(800, 1200, rng)
+        full, canvas, offset = augment.sizing.sizes((800, 1200), rng)
         assert max(canvas) <= 1334
         assert min(canvas) in (480, 640, 800) or max(canvas) in (1332, 1333, 1334)
         assert all(c - f <= o <= 0 for c, f, o in zip(canvas, full, offset, strict=True))
@@ -144,5 +144,5 @@ def test_detrs_sizes():
         zooms.append(min(full) / min(canvas))
     assert 100 < whole < 200
     assert 1.4 < max(zooms) <= 600 / 384 + 0.01
-    tall = build_augment({"short_side": [800]}, canvas=None, info=INFO)._sizes(200, 1000, rng)
+    tall = build_augment({"short_side": [800]}, canvas=None, info=INFO).sizing.sizes((200, 1000), rng)
     assert tall[0] == (267, 1333)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from segcli.core.errors import DataError
-from segcli.data.augment.transforms import build_augment
+from segcli.data.augment.compose import build_augment
 from segcli.data.dataset import Dataset
 from segcli.data.loader import eval_loader, steps_per_epoch, train_loader
 from segcli.ops.preprocess import Preprocess

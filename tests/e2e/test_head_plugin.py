@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from segcli.data.augment.transforms import build_augment
+from segcli.data.augment.compose import build_augment
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "orientation"
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from pycocotools import mask as coco_mask
 
 from segcli.core.dataset_info import Category, DatasetInfo
-from segcli.data.augment.transforms import build_augment
+from segcli.data.augment.compose import build_augment
 from segcli.models import build_model
 from segcli.models.rcnn.mask_targets import crop_targets
 from segcli.models.rcnn.roi_heads import Samples

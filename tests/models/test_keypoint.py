@@ -16,7 +16,7 @@ from pycocotools.cocoeval import COCOeval
 from segcli.core.dataset_info import Category, DatasetInfo
 from segcli.core.errors import DataError, UsageError
 from segcli.core.recipe.recipe import Recipe
-from segcli.data.augment.transforms import build_augment
+from segcli.data.augment.compose import build_augment
 from segcli.data.dataset import Dataset
 from segcli.drawing.overlays import draw
 from segcli.engine.evaluation import head_metrics

@@ -1,15 +1,36 @@
 """Copy-paste augmentation (Ghiasi et al. 2021, arXiv:2012.07177): objects of another image, put on top of this one."""
 
+import dataclasses
+from typing import Annotated
+
 import cv2
 import numpy as np
 
+from segcli.core.dataset_info import DatasetInfo
 from segcli.core.errors import UsageError
+from segcli.data.augment.stages import Change, Draw, Share, Usual
 from segcli.data.geometry import Scene, resize, window
 from segcli.types import Sample
 
 MOST = 3  # objects a sample
 SCALE = (0.5, 1.2)  # of the size at which the other image would fit the canvas
 SMALLEST = 4  # pixels: shorter objects are not pasted
+
+
+@dataclasses.dataclass
+class CopyPaste(Change):
+    probability: float
+
+    def change(self, scene: Scene, draw: Draw, rng: np.random.Generator) -> None:
+        if rng.random() < self.probability:
+            paste(scene, draw(), rng)
+
+
+def build(*, info: DatasetInfo, copy_paste: Annotated[Share, Usual(0.5)] = 0.0) -> CopyPaste:
+    """copy_paste: the probability. Raises UsageError for a dataset without things."""
+    if copy_paste and not info.num_things:
+        raise UsageError(f"data.augment.copy_paste: the dataset {info.name!r} has no things to paste")
+    return CopyPaste(copy_paste)
 
 
 def paste(scene: Scene, other: Sample, rng: np.random.Generator) -> None:

@@ -1,12 +1,31 @@
 """Mosaic augmentation (Bochkovskiy et al. 2020, arXiv:2004.10934): four images in the parts of one canvas."""
 
+from typing import Annotated
+
 import numpy as np
 
 from segcli.core.errors import UsageError
+from segcli.data.augment.stages import Combine, Share, Size, Usual
 from segcli.data.geometry import Scene
 
 
-def mosaic(parts: list[Scene]) -> Scene:
+class Mosaic(Combine):
+    def parts(self, canvas: Size, rng: np.random.Generator) -> list[Size]:
+        """Four, which meet at a point in the middle of the canvas."""
+        height, width = canvas
+        y, x = (rng.uniform(0.3, 0.7, 2) * (height, width)).round().astype(int).clip(1).tolist()
+        return [(y, x), (y, width - x), (height - y, x), (height - y, width - x)]
+
+    def join(self, scenes: list[Scene]) -> Scene:
+        return joined(scenes)
+
+
+def build(*, mosaic: Annotated[Share, Usual(0.5)]) -> Mosaic | None:
+    """mosaic: the probability."""
+    return Mosaic(mosaic) if mosaic else None
+
+
+def joined(parts: list[Scene]) -> Scene:
     """Four scenes [top left, top right, bottom left, bottom right] -> one; neighbours' sides must agree.
 
     Raises UsageError where there are fields (keypoints ...), which can't be joined, or where some have masks only.

@@ -1,0 +1,24 @@
+"""Rotate an image about its centre by any angle. Corners that turn out of it are cut; needs masks."""
+
+import dataclasses
+from typing import Annotated
+
+import numpy as np
+import pydantic
+
+from segcli.data.augment.stages import Plan, Rotate, Usual
+
+Degrees = Annotated[float, pydantic.Field(strict=True, ge=0, le=180)]
+
+
+@dataclasses.dataclass
+class FreeRotation(Rotate):
+    most: float
+
+    def rotate(self, plan: Plan, rng: np.random.Generator) -> None:
+        plan.degrees += rng.uniform(-self.most, self.most)
+
+
+def build(*, rotate: Annotated[Degrees, Usual(15.0)]) -> FreeRotation | None:
+    """rotate: degrees at most, either way."""
+    return FreeRotation(rotate) if rotate else None
