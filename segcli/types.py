@@ -4,8 +4,8 @@ Boxes are xyxy in absolute pixels, half-open: x2 is the last column + 1. Labels 
 """
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol, Self, runtime_checkable
 
 import numpy as np
 import torch
@@ -13,45 +13,77 @@ from pycocotools import mask as coco_mask
 from torch import Tensor
 
 from segcli.core.coco_json import Rle
+from segcli.core.dataset_info import DatasetInfo
 
 # The semantic label of pixels that count neither in a loss nor in a score must be none of the classes'. Maps of up to
 # EIGHT_BITS classes have 8 bits, in files and in memory, and IGNORE; maps of more have 16 bits and IGNORE_16
 IGNORE, IGNORE_16 = 255, 65535
 EIGHT_BITS = 254
+Labels = Sequence[Mapping[str, object]]  # COCO annotations, with whatever keys their fields have
+Index = slice | Tensor | np.ndarray  # objects by integers [K] or by bools [N]
+Colour = tuple[int, int, int]  # RGB, 0..255
 
 
 @runtime_checkable
 class Field(Protocol):
     """Per-instance data beyond box, label and mask (keypoints, DensePose, meshes), declared by the head that needs it.
 
-    A field says itself how it is read from annotations and how it follows the image, so that a new head edits nothing
-    here or in `data/`. Every method returns a new field; indexing takes an integer array or a bool mask.
-
-    Where a field defines them, these are used, too:
-    - `problems(annotations, info)`, a class method: what is wrong with a split's labels, one sentence each;
-    - `labelled(annotations)`, a class method: whether any of a train split's has it, else there is nothing to learn;
-    - `write(labels, info)`: what a prediction file holds of each instance, JSON values that `read` reads back;
-    - `draw(canvas, instances, info, factor, colours)`: itself over an RGB picture that is `factor` times as large.
+    A field knows how it is read from COCO annotations and how it follows the image, so that a new head edits nothing
+    here or in `data/`. Every method returns a new field. The Protocols below are what a field may define besides.
     """
 
     @classmethod
-    def read(cls, annotations: list[dict[str, Any]], info: Any) -> "Field": ...
+    def read(cls, annotations: Labels, info: DatasetInfo) -> Self: ...
     def __len__(self) -> int: ...
-    def __getitem__(self, index: Any) -> "Field": ...
-    def flip(self, width: float) -> "Field": ...
-    def crop(self, x: float, y: float, width: float, height: float) -> "Field": ...
-    def scale(self, x: float, y: float) -> "Field": ...
-    def to(self, device: Any) -> "Field": ...
+    def __getitem__(self, index: Index) -> Self: ...
+    def flip(self, width: float) -> Self: ...
+    def crop(self, x: float, y: float, width: float, height: float) -> Self: ...
+    def scale(self, x: float, y: float) -> Self: ...
+    def to(self, device: torch.device | str) -> Self: ...
 
 
 @runtime_checkable
 class Rotatable(Field, Protocol):
-    """A field that can be rotated, too: what quarter turns, mirrors top to bottom and rotations by any angle need.
+    """Can be rotated: needed by quarter turns, mirrors top to bottom and rotations by any angle.
 
     matrix [2,3] float64 maps a point: matrix @ (x, y, 1), in pixels. It rotates and shifts; mirroring is `flip`'s.
     """
 
-    def rotate(self, matrix: np.ndarray) -> "Field": ...
+    def rotate(self, matrix: np.ndarray) -> Self: ...
+
+
+@runtime_checkable
+class Checked(Protocol):
+    """Checks a split's labels."""
+
+    @classmethod
+    def problems(cls, annotations: Labels, info: DatasetInfo) -> Iterator[str]:
+        """One sentence for each problem."""
+
+
+@runtime_checkable
+class Labelled(Protocol):
+    """Knows whether a train split has any label of it: else there is nothing to learn."""
+
+    @classmethod
+    def labelled(cls, annotations: Labels) -> bool: ...
+
+
+@runtime_checkable
+class Written(Protocol):
+    """Is stored with predictions."""
+
+    def write(self, labels: Sequence[int], info: DatasetInfo) -> Sequence[Mapping[str, object]]:
+        """Keys of each instance's entry in a prediction file, JSON values that `read` reads back."""
+
+
+@runtime_checkable
+class Drawn(Protocol):
+    """Draws itself over an RGB picture [H,W,3] that is `factor` times as large as the image, in place."""
+
+    def draw(
+        self, canvas: np.ndarray, found: "Instances", info: DatasetInfo, factor: float, colours: Sequence[Colour]
+    ) -> None: ...
 
 
 @dataclasses.dataclass
@@ -68,7 +100,7 @@ class Instances:
     scores: Tensor | None = None
     crowd: Tensor | None = None
     masks: Tensor | list[Rle] | None = None
-    fields: dict[str, Any] = dataclasses.field(default_factory=dict)
+    fields: dict[str, Field] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.boxes.ndim != 2 or self.boxes.shape[1] != 4:
@@ -88,7 +120,7 @@ class Instances:
     def __len__(self) -> int:
         return len(self.boxes)
 
-    def __getitem__(self, index: Any) -> "Instances":
+    def __getitem__(self, index: Index) -> "Instances":
         """The objects at `index`: a slice, an integer tensor or a bool tensor [N]."""
         masks = self.masks
         if isinstance(masks, list):
@@ -118,7 +150,7 @@ class Instances:
             return self.masks
         return encode_masks(self.masks.cpu().numpy())
 
-    def to(self, device: Any) -> "Instances":
+    def to(self, device: torch.device | str) -> "Instances":
         move = lambda v: v.to(device) if isinstance(v, Tensor) else v
         return Instances(
             move(self.boxes),
@@ -156,7 +188,7 @@ class Panoptic:
 
 @dataclasses.dataclass
 class Target:
-    """What is labelled on one image. `size` (H, W) is the canvas that boxes and masks are on.
+    """The ground truth of one image. `size` (H, W) is the canvas that boxes and masks are on.
 
     semantic [H,W] int64 holds labels, `ignore` where unlabelled (`ignore_label` of the number of classes); None where
     the task does not need it.
@@ -169,14 +201,14 @@ class Target:
     panoptic: Panoptic | None = None
     ignore: int = IGNORE
 
-    def to(self, device: Any) -> "Target":
+    def to(self, device: torch.device | str) -> "Target":
         semantic = None if self.semantic is None else self.semantic.to(device)
         return dataclasses.replace(self, instances=self.instances.to(device), semantic=semantic)
 
 
 @dataclasses.dataclass
 class Prediction:
-    """What a model says of one image, on the original image's pixels; `size` is (H, W).
+    """A model's prediction for one image, on the original image's pixels; `size` is (H, W).
 
     instances carry scores, sorted from high to low, masks as RLE; semantic is [H,W] of labels, of any integer type.
     """
@@ -230,7 +262,7 @@ class Batch:
             if value is not None and len(value) != b:
                 raise ValueError(f"{name} has {len(value)} entries for {b} images")
 
-    def to(self, device: Any) -> "Batch":
+    def to(self, device: torch.device | str) -> "Batch":
         targets = None if self.targets is None else [t.to(device) for t in self.targets]
         return dataclasses.replace(
             self, images=self.images.to(device), padding=self.padding.to(device), targets=targets

@@ -46,12 +46,15 @@ def evaluate(
     if check and data is not None:
         raise UsageError("--check is for the recipe's own data, which its expected scores are of: leave --data out")
 
-    overlap = _overlap(nms, recipe.task)
+    if nms is not None and not TASKS[recipe.task].objects:
+        raise UsageError(f"--nms {nms}: task {recipe.task} has maps, and no detections to suppress")
+    overlap = None if nms in (None, "off") else _overlap(nms)
 
     from segcli.commands.evaluate import score_run
-    from segcli.engine.evaluation import check_expectations
+    from segcli.engine.evaluation import Suppression, check_expectations
 
-    scores = score_run(path, weights=weights, data=data, split=split, progress=not quiet, nms=overlap)
+    suppression = None if nms is None else Suppression(overlap)
+    scores = score_run(path, weights=weights, data=data, split=split, progress=not quiet, nms=suppression)
     chosen = split or recipe.eval.split
     document = {"schema_version": 1, **scores.to_json(recipe, split=chosen, weights=weights or "last")}
     outside = check_expectations(scores.metrics, recipe.expect)
@@ -63,16 +66,12 @@ def evaluate(
         raise SegcliError(f"{source}: " + "; ".join(outside))
 
 
-def _overlap(text: str | None, task: str) -> float | bool | None:
-    """--nms as `score_run` takes it: an IoU, None for off, False where it is not given."""
-    if text is None:
-        return False
-    if not TASKS[task].objects:
-        raise UsageError(f"--nms {text}: task {task} has maps, and no detections to suppress")
+def _overlap(text: str) -> float:
+    """The IoU of --nms."""
     try:
-        value = None if text == "off" else float(text)
+        value = float(text)
     except ValueError:
         value = -1.0
-    if value is not None and not 0 < value < 1:
+    if not 0 < value < 1:
         raise UsageError(f"--nms {text}: neither an IoU between 0 and 1 nor off", hint="--nms 0.5, or --nms off")
     return value

@@ -6,7 +6,7 @@ from pathlib import Path
 from segcli.data.dataset import Dataset
 from segcli.data.fingerprint import current
 from segcli.engine.diagnosis import print_causes
-from segcli.engine.evaluation import Scores, score_model
+from segcli.engine.evaluation import Scores, Suppression, score_model
 from segcli.engine.run_folder import RunFolder, open_model, prepare_layout
 from segcli.engine.same_data import check_classes, say_changes
 from segcli.models.interface import Model
@@ -36,7 +36,7 @@ def score_run(
     data: str | Path | None = None,
     split: str | None = None,
     progress: bool = True,
-    nms: float | bool | None = False,
+    nms: Suppression | None = None,
 ) -> Scores:
     """`evaluate` with everything it measured.
 
@@ -62,8 +62,8 @@ def score_run(
     own = opened.path is not None and data is None
     changed = own and say_changes(opened.info, dataset.root, dataset.info, Path(run))
     folder = RunFolder(opened.path) if opened.path and data is None and weights in (None, "last") else None
-    keep = folder.path / "predictions" / f"{chosen}.json" if folder and nms is False else None
-    beside = folder if folder and chosen == recipe.eval.split and nms is not False else None
+    keep = folder.path / "predictions" / f"{chosen}.json" if folder and nms is None else None
+    beside = folder if folder and chosen == recipe.eval.split and nms is not None else None
     if beside:
         beside.read_metrics()  # a run that is not finished has none: said before any work
     if folder and keep:
@@ -74,9 +74,10 @@ def score_run(
         scores.changed_data = current(dataset.root, dataset.info)
     if folder and keep:
         scores.diagnosis = print_causes(folder, recipe, model, dataset, scores.metrics, keep)
-    if beside:
+    if beside and nms is not None:
         stored = beside.read_metrics()
-        stored["nms"] = {**stored.get("nms", {}), "off" if nms is None else f"{nms:g}": scores.metrics}
+        setting = "off" if nms.overlap is None else f"{nms.overlap:g}"
+        stored["nms"] = {**stored.get("nms", {}), setting: scores.metrics}
         beside.write_metrics(stored)
     elif folder and chosen == recipe.eval.split:
         folder.write_metrics(scores.to_json(recipe, split=chosen, weights="last"))

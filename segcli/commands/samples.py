@@ -12,6 +12,7 @@ import numpy as np
 from segcli.core import folders
 from segcli.core.dataset_info import DatasetInfo
 from segcli.core.errors import SegcliError
+from segcli.core.tasks import richest_task
 from segcli.data import index
 from segcli.data.dataset import Dataset
 from segcli.doctor.report_cache import SAMPLES
@@ -64,8 +65,7 @@ def open_richest(root: str | Path, info: DatasetInfo, split: str | None = None, 
         from segcli.fields.keypoints import Keypoints  # brings torch along
 
         fields = {"keypoints": Keypoints}
-    task = "panoptic" if info.panoptic else "detection" if info.num_things else "semantic"
-    return Dataset(root, split, task=task, fields=fields, **more)
+    return Dataset(root, split, task=richest_task(info), fields=fields, **more)
 
 
 def choose(dataset: Dataset, info: DatasetInfo) -> list[int]:

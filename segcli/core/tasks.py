@@ -1,13 +1,15 @@
-"""The table of tasks: no other file asks for a task by its name."""
+"""The table of tasks: what a task means is here alone. A model lists the tasks that it does (see its `build`)."""
 
 import dataclasses
+
+from segcli.core.dataset_info import DatasetInfo
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """primary: the score that decides which checkpoint is best. things: every thing is found on its own. stuff: every
-    pixel gets a class, stuff too. masks: labels need masks. fields: what objects carry besides. metric: the plugin of
-    metrics/ that scores it (None: nothing does yet); kinds: what the instance metric matches by.
+    """primary: the score that decides which checkpoint is best. things: every thing is detected on its own. stuff:
+    every pixel gets a class, stuff too. masks: labels need masks. fields: of every object (types.Field), by name.
+    metric: the plugin of metrics/ that scores it (None: nothing does yet); kinds: what the instance metric matches by.
     """
 
     primary: str
@@ -41,3 +43,19 @@ TASKS = {
 # what a metric's objects are matched by, as titles call it, in order of showing
 MATCHED = {"segm": "mask", "bbox": "box", "boundary": "boundary", "keypoints": "keypoints"}
 PRIMARY = tuple(task.primary for task in TASKS.values())
+
+
+def labelled_tasks(info: DatasetInfo, *, masks: bool) -> list[str]:
+    """Every task that a dataset has labels for. masks: its objects have masks."""
+    has = {
+        "instance" if masks else "detection": info.num_things,
+        "semantic": info.semantic,
+        "panoptic": info.panoptic,
+        "keypoints": info.num_keypoints,
+    }
+    return [task for task, labels in has.items() if labels]
+
+
+def richest_task(info: DatasetInfo) -> str:
+    """The task whose targets show most of a dataset's labels."""
+    return "panoptic" if info.panoptic else "detection" if info.num_things else "semantic"

@@ -24,7 +24,7 @@ from segcli.data import index, views
 from segcli.data.canonical import label_name
 from segcli.data.image import read_image
 from segcli.data.split_file import named_images
-from segcli.types import Instances, Panoptic, Sample, Target, ignore_label
+from segcli.types import Checked, Field, Instances, Panoptic, Sample, Target, ignore_label
 
 
 @dataclasses.dataclass(slots=True)
@@ -68,7 +68,7 @@ class Dataset:
         *,
         split_file: str | Path | None = None,
         task: str = "instance",
-        fields: dict[str, Any] | None = None,
+        fields: dict[str, type[Field]] | None = None,
     ):
         self.root, self.split, self.task, self.fields = Path(root), split, task, dict(fields or {})
         self.info = DatasetInfo.load(self.root)
@@ -95,7 +95,7 @@ class Dataset:
             by = f" by {split_file}" if split_file is not None else ""
             raise DataError(f"{self.root}: the split {split or 'of all images'!r} has no image{by}")
         for field in self.fields.values():
-            if hasattr(field, "problems"):
+            if issubclass(field, Checked):
                 for name, own in itertools.groupby(self._records, lambda r: r.split):
                     found = field.problems([a for r in own for a in r.annotations], self.info)
                     _refuse(self.root / "annotations" / f"{name}.json", found, "mend them there, or in the source")

@@ -9,11 +9,11 @@ from pycocotools import mask as coco_mask
 
 from segcli.core.coco_json import Annotation
 from segcli.core.dataset_info import DatasetInfo
-from segcli.core.tasks import TASKS
+from segcli.core.tasks import TASKS, labelled_tasks
 from segcli.data.dataset import Dataset
 from segcli.data.findings import Item
 from segcli.fields.keypoints import Keypoints
-from segcli.metrics import metric_for, score_one
+from segcli.metrics import Scorer, metric_for
 from segcli.metrics.keypoints import MOST, KeypointScores
 from segcli.types import Panoptic, Prediction, Target
 
@@ -33,7 +33,9 @@ def self_test(root: str | Path) -> tuple[dict[str, float], list[Item]]:
     scores: dict[str, float] = {}
     failed: list[Item] = []
     for split in (name for name, images in info.splits.items() if images):
-        for task in _tasks(Path(root), split, info):
+        without_masks = labelled_tasks(info, masks=False)
+        masks = bool(info.num_things) and Dataset(root, split, task=without_masks[0]).has_masks
+        for task in labelled_tasks(info, masks=masks):
             dataset = Dataset(root, split, task=task, fields={name: FIELDS[name] for name in TASKS[task].fields})
             most = max(1, *(len(dataset.annotations(i)) for i in range(len(dataset))))
             found = _score(dataset, range(len(dataset)), most)
@@ -43,22 +45,14 @@ def self_test(root: str | Path) -> tuple[dict[str, float], list[Item]]:
     return scores, failed
 
 
-def _tasks(root: Path, split: str, info: DatasetInfo) -> list[str]:
-    tasks = []
-    if info.num_things:
-        tasks.append("instance" if Dataset(root, split, task="detection").has_masks else "detection")
-    return (
-        tasks + ["semantic"] * info.semantic + ["panoptic"] * info.panoptic + ["keypoints"] * bool(info.num_keypoints)
-    )
-
-
 def _score(dataset: Dataset, positions: Any, most: int) -> dict[str, float]:
     keypoints = "keypoints" in TASKS[dataset.task].fields
     metric = KeypointScores(dataset.info) if keypoints else metric_for(dataset.task, dataset.info, most)
     for i in positions:
         if keypoints and len(dataset.annotations(i)) > MOST:
             continue  # no more detections than these count, so that labels can't score 100 there
-        score_one(metric, perfect(*dataset.annotated_target(i)), dataset, i)
+        target, annotations = dataset.annotated_target(i)
+        Scorer([metric]).update(perfect(target, annotations), target, annotations)
     return {key: value for key, value in metric.compute().items() if key in MAIN}
 
 
@@ -91,7 +85,7 @@ def perfect(target: Target, annotations: list[Annotation]) -> Prediction:
     scored = torch.ones(len(instances))
     single = torch.ones(len(instances), dtype=torch.bool) if instances.crowd is None else ~instances.crowd
     if "keypoints" in instances.fields:  # without labelled ones there is nothing to say
-        single = single & (instances.fields["keypoints"].points[..., 2] > 0).any(1)
+        single = single & (Keypoints.of(instances).points[..., 2] > 0).any(1)
     found = type(instances)(boxes, instances.labels, scored, masks=instances.masks, fields=instances.fields)[single]
     panoptic = target.panoptic
     if panoptic is not None:

@@ -10,7 +10,7 @@ from segcli.core.dataset_info import DatasetInfo
 from segcli.drawing.chips import CROWD, Chip, draw_chips
 from segcli.drawing.colours import Rgb, class_colours, object_colours
 from segcli.drawing.text import text_size
-from segcli.types import Instances, Panoptic, Prediction, Target, ignore_label, mask_boxes
+from segcli.types import Drawn, Instances, Panoptic, Prediction, Target, ignore_label, mask_boxes
 
 SMALLEST = 480  # images with a shorter longest side are enlarged, so that outlines and text have room
 SPECKS = 200  # outlines of one mask, holes among them, beyond which it is drawn as pixels: smooth lines take seconds
@@ -84,7 +84,7 @@ def _draw_instances(
         elif boxes:
             _rectangle(canvas, corners[i], colours[i], max(1, width // 2))
     for field in found.fields.values():
-        if hasattr(field, "draw"):
+        if isinstance(field, Drawn):
             field.draw(canvas, found, info, factor, colours)
     chips = []
     for i, label in enumerate(found.labels.tolist()):

@@ -20,8 +20,8 @@ from segcli.weights.backbones import load_backbone
 from segcli.weights.class_rows import order_of, take_rows
 from segcli.weights.official import Checkpoint, find, resolve
 from segcli.weights.plain_tensors import plain_tensors, reason, refuse_unusable
-from segcli.weights.reading import digest_of, read_state, refuse_damage
-from segcli.weights.state_digest import DIGEST, signed, verified
+from segcli.weights.reading import read_state, refuse_damage
+from segcli.weights.state_digest import DIGEST, signed, verified, weights_digest
 from segcli.weights.translate import translate
 
 # Suffixes of constant buffers; optional in a checkpoint.
@@ -55,13 +55,12 @@ def _keep(path: Path, previous: Path) -> None:
         part.unlink(missing_ok=True)  # rename leaves it if both names are links to one file
 
 
-def recover(last: Path, previous: Path) -> None:
-    """If the last checkpoint is damaged or missing, replace it by the previous one and print that.
-
-    Raises ModelError if neither is usable.
-    """
+def recover(last: Path, previous: Path) -> dict[str, Any]:
+    """The training state of the last checkpoint. If that is damaged or missing, the previous one replaces it, with a
+    message. Raises ModelError if neither is usable."""
     try:
-        weights_of(load_state(last), str(last))
+        state = load_state(last)
+        weights_of(state, str(last))
     except ModelError as error:
         if not previous.is_file():
             raise
@@ -71,6 +70,7 @@ def recover(last: Path, previous: Path) -> None:
         step = progress.get("step") if isinstance(progress, dict) else "?"
         os.replace(previous, last)
         print(f"note: {error}: going on from the checkpoint before it, of step {step}", file=sys.stderr)
+    return state
 
 
 def load_state(path: Path) -> dict[str, Any]:
@@ -90,7 +90,7 @@ def load_state(path: Path) -> dict[str, Any]:
 def save_weights(path: Path, state: dict[str, Tensor], metadata: dict[str, str]) -> None:
     """Weights alone, as safetensors, with a digest of them."""
     plain = {k: v.detach().contiguous().cpu() for k, v in state.items()}
-    described = {**metadata, DIGEST: digest_of(plain)}
+    described = {**metadata, DIGEST: weights_digest(plain)}
 
     def write(part: Path) -> None:
         try:

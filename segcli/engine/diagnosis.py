@@ -28,10 +28,6 @@ LOW = 0.05  # a primary score below it is diagnosed
 FALLEN = 0.6  # so is one below this share of the best score on the way
 UNSURE = 0.1  # below this median (over images) of the best score, the model is taken to predict nothing
 FOUND = 0.3  # boxes are fine where at least this share of objects has a detection of IoU ≥ 0.5
-ON_BOXES = ("detr_lite", "maskformer_lite")
-# Training images needed before a model of this kind scores above 0, by this project's own runs on small data
-# (docs/little_data.md) and, for the plain transformers, by DETR's 150 epochs on COCO (Carion et al., 2020)
-IMAGES = {"rcnn": 1_000, "boxes": 1_200, "plain": 100_000}
 
 Image = tuple[Sequence[dict[str, Any]], Sequence[dict[str, Any]]]  # one image's COCO annotations and results
 
@@ -72,7 +68,7 @@ def print_causes(
     if not scored_as_objects or recipe.primary not in metrics or not predictions.is_file():
         return None  # no score: the split has no object, which says nothing about the model
     images, sources = answers(dataset, predictions), dataset.info.source_ids
-    causes = diagnose(recipe, metrics[recipe.primary], run.read_log(), images, sources, class_layers(model))
+    causes = diagnose(recipe, metrics[recipe.primary], run.read_log(), images, sources, model)
     for cause in causes:
         print(f"diagnosis: {cause}", file=sys.stderr)
     return [{"cause": cause.name, "evidence": cause.evidence, "advice": cause.advice} for cause in causes]
@@ -114,18 +110,18 @@ def diagnose(
     log: Sequence[dict[str, Any]],
     images: Iterable[Image],
     category_ids: Sequence[int],
-    class_layers: Sequence[str] = (),
+    model: Model,
 ) -> list[Cause]:
     """Causes supported by the evidence, the most certain first; [] if the primary score `value` gives no reason.
 
     log: the entries of log.jsonl; images: of the scored split, read only if the score is low; category_ids: in the
-    order of labels; class_layers: name prefixes of the model's class-dependent parameters, which the advice names.
+    order of labels; model: the recipe's.
     """
     best = max((e["metrics"].get(recipe.primary, 0.0) for e in log if "metrics" in e), default=0.0)
     if value >= LOW and value >= FALLEN * best:
         return []
     hits = measure(images, category_ids)
-    found = [*_from_classes(recipe, hits, class_layers), *_from_log(recipe, log, hits), *_too_short(recipe, log)]
+    found = [*_from_classes(recipe, hits, model), *_from_log(recipe, log, hits), *_too_short(recipe, log, model)]
     return found or [
         Cause(
             "unknown",
@@ -160,7 +156,7 @@ def measure(images: Iterable[Image], category_ids: Sequence[int]) -> Hits:
     return Hits(share("any"), share(0), shifted, statistics.median(bests) if bests else 0.0, flat / max(found, 1))
 
 
-def _from_classes(recipe: Recipe, hits: Hits, class_layers: Sequence[str]) -> list[Cause]:
+def _from_classes(recipe: Recipe, hits: Hits, model: Model) -> list[Cause]:
     step, shifted = max(hits.shifted.items(), key=lambda item: item[1])
     if hits.any >= FOUND and shifted >= FOUND and hits.right < shifted / 3:
         return [
@@ -173,7 +169,7 @@ def _from_classes(recipe: Recipe, hits: Hits, class_layers: Sequence[str]) -> li
         ]
     if hits.any >= FOUND and hits.right < hits.any / 4:
         if recipe.init:
-            scales = ", ".join(f"{name.rstrip('.')}: 10" for name in class_layers)
+            scales = ", ".join(f"{name.rstrip('.')}: 10" for name in class_layers(model))
             return [
                 Cause(
                     "class head not reset",
@@ -195,24 +191,23 @@ def _from_classes(recipe: Recipe, hits: Hits, class_layers: Sequence[str]) -> li
             Cause(
                 "no-object collapse",
                 f"in half of the images no detection is surer than {hits.sure:.3f}",
-                f"The model says 'nothing' everywhere. {_against_silence(recipe)}",
+                f"The model says 'nothing' everywhere. {_against_silence(recipe, model)}",
             )
         ]
     return []
 
 
-def _against_silence(recipe: Recipe) -> str:
+def _against_silence(recipe: Recipe, model: Model) -> str:
     """Advice for a model without detections: settings of this model that the recipe has not set yet."""
-    model, choices = recipe.model, [f"Train longer ({_longer(recipe)})"]
+    given, choices = recipe.model, [f"Train longer ({_longer(recipe)})"]
     own = _settings(recipe)
-    if lite := _lite_one(recipe):
-        choices.append(f"set model.name: {lite} and its options (docs/little_data.md)")
-    elif model["name"] in ON_BOXES:
-        unset = [key for key in ("selection", "denoising") if not model.get(key)]
-        choices += [f"set {' and '.join(f'model.{key}' for key in unset)} (docs/little_data.md)"] if unset else []
+    if model.lite:
+        choices.append(f"set model.name: {model.lite} and its options (docs/little_data.md)")
+    if unset := [key for key in ("selection", "denoising") if key in own and not given.get(key)]:
+        choices.append(f"set {' and '.join(f'model.{key}' for key in unset)} (docs/little_data.md)")
     if "no_object" in own:
-        choices.append(f"lower model.no_object ({model.get('no_object', own['no_object'].default):g})")
-    if recipe.init is None and "backbone" in own and not (model.get("backbone") or {}).get("weights"):
+        choices.append(f"lower model.no_object ({given.get('no_object', own['no_object'].default):g})")
+    if recipe.init is None and "backbone" in own and not (given.get("backbone") or {}).get("weights"):
         choices.append("begin from pretrained weights (model.backbone.weights: imagenet)")
     return ", or ".join(choices)
 
@@ -220,14 +215,6 @@ def _against_silence(recipe: Recipe) -> str:
 def _settings(recipe: Recipe) -> Mapping[str, inspect.Parameter]:
     """Keyword arguments of the model's `build`: the keys of the recipe's `model` section."""
     return inspect.signature(find("model", recipe.model["name"], "model.name").build).parameters
-
-
-def _lite_one(recipe: Recipe) -> str | None:
-    """The name of the lite model for this recipe's task; None if the model is a lite one or has no lite counterpart."""
-    name = recipe.model["name"]
-    if name == "maskformer" or (name == "detr" and not TASKS[recipe.task].masks):
-        return f"{name}_lite"
-    return None
 
 
 def _longer(recipe: Recipe, steps: int | None = None) -> str:
@@ -276,21 +263,18 @@ def _from_log(recipe: Recipe, log: Sequence[dict[str, Any]], hits: Hits) -> list
     return []
 
 
-def _too_short(recipe: Recipe, log: Sequence[dict[str, Any]]) -> list[Cause]:
-    model, batch = recipe.model, recipe.train.batch_size
-    kind = "rcnn" if model["name"].startswith("rcnn") else "boxes" if model["name"] in ON_BOXES else "plain"
+def _too_short(recipe: Recipe, log: Sequence[Mapping[str, Any]], model: Model) -> list[Cause]:
+    batch = recipe.train.batch_size
     done = max((e["step"] for e in log), default=0)
-    wanted = -(-IMAGES[kind] // batch)
-    if recipe.init or done >= wanted:
+    needed = 0 if model.images_needed is None else -(-model.images_needed // batch)
+    if recipe.init or done >= needed:
         return []
-    what = {"rcnn": "a region-based model", "boxes": "a model with box queries", "plain": f"a plain {model['name']}"}
-    lite = _lite_one(recipe)
-    more = f" or model.name: {lite}, which needs a fraction (docs/little_data.md)" if lite else ""
+    more = f" or model.name: {model.lite}, which needs a fraction (docs/little_data.md)" if model.lite else ""
     return [
         Cause(
             "too few steps",
-            f"{done} steps of {batch} images are done, and {what[kind]} needs about {wanted}",
-            f"Set {_longer(recipe, wanted)}{more}",
+            f"{done} steps of {batch} images are done, and {recipe.model['name']} needs about {needed}",
+            f"Set {_longer(recipe, needed)}{more}",
         )
     ]
 

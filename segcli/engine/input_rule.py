@@ -7,16 +7,14 @@ rounding, the smallest canvas that holds the images of a batch, and targets samp
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
 
 from segcli.core.errors import ModelError
 from segcli.models.interface import Model
-from segcli.models.per_pixel.base import PixelDecoderModel
 
 NEWEST = 2
 
 
-def follow(model: Model, environment: Mapping[str, Any]) -> None:
+def follow(model: Model, environment: Mapping[str, object]) -> None:
     """Set `model`'s preprocessing to the rule recorded in a run's environment.json.
 
     Raises ModelError for a rule that this version does not know.
@@ -30,5 +28,5 @@ def follow(model: Model, environment: Mapping[str, Any]) -> None:
     if rule == 1:
         now = model.preprocess
         method = "pil" if now.method == "detectron2" else now.method
-        divisor = 32 if isinstance(model, PixelDecoderModel) else now.divisor
+        divisor = model.first_divisor or now.divisor
         model.preprocess = dataclasses.replace(now, method=method, targets="nearest", divisor=divisor, square=False)

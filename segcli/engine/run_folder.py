@@ -29,6 +29,7 @@ from segcli.models import build_model
 from segcli.models.interface import Model
 from segcli.ops.cpu.allocator import keep_freed_memory
 from segcli.ops.cpu.convolution import use_fast_gradients
+from segcli.types import Field
 from segcli.weights.class_rows import official_info
 from segcli.weights.official import find, licence
 
@@ -262,11 +263,8 @@ def _built(recipe: Recipe, counts: dict[str, int]) -> Model:
         raise UsageError(f"{where}: can't be built with these settings: {reason:.300}", hint=SETTINGS) from error
 
 
-def fields_of(recipe: Recipe, info: DatasetInfo) -> dict[str, Any]:
-    """Fields of each object that the recipe's model needs beside boxes and masks: name -> types.Field class."""
-    heads = recipe.model.get("heads")
-    if not isinstance(heads, dict) or heads.keys() <= {"box", "mask", "iou_box", "lite_mask"}:  # these need no fields
-        return {}
+def fields_of(recipe: Recipe, info: DatasetInfo) -> dict[str, type[Field]]:
+    """Fields of each object that the recipe's model needs beside boxes and masks."""
     with torch.device("meta"):  # no memory, no random numbers
         return build(recipe, info).fields
 

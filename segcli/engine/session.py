@@ -73,9 +73,9 @@ class Session:
         }
         save_state(self.run.last, state, self.run.previous)
 
-    def restore(self) -> None:
-        """Load checkpoints/last.pt. Raises ModelError if it does not fit this training."""
-        state = load_state(self.run.last)
+    def restore(self, state: dict[str, Any] | None = None) -> None:
+        """Load checkpoints/last.pt (`state`, if it is read already). Raises ModelError if it does not fit."""
+        state = load_state(self.run.last) if state is None else state
         training_state.check(state, str(self.run.last), self.optimizer, self.progress, self.total)
         if (self.average is None) != (state["ema"] is None):
             has = "no average" if state["ema"] is None else "an average"

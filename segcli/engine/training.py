@@ -36,7 +36,7 @@ from segcli.engine.same_data import refuse_other_data
 from segcli.engine.session import Interrupt, Session
 from segcli.engine.work import CpuClock, step_gflops
 from segcli.models.interface import Model
-from segcli.types import Batch
+from segcli.types import Batch, Field, Labelled
 
 
 def train_joined(
@@ -56,6 +56,7 @@ def train_joined(
     train_set, val_set = open_datasets(recipe, model.fields)
     refuse_batch(recipe, model.to(device), train_set.sizes, recipe.train.batch_size, training=True)
     admit(recipe, model.queries, quiet)
+    state = None
     with contextlib.ExitStack() as claim:
         if not distributed.rank():
             run = RunFolder(resume) if resume else RunFolder.create(recipe.name, Path(out) if out else None, force)
@@ -67,7 +68,7 @@ def train_joined(
                 run.write_environment({**describe_environment(recipe, info, used), "minutes": recipe.train.minutes})
                 run.write_recipe(recipe)
             else:
-                recover(run.last, run.previous)
+                state = recover(run.last, run.previous)
                 if not (run.path / "environment.json").is_file():  # scoring the run reads it
                     info = dataclasses.replace(info, fingerprint=current(Path(recipe.data.root), info))
                     run.write_environment(describe_environment(recipe, info, []))
@@ -77,7 +78,7 @@ def train_joined(
         pace = pace_of(recipe, run, train_set, resumed=resume is not None)
         session = Session(run, recipe, model.to(device), pace.total or sys.maxsize, device)
         if resume is not None:
-            session.restore()
+            session.restore(state)
             trained = session.progress.step >= session.total
             if trained and run.finished():
                 print(f"{run.path} is finished already", file=sys.stderr)
@@ -233,13 +234,13 @@ def measure_cost(model: Model, dataset: Dataset, device: torch.device, repeats: 
     return cost.measure(model.eval(), size, sizes=over, device=device, repeats=repeats)
 
 
-def open_datasets(recipe: Recipe, fields: dict[str, Any]) -> tuple[Dataset, Dataset]:
+def open_datasets(recipe: Recipe, fields: dict[str, type[Field]]) -> tuple[Dataset, Dataset]:
     """The train split and the split that the recipe evaluates on."""
     names = str(recipe.resolve(recipe.data.split_file)) if recipe.data.split_file else None
     train_set = Dataset(recipe.data.root, "train", split_file=names, task=recipe.task, fields=fields)
     for name, field in fields.items():
         annotations = [a for i in range(len(train_set)) for a in train_set.annotations(i)]
-        if hasattr(field, "labelled") and not field.labelled(annotations):
+        if issubclass(field, Labelled) and not field.labelled(annotations):
             raise DataError(f"{recipe.data.root}: no object of its train split has {name}: there is nothing to learn")
     val_set = Dataset(recipe.data.root, recipe.eval.split, split_file=names, task=recipe.task, fields=fields)
     return train_set, val_set

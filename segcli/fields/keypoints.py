@@ -3,14 +3,16 @@
 import dataclasses
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import cast
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
+from segcli.core.dataset_info import DatasetInfo
 from segcli.core.errors import UsageError
+from segcli.types import Colour, Index, Instances, Labels
 
 SURE = 0.3  # predicted keypoints below this confidence are drawn hollow, like hidden ones
 
@@ -29,26 +31,25 @@ class Keypoints:
     upright: bool = False
 
     @classmethod
-    def read(cls, annotations: list[dict[str, Any]], info: Any) -> "Keypoints":
+    def read(cls, annotations: Labels, info: DatasetInfo) -> "Keypoints":
         """COCO's `keypoints`, [x, y, v] times K; an annotation without them has none labelled."""
         categories = {c.source_id: c for c in info.categories}
         points = torch.zeros(len(annotations), info.num_keypoints, 3)
         mirror = torch.arange(info.num_keypoints).repeat(len(annotations), 1)
         for i, annotation in enumerate(annotations):
-            given = annotation.get("keypoints")
-            if given:
+            if given := cast(list[float] | None, annotation.get("keypoints")):  # `problems` has checked it
                 points[i, : len(given) // 3] = torch.tensor(given, dtype=torch.float32).reshape(-1, 3)
-            for a, b in categories[annotation["category_id"]].flip_pairs:
+            for a, b in categories[cast(int, annotation["category_id"])].flip_pairs:
                 mirror[i, a], mirror[i, b] = b, a
         return cls(points, mirror, any(c.upright for c in info.categories))
 
     @classmethod
-    def problems(cls, annotations: list[dict[str, Any]], info: Any) -> Iterator[str]:
-        """What is wrong with a split's labels, one sentence each."""
+    def problems(cls, annotations: Labels, info: DatasetInfo) -> Iterator[str]:
+        """One sentence for each problem of a split's labels."""
         declared = {c.source_id: len(c.keypoints) for c in info.categories}
         for annotation in annotations:
             given, name = annotation.get("keypoints") or [], f"annotation {annotation.get('id')}"
-            count = declared[annotation["category_id"]]
+            count = declared[cast(int, annotation["category_id"])]
             if not isinstance(given, list) or not all(type(v) in (int, float) and math.isfinite(v) for v in given):
                 yield f"{name}: keypoints are not a list of finite numbers"
             elif given and len(given) != 3 * count:
@@ -57,25 +58,32 @@ class Keypoints:
                 yield f"{name}: a keypoint's visibility is {min({*given[2::3]} - {0, 1, 2})}, not 0, 1 or 2"
 
     @classmethod
-    def labelled(cls, annotations: list[dict[str, Any]]) -> bool:
-        return any(any((a.get("keypoints") or [])[2::3]) for a in annotations)
+    def labelled(cls, annotations: Labels) -> bool:
+        return any(any(cast(list[float], a.get("keypoints") or [])[2::3]) for a in annotations)
+
+    @classmethod
+    def of(cls, instances: Instances) -> "Keypoints":
+        """The keypoints of instances that have them."""
+        field = instances.fields["keypoints"]
+        assert isinstance(field, cls), "the field keypoints holds keypoints"
+        return field
 
     def __len__(self) -> int:
         return len(self.points)
 
-    def __getitem__(self, index: Any) -> "Keypoints":
+    def __getitem__(self, index: Index) -> "Keypoints":
         mirror = None if self.mirror is None else self.mirror[index]
         return dataclasses.replace(self, points=self.points[index], mirror=mirror)
 
     def flip(self, width: float) -> "Keypoints":
-        """Left to right, and left and right ones change places."""
+        """Mirror left to right; left and right keypoints change places."""
         assert self.mirror is not None, "predictions are not augmented"
         x, y, v = self.points.unbind(-1)
         flipped = torch.stack([torch.where(v > 0, width - x, x), y, v], -1)
         return self._with(flipped.gather(1, self.mirror[..., None].expand_as(flipped)))
 
     def crop(self, x: float, y: float, width: float, height: float) -> "Keypoints":
-        """What lies outside is no longer labelled."""
+        """Keypoints outside become unlabelled."""
         points = self.points - self.points.new_tensor([x, y, 0])
         inside = (points[..., :2] >= 0).all(-1) & (points[..., 0] <= width) & (points[..., 1] <= height)
         return self._with(points * (inside & (points[..., 2] > 0))[..., None])
@@ -94,17 +102,19 @@ class Keypoints:
         moved = self.points[..., :2] @ turn[:, :2].T + turn[:, 2]
         return self._with(torch.cat([moved * (self.points[..., 2:] > 0), self.points[..., 2:]], -1))
 
-    def to(self, device: Any) -> "Keypoints":
+    def to(self, device: torch.device | str) -> "Keypoints":
         mirror = None if self.mirror is None else self.mirror.to(device)
         return dataclasses.replace(self, points=self.points.to(device), mirror=mirror)
 
-    def write(self, labels: Sequence[int], info: Any) -> list[dict[str, Any]]:
-        """What COCO results hold: `keypoints`, [x, y, confidence] times as many as the class has."""
+    def write(self, labels: Sequence[int], info: DatasetInfo) -> list[dict[str, object]]:
+        """Keys of COCO results: `keypoints`, [x, y, confidence] times as many as the class has."""
         counts = [len(info.categories[label].keypoints) for label in labels]
         rows = self.points.double().cpu().numpy().round(4)
         return [{"keypoints": row[:n].ravel().tolist()} for row, n in zip(rows, counts, strict=True)]
 
-    def draw(self, canvas: np.ndarray, found: Any, info: Any, factor: float, colours: list[Any]) -> None:
+    def draw(
+        self, canvas: np.ndarray, found: Instances, info: DatasetInfo, factor: float, colours: Sequence[Colour]
+    ) -> None:
         """Skeletons over uint8 RGB [H,W,3], in place: visible keypoints filled, hidden and unsure ones hollow."""
         wide = max(1, round(math.sqrt(canvas.shape[0] * canvas.shape[1]) / 400))
         solid = 2.0 if found.scores is None else SURE

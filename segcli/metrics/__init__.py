@@ -1,48 +1,51 @@
-"""The metric of each task, and how a prediction is counted in several at once."""
+"""The metric of each task, and several metrics that count one prediction."""
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from segcli.core.coco_json import Annotation
 from segcli.core.dataset_info import DatasetInfo
 from segcli.core.errors import UsageError
 from segcli.core.plugins import call, find
 from segcli.core.tasks import TASKS
-from segcli.data.dataset import Dataset
 from segcli.metrics.instance import InstanceScores
-from segcli.types import Prediction
+from segcli.metrics.interface import Metric
+from segcli.types import Prediction, Target
 
 
-def metric_for(task: str, info: DatasetInfo, max_detections: int, *, resample: bool = False) -> Any:
-    """The metric of a task. Raises UsageError for one without."""
+def metric_for(task: str, info: DatasetInfo, max_detections: int, *, resample: bool = False) -> Metric:
+    """The metric of a task. resample: it will be asked for `replicates`. Raises UsageError for a task without."""
     name, kinds = TASKS[task].metric, TASKS[task].kinds
     if name is None:
         scored = [other for other, row in TASKS.items() if row.metric]
         raise UsageError(f"task {task!r} has no score yet", hint="tasks that have: " + ", ".join(scored))
-    settings = {"kinds": kinds, "max_detections": max_detections, "resample": resample} if kinds else {}
-    return call(find("metric", name).build, settings, f"metric {name}", info=info)
+    return build_metric(name, info=info, kinds=kinds, max_detections=max_detections, resample=resample)
+
+
+def build_metric(name: str, **given: object) -> Metric:
+    """Build a metric plugin with those of the `given` arguments that it names. Raises UsageError if it is no Metric."""
+    metric = call(find("metric", name, "a head's metric").build, {}, f"metric {name}", **given)
+    if not isinstance(metric, Metric):
+        raise UsageError(f"the metric plugin {name} builds a {type(metric).__name__}, without update, merge or compute")
+    return metric
 
 
 @dataclasses.dataclass
 class Scorer:
-    """One metric, how a prediction is read for it, and which of its scores count (all, or those of things alone)."""
+    """Metrics that share a view of the prediction (None: as it is), and which of their scores count (None: all)."""
 
-    metric: Any
-    view: Callable[[Prediction], Prediction]
+    metrics: list[Metric]
+    view: Callable[[Prediction], Prediction] | None = None
     keys: tuple[str, ...] | None = None
 
+    def update(self, prediction: Prediction, target: Target, annotations: Sequence[Annotation]) -> None:
+        """Count one image. annotations: the target's COCO dicts."""
+        viewed = prediction if self.view is None else self.view(prediction)
+        for metric in self.metrics:
+            if isinstance(metric, InstanceScores):
+                metric.update([viewed], [target], [annotations])
+            else:
+                metric.update([viewed], [target])
 
-def update(metrics: list[Scorer], prediction: Prediction, target: Any, annotations: list[Annotation]) -> None:
-    """Count one image in every metric."""
-    for scorer in metrics:
-        prediction = scorer.view(prediction)
-        if isinstance(scorer.metric, InstanceScores):
-            scorer.metric.update([prediction], [target], [annotations])
-        else:
-            scorer.metric.update([prediction], [target])
-
-
-def score_one(metric: Any, prediction: Prediction, dataset: Dataset, i: int) -> None:
-    """Hold a prediction against the labels of image i in one metric."""
-    update([Scorer(metric, lambda p: p)], prediction, *dataset.annotated_target(i))
+    def counts(self, key: str) -> bool:
+        return self.keys is None or key in self.keys

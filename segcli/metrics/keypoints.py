@@ -8,6 +8,7 @@ import hotcoco
 
 from segcli.core.coco_json import Annotation
 from segcli.core.dataset_info import DatasetInfo
+from segcli.fields.keypoints import Keypoints
 from segcli.metrics.instance import SUMMARY, Entries, InstanceScores, truth
 from segcli.types import Instances, Target
 
@@ -39,7 +40,7 @@ class KeypointScores(InstanceScores):
 
     def entries(self, found: Instances, target: Target, annotations: Sequence[Annotation] | None) -> Entries:
         labels = truth(target, False, annotations)
-        places = target.instances.fields["keypoints"].points.double().tolist()
+        places = Keypoints.of(target.instances).points.double().tolist()
         for entry, points in zip(labels, places, strict=True):
             entry["keypoints"] = [v for point in points for v in point]
             entry["num_keypoints"] = sum(v > 0 for _, _, v in points)
@@ -62,10 +63,8 @@ def _detections(found: Instances, image_id: int) -> list[dict[str, Any]]:
     if not len(found):
         return []
     assert found.scores is not None
-    rows = zip(
-        found.labels.tolist(), found.scores.tolist(), found.fields["keypoints"].points.double().tolist(), strict=True
-    )
+    places = Keypoints.of(found).points.double().tolist()
     return [
         {"image_id": image_id, "category_id": label + 1, "score": score, "keypoints": [v for p in points for v in p]}
-        for label, score, points in rows
+        for label, score, points in zip(found.labels.tolist(), found.scores.tolist(), places, strict=True)
     ]

@@ -23,7 +23,7 @@ from segcli.core import trust
 from segcli.core.dataset_info import DatasetInfo
 from segcli.core.errors import SegcliError
 from segcli.core.files import part_beside, resolve, why_not_written, write_atomic
-from segcli.types import Panoptic, Prediction, label_type
+from segcli.types import Panoptic, Prediction, Written, label_type
 
 
 class JsonStream:
@@ -186,7 +186,7 @@ def coco_results(prediction: Prediction, info: DatasetInfo) -> list[dict[str, An
             entry["segmentation"] = {"size": [int(v) for v in rles[i]["size"]], "counts": text}
         out.append(entry)
     for field in found.fields.values():
-        if hasattr(field, "write"):
+        if isinstance(field, Written):
             for entry, more in zip(out, field.write(found.labels.tolist(), info), strict=True):
                 entry |= more
     return out

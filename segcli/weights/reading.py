@@ -1,10 +1,8 @@
 """Read a state dict from a file. Reading never runs code."""
 
 import argparse
-import hashlib
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import safetensors
 import safetensors.torch
@@ -14,7 +12,7 @@ from torch import Tensor
 from segcli.core.errors import ModelError
 from segcli.weights.detectron2_pickle import read_pickle
 from segcli.weights.plain_tensors import plain_tensors, reason
-from segcli.weights.state_digest import DIGEST, verified
+from segcli.weights.state_digest import DIGEST, verified, weights_digest
 
 WRAPPERS = ("ema", "model", "state_dict")  # where training states keep the weights; the averaged ones come first
 
@@ -47,17 +45,6 @@ def read_state(path: Path) -> dict[str, Tensor]:
     return plain_tensors(state, str(path))
 
 
-def digest_of(state: dict[str, Tensor]) -> str:
-    """sha256 over names, types, shapes and values of tensors on the CPU."""
-    found = hashlib.sha256()
-    for name in sorted(state):
-        value = state[name].contiguous()
-        found.update(f"{name} {value.dtype} {list(value.shape)}\0".encode())
-        values: Any = value.reshape(-1).view(torch.uint8).numpy()
-        found.update(values)
-    return found.hexdigest()
-
-
 def refuse_damage(path: Path) -> None:
     """Raise ModelError where a part of a torch file no longer has the checksum that was written with it: torch itself
     does not look. Files of older formats have none."""
@@ -79,6 +66,6 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     with safetensors.safe_open(path, "pt") as file:
         written = (file.metadata() or {}).get(DIGEST)
     state = safetensors.torch.load_file(path)
-    if written is not None and digest_of(state) != written:
+    if written is not None and weights_digest(state) != written:
         raise ModelError(f"{path}: is damaged: its tensors are not those that were written")
     return state

@@ -15,7 +15,7 @@ from segcli.core.errors import ModelError
 DIGEST = "segcli_sha256"  # key beside the state's own, and of a safetensors file's metadata
 
 
-def signed(state: dict[str, Any]) -> dict[str, Any]:
+def signed(state: dict[str, object]) -> dict[str, object]:
     """The state with its digest (tensors, numbers, texts, None, lists, dicts)."""
     return {**state, DIGEST: _digest(state)}
 
@@ -37,17 +37,23 @@ def verified(state: Any, where: str) -> Any:
     return content
 
 
-def _digest(state: dict[str, Any]) -> str:
+def weights_digest(state: dict[str, Tensor]) -> str:
+    """sha256 over names, types, shapes and values of tensors, in the order of their names."""
+    found = hashlib.sha256()
+    for name in sorted(state):
+        _add_tensor(found, name, state[name])
+    return found.hexdigest()
+
+
+def _digest(state: dict[str, object]) -> str:
     found = hashlib.sha256()
     _add(found, state)
     return found.hexdigest()
 
 
-def _add(found: Any, value: Any) -> None:
+def _add(found: "hashlib._Hash", value: object) -> None:
     if isinstance(value, Tensor):
-        found.update(f"tensor {value.dtype} {list(value.shape)}\0".encode())
-        values: Any = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
-        found.update(values)
+        _add_tensor(found, "tensor", value)
     elif isinstance(value, dict):
         found.update(f"dict {len(value)}\0".encode())
         for key, inner in value.items():
@@ -59,3 +65,8 @@ def _add(found: Any, value: Any) -> None:
             _add(found, inner)
     else:
         found.update(f"{type(value).__name__} {value!r}\0".encode(errors="surrogatepass"))
+
+
+def _add_tensor(found: "hashlib._Hash", name: str, value: Tensor) -> None:
+    found.update(f"{name} {value.dtype} {list(value.shape)}\0".encode())
+    found.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)

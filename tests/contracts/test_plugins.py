@@ -9,7 +9,13 @@ from batches import batch
 from sources import FORMATS
 
 from segcli.core import plugins
+from segcli.core.dataset_info import Category, DatasetInfo
+from segcli.fields.keypoints import Keypoints
+from segcli.metrics import build_metric
+from segcli.metrics.interface import Metric
 from segcli.models import build_backbone, build_model
+from segcli.models.interface import Backbone, DetectingHead, RoIHead
+from segcli.types import Checked, Drawn, Field, Instances, Labelled, Rotatable, Written
 
 BACKBONE = {"name": "resnet", "depth": 18}
 LITE = {"name": "efficientnet_lite0"}
@@ -116,9 +122,40 @@ def test_every_converter_plugin_has_a_source_that_is_tested():
     assert set(plugins.names("converter")) == {name.removesuffix("_boxes") for name in FORMATS}
 
 
+INFO = DatasetInfo("d", (Category("a", 1, keypoints=("x", "y")), Category("b", 2)), {})
+GIVEN = {"num_things": 2, "num_keypoints": 2, "channels": 32, "strides": [4, 8, 16, 32, 64], "fine": 16}
+
+
+@pytest.mark.parametrize("name", plugins.names("head"))
+def test_heads_are_what_the_interface_says(name):
+    head = plugins.call(plugins.find("head", name).build, {}, name, **GIVEN)
+    assert isinstance(head, RoIHead)
+    assert isinstance(head, DetectingHead) == ("box" in name)
+    parameters = [key for key, _ in head.named_parameters()]
+    assert all(any(key.startswith(layer) for key in parameters) for layer in head.class_layers)
+
+
+@pytest.mark.parametrize("name", plugins.names("metric"))
+def test_metrics_are_what_the_interface_says(name):
+    given = {"info": INFO, "max_detections": 10, "resample": True}
+    metric, other = build_metric(name, **given), build_metric(name, **given)
+    assert isinstance(metric, Metric)
+    metric.update([], [])
+    metric.merge(other)
+    assert all(0 <= value <= 1 for value in metric.compute().values())
+
+
+def test_fields_are_what_the_interface_says():
+    assert issubclass(Keypoints, Field)
+    assert all(issubclass(Keypoints, optional) for optional in (Checked, Drawn, Labelled, Rotatable, Written))
+    objects = Instances.empty()
+    assert isinstance(Keypoints.read([], INFO)[objects.labels].flip(9).crop(0, 0, 9, 9).scale(2, 2).to("cpu"), Field)
+
+
 @pytest.mark.parametrize("name", sorted(BACKBONES))
 def test_backbones_return_what_they_declare(name):
     backbone = build_backbone({"name": name, **BACKBONES[name]}).eval()
+    assert isinstance(backbone, Backbone)
     with torch.inference_mode():
         features = backbone(torch.randn(1, 3, 96, 128))
     assert [f.shape[1] for f in features] == backbone.channels

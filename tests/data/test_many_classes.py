@@ -15,7 +15,7 @@ from segcli.data.dataset import Dataset
 from segcli.data.geometry import Geometry, transform
 from segcli.doctor.self_test import self_test
 from segcli.drawing.sheets import legend_of
-from segcli.engine.evaluation import metric_for
+from segcli.metrics import metric_for
 from segcli.ops.preprocess import Preprocess
 from segcli.predictions.coco_results import ResultsWriter, map_names
 from segcli.predictions.store import StoredPredictions

@@ -10,9 +10,13 @@ import yaml
 from segcli.core.errors import UsageError
 from segcli.core.plugins import find
 from segcli.core.recipe.recipe import Optimizer, Recipe
-from segcli.engine.diagnosis import class_layers, diagnose, measure, print_causes
+from segcli.engine.diagnosis import diagnose, measure, print_causes
 from segcli.engine.optimizer import build_optimizer
 from segcli.models import build_model
+from segcli.models.detr.detector import DETR
+from segcli.models.interface import Model
+from segcli.models.layers.box_detector import BoxDetector
+from segcli.models.rcnn.rcnn import RCNN
 
 IDS = [3, 7, 8]
 
@@ -20,6 +24,14 @@ IDS = [3, 7, 8]
 def recipe(model="detr", init=None, **settings) -> Recipe:
     data = {"name": "r", "task": "detection", "data": {"root": "d"}, "model": {"name": model, **settings}, "init": init}
     return Recipe.parse({**data, "train": {"steps": 100, "batch_size": 4}}, "r.yaml")
+
+
+def causes_of(settings, value, history, images):
+    """`diagnose`, with what the model says of its kind."""
+    kind = {"detr": DETR, "detr_lite": BoxDetector, "rcnn": RCNN}[settings.model["name"]]
+    model = Model()
+    model.images_needed, model.lite = kind.images_needed, kind.lite
+    return diagnose(settings, value, history, images, IDS, model)
 
 
 def labels():
@@ -57,7 +69,7 @@ def log(first=10.0, last=5.0, norm=1.0, grown=1.0, step=1000):
 
 
 def names(given, value=0.0, settings=None, history=None):
-    causes = diagnose(settings or recipe("detr_lite"), value, history or log(), images(given), IDS)
+    causes = causes_of(settings or recipe("detr_lite"), value, history or log(), images(given))
     assert all(c.advice and c.evidence for c in causes)
     return [c.name for c in causes]
 
@@ -73,7 +85,7 @@ def test_stored_predictions_are_not_read_without_a_reason():
         raise AssertionError("all predictions are read for a score that is fine")
         yield
 
-    assert diagnose(recipe(), 0.5, log(), read(), IDS) == []
+    assert causes_of(recipe(), 0.5, log(), read()) == []
 
 
 def test_a_split_without_objects_says_nothing_about_the_model(tmp_path, capsys):
@@ -120,7 +132,7 @@ def test_the_advised_rates_are_those_of_the_models_own_class_layers(kind):
     with torch.device("meta"):
         task = "detection" if settings["name"].startswith("detr") else "instance"
         model = build_model(settings, task=task, num_classes=3, num_things=3, num_keypoints=0)
-    causes = diagnose(recipe(init="detr/r50"), 0.0, log(), images(results_of_another_class()), IDS, class_layers(model))
+    causes = diagnose(recipe(init="detr/r50"), 0.0, log(), images(results_of_another_class()), IDS, model)
     scales = yaml.safe_load(re.search(r"lr_scales: (\{.*?\})", causes[0].advice)[1])
     optimizer = build_optimizer(model, Optimizer(lr=1.0, lr_scales=scales))
     raised = {id(p) for group in optimizer.param_groups if group["lr"] == 10 for p in group["params"]}
@@ -171,10 +183,12 @@ def test_advice_names_only_settings_that_the_model_and_the_recipe_have(family, l
     backbone = {"name": "resnet", "depth": 18}
     data = {"name": "r", "task": task, "data": {"root": "d"}, "model": {**model, "backbone": backbone}}
     told = 0
+    with torch.device("meta"):
+        own = build_model(data["model"], task=task, num_classes=3, num_things=3)
     for init in (None, "weights.pt"):
         settings = Recipe.parse({**data, "init": init, "train": {length: 100}}, "r.yaml")
         for found, history in EVIDENCE.values():
-            for cause in diagnose(settings, 0.0, history, images(found), IDS):
+            for cause in diagnose(settings, 0.0, history, images(found), IDS, own):
                 for section, keys in re.findall(
                     r"\b(model|data|train|eval|hardware)\.([a-z_]+(?:\.[a-z_]+)*)", cause.advice
                 ):
@@ -201,11 +215,11 @@ def known(settings: Recipe, section: str, path: list[str]) -> bool:
 
 
 def test_a_region_based_model_is_not_told_of_a_class_that_it_has_not():
-    [cause] = diagnose(recipe("rcnn", heads={"box": {}}), 0.0, log(), images(results(score=0.02)), IDS)
+    [cause] = causes_of(recipe("rcnn", heads={"box": {}}), 0.0, log(), images(results(score=0.02)))
     assert cause.name == "no-object collapse"
     assert "no_object" not in cause.advice
     assert "model.name" not in cause.advice
-    assert "model.no_object (0.1)" in diagnose(recipe(), 0.0, log(), images([]), IDS)[0].advice
+    assert "model.no_object (0.1)" in causes_of(recipe(), 0.0, log(), images([]))[0].advice
 
 
 def test_rates_of_what_is_not_there_are_refused():
@@ -224,7 +238,7 @@ def test_learning_rates_and_explosions():
 
 
 def test_too_few_steps_says_how_many():
-    short = diagnose(recipe(), 0.0, log(step=80), images(results()), IDS)
+    short = causes_of(recipe(), 0.0, log(step=80), images(results()))
     assert [c.name for c in short] == ["too few steps"]
     assert "80 steps" in short[0].evidence
     assert "25000" in short[0].evidence

@@ -19,10 +19,10 @@ from segcli.core.errors import DataError, ModelError, UsageError
 from segcli.core.recipe.recipe import Expect, Recipe
 from segcli.core.trust import grant
 from segcli.data.dataset import Dataset
-from segcli.engine import evaluation
 from segcli.engine.diagnosis import answers, measure
-from segcli.engine.evaluation import check_expectations, score_model
+from segcli.engine.evaluation import Suppression, check_expectations, score_model
 from segcli.engine.run_folder import Opened, RunFolder
+from segcli.metrics import metric_for
 from segcli.models.interface import Model
 from segcli.ops.preprocess import Preprocess
 from segcli.predictions.store import StoredPredictions
@@ -151,7 +151,7 @@ def test_labels_of_real_images_score_one(shared_data, tmp_path, name):
     (tmp_path / "annotations" / "val.json").write_text(json.dumps(data))
     grant(tmp_path, info.image_root, source, trusted=False)
     dataset = Dataset(tmp_path, "val")
-    metric = evaluation.build_metric(recipe(tmp_path), dataset.info)
+    metric = metric_for("instance", dataset.info, 100)
     for i in range(len(dataset)):
         target, annotations = dataset.annotated_target(i)
         found = dataset.annotated_target(i)[0].instances
@@ -281,14 +281,14 @@ def test_suppression_afterwards_drops_duplicates_and_heads_are_set_and_put_back(
     model.one = twice
     run = lambda **settings: score_model(model, dataset, recipe(root), device="cpu", progress=False, **settings)
     assert run().metrics["segm_AP"] < 1.0
-    assert run(nms=None).metrics == run().metrics
-    assert run(nms=0.9).metrics["segm_AP"] == 1.0
+    assert run(nms=Suppression(None)).metrics == run().metrics
+    assert run(nms=Suppression(0.9)).metrics["segm_AP"] == 1.0
     model.head = nn.Module()
     model.head.nms = 0.5
     seen = []
     model.one = lambda i: seen.append(model.head.nms) or once(i)
-    run(nms=None)
-    run(nms=0.7)
+    run(nms=Suppression(None))
+    run(nms=Suppression(0.7))
     assert set(seen) == {None, 0.7}
     assert model.head.nms == 0.5
 

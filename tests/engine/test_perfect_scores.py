@@ -12,7 +12,7 @@ from segcli.core.dataset_info import Category, DatasetInfo
 from segcli.core.recipe.recipe import Recipe
 from segcli.core.trust import grant
 from segcli.data.dataset import Dataset
-from segcli.engine.evaluation import build_metric
+from segcli.metrics import metric_for
 from segcli.metrics.boundary import BoundaryScores
 from segcli.types import IGNORE, Prediction
 
@@ -31,7 +31,7 @@ def recipe(task, limit):
 
 
 def score_labels(dataset, limit=100):
-    metric, outlines = build_metric(recipe(dataset.task, limit), dataset.info), BoundaryScores(dataset.info, limit)
+    metric, outlines = metric_for(dataset.task, dataset.info, limit), BoundaryScores(dataset.info, limit)
     for i in range(len(dataset)):
         target, annotations = dataset.annotated_target(i)
         if dataset.task == "semantic":

@@ -3,13 +3,13 @@
 import dataclasses
 import json
 import math
-from types import SimpleNamespace
 
 import cv2
 import hotcoco
 import numpy as np
 import pytest
 import torch
+import yaml
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
@@ -19,7 +19,6 @@ from segcli.core.recipe.recipe import Recipe
 from segcli.data.augment.compose import build_augment
 from segcli.data.dataset import Dataset
 from segcli.drawing.overlays import draw
-from segcli.engine.evaluation import head_metrics
 from segcli.engine.run_folder import build, fields_of
 from segcli.engine.training import open_datasets
 from segcli.fields.keypoints import Keypoints
@@ -138,7 +137,7 @@ def test_labels_that_are_all_invisible_are_nothing_to_learn_from(with_joints):
 def test_a_dataset_without_keypoints_and_a_recipe_without_the_head_are_refused(tiny_dataset, with_joints):
     with pytest.raises(UsageError, match="no class of the dataset declares keypoints"):
         fields_of(recipe(tiny_dataset), DatasetInfo.load(tiny_dataset))
-    with pytest.raises(UsageError, match="needs the keypoint head"):
+    with pytest.raises(UsageError, match="needs a head that learns keypoints"):
         build(recipe(with_joints, heads="lite_mask"), DatasetInfo.load(with_joints))
 
 
@@ -239,8 +238,7 @@ def test_oks_ap_is_that_of_pycocotools_also_of_drawn_images():
     """Guesses of falling quality on five images, with an object without labelled keypoints. Resamples, for
     the intervals of `compare`, score as if the images were there as often."""
     info, rng = official_info("coco_person"), torch.Generator().manual_seed(9)
-    given = recipe("r")
-    metric, half = (head_metrics(SimpleNamespace(metrics=("keypoints",)), given, info, True)[0] for _ in range(2))
+    metric, half = (build_metric(info=info, resample=True) for _ in range(2))
     drawn, times = build_metric(info=info), [[1, 1, 1, 1, 1], [2, 0, 1, 0, 2]]
     annotations, results = [], []
     for key in range(1, 6):
@@ -320,3 +318,19 @@ def test_the_joints_of_official_weights():
     joints = person.keypoints
     assert (len(joints), len(person.skeleton)) == (17, 19)
     assert all(joints[a].replace("left", "right") == joints[b] for a, b in person.flip_pairs)
+
+
+@pytest.mark.parametrize(("model", "box"), [("rcnn", "box"), ("rcnn_lite", "iou_box")])
+@pytest.mark.parametrize(("task", "heads"), [("instance", 1), ("instance", 0), ("keypoints", 1)])
+def test_a_recipe_with_too_few_heads_is_shown_those_that_its_model_has(model, box, task, heads):
+    """The hint, taken word for word, builds."""
+    settings = {
+        "name": model,
+        "backbone": {"name": "timm", "model": "test_resnet"},
+        "heads": {box: {}} if heads else {},
+    }
+    given = {"task": task, "num_classes": 2, "num_things": 2, "num_keypoints": 3}
+    with pytest.raises(UsageError) as refused:
+        build_model(settings, **given)
+    advised = yaml.safe_load(refused.value.hint)["model.heads"]
+    assert build_model({**settings, "heads": advised}, **given)

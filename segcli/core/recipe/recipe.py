@@ -25,7 +25,10 @@ from segcli.core.tasks import TASKS
 MOST_STEPS = 10**9  # at a thousand steps a second, eleven days
 Side = Annotated[int, pydantic.Field(gt=0, le=65_535)]  # pixels
 Beta = Annotated[float, pydantic.Field(ge=0, lt=1)]
-Task = Literal["detection", "instance", "semantic", "panoptic", "keypoints", "densepose", "mesh"]
+if typing.TYPE_CHECKING:
+    Task = str
+else:
+    Task = Literal[tuple(TASKS)]
 
 
 class Settings(pydantic.BaseModel):

@@ -62,6 +62,8 @@ class DETR(Model):
     """The detector. `forward` gives the losses, `run` the outputs of every decoder layer."""
 
     class_layers = ("class_embed.",)
+    images_needed = 100_000  # by DETR's 150 epochs on COCO (Carion et al., 2020)
+    lite = "detr_lite"
 
     def __init__(
         self,

@@ -85,6 +85,7 @@ class DETRMasks(Model):
     """The detector with the mask head, for instances or, with stuff among the classes, panoptic segmentation."""
 
     class_layers = ("detr.class_embed.",)
+    images_needed = DETR.images_needed
 
     def __init__(self, detr: DETR, heads: int, stage: str, score: float):
         super().__init__()

@@ -21,6 +21,8 @@ from segcli.types import Batch, Instances, Prediction, Target
 class BoxDetector(Model):
     """backbone -> `levels` coarsest maps -> box queries. Predictions are (query, class) pairs; none is suppressed."""
 
+    images_needed = 1_200  # by this project's own runs on small data (docs/little_data.md)
+
     def __init__(self, backbone: Any, head: BoxQueries, *, task: str, num_things: int):
         super().__init__()
         self.backbone, self.head = backbone, head

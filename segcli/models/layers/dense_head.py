@@ -23,7 +23,7 @@ class DenseProposals(nn.Module):
     after non-maximum suppression at IoU `overlap` among the best 4× as many.
     """
 
-    class_layers = ("classes.",)
+    class_layers: tuple[str, ...] = ("classes.",)
 
     def __init__(
         self,

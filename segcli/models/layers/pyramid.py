@@ -1,13 +1,13 @@
 """Feature pyramids: torchvision's FPN for the full-size models, a narrow one with group norm for the lite models."""
 
 from collections import OrderedDict
-from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool
 
 from segcli.core.errors import UsageError
+from segcli.models.interface import Backbone
 
 
 class FPN(nn.Module):
@@ -16,7 +16,7 @@ class FPN(nn.Module):
     Output: `width` channels at strides 4, 8, 16, 32 and, by max-pooling, 64.
     """
 
-    def __init__(self, body: Any, width: int = 256, norm: bool = False):
+    def __init__(self, body: Backbone, width: int = 256, norm: bool = False):
         super().__init__()
         self.body = body
         self.fpn = FeaturePyramidNetwork(body.channels, width, LastLevelMaxPool(), nn.BatchNorm2d if norm else None)
@@ -35,7 +35,7 @@ class LitePyramid(nn.Module):
     its resolution, not its width. The fine map comes first in the output.
     """
 
-    def __init__(self, body: Any, width: int = 128, fine: int = 64):
+    def __init__(self, body: Backbone, width: int = 128, fine: int = 64):
         super().__init__()
         if body.strides != [4, 8, 16, 32]:
             raise UsageError(f"the lite pyramid needs features at strides 4, 8, 16, 32, not {body.strides}")

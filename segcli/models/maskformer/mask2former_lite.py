@@ -84,6 +84,9 @@ def build(
 class Mask2FormerLite(MaskFormer):
     """MaskFormer whose queries have outputs before the first decoder layer, too, and look at several maps."""
 
+    images_needed = 1_200  # as the other lite models (docs/little_data.md)
+    lite = None
+
     def decode(self, features: list[Tensor], record: list[Tensor] | None = None) -> tuple[Outputs, list[Tensor]]:
         head: Any = self.sem_seg_head
         pixels_BChw, maps = head.pixel_decoder.every_map(features)

@@ -153,6 +153,8 @@ class MaskFormer(Model):
     """`backbone`, `sem_seg_head.pixel_decoder`, `sem_seg_head.predictor`."""
 
     class_layers: tuple[str, ...] = ("sem_seg_head.predictor.class_embed.",)
+    images_needed = 100_000  # as DETR: by its 150 epochs on COCO (Carion et al., 2020)
+    lite: str | None = "maskformer_lite"
     queries: int
 
     def __init__(

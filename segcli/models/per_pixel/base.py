@@ -119,6 +119,7 @@ class PixelDecoderModel(PerPixel):
 
     # the 1×1 classifier, or the queries, each of which is a class
     class_layers = tuple(f"sem_seg_head.predictor.{name}" for name in ("weight", "bias", "query_embed."))
+    first_divisor = 32
 
     def __init__(self, backbone: Any, pixel_decoder: nn.Module, predictor: nn.Module, auxiliary: float):
         super().__init__()

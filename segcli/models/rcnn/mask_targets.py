@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import roi_align
 
-from segcli.models.rcnn.roi_heads import Samples
+from segcli.models.interface import Samples
 
 
 def crop_targets(samples: Samples, size: int, aligned: bool = False) -> Tensor:

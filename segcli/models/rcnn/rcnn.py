@@ -3,22 +3,22 @@
 torchvision's, number for number (tests/parity). The same design for little data and a CPU is rcnn_lite.py.
 """
 
-from typing import Any
+from typing import Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from segcli.core.errors import UsageError
 from segcli.core.plugins import call, find
 from segcli.core.tasks import TASKS
 from segcli.models import build_backbone
-from segcli.models.interface import Model
+from segcli.models.interface import DetectingHead, Detections, Model, RoIHead
 from segcli.models.layers.pyramid import FPN
-from segcli.models.rcnn.roi_heads import Detections, RoIHead, RoIHeads
+from segcli.models.rcnn.roi_heads import RoIHeads
 from segcli.models.rcnn.rpn import RPN
 from segcli.ops.preprocess import Preprocess
-from segcli.types import Batch, Instances, Prediction
+from segcli.types import Batch, Field, Instances, Prediction, Rle, Target
 
-DOES = ("detection", "instance", "keypoints", "densepose", "mesh")
+STANDARD = {"box": "box", "mask": "mask", "keypoint": "keypoint"}  # slot -> the head that this model has there
 
 
 def build(
@@ -26,8 +26,8 @@ def build(
     task: str,
     num_things: int,
     num_keypoints: int = 0,
-    backbone: dict[str, Any],
-    heads: dict[str, dict[str, Any]],
+    backbone: dict[str, object],
+    heads: dict[str, dict[str, object]],
     width: int = 256,
     fpn_norm: bool = False,
     rpn_convolutions: int = 1,
@@ -40,70 +40,90 @@ def build(
     kept in training and at inference. samples: proposals an image that the heads learn from, of which at most the share
     `positive` are objects. foreground: IoU from which a proposal is an object's.
     """
-    check_task("rcnn", task, num_things, heads)
+    check_task("rcnn", task, num_things)
     pyramid = FPN(build_backbone(backbone), width, fpn_norm)
     rpn = RPN(pyramid.channels, convolutions=rpn_convolutions, proposals=proposals)
-    given = {"channels": pyramid.channels, "strides": pyramid.strides, "fine": None}
-    built = build_heads(heads, task, num_things=num_things, num_keypoints=num_keypoints, **given)
+    given: dict[str, object] = {"num_things": num_things, "num_keypoints": num_keypoints}
+    given |= {"channels": pyramid.channels, "strides": pyramid.strides, "fine": None}
+    built = build_heads(heads, task, STANDARD, given)
     roi_heads = RoIHeads(built, foreground=foreground, samples=samples, positive=positive)
     return RCNN(pyramid, rpn, roi_heads, Preprocess(800, 1333, "torchvision", "nearest"))
 
 
-def check_task(model: str, task: str, num_things: int, heads: dict[str, Any]) -> None:
-    """Raises UsageError for a task that no R-CNN does, or that these heads or classes can't."""
-    if task not in DOES:
-        raise UsageError(f"model {model} does not do task {task!r}", hint="tasks: " + ", ".join(DOES))
+def check_task(model: str, task: str, num_things: int) -> None:
+    """Raises UsageError for a task that no R-CNN does, or a dataset without things."""
+    if not TASKS[task].objects:
+        does = [name for name, other in TASKS.items() if other.objects]
+        raise UsageError(f"model {model} does not do task {task!r}", hint="tasks: " + ", ".join(does))
     if not num_things:
         raise UsageError(f"model {model} needs thing classes, and the dataset declares none")
-    if "keypoints" in TASKS[task].fields and not any("keypoint" in head for head in heads):
-        raise UsageError("task keypoints needs the keypoint head", hint="model.heads: {box: {}, keypoint: {}}")
 
 
-def build_heads(heads: dict[str, dict[str, Any]], task: str, **given: Any) -> dict[str, RoIHead]:
-    """The heads of a recipe, by the names that their parameters bear. given: what a head may ask for, see
-    docs/write_a_head.md; `fine`: the channels of a stride-4 map that comes before the pyramid's, None where there is
-    none.
+def build_heads(
+    heads: dict[str, dict[str, object]], task: str, standard: dict[str, str], given: dict[str, object]
+) -> dict[str, RoIHead]:
+    """The heads of a recipe, by the names that their parameters bear.
+
+    standard: slot -> the name of the model's own head for it, for the hints. given: the arguments that a head may ask
+    for, see docs/write_a_head.md; `fine`: the channels of a stride-4 map before the pyramid's, None without one. Raises
+    UsageError for heads that exclude one another, or that can't do the task.
     """
+    advice = lambda *slots: "model.heads: {" + ", ".join(f"{standard[slot]}: {{}}" for slot in slots) + "}"
     built: dict[str, RoIHead] = {}
     for name, settings in heads.items():
-        head = call(find("head", name, "model.heads").build, settings or {}, f"model.heads.{name}", **given)
+        head = call(find("head", name, "model.heads").build, settings, f"model.heads.{name}", **given)
         if (slot := head.slot or name) in built:
             raise UsageError(f"model.heads has two {slot} heads", hint="leave one out")
         built[slot] = head
-    if sum(hasattr(h, "detect") for h in built.values()) != 1:
-        raise UsageError("model.heads needs exactly one head that detects", hint="heads: {box: {}, mask: {}}")
-    if TASKS[task].masks and not any(h.masks for h in built.values()):
-        raise UsageError("task instance needs a head that gives masks", hint="heads: {box: {}, mask: {}}")
+    if sum(isinstance(head, DetectingHead) for head in built.values()) != 1:
+        raise UsageError("model.heads needs exactly one head that detects", hint=advice("box", "mask"))
+    if TASKS[task].masks and not any(head.masks for head in built.values()):
+        raise UsageError(f"task {task} needs a head that gives masks", hint=advice("box", "mask"))
+    for field in TASKS[task].fields:
+        if not any(field in head.needs for head in built.values()):
+            hint = advice("box", "keypoint") if field == "keypoints" else "docs/write_a_head.md shows how one is added"
+            raise UsageError(f"task {task} needs a head that learns {field}", hint=hint)
     return built
+
+
+class ProposalNetwork(Protocol):
+    """What makes the proposals: rpn.py's RPN, or layers/dense_head.py's DenseProposals."""
+
+    class_layers: tuple[str, ...]
+
+    def propose(
+        self, batch: Batch, features: list[Tensor], /
+    ) -> tuple[list[Tensor], list[Tensor], dict[str, Tensor]]: ...
+    def loss(self, raw: dict[str, Tensor], targets: list[Target], seeds: list[int], /) -> dict[str, Tensor]: ...
+    def count(self, features: list[Tensor], /) -> None: ...
 
 
 class RCNN(Model):
     """backbone (pyramid) -> rpn (proposals) -> roi_heads."""
 
-    def __init__(self, backbone: Any, rpn: Any, roi_heads: RoIHeads, preprocess: Preprocess):
+    images_needed = 1_000  # by this project's own runs on small data (docs/little_data.md)
+    shares_counts = True
+    rpn: ProposalNetwork
+
+    def __init__(self, backbone: nn.Module, rpn: ProposalNetwork, roi_heads: RoIHeads, preprocess: Preprocess):
         super().__init__()
         self.backbone, self.rpn, self.roi_heads = backbone, rpn, roi_heads
         self.preprocess = preprocess
-        self.max_detections = 100
         self.fields = {name: field for head in roi_heads.all() for name, field in head.needs.items()}
         self.metrics = tuple(head.metric for head in roi_heads.all() if head.metric)
 
     @property
     def class_layers(self) -> tuple[str, ...]:
-        heads: Any = self.roi_heads.heads
-        own = tuple(f"rpn.{part}" for part in getattr(self.rpn, "class_layers", ()))
-        return own + tuple(
-            f"roi_heads.heads.{name}.{part}" for name, head in heads.items() for part in head.class_layers
-        )
+        own = tuple(f"rpn.{part}" for part in self.rpn.class_layers)
+        heads = self.roi_heads.named()
+        return own + tuple(f"roi_heads.heads.{name}.{part}" for name, h in heads.items() for part in h.class_layers)
 
     def levels(self, features: list[Tensor]) -> list[Tensor]:
         """The maps that proposals come from."""
         return features
 
-    shares_counts = True
-
     def forward(self, batch: Batch, normalisers: dict[str, float] | None = None) -> dict[str, Tensor]:
-        """Weighted losses of the proposals and of every head, whose counts the forward pass finds."""
+        """Weighted losses of the proposals and of every head, divided by counts of the forward pass."""
         assert batch.targets is not None
         features = self.backbone(batch.images)
         proposals, _, raw = self.rpn.propose(batch, self.levels(features))
@@ -124,29 +144,26 @@ class RCNN(Model):
 
     def _finish(self, found: Detections, batch: Batch, i: int) -> Prediction:
         size, original = batch.sizes[i], batch.original_sizes[i]
-        values: dict[str, Any] = {}
-        fields: dict[str, Any] = {}
+        scores, fields = found.scores, dict[str, Field]()
+        masks: list[Rle] | None = None
         for head in self.roi_heads.all():
             own = head.finish(found, size, original)
-            fields |= own.pop("fields", {})
-            values |= own
+            fields |= own.get("fields", {})
+            scores, masks = own.get("scores", scores), own.get("masks", masks)
         scale = found.boxes.new_tensor([original[1] / size[1], original[0] / size[0]] * 2)
-        values.setdefault("scores", found.scores)
-        instances = Instances(boxes=found.boxes * scale, labels=found.labels, fields=fields, **values).to("cpu")
-        order = instances.scores.argsort(descending=True, stable=True)  # type: ignore[union-attr]
-        return Prediction(batch.image_ids[i], original, instances[order])
+        instances = Instances(found.boxes * scale, found.labels, scores, masks=masks, fields=fields).to("cpu")
+        return Prediction(batch.image_ids[i], original, instances[scores.cpu().argsort(descending=True, stable=True)])
 
-    def inspect(self, batch: Batch) -> dict[str, Any]:
+    def inspect(self, batch: Batch) -> dict[str, object]:
         """Proposals, detections with every mask channel, the pyramid: what `predict` computes on its way."""
         found, proposals, raw, features = self._detect(batch)
         return {"proposals": proposals, "proposal_outputs": raw, "features": features, "detections": found}
 
     def regions(self, proposals: int = 1000, detections: int = 100) -> dict[str, int]:
         """On how many regions `network` runs each head: `proposals` in the one that detects, `detections` in others."""
-        heads: Any = self.roi_heads.heads
         return {
-            f"roi_heads.heads.{name}": proposals if hasattr(head, "detect") else detections
-            for name, head in heads.items()
+            f"roi_heads.heads.{name}": proposals if isinstance(head, DetectingHead) else detections
+            for name, head in self.roi_heads.named().items()
         }
 
     def network(self, images_BCHW: Tensor, proposals: int = 1000, detections: int = 100) -> None:

@@ -8,8 +8,6 @@ Where the time of the standard one goes on two cores at 320 px: the stride-4 lev
 - group norm, and a trunk with folded batch norms whose first stages are frozen (backbones/efficientnet_lite0.py).
 """
 
-from typing import Any
-
 from torch import Tensor
 
 from segcli.core.errors import UsageError
@@ -28,8 +26,8 @@ def build(
     task: str,
     num_things: int,
     num_keypoints: int = 0,
-    backbone: dict[str, Any],
-    heads: dict[str, dict[str, Any]],
+    backbone: dict[str, object],
+    heads: dict[str, dict[str, object]],
     width: int = 128,
     fine: int = 64,
     proposals: tuple[int, int] = (32, 100),
@@ -41,24 +39,29 @@ def build(
     samples: proposals an image that the heads learn from, of which at most the share `positive` are objects (null: all
     proposals). foreground: IoU from which a proposal is an object's.
     """
-    check_task("rcnn_lite", task, num_things, heads)
+    check_task("rcnn_lite", task, num_things)
     for name in heads:
         if name in STANDARD:
             raise UsageError(f"model.heads.{name} is a head of model rcnn", hint=f"rcnn_lite has {STANDARD[name]}")
     pyramid = LitePyramid(build_backbone(backbone), width, fine)
     dense = DenseProposals(num_things, pyramid.channels, pyramid.strides[1:], proposals=proposals)
-    given = {"channels": pyramid.channels, "strides": pyramid.strides, "fine": fine}
-    built = build_heads(heads, task, num_things=num_things, num_keypoints=num_keypoints, **given)
+    given: dict[str, object] = {"num_things": num_things, "num_keypoints": num_keypoints}
+    given |= {"channels": pyramid.channels, "strides": pyramid.strides, "fine": fine}
+    built = build_heads(heads, task, STANDARD, given)
     roi_heads = RoIHeads(built, foreground=foreground, samples=samples, positive=positive)
-    return RCNNLite(pyramid, dense, roi_heads, Preprocess(None, 320, "opencv", square=True))
+    model = RCNNLite(pyramid, dense, roi_heads, Preprocess(None, 320, "opencv", square=True))
+    model.kept = proposals[1]
+    return model
 
 
 class RCNNLite(RCNN):
-    """The first map of its pyramid is the masks' own."""
+    """The first map of its pyramid is the masks' own. kept: proposals of an image at inference."""
+
+    kept: int
 
     def levels(self, features: list[Tensor]) -> list[Tensor]:
         return features[1:]
 
     def regions(self, proposals: int = 1000, detections: int = 100) -> dict[str, int]:
         """As `RCNN.regions`, with at most as many proposals as the model keeps."""
-        return super().regions(min(proposals, self.rpn.proposals[1]), detections)
+        return super().regions(min(proposals, self.kept), detections)

@@ -19,6 +19,8 @@ class RPN(RegionProposalNetwork):
     Parameter names and numbers are torchvision's (`rpn.head.…`). proposals: kept in training and at inference.
     """
 
+    class_layers: tuple[str, ...] = ()
+
     def __init__(self, channels: int, *, convolutions: int = 1, proposals: tuple[int, int] = (2000, 1000)):
         train, test = proposals
         super().__init__(

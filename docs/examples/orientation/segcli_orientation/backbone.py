@@ -4,8 +4,6 @@ import itertools
 
 from torch import Tensor, nn
 
-from segcli.core.errors import ModelError
-
 
 def build(*, width: int = 16) -> "Plain":
     """width: channels at stride 4; every stage doubles them."""
@@ -30,5 +28,5 @@ class Plain(nn.Module):
             maps.append(x)
         return maps
 
-    def load_pretrained(self, name: str) -> None:
-        raise ModelError(f"backbone plain has no weights called {name!r}")
+    def load_pretrained(self, state: dict[str, Tensor]) -> None:
+        self.load_state_dict(state)

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segcli.core import distributed
+from segcli.models.interface import Detections, RoIHead, Samples
 from segcli.models.rcnn.pooler import Pooler
-from segcli.models.rcnn.roi_heads import Detections, RoIHead, Samples
 
 
 @dataclasses.dataclass

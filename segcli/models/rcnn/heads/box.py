@@ -8,8 +8,8 @@ from torchvision.models.detection.roi_heads import fastrcnn_loss
 from torchvision.ops import clip_boxes_to_image
 
 from segcli.core import distributed
+from segcli.models.interface import Detections, RoIHead, Samples
 from segcli.models.rcnn.pooler import Pooler
-from segcli.models.rcnn.roi_heads import Detections, RoIHead, Samples
 from segcli.ops.selection import select
 
 

@@ -8,8 +8,9 @@ from torchvision.models.detection.faster_rcnn import TwoMLPHead
 from torchvision.ops import clip_boxes_to_image, generalized_box_iou_loss
 
 from segcli.core import distributed
+from segcli.models.interface import Detections, RoIHead, Samples
 from segcli.models.rcnn.pooler import Pooler
-from segcli.models.rcnn.roi_heads import Detections, RoIHead, Samples
+from segcli.ops import boxes as ops_boxes
 from segcli.ops.selection import select
 
 
@@ -64,7 +65,7 @@ class IoUBoxHead(RoIHead):
         at = torch.where(label_K > 0)[0]
         goal_KC = torch.zeros_like(logits_KC)
         if len(at):
-            quality = _paired_iou(refined_K4[at].detach(), goal_K4[at])
+            quality = ops_boxes.iou(refined_K4[at].detach(), goal_K4[at])
             goal_KC[at, label_K[at] - 1] = quality.clamp(min=0.01)
         total, share = distributed.mean(goal_KC.sum(), least=1.0), distributed.share(len(at))
         importance = torch.where(goal_KC > 0, torch.ones_like(goal_KC), 0.75 * logits_KC.detach().sigmoid() ** 1.5)
@@ -100,10 +101,3 @@ class IoUBoxHead(RoIHead):
         x = self.head(self.pooler.fixed(features[1:], regions))
         self.classes(x)
         self.refine(x)
-
-
-def _paired_iou(a: Tensor, b: Tensor) -> Tensor:
-    low, high = torch.maximum(a[:, :2], b[:, :2]), torch.minimum(a[:, 2:], b[:, 2:])
-    both = (high - low).clamp(min=0).prod(-1)
-    area = lambda box: (box[:, 2:] - box[:, :2]).clamp(min=0).prod(-1)
-    return both / (area(a) + area(b) - both).clamp(min=1e-9)

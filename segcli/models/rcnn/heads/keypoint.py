@@ -4,8 +4,6 @@ Equal to torchvision's. A category has its own list of keypoints; the head has a
 longest list, and keypoint k of an object is read from map k whatever its class.
 """
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -19,8 +17,8 @@ from torchvision.models.detection.roi_heads import (
 from segcli.core import distributed
 from segcli.core.errors import UsageError
 from segcli.fields.keypoints import Keypoints
+from segcli.models.interface import Detections, Finished, RoIHead, Samples
 from segcli.models.rcnn.pooler import Pooler
-from segcli.models.rcnn.roi_heads import Detections, RoIHead, Samples
 
 
 def build(
@@ -69,7 +67,7 @@ class KeypointHead(RoIHead):
         """Mean cross-entropy over the 56² positions, of labelled keypoints (also hidden ones) inside their sample."""
         positive = samples.positives(self.samples)
         maps = self._run(features, positive.boxes)
-        labelled = [t.instances.fields["keypoints"].points.to(maps) for t in positive.targets]
+        labelled = [Keypoints.of(t.instances).points.to(maps) for t in positive.targets]
         pairs = zip(labelled, positive.matched, positive.boxes, strict=True)
         inside = [keypoints_to_heatmap(points[at], boxes, maps.shape[-1])[1].sum() for points, at, boxes in pairs]
         count = int(torch.stack(inside).sum())
@@ -92,7 +90,7 @@ class KeypointHead(RoIHead):
         points, values = heatmaps_to_keypoints(maps, boxes)
         return points[..., :2], values
 
-    def finish(self, found: Detections, size: tuple[int, int], original: tuple[int, int]) -> dict[str, Any]:
+    def finish(self, found: Detections, size: tuple[int, int], original: tuple[int, int]) -> Finished:
         points, sure = found.extra["keypoints"], found.extra["keypoint_sure"]
         scale = points.new_tensor([original[1] / size[1], original[0] / size[0]])
         return {"fields": {"keypoints": Keypoints(torch.cat([points * scale, sure[..., None]], -1))}}

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.detection.keypoint_rcnn import KeypointRCNNPredictor
 
+from segcli.models.interface import RoIHead
 from segcli.models.layers.pyramid import conv_norm
 from segcli.models.rcnn.heads.keypoint import KeypointHead, require_keypoints
 from segcli.models.rcnn.pooler import Pooler
-from segcli.models.rcnn.roi_heads import RoIHead
 
 
 def build(

@@ -1,16 +1,15 @@
 """The lite mask head: Mask R-CNN's, on a narrow stride-4 map, with a loss and a score for few, small objects."""
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segcli.core import distributed
+from segcli.models.interface import Detections, Finished, RoIHead, Samples
 from segcli.models.layers.pyramid import conv_norm
 from segcli.models.rcnn.mask_targets import crop_targets
 from segcli.models.rcnn.pooler import Pooler
-from segcli.models.rcnn.roi_heads import Detections, RoIHead, Samples
+from segcli.ops import losses
 from segcli.ops.paste import paste_exact
 
 LIMIT = 10  # positive samples an image: the head's time is proportional to it
@@ -51,9 +50,7 @@ class LiteMaskHead(RoIHead):
         goal, label = crop_targets(positive, logits.shape[-1], aligned=True), torch.cat(positive.labels)
         chosen = logits[torch.arange(len(label), device=label.device), label - 1]
         entropy = F.binary_cross_entropy_with_logits(chosen, goal)
-        guess = chosen.sigmoid()
-        overlap = (guess * goal).sum((1, 2))
-        dice = 1 - (2 * overlap + 1) / (guess.sum((1, 2)) + goal.sum((1, 2)) + 1)
+        dice = losses.dice(chosen.flatten(1), goal.flatten(1))
         return {"loss_mask": 4 * entropy * share, "loss_dice": 3 * dice.mean() * share}
 
     def predict(self, features: list[Tensor], detections: list[Detections]) -> None:
@@ -66,7 +63,7 @@ class LiteMaskHead(RoIHead):
             sure = (mask * inside).sum((1, 2)) / inside.sum((1, 2)).clamp(min=1.0)
             found.extra["mask_quality"] = sure
 
-    def finish(self, found: Detections, size: tuple[int, int], original: tuple[int, int]) -> dict[str, Any]:
+    def finish(self, found: Detections, size: tuple[int, int], original: tuple[int, int]) -> Finished:
         masks = paste_exact(found.extra["masks"], found.boxes, size, original)
         return {"masks": masks, "scores": found.scores * found.extra["mask_quality"]}
 

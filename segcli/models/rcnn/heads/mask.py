@@ -1,16 +1,14 @@
 """The mask head of Mask R-CNN (He et al., 2017): a small FCN with one foreground/background channel a class."""
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 
 from segcli.core import distributed
+from segcli.models.interface import Detections, Finished, RoIHead, Samples
 from segcli.models.rcnn.mask_targets import crop_targets
 from segcli.models.rcnn.pooler import Pooler
-from segcli.models.rcnn.roi_heads import Detections, RoIHead, Samples
 from segcli.ops.paste import paste_masks
 
 
@@ -63,7 +61,7 @@ class MaskHead(RoIHead):
             found.extra["mask_channels"] = logit
             found.extra["masks"] = logit[at, found.labels + 1].sigmoid()
 
-    def finish(self, found: Detections, size: tuple[int, int], original: tuple[int, int]) -> dict[str, Any]:
+    def finish(self, found: Detections, size: tuple[int, int], original: tuple[int, int]) -> Finished:
         return {"masks": paste_masks(found.extra["masks"], found.boxes, size, original)}
 
     def count(self, features: list[Tensor], regions: int) -> None:
