@@ -120,7 +120,8 @@ def compare(
     if html is not None:
         from segcli.compare.report import write_report
 
-        for note in [*write_report(document, groups, html), f"report: {html}"]:
+        missing = write_report(groups, html, pairs=[*chain(*pairs)], verdicts=[*chain(*verdicts)], skipped=failed)
+        for note in [*missing, f"report: {html}"]:
             announce(note)
 
 

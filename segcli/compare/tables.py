@@ -147,13 +147,13 @@ def part_cells(cost: Mapping[str, Any]) -> list[list[str]]:
             number(part["gflops"], 1, 2),
             f"{part['regions']} × {part['gflops_per_region']:.4f}" if part.get("regions") else "",
         ]
-        for name, part in (cost["parts"] or {}).items()
+        for name, part in (cost.get("parts") or {}).items()
     ]
 
 
 def not_counted(cost: Mapping[str, Any]) -> str:
     """Operators without a formula, with their share of all calls that compute."""
-    operators = cost["flops_uncounted"] or ()
+    operators = cost.get("flops_uncounted") or ()
     named = [f"{u['op']} ×{u['calls']} ({u['share']:.0%})" for u in operators if not u["elementwise"]]
     simple = sum(u["share"] for u in operators if u["elementwise"])
     return ", ".join([*named, f"elementwise ({simple:.0%})"])

@@ -2,7 +2,7 @@
 // The images of the report: labels and predictions side by side, and the enlarged view. Helpers are in report.js.
 const look = { masks: true, boxes: false, names: true, labels: true, score: 0.5 };
 function panel(picture, shown, classes) {
-  const size = Math.max(picture.width, picture.height);
+  const letters = Math.max(7, Math.max(picture.width, picture.height) / 34); // height of a name
   const layer = el("g"), names = el("g"); // names come last, above all masks
   for (const object of shown.objects) {
     if (known(object.score) && object.score < look.score) continue;
@@ -13,10 +13,10 @@ function panel(picture, shown, classes) {
     if (look.names) {
       const text = classes[object.label].name + (known(object.score) && object.score < 1 ? ` ${Math.round(100 * object.score)}` : "");
       const late = x1 > 0.7 * picture.width; // a name that begins there would be cut
-      names.append(el("text", { x: late ? Math.min(x2, picture.width - 1) : x1 + 1, y: Math.max(y1 - 2, size / 34), "text-anchor": late ? "end" : "start" }, text));
+      names.append(el("text", { x: late ? Math.min(x2, picture.width - 1) : x1 + 1, y: Math.max(y1 - 2, letters), "text-anchor": late ? "end" : "start" }, text));
     }
   }
-  return el("svg", { class: "look", viewBox: `0 0 ${picture.width} ${picture.height}`, preserveAspectRatio: "xMidYMid meet", style: `--size:${Math.max(7, size / 34)}px` },
+  return el("svg", { class: "look", viewBox: `0 0 ${picture.width} ${picture.height}`, preserveAspectRatio: "xMidYMid meet", style: `--size:${letters}px` },
     el("image", { href: `data:image/jpeg;base64,${picture.jpeg}`, width: picture.width, height: picture.height }), layer, names);
 }
 // [panel, title, mark] of those that are switched on; a panel's row is a position in its group, or the kind of labels

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from segcli.compare import files, ranking
+from segcli.compare import ranking
 from segcli.compare.curves import add_time_to_score
 from segcli.compare.intervals import Pair
 from segcli.compare.report import recipe_differences, write_report
@@ -50,7 +50,7 @@ def report(items, path):
     assert not failed
     groups = ranking.rank(rows)
     add_time_to_score(groups)
-    return write_report(files.document(groups, failed), groups, path)
+    return write_report(groups, path)
 
 
 def names(browser) -> list[str]:
@@ -114,9 +114,9 @@ def test_a_pair_is_shown_with_the_sign_of_its_caption(browser, runs, tmp_path):
     groups = ranking.rank(rows)
     pair = Pair("exact", "half", "segm_AP", 0.5, (0.4, 0.6), significant=True)
     add_time_to_score(groups)
-    write_report(files.document(groups, [], [pair], ["exact is better"]), groups, tmp_path / "r.html")
+    write_report(groups, tmp_path / "r.html", pairs=[pair], verdicts=["exact is better"])
     browser.open(tmp_path / "r.html", 1200, 900)
-    shown = browser.run("return document.querySelector('[aria-label=pairs]').closest('details').textContent")
+    shown = browser.run("return document.querySelector('[aria-label^=Every]').closest('details').textContent")
     assert "a − b" in shown
     assert "exacthalfmask AP50.040.0 to 60.0yes" in shown.replace("\n", " ").replace("mask  AP", "mask AP")
 
@@ -172,8 +172,7 @@ def test_images_come_with_the_most_disagreement_first_and_recipes_with_what_diff
     assert values == sorted(values, reverse=True)
     assert values[0] > 0
     rows, _ = collect(runs[:2], print)
-    assert [d["key"] for d in recipe_differences(rows)] == ["train.seed"]
-    assert recipe_differences(rows)[0]["values"] == ["10", "5"]
+    assert recipe_differences(rows) == [["train.seed", "10", "5"]]
 
 
 def test_time_to_the_score_that_all_reach(runs):
