@@ -7,18 +7,28 @@ from segcli.types import IGNORE, Batch, Instances, Target
 
 RESNET = {"name": "resnet", "depth": 18}
 LAYERS = {"encoder_layers": 1, "decoder_layers": 2}
-DETR = {"name": "detr", "backbone": RESNET, "dim": 128, "ffn": 64, "queries": 12, **LAYERS}
-MASKFORMER = {"name": "maskformer", "backbone": RESNET, "queries": 8, **LAYERS}
+DETR = {"name": "detr", "backbone": RESNET, "queries": 12, "transformer": {"dim": 128, "ffn": 64, **LAYERS}}
+MASKFORMER = {"name": "maskformer", "backbone": RESNET, "queries": 8, "transformer": LAYERS}
+
+
+def merged(*sections):
+    """Model sections laid on one another, mapping by mapping; one with another `name` replaces the whole."""
+    out = {}
+    for section in sections:
+        for key, value in section.items():
+            both = isinstance(value, dict) and isinstance(out.get(key), dict) and "name" not in value
+            out[key] = merged(out[key], value) if both else value
+    return out
 
 
 def small_detr(task, **settings):
     torch.manual_seed(0)
-    return build_model({**DETR, **settings}, task=task, num_classes=5, num_things=3)
+    return build_model(merged(DETR, settings), task=task, num_classes=5, num_things=3)
 
 
 def small_maskformer(task, **settings):
     torch.manual_seed(0)
-    return build_model({**MASKFORMER, **settings}, task=task, num_classes=4, num_things=2)
+    return build_model(merged(MASKFORMER, settings), task=task, num_classes=4, num_things=2)
 
 
 def padded(sizes, canvas):

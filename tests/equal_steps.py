@@ -24,12 +24,13 @@ from segcli.types import Batch, Instances, Target
 
 STEPS = 20
 SIZES = [(32, 40), (24, 36), (40, 40), (40, 28)]  # each half of a batch has a canvas of its own
-SMALL = {"dim": 32, "heads": 4, "ffn": 32, "decoder_layers": 2, "dropout": 0.0}
-DETR = {"name": "detr", "encoder_layers": 1, "queries": 6, **SMALL}
-MASKS = {"dim": 128, "heads": 8}  # DETR's mask head can't be smaller
-MASKFORMER = {"name": "maskformer", "queries": 6, **SMALL}
-LEARNED = {"encoder_layers": 1, "levels": 3, "denoising": 12, "groups": 2}
-SELECTED = {"encoder_layers": 1, "levels": 3, "denoising": 12, "selection": True}
+SMALL = {"dim": 32, "heads": 4, "ffn": 32, "encoder_layers": 1, "decoder_layers": 2, "dropout": 0.0}
+QUERIES = {"queries": 6, "transformer": SMALL}
+MASKS = {"transformer": {**SMALL, "dim": 128, "heads": 8}}  # DETR's mask head can't be smaller
+POINTS = {"loss": {"points": 32}}
+LEARNED = {"levels": 3, "boxes": {"denoising": 12, "groups": 2}}
+SELECTED = {"levels": 3, "boxes": {"denoising": 12, "selection": True}}
+DISTINCT = {"levels": 3, "boxes": {**SELECTED["boxes"], "distinct": 0.7, "deformable": True}}
 RCNN = {"name": "rcnn", "proposals": [20, 20], "samples": 16, "width": 32}
 LITE = {"name": "rcnn_lite", "width": 32}
 PIXEL = {"name": "per_pixel", "dim": 32}
@@ -37,19 +38,16 @@ FAMILIES = {
     "rcnn": ("instance", {**RCNN, "heads": {"box": {"width": 32}, "mask": {"convolutions": 1, "width": 16}}}),
     "lite": ("instance", {**LITE, "heads": {"iou_box": {"width": 32}, "lite_mask": {}}}),
     "keypoints": ("keypoints", {**RCNN, "heads": {"box": {"width": 32}, "keypoint": {"convolutions": 1, "width": 16}}}),
-    "detr": ("instance", {**DETR, **MASKS}),
-    "detr_lite": ("detection", {**DETR, **LEARNED, "name": "detr_lite"}),
-    "detr_lite, selected": (
-        "detection",
-        {**DETR, **SELECTED, "name": "detr_lite", "distinct": 0.7, "deformable": True},
-    ),
-    "maskformer": ("panoptic", MASKFORMER),
-    "mask2former_lite": ("instance", {**MASKFORMER, "name": "mask2former_lite", "levels": 3, "points": 32}),
+    "detr": ("instance", {"name": "detr", **QUERIES, **MASKS}),
+    "detr_lite": ("detection", {"name": "detr_lite", **QUERIES, **LEARNED}),
+    "detr_lite, selected": ("detection", {"name": "detr_lite", **QUERIES, **DISTINCT}),
+    "maskformer": ("panoptic", {"name": "maskformer", **QUERIES}),
+    "mask2former_lite": ("instance", {"name": "mask2former_lite", **QUERIES, **POINTS, "levels": 3}),
     "maskformer_lite": (
         "panoptic",
-        {**MASKFORMER, **SELECTED, "name": "maskformer_lite", "kernels": True, "points": 32},
+        {"name": "maskformer_lite", **QUERIES, **POINTS, **SELECTED, "kernels": True},
     ),
-    "maskformer_lite, learned": ("instance", {**MASKFORMER, **LEARNED, "name": "maskformer_lite", "points": 32}),
+    "maskformer_lite, learned": ("instance", {"name": "maskformer_lite", **QUERIES, **POINTS, **LEARNED}),
     "per_pixel": ("semantic", PIXEL),
     "fcn": ("semantic", {"name": "fcn"}),
 }

@@ -5,6 +5,7 @@ segcli's own folders; other packages add to them under the entry-point group `se
 `backbone:NAME`, ...
 """
 
+import dataclasses
 import difflib
 import functools
 import importlib
@@ -81,30 +82,63 @@ def find(kind: str, name: str, where: str = "") -> ModuleType:
 def call(build: Callable[..., Any], settings: dict[str, Any], where: str, **given: Any) -> Any:
     """`build(**given, **settings)` after checking `settings` against the signature, annotated types included.
 
+    An argument whose type is a dataclass is a section: a mapping whose keys are the dataclass's fields, checked alike;
+    one that is not there has its defaults. A name that Python reserves ends with an underscore in code alone
+    (`class_`).
+
     `given` are the arguments that segcli supplies (class counts, channels); a plugin takes those it names. Raises
     UsageError that lists every unknown, missing or mistyped key with `where` and the nearest valid key.
     """
-    parameters = inspect.signature(build).parameters
-    types = typing.get_type_hints(build, include_extras=True)
-    allowed = [p for p in parameters if p not in given]
-    problems = []
-    checked = {}
-    for key, value in settings.items():
-        if key not in allowed:
-            problems.append(f"{where}.{key} is not a setting here ({nearest(key, allowed)})")
-            continue
-        try:
-            checked[key] = pydantic.TypeAdapter(types.get(key, Any), config=ANY_TYPE).validate_python(value)
-        except pydantic.ValidationError as error:
-            mistake = error.errors()[0]["msg"].lower().replace("valid dictionary", "mapping of keys to values")
-            mistake = mistake.removeprefix("value error, ")
-            problems.append(f"{where}.{key}: {mistake}, not {value!r}")
-    for key in allowed:
-        if parameters[key].default is inspect.Parameter.empty and key not in settings:
-            problems.append(f"{where}.{key} is missing")
+    problems: list[str] = []
+    built = _call(build, settings, where, given, problems)
     if problems:
         raise UsageError("; ".join(problems))
-    return build(**{k: v for k, v in given.items() if k in parameters}, **checked)
+    return built
+
+
+def _call(
+    build: Callable[..., Any], settings: dict[str, Any], where: str, given: dict[str, Any], problems: list[str]
+) -> Any:
+    """See `call`; without a result where it adds to `problems`."""
+    parameters = inspect.signature(build).parameters
+    types = typing.get_type_hints(build, include_extras=True)
+    names = {name.rstrip("_"): name for name in parameters if name not in given}
+    sections = [key for key, name in names.items() if dataclasses.is_dataclass(types.get(name))]
+    before = len(problems)
+    arguments = {}
+    for key, value in {**dict.fromkeys(sections), **settings}.items():
+        if key not in names:
+            problems.append(f"{where}.{key} is not a setting here ({nearest(key, [*names])})")
+        elif key in sections and isinstance(value, dict | None):
+            arguments[names[key]] = _call(types[names[key]], value or {}, f"{where}.{key}", {}, problems)
+        else:
+            kind = dict[str, Any] if key in sections else types.get(names[key], Any)
+            try:
+                arguments[names[key]] = pydantic.TypeAdapter(kind, config=ANY_TYPE).validate_python(value)
+            except pydantic.ValidationError as error:
+                mistake = error.errors()[0]["msg"].lower().replace("valid dictionary", "mapping of keys to values")
+                mistake = mistake.removeprefix("value error, ")
+                problems.append(f"{where}.{key}: {mistake}, not {value!r}")
+    for key, name in names.items():
+        if parameters[name].default is inspect.Parameter.empty and name not in arguments and key not in settings:
+            problems.append(f"{where}.{key} is missing")
+    if len(problems) > before:
+        return None
+    return build(**{k: v for k, v in given.items() if k in parameters}, **arguments)
+
+
+def defaults(build: Callable[..., Any]) -> dict[str, object]:
+    """The settings of a plugin and their defaults, those of a section as "section.key"; `inspect.Parameter.empty` for
+    one without."""
+    types = typing.get_type_hints(build)
+    found: dict[str, object] = {}
+    for name, parameter in inspect.signature(build).parameters.items():
+        key, kind = name.rstrip("_"), types.get(name)
+        if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+            found |= {f"{key}.{inner}": default for inner, default in defaults(kind).items()}
+        else:
+            found[key] = parameter.default
+    return found
 
 
 def nearest(word: str, choices: list[str]) -> str:

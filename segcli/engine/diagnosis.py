@@ -4,7 +4,6 @@
 classes) or in the log (losses, gradients). Nothing here runs a model."""
 
 import dataclasses
-import inspect
 import itertools
 import statistics
 import sys
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from segcli.core.plugins import find
+from segcli.core.plugins import defaults, find
 from segcli.core.recipe.recipe import Recipe
 from segcli.core.tasks import TASKS
 from segcli.data.dataset import Dataset
@@ -203,18 +202,19 @@ def _against_silence(recipe: Recipe, model: Model) -> str:
     own = _settings(recipe)
     if model.lite:
         choices.append(f"set model.name: {model.lite} and its options (docs/little_data.md)")
-    if unset := [key for key in ("selection", "denoising") if key in own and not given.get(key)]:
-        choices.append(f"set {' and '.join(f'model.{key}' for key in unset)} (docs/little_data.md)")
-    if "no_object" in own:
-        choices.append(f"lower model.no_object ({given.get('no_object', own['no_object'].default):g})")
+    boxes, loss = given.get("boxes") or {}, given.get("loss") or {}
+    if unset := [f"model.boxes.{k}" for k in ("selection", "denoising") if f"boxes.{k}" in own and not boxes.get(k)]:
+        choices.append(f"set {' and '.join(unset)} (docs/little_data.md)")
+    if "loss.no_object" in own:
+        choices.append(f"lower model.loss.no_object ({loss.get('no_object', own['loss.no_object']):g})")
     if recipe.init is None and "backbone" in own and not (given.get("backbone") or {}).get("weights"):
         choices.append("begin from pretrained weights (model.backbone.weights: imagenet)")
     return ", or ".join(choices)
 
 
-def _settings(recipe: Recipe) -> Mapping[str, inspect.Parameter]:
-    """Keyword arguments of the model's `build`: the keys of the recipe's `model` section."""
-    return inspect.signature(find("model", recipe.model["name"], "model.name").build).parameters
+def _settings(recipe: Recipe) -> dict[str, object]:
+    """The keys of the recipe's `model` section and their defaults."""
+    return defaults(find("model", recipe.model["name"], "model.name").build)
 
 
 def _longer(recipe: Recipe, steps: int | None = None) -> str:

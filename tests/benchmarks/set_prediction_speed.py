@@ -46,7 +46,7 @@ TASKS = {"detr": "detection", "maskformer": "instance"}
 
 
 def our_model(family: str) -> Any:
-    settings = {"name": family, "backbone": {"name": "resnet", "depth": 50}, "dropout": 0.0}
+    settings = {"name": family, "backbone": {"name": "resnet", "depth": 50}, "transformer": {"dropout": 0.0}}
     model = build_model(settings, task=TASKS[family], num_classes=CLASSES, num_things=CLASSES)
     return prepare_layout(model)
 

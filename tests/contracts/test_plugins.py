@@ -21,10 +21,13 @@ BACKBONE = {"name": "resnet", "depth": 18}
 LITE = {"name": "efficientnet_lite0"}
 VIT = {"name": "vit", "model": "deit_tiny_distilled_patch16_224", "width": 64}
 SWIN = {"name": "swin"}
-SMALL = {"backbone": LITE, "dim": 64, "heads": 4, "ffn": 64, "queries": 12, "decoder_layers": 2}
-BOXES = {**SMALL, "encoder_layers": 1, "levels": 3, "deformable": True}
-CHOSEN = {**BOXES, "selection": True, "denoising": 16}
-POINTS = {**SMALL, "points": 32}
+WIDTHS = {"dim": 64, "heads": 4, "ffn": 64}
+TRANSFORMER = {**WIDTHS, "encoder_layers": 1, "decoder_layers": 2}
+SMALL = {"backbone": LITE, "queries": 12, "transformer": TRANSFORMER}
+BOXES = {**SMALL, "levels": 3}
+CHOSEN = {**BOXES, "boxes": {"deformable": True, "selection": True, "denoising": 16}}
+GROUPS = {**BOXES, "boxes": {"deformable": True, "groups": 3}}
+POINTS = {**SMALL, "loss": {"points": 32}}
 LITE_HEADS = {"iou_box": {}, "lite_mask": {}}
 MODELS = {
     "rcnn": [
@@ -39,7 +42,7 @@ MODELS = {
         ({"backbone": SWIN, "stage": "boxes"}, "instance"),
     ],
     "detr_lite": [
-        *((settings, "detection") for settings in (CHOSEN, {**BOXES, "groups": 3}, {**BOXES, "deformable": False})),
+        *((settings, "detection") for settings in (CHOSEN, BOXES, GROUPS)),
         ({**CHOSEN, "backbone": VIT, "levels": 1}, "detection"),
     ],
     "maskformer": [
@@ -49,15 +52,15 @@ MODELS = {
     ],
     "maskformer_lite": [
         *((CHOSEN, task) for task in ("semantic", "instance", "panoptic")),
-        ({**BOXES, "groups": 2}, "instance"),
+        (GROUPS, "instance"),
         ({**CHOSEN, "kernels": True}, "panoptic"),
     ],
     "mask2former_lite": [
         *((POINTS, task) for task in ("semantic", "instance", "panoptic")),
-        ({**SMALL, "pixel_decoder": "transformer", "encoder_layers": 1}, "panoptic"),
+        ({**SMALL, "pixel_decoder": "transformer"}, "panoptic"),
     ],
     "per_pixel": [({"backbone": backbone}, "semantic") for backbone in (BACKBONE, VIT)],
-    "per_pixel_plus": [({"backbone": LITE, "dim": 64, "heads": 4, "ffn": 64}, "semantic")],
+    "per_pixel_plus": [({"backbone": LITE, **WIDTHS}, "semantic")],
     "fcn": [
         *(({"backbone": backbone}, "semantic") for backbone in (VIT, SWIN)),
         ({"backbone": VIT, "auxiliary": 0}, "semantic"),

@@ -1,40 +1,45 @@
 """Every setting does something: each argument of each builder, set to another value, changes what the model is or
 says."""
 
+import copy
 import hashlib
-import inspect
 
 import pytest
 import torch
-from batches import batch
+from batches import batch, merged
 
 from segcli.core import plugins
+from segcli.core.recipe.recipe_file import put
 from segcli.models import build_model
 
 BACKBONE = {"name": "timm", "model": "test_resnet"}
-QUERIES = {"backbone": BACKBONE, "dim": 32, "heads": 4, "ffn": 32, "decoder_layers": 2, "queries": 6, "dropout": 0.0}
-BOXES = {**QUERIES, "encoder_layers": 1, "levels": 2}
-MASKS = {**QUERIES, "task": "panoptic"}
+WIDTHS = {"dim": 32, "heads": 4, "ffn": 32, "decoder_layers": 2, "dropout": 0.0}
+QUERIES = {"backbone": BACKBONE, "queries": 6, "transformer": {**WIDTHS, "encoder_layers": 1}}
+BOXES = {**QUERIES, "levels": 2}
+MASKS = {**QUERIES, "pixel_decoder": "transformer", "task": "panoptic"}
 BASE = {  # small models, and the task in which most of their settings count
     "rcnn": {"backbone": BACKBONE, "heads": {"box": {"score": 0.0}, "mask": {}}, "width": 32, "proposals": (20, 20)},
     "rcnn_lite": {"backbone": BACKBONE, "heads": {"iou_box": {"score": 0.0}, "lite_mask": {}}, "width": 32},
-    "detr": {**QUERIES, "encoder_layers": 1, "dim": 128, "heads": 8, "task": "instance"},
+    "detr": merged(QUERIES, {"transformer": {"dim": 128, "heads": 8}, "task": "instance"}),
     "detr_lite": {**BOXES, "task": "detection"},
-    "maskformer": {**MASKS, "pixel_decoder": "transformer", "encoder_layers": 1},
-    "maskformer_lite": {**BOXES, "task": "panoptic", "points": 32},
-    "mask2former_lite": {**MASKS, "pixel_decoder": "transformer", "encoder_layers": 1, "levels": 2, "points": 32},
+    "maskformer": MASKS,
+    "maskformer_lite": {**BOXES, "task": "panoptic", "loss": {"points": 32}},
+    "mask2former_lite": {**MASKS, "levels": 2, "loss": {"points": 32}},
     "per_pixel": {"backbone": BACKBONE, "dim": 32, "task": "semantic"},
-    "per_pixel_plus": {**{k: v for k, v in QUERIES.items() if k != "queries"}, "task": "semantic"},
+    "per_pixel_plus": {"backbone": BACKBONE, **WIDTHS, "task": "semantic"},
     "fcn": {"backbone": BACKBONE, "task": "semantic"},
 }
 OTHER = {  # another value than the one in BASE, or than the default; with what else must be set for it to count
     "backbone": {"backbone": {"name": "timm", "model": "test_efficientnet"}},
-    "heads": {"heads": 8},
     "rcnn.heads": {"heads": {"box": {"score": 0.0, "width": 64}, "mask": {}}},
     "rcnn_lite.heads": {"heads": {"iou_box": {"score": 0.0}}, "task": "detection"},
-    "detr.heads": {"heads": 16},
-    "detr.dim": {"dim": 256},
-    "dim": {"dim": 64},
+    "detr.transformer.heads": {"transformer.heads": 16},
+    "detr.transformer.dim": {"transformer.dim": 256},
+    "transformer.heads": {"transformer.heads": 8},
+    "transformer.dim": {"transformer.dim": 64},
+    "per_pixel.dim": {"dim": 64},
+    "per_pixel_plus.dim": {"dim": 64},
+    "per_pixel_plus.heads": {"heads": 8},
     "rcnn_lite.width": {"width": 64},
     "fine": {"fine": 32},
     "fpn_norm": {"fpn_norm": True},
@@ -42,39 +47,41 @@ OTHER = {  # another value than the one in BASE, or than the default; with what 
     "samples": {"samples": 8},
     "positive": {"positive": 0.13, "samples": 8},
     "foreground": {"foreground": 0.05},
-    "auxiliary": {"auxiliary": False},
-    "fcn.auxiliary": {"auxiliary": 0.0},
-    "per_pixel_plus.auxiliary": {"auxiliary": 0.0},
+    "loss.auxiliary": {"loss.auxiliary": False},
+    "loss.points": {"loss.points": 16},
+    "auxiliary": {"auxiliary": 0.0},
     "stage": {"stage": "boxes"},
-    "score": {"score": 0.0, "task": "panoptic"},
-    "overlap": {"overlap": 0.0, "score": 0.0, "queries": 30},
+    "inference.score": {"inference.score": 0.0, "task": "panoptic"},
+    "inference.overlap": {"inference.overlap": 0.0, "inference.score": 0.0, "queries": 30},
+    "inference.outputs": {"inference.outputs": ["semantic"]},
+    "inference.upsampling": {"inference.upsampling": "direct", "task": "instance"},
     "pixel_decoder": {"pixel_decoder": "fpn"},
-    "outputs": {"outputs": ["semantic"]},
-    "upsampling": {"upsampling": "direct", "task": "instance"},
     "divisor": {"divisor": 64},
     "mask_dim": {"mask_dim": 16},
     "matching": {"matching": "fixed", "task": "semantic", "queries": None},
     "levels": {"levels": 3},
-    "deformable": {"deformable": True},
-    "selection": {"selection": True},
-    "distinct": {"distinct": 0.01, "selection": True, "queries": 40},
-    "denoising": {"denoising": 8},
-    "groups": {"groups": 2},
+    "boxes.deformable": {"boxes.deformable": True},
+    "boxes.selection": {"boxes.selection": True},
+    "boxes.distinct": {"boxes.distinct": 0.01, "boxes.selection": True, "queries": 40},
+    "boxes.denoising": {"boxes.denoising": 8},
+    "boxes.groups": {"boxes.groups": 2},
     "kernels": {"kernels": True},
-    "points": {"points": 16},
 }
 GIVEN = {"task", "num_classes", "num_things", "num_keypoints"}
-CASES = [
-    (name, setting)
-    for name in plugins.names("model")
-    for setting in inspect.signature(plugins.find("model", name).build).parameters
-    if setting not in GIVEN
-]
+DEFAULTS = {name: plugins.defaults(plugins.find("model", name).build) for name in plugins.names("model")}
+CASES = [(name, setting) for name, settings in DEFAULTS.items() for setting in settings if setting not in GIVEN]
 
 
 def plain(value):
     """Another number than a default."""
     return value + 1 if isinstance(value, int) else value * 2 + 0.1
+
+
+def at(settings, key):
+    """The value of "a" or "a.b"; None where it is not set."""
+    for part in key.split("."):
+        settings = (settings or {}).get(part)
+    return settings
 
 
 def says(settings) -> str:
@@ -100,12 +107,16 @@ def says(settings) -> str:
 
 @pytest.mark.parametrize(("name", "setting"), CASES)
 def test_every_setting_of_a_model_does_something(name, setting):
-    base = {"name": name, **BASE[name]}
-    default = inspect.signature(plugins.find("model", name).build).parameters[setting].default
+    base = copy.deepcopy({"name": name, **BASE[name]})
     changed = OTHER.get(f"{name}.{setting}") or OTHER.get(setting)
     if changed is None:
-        changed = {setting: plain(base.get(setting, default))}
-    # what else must be set, is set on both sides
-    beside = {key: value for key, value in changed.items() if key != setting}
-    base = {key: value for key, value in {**base, **beside}.items() if value is not None}
-    assert says({**base, setting: changed[setting]}) != says(base)
+        before = at(base, setting)
+        changed = {setting: plain(DEFAULTS[name][setting] if before is None else before)}
+    other = copy.deepcopy(base)
+    for key, value in changed.items():
+        for settings in (base, other):  # what else must be set, is set on both sides
+            if key != setting or settings is other:
+                put(settings, key, value)
+    # null stands for a default that tasks differ in
+    base, other = ({k: v for k, v in s.items() if v is not None or k == setting} for s in (base, other))
+    assert says(other) != says(base)

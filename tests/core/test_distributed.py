@@ -20,12 +20,16 @@ from segcli.engine.run_folder import RunFolder
 RESNET = {"name": "resnet", "depth": 18}
 LITE = {"width": 32, "proposals": [8, 8], "heads": {"iou_box": {}, "lite_mask": {}}}
 RCNN = {"proposals": [30, 30], "samples": 16, "heads": {"box": {"width": 32}, "mask": {"convolutions": 1}}}
-DETR = {"dim": 128, "ffn": 64, "queries": 8, "encoder_layers": 1, "decoder_layers": 2, "dropout": 0.0}
+LAYERS = {"dim": 128, "ffn": 64, "encoder_layers": 1, "decoder_layers": 2, "dropout": 0.0}
+DETR = {"queries": 8, "transformer": LAYERS}
 FAMILIES = {
     "lite": ("instance", {"name": "rcnn_lite", **LITE}),
     "rcnn": ("instance", {"name": "rcnn", **RCNN}),
     "detr": ("instance", {"name": "detr", **DETR}),
-    "maskformer": ("instance", {"name": "maskformer", "queries": 8, "decoder_layers": 2, "dropout": 0.0}),
+    "maskformer": (
+        "instance",
+        {"name": "maskformer", "queries": 8, "transformer": {"decoder_layers": 2, "dropout": 0.0}},
+    ),
     "per_pixel": ("semantic", {"name": "per_pixel"}),
 }
 COMMAND = [sys.executable, "-m", "segcli.cli.app"]

@@ -11,6 +11,7 @@ from segcli.models import build_model
 RESNET = {"name": "resnet", "depth": 18}
 PLAIN = {**RESNET, "dilate_last": 0}
 SMALL = {"backbone": RESNET, "dim": 32, "heads": 4, "ffn": 32}
+NEW = {"backbone": RESNET, "transformer": {"dim": 32, "heads": 4, "ffn": 32}}
 OLD = [  # as written before, task, as it is written today
     (
         {"name": "rcnn", "variant": "lite", "backbone": RESNET, "fpn_norm": False, "heads": {"box": {}, "mask": None}},
@@ -27,20 +28,39 @@ OLD = [  # as written before, task, as it is written today
     (
         {"name": "detr", **SMALL, "box_queries": True, "no_object": 0.1, "selection": True, "levels": 3},
         "detection",
-        {"name": "detr_lite", **SMALL, "selection": True, "levels": 3},
+        {"name": "detr_lite", **NEW, "boxes": {"selection": True}, "levels": 3},
     ),
-    ({"name": "detr", **SMALL, "box_queries": False, "levels": 1}, "detection", {"name": "detr", **SMALL}),
+    ({"name": "detr", **SMALL, "box_queries": False, "levels": 1}, "detection", {"name": "detr", **NEW}),
     (
         {"name": "maskformer", **SMALL, "box_queries": True, "score": None, "upsampling": "direct", "points": None},
         "panoptic",
-        {"name": "maskformer_lite", **SMALL},
+        {"name": "maskformer_lite", **NEW},
     ),
     (
         {"name": "maskformer", **SMALL, "masked_attention": True, "kernels": True, "denoising": 0},
         "semantic",
-        {"name": "mask2former_lite", **SMALL, "kernels": True},
+        {"name": "mask2former_lite", **NEW, "kernels": True},
     ),
-    ({"name": "maskformer", **SMALL, "masked_attention": False}, "instance", {"name": "maskformer", **SMALL}),
+    ({"name": "maskformer", **SMALL, "masked_attention": False}, "instance", {"name": "maskformer", **NEW}),
+    (
+        {"name": "detr", **SMALL, "queries": 5, "class_weight": 2.0, "l1_weight": 4.0, "no_object": 0.2, "score": 0.5},
+        "detection",
+        {
+            "name": "detr",
+            **NEW,
+            "queries": 5,
+            "loss": {"class": 2.0, "l1": 4.0, "no_object": 0.2},
+            "inference": {"score": 0.5},
+        },
+    ),
+    (
+        {"name": "maskformer", **SMALL, "transformer": {"dropout": 0.0}, "outputs": ["semantic"], "mask_weight": 5.0},
+        "instance",
+        {
+            **{"name": "maskformer", "backbone": RESNET, "inference": {"outputs": ["semantic"]}, "loss": {"mask": 5.0}},
+            "transformer": {"dim": 32, "heads": 4, "ffn": 32, "dropout": 0.0},
+        },
+    ),
 ]
 
 
@@ -55,8 +75,25 @@ def test_an_old_section_means_a_model_of_today(old, task, new):
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        ({"name": "detr", "deformable": True}, "model.deformable is a setting of model.name: detr_lite"),
-        ({"name": "maskformer", "kernels": True}, "model.kernels is a setting of model.name: maskformer_lite"),
+        ({"name": "detr", "deformable": True}, r"model\.deformable is a setting of model\.name: detr_lite$"),
+        (
+            {"name": "maskformer", "kernels": False},
+            "kernels is a setting of model.name: maskformer_lite and mask2former_lite",
+        ),
+        ({"name": "detr", "levels": 3}, r"model\.levels is a setting of model\.name: detr_lite$"),
+        (
+            {"name": "maskformer", "levels": 1},
+            "levels is a setting of model.name: maskformer_lite and mask2former_lite",
+        ),
+        ({"name": "detr", "box_queries": False, "groups": 2}, "model.groups is a setting of model.name: detr_lite"),
+        (
+            {"name": "detr", "dim": 64, "transformer": {"dim": 32}},
+            "dim is model.transformer.dim now, .* has both",
+        ),
+        (
+            {"name": "detr", "dim": 64, "transformer": 3},
+            "dim is model.transformer.dim now, .*transformer: 3",
+        ),
         ({"name": "detr_lite", "box_queries": False}, "model.box_queries is model.name: detr now"),
         ({"name": "maskformer_lite", "masked_attention": True}, "masked_attention is model.name: mask2former_lite now"),
         ({"name": "mask2former_lite", "box_queries": True}, "box_queries is model.name: maskformer_lite now"),
@@ -84,3 +121,21 @@ def test_an_old_recipe_extends_a_new_one(tmp_path):
     ]:
         (tmp_path / "own.yaml").write_text(yaml.safe_dump({"extends": "base.yaml", "model": model}), encoding="utf-8")
         assert Recipe.load(tmp_path / "own.yaml").model == {**base.model, "heads": expected}
+
+
+def test_a_setting_of_before_and_the_one_of_today_replace_each_other(tmp_path):
+    """In a flag, and in a recipe that extends another, whichever of the two is older."""
+    recipe = Recipe.load("quickstart/detr", {"model.dim": 64, "model.transformer.ffn": 32, "model.denoising": 8})
+    base = Recipe.load("quickstart/detr").model
+    assert recipe.model["transformer"] == {**base["transformer"], "dim": 64, "ffn": 32}
+    assert recipe.model["boxes"] == {**base["boxes"], "denoising": 8}
+    for number, (first, second) in enumerate(
+        [({"dim": 64}, {"transformer": {"dim": 32}}), ({"transformer": {"dim": 64}}, {"dim": 32})]
+    ):
+        for name, data in (
+            ("base", {"name": "r", "task": "detection", "data": {"root": "d"}, "model": {"name": "detr", **first}}),
+            ("own", {"extends": f"base{number}.yaml", "model": second}),
+        ):
+            (tmp_path / f"{name}{number}.yaml").write_text(yaml.safe_dump(data), encoding="utf-8")
+        model = Recipe.load(tmp_path / f"own{number}.yaml").model
+        assert model == {"name": "detr", "transformer": {"dim": 32}}

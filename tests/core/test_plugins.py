@@ -1,6 +1,8 @@
 """Plugins: found by bare name, checked against their own signature."""
 
+import dataclasses
 import importlib.metadata
+import inspect
 from types import ModuleType
 
 import pytest
@@ -35,6 +37,33 @@ def test_unknown_missing_and_mistyped_settings_are_listed_together():
     assert "model.heads.box.width is missing" in message
     assert "model.heads.box.sizes: input should be a valid tuple, not 'big'" in message
     assert "model.heads.box.ratio: input should be a valid number" in message
+
+
+@dataclasses.dataclass(frozen=True)
+class Loss:
+    box: float
+    class_: float = 1.0
+
+
+def with_section(*, width: int = 1, loss: Loss):
+    return width, loss
+
+
+def test_a_dataclass_is_a_section_that_is_checked_alike():
+    assert plugins.call(with_section, {"loss": {"class": 2, "box": 3}}, "model") == (1, Loss(3.0, 2.0))
+    assert plugins.defaults(with_section) == {"width": 1, "loss.box": inspect.Parameter.empty, "loss.class": 1.0}
+    for settings, message in [
+        ({}, "model.loss.box is missing"),
+        ({"loss": None}, "model.loss.box is missing"),
+        ({"loss": {"box": 1, "clas": 2}}, "model.loss.clas is not a setting here (did you mean 'class'?)"),
+        ({"loss": {"box": 1, "class_": 2}}, "model.loss.class_ is not a setting here"),
+        ({"loss": {"box": "x"}}, "model.loss.box: input should be a valid number"),
+        ({"loss": 3}, "model.loss: input should be a mapping of keys to values"),
+        ({"los": {}, "loss": {"bix": 1}}, "model.loss.bix is not a setting here (did you mean 'box'?)"),
+    ]:
+        with pytest.raises(UsageError) as caught:
+            plugins.call(with_section, settings, "model")
+        assert message in str(caught.value)
 
 
 def test_what_segcli_gives_is_no_setting():

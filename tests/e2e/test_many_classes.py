@@ -12,7 +12,12 @@ from segcli.data.dataset import Dataset
 TRUNK = {"name": "timm", "model": "test_resnet"}
 MODELS = {
     "per_pixel": {"name": "per_pixel", "dim": 32, "backbone": TRUNK},
-    "maskformer": {"name": "maskformer", "dim": 32, "decoder_layers": 1, "queries": 4, "backbone": TRUNK},
+    "maskformer": {
+        "name": "maskformer",
+        "transformer": {"dim": 32, "decoder_layers": 1},
+        "queries": 4,
+        "backbone": TRUNK,
+    },
 }
 AUGMENT = {"flip": 0.5, "rotate": 10}
 

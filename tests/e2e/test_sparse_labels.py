@@ -8,14 +8,15 @@ import pytest
 import yaml
 
 TRUNK = {"name": "timm", "model": "test_resnet"}  # half a million parameters
-DETR = {"dim": 128, "heads": 8, "encoder_layers": 1, "decoder_layers": 2, "ffn": 32, "queries": 6}
+SMALL = {"dim": 128, "heads": 8, "encoder_layers": 1, "decoder_layers": 2, "ffn": 32}
+DETR = {"queries": 6, "transformer": SMALL}
 MODELS = {
     "detr detection": {"name": "detr", **DETR},
     "detr instance": {"name": "detr", **DETR},
     "detr panoptic": {"name": "detr", **DETR},
-    "maskformer semantic": {"name": "maskformer", "decoder_layers": 2, "queries": 6},
-    "maskformer instance": {"name": "maskformer", "decoder_layers": 2, "queries": 6},
-    "maskformer panoptic": {"name": "maskformer", "decoder_layers": 2, "queries": 6},
+    "maskformer semantic": {"name": "maskformer", "transformer": {"decoder_layers": 2}, "queries": 6},
+    "maskformer instance": {"name": "maskformer", "transformer": {"decoder_layers": 2}, "queries": 6},
+    "maskformer panoptic": {"name": "maskformer", "transformer": {"decoder_layers": 2}, "queries": 6},
     "per_pixel semantic": {"name": "per_pixel_plus", "decoder_layers": 2},
 }
 LABELS = {

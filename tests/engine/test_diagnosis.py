@@ -8,7 +8,7 @@ import torch
 import yaml
 
 from segcli.core.errors import UsageError
-from segcli.core.plugins import find
+from segcli.core.plugins import defaults, find
 from segcli.core.recipe.recipe import Optimizer, Recipe
 from segcli.engine.diagnosis import diagnose, measure, print_causes
 from segcli.engine.optimizer import build_optimizer
@@ -119,9 +119,9 @@ def test_class_head():
 
 MODELS = {
     "rcnn": ({"name": "rcnn_lite", "width": 32, "heads": {"iou_box": {}, "lite_mask": {}}}),
-    "detr": ({"name": "detr", "dim": 32, "ffn": 32}),
-    "detr on boxes": ({"name": "detr_lite", "dim": 32, "ffn": 32}),
-    "maskformer on boxes": ({"name": "maskformer_lite", "dim": 32, "ffn": 32}),
+    "detr": ({"name": "detr", "transformer": {"dim": 32, "ffn": 32}}),
+    "detr on boxes": ({"name": "detr_lite", "transformer": {"dim": 32, "ffn": 32}}),
+    "maskformer on boxes": ({"name": "maskformer_lite", "transformer": {"dim": 32, "ffn": 32}}),
 }
 
 
@@ -141,15 +141,15 @@ def test_the_advised_rates_are_those_of_the_models_own_class_layers(kind):
     assert names == {name for name, _ in model.named_parameters() if name.startswith(tuple(model.class_layers))}
 
 
-SMALL = {"dim": 32, "ffn": 32}
+SMALL = {"transformer": {"dim": 32, "ffn": 32}}
 FAMILIES = {
     "rcnn": ("detection", {"name": "rcnn_lite", "width": 32, "heads": {"iou_box": {}}}),
     "rcnn with masks": ("instance", {"name": "rcnn", "heads": {"box": {}, "mask": {}}}),
     "detr": ("detection", {"name": "detr", **SMALL}),
-    "detr with masks": ("instance", {"name": "detr", "dim": 128}),
+    "detr with masks": ("instance", {"name": "detr", "transformer": {"dim": 128}}),
     "detr on boxes": ("detection", {"name": "detr_lite", **SMALL}),
     "maskformer": ("instance", {"name": "maskformer", **SMALL}),
-    "maskformer on boxes": ("instance", {"name": "maskformer_lite", **SMALL, "selection": True}),
+    "maskformer on boxes": ("instance", {"name": "maskformer_lite", **SMALL, "boxes": {"selection": True}}),
     "mask2former": ("instance", {"name": "mask2former_lite", **SMALL}),
 }
 EVIDENCE = {
@@ -169,8 +169,8 @@ def take(advice: str, settings: Recipe) -> Recipe:
     data = settings.model_dump(mode="json")
     for name in re.findall(r"model\.name: (\w+)", advice):
         data["model"]["name"] = name
-    for key in re.findall(r"model\.(selection|denoising)", advice):
-        data["model"][key] = 4 if key == "denoising" else True
+    for key in re.findall(r"model\.boxes\.(selection|denoising)", advice):
+        data["model"].setdefault("boxes", {})[key] = 4 if key == "denoising" else True
     for key, value in re.findall(r"train\.(steps|epochs|minutes): (\d+|null)", advice):
         data["train"][key] = None if value == "null" else int(value)
     return Recipe.parse(data, "r.yaml")
@@ -211,7 +211,7 @@ def known(settings: Recipe, section: str, path: list[str]) -> bool:
         return True
     if path[0] == "backbone" and len(path) > 1:
         return path[1] == "weights" or path[1] in inspect.signature(find("backbone", "resnet").build).parameters
-    return path[0] == "name" or path[0] in inspect.signature(find("model", settings.model["name"]).build).parameters
+    return path[0] == "name" or ".".join(path) in defaults(find("model", settings.model["name"]).build)
 
 
 def test_a_region_based_model_is_not_told_of_a_class_that_it_has_not():
@@ -219,7 +219,7 @@ def test_a_region_based_model_is_not_told_of_a_class_that_it_has_not():
     assert cause.name == "no-object collapse"
     assert "no_object" not in cause.advice
     assert "model.name" not in cause.advice
-    assert "model.no_object (0.1)" in causes_of(recipe(), 0.0, log(), images([]))[0].advice
+    assert "model.loss.no_object (0.1)" in causes_of(recipe(), 0.0, log(), images([]))[0].advice
 
 
 def test_rates_of_what_is_not_there_are_refused():

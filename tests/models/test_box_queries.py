@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 import torch.nn.functional as F
-from batches import batch
+from batches import batch, merged
 from transformers.models.deformable_detr.configuration_deformable_detr import DeformableDetrConfig
 from transformers.models.deformable_detr.modeling_deformable_detr import DeformableDetrMultiscaleDeformableAttention
 
@@ -26,16 +26,17 @@ from segcli.ops.losses import matchability
 from segcli.ops.matcher import Matching
 from segcli.types import IGNORE, Batch, Instances, Target
 
+LAYERS = {"encoder_layers": 1, "decoder_layers": 2}
 LITE = {
-    **{"backbone": {"name": "efficientnet_lite0"}, "dim": 64, "heads": 4, "ffn": 64, "queries": 10, "dropout": 0.0},
-    **{"encoder_layers": 1, "decoder_layers": 2, "levels": 3},
+    **{"backbone": {"name": "efficientnet_lite0"}, "queries": 10, "levels": 3},
+    "transformer": {"dim": 64, "heads": 4, "ffn": 64, "dropout": 0.0, **LAYERS},
 }
-CHOSEN = {**LITE, "deformable": True, "selection": True, "denoising": 12}
+CHOSEN = {**LITE, "boxes": {"deformable": True, "selection": True, "denoising": 12}}
 
 
 def model(name="detr_lite", task="detection", settings=CHOSEN, **more):
     torch.manual_seed(0)
-    return build_model({"name": name, **settings, **more}, task=task, num_classes=3, num_things=2)
+    return build_model({"name": name, **merged(settings, more)}, task=task, num_classes=3, num_things=2)
 
 
 @torch.no_grad()
@@ -107,7 +108,7 @@ def test_real_queries_do_not_depend_on_the_noise():
 
 @torch.no_grad()
 def test_groups_are_blind_to_each_other_and_only_the_first_predicts():
-    net, data = model(settings=LITE, groups=3), batch()
+    net, data = model(settings=LITE, boxes={"groups": 3}), batch()
     features = net.backbone(data.images)[-3:]
     training = net.train().head(features, data)
     single = net.eval().head(features, data)
@@ -127,12 +128,12 @@ def test_distinct_cells_come_first_and_then_the_best_of_the_others():
 
 
 def test_distinct_queries_cost_what_others_do():
-    chosen, distinct = (cost.flops(model(**more), (96, 128)) for more in ({}, {"distinct": 0.7}))
+    chosen, distinct = (cost.flops(model(**more), (96, 128)) for more in ({}, {"boxes": {"distinct": 0.7}}))
     assert chosen["gflops"] == distinct["gflops"] > 0
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("settings", [CHOSEN, {**CHOSEN, "distinct": 0.8}, LITE])
+@pytest.mark.parametrize("settings", [CHOSEN, merged(CHOSEN, {"boxes": {"distinct": 0.8}}), LITE])
 def test_what_lies_in_the_padding_is_never_chosen_and_boxes_lie_in_the_image(settings):
     net, data = model(settings=settings).eval(), batch()
     for prediction, (h, w) in zip(net.predict(data), data.original_sizes, strict=True):
@@ -249,9 +250,13 @@ def test_matchability_is_cross_entropy_on_matched_and_falls_off_elsewhere():
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [
-        ("detr_lite", {**CHOSEN, "groups": 2}, "model.groups is for learned queries"),
-        ("detr_lite", {**LITE, "distinct": 0.8}, "model.distinct chooses among the cells of model.selection"),
-        ("detr_lite", {**CHOSEN, "distinct": 1.5}, "model.distinct is an IoU between 0 and 1, not 1.5"),
+        ("detr_lite", {"boxes": {"selection": True, "groups": 2}}, "model.boxes.groups is for learned queries"),
+        (
+            "detr_lite",
+            {"boxes": {"distinct": 0.8}},
+            "model.boxes.distinct chooses among the cells of model.boxes.selection",
+        ),
+        ("detr_lite", {"boxes": {"selection": True, "distinct": 1.5}}, "distinct is an IoU between 0 and 1, not 1.5"),
         ("detr_lite", {**LITE, "levels": 9}, "model.levels must be from 1 to 4"),
         ("mask2former_lite", {"levels": 5}, "model.levels must be from 1 to 4"),
         ("maskformer_lite", {**CHOSEN, "kernels": True}, "model.kernels of maskformer_lite is for task panoptic"),
@@ -304,7 +309,10 @@ def test_stuff_kernels_need_things_and_stuff(things, missing):
 @torch.no_grad()
 def test_stuff_with_kernels_is_found_without_a_query():
     net = model(
-        "maskformer_lite", "panoptic", kernels=True, outputs=["panoptic", "semantic"], score=0.9, overlap=0.0
+        "maskformer_lite",
+        "panoptic",
+        kernels=True,
+        inference={"outputs": ["panoptic", "semantic"], "score": 0.9, "overlap": 0.0},
     ).eval()
     assert net.head.num_classes == 2
     data = batch()
@@ -334,7 +342,7 @@ def test_an_instance_model_begins_a_panoptic_one_with_kernels_and_the_other_way_
 
 
 def test_losses_fall_on_one_batch():
-    net, data = model("maskformer_lite", "instance", points=64), batch()
+    net, data = model("maskformer_lite", "instance", loss={"points": 64}), batch()
     optimizer = torch.optim.AdamW([p for p in net.parameters() if p.requires_grad], lr=1e-3)
     totals = []
     for _ in range(20):

@@ -97,7 +97,7 @@ def test_predictions_are_on_the_original_pixels_and_ranked(task):
 
 @torch.no_grad()
 def test_panoptic_map_covers_the_original_image():
-    model = small_detr("panoptic", score=0.0).eval()
+    model = small_detr("panoptic", inference={"score": 0.0}).eval()
     model.detr.class_embed.bias.copy_(torch.tensor([0.0, 0, 0, 9, 9, 0]))
     for prediction, size in zip(model.predict(random_batch()), [(120, 152), (128, 100)], strict=True):
         assert prediction.panoptic.ids.shape == size
@@ -108,7 +108,7 @@ def test_panoptic_map_covers_the_original_image():
 
 @torch.no_grad()
 def test_no_confident_query_gives_a_void_map():
-    model = small_detr("panoptic", score=0.999).eval()
+    model = small_detr("panoptic", inference={"score": 0.999}).eval()
     for prediction, size in zip(model.predict(random_batch()), [(120, 152), (128, 100)], strict=True):
         assert prediction.panoptic.ids.shape == size
         assert not prediction.panoptic.ids.any()
@@ -177,7 +177,7 @@ def test_two_stages_train_one_part_each(stage, trained):
 
 
 def test_it_learns_two_objects():
-    model = small_detr("instance", dropout=0.0).train()
+    model = small_detr("instance", transformer={"dropout": 0.0}).train()
     one = random_batch((1, 1))
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-4)
     history = []
@@ -252,6 +252,6 @@ def test_settings_that_make_no_sense_are_refused():
         small_detr("detection", stage="masks")
     with pytest.raises(UsageError, match="querys"):
         small_detr("detection", querys=5)
-    for change in ({"dim": 64}, {"heads": 4}):
-        with pytest.raises(UsageError, match=r"model\.dim to be a multiple of 128"):
+    for change in ({"transformer": {"dim": 64}}, {"transformer": {"heads": 4}}):
+        with pytest.raises(UsageError, match=r"model\.transformer\.dim to be a multiple of 128"):
             small_detr("instance", **change)

@@ -24,7 +24,7 @@ from segcli.types import IGNORE, Instances, Sample, Target, mask_boxes
 
 SIZES = [(240, 320), (300, 198), (262, 262)]
 RESNET = {"name": "resnet", "depth": 18}
-BOXES = {"dim": 32, "heads": 4, "ffn": 32, "encoder_layers": 0, "decoder_layers": 1}
+BOXES = {"transformer": {"dim": 32, "heads": 4, "ffn": 32, "encoder_layers": 0, "decoder_layers": 1}}
 FAMILIES = {
     "mask_rcnn": ("instance", {"name": "rcnn_lite", "heads": {"iou_box": {}, "lite_mask": {}}}),
     "maskformer": ("instance", {"name": "maskformer_lite", **BOXES}),

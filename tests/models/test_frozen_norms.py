@@ -37,7 +37,8 @@ def test_norms_of_frozen_stages_keep_their_statistics(settings, frozen, trained)
 
 def test_a_frozen_detector_below_trained_masks_keeps_its_statistics():
     torch.manual_seed(0)
-    settings = {"dim": 128, "ffn": 64, "queries": 8, "encoder_layers": 1, "decoder_layers": 1, "stage": "masks"}
+    layers = {"encoder_layers": 1, "decoder_layers": 1}
+    settings = {"queries": 8, "stage": "masks", "transformer": {"dim": 128, "ffn": 64, **layers}}
     backbone = {"name": "resnet", "depth": 18, "norm": "trainable", "frozen_stages": 0}
     model = build_model(
         {"name": "detr", "backbone": backbone, **settings}, task="instance", num_classes=3, num_things=3

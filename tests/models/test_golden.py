@@ -68,8 +68,8 @@ def made(kind):
     """The model and its batch."""
     name, task = kind.split()
     if name == "detr":
-        return small_detr(task, dropout=0.0), random_batch()
-    return small_maskformer(task, dropout=0.0), batch_of(stripes(1), stripes(2, objects=1))
+        return small_detr(task, transformer={"dropout": 0.0}), random_batch()
+    return small_maskformer(task, transformer={"dropout": 0.0}), batch_of(stripes(1), stripes(2, objects=1))
 
 
 def numbers(kind) -> dict[str, float]:

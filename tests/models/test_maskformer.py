@@ -27,7 +27,7 @@ def test_every_parameter_learns_from_every_batch(task, pixel_decoder):
 
 
 def test_losses_fall_on_one_batch():
-    model = small_maskformer("panoptic", dropout=0.0)
+    model = small_maskformer("panoptic", transformer={"dropout": 0.0})
     batch = batch_of(stripes(1), stripes(2))
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-4)
     totals = []
@@ -43,7 +43,8 @@ def test_losses_fall_on_one_batch():
 
 @torch.no_grad()
 def test_one_model_predicts_all_three_tasks_on_the_original_pixels():
-    model = small_maskformer("panoptic", outputs=["semantic", "instance", "panoptic"], score=0.01, overlap=0.0).eval()
+    inference = {"outputs": ["semantic", "instance", "panoptic"], "score": 0.01, "overlap": 0.0}
+    model = small_maskformer("panoptic", inference=inference).eval()
     model.max_detections = 5
     prediction, other = model.predict(batch_of(stripes(1), stripes(2)))
     assert (prediction.image_id, other.image_id) == (1, 2)
@@ -93,7 +94,7 @@ def test_ignored_pixels_and_a_class_never_seen_enter_nothing():
     assert not found["masks"][:, :, 80:].any()
 
 
-@pytest.mark.parametrize("more", [{}, {"name": "mask2former_lite", "levels": 2, "points": 64}])
+@pytest.mark.parametrize("more", [{}, {"name": "mask2former_lite", "levels": 2, "loss": {"points": 64}}])
 def test_fixed_matching_gives_every_class_its_own_query_in_every_layer(more):
     model = small_maskformer("semantic", queries=None, matching="fixed", **more)
     assert model.queries == 4
@@ -110,7 +111,7 @@ def test_fixed_matching_gives_every_class_its_own_query_in_every_layer(more):
 
 
 FIXED = {"queries": None, "matching": "fixed"}
-MASKED = {"name": "mask2former_lite", "levels": 2, "points": 64}
+MASKED = {"name": "mask2former_lite", "levels": 2, "loss": {"points": 64}}
 
 
 def test_kernels_are_the_first_mask_embeddings_of_every_layer_and_learn():

@@ -9,14 +9,14 @@ from segcli.models import build_model
 from segcli.types import Batch
 
 RESNET = {"name": "resnet", "depth": 18}
-BOXES = {"dim": 32, "heads": 4, "ffn": 32, "encoder_layers": 1, "decoder_layers": 2, "queries": 20}
-BOXES |= {"levels": 3, "selection": True}
+BOXES = {"queries": 20, "levels": 3, "boxes": {"selection": True}}
+BOXES["transformer"] = {"dim": 32, "heads": 4, "ffn": 32, "encoder_layers": 1, "decoder_layers": 2}
 DECODER = {"dim": 32, "heads": 4, "ffn": 32, "decoder_layers": 1}
 MODELS = {
     "mask_rcnn": ("instance", {"name": "rcnn_lite", "width": 32, "heads": {"iou_box": {}, "lite_mask": {}}}),
     "detr": ("detection", {"name": "detr_lite", **BOXES}),
     "maskformer": ("panoptic", {"name": "maskformer_lite", "kernels": True, **BOXES}),
-    "maskformer_semantic": ("semantic", {"name": "mask2former_lite", "queries": 4, **DECODER}),
+    "maskformer_semantic": ("semantic", {"name": "mask2former_lite", "queries": 4, "transformer": DECODER}),
     "per_pixel": ("semantic", {"name": "per_pixel", "dim": 32}),
     "per_pixel_plus": ("semantic", {"name": "per_pixel_plus", **DECODER}),
 }

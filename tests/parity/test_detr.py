@@ -61,7 +61,7 @@ def pair(task: str, *, full: bool = False, auxiliary: bool = False):
     kind = transformers.DetrForObjectDetection if task == "detection" else transformers.DetrForSegmentation
     theirs = kind(config).eval()
     randomise(theirs)
-    size = {} if full else {"dim": 128, "ffn": 96, "queries": 15, **layers}
+    size = {} if full else {"queries": 15, "transformer": {"dim": 128, "ffn": 96, **layers}}
     backbone = {"name": "resnet", "depth": 50 if full else 18}
     ours = build_model(
         {"name": "detr", "backbone": backbone, **size}, task=task, num_classes=CLASSES, num_things=CLASSES
@@ -191,7 +191,7 @@ def test_losses_and_gradients_with_masks_end_to_end():
     theirs, ours = (model.double() for model in pair("instance"))
     batch = padded_batch(masks=True)
     batch = dataclasses.replace(batch, images=batch.images.double())
-    ours.detr.auxiliary = False
+    ours.detr.loss = dataclasses.replace(ours.detr.loss, auxiliary=False)
     labels = [{**label, "boxes": label["boxes"].double()} for label in their_labels(batch)]
     torch.set_default_dtype(torch.float64)  # for the tensors that transformers makes on its way
     try:

@@ -34,7 +34,7 @@ def pair(request):
                 value.uniform_(0.8, 1.2)
             elif value.is_floating_point() and (value.ndim == 1 or "table" in name) and "empty" not in name:
                 value.add_(0.1 * torch.randn(value.shape))
-    settings = {"name": "maskformer", "backbone": backbone, "dropout": 0.0}
+    settings = {"name": "maskformer", "backbone": backbone, "transformer": {"dropout": 0.0}}
     ours = build_model(settings, task="instance", num_classes=CLASSES, num_things=CLASSES).eval()
     ours.load_state_dict(to_official(theirs.state_dict()))
     return ours, theirs

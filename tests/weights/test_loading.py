@@ -36,12 +36,12 @@ def rcnn(things: int, heads: dict[str, Any] = MASK, **settings: Any) -> Any:
 
 
 def detr(task: str, classes: int, things: int, dim: int = 128, backbone: dict[str, Any] = TRUNK) -> Any:
-    small = {"dim": dim, "heads": 8, "encoder_layers": 1, "decoder_layers": 1, "ffn": 16, "queries": 5}
-    return build({"name": "detr", "backbone": backbone, **small}, task, classes, things)
+    small = {"dim": dim, "heads": 8, "encoder_layers": 1, "decoder_layers": 1, "ffn": 16}
+    return build({"name": "detr", "backbone": backbone, "queries": 5, "transformer": small}, task, classes, things)
 
 
 def maskformer(classes: int, things: int, backbone: dict[str, Any] = TRUNK) -> Any:
-    settings = {"name": "maskformer", "backbone": backbone, "decoder_layers": 1, "queries": 5}
+    settings = {"name": "maskformer", "backbone": backbone, "transformer": {"decoder_layers": 1}, "queries": 5}
     return build(settings, "panoptic", classes, things)
 
 

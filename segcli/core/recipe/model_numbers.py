@@ -8,7 +8,7 @@ MOST = 1_000  # layers, or anything else that is built one by one
 REPEATED = re.compile(r"(layers|convolutions|depth|depths|blocks|levels|groups|stages)$")
 SIZES = re.compile(r"(width|dim|heads|ffn|queries|fine|samples|window|proposals|channels|divisor|decoder_layers)$")
 SHARES = re.compile(r"(dropout|drop_path|positive|foreground|score|nms)$")
-WEIGHTS = re.compile(r"(_weight|auxiliary|norm_eps)$")
+WEIGHTS = re.compile(r"(_weight|loss\.(class|l1|giou|mask|dice)|auxiliary|norm_eps)$")
 WIDE = 4096  # from here on a model's weights are counted before they are made
 
 

@@ -1,11 +1,14 @@
 """Recipes and run folders of earlier versions: their `model` section in the names of today.
 
 Until models for little data had names of their own, options switched to them: rcnn with `variant: lite`, detr and
-maskformer with `box_queries: true`, maskformer with `masked_attention: true`, per_pixel with the name of a variant. The
-names of their parameters did not change.
+maskformer with `box_queries: true`, maskformer with `masked_attention: true`, per_pixel with the name of a variant.
+Until these models had sections, all their settings lay side by side: `dim`, now `transformer.dim`. The names of their
+parameters did not change.
 """
 
-from typing import Any
+from collections.abc import Set
+
+Section = dict[str, object]  # a recipe's `model` section, which nobody has checked yet
 
 BEFORE = {  # a model's name in recipes of earlier versions
     "rcnn_lite": "rcnn",
@@ -15,8 +18,13 @@ BEFORE = {  # a model's name in recipes of earlier versions
     "per_pixel_plus": "per_pixel",
     "fcn": "per_pixel",
 }
-LITE_HEADS = {"box": "iou_box", "mask": "lite_mask", "keypoint": "lite_keypoint"}
+LITE_HEADS = {
+    "box": "iou_box",
+    "mask": "lite_mask",
+    "keypoint": "lite_keypoint",
+}  # rcnn's, and rcnn_lite's in its place
 SWITCHES = {"box_queries": "{}_lite", "masked_attention": "mask2former_lite"}
+LITE = ("detr_lite", "maskformer_lite", "mask2former_lite")
 OF_BOXES = {"levels": 1, "deformable": False, "selection": False, "distinct": None, "denoising": 0, "groups": 1}
 WITHOUT_EFFECT = {  # what these took before, and never read
     "rcnn_lite": {"fpn_norm", "rpn_convolutions"},
@@ -27,65 +35,100 @@ WITHOUT_EFFECT = {  # what these took before, and never read
 }
 # null stood for the default
 DEFAULT = {"width", "proposals", "samples", "score", "auxiliary", "convolutions", "points"}
+SECTIONED = ("detr", "maskformer", *LITE)  # models that have these sections
+SECTIONS = {  # a setting's name before -> (its section, its name there)
+    **{key: ("transformer", key) for key in ("dim", "heads", "ffn", "encoder_layers", "decoder_layers", "dropout")},
+    **{f"{key}_weight": ("loss", key) for key in ("class", "l1", "giou", "mask", "dice")},
+    **{key: ("loss", key) for key in ("no_object", "auxiliary", "points")},
+    **{key: ("inference", key) for key in ("outputs", "upsampling", "score", "overlap")},
+    **{key: ("boxes", key) for key in OF_BOXES if key != "levels"},
+}
 
 
-def translate(model: dict[str, Any]) -> dict[str, Any]:
+def translate(model: Section) -> Section:
     """The section with today's names; as it is where it has them. Raises ValueError for a switch that has become a
-    model's name and says another one, or an option that belongs to another model now."""
-    name = model.get("name")
+    model's name and says another one, an option that belongs to another model now, and a setting under two names."""
+    name = str(model.get("name"))
     if name in ("rcnn", "rcnn_lite"):
-        return _rcnn(model)
+        return _rcnn(model, name)
     if name in ("per_pixel", "per_pixel_plus", "fcn") and "variant" in model:
         return _renamed(model, str(model["variant"]), {"variant"})
-    if name in ("detr", "maskformer"):
-        return _with_queries(model)
-    if name in ("detr_lite", "maskformer_lite", "mask2former_lite"):
-        return _without_switches(model)
+    if name in SECTIONED:
+        return _sectioned(_without_switches(model, name) if name in LITE else _with_queries(model, name))
     return model
 
 
-def meant(base: dict[str, Any], over: dict[str, Any]) -> bool:
+def meant(base: Section, over: Section) -> bool:
     """Whether a recipe that extends another one means its model by the name that this had before: it says nothing of
     the backbone, which a section of its own would."""
-    return "backbone" not in over and over.get("name", "") == BEFORE.get(base.get("name", ""))
+    return "backbone" not in over and over.get("name", "") == BEFORE.get(str(base.get("name")))
 
 
-def _renamed(model: dict[str, Any], name: str, less: set[str], old: bool = True) -> dict[str, Any]:
+def superseded(base: Section, over: Section) -> Section:
+    """`base` without the settings that `over`, which is laid on it, has by their other name."""
+    out = dict(base)
+    for old, (section, new) in SECTIONS.items() if base.get("name") in SECTIONED else ():
+        given, own = over.get(section), out.get(section)
+        if old in over and isinstance(own, dict):
+            out[section] = {key: value for key, value in own.items() if key != new}
+        if isinstance(given, dict) and new in given:
+            out.pop(old, None)
+    return out
+
+
+def _sectioned(model: Section) -> Section:
+    out = {key: value for key, value in model.items() if key not in SECTIONS}
+    for old in [key for key in model if key in SECTIONS]:
+        section, new = SECTIONS[old]
+        given = out.get(section) or {}
+        if not isinstance(given, dict):
+            raise ValueError(
+                f"model.{old} is model.{section}.{new} now, and this recipe has model.{section}: {given!r}"
+            )
+        if isinstance(before := model.get(section), dict) and new in before:
+            raise ValueError(f"model.{old} is model.{section}.{new} now, and this recipe has both")
+        out[section] = {**given, new: model[old]}
+    return out
+
+
+def _renamed(model: Section, name: str, less: Set[str], old: bool = True) -> Section:
     less = less | (WITHOUT_EFFECT.get(name, set()) if old else set())
     kept = {key: value for key, value in model.items() if key not in less and not (value is None and key in DEFAULT)}
     return {**kept, "name": name}
 
 
-def _rcnn(model: dict[str, Any]) -> dict[str, Any]:
+def _rcnn(model: Section, name: str) -> Section:
     if model.get("variant", "lite") not in ("lite", "standard", None):
         return model  # which is refused, as before
     old = "variant" in model
-    lite = model.get("variant", "lite" if model["name"] == "rcnn_lite" else None) == "lite"
+    lite = model.get("variant", "lite" if name == "rcnn_lite" else None) == "lite"
     out = _renamed(model, "rcnn_lite" if lite else "rcnn", {"variant", *(["fine"] if old and not lite else [])}, old)
-    if isinstance(out.get("heads"), dict):
-        out["heads"] = _heads(out["heads"], LITE_HEADS if lite else {}, old)
+    if isinstance(heads := out.get("heads"), dict):
+        out["heads"] = _heads(heads, LITE_HEADS if lite else {}, old)
     return out
 
 
-def _heads(given: dict[str, Any], names: dict[str, str], of_old: bool) -> dict[str, Any]:
+def _heads(given: Section, names: dict[str, str], of_old: bool) -> Section:
     """Where an old recipe extends a new one both names are there; null under the old one removes the head."""
-    heads: dict[str, Any] = {}
+    heads: Section = {}
     for old, settings in given.items():
         name = names.get(old, old)
-        if settings is None and name in heads:
+        before, settings = heads.get(name), settings or {}
+        if given[old] is None and name in heads:
             del heads[name]
-        elif isinstance(settings or {}, dict):
+        elif isinstance(settings, dict):
             less = WITHOUT_EFFECT.get(name, set()) if of_old else set()
-            own = {k: v for k, v in (settings or {}).items() if k not in less and not (v is None and k in DEFAULT)}
-            heads[name] = {**heads.get(name, {}), **own}
+            own = {k: v for k, v in settings.items() if k not in less and not (v is None and k in DEFAULT)}
+            heads[name] = {**before, **own} if isinstance(before, dict) else own
         else:
             heads[name] = settings  # which is refused, as before
     return heads
 
 
-def _with_queries(model: dict[str, Any]) -> dict[str, Any]:
-    """detr and maskformer, or what a switch makes of them."""
-    if model["name"] == "detr" and model.get("masked_attention"):
+def _with_queries(model: Section, name: str) -> Section:
+    """detr and maskformer, or what a switch makes of them. Without a switch the recipe may be one of today, which has
+    no options of other models; with one that is off, these options had no effect."""
+    if name == "detr" and model.get("masked_attention"):
         raise ValueError("model.masked_attention never was a setting of detr: name: mask2former_lite has it")
     on = [switch for switch in SWITCHES if model.get(switch)]
     if len(on) > 1:
@@ -93,16 +136,19 @@ def _with_queries(model: dict[str, Any]) -> dict[str, Any]:
     if on:
         masked = on == ["masked_attention"]
         off = {k for k, v in OF_BOXES.items() if masked and k != "levels" and model.get(k, v) == v}
-        return _renamed(model, SWITCHES[on[0]].format(model["name"]), {*SWITCHES, *off})
+        return _renamed(model, SWITCHES[on[0]].format(name), {*SWITCHES, *off})
+    old = any(switch in model for switch in SWITCHES)
     for key, default in {**OF_BOXES, "kernels": False}.items():
-        if key != "levels" and model.get(key, default) != default:
-            family = "maskformer" if key == "kernels" else model["name"]
-            raise ValueError(f"model.{key} is a setting of model.name: {family}_lite")
-    return _renamed(model, model["name"], {*SWITCHES, *OF_BOXES, "kernels"})
+        if key in model and not (old and (key == "levels" or model[key] == default)):
+            names = "maskformer_lite" if key == "kernels" else f"{name}_lite"
+            both = key in ("levels", "kernels") and names == "maskformer_lite"
+            raise ValueError(
+                f"model.{key} is a setting of model.name: {names}{' and mask2former_lite' if both else ''}"
+            )
+    return _renamed(model, name, {*SWITCHES, *OF_BOXES, "kernels"})
 
 
-def _without_switches(model: dict[str, Any]) -> dict[str, Any]:
-    name = model["name"]
+def _without_switches(model: Section, name: str) -> Section:
     for switch, of in SWITCHES.items():
         on = name == of.format(BEFORE[name])
         if bool(model.get(switch, on)) != on:

@@ -147,9 +147,9 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
         if isinstance(old, dict) and value is None:
             del out[key]
         elif isinstance(old, dict) and isinstance(value, dict) and (key == "data" or _same_name(old, value)):
-            out[key] = _merge(old, value)
+            out[key] = _merge(old_names.superseded(old, value) if key == "model" else old, value)
         elif isinstance(old, dict) and isinstance(value, dict) and key == "model" and old_names.meant(old, value):
-            out[key] = _merge(old, {k: v for k, v in value.items() if k != "name"})
+            out[key] = _merge(old_names.superseded(old, value), {k: v for k, v in value.items() if k != "name"})
         else:
             out[key] = value
         if key == "train" and isinstance(value, dict) and LENGTHS & value.keys():  # one length replaces another
@@ -164,6 +164,9 @@ def _same_name(old: dict[str, Any], new: dict[str, Any]) -> bool:
 def put(data: dict[str, Any], key: str, value: Any) -> None:
     """Set `a.b.c` in nested mappings, making those that are missing. Raises UsageError naming the flag."""
     parts = key.split(".")
+    if parts[0] == "model" and len(parts) > 1 and isinstance(data.get("model"), dict):
+        inner = value if len(parts) == 2 else {parts[2]: value}
+        data["model"] = old_names.superseded(data["model"], {parts[1]: inner})
     here = data
     for i, part in enumerate(parts[:-1]):
         step = here.setdefault(part, {})

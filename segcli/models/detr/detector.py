@@ -20,7 +20,7 @@ from segcli.models.interface import Model
 from segcli.models.layers import set_loss
 from segcli.models.layers.mlp import MLP
 from segcli.models.layers.position import SinePosition
-from segcli.models.layers.set_loss import Objects, Weights
+from segcli.models.layers.set_loss import DetrLoss, Objects
 from segcli.models.layers.transformer import Record, Transformer, attention_mask
 from segcli.ops import boxes
 from segcli.ops.detr_inference import detections
@@ -74,8 +74,7 @@ class DETR(Model):
         classes: int,
         num_things: int,
         queries: int,
-        weights: Weights,
-        auxiliary: bool,
+        loss: DetrLoss,
     ):
         super().__init__()
         dim = transformer.decoder.norm.normalized_shape[0]
@@ -88,7 +87,7 @@ class DETR(Model):
         self.channels: list[int] = backbone.channels
         self.position = SinePosition(dim)
         self.task, self.classes, self.num_things = task, classes, num_things
-        self.weights, self.auxiliary = weights, auxiliary
+        self.loss = loss
         self.preprocess = Preprocess(800, 1333, "pil", "nearest", divisor=1)
         self.fields: dict[str, Any] = {}
         self.max_detections = 100
@@ -132,20 +131,20 @@ class DETR(Model):
         )
 
     def match(self, out: Outputs, wanted: Objects, batch: Batch) -> Matching:
-        return set_loss.match_objects(out.logits, out.boxes, wanted, self.weights, batch.image_ids)
+        return set_loss.match_objects(out.logits, out.boxes, wanted, self.loss, batch.image_ids)
 
     def normalisers(self, batch: Batch) -> dict[str, float]:
         """What `forward` divides the losses by; sums that ranks and accumulation steps may average and hand it."""
         return self.count(self.objects(batch))
 
     def count(self, wanted: Objects) -> dict[str, float]:
-        return set_loss.normalisers(wanted.counts, self.query_embed.num_embeddings, self.weights.no_object)
+        return set_loss.normalisers(wanted.counts, self.query_embed.num_embeddings, self.loss.no_object)
 
     def losses(
         self, out: Outputs, wanted: Objects, matching: Matching, normalisers: dict[str, float]
     ) -> dict[str, Tensor]:
         """{"class", "l1", "giou"} of the last layer and, summed, {"…_aux"} of the earlier ones."""
-        by_layer = set_loss.class_and_box_losses(out.logits, out.boxes, wanted, matching, self.weights, normalisers)
+        by_layer = set_loss.class_and_box_losses(out.logits, out.boxes, wanted, matching, self.loss, normalisers)
         losses = {name: value[-1] for name, value in by_layer.items()}
         if len(out.logits) > 1:
             losses.update({f"{name}_aux": value[:-1].sum() for name, value in by_layer.items()})
@@ -153,7 +152,7 @@ class DETR(Model):
 
     def forward(self, batch: Batch, normalisers: dict[str, float] | None = None) -> dict[str, Tensor]:
         """Weighted losses. normalisers: averaged over ranks and accumulation steps; None: this batch's own."""
-        out = self.run(batch.images, padding(batch), every_layer=self.auxiliary)
+        out = self.run(batch.images, padding(batch), every_layer=self.loss.auxiliary)
         wanted = self.objects(batch)
         return self.losses(out, wanted, self.match(out, wanted, batch), normalisers or self.count(wanted))
 

@@ -21,13 +21,20 @@ from segcli.models.detr.mask_head import AttentionMap, MaskHead
 from segcli.models.interface import Model
 from segcli.models.layers import set_loss
 from segcli.models.layers.frozen_norm import hold_still
-from segcli.models.layers.set_loss import Weights
-from segcli.models.layers.transformer import Transformer
+from segcli.models.layers.set_loss import DetrLoss
+from segcli.models.layers.transformer import Transformer, TransformerSettings
 from segcli.ops.detr_inference import confident, detections, panoptic, to_rles
 from segcli.ops.mask_inference import Enlarge
 from segcli.types import Batch, Prediction
 
 DOES = ("detection", "instance", "panoptic")
+
+
+@dataclasses.dataclass(frozen=True)
+class Inference:
+    """Section `model.inference` of detr. score: panoptic segments need a higher class probability."""
+
+    score: float = 0.85
 
 
 def build(
@@ -37,28 +44,14 @@ def build(
     num_things: int,
     backbone: dict[str, Any] | None = None,
     queries: int = 100,
-    dim: int = 256,
-    heads: int = 8,
-    encoder_layers: int = 6,
-    decoder_layers: int = 6,
-    ffn: int = 2048,
-    dropout: float = 0.1,
-    auxiliary: bool = True,
-    class_weight: float = 1.0,
-    l1_weight: float = 5.0,
-    giou_weight: float = 2.0,
-    mask_weight: float = 1.0,
-    dice_weight: float = 1.0,
-    no_object: float = 0.1,
+    transformer: TransformerSettings,
+    loss: DetrLoss,
+    inference: Inference,
     stage: Literal["joint", "boxes", "masks"] = "joint",
-    score: float = 0.85,
 ) -> "DETR | DETRMasks":
-    """backbone: a ResNet-50 by default (`dilate_last: 1` is DC5). queries: at most so many objects an image.
-    dim, heads, encoder_layers, decoder_layers, ffn, dropout: of the transformer. auxiliary: losses on every decoder
-    layer. class_weight, l1_weight, giou_weight: of the losses and of the matching. mask_weight (focal), dice_weight: of
-    the mask losses. no_object: of that class in the cross-entropy. stage: with masks, train all at once (joint), or as
-    the paper does first `boxes` with an idle mask head, then `masks` on that frozen detector (from `init`).
-    score: panoptic segments need a higher class probability.
+    """backbone: a ResNet-50 by default (`dilate_last: 1` is DC5). queries: at most so many objects an image. stage:
+    with masks, train all at once (joint), or as the paper does first `boxes` with an idle mask head, then `masks` on
+    that frozen detector (from `init`).
     """
     if task not in DOES:
         raise UsageError(f"model detr does not do task {task!r}", hint="tasks: " + ", ".join(DOES))
@@ -70,15 +63,14 @@ def build(
     masks = TASKS[task].masks and stage != "boxes"
     detector = DETR(
         build_backbone({"name": "resnet", **(backbone or {})}, maps=None if masks else 1),
-        Transformer(dim, heads, encoder_layers, decoder_layers, ffn, dropout),
+        Transformer(transformer),
         task=task,
         classes=classes,
         num_things=num_things,
         queries=queries,
-        weights=Weights(class_weight, l1_weight, giou_weight, mask_weight, dice_weight, no_object),
-        auxiliary=auxiliary,
+        loss=loss,
     )
-    return detector if not TASKS[task].masks else DETRMasks(detector, heads, stage, score)
+    return detector if not TASKS[task].masks else DETRMasks(detector, transformer.heads, stage, inference.score)
 
 
 class DETRMasks(Model):
@@ -97,7 +89,7 @@ class DETRMasks(Model):
         dim = detr.query_embed.embedding_dim
         if dim % 128 or heads % 8:  # the mask head narrows to dim/16 channels, and its norms have eight groups
             raise UsageError(
-                f"DETR's masks need model.dim to be a multiple of 128 and model.heads of 8, not {dim} and {heads}"
+                f"DETR's masks need model.transformer.dim to be a multiple of 128 and heads of 8, not {dim} and {heads}"
             )
         self.detr = detr
         self.bbox_attention = AttentionMap(dim, heads)
@@ -129,14 +121,14 @@ class DETRMasks(Model):
         if self.stage == "boxes":
             return detr(batch, normalisers)
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.stage == "joint"):
-            out = detr.run(batch.images, padding(batch), every_layer=detr.auxiliary and self.stage == "joint")
+            out = detr.run(batch.images, padding(batch), every_layer=detr.loss.auxiliary and self.stage == "joint")
         wanted = detr.objects(batch)
         matching = detr.match(out, wanted, batch)
         normalisers = normalisers or detr.count(wanted)
         losses = detr.losses(out, wanted, matching, normalisers) if self.stage == "joint" else {}
         last = set_loss.last_layer(matching, len(out.logits))
         logits = self.masks(out, last.image, last.query)
-        losses.update(set_loss.pair_mask_losses(logits, wanted, last, detr.weights, normalisers))
+        losses.update(set_loss.pair_mask_losses(logits, wanted, last, detr.loss, normalisers))
         return losses
 
     def normalisers(self, batch: Batch) -> dict[str, float]:

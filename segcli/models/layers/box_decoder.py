@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from segcli.models.layers.deformable import DeformableAttention
 from segcli.models.layers.mlp import MLP
-from segcli.models.layers.transformer import Attention, Record
+from segcli.models.layers.transformer import Attention, Record, TransformerSettings
 
 RARE = -4.0  # a class's first logit: objects are rare, so begin at 2 %
 
@@ -61,9 +61,13 @@ class BoxDecoderLayer(nn.Module):
 class BoxDecoder(nn.Module):
     """Each layer has a class head and a box head of its own; gradients of a box stop at the layer before."""
 
-    def __init__(self, layers: int, classes: int, dim: int, heads: int, ffn: int, dropout: float, levels: int | None):
+    def __init__(self, classes: int, settings: TransformerSettings, levels: int | None):
+        """levels: see BoxDecoderLayer."""
         super().__init__()
-        self.layers = nn.ModuleList(BoxDecoderLayer(dim, heads, ffn, dropout, levels) for _ in range(layers))
+        dim, layers = settings.dim, settings.decoder_layers
+        self.layers = nn.ModuleList(
+            BoxDecoderLayer(dim, settings.heads, settings.ffn, settings.dropout, levels) for _ in range(layers)
+        )
         self.position = MLP(4, 2 * dim, dim, 2)
         self.classes = nn.ModuleList(nn.Linear(dim, classes) for _ in range(layers))
         self.boxes = nn.ModuleList(MLP(dim, dim, 4, 3) for _ in range(layers))

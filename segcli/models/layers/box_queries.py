@@ -17,14 +17,14 @@ from segcli.core.errors import UsageError
 from segcli.models import build_backbone
 from segcli.models.layers import box_query_loss
 from segcli.models.layers.box_decoder import BoxDecoder, Seen
-from segcli.models.layers.box_query_loss import Weights as BoxWeights
+from segcli.models.layers.box_query_loss import BoxLoss
 from segcli.models.layers.denoising import Noise, make_noise
 from segcli.models.layers.dense_head import DenseProposals
 from segcli.models.layers.hybrid_encoder import HybridEncoder, shrink_padding, to_tokens
 from segcli.models.layers.position import SinePosition
 from segcli.models.layers.sampler import keyed_generator
 from segcli.models.layers.set_loss import Objects
-from segcli.models.layers.transformer import Record, attention_mask
+from segcli.models.layers.transformer import Record, TransformerSettings, attention_mask
 from segcli.ops import boxes
 from segcli.ops.matcher import Matching
 from segcli.types import Batch, Target
@@ -48,13 +48,35 @@ class Outputs:
     dense: dict[str, Tensor] | None = None
 
 
-class BoxQueries(nn.Module):
-    """channels, strides: of the backbone's maps that are read, fine to coarse.
+@dataclasses.dataclass(frozen=True)
+class BoxOptions:
+    """Section `model.boxes`: how box queries begin, look and train.
 
-    selection: queries begin at the best cells of a dense head (distinct: see `best_cells`); otherwise at learned boxes.
+    deformable: cross-attention to a few points around the box, not to all tokens. selection (DINO, RT-DETR): queries
+    begin at the best cells of a dense head, trained one-to-many (TOOD); otherwise at learned boxes. distinct (DDQ): see
+    `best_cells`; 0.8 there. denoising (DN-DETR, DINO): about so many noisy copies of labelled boxes join in training.
     groups (Group DETR, Chen et al., 2023): so many sets of learned queries in training, which do not see one another,
-    each matched on its own.
+    each matched on its own; without selection.
     """
+
+    deformable: bool = False
+    selection: bool = False
+    distinct: float | None = None
+    denoising: int = 0
+    groups: int = 1
+
+    def check(self) -> None:
+        """Raises UsageError for options that exclude each other."""
+        if self.selection and self.groups > 1:
+            raise UsageError("model.boxes.groups is for learned queries, and selection chooses them from the image")
+        if self.distinct is not None and not self.selection:
+            raise UsageError("model.boxes.distinct chooses among the cells of model.boxes.selection: true")
+        if self.distinct is not None and not 0 < self.distinct < 1:
+            raise UsageError(f"model.boxes.distinct is an IoU between 0 and 1, not {self.distinct}")
+
+
+class BoxQueries(nn.Module):
+    """channels, strides: of the backbone's maps that are read, fine to coarse."""
 
     def __init__(
         self,
@@ -63,38 +85,26 @@ class BoxQueries(nn.Module):
         classes: int,
         *,
         queries: int,
-        dim: int,
-        heads: int,
-        ffn: int,
-        encoder_layers: int,
-        decoder_layers: int,
-        dropout: float,
-        deformable: bool,
-        selection: bool,
-        distinct: float | None,
-        denoising: int,
-        groups: int,
-        weights: BoxWeights,
+        transformer: TransformerSettings,
+        options: BoxOptions,
+        loss: BoxLoss,
     ):
         super().__init__()
-        self.queries, self.groups, self.denoising, self.distinct = queries, groups, denoising, distinct
-        self.num_classes, self.weights = classes, weights
-        self.encoder = HybridEncoder(channels, dim, layers=encoder_layers, heads=heads, ffn=ffn, dropout=dropout)
-        self.decoder = BoxDecoder(
-            decoder_layers, classes, dim, heads, ffn, dropout, len(channels) if deformable else None
-        )
-        self.deformable = deformable
+        dim = transformer.dim
+        self.queries, self.options, self.loss, self.num_classes = queries, options, loss, classes
+        self.encoder = HybridEncoder(channels, transformer)
+        self.decoder = BoxDecoder(classes, transformer, len(channels) if options.deformable else None)
         self.sine = SinePosition(dim)
-        self.dense = DenseProposals(classes, dim, strides) if selection else None
+        self.dense = DenseProposals(classes, dim, strides) if options.selection else None
         if self.dense is not None:
             self.content = nn.Sequential(nn.Linear(dim, dim), nn.LayerNorm(dim))
         else:
-            self.learned = nn.Embedding(groups * queries, dim)
-            self.anchors = nn.Embedding(groups * queries, 4)
+            self.learned = nn.Embedding(options.groups * queries, dim)
+            self.anchors = nn.Embedding(options.groups * queries, 4)
             with torch.no_grad():  # everywhere, a quarter of the image wide
                 self.anchors.weight[:, :2].uniform_(-2, 2)
                 self.anchors.weight[:, 2:].fill_(-1.2)
-        self.label_embed = nn.Embedding(classes + 1, dim) if denoising else None
+        self.label_embed = nn.Embedding(classes + 1, dim) if options.denoising else None
 
     @property
     def class_layers(self) -> tuple[str, ...]:
@@ -113,7 +123,9 @@ class BoxQueries(nn.Module):
         if self.label_embed is not None and wanted is not None:
             seeds = batch.seeds or list(range(len(batch.images)))
             generators = [keyed_generator(seed, 31) for seed in seeds]
-            noise = make_noise(wanted.labels, wanted.boxes, wanted.counts, self.num_classes, self.denoising, generators)
+            noise = make_noise(
+                wanted.labels, wanted.boxes, wanted.counts, self.num_classes, self.options.denoising, generators
+            )
         count = 0
         mask = group_mask
         if noise is not None:
@@ -124,7 +136,7 @@ class BoxQueries(nn.Module):
             mask = noise.attention_mask(content.shape[1] - count)
             if group_mask is not None:
                 mask[:, :, count:, count:] = group_mask
-        seen = Seen(maps) if self.deformable else self._all_tokens(maps, padding)
+        seen = Seen(maps) if self.options.deformable else self._all_tokens(maps, padding)
         hidden, logits, found = self.decoder(content, anchors, seen, mask, record)
         own = slice(count, None)
         out = Outputs(self._fold(hidden[:, :, own]), self._fold(logits[:, :, own]), self._fold(found[:, :, own]), maps)
@@ -139,7 +151,7 @@ class BoxQueries(nn.Module):
     ) -> tuple[dict[str, Tensor] | None, Tensor, Tensor, Tensor | None]:
         """(the dense head's raw outputs, content [B,Q,D], boxes [B,Q,4], self-attention mask [Q,Q] between groups)."""
         if self.dense is None:
-            groups = self.groups if self.training else 1
+            groups = self.options.groups if self.training else 1
             count = groups * self.queries
             content = self.learned.weight[:count].expand(len(batch.images), -1, -1)
             anchors = self.anchors.weight[:count].sigmoid().expand(len(batch.images), -1, -1)
@@ -153,7 +165,7 @@ class BoxQueries(nn.Module):
         limits = score_BT.new_tensor([[w, h] for h, w in batch.sizes])
         score_BT = score_BT.masked_fill((raw["points"] >= limits[:, None]).any(-1), -torch.inf)
         boxes_BT4 = raw["boxes"].detach()
-        best = best_cells(score_BT, boxes_BT4, self.queries, self.distinct)[..., None]
+        best = best_cells(score_BT, boxes_BT4, self.queries, self.options.distinct)[..., None]
         height, width = canvas
         corners = boxes_BT4.gather(1, best.expand(-1, -1, 4))
         shares = corners / corners.new_tensor([width, height, width, height])
@@ -175,9 +187,9 @@ class BoxQueries(nn.Module):
 
     def _fold(self, rows_LBQx: Tensor) -> Tensor:
         """Groups become rows beside the layers: each is matched and scored as a layer of its own."""
-        if self.dense is not None or not self.training or self.groups == 1:
+        if self.dense is not None or not self.training or self.options.groups == 1:
             return rows_LBQx
-        split = rows_LBQx.unflatten(2, (self.groups, self.queries))
+        split = rows_LBQx.unflatten(2, (self.options.groups, self.queries))
         return split.transpose(1, 2).flatten(0, 1)
 
     def match(self, out: Outputs, wanted: Objects, image_ids: list[int]) -> Matching:
@@ -189,7 +201,7 @@ class BoxQueries(nn.Module):
                     "teach nothing at each step, and can't be found",
                     stacklevel=2,
                 )
-        return box_query_loss.match_boxes(out.logits, out.boxes, wanted, self.weights, image_ids)
+        return box_query_loss.match_boxes(out.logits, out.boxes, wanted, self.loss, image_ids)
 
     def losses(
         self, out: Outputs, wanted: Objects, matching: Matching, targets: list[Target], seeds: list[int], count: float
@@ -201,11 +213,9 @@ class BoxQueries(nn.Module):
         """
         count = max(count, 1 / distributed.parts())
         groups = len(out.logits) / len(self.decoder.layers)
-        losses = box_query_loss.class_and_box_losses(
-            out.logits, out.boxes, wanted, matching, self.weights, count * groups
-        )
+        losses = box_query_loss.class_and_box_losses(out.logits, out.boxes, wanted, matching, self.loss, count * groups)
         if out.noise is not None and out.noisy is not None:
-            losses.update(box_query_loss.denoising_losses(*out.noisy, wanted, out.noise, self.weights, count))
+            losses.update(box_query_loss.denoising_losses(*out.noisy, wanted, out.noise, self.loss, count))
         elif self.label_embed is not None:
             losses.update(dict.fromkeys(("class_dn", "l1_dn", "giou_dn"), self.label_embed.weight.sum() * 0))
         if self.dense is not None:
@@ -239,25 +249,24 @@ def box_queries_on(
     classes: int,
     *,
     levels: int,
-    selection: bool,
-    distinct: float | None,
-    groups: int,
     masks: bool,
-    **settings: Any,
+    queries: int,
+    transformer: TransformerSettings,
+    options: BoxOptions,
+    loss: BoxLoss,
 ) -> tuple[Any, BoxQueries]:
     """(the backbone, box queries on its `levels` coarsest maps; with masks all maps). UsageError for options that
     exclude each other."""
     body: Any = build_backbone({"name": "resnet", **(backbone or {})}, maps=None if masks else levels)
     if not 1 <= levels <= len(body.channels):
         raise UsageError(f"model.levels must be from 1 to {len(body.channels)} with this backbone, not {levels}")
-    if selection and groups > 1:
-        raise UsageError("model.groups is for learned queries, and model.selection chooses them from the image")
-    if distinct is not None and not selection:
-        raise UsageError("model.distinct chooses among the cells of model.selection: true")
-    if distinct is not None and not 0 < distinct < 1:
-        raise UsageError(f"model.distinct is an IoU between 0 and 1, not {distinct}")
-    queries = BoxQueries(
-        body.channels[-levels:], body.strides[-levels:], classes, selection=selection, distinct=distinct,
-        groups=groups, **settings,
-    )  # fmt: skip
-    return body, queries
+    options.check()
+    return body, BoxQueries(
+        body.channels[-levels:],
+        body.strides[-levels:],
+        classes,
+        queries=queries,
+        transformer=transformer,
+        options=options,
+        loss=loss,
+    )

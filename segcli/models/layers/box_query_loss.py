@@ -18,16 +18,16 @@ CLASS_COST = 2.0
 
 
 @dataclasses.dataclass(frozen=True)
-class Weights:
-    """Of the losses and, with CLASS_COST, of the matching costs."""
+class BoxLoss:
+    """Section `model.loss` of detr_lite: weights of the losses and, with CLASS_COST, of the matching costs."""
 
-    classes: float = 1.0
+    class_: float = 1.0
     l1: float = 5.0
     giou: float = 2.0
 
 
 def match_boxes(
-    logits_LBQC: Tensor, boxes_LBQ4: Tensor, wanted: Objects, weights: Weights, image_ids: list[int]
+    logits_LBQC: Tensor, boxes_LBQ4: Tensor, wanted: Objects, weights: BoxLoss, image_ids: list[int]
 ) -> Matching:
     """One-to-one pairs of least cost for every layer and image. boxes: cxcywh. Raises SegcliError on NaN."""
     logits, found = logits_LBQC.detach().float(), boxes_LBQ4.detach().float()
@@ -48,7 +48,7 @@ def class_and_box_losses(
     boxes_LBQ4: Tensor,
     wanted: Objects,
     matching: Matching,
-    weights: Weights,
+    weights: BoxLoss,
     count: float,
     share_BQ: Tensor | None = None,
 ) -> dict[str, Tensor]:
@@ -64,14 +64,14 @@ def class_and_box_losses(
     goals[matching.layer, matching.image, matching.query, wanted.labels[matching.object]] = quality
     by_class = losses.matchability(logits_LBQC.float(), goals, GAMMA)
     return {
-        "class": weights.classes * (by_class * share_BQ[..., None]).sum() / count,
+        "class": weights.class_ * (by_class * share_BQ[..., None]).sum() / count,
         "l1": weights.l1 * (losses.l1(found, target) * share_M).sum() / count,
         "giou": weights.giou * (losses.giou(corners, wanted_corners) * share_M).sum() / count,
     }
 
 
 def denoising_losses(
-    logits_LBNC: Tensor, boxes_LBN4: Tensor, wanted: Objects, noise: Noise, weights: Weights, count: float
+    logits_LBNC: Tensor, boxes_LBN4: Tensor, wanted: Objects, noise: Noise, weights: BoxLoss, count: float
 ) -> dict[str, Tensor]:
     """The same of the noisy copies, {"class_dn", "l1_dn", "giou_dn"}: all groups of an image weigh as much as its
     matched set."""

@@ -9,16 +9,18 @@ from torch import Tensor, nn
 
 from segcli.models.layers.position import SinePosition
 from segcli.models.layers.pyramid import conv_norm
-from segcli.models.layers.transformer import Encoder, attention_mask
+from segcli.models.layers.transformer import Encoder, TransformerSettings, attention_mask
 
 
 class HybridEncoder(nn.Module):
-    """channels: of the maps that it reads, fine to coarse. layers: of self-attention on the coarsest; 0 has none."""
+    """channels: of the maps that it reads, fine to coarse. Self-attention on the coarsest has `encoder_layers`, or
+    none."""
 
-    def __init__(self, channels: list[int], dim: int, *, layers: int, heads: int, ffn: int, dropout: float):
+    def __init__(self, channels: list[int], settings: TransformerSettings):
         super().__init__()
+        dim = settings.dim
         self.lateral = nn.ModuleList(conv_norm(c, dim, 1, act=False) for c in channels)
-        self.encoder = Encoder(layers, dim, heads, ffn, dropout)
+        self.encoder = Encoder(settings)
         self.smooth = nn.ModuleList(conv_norm(dim, dim) for _ in channels[1:])
         self.position = SinePosition(dim)
 

@@ -8,37 +8,34 @@ from torch import Tensor, nn
 from segcli.models.layers.mlp import MLP
 from segcli.models.layers.pixel_decoder import convolution
 from segcli.models.layers.position import SinePosition
-from segcli.models.layers.transformer import Decoder, Record
+from segcli.models.layers.transformer import Decoder, Record, TransformerSettings
 
 
 class MaskPredictor(nn.Module):
     """A DETR decoder without encoder and without padding mask, a class head and a mask-embedding head.
 
     channels: of the map that the queries look at. project: bring it to `dim` channels (left out above a transformer
-    pixel decoder, whose output has them). classes: None leaves the class head out (a per-pixel model). dim: width of
-    the queries; mask_dim: of the mask embeddings (None: dim).
+    pixel decoder, whose output has them). classes: None leaves the class head out (a per-pixel model). mask_dim: width
+    of the mask embeddings (None: the queries').
     """
 
     def __init__(
         self,
         channels: int,
         queries: int,
+        settings: TransformerSettings,
         *,
         classes: int | None,
-        layers: int = 6,
         project: bool = True,
-        dim: int = 256,
         mask_dim: int | None = None,
-        heads: int = 8,
-        ffn: int = 2048,
-        dropout: float = 0.1,
     ):
         super().__init__()
-        self.num_queries, self.num_layers, self.dim = queries, layers, mask_dim or dim
+        dim = settings.dim
+        self.num_queries, self.num_layers, self.dim = queries, settings.decoder_layers, mask_dim or dim
         self.position = SinePosition(dim)
         self.input_proj = convolution(channels, dim, 1) if project else nn.Identity()
         self.transformer = nn.Module()
-        self.transformer.decoder = Decoder(layers, dim, heads, ffn, dropout)
+        self.transformer.decoder = Decoder(settings)
         self.query_embed = nn.Embedding(queries, dim)
         self.class_embed = None if classes is None else nn.Linear(dim, classes + 1)
         self.mask_embed = MLP(dim, dim, mask_dim or dim, 3)

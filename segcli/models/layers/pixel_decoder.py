@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segcli.models.layers.position import SinePosition
-from segcli.models.layers.transformer import Encoder
+from segcli.models.layers.transformer import Encoder, TransformerSettings
 from segcli.ops.cpu.convolution import Conv2d
 
 GROUPS = 32  # of every group norm
@@ -62,21 +62,13 @@ class TransformerPixelDecoder(FpnPixelDecoder):
     The official `TransformerEncoderPixelDecoder`. No padding mask, as there.
     """
 
-    def __init__(
-        self,
-        channels: list[int],
-        dim: int = 256,
-        mask_dim: int = 256,
-        layers: int = 6,
-        heads: int = 8,
-        ffn: int = 2048,
-        dropout: float = 0.1,
-    ):
+    def __init__(self, channels: list[int], mask_dim: int, settings: TransformerSettings):
+        dim = settings.dim
         super().__init__(channels, dim, mask_dim)
         self.memory_channels = dim
         self.input_proj = convolution(channels[-1], dim, 1)
         self.transformer = nn.Module()
-        self.transformer.encoder = Encoder(layers, dim, heads, ffn, dropout)
+        self.transformer.encoder = Encoder(settings)
         self.position = SinePosition(dim)
         self.add_module(f"layer_{self.levels}", ConvNorm(dim, dim, 3, relu=True))
 

@@ -21,15 +21,19 @@ from segcli.types import Target
 
 
 @dataclasses.dataclass(frozen=True)
-class Weights:
-    """Of the losses; class, l1 and giou weigh the matching costs too. no_object: of that class in the cross-entropy."""
+class DetrLoss:
+    """Section `model.loss` of detr. class, l1, giou, mask (focal), dice: weights of the losses; the first three weigh
+    the matching costs, too. no_object: weight of that class in the cross-entropy. auxiliary: losses on every decoder
+    layer.
+    """
 
-    classes: float = 1.0
+    class_: float = 1.0
     l1: float = 5.0
     giou: float = 2.0
     mask: float = 1.0
     dice: float = 1.0
     no_object: float = 0.1
+    auxiliary: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +80,7 @@ def objects(
 
 
 def match_objects(
-    logits_LBQC: Tensor, boxes_LBQ4: Tensor, wanted: Objects, weights: Weights, image_ids: list[int]
+    logits_LBQC: Tensor, boxes_LBQ4: Tensor, wanted: Objects, weights: DetrLoss, image_ids: list[int]
 ) -> Matching:
     """The best one-to-one pairs of queries and objects by class, L1 and GIoU, for every layer and image.
 
@@ -97,7 +101,7 @@ def match_objects(
     ):
         costs.append(
             weights.l1 * l1_cost(found[:, i], target)
-            + weights.classes * class_cost(p_LBQC[:, i], labels)
+            + weights.class_ * class_cost(p_LBQC[:, i], labels)
             + weights.giou * giou_cost(boxes.to_xyxy(found[:, i]), boxes.to_xyxy(target))
         )
     return match(costs, image_ids)
@@ -108,7 +112,7 @@ def class_and_box_losses(
     boxes_LBQ4: Tensor,
     wanted: Objects,
     matching: Matching,
-    weights: Weights,
+    weights: DetrLoss,
     normalisers: dict[str, float],
 ) -> dict[str, Tensor]:
     """Weighted losses of every layer, {"class" [L], "l1" [L], "giou" [L]}."""
@@ -120,14 +124,14 @@ def class_and_box_losses(
     l1 = losses.l1(found, target)
     giou = losses.giou(boxes.to_xyxy(found), boxes.to_xyxy(target))
     return {
-        "class": weights.classes * losses.cross_entropy(logits_LBQC, answers, weights.no_object) / normalisers["class"],
+        "class": weights.class_ * losses.cross_entropy(logits_LBQC, answers, weights.no_object) / normalisers["class"],
         "l1": weights.l1 * losses.per_layer(l1, layers) / count,
         "giou": weights.giou * losses.per_layer(giou, layers) / count,
     }
 
 
 def pair_mask_losses(
-    masks_mhw: Tensor, wanted: Objects, matching: Matching, weights: Weights, normalisers: dict[str, float]
+    masks_mhw: Tensor, wanted: Objects, matching: Matching, weights: DetrLoss, normalisers: dict[str, float]
 ) -> dict[str, Tensor]:
     """Weighted {"mask" (focal), "dice"} of logits [m,h,w] of the m pairs of one layer; means over the padded canvas."""
     assert wanted.masks is not None

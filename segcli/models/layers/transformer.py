@@ -4,11 +4,26 @@ Parameter names are the official ones. Legend: B images, T tokens of the feature
 D width, N heads, L decoder layers. Everything is batch-first.
 """
 
+import dataclasses
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 Record = list[Tensor]  # receives each layer's attention weights [B,N,Q,S], where someone wants to see them
+
+
+@dataclasses.dataclass(frozen=True)
+class TransformerSettings:
+    """A recipe's section `model.transformer`. dim: width of tokens and queries; heads: of the attention; ffn: width of
+    the perceptrons; encoder_layers, decoder_layers; dropout: in training."""
+
+    dim: int = 256
+    heads: int = 8
+    ffn: int = 2048
+    encoder_layers: int = 6
+    decoder_layers: int = 6
+    dropout: float = 0.1
 
 
 class Attention(nn.Module):
@@ -110,9 +125,12 @@ class DecoderLayer(nn.Module):
 class Encoder(nn.Module):
     """A stack of encoder layers without a final norm; no layer at all is the identity."""
 
-    def __init__(self, layers: int, dim: int = 256, heads: int = 8, ffn: int = 2048, dropout: float = 0.1):
+    def __init__(self, settings: TransformerSettings):
         super().__init__()
-        self.layers = nn.ModuleList(EncoderLayer(dim, heads, ffn, dropout) for _ in range(layers))
+        self.layers = nn.ModuleList(
+            EncoderLayer(settings.dim, settings.heads, settings.ffn, settings.dropout)
+            for _ in range(settings.encoder_layers)
+        )
         initialise(self)
 
     def forward(
@@ -127,10 +145,13 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """A stack of decoder layers that share the norm of their outputs. All queries are decoded at once."""
 
-    def __init__(self, layers: int, dim: int = 256, heads: int = 8, ffn: int = 2048, dropout: float = 0.1):
+    def __init__(self, settings: TransformerSettings):
         super().__init__()
-        self.layers = nn.ModuleList(DecoderLayer(dim, heads, ffn, dropout) for _ in range(layers))
-        self.norm = nn.LayerNorm(dim)
+        self.layers = nn.ModuleList(
+            DecoderLayer(settings.dim, settings.heads, settings.ffn, settings.dropout)
+            for _ in range(settings.decoder_layers)
+        )
+        self.norm = nn.LayerNorm(settings.dim)
         initialise(self)
 
     def forward(
@@ -154,18 +175,10 @@ class Decoder(nn.Module):
 class Transformer(nn.Module):
     """Encoder and decoder under their official names."""
 
-    def __init__(
-        self,
-        dim: int = 256,
-        heads: int = 8,
-        encoder_layers: int = 6,
-        decoder_layers: int = 6,
-        ffn: int = 2048,
-        dropout: float = 0.1,
-    ):
+    def __init__(self, settings: TransformerSettings):
         super().__init__()
-        self.encoder = Encoder(encoder_layers, dim, heads, ffn, dropout)
-        self.decoder = Decoder(decoder_layers, dim, heads, ffn, dropout)
+        self.encoder = Encoder(settings)
+        self.decoder = Decoder(settings)
 
     def forward(
         self,

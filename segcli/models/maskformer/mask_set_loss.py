@@ -23,13 +23,20 @@ from segcli.types import Batch
 
 
 @dataclasses.dataclass(frozen=True)
-class Weights:
-    """Of the losses, and of the same terms in the matching costs; no_object: of that class in the cross-entropy."""
+class MaskLoss:
+    """Section `model.loss` of maskformer and mask2former_lite.
 
-    classes: float = 1.0
+    class, mask, dice: weights of the losses and of the same matching costs. no_object: weight of that class in the
+    cross-entropy. auxiliary: losses on every decoder layer. points (Mask2Former): masks are learned at so many sampled
+    points a segment, by their cross-entropy (null: whole masks, focal).
+    """
+
+    class_: float = 1.0
     mask: float = 20.0
     dice: float = 1.0
     no_object: float = 0.1
+    auxiliary: bool = True
+    points: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +84,7 @@ def warn_of_many(wanted: Wanted, queries: int, image_ids: list[int]) -> bool:
 
 
 @torch.no_grad()
-def match_segments(out: Outputs, wanted: Wanted, weights: Weights, image_ids: list[int]) -> Matching:
+def match_segments(out: Outputs, wanted: Wanted, weights: MaskLoss, image_ids: list[int]) -> Matching:
     """The best one-to-one pairs by class, focal and dice cost at the mask logits' size, for every layer and image."""
     small_NP = shrink(wanted.masks, (out.pixels.shape[2], out.pixels.shape[3]))
     costs = []
@@ -90,7 +97,7 @@ def match_segments(out: Outputs, wanted: Wanted, weights: Weights, image_ids: li
             cost = weights.mask * focal_cost(logits_1QP, masks_NP) + weights.dice * dice_cost(logits_1QP, masks_NP)
             by_mask.append(cost)
         by_class = class_cost(out.logits[:, i].float().softmax(-1), labels)
-        costs.append(torch.cat(by_mask) + weights.classes * by_class)
+        costs.append(torch.cat(by_mask) + weights.class_ * by_class)
     return match(costs, image_ids)
 
 
@@ -98,7 +105,7 @@ def set_losses(
     out: Outputs,
     wanted: Wanted,
     matching: Matching,
-    weights: Weights,
+    weights: MaskLoss,
     divisors: dict[str, float] | None,
     pairs: tuple[Tensor, Tensor],
 ) -> dict[str, Tensor]:
@@ -114,7 +121,7 @@ def set_losses(
     by_class = losses.cross_entropy(out.logits, answers, weights.no_object) / divisors["class"]
     mask_M, dice_M = pairs
     return {
-        "class": weights.classes * by_class,
+        "class": weights.class_ * by_class,
         "mask": weights.mask * losses.per_layer(mask_M, layers) / count,
         "dice": weights.dice * losses.per_layer(dice_M, layers) / count,
     }

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from segcli.models.layers.hybrid_encoder import to_tokens
 from segcli.models.layers.mlp import MLP
 from segcli.models.layers.position import SinePosition
-from segcli.models.layers.transformer import Attention, Record, initialise
+from segcli.models.layers.transformer import Attention, Record, TransformerSettings, initialise
 
 SPREAD = 0.4  # standard deviation of kernels at first, as a per-pixel classifier's weights have it
 
@@ -52,23 +52,23 @@ class MaskedPredictor(nn.Module):
     def __init__(
         self,
         queries: int,
+        settings: TransformerSettings,
         *,
         classes: int,
         maps: int,
-        layers: int,
-        dim: int,
-        mask_dim: int,
-        heads: int,
-        ffn: int,
-        dropout: float,
+        mask_dim: int | None,
         kernels: bool = False,
     ):
-        """maps: how many of different size the layers take turns on. kernels (Zhang et al., "K-Net", 2021): every
-        query has a learned mask embedding of its own, to which the decoder's is added, at first 0. What a network
-        computes from the queries lies close together at first, and pixels learn slowly to tell such classes apart."""
+        """maps: how many of different size the layers take turns on. mask_dim: see MaskPredictor. kernels (Zhang et
+        al., "K-Net", 2021): every query has a learned mask embedding of its own, to which the decoder's is added, at
+        first 0. What a network computes from the queries lies close together at first, and pixels learn slowly to tell
+        such classes apart."""
         super().__init__()
+        dim, layers, mask_dim = settings.dim, settings.decoder_layers, mask_dim or settings.dim
         self.num_queries, self.num_layers, self.dim = queries, layers + 1, mask_dim
-        self.layers = nn.ModuleList(MaskedLayer(dim, heads, ffn, dropout) for _ in range(layers))
+        self.layers = nn.ModuleList(
+            MaskedLayer(dim, settings.heads, settings.ffn, settings.dropout) for _ in range(layers)
+        )
         self.norm = nn.LayerNorm(dim)
         initialise(self)
         self.position = SinePosition(dim)

@@ -8,6 +8,8 @@ B images, Q queries, L decoder layers, C channels, M matched pairs, N segments o
 quarter of the canvas). Parameter names are the official ones but for a ResNet's (weights/detectron2_resnet.py).
 """
 
+import dataclasses
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -21,10 +23,11 @@ from segcli.models.layers.flop_rule import count
 from segcli.models.layers.mask_predictor import MaskPredictor
 from segcli.models.layers.pixel_decoder import FpnPixelDecoder, TransformerPixelDecoder
 from segcli.models.layers.set_loss import normalisers
+from segcli.models.layers.transformer import TransformerSettings
 from segcli.models.maskformer.mask_set_loss import (
+    MaskLoss,
     Outputs,
     Wanted,
-    Weights,
     match_segments,
     pair_losses,
     set_losses,
@@ -40,7 +43,18 @@ from segcli.ops.preprocess import Preprocess
 from segcli.types import Batch, Prediction
 
 DOES = ("semantic", "instance", "panoptic")
-Output = Literal["semantic", "instance", "panoptic"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Inference:
+    """Section `model.inference`. outputs: which of semantic, instance, panoptic predict() gives (null: the task's own).
+    upsampling: official (masks to the input's size, there combined, then to the original's), or direct (one step;
+    semantic scores combined at stride 4, a sixteenth of the work). score, overlap: panoptic thresholds."""
+
+    outputs: list[Literal["semantic", "instance", "panoptic"]] | None = None
+    upsampling: Literal["official", "direct"] = "official"
+    score: float = 0.8
+    overlap: float = 0.8
 
 
 def build(
@@ -50,73 +64,30 @@ def build(
     num_things: int,
     backbone: dict[str, Any] | None = None,
     pixel_decoder: Literal["fpn", "transformer"] = "fpn",
-    encoder_layers: int = 6,
-    decoder_layers: int = 6,
     queries: int | None = None,
-    dropout: float = 0.1,
-    auxiliary: bool = True,
-    class_weight: float = 1.0,
-    mask_weight: float = 20.0,
-    dice_weight: float = 1.0,
-    no_object: float = 0.1,
-    outputs: list[Output] | None = None,
-    upsampling: Literal["official", "direct"] = "official",
-    score: float = 0.8,
-    overlap: float = 0.8,
-    divisor: int | None = None,
-    dim: int = 256,
     mask_dim: int | None = None,
-    heads: int = 8,
-    ffn: int = 2048,
-    points: int | None = None,
     matching: Literal["bipartite", "fixed"] = "bipartite",
+    divisor: int | None = None,
+    transformer: TransformerSettings,
+    loss: MaskLoss,
+    inference: Inference,
 ) -> "MaskFormer":
     """backbone: a ResNet-50 by default. pixel_decoder: fpn, or transformer with encoder_layers (the papers' COCO
-    ResNets). queries: at most so many segments an image (null: 100; one a class with matching fixed). auxiliary: losses
-    on every decoder layer. class_weight, mask_weight (focal), dice_weight, no_object: of losses and of matching.
-
-    Prediction: outputs: which of semantic, instance, panoptic predict() gives (null: the task's own). upsampling:
-    official (masks to the input's size, there combined, then to the original's), or direct (one step; semantic scores
-    combined at stride 4, a sixteenth of the work). score, overlap: panoptic thresholds. divisor: images are padded to
-    multiples of it, 1: not at all (null: 32 for task semantic, 1 for the others, as on COCO; the paper's ADE20K
-    panoptic has 32).
-
-    dim, mask_dim, heads, ffn: widths of the decoders, of the pixel embeddings (null: dim), of the transformer. points
-    (Mask2Former): masks are learned at so many sampled points a segment, with mask_weight for their cross-entropy
-    (null: whole masks, focal). matching: fixed (an ablation of MaskFormer's paper; task semantic): query i learns class
-    i, none is matched.
+    ResNets). queries: at most so many segments an image (null: 100; one a class with matching fixed). mask_dim: width
+    of the pixel embeddings (null: the transformer's). matching: fixed (an ablation of MaskFormer's paper; task
+    semantic): query i learns class i, none is matched. divisor: images are padded to multiples of it, 1: not at all
+    (null: 32 for task semantic, 1 for the others, as on COCO; the paper's ADE20K panoptic has 32).
     """
-    classes, queries = check("maskformer", task, num_classes, num_things, queries, matching == "fixed")
-    body, pixels = build_pixel_decoder(
-        backbone, pixel_decoder, dim, mask_dim or dim, layers=encoder_layers, heads=heads, ffn=ffn, dropout=dropout
-    )
+    fixed = matching == "fixed"
+    classes, queries = check("maskformer", task, num_classes, num_things, queries, fixed)
+    body, pixels = build_pixel_decoder(backbone, pixel_decoder, mask_dim or transformer.dim, transformer)
+    project = pixel_decoder == "fpn"
     predictor = MaskPredictor(
-        pixels.memory_channels,
-        queries,
-        classes=classes,
-        layers=decoder_layers,
-        project=pixel_decoder == "fpn",
-        dim=dim,
-        mask_dim=mask_dim or dim,
-        heads=heads,
-        ffn=ffn,
-        dropout=dropout,
+        pixels.memory_channels, queries, transformer, classes=classes, project=project, mask_dim=mask_dim
     )
+    counts = {"num_classes": classes, "num_things": num_things}
     return MaskFormer(
-        body,
-        pixels,
-        predictor,
-        task=task,
-        num_classes=classes,
-        num_things=num_things,
-        weights=Weights(class_weight, mask_weight, dice_weight, no_object),
-        auxiliary=auxiliary,
-        outputs=tuple(outputs or [task]),
-        direct=upsampling == "direct",
-        points=points,
-        fixed=matching == "fixed",
-        thresholds=(score, overlap),
-        divisor=divisor,
+        body, pixels, predictor, task=task, **counts, loss=loss, inference=inference, fixed=fixed, divisor=divisor
     )
 
 
@@ -137,7 +108,7 @@ def check(
 
 
 def build_pixel_decoder(
-    backbone: dict[str, Any] | None, kind: str, dim: int, mask_dim: int, **transformer: Any
+    backbone: dict[str, Any] | None, kind: str, mask_dim: int, transformer: TransformerSettings
 ) -> tuple[Any, FpnPixelDecoder]:
     """(the backbone, by default a ResNet-50 without frozen stages, the pixel decoder of that kind on its maps)."""
     settings = backbone or {}
@@ -145,8 +116,8 @@ def build_pixel_decoder(
         settings = {"name": "resnet", "frozen_stages": 0, **settings}
     body: Any = build_backbone(settings)
     if kind == "transformer":
-        return body, TransformerPixelDecoder(body.channels, dim, mask_dim, **transformer)
-    return body, FpnPixelDecoder(body.channels, dim, mask_dim)
+        return body, TransformerPixelDecoder(body.channels, mask_dim, transformer)
+    return body, FpnPixelDecoder(body.channels, transformer.dim, mask_dim)
 
 
 class MaskFormer(Model):
@@ -166,13 +137,9 @@ class MaskFormer(Model):
         task: str,
         num_classes: int,
         num_things: int,
-        weights: Weights,
-        auxiliary: bool,
-        outputs: tuple[str, ...],
-        direct: bool,
-        points: int | None,
+        loss: MaskLoss,
+        inference: Inference,
         fixed: bool,
-        thresholds: tuple[float, float],
         divisor: int | None = None,
     ):
         super().__init__()
@@ -182,13 +149,12 @@ class MaskFormer(Model):
         self.sem_seg_head.predictor = predictor
         self.queries = predictor.num_queries
         self.task, self.num_classes, self.num_things = task, num_classes, num_things
-        self.weights, self.auxiliary = weights, auxiliary
-        self.fixed = fixed
+        self.loss, self.inference, self.fixed = loss, inference, fixed
+        self.outputs: Sequence[str] = inference.outputs or [task]
         if fixed:  # each of its queries is a class
             self.class_layers += tuple(
                 f"sem_seg_head.predictor.{name}" for name in ("query_embed.", "query_feat.", "kernels")
             )
-        self.outputs, self.direct, self.points, self.thresholds = outputs, direct, points, thresholds
         if not TASKS[task].things:
             self.preprocess = Preprocess(512, 2048, "detectron2", "nearest", divisor=divisor or 32)
         else:
@@ -219,29 +185,29 @@ class MaskFormer(Model):
         normalisers: counts averaged over ranks and accumulation steps; None: this batch's own.
         """
         out = self.run(batch.images)
-        out = out if self.auxiliary else out.last()
+        out = out if self.loss.auxiliary else out.last()
         wanted = self._wanted(batch)
         matching = self._match(out, wanted, batch)
-        if self.points is None:
+        if self.loss.points is None:
             pairs = pair_losses(out, wanted, matching)
         else:
-            pairs = losses_at_points(out, wanted, matching, self.points, batch.seeds)
-        by_layer = set_losses(out, wanted, matching, self.weights, normalisers, pairs)
+            pairs = losses_at_points(out, wanted, matching, self.loss.points, batch.seeds)
+        by_layer = set_losses(out, wanted, matching, self.loss, normalisers, pairs)
         losses = {name: value[-1] for name, value in by_layer.items()}
-        if self.auxiliary:
+        if self.loss.auxiliary:
             losses.update({f"{name}_aux": value[:-1].sum() for name, value in by_layer.items()})
         return losses
 
     def normalisers(self, batch: Batch) -> dict[str, float]:
         """What the losses are divided by, plain counts that ranks and accumulation steps may average."""
-        return normalisers(self._wanted(batch).counts, self.queries, self.weights.no_object)
+        return normalisers(self._wanted(batch).counts, self.queries, self.loss.no_object)
 
     def _match(self, out: Outputs, wanted: Wanted, batch: Batch) -> Matching:
         if self.fixed:
             return fixed(wanted.labels, wanted.counts, len(out.logits), self.queries, batch.image_ids)
-        if self.points is None:
-            return match_segments(out, wanted, self.weights, batch.image_ids)
-        return match_at_points(out, wanted, self.weights, self.points, batch.image_ids, batch.seeds)
+        if self.loss.points is None:
+            return match_segments(out, wanted, self.loss, batch.image_ids)
+        return match_at_points(out, wanted, self.loss, self.loss.points, batch.image_ids, batch.seeds)
 
     def _wanted(self, batch: Batch) -> Wanted:
         wanted = wanted_segments(batch, self.task, self.num_things)
@@ -251,9 +217,10 @@ class MaskFormer(Model):
     def predict(self, batch: Batch) -> list[Prediction]:
         """What `outputs` names, on the original images' pixels."""
         logits_BQC, masks_BQhw = self.network(batch.images)
+        direct = self.inference.upsampling == "direct"
         canvas = (batch.images.shape[2], batch.images.shape[3])
         return [
-            self._read(logits_BQC[i], masks_BQhw[i], Enlarge(canvas, size, original, self.direct), image_id)
+            self._read(logits_BQC[i], masks_BQhw[i], Enlarge(canvas, size, original, direct), image_id)
             for i, (size, original, image_id) in enumerate(
                 zip(batch.sizes, batch.original_sizes, batch.image_ids, strict=True)
             )
@@ -268,10 +235,8 @@ class MaskFormer(Model):
                 logits_QC, masks_Qhw, enlarge, classes=self.num_things, limit=self.max_detections
             )
         if "panoptic" in self.outputs:
-            score, overlap = self.thresholds
-            out.panoptic = panoptic(
-                logits_QC, masks_Qhw, enlarge, num_things=self.num_things, score=score, overlap=overlap
-            )
+            thresholds = {"score": self.inference.score, "overlap": self.inference.overlap}
+            out.panoptic = panoptic(logits_QC, masks_Qhw, enlarge, num_things=self.num_things, **thresholds)
         return out
 
     def inspect(self, batch: Batch) -> dict[str, Any]:

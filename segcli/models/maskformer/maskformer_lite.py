@@ -7,7 +7,8 @@ Legend: B images, Q queries, L decoder layers, M matched pairs, K denoising pair
 """
 
 import dataclasses
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -17,11 +18,13 @@ from segcli.core import distributed
 from segcli.core.errors import UsageError
 from segcli.core.tasks import TASKS
 from segcli.models.layers.box_detector import BoxDetector
-from segcli.models.layers.box_queries import BoxQueries, BoxWeights, Outputs, box_queries_on
+from segcli.models.layers.box_queries import BoxOptions, BoxQueries, Outputs, box_queries_on
+from segcli.models.layers.box_query_loss import BoxLoss
 from segcli.models.layers.sampler import keyed_generator
 from segcli.models.layers.set_loss import Objects
+from segcli.models.layers.transformer import TransformerSettings
 from segcli.models.maskformer.box_masks import BoxMasks, read_labels, sample_points
-from segcli.models.maskformer.maskformer import Output, check
+from segcli.models.maskformer.maskformer import check
 from segcli.models.maskformer.stuff_kernels import StuffKernels
 from segcli.ops import losses
 from segcli.ops.mask_inference import Enlarge, instances_of, semantic_of
@@ -30,43 +33,45 @@ from segcli.ops.panoptic import panoptic_of
 from segcli.types import Batch, Prediction
 
 
+@dataclasses.dataclass(frozen=True)
+class PointMaskLoss:
+    """Section `model.loss` of maskformer_lite. class: weight of that loss and matching cost; mask, dice: of the masks'
+    cross-entropy and dice, at `points` sampled points a segment (Mask2Former)."""
+
+    class_: float = 1.0
+    mask: float = 20.0
+    dice: float = 1.0
+    points: int = 256
+
+
+@dataclasses.dataclass(frozen=True)
+class Inference:
+    """Section `model.inference` of maskformer_lite. outputs: which of semantic, instance, panoptic predict() gives
+    (null: the task's own). score, overlap: panoptic thresholds; scores say how good a box is."""
+
+    outputs: list[Literal["semantic", "instance", "panoptic"]] | None = None
+    score: float = 0.4
+    overlap: float = 0.8
+
+
 def build(
     *,
     task: str,
     num_classes: int,
     num_things: int,
     backbone: dict[str, Any] | None = None,
-    encoder_layers: int = 6,
-    decoder_layers: int = 6,
     queries: int = 100,
-    dropout: float = 0.1,
-    class_weight: float = 1.0,
-    mask_weight: float = 20.0,
-    dice_weight: float = 1.0,
-    outputs: list[Output] | None = None,
-    score: float = 0.4,
-    overlap: float = 0.8,
-    dim: int = 256,
-    mask_dim: int | None = None,
-    heads: int = 8,
-    ffn: int = 2048,
     levels: int = 3,
-    deformable: bool = False,
-    selection: bool = False,
-    distinct: float | None = None,
-    denoising: int = 0,
-    groups: int = 1,
-    points: int = 256,
+    mask_dim: int | None = None,
     kernels: bool = False,
+    transformer: TransformerSettings,
+    boxes: BoxOptions,
+    loss: PointMaskLoss,
+    inference: Inference,
 ) -> "MaskFormerLite":
-    """backbone: a ResNet-50 by default. queries: at most so many segments an image. encoder_layers, decoder_layers,
-    dim, heads, ffn, dropout: of the transformer; mask_dim: of the pixel embeddings (null: dim). class_weight: of losses
-    and matching; mask_weight, dice_weight: of the masks' cross-entropy and dice. outputs: which of semantic, instance,
-    panoptic predict() gives (null: the task's own). score, overlap: panoptic thresholds; scores say how good a box is.
-
-    levels, deformable, selection, distinct, denoising, groups: see model detr_lite. points: masks are learned at so
-    many sampled points a segment (Mask2Former). kernels (K-Net), task panoptic: every stuff class has a mask embedding
-    of its own, in place of queries with boxes.
+    """backbone: a ResNet-50 by default. queries: at most so many segments an image. levels: see model detr_lite.
+    mask_dim: width of the pixel embeddings (null: the transformer's). kernels (K-Net), task panoptic: every stuff class
+    has a mask embedding of its own, in place of queries with boxes.
     """
     classes, _ = check("maskformer_lite", task, num_classes, num_things, None, fixed=False)
     stuff = None
@@ -79,34 +84,21 @@ def build(
                 f"model.kernels needs things and stuff, and the dataset declares no {missing}",
                 hint="leave model.kernels out",
             )
-        classes, stuff = num_things, StuffKernels(num_things, num_classes - num_things, mask_dim or dim)
+        classes, stuff = num_things, StuffKernels(num_things, num_classes - num_things, mask_dim or transformer.dim)
     body, head = box_queries_on(
-        backbone, classes, queries=queries, dim=dim, heads=heads, ffn=ffn, encoder_layers=encoder_layers,
-        decoder_layers=decoder_layers, dropout=dropout, levels=levels, deformable=deformable, selection=selection,
-        distinct=distinct, denoising=denoising, groups=groups, masks=True, weights=BoxWeights(class_weight),
-    )  # fmt: skip
-    return MaskFormerLite(
-        body,
-        head,
-        BoxMasks(body.channels[0], dim, mask_dim or dim),
-        MaskSettings(points, mask_weight, dice_weight, tuple(outputs or [task]), score, overlap),
-        task=task,
-        num_things=num_things,
-        stuff=stuff,
+        backbone,
+        classes,
+        levels=levels,
+        masks=True,
+        queries=queries,
+        transformer=transformer,
+        options=boxes,
+        loss=BoxLoss(loss.class_),
     )
-
-
-@dataclasses.dataclass(frozen=True)
-class MaskSettings:
-    """points: sampled a pair in training; entropy, dice: weights of the losses; outputs: what is predicted;
-    score, overlap: panoptic thresholds."""
-
-    points: int
-    entropy: float
-    dice: float
-    outputs: tuple[str, ...]
-    score: float
-    overlap: float
+    masks = BoxMasks(body.channels[0], transformer.dim, mask_dim or transformer.dim)
+    return MaskFormerLite(
+        body, head, masks, task=task, num_things=num_things, loss=loss, inference=inference, stuff=stuff
+    )
 
 
 class MaskFormerLite(BoxDetector):
@@ -117,14 +109,16 @@ class MaskFormerLite(BoxDetector):
         backbone: Any,
         head: BoxQueries,
         masks: BoxMasks,
-        settings: MaskSettings,
         *,
         task: str,
         num_things: int,
+        loss: PointMaskLoss,
+        inference: Inference,
         stuff: StuffKernels | None = None,
     ):
         super().__init__(backbone, head, task=task, num_things=num_things)
-        self.masks, self.settings, self.stuff = masks, settings, stuff
+        self.masks, self.stuff, self.loss, self.inference = masks, stuff, loss, inference
+        self.outputs: Sequence[str] = inference.outputs or [task]
         if stuff is not None:
             self.sought = "instance"
 
@@ -154,11 +148,11 @@ class MaskFormerLite(BoxDetector):
             boxes = torch.cat([boxes, out.noisy[1][-1, noise.image, noise.query].detach()])
             image, objects = torch.cat([image, noise.image]), torch.cat([objects, noise.object])
             weight = torch.cat([weight, noise.share[noise.image, noise.query].to(weight)])
-        points = boxes.new_zeros(len(boxes), self.settings.points, 2, dtype=wanted.boxes.dtype)
+        points = boxes.new_zeros(len(boxes), self.loss.points, 2, dtype=wanted.boxes.dtype)
         for i, seed in enumerate(batch.seeds or range(len(batch.images))):  # each image has draws of its own
             rows = (image == i).nonzero()[:, 0]
             generator = keyed_generator(seed, 37)
-            points[rows] = sample_points(wanted.boxes[objects[rows]], self.settings.points, generator)
+            points[rows] = sample_points(wanted.boxes[objects[rows]], self.loss.points, generator)
         assert wanted.masks is not None
         labels = read_labels(wanted.masks, objects, points) if len(objects) else points.new_zeros(points.shape[:2])
         logits = self.masks.at_points(pixels, hidden, boxes, image, points).float()
@@ -167,14 +161,14 @@ class MaskFormerLite(BoxDetector):
         # without any pair the sums are 0 and reach no pixel: keep their gradients
         idle = pixels.sum() * 0
         found = {
-            "mask": self.settings.entropy * (entropy * weight).sum() / count + idle,
-            "dice": self.settings.dice * (losses.dice(logits, labels) * weight).sum() / count,
+            "mask": self.loss.mask * (entropy * weight).sum() / count + idle,
+            "dice": self.loss.dice * (losses.dice(logits, labels) * weight).sum() / count,
         }
         if self.stuff is not None:
             assert batch.targets is not None
             canvas = (batch.images.shape[2], batch.images.shape[3])
             by_pixel = self.stuff.loss(self.stuff(pixels), batch.targets, canvas, normalisers["images"])
-            found["stuff"] = self.settings.entropy * by_pixel
+            found["stuff"] = self.loss.mask * by_pixel
         return found
 
     def predict(self, batch: Batch) -> list[Prediction]:
@@ -196,22 +190,22 @@ class MaskFormerLite(BoxDetector):
             sides = zip(enlarge.content, pixels_EHW.shape[1:], canvas, strict=True)
             rows, columns = (-(-shown * cells // whole) for shown, cells, whole in sides)
             stuff_S, maps_Shw = self.stuff.read(self.stuff(pixels_EHW[None])[0], (rows, columns))
-        if "semantic" in self.settings.outputs:
+        if "semantic" in self.outputs:
             every = torch.cat([masks_of(slice(None)), maps_Shw])
             found.semantic = semantic_of(torch.block_diag(p_QC, torch.ones_like(stuff_S).diag()), every, enlarge)
-        if "instance" in self.settings.outputs:
+        if "instance" in self.outputs:
             things, corners = p_QC[:, : self.num_things], self.pixels(boxes, batch, i)
             found.instances = instances_of(things, masks_of, enlarge, self.max_detections, corners)
-        if "panoptic" in self.settings.outputs:
+        if "panoptic" in self.outputs:
             p, label = p_QC.max(-1)
-            keep, seen = p > self.settings.score, (stuff_S > self.settings.score).nonzero()[:, 0]
+            keep, seen = p > self.inference.score, (stuff_S > self.inference.score).nonzero()[:, 0]
             found.panoptic = panoptic_of(
                 torch.cat([p[keep], stuff_S[seen]]),
                 torch.cat([label[keep], self.num_things + seen]),
                 torch.cat([masks_of(keep), maps_Shw[seen]]),
                 enlarge,
                 self.num_things,
-                self.settings.overlap,
+                self.inference.overlap,
             )
         return found
 

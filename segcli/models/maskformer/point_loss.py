@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from segcli.models.layers.sampler import keyed_generator
-from segcli.models.maskformer.mask_set_loss import Outputs, Wanted, Weights
+from segcli.models.maskformer.mask_set_loss import MaskLoss, Outputs, Wanted
 from segcli.ops import losses
 from segcli.ops.matcher import Matching, class_cost, dice_cost, in_order, match
 
@@ -43,7 +43,7 @@ def read_masks(masks_NHW: Tensor, points_NP2: Tensor) -> Tensor:
 
 @torch.no_grad()
 def match_at_points(
-    out: Outputs, wanted: Wanted, weights: Weights, points: int, image_ids: list[int], seeds: list[int]
+    out: Outputs, wanted: Wanted, weights: MaskLoss, points: int, image_ids: list[int], seeds: list[int]
 ) -> Matching:
     """One-to-one pairs by class, cross-entropy and dice at `points` random points of each image."""
     costs, alike, start = [], [torch.zeros_like(wanted.labels[:0])], 0
@@ -56,7 +56,7 @@ def match_at_points(
         logits_LQP = logits_LQP.float()
         entropy = (F.softplus(logits_LQP).sum(-1, keepdim=True) - logits_LQP @ labels_NP.T) / points
         by_mask = weights.mask * entropy + weights.dice * dice_cost(logits_LQP, labels_NP)
-        costs.append(by_mask + weights.classes * class_cost(out.logits[:, i].float().softmax(-1), labels))
+        costs.append(by_mask + weights.class_ * class_cost(out.logits[:, i].float().softmax(-1), labels))
         alike.append(start + _first_alike(labels, labels_NP))
         start += len(labels)
     return in_order(match(costs, image_ids), torch.cat(alike))

@@ -6,6 +6,7 @@ from typing import Any
 from segcli.models import build_backbone
 from segcli.models.layers.mask_predictor import MaskPredictor
 from segcli.models.layers.pixel_decoder import FpnPixelDecoder
+from segcli.models.layers.transformer import TransformerSettings
 from segcli.models.per_pixel.base import PixelDecoderModel, check_task, with_defaults
 
 
@@ -26,6 +27,6 @@ def build(
     """
     check_task("per_pixel_plus", task)
     body: Any = build_backbone(with_defaults(backbone, {"name": "resnet", "frozen_stages": 0}))
-    widths: dict[str, Any] = {"dim": dim, "heads": heads, "ffn": ffn, "dropout": dropout}
-    predictor = MaskPredictor(body.channels[-1], num_classes, classes=None, layers=decoder_layers, **widths)
+    transformer = TransformerSettings(dim, heads, ffn, decoder_layers=decoder_layers, dropout=dropout)
+    predictor = MaskPredictor(body.channels[-1], num_classes, transformer, classes=None)
     return PixelDecoderModel(body, FpnPixelDecoder(body.channels, dim, dim), predictor, auxiliary)
