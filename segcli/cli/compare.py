@@ -19,6 +19,7 @@ HELP = options.example(
     "compare --sort gflops --csv table.csv --plot gflops_ap.svg",
     "compare --published",
     "compare quickstart/mask_rcnn quickstart/faster_rcnn --train --html report.html",
+    "compare --train --data data/mine --minutes 5 mask_rcnn maskformer",
 )
 
 
@@ -62,6 +63,10 @@ def compare(
             help="First train the recipes that have no finished run, one after the other; go on past failures.",
         ),
     ] = False,
+    data: options.Data = None,
+    minutes: Annotated[
+        float | None, typer.Option(metavar="N", help="With --train: minutes of training for each recipe.")
+    ] = None,
     force: options.Force = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -71,14 +76,22 @@ def compare(
 
     A star marks the rows that no other row beats: none has fewer GFLOPs and a higher score. A recipe that is not
     trained is measured with random weights, with what its training would take.
-    Below each table: which differences the images support (paired bootstrap, 95 % intervals).
+    Below each table: which differences the images support (paired bootstrap, 95 % intervals); and which to choose.
+    --train --data DIR without RECIPE trains one recipe of each family that learns from such labels.
     """
-    if train and not items:
-        raise UsageError("--train needs recipes", hint="segcli compare quickstart/mask_rcnn --train")
+    if minutes is not None and not train:
+        raise UsageError("--minutes is for --train: nothing else is trained")
+    if train and not items and data is None:
+        raise UsageError("--train needs recipes, or --data", hint="segcli compare quickstart/mask_rcnn --train")
+    if data is not None and not items:
+        if not train:
+            raise UsageError("--data needs recipes, or --train", hint=f"segcli compare --train --data {data}")
+        items = _families(data)
     chosen = items or ([] if published else sorted(str(p.parent) for p in Path("runs").glob("*/recipe.yaml")))
     if not chosen and not published:
         raise ModelError("there is no run below runs/", hint="segcli train quickstart/mask_rcnn, or name a recipe")
     from segcli.compare import files, intervals, ranking
+    from segcli.compare.choice import choices
     from segcli.compare.curves import add_time_to_score
     from segcli.compare.published import published_rows
     from segcli.compare.rows import collect
@@ -90,8 +103,8 @@ def compare(
     if train:
         from segcli.compare.study import train_missing
 
-        chosen, untrained = train_missing(chosen, announce, quiet=quiet)
-    rows, failed = collect(chosen, announce)
+        chosen, untrained = train_missing(chosen, announce, data=data, minutes=minutes, quiet=quiet)
+    rows, failed = collect(chosen, announce, data)
     failed = [*untrained, *failed]
     rows += published_rows() if published else []
     if not rows:
@@ -106,13 +119,16 @@ def compare(
     metrics = [ranking.metrics_of(group) for group in groups]
     pairs = [intervals.pairs(group, resamples, keys) for group, keys in zip(groups, metrics, strict=True)]
     verdicts = [verdict(*one) for one in zip(groups, pairs, metrics, strict=True)]
+    chosen_models = [*chain(*(choices(*one) for one in zip(groups, pairs, metrics, strict=True)))]
     for _, error in failed:
         print(f"skipped: {error}", file=sys.stderr)
-    document = files.document(groups, failed, [*chain(*pairs)], [*chain(*verdicts)])
+    document = files.document(groups, failed, [*chain(*pairs)], [*chain(*verdicts), *chosen_models])
     if json:
         output.print_json(document)
     else:
         _show(groups, verdicts, rows)
+        for sentence in chosen_models:
+            typer.echo(sentence)
     if csv is not None:
         files.write_csv(groups, csv)
     for note in files.plot(groups, plot, force) if plot is not None else ():
@@ -140,6 +156,15 @@ def _show(groups: Sequence[Sequence["Row"]], verdicts: Sequence[Sequence[str]], 
         output.show(forecasts)
     for note in ranking.notes(groups):
         typer.echo(f"note: {note}")
+
+
+def _families(data: Path) -> list[str]:
+    """The recipes for one's own data that suit a prepared dataset's labels."""
+    from segcli.commands.prepare import describe
+    from segcli.core.recipe.own_data import needs_folder
+
+    families: list[str] = describe(needs_folder(data))["families"]
+    return families
 
 
 def _tell(text: str) -> None:

@@ -24,7 +24,7 @@ from segcli.doctor.repair.repair import Repairs
 from segcli.doctor.repair.write_draft import look_at_images, surveyed, write_draft
 from segcli.doctor.report_cache import SAMPLES, checked, listing
 from segcli.doctor.rules.crowds import AS_OBJECTS, Singled
-from segcli.doctor.statistics import advise, measure, recipe_for
+from segcli.doctor.statistics import advise, families, measure, recipe_for
 from segcli.sources import export_files
 from segcli.sources.plan import known, plan_for, reopen
 from segcli.sources.split import divide, is_file
@@ -268,7 +268,8 @@ def describe(root: str | Path) -> dict[str, Any]:
 
     {"name", "root", "categories", "licence", "fingerprint", "splits": {split: what `statistics.measure` says},
     "advice": what `statistics.advise` says, "statistics" (embedded data: by split), "notes", "repairs" (of --fix),
-    "samples" (the sheet of samples, None where there is none), "next": the command to go on with}. Raises DataError.
+    "samples" (the sheet of samples, None where there is none), "families": the recipes for one's own data that suit
+    the labels, one a family, "next": the command to go on with}. Raises DataError.
     """
     root = Path(root)
     info = DatasetInfo.load(root)
@@ -294,6 +295,7 @@ def describe(root: str | Path) -> dict[str, Any]:
         "notes": before.get("notes", []),
         "repairs": before.get("repairs", []),
         "samples": str(root / SAMPLES) if (root / SAMPLES).is_file() else None,
+        "families": families(splits, info),
         "next": next_command(info.name, root, recipe_for(splits, info)),
     }
 

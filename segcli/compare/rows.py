@@ -11,9 +11,10 @@ from segcli.core.run_files import read_cost, read_environment, read_log, read_me
 
 
 def collect(
-    items: Sequence[str | Path], announce: Callable[[str], None]
+    items: Sequence[str | Path], announce: Callable[[str], None], data: Path | None = None
 ) -> tuple[list[Row], list[tuple[str, SegcliError]]]:
-    """One row for every run folder or recipe in `items`, and what could not be read: (item, why).
+    """One row for every run folder or recipe in `items`, and what could not be read: (item, why). data: the dataset
+    that recipes are measured for, in place of their own.
 
     `announce` is called before something slow begins.
     """
@@ -28,7 +29,7 @@ def collect(
             if path.is_dir():
                 rows.append(run_row(path))
             else:
-                recipe = Recipe.load(path)
+                recipe = Recipe.load(path, data=data)
                 from segcli.compare.untrained import recipe_row  # imports torch: not for finished runs
 
                 rows.append(recipe_row(str(item), recipe, announce))

@@ -23,30 +23,41 @@ LENGTHS = ("minutes", "steps", "epochs", "retimed")  # a run has the steps that 
 
 
 def train_missing(
-    items: Sequence[str | Path], announce: Callable[[str], None], *, quiet: bool = False
+    items: Sequence[str | Path],
+    announce: Callable[[str], None],
+    *,
+    data: Path | None = None,
+    minutes: float | None = None,
+    quiet: bool = False,
 ) -> tuple[list[str], list[tuple[str, SegcliError]]]:
     """The run folders of `items` (recipes and run folders), trained where they are not finished. -> (folders, failed).
 
-    A recipe's run is one below runs/ with the same settings and the same data; an interrupted one is resumed. Each
-    training is a `segcli train` of its own, whose output goes to stderr. What fails is named with its last error, and
-    the next one begins. Raises KeyboardInterrupt after the running one has saved; the same command then goes on.
+    data: the dataset that recipes are trained on, in place of their own. minutes: of training, in place of their own
+    length. A recipe's run is one below runs/ with the same settings and the same data; an interrupted one is resumed.
+    Each training is a `segcli train` of its own, whose output goes to stderr. What fails is named with its last error,
+    and the next one begins. Raises KeyboardInterrupt after the running one has saved; the same command then goes on.
     """
     folders: list[str] = []
     failed: list[tuple[str, SegcliError]] = []
+    overrides = {} if minutes is None else {"train.minutes": minutes}
+    flags = [*(["--data", str(data)] if data else []), *(f"--set={key}={value}" for key, value in overrides.items())]
     for number, item in enumerate(items, start=1):
         try:
             path = find_source(item)
-            recipe = Recipe.load(path / "recipe.yaml" if path.is_dir() else path)
+            if path.is_dir():
+                recipe = Recipe.load(path / "recipe.yaml")
+            else:
+                recipe = Recipe.load(path, overrides, data=data)
             run = path if path.is_dir() else find_run(recipe)
             place = f"{item} ({number} of {len(items)})"
             if run is None:
                 announce(f"training {place}")
-                _train([str(item)], quiet)
+                _train([str(item), *flags], quiet)
                 run = find_run(recipe)
             elif not finished(run):
                 saved = any((run / "checkpoints" / name).is_file() for name in ("last.pt", "previous.pt"))
                 announce(f"{'resuming' if saved else 'starting again'} {run} for {place}")
-                again = [str(item), "--out", str(run), "--force"] if not path.is_dir() and not saved else None
+                again = [str(item), *flags, "--out", str(run), "--force"] if not path.is_dir() and not saved else None
                 _train(again or ["--resume", str(run)], quiet)
             else:
                 announce(f"{place} is trained: {run}")

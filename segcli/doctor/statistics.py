@@ -103,6 +103,21 @@ def recipe_for(splits: Mapping[str, Mapping[str, Any]], info: DatasetInfo) -> st
     return "custom/mask_rcnn_many_small" if most > LIMIT else "custom/mask_rcnn"
 
 
+SIBLINGS = {  # of the recipe that suits some labels, those of other families that learn from the same labels
+    "custom/mask_rcnn": ["custom/maskformer", "custom/detr"],
+    "custom/mask_rcnn_many_small": ["custom/maskformer"],
+    "custom/faster_rcnn": ["custom/detr"],
+    "custom/fcn": ["custom/per_pixel", "custom/maskformer_semantic"],
+}
+
+
+def families(splits: Mapping[str, Mapping[str, Any]], info: DatasetInfo) -> list[str]:
+    """The recipes of recipes/custom, one a family, that such data can be compared with; `recipe_for` first."""
+    first = recipe_for(splits, info)
+    panoptic = ["custom/maskformer_panoptic"] if info.panoptic else []
+    return [first, *SIBLINGS.get(first, []), *panoptic]
+
+
 def advise(splits: Mapping[str, Mapping[str, Any]], info: DatasetInfo) -> list[dict[str, str]]:
     """[{"topic", "advice", "why"}]: input size, detections and queries, anchors, family; of the train split (the first
     one where none is called so). Label maps without objects get the family alone."""

@@ -126,3 +126,36 @@ def test_train_needs_recipes(segcli):
     result = segcli("compare", "--train")
     assert result.code == 2
     assert "--train needs recipes" in result.err
+
+
+def test_families_are_trained_on_ones_own_data_for_as_many_minutes(segcli, write, tmp_path, tiny_copy):
+    """Bare names and none; what is trained is not trained again, and the last line is on which to choose."""
+    tiny_copy.rename(tmp_path / "pets")
+    ask = ("compare", "--train", "--data", "pets", "--minutes", "0.05")
+    result = segcli(*ask, "mask_rcnn", "faster_rcnn")
+    assert result.code == 0, result.err
+    assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == ["pets-faster_rcnn", "pets-mask_rcnn"]
+    for run in ("pets-faster_rcnn", "pets-mask_rcnn"):
+        assert RunFolder(tmp_path / "runs" / run).environment()["minutes"] == 0.05
+    assert result.out.splitlines()[-1].startswith(("choose", "no choice", "the evidence is too thin"))
+    again = segcli(*ask, "mask_rcnn", "faster_rcnn")
+    assert again.err.count("is trained: runs/pets-") == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--minutes", "5", "fcn"], "--minutes is for --train"),
+        (["--data", "x"], "--data needs recipes, or --train"),
+        (["--data", "x", "--train"], "--data x: no prepared dataset"),
+    ],
+)
+def test_flags_without_their_partners(segcli, arguments, says):
+    assert says in segcli("compare", *arguments).error
+
+
+def test_without_names_those_families_that_suit_the_labels(segcli, write, tmp_path, tiny_copy, monkeypatch):
+    asked = []
+    monkeypatch.setattr(study, "train_missing", lambda items, *_, **__: asked.append(items) or ([], []))
+    segcli("compare", "--train", "--data", tiny_copy)
+    assert asked == [["custom/mask_rcnn", "custom/maskformer", "custom/detr"]]

@@ -26,6 +26,8 @@ FROZEN = {
     "segcli compare": [
         "[RUN|RECIPE]…",
         "--train",
+        "--data",
+        "--minutes",
         "--published",
         "--sort",
         "--html",

@@ -1,0 +1,81 @@
+"""Which model to choose: a sentence a score that rests on intervals, cost and licence, or says why there is none."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from segcli.compare.intervals import Pair
+from segcli.compare.row import Row
+from segcli.compare.verdict import FEW, amount
+from segcli.core.formatting import heading, percent
+from segcli.core.run_files import read_environment
+
+LEARNED = 0.05  # scores below say that a model has not learned yet
+ALIKE = 1.1  # costs whose ratio is below count as the same
+
+
+def choices(rows: Sequence[Row], pairs: Sequence[Pair], metrics: Sequence[str]) -> list[str]:
+    """One group's sentences, one for each of `metrics` that two trained rows have; the first metric's comes last."""
+    out = []
+    for metric in reversed(metrics):
+        scored = [row for row in rows if row.source == "run" and metric in row.metrics]
+        if len(scored) > 1:
+            own = [pair for pair in pairs if pair.metric == metric]
+            out.append(_choice(scored, own, metric, f" by {heading(metric, ' ')}" if len(metrics) > 1 else ""))
+    return out
+
+
+def _choice(rows: Sequence[Row], pairs: Sequence[Pair], metric: str, by: str) -> str:
+    best = max(rows, key=lambda row: row.metrics[metric])
+    title, score = heading(metric, " "), best.metrics[metric]
+    if score < LEARNED:
+        return f"no choice{by} yet: none has learned ({title} {percent(score)} at most); train longer"
+    seen = [pair.seen_from(best.name) for pair in pairs if best.name in (pair.a, pair.b)]
+    judged = {pair.b: pair for pair in seen if not pair.unequal}
+    apart = [row.name for row in rows if row is not best and row.name not in judged]
+    if not judged:
+        return (
+            f"no choice{by} yet: {best.name} can't be held against {_list(apart)}; equal work and intervals are needed"
+        )
+    level = [row for row in rows if row.name in judged and not judged[row.name].significant]
+    chosen = min([best, *level], key=_gflops)
+    alike = [row for row in [best, *level] if row is not chosen and _gflops(row) < ALIKE * _gflops(chosen)]
+    images = f"{best.images} images"
+    if alike:
+        gap = amount(judged[next(row.name for row in [*alike, chosen] if row is not best)])
+        names = _list([chosen.name, *(row.name for row in alike)])
+        return f"the evidence is too thin to choose{by} between {names}: {gap} {title} on {images}, at like FLOPs"
+    if not level:
+        second = min(judged.values(), key=lambda pair: pair.delta)
+        reason = f"it is ahead of {second.b}, the next, by {amount(second)} {title}"
+    elif chosen is best:
+        gap = amount(judged[level[0].name])
+        reason = f"{images} can't tell {_list([row.name for row in level])} from it ({gap} {title}), and it costs less"
+    else:
+        ratio = f"{_gflops(chosen) / _gflops(best):.2g}"
+        reason = (
+            f"{images} can't tell it from {best.name} ({amount(judged[chosen.name])} {title}), at {ratio}× the FLOPs"
+        )
+    return f"choose {chosen.name}{by}, because {reason}{_reservations(chosen, apart)}"
+
+
+def _reservations(chosen: Row, apart: Sequence[str]) -> str:
+    """What the choice does not rest on, and what it binds one to."""
+    out = f"; not judged: {_list(apart)}" if apart else ""
+    if (chosen.images or 0) < FEW:
+        out += f"; {chosen.images} images are few: label more before you rely on it"
+    licences = [licence for licence in _licences(chosen) if "NC" in licence]
+    return out + (f"; its weights' licence is {licences[0]}: not for commercial use" if licences else "")
+
+
+def _licences(row: Row) -> list[str]:
+    """Of the weights that the run began with."""
+    weights = read_environment(Path(row.path)).get("weights") if row.path else None
+    return [str(one.get("licence")) for one in weights or [] if isinstance(one, dict)]
+
+
+def _gflops(row: Row) -> float:
+    return row.gflops or float("inf")
+
+
+def _list(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -1,0 +1,90 @@
+"""Which model to choose: never without evidence, the cheapest of those that can't be told apart, and what binds one."""
+
+import dataclasses
+import json
+
+import pytest
+
+from segcli.compare.choice import choices
+from segcli.compare.intervals import Pair
+from segcli.compare.row import Row
+
+
+def row(name, score, gflops=1.0, images=200, **more):
+    return Row(
+        **{"name": name, "source": "run", "model": "rcnn", "data": "d", "task": "instance", "primary": "segm_AP"},
+        **{"split": "val", "metrics": {"segm_AP": score}, "gflops": gflops, "images": images, **more},
+    )
+
+
+def pair(a, b, delta, *, significant=True, unequal=None):
+    low, high = (delta - 0.01, delta + 0.01) if significant else (delta - 0.05, delta + 0.05)
+    return Pair(a, b, "segm_AP", delta, (low, high), significant, unequal)
+
+
+def one(rows, pairs):
+    (sentence,) = choices(rows, pairs, ["segm_AP"])
+    return sentence
+
+
+def test_the_one_that_is_ahead_of_all():
+    rows = [row("a", 0.5), row("b", 0.4), row("c", 0.3)]
+    pairs = [pair("a", "b", 0.1), pair("c", "a", -0.2), pair("b", "c", 0.1)]
+    assert one(rows, pairs) == "choose a, because it is ahead of b, the next, by 10.0 ± 1.0 mask AP"
+
+
+def test_the_cheapest_of_those_that_cant_be_told_apart():
+    rows = [row("a", 0.50, gflops=4.0), row("b", 0.49, gflops=1.0)]
+    said = one(rows, [pair("a", "b", 0.01, significant=False)])
+    assert said == "choose b, because 200 images can't tell it from a (1.0 ± 5.0 mask AP), at 0.25× the FLOPs"
+    rows = [row("a", 0.50, gflops=1.0), row("b", 0.49, gflops=4.0)]
+    said = one(rows, [pair("a", "b", 0.01, significant=False)])
+    assert said == "choose a, because 200 images can't tell b from it (1.0 ± 5.0 mask AP), and it costs less"
+
+
+@pytest.mark.parametrize(
+    ("rows", "pairs", "says"),
+    [
+        (
+            [row("a", 0.50, gflops=1.0), row("b", 0.49, gflops=1.05)],
+            [pair("a", "b", 0.01, significant=False)],
+            "the evidence is too thin to choose between a and b: 1.0 ± 5.0 mask AP on 200 images, at like FLOPs",
+        ),
+        (
+            [row("a", 0.04), row("b", 0.0)],
+            [pair("a", "b", 0.04)],
+            "no choice yet: none has learned (mask AP 4.0 at most)",
+        ),
+        (
+            [row("a", 0.5), row("b", 0.4)],
+            [pair("a", "b", 0.1, significant=False, unequal="a had 3.1× the multiply-adds of b")],
+            "no choice yet: a can't be held against b",
+        ),
+        ([row("a", 0.5), row("b", 0.4)], [], "no choice yet: a can't be held against b"),
+    ],
+)
+def test_no_choice_without_evidence(rows, pairs, says):
+    assert one(rows, pairs).startswith(says)
+
+
+def test_one_run_or_none_is_no_choice():
+    assert choices([row("a", 0.5), dataclasses.replace(row("r", 0.5), source="recipe")], [], ["segm_AP"]) == []
+
+
+def test_what_the_choice_does_not_rest_on_and_what_it_binds_one_to(tmp_path):
+    (tmp_path / "environment.json").write_text(
+        json.dumps(
+            {"dataset": {"name": "d"}, "weights": [{"source": "maskformer/coco_r50", "licence": "CC BY-NC 4.0"}]}
+        )
+    )
+    rows = [row("a", 0.5, images=26, path=str(tmp_path)), row("b", 0.4, images=26), row("c", 0.3, images=26)]
+    said = one(rows, [pair("a", "b", 0.1), pair("a", "c", 0.2, unequal="c was diagnosed as undertrained")])
+    assert "; not judged: c; 26 images are few: label more before you rely on it" in said
+    assert said.endswith("; its weights' licence is CC BY-NC 4.0: not for commercial use")
+
+
+def test_a_sentence_for_each_score_that_two_have():
+    rows = [row(name, 0.5, metrics={"bbox_AP": box, "segm_AP": box}) for name, box in (("a", 0.5), ("b", 0.4))]
+    pairs = [pair("a", "b", 0.1), Pair("a", "b", "bbox_AP", 0.1, (0.09, 0.11), True)]
+    said = choices(rows, pairs, ["segm_AP", "bbox_AP"])
+    assert [s.split(",")[0] for s in said] == ["choose a by box AP", "choose a by mask AP"]
