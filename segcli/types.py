@@ -5,12 +5,13 @@ Boxes are xyxy in absolute pixels, half-open: x2 is the last column + 1. Labels 
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Protocol, Self, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from pycocotools import mask as coco_mask
 from torch import Tensor
+from typing_extensions import Self  # in typing since Python 3.11
 
 from segcli.core.coco_json import Rle
 from segcli.core.dataset_info import DatasetInfo

@@ -150,7 +150,7 @@ def prepare(
         else:
             output.show(*tables.findings(document))
         if not report.ok:
-            count = sum(f["count"] for f in document["findings"] if f["severity"] == "error")
+            count = sum(f.count for f in report.findings if f.severity == "error")
             raise DataError(f"{source}: {count} error{'s' * (count > 1)} in the data", hint="see the report above")
         return
     chosen: dict[str, Any] = {"format": format, "source_path": source_path, "seed": seed}

@@ -3,10 +3,9 @@
 import collections
 import colorsys
 import dataclasses
-import math
 import typing
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import pydantic
 
@@ -18,6 +17,7 @@ MOST_CATEGORIES = 32_767  # the largest vocabularies have some 20,000; models an
 Id = Annotated[int, pydantic.Field(ge=-(2**63), lt=2**63)]
 Byte = Annotated[int, pydantic.Field(ge=0, le=255)]
 Count = Annotated[int, pydantic.Field(ge=0, lt=2**63)]
+Finite = Annotated[float, pydantic.Field(strict=True, allow_inf_nan=False)]
 Place = Annotated[str, pydantic.Field(pattern=r"^[^\x00]+$")]  # a path that a file system can have
 
 
@@ -55,12 +55,16 @@ class DatasetInfo:
     fingerprint: str = ""  # of classes, labels, maps and images (data/fingerprint.py)
     semantic: bool = False  # has semantic/{split}/*.png; without them the views are derived from instances
     panoptic: bool = False  # has panoptic/{split}.json
-    value_range: tuple[float, float] | None = None  # of images of more than 8 bits, see data/value_range.py
+    value_range: tuple[Finite, Finite] | None = None  # of images of more than 8 bits, see data/value_range.py
 
     def __post_init__(self) -> None:
         for name in self.splits:
             if not is_plain(name):  # files and folders are called so
                 raise DataError(f"dataset {self.name!r:.80}: the split {name!r:.80} can't be the name of a file")
+        if self.value_range is not None and not self.value_range[0] < self.value_range[1]:
+            raise DataError(
+                f"dataset {self.name!r}: value_range {self.value_range} must be a lower and a higher number"
+            )
         if not self.categories:
             raise DataError(f"dataset {self.name!r} declares no category")
         if len(self.categories) > MOST_CATEGORIES:
@@ -112,14 +116,14 @@ class DatasetInfo:
             out.append(category.colour or (round(r * 255), round(g * 255), round(b * 255)))
         return out
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         out = {"version": VERSION, **dataclasses.asdict(self)}
         if self.value_range is None:  # as for every dataset of 8 bits: then earlier versions read it, too
             del out["value_range"]
         return out
 
     @classmethod
-    def from_json(cls, data: Any, where: str = "info.json") -> "DatasetInfo":
+    def from_json(cls, data: object, where: str = "info.json") -> "DatasetInfo":
         """What `to_json` gave. Raises DataError that names `where` and the place inside."""
         if not isinstance(data, dict):
             raise DataError(f"{where}: not a dataset description, but {type(data).__name__}")
@@ -137,8 +141,6 @@ class DatasetInfo:
         if isinstance(listed, list) and len(listed) > MOST_CATEGORIES:
             raise DataError(f"{where}: {len(listed):,} categories, more than {MOST_CATEGORIES:,}")
         try:
-            if given.get("value_range") is not None:
-                given["value_range"] = _range(given["value_range"], where)
             return cls(**{key: parsed(types[key], value, f"{where}: {key}") for key, value in given.items()})
         except DataError as error:
             said = str(error)
@@ -153,11 +155,3 @@ class DatasetInfo:
                 f"{root}: not a prepared dataset (no info.json)", hint=f"segcli prepare SOURCE --out {root}"
             )
         return cls.from_json(read_json(path), str(path))
-
-
-def _range(value: Any, where: str) -> tuple[float, float]:
-    """A pair of finite numbers, the first one smaller."""
-    numbers = isinstance(value, list) and len(value) == 2 and all(type(v) in (int, float) for v in value)
-    if not numbers or not all(math.isfinite(v) for v in value) or not value[0] < value[1]:
-        raise DataError(f"{where}: value_range {value!r:.60} is no pair of numbers, low and high")
-    return float(value[0]), float(value[1])

@@ -18,7 +18,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 import torch.distributed as group
@@ -220,7 +220,7 @@ def reseed(seed: int, step: int) -> None:
         torch.manual_seed(((seed * 1_000_003 + step) * 4096 + rank()) % 2**63)
 
 
-def launch(function: Callable[..., T], arguments: Sequence[Any], *, devices: int, nodes: int, device: str) -> T:
+def launch(function: Callable[..., T], arguments: Sequence[object], *, devices: int, nodes: int, device: str) -> T:
     """Run `function(*arguments)` in one process for each of this machine's devices. -> what rank 0 returned.
 
     The first that fails ends the others, and its error is raised here. Raises UsageError where several machines are
@@ -270,7 +270,7 @@ def launch(function: Callable[..., T], arguments: Sequence[Any], *, devices: int
             raise error from error.__cause__
 
 
-def _one_rank(function: Callable[..., T], arguments: Sequence[Any], folder: str, device: str) -> T:
+def _one_rank(function: Callable[..., T], arguments: Sequence[object], folder: str, device: str) -> T:
     """Run in each process: an error is left in `folder` for the one that launched, and ends the process."""
     number = int(os.environ["RANK"])
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the training loop saves when asked, there is nothing to save

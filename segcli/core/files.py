@@ -7,7 +7,6 @@ with the content (encoding, depth, a number of 5,000 digits, half a surrogate pa
 
 import contextlib
 import errno
-import functools
 import hashlib
 import json
 import os
@@ -16,13 +15,14 @@ import stat
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import pydantic
 import yaml
 
 from segcli.core.errors import DataError, SegcliError
 
+T = TypeVar("T")
 PART = ".segcli-part"  # suffix of files that are being written; a process that was killed leaves them behind
 LONGEST = 4096  # bytes of a path that systems take
 LONGEST_PART = 255  # and of each name in it
@@ -37,7 +37,7 @@ URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 def resolve(
     root: Path,
-    name: Any,
+    name: object,
     where: str,
     *,
     base: Path | None = None,
@@ -92,7 +92,7 @@ def _rooted(name: str) -> bool:
     return bool(name[0] in "/\\" or DRIVE.match(name) or Path(name).drive or URL.match(name))
 
 
-def is_plain(name: Any) -> bool:
+def is_plain(name: object) -> bool:
     """Whether a name is one part of a path, as a run, a split or a dataset is called: no separator, nothing hidden in
     it (control characters), not "." or ".."."""
     if not isinstance(name, str) or name.strip() in ("", ".", "..") or len(name) > 200:
@@ -177,7 +177,7 @@ def parse_json(text: str, where: str, *, error: type[SegcliError] = DataError) -
         raise error(f"{where}: not valid JSON: {problem}") from problem
 
 
-def _too_deep(value: Any) -> bool:
+def _too_deep(value: object) -> bool:
     level = [value] if isinstance(value, (dict, list)) else []
     for _ in range(DEEPEST):
         inner = (v.values() if isinstance(v, dict) else v for v in level)
@@ -190,7 +190,7 @@ def _too_deep(value: Any) -> bool:
 class Loader(yaml.SafeLoader):
     """The safe loader, with three differences: 1e-4 is a number, a date is text, a key given twice is an error."""
 
-    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+    def compose_mapping_node(self, anchor: dict[Any, yaml.Node]) -> yaml.MappingNode:
         node: yaml.MappingNode = super().compose_mapping_node(anchor)
         seen = set()
         for key, _ in node.value:
@@ -212,17 +212,17 @@ Loader.add_implicit_resolver(
 )
 
 
-def _load(text: str) -> Any:
+def _load(text: str) -> object:
     return yaml.load(text, Loader=Loader)
 
 
-def read_yaml(path: Path, *, error: type[SegcliError] = DataError, load: Callable[[str], Any] = _load) -> Any:
+def read_yaml(path: Path, *, error: type[SegcliError] = DataError, load: Callable[[str], object] = _load) -> Any:
     """The content of a YAML file, plain values alone. Raises `error`."""
     return parse_yaml(read_text(path, error=error, largest=LARGEST_YAML), str(path), error=error, load=load)
 
 
 def parse_yaml(
-    text: str, where: str, *, error: type[SegcliError] = DataError, load: Callable[[str], Any] = _load
+    text: str, where: str, *, error: type[SegcliError] = DataError, load: Callable[[str], object] = _load
 ) -> Any:
     """YAML text as dicts, lists, strings, numbers, booleans and None. Raises `error` that begins with `where`: also for
     aliases that contain themselves or multiply beyond MOST_VALUES, and for other kinds of values (binary, sets).
@@ -237,7 +237,7 @@ def parse_yaml(
         raise error(f"{where}: not valid YAML: {_yaml_problem(problem)}") from problem
 
 
-def _count(value: Any, around: tuple[int, ...], left: list[int]) -> None:
+def _count(value: object, around: tuple[int, ...], left: list[int]) -> None:
     """Raise ValueError for what is no plain value, for a value inside itself, and where there are more than `left`."""
     left[0] -= 1
     if left[0] < 0:
@@ -258,7 +258,7 @@ def _count(value: Any, around: tuple[int, ...], left: list[int]) -> None:
     _text(value)
 
 
-def _text(value: Any) -> None:
+def _text(value: object) -> None:
     if isinstance(value, str):
         value.encode()
     elif isinstance(value, int):
@@ -271,10 +271,10 @@ def _yaml_problem(problem: Exception) -> str:
     return " ".join(str(getattr(problem, "problem", None) or problem).split()) + place
 
 
-def parsed(kind: Any, value: Any, where: str | Path, *, error: type[SegcliError] = DataError) -> Any:
+def parsed(kind: type[T], value: object, where: str | Path, *, error: type[SegcliError] = DataError) -> T:
     """`value` as `kind` (a pydantic model or type). Raises `error` that names the place inside and what is wrong."""
     try:
-        return (_adapter(kind) if isinstance(kind, type) else pydantic.TypeAdapter(kind)).validate_python(value)
+        return _adapter(kind).validate_python(value)
     except pydantic.ValidationError as problem:
         first = problem.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
@@ -285,9 +285,16 @@ def parsed(kind: Any, value: Any, where: str | Path, *, error: type[SegcliError]
         raise error(f"{where}: nested too deeply") from None
 
 
-@functools.cache
-def _adapter(kind: type) -> pydantic.TypeAdapter[Any]:
-    return pydantic.TypeAdapter(kind)  # building one takes longer than using it
+def _adapter(kind: type[T]) -> pydantic.TypeAdapter[T]:
+    """Building one takes longer than using it: those of classes are kept."""
+    if not isinstance(kind, type):
+        return pydantic.TypeAdapter(kind)
+    if kind not in _adapters:
+        _adapters[kind] = pydantic.TypeAdapter(kind)
+    return _adapters[kind]
+
+
+_adapters: dict[type, pydantic.TypeAdapter[Any]] = {}
 
 
 def part_start(path: Path) -> str:
@@ -316,7 +323,7 @@ def why_not_written(problem: BaseException) -> str | None:
     return None
 
 
-def write_atomic(path: Path, write: Callable[[Path], Any], *, flush: bool = True) -> None:
+def write_atomic(path: Path, write: Callable[[Path], object], *, flush: bool = True) -> None:
     """Call `write` with a temporary path beside `path`, flush it to disk, and rename it: never half a file.
 
     flush=False leaves it to the system when the content reaches the disk: for the many small files that the same

@@ -11,10 +11,9 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import astuple
 from pathlib import Path
-from typing import Any
 
 from segcli.core import trust
 from segcli.core.errors import DataError, SegcliError, UsageError
@@ -83,7 +82,7 @@ def list_too(folder: Path, path: Path) -> None:
         _save(folder, files)
 
 
-def _save(folder: Path, files: dict[str, Any]) -> None:
+def _save(folder: Path, files: Mapping[str, object]) -> None:
     """Write the list itself: name -> [size, time, digest]."""
     write_text(folder / MANIFEST, json.dumps({"version": 1, "files": files}, ensure_ascii=False, indent=0))
 
@@ -100,7 +99,7 @@ def listed(folder: Path) -> dict[str, Own] | None:
     return _parsed(files)
 
 
-def _parsed(files: Any) -> dict[str, Own]:
+def _parsed(files: object) -> dict[str, Own]:
     """The entries of a list that are what they should be; a file without one is not ours."""
     out = {}
     for name, facts in files.items() if isinstance(files, dict) else ():
@@ -216,7 +215,7 @@ def claim(
     reading = {os.path.realpath(path): path for path in inputs}
     known = _claimed(out) or {name: Own(0, 0, None) for name in own()}
     folders: dict[Path, str] = {}
-    kept: dict[str, Any] = {n: astuple(o) for n, o in known.items()}
+    kept: dict[str, object] = {n: astuple(o) for n, o in known.items()}
     for name in names:
         path = out / name
         if path.parent not in folders:
@@ -244,7 +243,7 @@ def _subfolder(folder: Path, top: Path) -> str:
 
 def note_written(out: Path) -> None:
     """List what `claim` announced as it is now; what was not written after all is taken off the list."""
-    files: dict[str, Any] = {}
+    files: dict[str, object] = {}
     for name, own in _claimed(out).items():
         path = out / name
         if own.digest is not None:
@@ -264,7 +263,7 @@ def _claimed(out: Path) -> dict[str, Own]:
     return _parsed((found or {}).get("files") or {})
 
 
-def _keep(out: Path, files: dict[str, Any]) -> None:
+def _keep(out: Path, files: Mapping[str, object]) -> None:
     try:
         remember(CLAIMS, out, {"files": files})
     except SegcliError as error:

@@ -7,7 +7,6 @@ called yaml.py there would be imported in place of the library.
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
 OWN = str(Path(__file__).parents[2])  # where segcli lies: in a checkout that is not installed, what runs
 # it comes last in a child's path: a name there hides nothing of Python's or of a library's
@@ -40,8 +39,8 @@ def _isolate_children() -> None:
 
     before = multiprocessing.util._args_from_interpreter_flags  # type: ignore[attr-defined]
 
-    def flags() -> Any:
-        given = before()
+    def flags() -> list[str]:
+        given: list[str] = before()
         return given if "-I" in given else [*given, "-I"]
 
     multiprocessing.util._args_from_interpreter_flags = flags  # type: ignore[attr-defined]

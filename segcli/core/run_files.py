@@ -85,10 +85,10 @@ class Cost(_Open):
     images_seen: Number | None = None
     gflops_dataset: Spread | None = None
     machine: Share | None = None
-    measured_on: dict[str, Any] | None = None
-    parts: dict[str, Any] | None = None
-    flops_operators: dict[str, Any] | None = None
-    flops_uncounted: list[Any] | None = None
+    measured_on: dict[str, object] | None = None
+    parts: dict[str, object] | None = None
+    flops_operators: dict[str, object] | None = None
+    flops_uncounted: list[object] | None = None
 
 
 class Described(_Open):
@@ -104,7 +104,7 @@ class Environment(_Open):
     dataset: Described
     minutes: Number | None = None
     seed: int | None = None
-    weights: list[dict[str, Any]] | None = None
+    weights: list[dict[str, object]] | None = None
 
 
 class LogEntry(_Open):
@@ -156,7 +156,7 @@ def _entry(line: str, where: str) -> dict[str, Any]:
     return dict(value)
 
 
-def _read(path: Path, kind: Any, hint: str | None = None) -> dict[str, Any]:
+def _read(path: Path, kind: type[_Open], hint: str | None = None) -> dict[str, Any]:
     if not path.exists():
         raise ModelError(f"{path}: missing, the run is not finished", hint=f"segcli train --resume {path.parent}")
     try:

@@ -6,6 +6,7 @@ One small JSON file a kind and a folder, below $XDG_STATE_HOME/segcli (by defaul
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ def state_dir() -> Path:
         ) from error
 
 
-def remember(kind: str, folder: Path, value: dict[str, Any]) -> None:
+def remember(kind: str, folder: Path, value: Mapping[str, object]) -> None:
     """Keep `value` about `folder` until the next call. Raises SegcliError where it can't be written."""
     write_text(_file(kind, folder), json.dumps({"folder": os.path.realpath(folder), **value}, ensure_ascii=False))
 

@@ -7,7 +7,6 @@ written. So it counts only where `prepare` noted it for this user (see state.py)
 import dataclasses
 import os
 from pathlib import Path
-from typing import Any
 
 from segcli.core.errors import DataError
 from segcli.core.files import digest, inside, resolve
@@ -15,7 +14,7 @@ from segcli.core.state import remember, remembered
 
 VARIABLE = "SEGCLI_TRUST_PATHS"
 KIND = "trusted"
-_here: dict[str, dict[str, Any]] = {}  # of this process alone: folders that vanish with it
+_here: dict[str, dict[str, object]] = {}  # of this process alone: folders that vanish with it
 
 
 def everything() -> bool:
@@ -31,7 +30,7 @@ class Images:
     within: Path
     trusted: bool = False
 
-    def path(self, name: Any, where: str | Path) -> Path:
+    def path(self, name: object, where: str | Path) -> Path:
         """The file of that name; it need not exist. Raises DataError for one that lies elsewhere."""
         return resolve(self.folder, name, str(where), within=self.within, trusted=self.trusted)
 
@@ -42,7 +41,7 @@ def grant(root: Path, image_root: str | None, within: Path, *, trusted: bool, ke
 
     keep: for later commands, too. Raises SegcliError where that can't be written.
     """
-    found: dict[str, Any] = {"image_root": image_root, "within": os.path.realpath(within)}
+    found: dict[str, object] = {"image_root": image_root, "within": os.path.realpath(within)}
     if trusted:
         found["info"] = digest(root / "info.json")
     if keep:

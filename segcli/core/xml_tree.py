@@ -6,7 +6,6 @@ walks through them would be exhausted by a million.
 """
 
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 from xml.parsers import expat
 
@@ -38,7 +37,7 @@ def read_xml(path: Path, *, error: type[SegcliError] = DataError) -> ElementTree
         depth -= 1
         builder.end(tag)
 
-    def refuse(*_: Any) -> None:
+    def refuse(*_: object) -> None:
         raise _Refused("declares a document type or entities, which are not read")
 
     parser.StartElementHandler, parser.EndElementHandler = start, end

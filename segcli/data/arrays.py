@@ -7,7 +7,6 @@ import zipfile
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -20,13 +19,15 @@ LETTERS = 0x10FFFF  # the largest number of a letter
 KINDS = "biufU"  # booleans, integers, floats, text
 
 
-def read_arrays(path: Path, names: Iterable[str] = (), *, error: type[SegcliError] = DataError) -> dict[str, Any]:
+def read_arrays(
+    path: Path, names: Iterable[str] = (), *, error: type[SegcliError] = DataError
+) -> dict[str, np.ndarray]:
     """The arrays of an .npz file by name; each of `names` is there. Reading never runs code.
 
     Raises `error` where the file can't be read, lacks a name, holds objects, or claims arrays that it has no bytes for.
     """
     content = read_bytes(path, error=error, largest=LARGEST)
-    out: dict[str, Any] = {}
+    out: dict[str, np.ndarray] = {}
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as pack, warnings.catch_warnings():
             warnings.simplefilter("error")  # of headers that numpy finds odd

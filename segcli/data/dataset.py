@@ -6,7 +6,6 @@ import itertools
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -353,7 +352,7 @@ class Dataset:
                 semantic = views.semantic_from_instances(instances, record.size, self.ignore)
         return semantic, panoptic if task.things else None
 
-    def _map(self, kind: str, record: _Record, name: Any) -> Path:
+    def _map(self, kind: str, record: _Record, name: str) -> Path:
         """A stored label map. Raises DataError where its name leads out of its folder."""
         where = f"{self.root}/annotations/{record.split}.json: the map of {record.file_name}"
         return resolve(self.root / kind / record.split, name, where, within=self.root, trusted=self.images.trusted)

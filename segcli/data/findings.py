@@ -130,7 +130,7 @@ class Report:
         order = list(CODES)
         self.findings = sorted([*others, finding], key=lambda f: order.index(f.code))
 
-    def to_json(self, limit: int = 100) -> dict[str, Any]:
+    def to_json(self, limit: int = 100) -> dict[str, object]:
         """JSON values, with at most `limit` places a finding; `count` is the number of all."""
         findings = [
             {

@@ -12,7 +12,6 @@ import json
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 from segcli.core.dataset_info import DatasetInfo
 from segcli.core.errors import SegcliError
@@ -168,7 +167,7 @@ def _digest(content: bytes) -> str:
     return hashlib.blake2b(content, digest_size=12).hexdigest()
 
 
-def _remembered(root: Path) -> dict[str, Any]:
+def _remembered(root: Path) -> dict[str, object]:
     try:
         return remembered(KEPT, root) or {}
     except SegcliError:  # a broken file is written anew

@@ -9,16 +9,16 @@ own pixels to the canvas in one step, inside its own box.
 
 import dataclasses
 import math
-from typing import Any
 
 import cv2
 import numpy as np
 import torch
 
 from segcli.core.errors import UsageError
-from segcli.types import Instances, Rotatable, Sample, Target
+from segcli.types import Field, Instances, Rotatable, Sample, Target
 
 Source = tuple[int, np.ndarray]  # first canvas row (or column) with content, source row of it and of each after it
+Fill = int | tuple[int, int, int]  # of a map, of an image
 PADDING = (124, 116, 104)  # RGB; ImageNet's mean, which normalisation takes to zero like the batch's own padding
 
 
@@ -58,7 +58,7 @@ class Scene:
     crowd: np.ndarray
     masks: np.ndarray | None
     semantic: np.ndarray | None
-    fields: dict[str, Any]
+    fields: dict[str, Field]
     area: np.ndarray
     cut: np.ndarray
 
@@ -254,7 +254,7 @@ def _move_masks(
     return out, around, counts
 
 
-def _warp(pixels: np.ndarray, matrix: np.ndarray, size: tuple[int, int], method: int, fill: Any) -> np.ndarray:
+def _warp(pixels: np.ndarray, matrix: np.ndarray, size: tuple[int, int], method: int, fill: Fill) -> np.ndarray:
     """What lies at a point (x, y) of `pixels` [h,w,...] moves to matrix @ (x, y, 1) on a canvas of `size` (H, W)."""
     matrix = matrix.copy()
     matrix[:, 2] += matrix[:, :2].sum(1) / 2 - 0.5  # OpenCV counts from the centre of the first pixel
@@ -297,20 +297,24 @@ def _rotate_masks(
     return out, around, areas, cut
 
 
-def _move_field(name: str, field: Any, geometry: Geometry, old: tuple[int, int], new: tuple[int, int]) -> Any:
+def _move_field(name: str, field: Field, geometry: Geometry, old: tuple[int, int], new: tuple[int, int]) -> Field:
     """The whole map for one field; old, new: (h, w) before and after the quarter turns."""
     (h, w), (oy, ox), middle = geometry.size, geometry.offset, (new[1] / 2, new[0] / 2)
     named = {"rot90": geometry.turns % 4, "flip_vertical": geometry.flip_vertical, "rotate": geometry.degrees}
-    if any(named.values()) and not isinstance(field, Rotatable):
-        setting = next(key for key, value in named.items() if value)
-        raise UsageError(f"data.augment.{setting}: {name} can be mirrored left to right only")
+    setting = next((key for key, value in named.items() if value), "")
+
+    def rotated(field: Field, degrees: float, centre: tuple[float, float], to: tuple[float, float]) -> Field:
+        if not isinstance(field, Rotatable):
+            raise UsageError(f"data.augment.{setting}: {name} can be mirrored left to right only")
+        return field.rotate(rotation(degrees, centre, to))
+
     if geometry.turns % 4:
-        field = field.rotate(rotation(90 * geometry.turns, (old[1] / 2, old[0] / 2), middle))
+        field = rotated(field, 90 * geometry.turns, (old[1] / 2, old[0] / 2), middle)
     if geometry.flip != geometry.flip_vertical:
         field = field.flip(float(new[1]))
     if geometry.flip_vertical:  # a mirror left to right and half a turn
-        field = field.rotate(rotation(180, middle, middle))
+        field = rotated(field, 180, middle, middle)
     field = field.scale(w / new[1], h / new[0])
     if geometry.degrees:
-        field = field.rotate(rotation(geometry.degrees, (w / 2, h / 2), (w / 2, h / 2)))
+        field = rotated(field, geometry.degrees, (w / 2, h / 2), (w / 2, h / 2))
     return field.crop(-ox, -oy, geometry.canvas[1], geometry.canvas[0])

@@ -10,7 +10,6 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -118,7 +117,7 @@ def walk(path: Path) -> Iterator[tuple[ImageEntry, list[Annotation]]]:
         yield from known.groups()
         return
     images, annotations = coco_file.load(path)
-    grouped: dict[Any, list[Annotation]] = {}
+    grouped: dict[str, list[Annotation]] = {}
     for annotation in annotations:
         grouped.setdefault(str(annotation.get("image_id")), []).append(annotation)
     yield from ((image, grouped.get(str(image.get("id")), [])) for image in images)
@@ -159,7 +158,7 @@ class Writer:
         self.starts.append(self.at)
         self.first.append(self.first[-1] + len(annotations))
 
-    def close(self, common: dict[str, Any]) -> None:
+    def close(self, common: Mapping[str, object]) -> None:
         """Finish the file; `common` (images, categories) stands before the annotations."""
         self.file.close()
         head = json.dumps(common, ensure_ascii=False, separators=(",", ":"))[:-1] + ',"annotations":['
@@ -184,7 +183,7 @@ class Writer:
             )
 
 
-def _small(category: Any) -> int:
+def _small(category: object) -> int:
     """A category's id, -1 for what can be none: broken annotations are written for the doctor."""
     return category if type(category) is int and 0 <= category < 2**31 else -1
 
@@ -200,10 +199,12 @@ def _encoded(text: str, path: Path) -> bytes:
 class _Column:
     """Numbers of one type, gathered without an object each."""
 
-    def __init__(self, kind: Any):
-        self.kind, self.done, self.fresh = kind, [], []  # type: tuple[Any, list[np.ndarray], list[Any]]
+    def __init__(self, kind: type[np.int32 | np.bool_]):
+        self.kind = kind
+        self.done: list[np.ndarray] = []
+        self.fresh: list[int] = []
 
-    def extend(self, values: list[Any]) -> None:
+    def extend(self, values: list[int]) -> None:
         self.fresh += values
         if len(self.fresh) > 1 << 16:
             self.done.append(np.array(self.fresh, self.kind))

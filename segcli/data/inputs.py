@@ -4,7 +4,6 @@ import glob
 import re
 from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import Any
 
 from segcli.core.errors import DataError
 from segcli.data.image import PHONES, SUFFIXES
@@ -67,7 +66,7 @@ def output_names(files: Iterable[Path]) -> list[str]:
     return out
 
 
-def natural(path: Path) -> list[Any]:
+def natural(path: Path) -> list[tuple[int, str]]:
     """A sort key under which img2 comes before img10."""
     parts = re.split(r"(\d+)", str(path).casefold())
     return [(int(p), "") if p.isdecimal() else (-1, p) for p in parts]

@@ -13,7 +13,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Generic, TypeVar
 
 import cv2
 import numpy as np
@@ -28,6 +28,7 @@ from segcli.ops.preprocess import Preprocess
 from segcli.types import Batch, Instances, Sample, Target
 
 Augment = Callable[[Sample, np.random.Generator, Callable[[], Sample]], Sample]
+K = TypeVar("K")  # what a batch is made of
 Key = tuple[int, int, int]  # epoch, position in the dataset, how often the image is in the epoch already
 WORKERS, FEW_WORKERS = 4, 16  # loader processes a CPU at most; so few are no harm anywhere
 PREFETCH = 2  # batches a worker keeps ready
@@ -144,7 +145,7 @@ def _steps(count: int, batch_size: int, seed: int, start: int) -> Iterator[list[
             yield keys[step * batch_size : (step + 1) * batch_size]
 
 
-def _parallel(load: Any, steps: Iterator[Any], workers: int) -> Iterator[Batch]:
+def _parallel(load: Callable[[K], Batch | SegcliError], steps: Iterator[K], workers: int) -> Iterator[Batch]:
     """Worker processes run `load` on `steps`; the batches come back in order. More of them than make sense are not
     started, which is said: what a step holds does not depend on it."""
     most = max(FEW_WORKERS, WORKERS * (os.cpu_count() or 1))
@@ -183,13 +184,13 @@ def _ordered(results: Iterator[Batch | SegcliError]) -> Iterator[Batch]:
         raise failure
 
 
-class _Calls(torch.utils.data.Dataset[Any]):
+class _Calls(torch.utils.data.Dataset[Batch | SegcliError], Generic[K]):
     """A torch dataset whose "index" is all that one batch needs."""
 
-    def __init__(self, load: Any):
+    def __init__(self, load: Callable[[K], Batch | SegcliError]):
         self.load = load
 
-    def __getitem__(self, keys: Any) -> Any:
+    def __getitem__(self, keys: K) -> Batch | SegcliError:
         return self.load(keys)
 
 

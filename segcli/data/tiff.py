@@ -7,11 +7,12 @@ count as none.
 """
 
 import contextlib
+import mmap
 import re
 import struct
 import threading
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import cv2
 import numpy as np
@@ -32,6 +33,8 @@ GREY, RGB = (0, 1), 2  # photometric
 LIMIT = 4  # bands that are read
 NUMBERS = {1: "u", 2: "i", 3: "f"}  # FORMAT -> numpy's kind
 BY_PILLOW = {("u", 1), ("u", 2), ("u", 4), ("u", 8), ("u", 12), ("u", 16), ("f", 32)}  # it knows more compressions
+T = TypeVar("T")
+Bytes = bytes | mmap.mmap
 _LEVEL = threading.Lock()
 
 
@@ -89,12 +92,12 @@ class Tiff(NamedTuple):
         return bool(self.channels) or many or (page.bits > 8 and page.photometric in (*GREY, RGB))
 
 
-def is_tiff(data: Any) -> bool:
+def is_tiff(data: Bytes) -> bool:
     """Whether bytes (or their first four) are those of a TIFF."""
     return bytes(data[:4]) in MAGIC
 
 
-def directory(data: Any) -> Tiff:
+def directory(data: Bytes) -> Tiff:
     """Pages of a TIFF (bytes or a mapped file), without decoding. Raises ValueError where it is damaged."""
     form = _Form(MAGIC[bytes(data[:4])], data[2 if data[:1] == b"I" else 3] == 43)
     try:
@@ -214,7 +217,7 @@ def _unread(page: Page) -> str:
     return f"{bands} of {page.bits}-bit {numbers}: not decoded in this compression or size"
 
 
-def _quietly(decode: Callable[[], Any]) -> Any:
+def _quietly(decode: Callable[[], T]) -> T:
     """What OpenCV makes of it; it would print what it can't read. One thread at a time: its level is the process's."""
     with _LEVEL:
         level = logging.getLogLevel()
@@ -235,7 +238,7 @@ def _lesser(page: Page, first: Page) -> bool:
     return smaller and abs(page.width * first.height / (page.height * first.width) - 1) < 0.03
 
 
-def _page(data: Any, form: "_Form", entries: dict[int, tuple[int, int, bytes]]) -> Page:
+def _page(data: Bytes, form: "_Form", entries: dict[int, tuple[int, int, bytes]]) -> Page:
     def one(tag: int, default: int) -> int:
         values = form.values(data, entries.get(tag))
         return values[0] if values and isinstance(values[0], int) else default
@@ -256,12 +259,12 @@ class _Form(NamedTuple):
     order: str
     big: bool
 
-    def read(self, code: str, data: Any, at: int) -> tuple[Any, ...]:
+    def read(self, code: str, data: Bytes, at: int) -> tuple[Any, ...]:
         """Numbers by struct's codes, P for a place, N for the count of entries."""
         code = code.replace("P", "Q" if self.big else "I").replace("N", "Q" if self.big else "H")
         return struct.unpack_from(self.order + code, data, at)
 
-    def entries(self, data: Any, at: int) -> tuple[dict[int, tuple[int, int, bytes]], int]:
+    def entries(self, data: Bytes, at: int) -> tuple[dict[int, tuple[int, int, bytes]], int]:
         """(tag -> (type, count, bytes of value or place), where the next directory stands)."""
         count = self.read("N", data, at)[0]
         if count > MOST_ENTRIES:
@@ -274,7 +277,7 @@ class _Form(NamedTuple):
             at += 20 if self.big else 12
         return out, self.read("P", data, at)[0]
 
-    def values(self, data: Any, entry: tuple[int, int, bytes] | None, most: int = 1 << 16) -> tuple[Any, ...]:
+    def values(self, data: Bytes, entry: tuple[int, int, bytes] | None, most: int = 1 << 16) -> tuple[Any, ...]:
         """The first `most` values of an entry, text as one; none for types that are not needed here."""
         if entry is None or entry[0] not in CODES:
             return ()

@@ -1,7 +1,7 @@
 """The perfect-score self-test: a dataset's labels, fed as predictions through the real evaluation, must score 100."""
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -45,7 +45,7 @@ def self_test(root: str | Path) -> tuple[dict[str, float], list[Item]]:
     return scores, failed
 
 
-def _score(dataset: Dataset, positions: Any, most: int) -> dict[str, float]:
+def _score(dataset: Dataset, positions: Iterable[int], most: int) -> dict[str, float]:
     keypoints = "keypoints" in TASKS[dataset.task].fields
     metric = KeypointScores(dataset.info) if keypoints else metric_for(dataset.task, dataset.info, most)
     for i in positions:

@@ -1,7 +1,6 @@
 """The numbers of a recipe's model section, as far as they can be judged without knowing the model."""
 
 import re
-from typing import Any
 
 LARGEST = 2**31  # what any of them may be
 MOST = 1_000  # layers, or anything else that is built one by one
@@ -12,7 +11,7 @@ WEIGHTS = re.compile(r"(_weight|loss\.(class|l1|giou|mask|dice)|auxiliary|norm_e
 WIDE = 4096  # from here on a model's weights are counted before they are made
 
 
-def check(value: Any, place: str = "model") -> None:
+def check(value: object, place: str = "model") -> None:
     """Raise ValueError that names the first number that no model can have."""
     if isinstance(value, dict):
         for key, inner in value.items():
@@ -47,7 +46,7 @@ def _shortened(value: float) -> str:
     return f"{value:.6g}"
 
 
-def largest(value: Any) -> int:
+def largest(value: object) -> int:
     """The largest whole number in a model section; 0 where there is none."""
     if isinstance(value, (dict, list, tuple)):
         return max((largest(inner) for inner in (value.values() if isinstance(value, dict) else value)), default=0)

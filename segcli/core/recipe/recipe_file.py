@@ -1,6 +1,7 @@
 """Recipe files as plain data: find, read, merge what they extend, override keys. Nothing is validated here."""
 
 import os
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ def find_recipe(name: str | Path) -> Path:
         return path / "recipe.yaml"
     if (file := _shipped_file(name)) is not None:
         return file
-    raise UsageError(f"no recipe {str(name)!r}", hint=nearest(_shipped_name(name), shipped()))
+    raise UsageError(f"no recipe {str(name)!r}", hint=nearest(_shipped_name(str(name)), shipped()))
 
 
 def _shipped_name(name: str | Path) -> str:
@@ -109,19 +110,19 @@ def read_recipe(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
     return _merge(base, data)
 
 
-def _parent(path: Path, name: Any) -> Path:
+def _parent(path: Path, name: object) -> Path:
     """The file that a recipe extends: beside it, or one that comes with segcli, by its name."""
     by_name = _shipped_file(name) if isinstance(name, str) and not os.path.isfile(path.parent / name) else None
     file = by_name or _beside(path, name, "extends")
     if not file.is_file():
-        hint = nearest(_shipped_name(name), shipped())
+        hint = nearest(_shipped_name(str(name)), shipped())
         raise UsageError(
             f"{path}: extends {name}, but there is no file {file}, and no shipped recipe is called so", hint=hint
         )
     return file
 
 
-def _beside(path: Path, name: Any, key: str) -> Path:
+def _beside(path: Path, name: object, key: str) -> Path:
     """The file that a recipe names: in the recipe's folder; where that lies in the working folder, in a folder called
     recipes, or comes with segcli, anywhere in there. Raises UsageError for any other: a recipe may be somebody else's.
     """
@@ -157,11 +158,11 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return out
 
 
-def _same_name(old: dict[str, Any], new: dict[str, Any]) -> bool:
+def _same_name(old: Mapping[str, object], new: Mapping[str, object]) -> bool:
     return "name" not in new or new["name"] == old.get("name")
 
 
-def put(data: dict[str, Any], key: str, value: Any) -> None:
+def put(data: dict[str, Any], key: str, value: object) -> None:
     """Set `a.b.c` in nested mappings, making those that are missing. Raises UsageError naming the flag."""
     parts = key.split(".")
     if parts[0] == "model" and len(parts) > 1 and isinstance(data.get("model"), dict):
