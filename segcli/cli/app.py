@@ -78,6 +78,20 @@ def run(args: list[str]) -> int:
     return guard(lambda: command().main(args, prog_name="segcli", standalone_mode=False), debug="--debug" in flags)
 
 
+def _show_warnings_as_notes() -> None:
+    """A warning is a note, and ends no command, here or in a process started from here: a library's deprecation is no
+    reason to lose a training because the shell says PYTHONWARNINGS=error."""
+    warnings.formatwarning = lambda message, *_, **__: f"note: {message}\n"
+    warnings.filters[:] = [rule for rule in warnings.filters if rule[0] != "error"]
+    sys.warnoptions[:] = _not_errors(sys.warnoptions)
+    os.environ["PYTHONWARNINGS"] = ",".join(_not_errors(os.environ.get("PYTHONWARNINGS", "").split(",")))
+
+
+def _not_errors(options: list[str]) -> list[str]:
+    """Those of python's -W options that make no warning an error; its actions may be shortened."""
+    return [option for option in options if not option.strip().startswith("e")]
+
+
 def main() -> None:
     """The console script."""
     utf8.ensure()
@@ -87,7 +101,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal without ★ shows ? instead of failing
-    warnings.formatwarning = lambda message, *_, **__: f"note: {message}\n"
+    _show_warnings_as_notes()
     sys.stdout = output.Shown(sys.stdout)
     if sys.stderr.isatty():
         sys.stderr = output.Shown(sys.stderr)

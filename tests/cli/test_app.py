@@ -95,3 +95,23 @@ def test_shells_complete_recipe_names(shell):
 def test_no_colour_where_stdout_is_no_terminal(segcli, fake_run):
     assert "\x1b" not in segcli("compare", fake_run("a")).out
     assert "\x1b" not in segcli("--help").out
+
+
+@pytest.mark.parametrize("flags", [[], ["-W", "error"], ["-We::DeprecationWarning"]])
+@pytest.mark.parametrize("shell", ["error", "ignore::ImportWarning, error::DeprecationWarning", ""])
+def test_no_warning_ends_a_command(flags, shell):
+    """A library's deprecation is not shown, a warning of segcli is a note; a process that it starts is as lenient."""
+    code = """
+import subprocess, sys, warnings
+from segcli.cli import app
+def run(args):
+    warnings.warn("of a library", DeprecationWarning)
+    warnings.warn("of segcli")
+    again = "import warnings; warnings.warn('elsewhere', DeprecationWarning)"
+    return subprocess.run([sys.executable, *(f"-W{o}" for o in sys.warnoptions), "-c", again]).returncode
+app.run = run
+app.main()
+"""
+    environment = {**os.environ, "PYTHONWARNINGS": shell}
+    done = subprocess.run([sys.executable, *flags, "-c", code], env=environment, capture_output=True, text=True)
+    assert (done.returncode, "note: of segcli" in done.stderr) == (0, True), done.stderr
