@@ -10,6 +10,7 @@ import pytest
 import torch
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
+from tiny import edit
 
 from segcli.core.dataset_info import Category, DatasetInfo
 from segcli.core.errors import DataError, SegcliError, UsageError
@@ -17,14 +18,6 @@ from segcli.core.trust import grant
 from segcli.data.annotations import encode
 from segcli.data.dataset import Dataset
 from segcli.data.image import read_image
-
-
-def edit(root, split, change):
-    """Apply `change` to the parsed annotation file of a split."""
-    path = root / "annotations" / f"{split}.json"
-    data = json.loads(path.read_text(encoding="utf-8"))
-    change(data)
-    path.write_text(json.dumps(data), encoding="utf-8")
 
 
 def square(x1, y1, x2, y2):

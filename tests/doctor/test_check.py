@@ -5,28 +5,11 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
+from tiny import add, edit
 
 from segcli.commands.prepare import describe, prepare
 from segcli.data.findings import CODES, KEPT, Report
 from segcli.doctor.check import check
-
-
-def edit(root, split, change):
-    """Change an annotation file in place."""
-    path = root / "annotations" / f"{split}.json"
-    data = json.loads(path.read_text(encoding="utf-8"))
-    change(data)
-    path.write_text(json.dumps(data, ensure_ascii=False), encoding="utf-8")
-
-
-def add(root, split, segmentation, key=500, **more):
-    def change(data):
-        image = data["images"][0]
-        data["annotations"].append(
-            {"id": key, "image_id": image["id"], "category_id": 3, "segmentation": segmentation, "iscrowd": 0, **more}
-        )
-
-    edit(root, split, change)
 
 
 def found(root, **settings):

@@ -5,11 +5,10 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
-from pycocotools import mask as coco_mask
 from sources import FORMATS
+from tiny import add, edit, mask_of
 
 from segcli.commands.prepare import prepare
-from segcli.data.annotations import encode
 from segcli.data.canonical import prepared
 from segcli.data.dataset import Dataset
 from segcli.data.rescale_labels import stored
@@ -20,27 +19,6 @@ SQUARE = [10.0, 10.0, 30.0, 10.0, 30.0, 30.0, 10.0, 30.0]
 CROSSED = [40.0, 5.0, 60.0, 25.0, 60.0, 5.0, 40.0, 25.0]
 INSIDE = [15.0, 15.0, 20.0, 15.0, 20.0, 20.0, 15.0, 20.0]
 WIDE = [50.0, 10.0, 90.0, 10.0, 90.0, 30.0]
-
-
-def edit(root, split, change):
-    """Change an annotation file in place."""
-    path = root / "annotations" / f"{split}.json"
-    data = json.loads(path.read_text(encoding="utf-8"))
-    change(data)
-    path.write_text(json.dumps(data, ensure_ascii=False), encoding="utf-8")
-
-
-def add(root, split, segmentation, key=500, **more):
-    def change(data):
-        image = data["images"][0]["id"]
-        known = {"id": key, "image_id": image, "category_id": 3, "segmentation": segmentation, "iscrowd": 0}
-        data["annotations"].append({**known, **more})
-
-    edit(root, split, change)
-
-
-def mask_of(segmentation):
-    return coco_mask.decode(encode(segmentation, (48, 64))).astype(bool)
 
 
 def found(root):
