@@ -82,7 +82,9 @@ def _show_warnings_as_notes() -> None:
     """A warning is a note, and ends no command, here or in a process started from here: a library's deprecation is no
     reason to lose a training because the shell says PYTHONWARNINGS=error."""
     warnings.formatwarning = lambda message, *_, **__: f"note: {message}\n"
-    warnings.filters[:] = [rule for rule in warnings.filters if rule[0] != "error"]
+    kept = [rule for rule in warnings.filters if rule[0] != "error"]
+    warnings.resetwarnings()
+    list.extend(warnings.filters, kept)  # type: ignore[arg-type]
     sys.warnoptions[:] = _not_errors(sys.warnoptions)
     os.environ["PYTHONWARNINGS"] = ",".join(_not_errors(os.environ.get("PYTHONWARNINGS", "").split(",")))
 

@@ -1,6 +1,7 @@
 """`segcli train`: from a recipe to a scored run folder, or to what that would take; the data is prepared first."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,17 @@ def train(
     """Train, score and record one run. -> its folder.
 
     Prepares the dataset where the recipe names a known one that is not there. `resume` continues that run folder with
-    its own recipe (`recipe` may be None then), bitwise on a CPU. Raises UsageError, DataError or ModelError before any
-    work; KeyboardInterrupt after saving, when interrupted; SegcliError on a non-finite loss. With several
-    `hardware.devices` it starts a process for each; under torchrun it is one of them.
+    its own recipe (`recipe` may be None then), bitwise on a CPU, from the start where nothing was saved yet. Raises
+    UsageError, DataError or ModelError before any work; KeyboardInterrupt after saving, on Ctrl-C; SegcliError on
+    a non-finite loss. With several `hardware.devices` it starts a process for each; under torchrun it is one of them.
     """
     if resume is not None:
-        recipe = RunFolder(resume).recipe()
+        run = RunFolder(resume)
+        recipe = run.recipe()
+        if run.never_saved():
+            if distributed.rank() == 0:
+                print(f"note: {run.path} was stopped before its first checkpoint: it begins again", file=sys.stderr)
+            out, resume, force = resume, None, True
     if recipe is None:
         raise UsageError("nothing to train: give a recipe, or a run to resume")
     hardware = recipe.hardware

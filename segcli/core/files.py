@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import stat
 import tempfile
 from collections.abc import Callable
@@ -323,6 +324,14 @@ def why_not_written(problem: BaseException) -> str | None:
     return None
 
 
+def _is_full(folder: Path) -> bool:
+    """Whether a disk has no room left, which torch and safetensors say in words of their own."""
+    try:
+        return shutil.disk_usage(folder).free < 2**20
+    except OSError:
+        return False
+
+
 def write_atomic(path: Path, write: Callable[[Path], object], *, flush: bool = True) -> None:
     """Call `write` with a temporary path beside `path`, flush it to disk, and rename it: never half a file.
 
@@ -339,9 +348,12 @@ def write_atomic(path: Path, write: Callable[[Path], object], *, flush: bool = T
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except (OSError, RuntimeError) as problem:
+        cause = problem
+        if not isinstance(problem, OSError) and _is_full(path.parent):
+            cause = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         raise SegcliError(
-            f"{path}: can't be written: {getattr(problem, 'strerror', None) or problem}",
-            hint=why_not_written(problem) or "an earlier file of this name is untouched",
+            f"{path}: can't be written: {getattr(cause, 'strerror', None) or cause}",
+            hint=why_not_written(cause) or "an earlier file of this name is untouched",
         ) from problem
     finally:
         if temporary is not None:

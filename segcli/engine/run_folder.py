@@ -190,6 +190,11 @@ class RunFolder:
         """The checkpoint before the last one, used if the last one is damaged."""
         return self.path / "checkpoints" / "previous.pt"
 
+    def never_saved(self) -> bool:
+        """Whether the run was stopped before its first checkpoint: there is nothing to lose in beginning it again."""
+        results = (self.last, self.previous, self.best, self.path / "metrics.json", self.path / "cost.json")
+        return not any(path.exists() for path in results)
+
     def finished(self) -> bool:
         """Whether the run has readable scores and costs; cost.json is the last file that a training writes."""
         try:

@@ -1,6 +1,7 @@
 """A disk that fills up: code 1, one line that names the file, and everything that was whole stays whole."""
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -47,14 +48,19 @@ def fill(folder: Path) -> Path:
     return file
 
 
+@pytest.mark.parametrize("saved", [1, 0])
 def test_a_training_keeps_its_last_checkpoint_and_goes_on_when_there_is_room(
-    segcli, trained, disk, monkeypatch, tmp_path
+    segcli, trained, disk, monkeypatch, tmp_path, saved
 ):
+    """Or begins again, where the disk was full before the first checkpoint."""
     folder, filler, original = disk(1000), [], Session.save
 
     def save_then_fill(session):
-        original(session)
+        if session.progress.step <= saved:
+            original(session)
         filler.append(fill(folder))
+        if not saved:
+            original(session)
 
     monkeypatch.setattr(Session, "save", save_then_fill)
     run = folder / "run"
@@ -64,12 +70,15 @@ def test_a_training_keeps_its_last_checkpoint_and_goes_on_when_there_is_room(
     )
     monkeypatch.setattr(Session, "save", original)
     assert result.code == 1
-    assert str(run) in result.error
-    assert torch.load(run / "checkpoints" / "last.pt", weights_only=True)["progress"]["step"] == 1
+    assert re.match(rf"error: {run}/.*: can't be written: No space left on device", result.error)
+    assert "hint: the disk is full: make room" in result.err
+    last = run / "checkpoints" / "last.pt"
+    assert torch.load(last, weights_only=True)["progress"]["step"] == 1 if saved else not last.exists()
     assert not list(run.rglob(".*")), "no half-written file takes room"
     filler[0].unlink()
-    assert segcli("train", "--resume", run, "-q").code == 0
-    assert torch.load(run / "checkpoints" / "last.pt", weights_only=True)["progress"]["step"] == 3
+    again = segcli("train", "--resume", run, "-q")
+    assert (again.code, "begins again" in again.err) == (0, not saved)
+    assert torch.load(last, weights_only=True)["progress"]["step"] == 3
 
 
 def test_predictions_stop_with_the_file_named(segcli, trained, disk):
