@@ -1,9 +1,7 @@
 """What papers report, with segcli's own counts of the same models beside it: see published.yaml."""
 
 import functools
-from importlib import resources
 from pathlib import Path
-from typing import cast
 
 import pydantic
 import yaml
@@ -60,8 +58,9 @@ class Published(pydantic.BaseModel, extra="forbid"):
 @functools.cache
 def table() -> Published:
     """published.yaml, checked."""
-    path = Path(str(resources.files("segcli.compare") / "published.yaml"))
-    return cast(Published, parsed(Published, read_yaml(path), path))
+    path = Path(__file__).with_name("published.yaml")
+    published: Published = parsed(Published, read_yaml(path), path)
+    return published
 
 
 def input_of(recipe: str) -> tuple[int, int]:

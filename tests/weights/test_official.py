@@ -14,7 +14,9 @@ from segcli.core.recipe.recipe import Recipe, shipped
 from segcli.engine import checkpoint, run_folder
 from segcli.weights import backbones, official
 from segcli.weights.class_rows import layouts
-from segcli.weights.official import NON_COMMERCIAL, TABLE, find, licence, resolve
+from segcli.weights.official import TABLE, find, licence, resolve
+
+NON_COMMERCIAL = "CC BY-NC 4.0 (not for commercial use)"
 
 
 @pytest.fixture
