@@ -1,4 +1,4 @@
-"""What has one meaning is read so by prepare, and said: ids as text, boxes as corners beside masks, one colour."""
+"""What has one meaning is read so by prepare, and noted: ids as text, masks of one colour."""
 
 import json
 
@@ -45,24 +45,6 @@ def test_a_category_that_is_no_number_stays_an_error(tmp_path):
     change(tmp_path / "in", lambda data: data["annotations"][0].update(category_id="cat"))
     with pytest.raises(DataError, match="cat"):
         prepare(str(tmp_path / "in"), tmp_path / "out")
-
-
-def corners(data):
-    for annotation in data["annotations"]:
-        x, y, w, h = annotation["bbox"]
-        annotation["bbox"] = [x, y, x + w, y + h]
-
-
-def test_boxes_as_corners_beside_masks_are_taken_from_the_masks(tmp_path):
-    FORMATS["coco"](tmp_path / "right")
-    FORMATS["coco"](tmp_path / "in")
-    for split in ("train", "val"):
-        change(tmp_path / "in", corners, split)
-    right, out = (prepare(str(tmp_path / name), tmp_path / f"out {name}") for name in ("right", "in"))
-    for split in ("train", "val"):
-        assert [a["bbox"] for a in written(out, split)] == [a["bbox"] for a in written(right, split)]
-    assert any("5 boxes fit their masks only as corners" in note for note in prepared(out)["notes"])
-    assert not any("corners" in note for note in prepared(right)["notes"])
 
 
 def red_masks(root, second=None):

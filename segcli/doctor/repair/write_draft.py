@@ -9,12 +9,12 @@ from segcli.core.errors import DataError
 from segcli.data.canonical import UNDECIDED, Draft, Record
 from segcli.data.findings import Item
 from segcli.data.write_folder import write_folder
+from segcli.doctor.repair.mask_boxes import MaskBoxes
 from segcli.doctor.repair.overview import Survey, overview
 from segcli.doctor.repair.plain_faults import PlainFaults, refuse_coordinates
 from segcli.doctor.repair.removals import Counts
 from segcli.doctor.repair.repair import Repairs
 from segcli.doctor.rules.crowds import Singled
-from segcli.sources.mask_boxes import MaskBoxes
 from segcli.sources.survey import survey
 from segcli.sources.tile import Tiling
 
@@ -72,17 +72,20 @@ def write_draft(
             records = singled.read(records)
         if repairs is not None:
             records = repairs.mend(split, records)
-        if strict and repairs is None:
+        if repairs is None:
             records = boxes.read(records)
+        if strict and repairs is None:
             records = faults.watched(split, records)
         yield from after.counted(_cut(draft, split, records, tiling))
         before.splits += 1
-        if strict and before.splits == len(splits):  # nothing is published yet
+        if before.splits < len(splits):
+            return
+        if strict:  # nothing is published yet
             if repairs is not None:
                 repairs.removed.judge(draft.image_root or target, before.objects, draft.lost, drop)
             faults.judge(info.name)
             after.require_some(before, draft.lost, info.name)
-            draft.notes += [*([singled.note()] if singled is not None else []), *boxes.note()]
+        draft.notes += [*([singled.note()] if singled is not None else []), *boxes.note()]
 
     write_folder(
         target,
