@@ -1,11 +1,13 @@
 """Names of classes as people mean them: without blanks that a tool put around them."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
 
+from segcli.core.dataset_info import Category
 from segcli.core.errors import DataError
-from segcli.data.canonical import Draft, Record
+from segcli.data.canonical import Draft, Entry, Record
+
+Reader = Callable[[Sequence[Entry]], Iterator[Record]]  # of a draft
 
 
 def tidy(draft: Draft) -> None:
@@ -16,7 +18,7 @@ def tidy(draft: Draft) -> None:
     info = draft.info
     if all(c.name == _plain(c.name) for c in info.categories):
         return
-    kept: dict[str, Any] = {}
+    kept: dict[str, Category] = {}
     merged: dict[int, int] = {}
     for category in info.categories:
         name = _plain(category.name)
@@ -38,8 +40,8 @@ def _plain(name: str) -> str:
     return name.strip() or name
 
 
-def _merging(read: Any, merged: dict[int, int]) -> Any:
-    def records(entries: Sequence[Any]) -> Iterator[Record]:
+def _merging(read: Reader, merged: dict[int, int]) -> Reader:
+    def records(entries: Sequence[Entry]) -> Iterator[Record]:
         for record in read(entries):
             for annotation in record.annotations:
                 key = annotation.get("category_id")

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from segcli.core.errors import DataError
 from segcli.core.files import TRUST, inside
@@ -58,15 +57,16 @@ class _Rooms:
         return str(self.folder)
 
 
-def _files(value: Any, depth: int = 3) -> Iterator[Path]:
-    """The paths that an entry holds: its own `path`, and those in tuples, lists of paths, and mappings inside it."""
+def _files(value: object, depth: int = 3) -> Iterator[Path]:
+    """The paths that an entry holds: its own `path`, and those in its `label`, in tuples, lists of paths, and mappings
+    inside it."""
     if isinstance(value, Path):
         yield value
-    elif depth and (isinstance(value, tuple) or (isinstance(value, list) and value and isinstance(value[0], Path))):
-        for one in value:
-            yield from _files(one, depth - 1)
-    elif depth and isinstance(value, dict):
-        for one in value.values():
-            yield from _files(one, depth - 1)
-    elif isinstance(own := getattr(value, "path", None), Path):
-        yield own
+    elif isinstance(value, (tuple, list, dict)):
+        inner = value.values() if isinstance(value, dict) else value
+        if depth and (not isinstance(value, list) or (value and isinstance(value[0], Path))):
+            for one in inner:
+                yield from _files(one, depth - 1)
+    else:
+        yield from (own for own in (getattr(value, "path", None),) if isinstance(own, Path))
+        yield from _files(getattr(value, "label", None), depth - 1) if depth else ()

@@ -6,7 +6,7 @@ No single label tells which convention it has; all of a split together do.
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, get_args
+from typing import Literal, TypeGuard, get_args
 
 import numpy as np
 
@@ -161,28 +161,28 @@ def reread(annotation: Annotation, reading: Reading, size: tuple[int, int]) -> t
 def _move_keypoints(annotation: Annotation, move: Callable[[float, float], tuple[float, float]]) -> None:
     """Put keypoints x, y, visibility, … where `move` says; what is malformed stays as it is."""
     points = annotation.get("keypoints")
-    if isinstance(points, list) and len(points) % 3 == 0 and all(_number(v) for v in points):
+    if isinstance(points, list) and len(points) % 3 == 0 and all(_is_number(v) for v in points):
         triples = zip(points[::3], points[1::3], points[2::3], strict=True)
         annotation["keypoints"] = [v for x, y, shown in triples for v in (*move(x, y), shown)]
 
 
-def _number(value: Any) -> bool:
-    return type(value) in (int, float) and abs(value) < 2**31  # False of NaN, too
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, (int, float)) and type(value) is not bool and abs(value) < 2**31  # False of NaN, too
 
 
-def box_of(value: Any) -> tuple[float, float, float, float] | None:
+def box_of(value: object) -> tuple[float, float, float, float] | None:
     """The four numbers of a box; None for anything else."""
-    if not isinstance(value, list) or len(value) != 4 or not all(_number(v) for v in value):
+    if not isinstance(value, list) or len(value) != 4 or not all(_is_number(v) for v in value):
         return None
     return value[0], value[1], value[2], value[3]
 
 
-def span_of(segmentation: Any) -> tuple[float, float, float, float] | None:
+def span_of(segmentation: object) -> tuple[float, float, float, float] | None:
     """x, y, width, height of what polygons reach over; None for anything else."""
     if not isinstance(segmentation, list) or not segmentation:
         return None
     for part in segmentation:
-        if not isinstance(part, list) or not part or len(part) % 2 or not all(_number(v) for v in part):
+        if not isinstance(part, list) or not part or len(part) % 2 or not all(_is_number(v) for v in part):
             return None
     x, y = (min(min(part[i::2]) for part in segmentation) for i in (0, 1))
     right, low = (max(max(part[i::2]) for part in segmentation) for i in (0, 1))

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 from pycocotools import mask as coco_mask
@@ -112,7 +111,7 @@ MARK = "exported_by_segcli.txt"  # notes; what has it may be replaced with --for
 def _write(root: Path, out: Path, info: DatasetInfo, module: ModuleType, notes: list[str]) -> None:
     names = dict(zip(info.source_ids, info.names, strict=True))
     place = images_of(root, info.image_root)
-    left: dict[str, list[Any]] = {}
+    left: dict[str, list[int | None]] = {}
     used: dict[Path, str] = {}
     total = 0
     for split in info.splits:

@@ -1,29 +1,19 @@
-"""What lies in a source folder: its files, the splits that its folders name, and json content of a checked shape."""
+"""What lies in a source folder: its files, and the splits that its folders name."""
 
 import mmap
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import TypeVar
 
 from segcli.core.errors import DataError
 from segcli.core.files import read_text
-from segcli.data.canonical import UNDECIDED, Record
-from segcli.data.image import image_size
+from segcli.data.canonical import UNDECIDED
 from segcli.sources.folders import SPLITS, walk
-from segcli.sources.images import below
 
 LOOK = 8  # files that a format is recognised by
 
 T = TypeVar("T")
-
-
-class Entry(NamedTuple):
-    """One image: its name below the image root, its file, and what the format knows of its labels."""
-
-    file_name: str
-    path: Path
-    label: Any
 
 
 def find_files(root: Path, *suffixes: str) -> Iterator[Path]:
@@ -73,39 +63,6 @@ def empty_split(split: str) -> str:
     return f"the split {split} is empty" + (": what the others hold is divided anew" if split == "train" else "")
 
 
-def arrange(found: Sequence[tuple[str, Path, Any]], where: Path) -> tuple[Path, dict[str, list[Entry]]]:
-    """(split, image file, label) of every image -> the folder that holds them all, and split -> entries.
-
-    Raises DataError where there is none. where: the source, for the message.
-    """
-    if not found:
-        raise DataError(f"{where}: holds no image with labels")
-    root, names = below([Path(os.path.normpath(path)) for _, path, _ in found])
-    splits: dict[str, list[Entry]] = {}
-    for (split, path, label), name in zip(found, names, strict=True):
-        splits.setdefault(split, []).append(Entry(name, path, label))
-    return root, splits
-
-
-def each(entries: Iterable[Any], read: Callable[[Any], Record]) -> Iterator[Record]:
-    """`read` of every entry. One that can't be read becomes a record that carries the error: the doctor then lists all
-    of them, --fix leaves them out by name, and a writer raises the first."""
-    for entry in entries:
-        try:
-            record = read(entry)
-        except DataError as error:
-            record = Record(entry.file_name, _size(entry.path), entry.path, [], problem=error)
-        yield record
-
-
-def _size(path: Path) -> tuple[int, int]:
-    """(H, W), or the placeholder (1, 1) if unreadable."""
-    try:
-        return image_size(path)
-    except DataError:
-        return 1, 1
-
-
 def has_keys(file: Path, *keys: str) -> bool:
     """Whether a json file has these keys somewhere, without parsing: it may have hundreds of megabytes."""
     if not file.is_file() or file.stat().st_size == 0:
@@ -119,7 +76,14 @@ def lines(path: Path) -> list[str]:
     return [line.strip() for line in read_text(path).splitlines()]
 
 
-def some(names: Sequence[Any], limit: int = 5) -> str:
+def some(names: Sequence[object], limit: int = 5) -> str:
     """The first of many, for a note."""
     listed = ", ".join(str(name) for name in names[:limit])
     return listed + (f" and {len(names) - limit} more" if len(names) > limit else "")
+
+
+def note_names(notes: list[str], names: Sequence[object], what: str, limit: int = 5) -> None:
+    """Add a note of how many there are and of the first of them, `3 images have no json: a.jpg, b.jpg, c.jpg`; none
+    where there are none."""
+    if names:
+        notes.append(f"{len(names)} {what}: {some(names, limit)}")

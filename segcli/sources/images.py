@@ -28,21 +28,26 @@ def is_there(path: Path) -> bool:
     return os.path.isfile(path)
 
 
-def believed(size: tuple[int, int], path: Path, where: str | Path, content: bytes | None = None) -> tuple[int, int]:
-    """The (H, W) that labels claim for the image `path`, or for its `content`: masks are drawn that large.
+def size_of(
+    path: Path, claimed: tuple[int, int] | None, where: str | Path, content: bytes | None = None
+) -> tuple[int, int]:
+    """The (H, W) of the image `path`, or of its `content`: as its labels `where` claim, for masks are drawn that large,
+    else its own.
 
-    Raises DataError for a large size that has nothing to do with the image's own. Other differences are the doctor's.
+    Raises DataError for a large claim that has nothing to do with the image's own. Other differences are the doctor's.
     """
-    pixels = size[0] * size[1]
+    if claimed is None:
+        return image_size(path, content)
+    pixels = claimed[0] * claimed[1]
     if pixels > HARMLESS:
         height, width = image_size(path, content)
         if pixels > REDUCED * height * width:
             raise DataError(
-                f"{where}: says that the image {path.name} has {size[1]} x {size[0]} pixels, and it has "
+                f"{where}: says that the image {path.name} has {claimed[1]} x {claimed[0]} pixels, and it has "
                 f"{width} x {height}",
                 hint="correct its width and height there",
             )
-    return size
+    return claimed
 
 
 def is_folder(path: Path) -> bool:

@@ -10,7 +10,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import pydantic
 from pydantic.dataclasses import dataclass
@@ -53,7 +53,7 @@ class Known:
     citation: str
     archives: tuple[Archive, ...]
     store: str
-    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    settings: dict[str, object] = dataclasses.field(default_factory=dict)
     folder: str = "."
 
 
@@ -102,8 +102,8 @@ def _bring(archive: Archive, store: Path) -> None:
     before = store / f".{archive.name}.digest"  # of an earlier download, where none is known
     if not digest and before.is_file():
         kind, _, digest = before.read_text(encoding="utf-8").partition(":")
-    given: dict[str, Any] = {kind: digest} if digest else {}
-    packed = fetch(archive.address, store / archive.name, error=DataError, **given)
+    sha256, sha1 = (digest if digest and kind == name else None for name in ("sha256", "sha1"))
+    packed = fetch(archive.address, store / archive.name, error=DataError, sha256=sha256, sha1=sha1)
     if not digest:
         kind, digest = "sha256", digest_of(packed)
         before.write_text(f"{kind}:{digest}", encoding="utf-8")

@@ -4,9 +4,9 @@ import dataclasses
 import inspect
 import os
 import shlex
-import types
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 from segcli.core import plugins, trust
@@ -39,9 +39,9 @@ class Plan:
     """
 
     name: str
-    module: Any
+    module: ModuleType | SimpleNamespace
     settings: dict[str, Any]
-    recorded: dict[str, Any]
+    recorded: Mapping[str, object]
     path: Path | None = None
     known: Known | None = None
     trusted: bool = False
@@ -58,10 +58,11 @@ class Plan:
         if path is not None and not trusted:
             confine(draft, path)
         class_names.tidy(draft)
-        facts: dict[str, Any] = {"name": self.name}
-        if self.known is not None:
-            facts |= {"licence": self.known.licence, "citation": self.known.citation, "source": self.known.home}
-        draft.info = dataclasses.replace(draft.info, **facts)
+        draft.info = dataclasses.replace(draft.info, name=self.name)
+        if (known := self.known) is not None:
+            draft.info = dataclasses.replace(
+                draft.info, licence=known.licence, citation=known.citation, source=known.home
+            )
         draft.notes += [f"downloaded {name} ({digest})" for name, digest in digests.items()]
         if self.path is not None and self.folders is not None and draft.image_root is not None:
             draft.notes += note_empty(self.path, self.folders, draft)
@@ -151,7 +152,7 @@ def _detect(path: Path) -> str:
 
 def reopen(root: Path) -> Plan:
     """A prepared folder as a source, for repairs."""
-    module = types.SimpleNamespace(build=lambda *, path: reopened(path))
+    module = SimpleNamespace(build=lambda *, path: reopened(path))
     info = DatasetInfo.load(root)
     return Plan(info.name, module, {}, {"source": str(root.absolute())}, root)
 

@@ -5,7 +5,6 @@ import functools
 import itertools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from segcli.core.coco_json import Annotation, ImageEntry, PanopticEntry
 from segcli.core.dataset_info import DatasetInfo
@@ -67,7 +66,7 @@ def reopened(root: Path) -> Draft:
     )
 
 
-def _key(image_id: Any) -> str:
+def _key(image_id: object) -> str:
     """What an image and its annotations have in common: 7, 7.0 and "7" are one."""
     return str(int(image_id)) if isinstance(image_id, float) and image_id.is_integer() else str(image_id)
 
@@ -97,7 +96,7 @@ class _Entry:
         whole = all(isinstance(side, int) and side > 0 for side in size)
         key = self.image.get("id")
 
-        def read(kind: str, name: Any) -> bytes:
+        def read(kind: str, name: object) -> bytes:
             where = f"{kind}/{self.split}: the map of {self.file_name}"
             path = resolve(self.root / kind / self.split, name, where, within=self.root, trusted=self.trusted)
             return read_bytes(path) if path.is_file() else b""

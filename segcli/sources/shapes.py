@@ -5,7 +5,6 @@ pycocotools draws it, also where one path joins several parts and holes by bridg
 """
 
 import math
-from typing import Any
 
 import cv2
 import numpy as np
@@ -100,7 +99,7 @@ def one_polygon(mask: np.ndarray) -> np.ndarray:
     return np.concatenate([*there, *(loop[:1] for loop in loops[-2::-1])])
 
 
-def drawn(parts: list[list[float]], size: tuple[int, int], where: Any) -> np.ndarray:
+def drawn(parts: list[list[float]], size: tuple[int, int], where: object) -> np.ndarray:
     """The pixels of polygons as bool [H,W]. Raises DataError for what can't be drawn."""
     problem = segmentation_problem(parts, size)
     if problem is not None:

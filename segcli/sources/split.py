@@ -5,19 +5,19 @@ those that share a key. `--split-by class` balances the classes over the splits.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 
 from segcli.core.coco_json import Annotation
 from segcli.core.errors import DataError, UsageError
-from segcli.data.canonical import UNDECIDED, Draft, Record
+from segcli.data.canonical import UNDECIDED, Draft, Entry, Record
 from segcli.data.image import read_image
 from segcli.data.near_duplicates import groups as look_alikes
 from segcli.data.near_duplicates import thumbnail
 from segcli.data.split_file import named_images
+from segcli.sources.files import some
 
 DEFAULT_SPLIT = "train=0.8,val=0.2"
 RULES = "class, folder, a field of the images, or a pattern such as '(.+)_[0-9]+'"
@@ -28,7 +28,7 @@ def is_file(split_by: str | Path) -> bool:
     return Path(split_by).is_file() or Path(split_by).suffix.lower() in (".txt", ".csv", ".lst", ".list")
 
 
-def divide(draft: Draft, split: str | None, split_by: str | Path | None, seed: int) -> dict[str, list[Any]]:
+def divide(draft: Draft, split: str | None, split_by: str | Path | None, seed: int) -> dict[str, list[Entry]]:
     """split -> entries: by the text file or the rule `split_by`, by the shares `split`, else as the source has it.
 
     A source with train and val keeps them, unless `split` or a rule is given; of any other, what is not val or test is
@@ -49,7 +49,7 @@ def divide(draft: Draft, split: str | None, split_by: str | Path | None, seed: i
         return {"train": pool, **fixed}
     shares = parse_split(split or DEFAULT_SPLIT)
     names = [entry.file_name for entry in pool]
-    together, counts, said = _constraints(draft, pool, rule, len(shares))
+    together, counts, notes = _constraints(draft, pool, rule, len(shares))
     try:
         if all(len(group) == 1 for group in together) and counts is None:
             drawn = draw_split(names, shares, seed)
@@ -57,7 +57,7 @@ def divide(draft: Draft, split: str | None, split_by: str | Path | None, seed: i
             drawn = draw_groups(names, together, shares, seed, counts)
     except DataError as error:
         raise DataError(f"{draft.info.name}: {error}", hint=error.hint) from None
-    draft.notes.append(f"split at random ({split or DEFAULT_SPLIT}, seed {seed})" + "".join(f"; {s}" for s in said))
+    draft.notes.append("; ".join([f"split at random ({split or DEFAULT_SPLIT}, seed {seed})", *notes]))
     return {**{name: [pool[i] for i in part] for name, part in drawn.items()}, **fixed}
 
 
@@ -66,13 +66,14 @@ def parse_split(text: str) -> dict[str, float]:
     hint = f"for example --split {DEFAULT_SPLIT}"
     shares: dict[str, float] = {}
     for part in text.split(","):
-        name, sign, value = part.strip().partition("=")
+        name, _, value = part.strip().partition("=")
         try:
-            shares[name] = float(value)
+            share = float(value)
         except ValueError:
-            raise UsageError(f"--split {text}: {part.strip()!r} is not NAME=SHARE", hint=hint) from None
-        if not sign or not re.fullmatch(r"\w+", name) or not 0 < shares[name] <= 1:
+            share = 0.0
+        if not re.fullmatch(r"\w+", name) or not 0 < share <= 1:
             raise UsageError(f"--split {text}: {part.strip()!r} is not NAME=SHARE", hint=hint)
+        shares[name] = share
     if abs(sum(shares.values()) - 1) > 1e-6:
         raise UsageError(f"--split {text}: the shares add up to {sum(shares.values()):g}, not to 1", hint=hint)
     return shares
@@ -149,12 +150,12 @@ def draw_groups(
     }
 
 
-def _by_file(draft: Draft, everything: list[Any], path: Path) -> dict[str, list[Any]]:
+def _by_file(draft: Draft, everything: list[Entry], path: Path) -> dict[str, list[Entry]]:
     if not path.is_file():
         raise UsageError(f"--split-by {path}: there is no such file", hint="a text file, one val image a line")
     chosen = named_images(path, [entry.file_name for entry in everything])
     draft.notes.append(f"split by {path.name}: {len(chosen)} val images")
-    parts: dict[str, list[Any]] = {"train": [], "val": []}
+    parts: dict[str, list[Entry]] = {"train": [], "val": []}
     for i, entry in enumerate(everything):
         parts["val" if i in chosen else "train"].append(entry)
     if not parts["train"]:
@@ -163,12 +164,12 @@ def _by_file(draft: Draft, everything: list[Any], path: Path) -> dict[str, list[
 
 
 def _constraints(
-    draft: Draft, pool: list[Any], rule: str | None, splits: int
+    draft: Draft, pool: list[Entry], rule: str | None, splits: int
 ) -> tuple[list[list[int]], np.ndarray | None, list[str]]:
-    """(groups of positions that stay together, objects by image and class where they are to be spread, sentences)."""
+    """(groups of positions that stay together, objects by image and class where they are to be spread, notes)."""
     names = [entry.file_name for entry in pool]
-    keys: list[Any] = [*range(len(pool))]
-    counts, said = None, []
+    keys: Sequence[Hashable] = [*range(len(pool))]
+    counts, notes = None, []
     if rule == "class":
         ids = {source: i for i, source in enumerate(draft.info.source_ids)}
         counts = np.zeros((len(pool), len(ids)))
@@ -178,26 +179,26 @@ def _constraints(
                     counts[i, ids[annotation["category_id"]]] += 1
         if not counts.any():
             raise UsageError("--split-by class: no image has an object", hint="leave it out: images are then drawn")
-        said.append("classes spread evenly")
+        notes.append("classes spread evenly")
     elif rule is not None:
         keys = _keys(draft, pool, names, rule)
-        said.append(f"{len(set(keys))} groups by {rule!r} kept together")
+        notes.append(f"{len(set(keys))} groups by {rule!r} kept together")
     alike = look_alikes([_thumbnail(draft, entry) for entry in pool])
     together = _joined(keys, alike)
     if len(together) < splits <= len(set(keys)):  # a camera that stands still: better divided than refused
-        said.append("nearly all images look alike, so that look-alikes are in several splits: scores will be too high")
-        return _joined(keys, []), counts, said
+        notes.append("nearly all images look alike, so that look-alikes are in several splits: scores will be too high")
+        return _joined(keys, []), counts, notes
     if alike:
-        said.append(f"{sum(map(len, alike))} near-duplicate images in {len(alike)} groups kept together")
-    return together, counts, said
+        notes.append(f"{sum(map(len, alike))} near-duplicate images in {len(alike)} groups kept together")
+    return together, counts, notes
 
 
-def _keys(draft: Draft, pool: list[Any], names: list[str], rule: str) -> list[Any]:
+def _keys(draft: Draft, pool: list[Entry], names: list[str], rule: str) -> Sequence[Hashable]:
     """What each image is grouped by. Raises UsageError where the rule says nothing about some of them."""
     if rule == "folder":
         return [str(PurePosixPath(name).parent) for name in names]
     if re.fullmatch(r"\w+", rule):
-        found: list[Any] = [record.extra.get(rule) for record in _records(draft, pool)]
+        found: Sequence[object] = [record.extra.get(rule) for record in _records(draft, pool)]
         found = [None if value is None else str(value) for value in found]
     else:
         try:
@@ -207,15 +208,14 @@ def _keys(draft: Draft, pool: list[Any], names: list[str], rule: str) -> list[An
         found = [None if m is None else m[1] if m.re.groups else m[0] for m in matches]
     without = [name for name, key in zip(names, found, strict=True) if key is None]
     if without:
-        some = ", ".join(without[:3]) + (f" and {len(without) - 3} more" if len(without) > 3 else "")
         raise UsageError(
-            f"--split-by {rule}: {len(without)} images have no such key: {some}", hint=f"it can be {RULES}"
+            f"--split-by {rule}: {len(without)} images have no such key: {some(without, 3)}", hint=f"it can be {RULES}"
         )
     return found
 
 
-def _records(draft: Draft, pool: list[Any]) -> list[Record]:
-    """Every image's labels, read for the division alone: what reading notes is noted when they are written."""
+def _records(draft: Draft, pool: list[Entry]) -> list[Record]:
+    """Every image's labels, read for the split alone: what reading notes is noted when they are written."""
     before = len(draft.notes)
     out = []
     for record in draft.records(pool):
@@ -227,7 +227,7 @@ def _records(draft: Draft, pool: list[Any]) -> list[Record]:
     return out
 
 
-def _thumbnail(draft: Draft, entry: Any) -> np.ndarray:
+def _thumbnail(draft: Draft, entry: Entry) -> np.ndarray:
     """What look-alikes are found by; an image that can't be read is like no other (the doctor names it)."""
     nothing, given = np.zeros((1, 1, 3), np.uint8), draft.info.value_range
     try:
@@ -237,11 +237,11 @@ def _thumbnail(draft: Draft, entry: Any) -> np.ndarray:
     return thumbnail(image)
 
 
-def _joined(keys: list[Any], alike: list[list[int]]) -> list[list[int]]:
+def _joined(keys: Sequence[Hashable], alike: list[list[int]]) -> list[list[int]]:
     """Groups of positions: those of one key, joined wherever images of two groups look alike."""
     parent = {key: key for key in keys}
 
-    def root(key: Any) -> Any:
+    def root(key: Hashable) -> Hashable:
         while parent[key] != key:
             key = parent[key]
         return key
@@ -249,7 +249,7 @@ def _joined(keys: list[Any], alike: list[list[int]]) -> list[list[int]]:
     for group in alike:
         for i in group[1:]:
             parent[root(keys[i])] = root(keys[group[0]])
-    out: dict[Any, list[int]] = {}
+    out: dict[Hashable, list[int]] = {}
     for i, key in enumerate(keys):
         out.setdefault(root(key), []).append(i)
     return [*out.values()]

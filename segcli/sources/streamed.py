@@ -4,17 +4,18 @@ import codecs
 import json
 import re
 from array import array
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO, cast
 
 import numpy as np
 
-from segcli.core.coco_json import Annotation
+from segcli.core.coco_json import Annotation, CocoFile
 from segcli.core.errors import DataError
 
 CHUNK = 1 << 20  # bytes that are read at a time
 SPACE = re.compile(r"[ \t\n\r]*")
+Id = int | float | str
 decode = json.JSONDecoder().raw_decode
 
 
@@ -29,41 +30,43 @@ class Streamed:
     def __init__(self, path: Path):
         """Read `path` once, to its end. Raises DataError where it is no valid JSON or no COCO file."""
         self.path = path
-        self.head: dict[str, Any] = {}
-        self.codes: dict[int | float | str, int] = {}
-        self.categories: set[Any] = set()
+        self.codes: dict[Id, int] = {}
+        self.categories: set[Id] = set()
         try:
             with open(path, "rb") as file:
-                self._read(_Text(path, file))
+                content = self._read(_Text(path, file))
         except OSError as error:
             raise DataError(f"{path}: can't be read: {error.strerror}") from error
         except (ValueError, RecursionError) as error:  # also numbers and nesting beyond what Python parses
             if isinstance(error, DataError):
                 raise
             raise DataError(f"{path}: not valid JSON: {error}") from error
-        require_lists(path, self.head, empty=True)
+        self.head = require_lists(path, content, empty=True)
 
-    def _read(self, text: "_Text") -> None:
+    def _read(self, text: "_Text") -> dict[str, object]:
+        content: dict[str, object] = {}
         if text.peek() != "{":
             text.value()
         else:
             for key in text.members():
                 if key == "annotations" and text.peek() == "[":
-                    self._index(text)
+                    content[key] = self._index(text)
                 elif key == "images" and text.peek() == "[":
-                    self.head[key] = [item for item, _, _ in text.items()]
+                    content[key] = [item for item, _, _ in text.items()]
                 else:
-                    self.head[key] = text.value()
+                    content[key] = text.value()
         if text.peek():
             raise text.wrong("extra data")
+        return content
 
-    def _index(self, text: "_Text") -> None:
+    def _index(self, text: "_Text") -> list[object]:
+        """Note where the annotations stand; -> the last one that is no object, which is then refused by its name."""
         codes, starts, lengths = array("i"), array("q"), array("i")
         self.codes = {}
-        self.head["annotations"] = []
+        wrong: list[object] = []
         for item, start, end in text.items():
             if not isinstance(item, dict):
-                self.head["annotations"] = [item]  # is refused by its name
+                wrong = [item]
                 continue
             image, category = item.get("image_id"), item.get("category_id")
             if isinstance(category, (int, float, str)):
@@ -75,13 +78,14 @@ class Streamed:
         self.starts, self.lengths = np.array(starts, np.int64), np.array(lengths, np.int32)
         self.order = np.argsort(self.code, kind="stable").astype(np.int32)  # by image, each in the file's order
         self.first = np.searchsorted(self.code[self.order], np.arange(len(self.codes) + 1))
+        return wrong
 
-    def positions(self, image: Any) -> np.ndarray:
+    def positions(self, image: Id) -> np.ndarray:
         """Which annotations belong to the image of that id, as the file counts them."""
         code = self.codes.get(image)
         return self.order[:0] if code is None else self.order[self.first[code] : self.first[code + 1]]
 
-    def adopt(self, images: Collection[Any]) -> int:
+    def adopt(self, images: Collection[Id]) -> int:
         """Give images whose id no annotation names those that name it in the other kind (7 and "7"), where no image has
         that id. -> the number of such annotations."""
         found = 0
@@ -92,7 +96,7 @@ class Streamed:
                 found += len(self.positions(image))
         return found
 
-    def without_image(self, images: Sequence[Any]) -> np.ndarray:
+    def without_image(self, images: Iterable[Id]) -> np.ndarray:
         """Which annotations belong to none of the images of these ids."""
         listed = np.zeros(len(self.codes) + 1, np.bool_)  # the last one stands for the code -1
         listed[[self.codes[image] for image in images if image in self.codes]] = True
@@ -110,11 +114,12 @@ class Streamed:
         return out
 
 
-def require_lists(path: Path, data: dict[str, Any], *, empty: bool = False) -> dict[str, Any]:
+def require_lists(path: Path, data: object, *, empty: bool = False) -> CocoFile:
     """`data`, if it has a COCO file's three lists of objects and an image (`empty`: or none, and no annotation).
 
     Raises DataError naming `path` if not.
     """
+    data = data if isinstance(data, dict) else {}
     for key in ("images", "annotations", "categories"):
         if not isinstance(data.get(key), list):
             raise DataError(f"{path}: not a COCO file: it has no list {key!r}")
@@ -123,7 +128,7 @@ def require_lists(path: Path, data: dict[str, Any], *, empty: bool = False) -> d
             raise DataError(f"{path}: {key} must hold objects, not {wrong[0]!r:.200}")
     if not data["images"] and not (empty and not data["annotations"]):
         raise DataError(f"{path}: lists no image")
-    return data
+    return cast(CocoFile, data)
 
 
 class _Text:
@@ -166,7 +171,7 @@ class _Text:
                 return ""
             self.more()
 
-    def value(self) -> Any:
+    def value(self) -> object:
         """The value that begins here."""
         self.peek()
         while True:
@@ -189,12 +194,12 @@ class _Text:
                 raise self.wrong("a name in double quotes is expected")
             key = self.value()
             self._expect(":")
-            yield key
+            yield str(key)
             if self._expect(",}") == "}":
                 return
         self.at += 1
 
-    def items(self) -> Iterator[tuple[Any, int, int]]:
+    def items(self) -> Iterator[tuple[object, int, int]]:
         """(value, first byte, end) of each item of the list that begins here."""
         self.at += 1
         if self.peek() == "]":

@@ -9,7 +9,6 @@ import dataclasses
 import mmap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -18,6 +17,7 @@ from segcli.core.files import open_regular
 from segcli.data import tiff
 from segcli.data.image import read_values
 from segcli.data.value_range import Range, choose
+from segcli.sources.files import some
 
 SAMPLE = 32  # images that are decoded
 VALUES = 200_000  # of each of them, at most
@@ -50,7 +50,7 @@ def survey(files: Iterable[Path]) -> Survey:
         if more:
             deep.append(file)
     for kind, found in bands.items():
-        out.notes.append(f"{_images(len(found))} {kind} ({_some(found)})")
+        out.notes.append(f"{_images(len(found))} {kind} ({_names(found)})")
     if deep:
         _decide(deep, out)
     return out
@@ -112,7 +112,7 @@ def _decide(deep: Sequence[Path], out: Survey) -> None:
     floats = [file for file, found in values.items() if found.dtype.kind == "f"]
     if floats and len(floats) < len(values):
         whole = [file for file in values if file not in floats]
-        message = f"images of floats ({_some(floats)}) and of whole numbers ({_some(whole)}) have no range in common"
+        message = f"images of floats ({_names(floats)}) and of whole numbers ({_names(whole)}) have no range in common"
         out.refused[floats[0]] = DataError(f"{floats[0].parent}: {message}", hint="prepare them apart")
         return
     try:
@@ -136,18 +136,18 @@ def _decide(deep: Sequence[Path], out: Survey) -> None:
     if dark:
         out.notes.append(
             f"{len(dark)} of the {len(values)} looked at come out almost black, their values being far below the "
-            f"others' ({_some(dark)})"
+            f"others' ({_names(dark)})"
         )
 
 
-def _brightest(values: np.ndarray) -> Any:
+def _brightest(values: np.ndarray) -> float:
     finite = values[np.isfinite(values)]
-    return finite.max() if finite.size else 0
+    return float(finite.max()) if finite.size else 0.0
 
 
 def _images(count: int) -> str:
     return "1 image" if count == 1 else f"{count} images"
 
 
-def _some(files: Sequence[Path]) -> str:
-    return ", ".join(file.name for file in files[:3]) + (f" and {len(files) - 3} more" if len(files) > 3 else "")
+def _names(files: Sequence[Path]) -> str:
+    return some([file.name for file in files], 3)

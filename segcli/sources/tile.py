@@ -20,6 +20,7 @@ from segcli.data.canonical import Record, refuse_broken
 from segcli.data.decoders import open_image
 from segcli.data.image import read_image
 from segcli.data.value_range import Range
+from segcli.sources.files import some
 
 REMAIN = 0.1
 SPECK = 0.01
@@ -68,10 +69,9 @@ class Tiling:
             f"{self.cut_objects} pieces are parts of an object"
         )
         if self.dropped:
-            some = ", ".join(self.dropped[:5]) + (f" and {len(self.dropped) - 5} more" if len(self.dropped) > 5 else "")
             text += (
                 f"; {len(self.dropped)} remains are dropped (under {REMAIN:.0%} of their object and {SPECK:.0%} of the "
-                f"tile): {some}"
+                f"tile): {some(self.dropped)}"
             )
         return text
 

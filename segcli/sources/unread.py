@@ -11,6 +11,7 @@ from segcli.core.files import open_regular
 from segcli.core.folders import LITTER, MANIFEST
 from segcli.data.decoders import FAILURES, open_image
 from segcli.data.image import PHONES, SUFFIXES
+from segcli.sources.files import some
 from segcli.sources.folders import LABELS, Folder
 
 SHOWN = 3  # names of each kind
@@ -84,5 +85,4 @@ def _count(names: list[str], one: str, which: str, remedy: str = "") -> str:
     """`2 files of a kind (a, b)`; empty where there are none."""
     if not names:
         return ""
-    listed = ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
-    return f"{len(names)} {one}{'s' if len(names) > 1 else ''}{which} ({listed}{remedy})"
+    return f"{len(names)} {one}{'s' if len(names) > 1 else ''}{which} ({some(names, SHOWN)}{remedy})"

@@ -211,7 +211,8 @@ def test_keypoints_and_stuff_are_declared(tmp_path):
 def test_sizes_come_from_the_image_where_the_json_has_none(tmp_path):
     file = write_coco(tmp_path / "labels.json", ["a.jpg"], width=None, height=None)
     picture(tmp_path / "a.jpg", (30, 20))
-    assert next(coco.records(coco.build(path=file).splits["all"])).size == (20, 30)
+    found = coco.build(path=file)
+    assert next(found.records(found.splits["all"])).size == (20, 30)
 
 
 @pytest.mark.parametrize(("image", "there"), [(10.0, True), ("10", True), ("ten", False)])
@@ -221,7 +222,7 @@ def test_image_ids_of_another_kind(tmp_path, image, there):
     picture(tmp_path / "a.jpg")
     if there:
         draft = coco.build(path=tmp_path)
-        assert len(next(coco.records(draft.splits["train"])).annotations) == 2
+        assert len(next(draft.records(draft.splits["train"])).annotations) == 2
         assert any("2 annotations name their image as text" in note for note in draft.notes) == (image == "10")
         return
     with pytest.raises(DataError, match=r"train\.json: none of its 2 annotations .*image_id 'ten'; .* 10\)"):

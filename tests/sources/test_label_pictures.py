@@ -37,7 +37,7 @@ def test_masks_beside_coco_are_no_images(tmp_path, folder):
     sources.coco(tmp_path)
     (tmp_path / folder).mkdir(parents=True, exist_ok=True)
     (tmp_path / "train" / "b.png").rename(tmp_path / folder / "b.png")
-    lost = next(e for e in coco.build(path=tmp_path).splits["train"] if e.image["file_name"] == "b.png")
+    lost = next(e for e in coco.build(path=tmp_path).splits["train"] if e.label[0].file_name == "b.png")
     assert not lost.path.is_file()
 
 

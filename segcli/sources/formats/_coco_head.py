@@ -1,9 +1,8 @@
 """What stands once in a COCO file: its categories, its licence and source."""
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from segcli.core.dataset_info import Category
 from segcli.core.errors import DataError
@@ -13,7 +12,9 @@ SIDE = re.compile(r"left|right|(?<![a-z])[lr](?![a-z])")  # in lower case; l and
 
 
 def categories(
-    declared: dict[Path, list[dict[str, Any]]], used: Collection[Any] | None = None, notes: list[str] | None = None
+    declared: Mapping[Path, Sequence[Mapping[str, object]]],
+    used: Collection[object] | None = None,
+    notes: list[str] | None = None,
 ) -> tuple[Category, ...]:
     """The categories of all files, which must agree: things by id, then stuff by id. An id may be text ("1").
 
@@ -36,7 +37,7 @@ def categories(
             if used is not None and root and not {str(key), f"{key}.0"} & kinds:
                 aside[key] = name
                 continue
-            category = _category(path, {**entry, "id": key})
+            category = _category(path, key, name, entry)
             if by_id.setdefault(key, category).name != name:
                 raise DataError(
                     f"{path}: category {key} is called {name!r} here and {by_id[key].name!r} in another of the files"
@@ -57,20 +58,20 @@ def categories(
     return tuple(sorted(by_id.values(), key=lambda c: (not c.thing, c.source_id)))
 
 
-def _category(path: Path, entry: dict[str, Any]) -> Category:
+def _category(path: Path, key: int, name: str, entry: Mapping[str, object]) -> Category:
     named, drawn = entry.get("keypoints") or [], entry.get("skeleton") or []
     if not isinstance(named, list):
-        raise DataError(f"{path}: the keypoints of {entry['name']!r} must be a list of names, not {named!r:.80}")
+        raise DataError(f"{path}: the keypoints of {name!r} must be a list of names, not {named!r:.80}")
     if not isinstance(drawn, list) or not all(_pair(bone) for bone in drawn):
-        raise DataError(f"{path}: the skeleton of {entry['name']!r} must be pairs of whole numbers, not {drawn!r:.80}")
+        raise DataError(f"{path}: the skeleton of {name!r} must be pairs of whole numbers, not {drawn!r:.80}")
     points = tuple(str(name) for name in named)
     skeleton = tuple((a - 1, b - 1) for a, b in drawn)  # COCO counts from 1
     if any(not 0 <= i < len(points) for pair in skeleton for i in pair):
-        raise DataError(f"{path}: the skeleton of {entry['name']!r} names a keypoint that is not declared")
+        raise DataError(f"{path}: the skeleton of {name!r} names a keypoint that is not declared")
     colour = entry.get("color")
     return Category(
-        name=entry["name"],
-        source_id=entry["id"],
+        name=name,
+        source_id=key,
         thing=bool(entry.get("isthing", 1)),
         colour=(colour[0], colour[1], colour[2]) if isinstance(colour, list) and len(colour) == 3 else None,
         keypoints=points,
@@ -79,7 +80,7 @@ def _category(path: Path, entry: dict[str, Any]) -> Category:
     )
 
 
-def _pair(bone: Any) -> bool:
+def _pair(bone: object) -> bool:
     return isinstance(bone, list) and len(bone) == 2 and all(whole(end) is not None for end in bone)
 
 
@@ -92,20 +93,24 @@ def flip_pairs(points: Sequence[str]) -> tuple[tuple[int, int], ...]:
     return tuple((i, names.index(s)) for i, s in enumerate(swapped) if s in names and i < names.index(s))
 
 
-def about(data: dict[str, Any]) -> dict[str, Any]:
-    """Licence, citation and source, as the file says them."""
-    said = data.get("info")
-    said = said if isinstance(said, dict) else {}
+def about(data: Mapping[str, object]) -> dict[str, str]:
+    """Licence, citation and source, as the file gives them."""
+    info = data.get("info")
+    info = info if isinstance(info, dict) else {}
     return {
         "licence": _licence(data),
-        "citation": str(said.get("description") or ""),
-        "source": str(said.get("url") or ""),
+        "citation": str(info.get("description") or ""),
+        "source": str(info.get("url") or ""),
     }
 
 
-def _licence(data: dict[str, Any]) -> str:
-    listed = data.get("licenses")
-    used = [one for image in data["images"] if isinstance(one := image.get("license"), (int, str))]
-    named = [x for x in listed if isinstance(x, dict)] if isinstance(listed, list) else []
-    said = (x.get("name") for x in named if x.get("id") in used or len(named) == 1)
-    return "; ".join(str(name) for name in said if name) or "unknown"
+def _licence(data: Mapping[str, object]) -> str:
+    """The names of the licences that images have; of a single one also where no image names it."""
+    images, licences = ([x for x in _list(data.get(key)) if isinstance(x, dict)] for key in ("images", "licenses"))
+    used = [one for image in images if isinstance(one := image.get("license"), (int, str))]
+    names = (x.get("name") for x in licences if x.get("id") in used or len(licences) == 1)
+    return "; ".join(str(name) for name in names if name) or "unknown"
+
+
+def _list(value: object) -> list[object]:
+    return value if isinstance(value, list) else []

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import yaml
@@ -26,7 +25,7 @@ Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"^$"), [""])
 Loader.add_implicit_resolver("tag:yaml.org,2002:merge", re.compile(r"^<<$"), ["<"])
 
 
-def load(file: Path) -> dict[str, Any]:
+def load(file: Path) -> dict[str, object]:
     """The content of a data.yaml: text, whole numbers, lists and mappings; None for an empty value but of `names`.
 
     Raises DataError, also where it says that the labels are keypoints.

@@ -13,7 +13,7 @@ from segcli.data.canonical import Draft
 from segcli.sources import class_legend
 from segcli.sources.files import find_files
 from segcli.sources.folders import SPLITS
-from segcli.sources.formats.semantic import draft, paired
+from segcli.sources.formats.semantic import of_pictures, paired
 from segcli.sources.mask_meaning.evidence import looks, spread
 from segcli.sources.mask_meaning.meaning import Flags, Kind
 from segcli.sources.mask_meaning.numbers import some
@@ -55,7 +55,7 @@ def build(
     if legend is None and masks is None and threshold is None:
         _refuse_others(path, found)
         legend = class_legend.given(CLASSES, [UNLABELLED], "CamVid")
-    return draft(path, found, legend, flags)
+    return of_pictures(path, found, legend, flags)
 
 
 def _refuse_others(path: Path, found: list[tuple[str, Path, Path]]) -> None:

@@ -5,6 +5,7 @@ instanceIds.png, else the polygons of things, as far as later ones leave them vi
 instance id without a number) is a crowd. The 19 classes of the benchmark are kept; all others are ignored.
 """
 
+import itertools
 from functools import partial
 from pathlib import Path
 
@@ -13,12 +14,13 @@ import pydantic
 from PIL import Image, ImageDraw
 
 from segcli.core.coco_json import Annotation
-from segcli.core.dataset_info import Category, DatasetInfo
+from segcli.core.dataset_info import Category
 from segcli.core.errors import DataError
 from segcli.core.files import parsed, read_json
 from segcli.data.canonical import Draft, Record
 from segcli.data.image import SUFFIXES, image_size
-from segcli.sources.files import LOOK, Entry, arrange, each, find_files, some, split_of
+from segcli.sources.draft import Entry, draft, each
+from segcli.sources.files import LOOK, find_files, note_names, some, split_of
 from segcli.sources.formats.semantic import map_png, translate
 from segcli.sources.mask_meaning.files import check_size, objects, read_ids
 from segcli.sources.shapes import of_pixels
@@ -41,6 +43,11 @@ NO_CLASS = (  # labels that the benchmark ignores; any other name is a mistake
     *("rail track", "guard rail", "bridge", "tunnel", "polegroup", "caravan", "trailer", "license plate"),
 )
 MOST = 33  # the highest labelId
+ABOUT = {
+    "licence": "Cityscapes terms of use (non-commercial)",
+    "citation": "Cordts et al.: The Cityscapes Dataset for Semantic Urban Scene Understanding, CVPR 2016",
+    "source": "https://www.cityscapes-dataset.com",
+}
 KINDS = ("labelIds.png", "instanceIds.png", "polygons.json")
 GROUP = "group"
 MARK = "_leftImg8bit"
@@ -61,10 +68,8 @@ class Scene(pydantic.BaseModel):
 
 def detect(path: Path) -> bool:
     """Whether `path` holds pictures or polygons called as in gtFine or gtCoarse."""
-    files = (
-        (f for _, f in zip(range(LOOK * 100), find_files(path, ".png", ".json"), strict=False)) if path.is_dir() else ()
-    )
-    return any(_kind(file) is not None for file in files)
+    files = find_files(path, ".png", ".json") if path.is_dir() else iter(())
+    return any(_kind(file) is not None for file in itertools.islice(files, LOOK * 100))
 
 
 def build(*, path: Path) -> Draft:
@@ -85,25 +90,16 @@ def build(*, path: Path) -> Draft:
             found.append((split_of(image, path), image, own))
     if labels:
         raise DataError(f"{path}: {len(labels)} labelled images are not in leftImg8bit: {some([*labels])}")
-    if bare:
-        notes.append(f"{len(bare)} images have no labels and are left out: {some(bare)}")
-    root, splits = arrange(found, path)
+    note_names(notes, bare, "images have no labels and are left out")
     instances = all(own.keys() & {"instanceIds.png", "polygons.json"} for _, _, own in found)
     if not instances:
         notes.append("some images have neither instanceIds nor polygons: all classes are stuff, without objects")
     things = [Category(name, key, instances, colour) for name, (key, colour) in THINGS.items()]
     stuff = [Category(name, key, False, colour) for name, (key, colour) in STUFF.items()]
-    info = DatasetInfo(
-        name=path.stem,
-        categories=(*things, *stuff),
-        splits={split: len(entries) for split, entries in splits.items()},
-        licence="Cityscapes terms of use (non-commercial)",
-        citation="Cordts et al.: The Cityscapes Dataset for Semantic Urban Scene Understanding, CVPR 2016",
-        source="https://www.cityscapes-dataset.com",
-        semantic=True,
-    )
-    read = partial(_record, info=info, instances=instances)
-    return Draft(info, splits, lambda entries: each(entries, read), root, notes)
+    categories = (*things, *stuff)
+    labels_of = {category.source_id: label for label, category in enumerate(categories)}
+    read = partial(_record, labels=labels_of, instances=instances)
+    return draft(path, found, categories, lambda entries: each(entries, read), notes, about=ABOUT, semantic=True)
 
 
 def _kind(file: Path) -> str | None:
@@ -114,15 +110,17 @@ def _key(file: Path) -> str:
     return file.name.rsplit("_gt", 1)[0]
 
 
-def _record(entry: Entry, info: DatasetInfo, instances: bool) -> Record:
-    labels = {key: label for label, key in enumerate(info.source_ids)}
+def _record(entry: Entry[dict[str, Path]], labels: dict[int, int], instances: bool) -> Record:
     files, size = entry.label, image_size(entry.path)
     drawn = None
     if "polygons.json" in files and (len(files) == 1 or (instances and "instanceIds.png" not in files)):
         drawn = _draw(files["polygons.json"], size, entry.path)
     source = files.get("labelIds.png") or files.get("instanceIds.png")
-    values = drawn[0] if source is None and drawn is not None else read_ids(source)
-    if source is not None:
+    if source is None:
+        assert drawn is not None  # an entry has one of the three files
+        values = drawn[0]
+    else:
+        values = read_ids(source)
         check_size(source, values, entry.path, size)
         values = values if values.dtype == np.uint8 else np.where(values >= 1000, values // 1000, values)
     meaning = {key: labels.get(key, IGNORE) for key in range(MOST + 1)}
@@ -135,7 +133,7 @@ def _record(entry: Entry, info: DatasetInfo, instances: bool) -> Record:
     return Record(entry.file_name, size, entry.path, annotations, semantic=map_png(semantic))
 
 
-def _refuse(file: Path | None, value: int) -> int:
+def _refuse(file: Path | None, value: int, pixels: int) -> int:
     if value in (IGNORE, -1):  # labelId -1, the licence plate, is 255 in some files
         return IGNORE
     raise DataError(f"{file}: {value} is no labelId (0 to {MOST})", hint="labelTrainIds pictures are read as semantic")

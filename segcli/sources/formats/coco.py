@@ -9,24 +9,24 @@ are kept as they are: polygons stay polygons, RLE stays RLE, and every further f
 import contextlib
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from pycocotools import mask as coco_mask
 
-from segcli.core.coco_json import Annotation
+from segcli.core.coco_json import Annotation, CocoFile
 from segcli.core.dataset_info import DatasetInfo
 from segcli.core.errors import DataError
 from segcli.core.files import read_json, write_json
-from segcli.data.annotations import LARGEST_ID, encode, whole
+from segcli.data.annotations import LARGEST_ID, encode, number, whole
 from segcli.data.canonical import UNDECIDED, Draft, Record
-from segcli.data.image import image_size
+from segcli.sources.draft import Entry, draft, each
 from segcli.sources.export_files import Exported
-from segcli.sources.files import each, has_keys, some, without_empty
+from segcli.sources.files import has_keys, some, without_empty
 from segcli.sources.folders import SPLITS
-from segcli.sources.formats._coco_head import about, categories, number
-from segcli.sources.images import believed, below, locate, refuse_outside
+from segcli.sources.formats._coco_head import about, categories
+from segcli.sources.images import locate, refuse_outside, size_of
 from segcli.sources.streamed import Streamed, require_lists
 
 SPLIT_WORD = re.compile(rf"(?:^|(?<=[_\-. ]))({'|'.join(sorted(SPLITS, key=len, reverse=True))})(?=[\d_\-. ]|$)", re.I)
@@ -35,14 +35,13 @@ NAMED = 10  # ids that a note lists
 OWN = {"id", "file_name", "width", "height"}  # fields of an image that a Record has by itself
 
 
-class Entry(NamedTuple):
-    """One image of a COCO file: its name below the image root, its file, its json object, the file with its labels."""
+class Image(NamedTuple):
+    """One image as a COCO file lists it. size: (H, W), None where the file does not say it; extra: its other fields."""
 
+    id: int | str
     file_name: str
-    path: Path
-    image: dict[str, Any]
-    labels: Streamed
-    trusted: bool
+    size: tuple[int, int] | None
+    extra: dict[str, object]
 
 
 def detect(path: Path) -> bool:
@@ -63,10 +62,11 @@ def build(*, path: Path, images: str | None = None, labels: str = "instances", t
         require_lists(one.path, one.head)
     used = set().union(*(one.categories for one in parsed.values()))
     declared = categories({one.path: one.head["categories"] for one in parsed.values()}, used, notes)
-    found: dict[str, list[tuple[Path, dict[str, Any]]]] = {}
+    credits = about(next(iter(parsed.values())).head)
+    found: list[tuple[str, Path, tuple[Image, Streamed]]] = []
     lost = 0
     for split, one in parsed.items():
-        listed = unique(one.path, one.head["images"], notes)
+        listed = unique(one.path, one.head.pop("images"), notes)
         if renamed := one.adopt(listed):
             notes.append(
                 f"{one.path.name}: {renamed} annotations name their image as text or as a number where the "
@@ -80,49 +80,38 @@ def build(*, path: Path, images: str | None = None, labels: str = "instances", t
             notes.append(f"{one.path.name}: {len(far)} image ids of more than 63 bits are replaced")
         lost += _note_lost(one, listed, notes)
         places = [Path(images)] if images else usual_places(one.path, path)
-        names = [image["file_name"] for image in listed.values()]
+        names = [image.file_name for image in listed.values()]
         paths = locate(names, places, path if path.is_dir() else path.parent, one.path, trusted)
-        found[split] = list(zip(paths, listed.values(), strict=True))
+        found += [(split, p, (image, one)) for p, image in zip(paths, listed.values(), strict=True)]
     for category in declared:
         if len(category.keypoints) > 1 and not category.flip_pairs:
             notes.append(
                 f"{category.name}: none of its {len(category.keypoints)} keypoints is called as the left or right of "
                 "another: a flipped image keeps their names"
             )
-    root, names = below([p for part in found.values() for p, _ in part])
-    rest = iter(names)
-    splits = {
-        split: [Entry(next(rest), p, image, parsed[split], trusted) for p, image in part]
-        for split, part in found.items()
-    }
-    first = next(iter(parsed.values())).head
-    info = DatasetInfo(
-        name=path.stem,
-        categories=declared,
-        splits={split: len(part) for split, part in splits.items()},
-        **about(first),
-    )
-    return Draft(info, splits, records, root, notes, lost=lost)
+    out = draft(path, found, declared, lambda entries: _records(entries, trusted), notes, about=credits)
+    out.lost = lost
+    return out
 
 
-def records(entries: Sequence[Entry]) -> Iterator[Record]:
+def _records(entries: Sequence[Entry[tuple[Image, Streamed]]], trusted: bool) -> Iterator[Record]:
     with contextlib.ExitStack() as stack:
         opened: dict[Path, BinaryIO] = {}
 
-        def read(entry: Entry) -> Record:
-            path, image, labels = entry.path, entry.image, entry.labels
-            refuse_outside(image["file_name"], path, labels.path, entry.trusted)
+        def read(entry: Entry[tuple[Image, Streamed]]) -> Record:
+            image, labels = entry.label
+            refuse_outside(image.file_name, entry.path, labels.path, trusted)
             if labels.path not in opened:
                 opened[labels.path] = stack.enter_context(open(labels.path, "rb"))
-            own = labels.read(labels.positions(image["id"]), opened[labels.path])
-            claimed = size(image)
+            own = labels.read(labels.positions(image.id), opened[labels.path])
+            key = whole(image.id)
             return Record(
                 file_name=entry.file_name,
-                size=believed(claimed, path, labels.path) if claimed else image_size(path),
-                image=path,
+                size=size_of(entry.path, image.size, labels.path),
+                image=entry.path,
                 annotations=[_numbered(annotation) for annotation in own],
-                id=_id(image.get("id")),
-                extra={key: value for key, value in image.items() if key not in OWN},
+                id=key if key is not None and 0 <= key <= LARGEST_ID else None,
+                extra=image.extra,
             )
 
         yield from each(entries, read)
@@ -166,17 +155,8 @@ def _choose(path: Path, labels: str) -> tuple[dict[str, Path], list[str]]:
         raise DataError(f"{path}: no COCO file (a json with images, annotations and categories) is there")
     if path.is_file():
         return {UNDECIDED: path}, []
-    groups: dict[str, dict[str, Path]] = {}
-    for file in files:
-        split, kind = split_of(file)
-        group = groups.setdefault(kind, {})
-        if split in group:
-            raise DataError(
-                f"{path}: {group[split].relative_to(path)} and {file.relative_to(path)} both seem to be the split "
-                f"{split!r}",
-                hint="give one json file as SOURCE",
-            )
-        group[split] = file
+    kinds = dict.fromkeys(split_of(file)[1] for file in files)
+    groups = {kind: by_split(path, [file for file in files if split_of(file)[1] == kind]) for kind in kinds}
     preferred = [kind for kind in groups if kind.startswith(labels)] if len(groups) > 1 else [*groups]
     if len(preferred) != 1:
         listed = ", ".join(str(file.relative_to(path)) for file in files)
@@ -198,6 +178,21 @@ def _choose(path: Path, labels: str) -> tuple[dict[str, Path], list[str]]:
     return groups[preferred[0]], [f"left aside: {name}" for name in aside]
 
 
+def by_split(path: Path, files: list[Path]) -> dict[str, Path]:
+    """split -> file. Raises DataError where two `files` of the source `path` are one split."""
+    out: dict[str, Path] = {}
+    for file in files:
+        split, _ = split_of(file)
+        if split in out:
+            raise DataError(
+                f"{path}: {out[split].relative_to(path)} and {file.relative_to(path)} both seem to be the split "
+                f"{split!r}",
+                hint="give one json file as SOURCE",
+            )
+        out[split] = file
+    return out
+
+
 def split_of(file: Path) -> tuple[str, str]:
     """(split, the file's name without it); the split may also be the folder's name."""
     match = SPLIT_WORD.search(file.stem)
@@ -206,14 +201,13 @@ def split_of(file: Path) -> tuple[str, str]:
     return SPLITS.get(file.parent.name.lower(), UNDECIDED), file.stem
 
 
-def load(path: Path, *, empty: bool = False) -> dict[str, Any]:
+def load(path: Path, *, empty: bool = False) -> CocoFile:
     """A file with its three lists of objects. Raises DataError where one is missing, or there is no image (`empty`:
     unless there is no annotation either)."""
-    data = read_json(path)
-    return require_lists(path, data if isinstance(data, dict) else {}, empty=empty)
+    return require_lists(path, read_json(path), empty=empty)
 
 
-def _note_lost(labels: Streamed, images: Mapping[Any, Any], notes: list[str]) -> int:
+def _note_lost(labels: Streamed, images: Iterable[int | str], notes: list[str]) -> int:
     """Note the annotations of images that are not listed, by id, and count them. Raises DataError where that is all."""
     lost = labels.without_image([*images])
     if not len(lost):
@@ -234,19 +228,22 @@ def _note_lost(labels: Streamed, images: Mapping[Any, Any], notes: list[str]) ->
     return len(lost)
 
 
-def unique(path: Path, images: list[dict[str, Any]], notes: list[str]) -> dict[Any, dict[str, Any]]:
+def unique(path: Path, images: Iterable[Mapping[str, object]], notes: list[str]) -> dict[int | str, Image]:
     """id -> image. Images listed twice are noted; raises DataError for one without id or name."""
-    out: dict[Any, dict[str, Any]] = {}
+    out: dict[int | str, Image] = {}
     twice = []
     for image in images:
         key, name = image.get("id"), image.get("file_name")
         if isinstance(key, float) and key.is_integer():
-            key = image["id"] = int(key)
+            key = int(key)
         if not isinstance(key, (int, str)) or not isinstance(name, str) or not name:
             raise DataError(f"{path}: the image {image!r:.200} needs an id and a file_name")
         if key in out:
             twice.append(key)
-        out.setdefault(key, image)
+            continue
+        height, width = whole(image.get("height")), whole(image.get("width"))
+        size = (height, width) if height and width and min(height, width) > 0 else None
+        out[key] = Image(key, name, size, {field: value for field, value in image.items() if field not in OWN})
     if twice:
         notes.append(f"{path.name}: {len(twice)} image ids stand twice, the first is kept: {some(twice, 10)}")
     return out
@@ -263,18 +260,6 @@ def usual_places(file: Path, source: Path) -> list[Path]:
             bare = inner == file.parent.parent and source in (file, file.parent) and not BESIDE.search(file.parent.name)
             places += [*(inner / word for word in words), *([] if bare else [inner])]
     return places
-
-
-def size(image: dict[str, Any]) -> tuple[int, int] | None:
-    """(H, W) as the file says; None where it does not."""
-    height, width = whole(image.get("height")), whole(image.get("width"))
-    return (height, width) if height and width and min(height, width) > 0 else None
-
-
-def _id(value: Any) -> int | None:
-    """An image's id, where it can stay."""
-    key = whole(value)
-    return key if key is not None and 0 <= key <= LARGEST_ID else None
 
 
 def export(image: Exported, names: dict[int, str], out: Path) -> None:

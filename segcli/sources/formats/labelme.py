@@ -15,7 +15,6 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 import pydantic
@@ -29,11 +28,12 @@ from segcli.core.plugins import nearest
 from segcli.data.annotations import encode
 from segcli.data.canonical import Draft, Record
 from segcli.data.decoders import FAILURES, open_image
-from segcli.data.image import SUFFIXES, image_size
+from segcli.data.image import SUFFIXES
 from segcli.sources import shapes
+from segcli.sources.draft import Entry, draft, each
 from segcli.sources.export_files import Exported, check_names
-from segcli.sources.files import LOOK, Entry, arrange, each, find_files, has_keys, lines, some, split_of
-from segcli.sources.images import believed, by_last_parts, is_there, refuse_outside
+from segcli.sources.files import LOOK, find_files, has_keys, lines, note_names, some, split_of
+from segcli.sources.images import by_last_parts, is_there, refuse_outside, size_of
 
 NO_OBJECT = ("__ignore__", "_background_")
 NO_AREA = ("point", "points", "line", "linestrip")
@@ -48,7 +48,7 @@ class Shape(pydantic.BaseModel, coerce_numbers_to_str=True):
     shape_type: str | None = "polygon"
     group_id: int | str | None = None
     mask: str | None = None
-    flags: dict[str, Any] | None = None
+    flags: dict[str, object] | None = None
 
 
 class File(pydantic.BaseModel):
@@ -84,22 +84,16 @@ def build(*, path: Path, classes: list[str] | None = None, trusted: bool = False
         image = _image(file, label, path if path.is_dir() else path.parent, trusted)
         label.stored = not is_there(image) and bool(content.get("imageData"))
         found.append((split_of(file, path), image, (file, label)))
-    if aside:
-        notes.append(f"{len(aside)} json files are no LabelMe files and left aside: {some(aside)}")
-    root, splits = arrange(found, path)
+    note_names(notes, aside, "json files are no LabelMe files and left aside")
     labelled = {image.resolve() for _, image, _ in found}
     bare = [p.name for p in find_files(path, *SUFFIXES) if p.resolve() not in labelled] if path.is_dir() else []
-    if bare:
-        notes.append(f"{len(bare)} images have no json and are left out: {some(bare)}")
+    note_names(notes, bare, "images have no json and are left out")
     _refuse_lines(path, [label for _, _, (_, label) in found])
     ids = _ids(path, classes, [label for _, _, label in found])
-    info = DatasetInfo(
-        name=path.stem,
-        categories=tuple(Category(name, key) for name, key in ids.items()),
-        splits={split: len(entries) for split, entries in splits.items()},
-    )
-    stored = any(label.stored for _, _, (_, label) in found)
-    return Draft(info, splits, lambda entries: _records(entries, ids, notes, trusted), root, notes, stored=stored)
+    categories = [Category(name, key) for name, key in ids.items()]
+    out = draft(path, found, categories, lambda entries: _records(entries, ids, notes, trusted), notes)
+    out.stored = any(label.stored for _, _, (_, label) in found)
+    return out
 
 
 def export(image: Exported, names: dict[int, str], out: Path) -> None:
@@ -127,7 +121,7 @@ def export(image: Exported, names: dict[int, str], out: Path) -> None:
             text = base64.b64encode(stream.getvalue()).decode("ascii")
             listed.append({**common, "shape_type": "mask", "points": corners, "mask": text, "group_id": None})
     file = image.copy(out / image.split)
-    content: dict[str, Any] = {
+    content: dict[str, object] = {
         "version": "5.5.0",
         "flags": {},
         "shapes": listed,
@@ -188,21 +182,22 @@ def _is_object(shape: Shape) -> bool:
     return shape.label not in NO_OBJECT and shape.shape_type not in NO_AREA
 
 
-def _records(entries: Sequence[Entry], ids: dict[str, int], notes: list[str], trusted: bool) -> Iterator[Record]:
+def _records(
+    entries: Sequence[Entry[tuple[Path, File]]], ids: dict[str, int], notes: list[str], trusted: bool
+) -> Iterator[Record]:
     left: dict[str, list[str]] = {}
 
-    def read(entry: Entry) -> Record:
+    def read(entry: Entry[tuple[Path, File]]) -> Record:
         file, label = entry.label
         content = _stored(file) if label.stored else None
         if content is None:
             refuse_outside(label.imagePath, entry.path, file, trusted)
-        if content is not None:
+        else:
             notes.append(f"{entry.file_name}: taken out of {file.name}")
         height, width = label.imageHeight, label.imageWidth
-        picture = entry.path if content is None else file
-        size = (height, width) if height and width else image_size(picture, content)
-        size = believed(size, picture, file, content)  # before masks of that size are made
-        objects: dict[Any, list[tuple[int, Shape]]] = {}
+        claimed = (height, width) if height and width else None
+        size = size_of(entry.path if content is None else file, claimed, file, content)
+        objects: dict[int | tuple[str, int | str], list[tuple[int, Shape]]] = {}
         for i, shape in enumerate(label.shapes):
             if not _is_object(shape):
                 reason = shape.label if shape.label in NO_OBJECT else f"shapes of type {shape.shape_type}"

@@ -17,7 +17,7 @@ from segcli.core.errors import DataError
 from segcli.data.canonical import UNDECIDED, Draft
 from segcli.data.image import SUFFIXES
 from segcli.sources import class_legend
-from segcli.sources.files import find_files, some, split_folders, without_empty
+from segcli.sources.files import find_files, note_names, split_folders, without_empty
 from segcli.sources.folders import SPLITS, stand_ins
 from segcli.sources.formats.semantic import of_classes
 from segcli.sources.images import below, is_image
@@ -78,9 +78,9 @@ def build(
         category = "pedestrian" if "PedMasks" in folders else "nucleus" if SINGLE in folders else "object"
     flags = Flags(masks, tuple(ignore or ()), threshold)
     meaning = decide(path, files, flags, legend=legend, single=single, category=category)
-    if bare := [image.name for part in found.values() for image, own in part if not own]:
-        what = "are left out" if meaning.pixels else "count as images without objects"
-        notes.append(f"{len(bare)} images have no mask file and {what}: {some(bare)}")
+    bare = [image.name for part in found.values() for image, own in part if not own]
+    what = "are left out" if meaning.pixels else "count as images without objects"
+    note_names(notes, bare, f"images have no mask file and {what}")
     if meaning.pixels:
         pairs = [(split, image, own[0]) for split, part in found.items() for image, own in part if own]
         return of_classes(path, pairs, meaning, notes)

@@ -7,19 +7,19 @@ has COCO instances as well is read as those, unless --format says panoptic.
 
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import numpy as np
 import pydantic
 
-from segcli.core.coco_json import Annotation
-from segcli.core.dataset_info import DatasetInfo
+from segcli.core.coco_json import Annotation, SegmentInfo
 from segcli.core.errors import DataError
 from segcli.core.files import parsed, read_bytes, read_json, resolve
 from segcli.data.annotations import whole
 from segcli.data.canonical import UNDECIDED, Draft, Record
 from segcli.data.image import image_size
-from segcli.sources.files import Entry, arrange, each, empty_split, find_files, has_keys, some, without_empty
+from segcli.sources.draft import Entry, draft, each
+from segcli.sources.files import empty_split, find_files, has_keys, some, without_empty
 from segcli.sources.formats import coco
 from segcli.sources.formats._coco_head import about
 from segcli.sources.formats._coco_head import categories as categories_of
@@ -58,7 +58,7 @@ def build(*, path: Path, images: str | None = None, maps: str | None = None, tru
     loaded = {split: coco.load(file, empty=True) for split, file in files.items()}
     loaded = without_empty(loaded, lambda data: bool(data["images"]), notes)
     categories = categories_of({files[split]: data["categories"] for split, data in loaded.items()})
-    found: list[tuple[str, Path, Any]] = []
+    found: list[tuple[str, Path, tuple[coco.Image, Labels, Path]]] = []
     for split, data in loaded.items():
         file = files[split]
         labels = {}
@@ -68,7 +68,7 @@ def build(*, path: Path, images: str | None = None, maps: str | None = None, tru
                 raise DataError(f"{file}: image {label.image_id} has two entries")
             labels[label.image_id] = label
         there = coco.unique(file, data["images"], notes)
-        bare = [image["file_name"] for key, image in there.items() if key not in labels]
+        bare = [image.file_name for key, image in there.items() if key not in labels]
         lost = [key for key in labels if key not in there]
         if bare:
             notes.append(f"{file.name}: {len(bare)} images have no entry and are left out: {some(bare)}")
@@ -81,21 +81,12 @@ def build(*, path: Path, images: str | None = None, maps: str | None = None, tru
         usual = [Path(images)] if images else coco.usual_places(file, path)
         pngs = Path(maps) if maps else _maps(file)
         pictures = {pngs / label.file_name for label in labels.values()}
-        paths = locate([image["file_name"] for image in listed], usual, base, file, trusted, pictures)
-        found += [(split, p, (image, labels[image["id"]], pngs)) for p, image in zip(paths, listed, strict=True)]
-    root, splits = arrange(found, path)
-    first = next(iter(loaded.values()))
-    info = DatasetInfo(
-        name=path.stem,
-        categories=categories,
-        splits={split: len(entries) for split, entries in splits.items()},
-        **about(first),
-        panoptic=True,
-    )
+        paths = locate([image.file_name for image in listed], usual, base, file, trusted, pictures)
+        found += [(split, p, (image, labels[image.id], pngs)) for p, image in zip(paths, listed, strict=True)]
     things = {category.source_id: category.thing for category in categories}
-    return Draft(
-        info, splits, lambda entries: each(entries, partial(_record, things=things, trusted=trusted)), root, notes
-    )
+    read = partial(_record, things=things, trusted=trusted)
+    records = lambda entries: each(entries, read)
+    return draft(path, found, categories, records, notes, about=about(next(iter(loaded.values()))), panoptic=True)
 
 
 def _files(path: Path) -> list[Path]:
@@ -105,22 +96,11 @@ def _files(path: Path) -> list[Path]:
 def _choose(path: Path) -> dict[str, Path]:
     """split -> file."""
     files = _files(path)
-    if path.is_file() or not files:
-        if path.is_file():
-            coco.load(path)
-        if not files:
-            raise DataError(f"{path}: no COCO panoptic json (with segments_info) is there")
-        return {UNDECIDED: path}
-    out: dict[str, Path] = {}
-    for file in files:
-        split, _ = coco.split_of(file)
-        if split in out:
-            raise DataError(
-                f"{path}: {out[split].name} and {file.name} both seem to be the split {split!r}",
-                hint="give one json file as SOURCE",
-            )
-        out[split] = file
-    return out
+    if path.is_file():
+        coco.load(path)
+    if not files:
+        raise DataError(f"{path}: no COCO panoptic json (with segments_info) is there")
+    return {UNDECIDED: path} if path.is_file() else coco.by_split(path, files)
 
 
 def _lost(path: Path, files: dict[str, Path]) -> list[tuple[Path, str]]:
@@ -147,9 +127,9 @@ def _maps(file: Path) -> Path:
     return place
 
 
-def _record(entry: Entry, things: dict[int, bool], trusted: bool) -> Record:
-    file_name, path, (image, label, maps) = entry
-    refuse_outside(image["file_name"], path, file_name, trusted)
+def _record(entry: Entry[tuple[coco.Image, Labels, Path]], things: dict[int, bool], trusted: bool) -> Record:
+    file_name, path, (image, label, maps) = entry.file_name, entry.path, entry.label
+    refuse_outside(image.file_name, path, file_name, trusted)
     file = resolve(maps, label.file_name, f"{maps}: the map of {file_name}", trusted=trusted)
     if not is_there(file):
         raise DataError(f"{file}: there is no such panoptic PNG")
@@ -157,7 +137,7 @@ def _record(entry: Entry, things: dict[int, bool], trusted: bool) -> Record:
     if values.ndim != 3 or values.shape[2] < 3 or values.dtype != np.uint8:
         raise DataError(f"{file}: a panoptic map is RGB with 8 bits (id = R + 256 G + 65536 B), not {mode}")
     ids = values[:, :, :3].astype(np.int32) @ np.array([1, 256, 65536], np.int32)
-    size = coco.size(image) or image_size(path)
+    size = image.size or image_size(path)
     check_size(file, ids, path, size)
     painted, declared = set(np.unique(ids).tolist()) - {0}, [segment.id for segment in label.segments_info]
     problem = None
@@ -177,9 +157,9 @@ def _record(entry: Entry, things: dict[int, bool], trusted: bool) -> Record:
         size=size,
         image=path,
         annotations=annotations,
-        id=whole(image.get("id")),
+        id=whole(image.id),
         panoptic=read_bytes(file),
-        segments=[segment.model_dump() for segment in label.segments_info],
-        extra={key: value for key, value in image.items() if key not in coco.OWN},
+        segments=[cast(SegmentInfo, segment.model_dump()) for segment in label.segments_info],
+        extra=image.extra,
         problem=problem,
     )

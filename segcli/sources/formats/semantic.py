@@ -6,7 +6,6 @@ error, but for 255 and 65535, which are ignored wherever no class has them, unle
 `mask_meaning/meaning.py`). That is noted with the number of pixels. Labels are renumbered from 0 in the legend's order.
 """
 
-import dataclasses
 import io
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -15,13 +14,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from segcli.core.dataset_info import Category, DatasetInfo
+from segcli.core.dataset_info import Category
 from segcli.core.errors import DataError
 from segcli.data.canonical import Draft, Record
 from segcli.data.image import SUFFIXES, image_size
 from segcli.sources import class_legend
 from segcli.sources.class_legend import Legend
-from segcli.sources.files import Entry, arrange, each, find_files, some, split_folders, split_of
+from segcli.sources.draft import Entry, arrange, draft, each
+from segcli.sources.files import find_files, some, split_folders, split_of
 from segcli.sources.mask_meaning.class_values import of_objects
 from segcli.sources.mask_meaning.files import check_size
 from segcli.sources.mask_meaning.meaning import Flags, Kind, Meaning, decide
@@ -87,10 +87,10 @@ def build(
         )
     flags = Flags(masks, tuple(ignore or ()), threshold)
     legend = class_legend.given(classes, ignore or []) if classes is not None else class_legend.near(path, places)
-    return draft(path, found, legend, flags, notes)
+    return of_pictures(path, found, legend, flags, notes)
 
 
-def draft(path: Path, found: Found, legend: Legend | None, flags: Flags, notes: list[str] | None = None) -> Draft:
+def of_pictures(path: Path, found: Found, legend: Legend | None, flags: Flags, notes: list[str] | None = None) -> Draft:
     """Images with label pictures as a dataset of what its values are: classes of pixels, where nothing else is said."""
     meaning = decide(path, [file for _, _, file in found], flags, legend=legend, classes=True)
     if meaning.pixels:
@@ -104,27 +104,23 @@ def of_classes(path: Path, found: Found, meaning: Meaning, notes: list[str]) -> 
     """Images with label pictures as a dataset of stuff. Raises DataError for a legend without classes."""
     legend = meaning.legend
     assert legend is not None  # classes have one
-    root, splits = arrange(found, path)
     named = [row for row in legend.rows if row.kind != "ignore"]
     names = list(dict.fromkeys(row.name for row in named))
     if not names:
         raise DataError(f"{legend.where}: declares no class")
     first = {row.name: row.value for row in reversed(named)}
     colours = {r.name: (r.value >> 16, r.value >> 8 & 255, r.value & 255) for r in named} if legend.colours else {}
-    info = DatasetInfo(
-        name=path.stem,
-        categories=tuple(Category(n, first[n], thing=False, colour=colours.get(n)) for n in names),
-        splits={split: len(entries) for split, entries in splits.items()},
-        semantic=True,
-    )
+    categories = [Category(name, first[name], thing=False, colour=colours.get(name)) for name in names]
     places = {name: label for label, name in enumerate(names)}
     ignore = ignore_label(len(names))
     numbers = {row.value: ignore if row.kind == "ignore" else places[row.name] for row in legend.rows}
     left = [v for v, label in numbers.items() if label == ignore]
     if left and meaning.kind == "classes":
         notes.append(f"{legend.where}: values that are ignored: {some([legend.shown(v) for v in left])}")
-    read = lambda entries: _records(entries, meaning.rule, legend, numbers, len(names), notes)
-    return Draft(info, splits, read, root, notes, masks=meaning.facts())
+    records = lambda entries: _records(entries, meaning.rule, legend, numbers, len(names), notes)
+    out = draft(path, found, categories, records, notes, semantic=True)
+    out.masks = meaning.facts()
+    return out
 
 
 def label_files(folder: Path) -> list[Path]:
@@ -166,17 +162,19 @@ def map_png(labels: np.ndarray) -> bytes:
     return stream.getvalue()
 
 
-def translate(values: np.ndarray, meaning: dict[int, int], unknown: Callable[[int], int], classes: int) -> np.ndarray:
-    """Label values of any size [H,W] -> labels of `label_type`; `unknown` says what a value that is not in `meaning`
-    becomes."""
+def translate(
+    values: np.ndarray, meaning: dict[int, int], unknown: Callable[[int, int], int], classes: int
+) -> np.ndarray:
+    """Label values of any size [H,W] -> labels of `label_type`; `unknown` says what a value that is not in `meaning`,
+    and is on so many pixels, becomes."""
     kind = label_type(classes)
     if values.dtype == np.uint8:
-        table = np.zeros(256, kind)
-        for value in np.flatnonzero(np.bincount(values.ravel(), minlength=256)).tolist():
-            table[value] = meaning[value] if value in meaning else unknown(value)
-        return table[values]
-    present, inverse = np.unique(values, return_inverse=True)
-    return np.array([meaning[v] if v in meaning else unknown(v) for v in present.tolist()], kind)[
+        counts = np.bincount(values.ravel(), minlength=256).tolist()
+        labels = [meaning[v] if v in meaning else unknown(v, n) if n else 0 for v, n in enumerate(counts)]
+        return np.array(labels, kind)[values]
+    present, inverse, numbers = np.unique(values, return_inverse=True, return_counts=True)
+    pairs = zip(present.tolist(), numbers.tolist(), strict=True)
+    return np.array([meaning[v] if v in meaning else unknown(v, n) for v, n in pairs], kind)[
         inverse.reshape(values.shape)
     ]
 
@@ -187,41 +185,35 @@ def _folders(path: Path) -> tuple[Path, Path] | None:
     return (images[0], labels[0]) if images and labels else None
 
 
-@dataclasses.dataclass
-class _Unknown:
-    """What a value without a row becomes: those that usually mean nothing are ignored, any other is refused."""
-
-    legend: Legend
-    file: Path
-    classes: int
-
-    def __call__(self, value: int) -> int:
-        if value not in blanks(self.classes) or self.legend.colours:
-            raise DataError(
-                f"{self.file}: the value {self.legend.shown(value)} is not in {self.legend.where}",
-                hint="add a line for it there, with kind ignore where it is no class",
-            )
-        return ignore_label(self.classes)
-
-
 def _records(
-    entries: Sequence[Entry], rule: Rule, legend: Legend, meaning: dict[int, int], classes: int, notes: list[str]
+    entries: Sequence[Entry[Path]], rule: Rule, legend: Legend, meaning: dict[int, int], classes: int, notes: list[str]
 ) -> Iterator[Record]:
     border: dict[int, Counter[str]] = {value: Counter() for value in blanks(classes) if value not in meaning}
     values_of = reader(rule, legend)
 
-    def read(entry: Entry) -> Record:
+    def read(entry: Entry[Path]) -> Record:
         size = image_size(entry.path)
         values = values_of(entry.label)
         check_size(entry.label, values, entry.path, size)
-        labels = translate(values, meaning, _Unknown(legend, entry.label, classes), classes)
-        for value, counts in border.items():
-            if not legend.colours and (count := int(np.count_nonzero(values == value))):
-                counts[entry.file_name] = count
+        ignored: dict[int, int] = {}
+
+        def unknown(value: int, pixels: int) -> int:
+            """Values that usually mean nothing are ignored, any other is refused."""
+            if value not in border or legend.colours:
+                raise DataError(
+                    f"{entry.label}: the value {legend.shown(value)} is not in {legend.where}",
+                    hint="add a line for it there, with kind ignore where it is no class",
+                )
+            ignored[value] = pixels
+            return ignore_label(classes)
+
+        labels = translate(values, meaning, unknown, classes)
+        for value, pixels in ignored.items():
+            border[value][entry.file_name] = pixels
         return Record(entry.file_name, size, entry.path, [], semantic=map_png(labels))
 
     yield from each(entries, read)
     for value, counts in border.items():
         if counts:
-            said = f"{sum(counts.values())} pixels of value {value} in {len(counts)} images are ignored"
-            notes.append(f"{said}: no class has that value")
+            pixels = f"{sum(counts.values())} pixels of value {value} in {len(counts)} images"
+            notes.append(f"{pixels} are ignored: no class has that value")

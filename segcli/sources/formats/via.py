@@ -8,18 +8,18 @@ are closed; points have no area and are left out; both are counted.
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pydantic
 
-from segcli.core.dataset_info import Category, DatasetInfo
+from segcli.core.dataset_info import Category
 from segcli.core.errors import DataError
 from segcli.core.files import parsed, read_json
 from segcli.core.plugins import nearest
 from segcli.data.canonical import Draft, Record
 from segcli.data.image import image_size
 from segcli.sources import shapes
-from segcli.sources.files import Entry, arrange, each, has_keys, some, split_folders
+from segcli.sources.draft import Entry, draft, each
+from segcli.sources.files import has_keys, note_names, some, split_folders
 from segcli.sources.folders import SPLITS
 from segcli.sources.images import locate, refuse_outside
 
@@ -48,7 +48,7 @@ class Outline(pydantic.BaseModel):
 
 class Region(pydantic.BaseModel):
     shape_attributes: Outline
-    region_attributes: dict[str, Any] = {}
+    region_attributes: dict[str, object] = {}
 
 
 class Image(pydantic.BaseModel):
@@ -60,6 +60,7 @@ class Project(pydantic.RootModel[dict[str, Image]]):
     """Key (file name and size) -> image."""
 
 
+Labels = tuple[Path, str, Image]  # the json, the image's key in it, and what stands there
 NEEDS = {
     **{"polygon": ("all_points_x", "all_points_y"), "polyline": ("all_points_x", "all_points_y")},
     **{"rect": ("x", "y", "width", "height"), "circle": ("cx", "cy", "r"), "ellipse": ("cx", "cy", "rx", "ry")},
@@ -82,7 +83,7 @@ def build(*, path: Path, attribute: str | None = None, category: str | None = No
     if not folders:
         raise DataError(f"{path}: no VIA json (with regions and file names) is there")
     notes = [f"left aside: {file.relative_to(path)}" for file in _lost(path, folders)]
-    found: list[tuple[str, Path, tuple[Path, str, Image]]] = []
+    found: list[tuple[str, Path, Labels]] = []
     for split, folder in folders.items():
         files = [folder] if folder.is_file() else _files(folder)
         if len(files) > 1:
@@ -97,16 +98,11 @@ def build(*, path: Path, attribute: str | None = None, category: str | None = No
             else []
         )
         found += [(split, p, (files[0], *item)) for p, item in zip(paths, images.items(), strict=True)]
-    root, splits = arrange(found, path)
     named = _classes(found, attribute, category, notes)
     ids = {name: key for key, name in enumerate(sorted(set(named.values())) or [category or "object"], 1)}
-    info = DatasetInfo(
-        name=path.stem,
-        categories=tuple(Category(name, key) for name, key in ids.items()),
-        splits={split: len(entries) for split, entries in splits.items()},
-    )
+    categories = [Category(name, key) for name, key in ids.items()]
     chosen = {key: ids[name] for key, name in named.items()}
-    return Draft(info, splits, lambda entries: _records(entries, chosen, notes, trusted), root, notes)
+    return draft(path, found, categories, lambda entries: _records(entries, chosen, notes, trusted), notes)
 
 
 def _files(folder: Path) -> list[Path]:
@@ -135,7 +131,7 @@ def _regions(image: Image) -> list[tuple[str, Region]]:
 
 
 def _classes(
-    found: list[tuple[str, Path, tuple[Path, str, Image]]],
+    found: list[tuple[str, Path, Labels]],
     attribute: str | None,
     category: str | None,
     notes: list[str],
@@ -160,12 +156,12 @@ def _classes(
             notes.append(f"the class of a region is its attribute {attribute!r}; it also has {some(there)}")
     if attribute is None or category is not None:
         return {where: category or "object" for where, _ in listed}
-    if attribute not in there:
+    if found and attribute not in there:
         raise DataError(f"{found[0][2][0]}: no region has the attribute {attribute!r}", hint=nearest(attribute, there))
     return {where: _class(where, attributes.get(attribute), attribute) for where, attributes in listed}
 
 
-def _class(where: tuple[Path, str, str], value: Any, attribute: str) -> str:
+def _class(where: tuple[Path, str, str], value: object, attribute: str) -> str:
     if isinstance(value, dict):  # checkboxes
         ticked = [name for name, on in value.items() if on]
         value = ticked[0] if len(ticked) == 1 else None
@@ -176,12 +172,15 @@ def _class(where: tuple[Path, str, str], value: Any, attribute: str) -> str:
 
 
 def _records(
-    entries: Sequence[Entry], chosen: dict[tuple[Path, str, str], int], notes: list[str], trusted: bool
+    entries: Sequence[Entry[Labels]],
+    chosen: dict[tuple[Path, str, str], int],
+    notes: list[str],
+    trusted: bool,
 ) -> Iterator[Record]:
     points: list[str] = []
     lines: list[str] = []
 
-    def read(entry: Entry) -> Record:
+    def read(entry: Entry[Labels]) -> Record:
         file, key, image = entry.label
         refuse_outside(image.filename, entry.path, file, trusted)
         size = image_size(entry.path)
@@ -198,10 +197,8 @@ def _records(
         return Record(entry.file_name, size, entry.path, annotations)
 
     yield from each(entries, read)
-    if lines:
-        notes.append(f"{len(lines)} polylines are closed to polygons: {some(lines)}")
-    if points:
-        notes.append(f"{len(points)} points have no area and are left out: {some(points)}")
+    note_names(notes, lines, "polylines are closed to polygons")
+    note_names(notes, points, "points have no area and are left out")
 
 
 def _polygon(outline: Outline, where: str) -> list[float]:
@@ -210,17 +207,16 @@ def _polygon(outline: Outline, where: str) -> list[float]:
     missing = [key for key in NEEDS[outline.name] if getattr(outline, key) is None]
     if missing:
         raise DataError(f"{where}: the {outline.name} has no {missing[0]}")
-    values: Any = [getattr(outline, key) for key in NEEDS[outline.name]]
+    values = outline.model_dump(exclude_none=True)
     if outline.name == "rect":
-        x, y, w, h = values
+        x, y, w, h = (values[key] for key in NEEDS["rect"])
         return shapes.rectangle(x, y, x + w, y + h)
     if outline.name == "circle":
-        cx, cy, r = values
-        return shapes.ellipse(cx, cy, r, r)
+        return shapes.ellipse(values["cx"], values["cy"], values["r"], values["r"])
     if outline.name == "ellipse":
-        cx, cy, rx, ry = values
-        return shapes.ellipse(cx, cy, rx, ry, outline.theta or 0.0)
-    xs, ys = values
+        cx, cy, rx, ry = (values[key] for key in NEEDS["ellipse"])
+        return shapes.ellipse(cx, cy, rx, ry, values.get("theta", 0.0))
+    xs, ys = values["all_points_x"], values["all_points_y"]
     if len(xs) != len(ys) or len(xs) < 3:
         raise DataError(f"{where}: a {outline.name} of {len(xs)} x and {len(ys)} y, which are not three points")
     return [v for point in zip(xs, ys, strict=True) for v in point]

@@ -14,13 +14,13 @@ import re
 from collections.abc import Collection, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Literal, cast
 from xml.etree import ElementTree
 
 import numpy as np
 
 from segcli.core.coco_json import Annotation
-from segcli.core.dataset_info import Category, DatasetInfo
+from segcli.core.dataset_info import Category
 from segcli.core.errors import DataError, UsageError
 from segcli.core.files import open_regular
 from segcli.core.plugins import nearest
@@ -28,11 +28,12 @@ from segcli.core.xml_tree import read_xml
 from segcli.data.canonical import UNDECIDED, Draft, Record
 from segcli.data.image import SUFFIXES, image_size
 from segcli.sources.class_legend import Legend, Row
-from segcli.sources.files import Entry, arrange, each, find_files, lines, some, split_of
+from segcli.sources.draft import Entry, draft, each
+from segcli.sources.files import find_files, lines, note_names, some, split_of
 from segcli.sources.folders import SPLITS
 from segcli.sources.formats import _voc_names
-from segcli.sources.formats.semantic import draft, map_png, translate
-from segcli.sources.images import believed, is_there
+from segcli.sources.formats.semantic import map_png, of_pictures, translate
+from segcli.sources.images import is_there, size_of
 from segcli.sources.mask_meaning.evidence import Look, looks
 from segcli.sources.mask_meaning.files import as_ids, check_size, objects, read_colours, read_pixels
 from segcli.sources.mask_meaning.meaning import Flags, Kind, Meaning, decide
@@ -42,6 +43,7 @@ from segcli.types import IGNORE_16, ignore_label
 
 BORDER = _voc_names.BORDER
 FLAGS = ("difficult", "truncated", "occluded")
+Boxes = tuple[Path, tuple[int, int] | None, list[tuple[str, Annotation]]]  # xml, its image's (H, W), class and box
 MARK = re.compile(rb"<annotation[\s/>]|<!DOCTYPE\s+annotation\b|<!ENTITY")  # near the beginning of an xml of boxes
 
 
@@ -82,23 +84,23 @@ def build(
 def _masks(path: Path, root: Path, pictures: Path, classes: list[str] | None, flags: Flags) -> Draft:
     notes: list[str] = []
     splits = _splits(root, "Segmentation")
-    found: list[tuple[str, Path, Any]] = []
+    found: list[tuple[str, Path, list[Path]]] = []
     there = {file.stem: file for file in find_files(pictures, ".png")}
     images = {file.stem: file for file in find_files(root / "JPEGImages", *SUFFIXES)}
     lost = sorted(set(there) - set(images))
     if lost:
         raise DataError(f"{pictures}: {len(lost)} masks have no image in JPEGImages: {some(lost)}")
     unmasked = sorted(set(images) - set(there))
-    if unmasked:
-        notes.append(f"{len(unmasked)} images have no mask and are left out: {some(unmasked)}")
+    note_names(notes, unmasked, "images have no mask and are left out")
     for stem, file in there.items():
         kinds = [root / name / f"{stem}.png" for name in ("SegmentationObject", "SegmentationClass")]
         if pictures.name == "SegmentationObject" and not is_there(kinds[1]):
             raise DataError(f"{kinds[1]}: there is no such file, and it says of which class {file} is")
         found.append((splits.get(stem, UNDECIDED), images[stem], kinds))
-    if splits and (apart := [stem for stem in there if stem not in splits]):
+    if splits:
         found = [item for item in found if item[0] != UNDECIDED]
-        notes.append(f"{len(apart)} images are in no list of ImageSets/Segmentation and are left out: {some(apart)}")
+        apart = [stem for stem in there if stem not in splits]
+        note_names(notes, apart, "images are in no list of ImageSets/Segmentation and are left out")
     _note_absent(notes, splits, there, "Segmentation")
     of_classes = [kinds[1] for _, _, kinds in found]
     legend = _voc_names.listed(classes, "data.prepare") if classes is not None else _voc_names.said(root, path)
@@ -106,7 +108,7 @@ def _masks(path: Path, root: Path, pictures: Path, classes: list[str] | None, fl
     if flags.threshold is not None or (flags.masks is not None and not (instances and flags.masks == "instances")):
         if legend is not None and not any(_voc_names.is_background(row, legend.colours) for row in legend.rows):
             legend = dataclasses.replace(legend, rows=(Row(0, "background"), *legend.rows))
-        return draft(path, [(split, image, kinds[1]) for split, image, kinds in found], legend, flags, notes)
+        return of_pictures(path, [(split, image, kinds[1]) for split, image, kinds in found], legend, flags, notes)
     seen = looks(of_classes)
     if legend is None:
         legend = _voc_names.assumed(root, seen, [file.stem for file in of_classes])
@@ -120,27 +122,21 @@ def _masks(path: Path, root: Path, pictures: Path, classes: list[str] | None, fl
     legend = meaning.legend or legend
     if instances:
         _refuse_without_ids(path, [kinds[0] for _, _, kinds in found], seen)
-    image_root, entries = arrange(found, path)
     named = [row for row in legend.rows if row.kind != "ignore" and not _voc_names.is_background(row, legend.colours)]
     listed = list(dict.fromkeys(row.name for row in named))
     first = {name: next(row.value for row in named if row.name == name) for name in listed}
     numbers = {name: place if legend.colours else first[name] for place, name in enumerate(listed, 1)}
-    info = DatasetInfo(
-        name=path.stem,
-        categories=(
-            *(Category(name, numbers[name], thing=instances) for name in listed),
-            Category("background", 0, thing=False),
-        ),
-        splits={split: len(part) for split, part in entries.items()},
-        semantic=True,
-    )
+    categories = [Category(name, numbers[name], thing=instances) for name in listed]
+    categories.append(Category("background", 0, thing=False))
     ignore = ignore_label(len(listed) + 1)
     labels = {BORDER: ignore, ignore: ignore} if not legend.colours else {}  # where a class is 255, its row says so
     for row in legend.rows:
         background = _voc_names.is_background(row, legend.colours)
         labels[row.value] = ignore if row.kind == "ignore" else len(listed) if background else listed.index(row.name)
     read = partial(_masked, meaning=meaning, labels=labels, ids=list(numbers.values()), instances=instances)
-    return Draft(info, entries, lambda part: each(part, read), image_root, notes, masks=meaning.facts())
+    out = draft(path, found, categories, lambda entries: each(entries, read), notes, semantic=True)
+    out.masks = meaning.facts()
+    return out
 
 
 def _refuse_without_ids(path: Path, files: list[Path], of_classes: list[Look]) -> None:
@@ -154,7 +150,9 @@ def _refuse_without_ids(path: Path, files: list[Path], of_classes: list[Look]) -
         )
 
 
-def _masked(entry: Entry, meaning: Meaning, labels: dict[int, int], ids: list[int], instances: bool) -> Record:
+def _masked(
+    entry: Entry[list[Path]], meaning: Meaning, labels: dict[int, int], ids: list[int], instances: bool
+) -> Record:
     numbers, values = entry.label
     size = image_size(entry.path)
     legend = meaning.legend
@@ -186,7 +184,7 @@ def _ids(file: Path) -> tuple[np.ndarray, int]:
     return numbers, BORDER if numbers.max() <= BORDER else IGNORE_16
 
 
-def _undeclared(file: Path, value: int, legend: Legend) -> int:
+def _undeclared(file: Path, value: int, pixels: int, legend: Legend) -> int:
     raise DataError(
         f"{file}: value {legend.shown(value)} is no class; {legend.where} names {len(legend.rows) - 1}",
         hint="class_names.txt beside it names them: one a line",
@@ -200,7 +198,7 @@ def _boxes(path: Path, root: Path, classes: list[str] | None) -> Draft:
     for picture in find_files(root, *SUFFIXES):
         if not picture.parent.name.startswith("Segmentation"):
             pictures.setdefault(picture.stem, []).append(picture)
-    found: list[tuple[str, Path, Any]] = []
+    found: list[tuple[str, Path, Boxes]] = []
     used: dict[str, Path] = {}
     owner: dict[Path, Path] = {}
     apart: list[str] = []
@@ -217,26 +215,18 @@ def _boxes(path: Path, root: Path, classes: list[str] | None) -> Draft:
             used.setdefault(name, file)
         found.append((splits.get(file.stem, split_of(file, root)), image, (file, _size(tree), listed)))
     _note_absent(notes, splits, {file.stem for file in owner.values()}, "Main")
-    if apart:
-        notes.append(f"{len(apart)} xml files are in no list of ImageSets/Main and are left out: {some(apart)}")
+    note_names(notes, apart, "xml files are in no list of ImageSets/Main and are left out")
     others = [f.name for f in find_files(root, ".xml") if f.stem in pictures and not _is_voc(f)]
-    if others:
-        notes.append(f"{len(others)} xml files of images hold no annotation and are left out: {some(others)}")
+    note_names(notes, others, "xml files of images hold no annotation and are left out")
     bare = sorted(p.name for group in pictures.values() for p in group if p not in owner)
-    if bare:
-        notes.append(f"{len(bare)} images have no xml file and are left out: {some(bare)}")
-    image_root, entries = arrange(found, path)
+    note_names(notes, bare, "images have no xml file and are left out")
     names = classes if classes is not None else sorted(used)
     unknown = next((name for name in used if name not in names), None)
     if unknown is not None:
         raise DataError(f"{used[unknown]}: the class {unknown!r} is not among the names", hint=nearest(unknown, names))
     ids = {name: key for key, name in enumerate(names, 1)}
-    info = DatasetInfo(
-        name=path.stem,
-        categories=tuple(Category(name, key) for name, key in ids.items()),
-        splits={split: len(part) for split, part in entries.items()},
-    )
-    return Draft(info, entries, lambda part: each(part, partial(_boxed, ids=ids)), image_root, notes)
+    categories, read = [Category(name, key) for name, key in ids.items()], partial(_boxed, ids=ids)
+    return draft(path, found, categories, lambda entries: each(entries, read), notes)
 
 
 def _image(file: Path, tree: ElementTree.Element, root: Path, alike: list[Path]) -> Path:
@@ -258,11 +248,10 @@ def _image(file: Path, tree: ElementTree.Element, root: Path, alike: list[Path])
     return best[0]
 
 
-def _boxed(entry: Entry, ids: dict[str, int]) -> Record:
-    file, size, listed = entry.label
+def _boxed(entry: Entry[Boxes], ids: dict[str, int]) -> Record:
+    file, claimed, listed = entry.label
     annotations: list[Annotation] = [{**one, "category_id": ids[name]} for name, one in listed]
-    size = believed(size, entry.path, file) if size else image_size(entry.path)
-    return Record(entry.file_name, size, entry.path, annotations)
+    return Record(entry.file_name, size_of(entry.path, claimed, file), entry.path, annotations)
 
 
 def _objects(file: Path, tree: ElementTree.Element) -> list[tuple[str, Annotation]]:
@@ -313,8 +302,8 @@ def _splits(root: Path, kind: str) -> dict[str, str]:
 
 def _note_absent(notes: list[str], splits: Mapping[str, str], there: Collection[str], kind: str) -> None:
     """Note what the lists of the splits name, and nothing is called."""
-    if lost := [stem for stem in splits if stem not in there]:
-        notes.append(f"{len(lost)} names in ImageSets/{kind} have no labels and are left out: {some(lost)}")
+    lost = [stem for stem in splits if stem not in there]
+    note_names(notes, lost, f"names in ImageSets/{kind} have no labels and are left out")
 
 
 def _root(path: Path) -> Path:

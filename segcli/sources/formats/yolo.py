@@ -8,10 +8,9 @@ followed: `download` is not run. An image without a text file has no objects. La
 import codecs
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import yaml
@@ -25,8 +24,9 @@ from segcli.data.annotations import encode
 from segcli.data.canonical import UNDECIDED, Draft, Record
 from segcli.data.image import SUFFIXES, image_size
 from segcli.sources import shapes
+from segcli.sources.draft import Entry, draft, each
 from segcli.sources.export_files import Exported, check_names
-from segcli.sources.files import LOOK, Entry, arrange, each, empty_split, find_files, lines, some, split_of
+from segcli.sources.files import LOOK, empty_split, find_files, lines, note_names, some, split_of
 from segcli.sources.folders import SPLITS
 from segcli.sources.formats._yolo_rows import load, refuse_keypoints
 from segcli.sources.images import by_last_parts, is_folder, is_there
@@ -55,12 +55,11 @@ def build(*, path: Path, classes: list[str] | None = None, trusted: bool = False
         raise DataError(f"{path}: {some(described)} all describe a dataset", hint="give one as SOURCE")
     content = load(described[0]) if described else {}
     base = described[0].parent if described else path
-    names = classes if classes is not None else _names(content, base, described)
+    names = dict(enumerate(classes)) if classes is not None else _names(content, base, described)
     images = _listed(described[0], content, notes, trusted) if described else []
     if not images:
-        images = [
-            (split_of(file, base), file) for file in find_files(base, *SUFFIXES) if "images" in _parts(file, base)
-        ]
+        pictures = (file for file in find_files(base, *SUFFIXES) if "images" in _parts(file, base))
+        images = [(split_of(file, base), file) for file in pictures]
     found, bare, seen = [], [], set()
     for split, image in images:
         text = _label_file(image, base)
@@ -68,26 +67,17 @@ def build(*, path: Path, classes: list[str] | None = None, trusted: bool = False
         if not is_there(text):
             bare.append(image.name)
         found.append((split, image, text))
-    root, splits = arrange(found, path)
     looked = [text for _, _, text in found[:: max(1, len(found) // LOOKED)] if is_there(text)]
     refuse_keypoints((text, line.split()) for text in looked for line in lines(text) if line)
-    if bare:
-        notes.append(f"{len(bare)} images have no label file and count as images without objects: {some(bare)}")
+    note_names(notes, bare, "images have no label file and count as images without objects")
     texts = (f for f in find_files(base, ".txt") if "labels" in _parts(f, base) and f.name != NAMES[0])
     lost = [f for f in texts if f not in seen]
-    if lost:
-        notes.append(f"{len(lost)} label files belong to no image and are left aside: {some([f.name for f in lost])}")
+    note_names(notes, [file.name for file in lost], "label files belong to no image and are left aside")
     if content.get("download"):
         notes.append(f"{described[0].name}: download is not followed")
-    info = DatasetInfo(
-        name=path.stem,
-        categories=tuple(Category(name, key) for key, name in names.items())
-        if isinstance(names, dict)
-        else tuple(Category(name, key) for key, name in enumerate(names)),
-        splits={split: len(entries) for split, entries in splits.items()},
-    )
-    read = partial(_record, classes=set(info.source_ids))
-    return Draft(info, splits, lambda entries: each(entries, read), root, notes)
+    read = partial(_record, classes=names.keys())
+    categories = [Category(name, key) for key, name in names.items()]
+    return draft(path, found, categories, lambda entries: each(entries, read), notes)
 
 
 def export(image: Exported, names: dict[int, str], out: Path) -> None:
@@ -113,8 +103,7 @@ def left_out(annotation: Annotation, size: tuple[int, int]) -> str | None:
 
 def finish(root: Path, out: Path, info: DatasetInfo, notes: list[str]) -> None:
     """Write data.yaml."""
-    content: dict[str, Any] = {split: f"images/{split}" for split in info.splits}
-    content["names"] = dict(enumerate(info.names))
+    content = {**{split: f"images/{split}" for split in info.splits}, "names": dict(enumerate(info.names))}
     # YAML folds some line ends that it is not told to escape
     broken = any(len(name.splitlines()) > 1 for name in info.names)
     text = yaml.safe_dump(content, allow_unicode=not broken, sort_keys=False)
@@ -173,7 +162,7 @@ def _parts(file: Path, base: Path) -> tuple[str, ...]:
     return file.relative_to(base).parts[:-1] if file.is_relative_to(base) else file.parts[:-1]
 
 
-def _names(content: dict[str, Any], base: Path, described: list[Path]) -> dict[int, str]:
+def _names(content: Mapping[str, object], base: Path, described: list[Path]) -> dict[int, str]:
     """Class number -> name."""
     names = content.get("names")
     if not described:
@@ -194,7 +183,7 @@ def _names(content: dict[str, Any], base: Path, described: list[Path]) -> dict[i
     return {key: str(names[key]).strip() for key in sorted(names)}
 
 
-def _listed(file: Path, content: dict[str, Any], notes: list[str], trusted: bool) -> list[tuple[str, Path]]:
+def _listed(file: Path, content: Mapping[str, object], notes: list[str], trusted: bool) -> list[tuple[str, Path]]:
     """(split, image) of everything that train, val and test of a data.yaml name. Splits of the same images are none."""
     by_split: dict[str, list[Path]] = {}
     empty: list[tuple[str, str]] = []
@@ -229,7 +218,7 @@ def _listed(file: Path, content: dict[str, Any], notes: list[str], trusted: bool
     return [(UNDECIDED if same and s == "train" else s, image) for s, images in by_split.items() for image in images]
 
 
-def _place(file: Path, base: Any, value: str, trusted: bool) -> Path | None:
+def _place(file: Path, base: object, value: str, trusted: bool) -> Path | None:
     """Where a path of the yaml is: from its own base, from its folder, or (as some exports have it) without `../`. In
     that folder, unless `trusted`: of an absolute path the last parts count."""
     value, root = value.replace("\\", "/"), file.parent
@@ -275,7 +264,7 @@ def _label_file(image: Path, base: Path) -> Path:
     return next((place for place in places if is_there(place)), places[0])
 
 
-def _record(entry: Entry, classes: set[int]) -> Record:
+def _record(entry: Entry[Path], classes: Collection[int]) -> Record:
     size = image_size(entry.path)
     annotations = []
     for number, line in enumerate(lines(entry.label) if is_there(entry.label) else [], 1):
@@ -284,7 +273,7 @@ def _record(entry: Entry, classes: set[int]) -> Record:
     return Record(entry.file_name, size, entry.path, annotations)
 
 
-def _annotation(words: list[str], size: tuple[int, int], classes: set[int], where: str) -> Annotation:
+def _annotation(words: list[str], size: tuple[int, int], classes: Collection[int], where: str) -> Annotation:
     try:
         values = np.array(words, np.float64)
     except ValueError:

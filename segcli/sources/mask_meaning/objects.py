@@ -13,7 +13,8 @@ from segcli.data.canonical import Draft, Record
 from segcli.data.decoders import open_image
 from segcli.data.image import image_size
 from segcli.sources.class_legend import Legend
-from segcli.sources.files import each, some
+from segcli.sources.draft import each
+from segcli.sources.files import note_names
 from segcli.sources.mask_meaning.evidence import look, pieces, soft
 from segcli.sources.mask_meaning.files import check_size, objects, read_colours, regions
 from segcli.sources.mask_meaning.meaning import Meaning
@@ -89,12 +90,8 @@ def records(entries: Sequence[Labelled], reading: Reading, notes: list[str]) -> 
         return Record(entry.file_name, size, entry.path, annotations)
 
     yield from each(entries, read)
-    if empty:
-        notes.append(f"{len(empty)} masks are empty and left out: {some(empty)}")
-    if several:
-        notes.append(
-            f"{len(several)} masks have several separate regions, each mask is one object all the same: {some(several)}"
-        )
+    note_names(notes, empty, "masks are empty and left out")
+    note_names(notes, several, "masks have several separate regions, each mask is one object all the same")
 
 
 def _single(file: Path, values: np.ndarray, reading: Reading) -> list[Annotation]:

@@ -15,13 +15,13 @@ import os
 import signal
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from segcli.core.coco_json import Annotation, SegmentInfo, as_json
+from segcli.core.coco_json import Annotation, CocoFile, PanopticFile, SegmentInfo, as_json
 from segcli.core.dataset_info import Category, DatasetInfo
 from segcli.core.errors import DataError, UsageError
 from segcli.data.canonical import Draft, Record
@@ -141,7 +141,7 @@ def record(entry: Index) -> Record:
     )
 
 
-def statistics(coco: dict[str, Any], panoptic: dict[str, Any]) -> dict[str, Any]:
+def statistics(coco: CocoFile, panoptic: PanopticFile) -> dict[str, object]:
     """What a generated split is like, from the contents of its annotations and panoptic json.
 
     objects_per_image: fewest, mean, most; extents: the deciles of the whole shapes' longest extents, in pixels;
@@ -154,7 +154,7 @@ def statistics(coco: dict[str, Any], panoptic: dict[str, Any]) -> dict[str, Any]
     areas: Counter[int] = Counter()
     for entry in panoptic["annotations"]:
         for segment in entry["segments_info"]:
-            areas[segment["category_id"]] += segment["area"]
+            areas[segment["category_id"]] += int(segment["area"])
     bare = sum(areas[len(THINGS) + 1 + i] for i in range(len(STUFF)))
     return {
         "objects_per_image": [min(counts.values()), len(annotations) / len(coco["images"]), max(counts.values())],
