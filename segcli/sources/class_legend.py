@@ -51,7 +51,7 @@ class Legend:
         return f"{value >> 16},{value >> 8 & 255},{value & 255}" if self.colours else str(value)
 
 
-def find(path: Path) -> Legend | None:
+def in_folder(path: Path) -> Legend | None:
     """The legend in the folder `path`; None where there is none. Raises DataError for a broken one, or for two."""
     readers = {**dict.fromkeys(TABLES, _table), "labelmap.txt": _labelmap, "label_colors.txt": _colours}
     readers |= {"objectInfo150.txt": _ade20k, **dict.fromkeys(LISTS, _names)}
@@ -70,21 +70,21 @@ def find(path: Path) -> Legend | None:
     return legend
 
 
-def near(path: Path, folders: Sequence[Path]) -> Legend | None:
+def around(path: Path, folders: Sequence[Path]) -> Legend | None:
     """The legend in the folder `path`; without one, that in `folders` (of splits, of the masks), which must agree.
 
     Raises DataError for a broken one, and for two that differ.
     """
-    legend = find(path)
+    legend = in_folder(path)
     for folder in folders if legend is None else ():
-        other = find(folder) if folder != path else None
+        other = in_folder(folder) if folder != path else None
         if other is not None and legend is not None and other.rows != legend.rows:
             raise DataError(f"{legend.where} and {other.where} differ", hint=f"put the right one into {path}")
         legend = legend or other
     return legend
 
 
-def given(classes: Sequence[str] | Mapping[int, str], ignore: Sequence[int], where: str = "data.prepare") -> Legend:
+def declared(classes: Sequence[str] | Mapping[int, str], ignore: Sequence[int], where: str = "data.prepare") -> Legend:
     """The legend that settings (or a format) declare: names from value 0, or by value. Raises UsageError for
     a value in both."""
     named = dict(classes) if isinstance(classes, Mapping) else dict(enumerate(classes))

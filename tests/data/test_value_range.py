@@ -14,7 +14,7 @@ from segcli.core.errors import DataError
 from segcli.data.dataset import Dataset
 from segcli.data.image import read_image
 from segcli.data.value_range import choose, scaled
-from segcli.sources.mask_meaning import files
+from segcli.sources.mask_meaning import mask_files as files
 
 RNG = np.random.default_rng(11)
 

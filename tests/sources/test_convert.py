@@ -13,7 +13,7 @@ from segcli.commands.prepare import prepare
 from segcli.core.errors import DataError, UsageError
 from segcli.data.dataset import Dataset
 from segcli.sources.formats import coco, masks
-from segcli.sources.mask_meaning import files
+from segcli.sources.mask_meaning import mask_files as files
 
 
 def picture(path: Path, size=(64, 48), mode="RGB") -> Path:

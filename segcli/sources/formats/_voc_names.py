@@ -16,9 +16,9 @@ from segcli.sources import class_legend
 from segcli.sources.class_legend import Legend, Row
 from segcli.sources.files import lines
 from segcli.sources.mask_meaning.class_values import BACKGROUND
-from segcli.sources.mask_meaning.evidence import Look, spread
-from segcli.sources.mask_meaning.files import palette_colours
-from segcli.sources.mask_meaning.numbers import some
+from segcli.sources.mask_meaning.evidence import MaskStats, spread
+from segcli.sources.mask_meaning.mask_files import palette_colours
+from segcli.sources.mask_meaning.object_ids import value_list
 
 # http://host.robots.ox.ac.uk/pascal/VOC/voc2012/: the values 1 to 20 of SegmentationClass
 CLASSES = (
@@ -33,7 +33,7 @@ NO_CLASS = ("__ignore__", "_background_", "background")
 MANY = 10  # different values that speak for VOC
 
 
-def said(root: Path, path: Path) -> Legend | None:
+def named(root: Path, path: Path) -> Legend | None:
     """The names that a file in `root` or `path` gives: value 0 is background, 255 border. None where none does.
 
     Lists count from 1 (a first line background aside). Raises DataError for a broken file.
@@ -42,7 +42,7 @@ def said(root: Path, path: Path) -> Legend | None:
         file = next((folder / name for name in LISTS if (folder / name).is_file()), None)
         if file is not None:
             return listed([name for name in lines(file) if name], str(file))
-        if found := class_legend.find(folder):
+        if found := class_legend.in_folder(folder):
             return listed([row.name for row in found.rows], found.where) if found.listed else found
     return None
 
@@ -53,15 +53,15 @@ def listed(names: Sequence[str], where: str) -> Legend:
     return Legend(where, tuple(Row(value, name) for value, name in enumerate(kept, 1)))
 
 
-def assumed(root: Path, seen: Sequence[Look], stems: Sequence[str]) -> Legend:
+def assumed(root: Path, sample: Sequence[MaskStats], stems: Sequence[str]) -> Legend:
     """VOC's own names. Raises DataError where nothing speaks for them."""
-    grey = [look for look in seen if look.form == "grey"]
-    values = {value for look in grey for value in look.values} - {BORDER}
+    grey = [mask for mask in sample if mask.form == "grey"]
+    values = {value for mask in grey for value in mask.values} - {BORDER}
     legend = listed(CLASSES, "VOC")
-    if max(values, default=0) <= len(CLASSES) and (values or not seen) and _likely(root, grey, values, stems):
+    if max(values, default=0) <= len(CLASSES) and (values or not sample) and _likely(root, grey, values, stems):
         return legend
-    several = f"its values {some(values)}" if values else "its masks"
-    bordered = any(BORDER in look.counts for look in seen)
+    several = f"its values {value_list(values)}" if values else "its masks"
+    bordered = any(BORDER in mask.counts for mask in sample)
     raise DataError(
         f"{root}: nothing names its classes ({several}); they are hardly VOC's {len(CLASSES)}",
         hint=f"write {root / 'class_names.txt'}: the names of the values from 1 on, one a line; --masks classes does "
@@ -69,10 +69,10 @@ def assumed(root: Path, seen: Sequence[Look], stems: Sequence[str]) -> Legend:
     )
 
 
-def _likely(root: Path, seen: Sequence[Look], values: set[int], stems: Sequence[str]) -> bool:
-    in_xml = {look.path: names for look in seen if (names := _named_in_xml(root, look.path.stem))}
+def _likely(root: Path, sample: Sequence[MaskStats], values: set[int], stems: Sequence[str]) -> bool:
+    in_xml = {mask.path: names for mask in sample if (names := _named_in_xml(root, mask.path.stem))}
     if in_xml:  # an xml names all objects of its image
-        shown = {look.path: {CLASSES[v - 1] for v in look.values - {BORDER}} for look in seen}
+        shown = {mask.path: {CLASSES[v - 1] for v in mask.values - {BORDER}} for mask in sample}
         return all(names <= set(CLASSES) and shown[path] <= names for path, names in in_xml.items())
     if any(NAME.fullmatch(stem) for stem in spread(stems)):
         return True
@@ -81,8 +81,8 @@ def _likely(root: Path, seen: Sequence[Look], values: set[int], stems: Sequence[
     own = sorted(values) == list(range(1, len(values) + 1))  # counted as everybody counts
     if not own or len(values) >= MANY:
         return True
-    bordered = any(look.outlined > 0.5 for look in seen)
-    return bordered and all(_voc_palette(look) for look in seen[:4])
+    bordered = any(mask.outlined > 0.5 for mask in sample)
+    return bordered and all(_voc_palette(mask) for mask in sample[:4])
 
 
 def _named_in_xml(root: Path, stem: str) -> set[str]:
@@ -95,10 +95,10 @@ def _named_in_xml(root: Path, stem: str) -> set[str]:
     return set()
 
 
-def _voc_palette(look: Look) -> bool:
+def _voc_palette(mask: MaskStats) -> bool:
     """Whether a picture has the colours that VOC gives to its values."""
-    used = look.values - {BORDER}
-    return palette_colours(look.path, used) == {colour(value) for value in used}
+    used = mask.values - {BORDER}
+    return palette_colours(mask.path, used) == {colour(value) for value in used}
 
 
 def colour(value: int) -> int:

@@ -14,9 +14,9 @@ from segcli.sources import class_legend
 from segcli.sources.files import find_files
 from segcli.sources.folders import SPLITS
 from segcli.sources.formats.semantic import of_pictures, paired
-from segcli.sources.mask_meaning.evidence import looks, spread
+from segcli.sources.mask_meaning.evidence import sample_masks, spread
 from segcli.sources.mask_meaning.meaning import Flags, Kind
-from segcli.sources.mask_meaning.numbers import some
+from segcli.sources.mask_meaning.object_ids import value_list
 
 CLASSES = (
     *("Sky", "Building", "Pole", "Road", "Pavement", "Tree", "SignSymbol", "Fence", "Car", "Pedestrian", "Bicyclist"),
@@ -51,10 +51,10 @@ def build(
         raise DataError(f"{path}: no images with labels are there (train/ beside trainannot/)")
     flags = Flags(masks, tuple(ignore or ()), threshold)
     folders = [folder for _, images, labels in _parts(path) for folder in (images, labels)]
-    legend = class_legend.given(classes, ignore or []) if classes is not None else class_legend.near(path, folders)
+    legend = class_legend.declared(classes, ignore or []) if classes is not None else class_legend.around(path, folders)
     if legend is None and masks is None and threshold is None:
         _refuse_others(path, found)
-        legend = class_legend.given(CLASSES, [UNLABELLED], "CamVid")
+        legend = class_legend.declared(CLASSES, [UNLABELLED], "CamVid")
     return of_pictures(path, found, legend, flags)
 
 
@@ -63,10 +63,10 @@ def _refuse_others(path: Path, found: list[tuple[str, Path, Path]]) -> None:
     files = [file for _, _, file in found]
     if any(NAME.match(file.name) for file in spread(files)):
         return
-    values = {value for look in looks(files) for value in look.counts}
+    values = {value for mask in sample_masks(files) for value in mask.counts}
     if len(values & set(range(UNLABELLED + 1))) < LEAST:
         raise DataError(
-            f"{path}: nothing names its classes (values {some(values)}); they are hardly CamVid's {len(CLASSES)}",
+            f"{path}: nothing names its classes (values {value_list(values)}); they are hardly CamVid's {len(CLASSES)}",
             hint=f"write {path / 'classes.txt'}: a name a line, from value 0 on; or --masks classes, --masks binary",
         )
 

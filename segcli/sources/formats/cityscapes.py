@@ -22,7 +22,7 @@ from segcli.data.image import SUFFIXES, image_size
 from segcli.sources.draft import Entry, draft, each
 from segcli.sources.files import LOOK, find_files, note_names, some, split_of
 from segcli.sources.formats.semantic import map_png, translate
-from segcli.sources.mask_meaning.files import check_size, objects, read_ids
+from segcli.sources.mask_meaning.mask_files import check_size, objects, read_ids
 from segcli.sources.shapes import of_pixels
 from segcli.types import IGNORE  # its classes are far fewer than 254
 

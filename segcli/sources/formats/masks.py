@@ -34,7 +34,7 @@ def detect(path: Path) -> bool:
     parts = _parts(path) if path.is_dir() else {}
     if not parts:
         return False
-    legend = class_legend.near(path, _places(parts))
+    legend = class_legend.around(path, _places(parts))
     if legend is None:
         return True
     kinds = {row.kind for row in legend.rows}
@@ -66,7 +66,7 @@ def build(
             f"{path}: no images with masks are there (PNGImages + PedMasks, images + masks, or ID/images + ID/masks)"
         )
     parts = without_empty(parts, lambda part: _has_image(*part), notes)
-    legend = class_legend.near(path, _places(parts))
+    legend = class_legend.around(path, _places(parts))
     found = {split: reader(folder) for split, (folder, reader) in parts.items()}
     nested = any(reader is _nested for _, reader in parts.values())
     single = nested and any(len(files) > 1 for part in found.values() for _, files in part)

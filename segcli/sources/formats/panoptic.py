@@ -24,7 +24,7 @@ from segcli.sources.formats import coco
 from segcli.sources.formats._coco_head import about
 from segcli.sources.formats._coco_head import categories as categories_of
 from segcli.sources.images import is_folder, is_there, locate, refuse_outside
-from segcli.sources.mask_meaning.files import check_size, read_pixels
+from segcli.sources.mask_meaning.mask_files import check_size, read_pixels
 from segcli.sources.shapes import of_pixels
 
 

@@ -23,7 +23,7 @@ from segcli.sources.class_legend import Legend
 from segcli.sources.draft import Entry, arrange, draft, each
 from segcli.sources.files import find_files, some, split_folders, split_of
 from segcli.sources.mask_meaning.class_values import of_objects
-from segcli.sources.mask_meaning.files import check_size
+from segcli.sources.mask_meaning.mask_files import check_size
 from segcli.sources.mask_meaning.meaning import Flags, Kind, Meaning, decide
 from segcli.sources.mask_meaning.objects import Labelled
 from segcli.sources.mask_meaning.objects import draft as of_objects_in
@@ -54,7 +54,7 @@ def names_pixels(path: Path, folders: list[Path], files: list[Path]) -> bool:
 
     A list of one name beside numbers that go on behind it says what the objects are.
     """
-    legend = class_legend.near(path, folders)
+    legend = class_legend.around(path, folders)
     if legend is None or any(row.kind in ("object", "regions") for row in legend.rows):
         return False
     return of_objects(legend, files) is None
@@ -86,7 +86,7 @@ def build(
             f"{path}: no images with label pictures are there", hint="images/ beside annotations/ or labels/"
         )
     flags = Flags(masks, tuple(ignore or ()), threshold)
-    legend = class_legend.given(classes, ignore or []) if classes is not None else class_legend.near(path, places)
+    legend = class_legend.declared(classes, ignore or []) if classes is not None else class_legend.around(path, places)
     return of_pictures(path, found, legend, flags, notes)
 
 

@@ -34,8 +34,8 @@ from segcli.sources.folders import SPLITS
 from segcli.sources.formats import _voc_names
 from segcli.sources.formats.semantic import map_png, of_pictures, translate
 from segcli.sources.images import is_there, size_of
-from segcli.sources.mask_meaning.evidence import Look, looks
-from segcli.sources.mask_meaning.files import as_ids, check_size, objects, read_colours, read_pixels
+from segcli.sources.mask_meaning.evidence import MaskStats, sample_masks
+from segcli.sources.mask_meaning.mask_files import as_ids, check_size, objects, read_colours, read_pixels
 from segcli.sources.mask_meaning.meaning import Flags, Kind, Meaning, decide
 from segcli.sources.mask_meaning.rule import reader
 from segcli.sources.shapes import of_box
@@ -103,25 +103,25 @@ def _masks(path: Path, root: Path, pictures: Path, classes: list[str] | None, fl
         note_names(notes, apart, "images are in no list of ImageSets/Segmentation and are left out")
     _note_absent(notes, splits, there, "Segmentation")
     of_classes = [kinds[1] for _, _, kinds in found]
-    legend = _voc_names.listed(classes, "data.prepare") if classes is not None else _voc_names.said(root, path)
+    legend = _voc_names.listed(classes, "data.prepare") if classes is not None else _voc_names.named(root, path)
     instances = pictures.name == "SegmentationObject"
     if flags.threshold is not None or (flags.masks is not None and not (instances and flags.masks == "instances")):
         if legend is not None and not any(_voc_names.is_background(row, legend.colours) for row in legend.rows):
             legend = dataclasses.replace(legend, rows=(Row(0, "background"), *legend.rows))
         return of_pictures(path, [(split, image, kinds[1]) for split, image, kinds in found], legend, flags, notes)
-    seen = looks(of_classes)
+    sample = sample_masks(of_classes)
     if legend is None:
-        legend = _voc_names.assumed(root, seen, [file.stem for file in of_classes])
+        legend = _voc_names.assumed(root, sample, [file.stem for file in of_classes])
     rows = legend.rows
     if not any(_voc_names.is_background(row, legend.colours) for row in rows):
         rows = (Row(0, "background"), *rows)
     if legend.colours and all(row.value != _voc_names.BORDER_COLOUR for row in rows):
         rows = (*rows, Row(_voc_names.BORDER_COLOUR, "", "ignore"))
     legend = dataclasses.replace(legend, rows=rows)
-    meaning = decide(path, of_classes, Flags(None, flags.ignore), legend=legend, classes=True, seen=seen)
+    meaning = decide(path, of_classes, Flags(None, flags.ignore), legend=legend, classes=True, sample=sample)
     legend = meaning.legend or legend
     if instances:
-        _refuse_without_ids(path, [kinds[0] for _, _, kinds in found], seen)
+        _refuse_without_ids(path, [kinds[0] for _, _, kinds in found], sample)
     named = [row for row in legend.rows if row.kind != "ignore" and not _voc_names.is_background(row, legend.colours)]
     listed = list(dict.fromkeys(row.name for row in named))
     first = {name: next(row.value for row in named if row.name == name) for name in listed}
@@ -139,10 +139,10 @@ def _masks(path: Path, root: Path, pictures: Path, classes: list[str] | None, fl
     return out
 
 
-def _refuse_without_ids(path: Path, files: list[Path], of_classes: list[Look]) -> None:
+def _refuse_without_ids(path: Path, files: list[Path], of_classes: list[MaskStats]) -> None:
     """Raise DataError where the files that should number objects hold nothing but the border's 255."""
-    values = {value for look in looks(files) if look.form == "grey" for value in look.counts}
-    if BORDER in values and values <= {0, BORDER} and any(look.values - {BORDER} for look in of_classes):
+    values = {value for mask in sample_masks(files) if mask.form == "grey" for value in mask.counts}
+    if BORDER in values and values <= {0, BORDER} and any(mask.values - {BORDER} for mask in of_classes):
         raise DataError(
             f"{files[0].parent}: holds no number of an object, only 255, which is the border",
             hint="--masks split-components makes an object of every separate region of a class, --masks classes reads "

@@ -8,9 +8,10 @@ import numpy as np
 
 from segcli.core.errors import DataError
 from segcli.sources.class_legend import Legend, Row
-from segcli.sources.mask_meaning.evidence import Look, counted, looks, spread
-from segcli.sources.mask_meaning.files import palette_colours, read_ids
-from segcli.sources.mask_meaning.numbers import few, some
+from segcli.sources.files import some
+from segcli.sources.mask_meaning.evidence import MaskStats, counted, sample_masks, spread
+from segcli.sources.mask_meaning.mask_files import palette_colours, read_ids
+from segcli.sources.mask_meaning.object_ids import value_list
 from segcli.sources.mask_meaning.rule import Rule, blanks
 from segcli.types import IGNORE, IGNORE_16, ignore_label
 
@@ -19,25 +20,25 @@ AROUND = 0.9  # of the rim, in as many of the files, has the value of a backgrou
 FEW = 8  # classes, all of which a dataset can be expected to show
 
 
-def fitted(legend: Legend, seen: Sequence[Look]) -> tuple[Legend, str]:
+def fitted(legend: Legend, sample: Sequence[MaskStats]) -> tuple[Legend, str]:
     """The legend as the values of the sample show that it is meant, and how, for the decision's sentence.
 
     Colours of grey masks count rows from 0; a list of names without background counts from value 1 where the value
     behind its last name is there; where 0 is not, all do. Everything else stays as it is.
     """
-    grey = [look for look in seen if look.form == "grey"]
+    grey = [mask for mask in sample if mask.form == "grey"]
     if legend.colours:
         packed = {row.value for row in legend.rows}
-        numbers = {value for look in grey for value in look.counts}
+        numbers = {value for mask in grey for value in mask.counts}
         numbers -= {value for value in blanks(len(legend.rows)) if value >= len(legend.rows)}
         repeated = {value << 16 | value << 8 | value for value in numbers}
-        inside = len(grey) == len(seen) and numbers and max(numbers) < len(legend.rows)
+        inside = len(grey) == len(sample) and numbers and max(numbers) < len(legend.rows)
         if inside and not _painted(grey, packed, repeated):
             rows = tuple(Row(i, row.name, row.kind) for i, row in enumerate(legend.rows))
             return Legend(legend.where, rows), f" ({legend.where}, its rows counted from 0)"
         return legend, f" ({legend.where})"
     if legend.listed:
-        numbers = {value for look in grey for value in look.counts}
+        numbers = {value for mask in grey for value in mask.counts}
         first = legend.rows[0].name.strip().lower()
         behind = len(legend.rows) in numbers and max(numbers - {*blanks(len(legend.rows))}) == len(legend.rows)
         if behind and 0 not in numbers:
@@ -49,11 +50,11 @@ def fitted(legend: Legend, seen: Sequence[Look]) -> tuple[Legend, str]:
     return legend, f" ({legend.where})"
 
 
-def _painted(grey: Sequence[Look], packed: set[int], repeated: set[int]) -> bool:
+def _painted(grey: Sequence[MaskStats], packed: set[int], repeated: set[int]) -> bool:
     """Whether the legend's colours are there: as grey, or in the palettes."""
     if repeated <= packed | {0, 0xFFFFFF}:
         return True
-    return any(used <= packed for look in grey[:4] if (used := palette_colours(look.path, look.counts)) is not None)
+    return any(used <= packed for mask in grey[:4] if (used := palette_colours(mask.path, mask.counts)) is not None)
 
 
 def of_objects(legend: Legend, files: Sequence[Path]) -> str | None:
@@ -61,9 +62,9 @@ def of_objects(legend: Legend, files: Sequence[Path]) -> str | None:
     names = [row.name for row in legend.rows if row.kind is None and row.name.strip().lower() not in BACKGROUND]
     if legend.colours or len(names) != 1 or any(row.kind is not None for row in legend.rows):
         return None
-    for look in looks(spread(files, 8)):
-        beyond = look.form == "grey" and max(look.values, default=0) > max(1, len(legend.rows))
-        if beyond and not look.soft and counted(sorted(look.values)):
+    for mask in sample_masks(spread(files, 8)):
+        beyond = mask.form == "grey" and max(mask.values, default=0) > max(1, len(legend.rows))
+        if beyond and not mask.soft and counted(sorted(mask.values)):
             return names[0]
     return None
 
@@ -95,19 +96,19 @@ def numbered(files: Sequence[Path], rule: Rule, ignore: Sequence[int]) -> Legend
     return Legend("the files", (*rows, *(Row(value, "", "ignore") for value in ignore)))
 
 
-def undeclared(where: Path, seen: Sequence[Look]) -> DataError:
+def undeclared(where: Path, sample: Sequence[MaskStats]) -> DataError:
     """The error that asks for a legend, with the values of the sample."""
-    values = {value for look in seen for value in look.counts}
-    two = len(values - {0}) == 1 and not any(look.form == "colour" for look in seen)
+    values = {value for mask in sample for value in mask.counts}
+    two = len(values - {0}) == 1 and not any(mask.form == "colour" for mask in sample)
     return DataError(
-        f"{where}: what its label values {some(values)} mean is not said",
+        f"{where}: what its label values {value_list(values)} mean is not said",
         hint=f"write {where / 'legend.csv'}: a line `value,name,kind`, then a line a value, with kind ignore for those "
         "that are no class; or in a recipe data.prepare: {classes: …, ignore: …}; or --masks "
         + ("binary for two classes of pixels" if two else "classes for classes without names"),
     )
 
 
-def refuse_lost(where: Path, files: Sequence[Path], seen: Sequence[Look], legend: Legend) -> None:
+def refuse_lost(where: Path, files: Sequence[Path], sample: Sequence[MaskStats], legend: Legend) -> None:
     """Raise DataError where a class has no pixel while 255, which nothing declares, is no border but an area.
 
     Without another reading, 255 is ignored; here that would leave a class out of all training and scores.
@@ -117,27 +118,27 @@ def refuse_lost(where: Path, files: Sequence[Path], seen: Sequence[Look], legend
         return
     names = {row.name for row in legend.rows if row.kind != "ignore"}
     named = lambda values: {rows[v].name for v in values if v in rows and rows[v].kind != "ignore"}
-    with_255 = [look for look in seen if IGNORE in look.counts]
+    with_255 = [mask for mask in sample if IGNORE in mask.counts]
     if not with_255:
         return
     plain = len(names) == 2 == len(rows)  # then the other class must be in the same files: some may be 0/1, some 0/255
-    looked = with_255 if plain else seen
-    present = named({value for look in looked for value in look.counts})
-    pixels = sum(look.counts[IGNORE] for look in with_255)
+    looked = with_255 if plain else sample
+    present = named({value for mask in looked for value in mask.counts})
+    pixels = sum(mask.counts[IGNORE] for mask in with_255)
     area = is_area(
-        *(sum(getattr(look, k) * look.counts[IGNORE] for look in with_255) / pixels for k in ("outlined", "flat"))
+        *(sum(getattr(mask, k) * mask.counts[IGNORE] for mask in with_255) / pixels for k in ("outlined", "flat"))
     )
     if not lost(present, names, area):
         return
-    rest = [file for file in files if file not in {look.path for look in seen}] if looked is seen else []
+    rest = [file for file in files if file not in {mask.path for mask in sample}] if looked is sample else []
     for file in rest:
         with contextlib.suppress(DataError):
             present |= named(np.unique(read_ids(file)).tolist())
         if not lost(present, names, area):
             return
     missing = [row for row in legend.rows if row.name in names - present]
-    share = pixels / sum(number for look in seen for number in look.counts.values())
-    shown = few([f"{row.name} (value {row.value})" for row in missing], 4)
+    share = pixels / sum(number for mask in sample for number in mask.counts.values())
+    shown = some([f"{row.name} (value {row.value})" for row in missing], 4)
     raise DataError(
         f"{where}: {shown} {'has' if len(missing) == 1 else 'have'} no pixel, while 255, which {legend.where} does not "
         f"name, is on {share:.2%} of all pixels ({with_255[0].path.name} among others)",
@@ -146,17 +147,17 @@ def refuse_lost(where: Path, files: Sequence[Path], seen: Sequence[Look], legend
     )
 
 
-def refuse_two_counts(where: Path, files: Sequence[Path], seen: Sequence[Look], legend: Legend) -> None:
+def refuse_two_counts(where: Path, files: Sequence[Path], sample: Sequence[MaskStats], legend: Legend) -> None:
     """Raise DataError where names without a background could count from value 0 as well as from 1.
 
     That is so where 0 lies around everything else, as a background does, and no file has the last name's value.
     """
     last, named = len(legend.rows) - 1, {row.name.strip().lower() for row in legend.rows}
-    around = sum(look.form == "grey" and look.rim >= AROUND for look in seen)
-    if not legend.listed or legend.rows[0].value or named & {*BACKGROUND} or around < AROUND * len(seen):
+    around = sum(mask.form == "grey" and mask.rim >= AROUND for mask in sample)
+    if not legend.listed or legend.rows[0].value or named & {*BACKGROUND} or around < AROUND * len(sample):
         return
-    values = {value for look in seen for value in look.counts}
-    looked = {look.path for look in seen}
+    values = {value for mask in sample for value in mask.counts}
+    looked = {mask.path for mask in sample}
     for file in files:
         if max(values - {*blanks(len(legend.rows))}, default=0) >= last:
             return

@@ -1,6 +1,6 @@
 """What the pixels of a mask file show, so that what a folder of them is can be decided: values, regions, soft edges.
 
-`look` decodes one file whole; `spread` picks the few of a folder that are looked at. What the readers decode later is
+`measure_mask` decodes one file whole; `spread` picks a sample of a folder. What the readers decode later is
 held against the decision by `soft` and `pieces`, on the pixels that they have anyway.
 """
 
@@ -13,7 +13,7 @@ import numpy as np
 from scipy import ndimage
 
 from segcli.core.errors import DataError
-from segcli.sources.mask_meaning.files import read_pixels
+from segcli.sources.mask_meaning.mask_files import read_pixels
 
 SAMPLE = 48  # files that are looked at, evenly over the folder
 PIXELS = 64_000_000  # looking ends after so many, from the sixth file on
@@ -23,7 +23,7 @@ AROUND = np.ones((3, 3), bool)  # corners count as touching
 
 
 @dataclasses.dataclass(frozen=True)
-class Look:
+class MaskStats:
     """One file. counts: value -> pixels, of the one channel that says it; pieces: value but 0 -> its regions (of MOST
     values at most).
 
@@ -58,12 +58,12 @@ def spread(files: Sequence[T], limit: int = SAMPLE) -> list[T]:
     return [files[int(i * step)] for i in range(min(limit, len(files)))]
 
 
-def looks(files: Sequence[Path]) -> list[Look]:
+def sample_masks(files: Sequence[Path]) -> list[MaskStats]:
     """What a sample of the files shows, as far as they can be read: the reader names those that can't."""
     out, pixels = [], 0
     for file in spread(files):
         try:
-            out.append(look(file))
+            out.append(measure_mask(file))
         except DataError:
             continue
         pixels += sum(out[-1].counts.values())
@@ -72,7 +72,7 @@ def looks(files: Sequence[Path]) -> list[Look]:
     return out
 
 
-def look(path: Path) -> Look:
+def measure_mask(path: Path) -> MaskStats:
     """Decode and measure one mask file. Raises DataError where it can't be read."""
     values, mode = read_pixels(path)
     alpha = "none"
@@ -84,17 +84,17 @@ def look(path: Path) -> Look:
             values = clear[:, :, None]
         if (values != values[:, :, :1]).any():
             packed = values[:, :, :3].astype(np.int32) @ np.array([65536, 256, 1], np.int32)
-            return Look(path, "colour", alpha, _counts(packed), {}, False)
+            return MaskStats(path, "colour", alpha, _counts(packed), {}, False)
         values = np.ascontiguousarray(values[:, :, 0])
     if values.dtype.kind == "f":
         if (values % 1).any():
-            return Look(path, "fractions", alpha, {0: values.size}, {}, True)
+            return MaskStats(path, "fractions", alpha, {0: values.size}, {}, True)
         values = values.astype(np.int64)
     counts = _counts(values)
     outlined, flat = of_value(values, 255) if 255 in counts else (0.0, 0.0)
     faded = soft(values, counts)
     around, rim = frame(values, counts), float((edge(values) == 0).mean())
-    return Look(path, "grey", alpha, counts, pieces(values, list(counts)), faded, outlined, flat, around, rim)
+    return MaskStats(path, "grey", alpha, counts, pieces(values, list(counts)), faded, outlined, flat, around, rim)
 
 
 def _alpha(colours: np.ndarray, alpha: np.ndarray) -> str:
@@ -102,8 +102,8 @@ def _alpha(colours: np.ndarray, alpha: np.ndarray) -> str:
         return "none"
     if (colours == colours[:1, :1]).all():
         return "only"
-    seen, shown = colours.any(2), alpha != 0
-    return "same" if (seen == shown).all() else "other"
+    coloured, opaque = colours.any(2), alpha != 0
+    return "same" if (coloured == opaque).all() else "other"
 
 
 def _counts(values: np.ndarray) -> dict[int, int]:
@@ -117,10 +117,8 @@ def _counts(values: np.ndarray) -> dict[int, int]:
 def pieces(values: np.ndarray, present: Sequence[int]) -> dict[int, int]:
     """value but 0 -> regions that are not connected, specks of under 5 % of the largest aside; of MOST values spread
     over those that are `present` in the map [H,W]."""
-    wanted = [value for value in present if value != 0]
-    wanted = [wanted[int(i * max(1.0, len(wanted) / MOST))] for i in range(min(MOST, len(wanted)))]
     out = {}
-    for value in wanted:
+    for value in spread([value for value in present if value != 0], MOST):
         sizes = np.bincount(ndimage.label(tight(values == value), AROUND)[0].ravel())[1:]
         out[value] = int((sizes * 20 >= sizes.max()).sum())
     return out

@@ -15,8 +15,8 @@ from segcli.data.image import image_size
 from segcli.sources.class_legend import Legend
 from segcli.sources.draft import each
 from segcli.sources.files import note_names
-from segcli.sources.mask_meaning.evidence import look, pieces, soft
-from segcli.sources.mask_meaning.files import check_size, objects, read_colours, regions
+from segcli.sources.mask_meaning.evidence import measure_mask, pieces, soft
+from segcli.sources.mask_meaning.mask_files import check_size, objects, read_colours, regions
 from segcli.sources.mask_meaning.meaning import Meaning
 from segcli.sources.mask_meaning.rule import CLEAR, FADES, Rule, half
 from segcli.sources.shapes import of_pixels
@@ -98,7 +98,7 @@ def _single(file: Path, values: np.ndarray, reading: Reading) -> list[Annotation
     """What is not 0 in a file of its own. Raises DataError where its edges fade."""
     found = of_pixels(values != 0)
     if found is None:
-        _seen(file, values)
+        _refuse_alpha(file, values)
         return []
     x, y, w, h = found["bbox"]
     part = values[y : y + h, x : x + w]
@@ -107,7 +107,7 @@ def _single(file: Path, values: np.ndarray, reading: Reading) -> list[Annotation
         if soft(part, counts):
             raise DataError(f"{file}: {FADES}", hint=f"--threshold {half(part.max())} decides what is inside")
     if found["area"] == values.size:
-        _seen(file, values)
+        _refuse_alpha(file, values)
     if reading.split:
         return [{**one, "source": file.name} for one in regions(values != 0)]
     return [{**found, "source": file.name}]
@@ -120,7 +120,7 @@ def _listed(file: Path, values: np.ndarray, reading: Reading) -> list[Annotation
     colours = legend is not None and legend.colours
     found = list(objects(values))
     if len(found) < 2 and (not found or found[0][1]["area"] == values.size):
-        _seen(file, values)
+        _refuse_alpha(file, values)
     problem = None if colours else rule.contradiction(file, values, [value for value, _ in found])
     if problem:
         raise DataError(f"{file}: {problem}", hint=f"--threshold {half(found[-1][0])} decides what is inside")
@@ -144,12 +144,12 @@ def _listed(file: Path, values: np.ndarray, reading: Reading) -> list[Annotation
     return out
 
 
-def _seen(file: Path, values: np.ndarray) -> None:
+def _refuse_alpha(file: Path, values: np.ndarray) -> None:
     """Raise DataError where a file of one value has a mask in its alpha channel, which is not read."""
     if values.size and (values == values.flat[0]).all() and file.suffix.lower() == ".png":
         with open_image(file) as image:
             clear = image.mode in CLEAR
-        if clear and look(file).alpha == "only":
+        if clear and measure_mask(file).alpha == "only":
             raise DataError(f"{file}: only its alpha channel varies, and in the other files that is not the mask")
 
 

@@ -8,9 +8,9 @@ import numpy as np
 
 from segcli.core.errors import DataError
 from segcli.sources.class_legend import Legend
-from segcli.sources.mask_meaning.evidence import counted, look, soft
-from segcli.sources.mask_meaning.files import as_ids, read_colours, read_ids, read_pixels
-from segcli.sources.mask_meaning.numbers import some
+from segcli.sources.mask_meaning.evidence import counted, measure_mask, soft
+from segcli.sources.mask_meaning.mask_files import as_ids, read_colours, read_ids, read_pixels
+from segcli.sources.mask_meaning.object_ids import value_list
 from segcli.types import IGNORE, IGNORE_16, ignore_label
 
 CLEAR = ("RGBA", "LA")  # modes with an alpha channel
@@ -49,7 +49,7 @@ class Rule:
             found = np.unique(raw[out == 1]).tolist()
             if len(found) > 1:
                 raise DataError(
-                    f"{path}: holds {len(found)} values besides 0 ({some(found)}), and two classes have one",
+                    f"{path}: holds {len(found)} values besides 0 ({value_list(found)}), and two classes have one",
                     hint=f"--threshold {half(found[-1])} makes two classes of values; --ignore leaves one out",
                 )
         return out
@@ -72,7 +72,7 @@ class Rule:
         if mode not in CLEAR:
             raise DataError(f"{path}: has no alpha channel, which is the mask in the other files")
         colours, alpha = pixels[:, :, :-1], pixels[:, :, -1]
-        if (colours != colours[:1, :1]).any() and look(path).alpha == "other":
+        if (colours != colours[:1, :1]).any() and measure_mask(path).alpha == "other":
             raise DataError(f"{path}: {BOTH}; in the other files the alpha channel alone is the mask")
         return np.ascontiguousarray(alpha)
 

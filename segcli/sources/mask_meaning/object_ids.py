@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Literal
 
 from segcli.core.errors import DataError
-from segcli.sources.mask_meaning.evidence import Look, counted
+from segcli.sources.files import some
+from segcli.sources.mask_meaning.evidence import MaskStats, counted
 
 SHARE = 0.1  # of files with several regions, from which on these are no exceptions
 SPLIT = 0.2  # of ids with several regions, by occlusion, from which on these are no exceptions
@@ -13,21 +14,21 @@ MANY = 40  # values of a folder: more are hardly classes
 TIMES = 3  # as many values in the folder as in a file: then they are not the same few in every file
 
 
-def reading(where: Path, seen: Sequence[Look], ignore: Sequence[int] = ()) -> Literal["ids", "one"]:
+def ids_or_one(where: Path, sample: Sequence[MaskStats], ignore: Sequence[int] = ()) -> Literal["ids", "one"]:
     """Whether every value is an object, or every file is one.
 
     Raises DataError with both readings and their flags where classes are as likely.
     """
-    files = [(look, sorted(look.values - set(ignore))) for look in seen]
-    files = [(look, values) for look, values in files if values]
+    files = [(mask, sorted(mask.values - set(ignore))) for mask in sample]
+    files = [(mask, values) for mask, values in files if values]
     _refuse_background(where, files)
     if all(len(values) == 1 for _, values in files):
         return _one_value(where, files)
     _refuse_border(where, files)
     every = {value for _, values in files for value in values}
-    pieces = [number for look, values in files for value, number in look.pieces.items() if value in values]
+    pieces = [number for mask, values in files for value, number in mask.pieces.items() if value in values]
     split = sum(number > 1 for number in pieces) / len(pieces)
-    from_one = sum(counted(values) or counted(sorted(look.values)) for look, values in files) / len(files)
+    from_one = sum(counted(values) or counted(sorted(mask.values)) for mask, values in files) / len(files)
     mean = sum(len(values) for _, values in files) / len(files)
     varied = len(every) > TIMES * mean or len(every) > MANY
     most = {values[-1] for _, values in files}
@@ -40,8 +41,8 @@ def reading(where: Path, seen: Sequence[Look], ignore: Sequence[int] = ()) -> Li
     return "ids"
 
 
-def _one_value(where: Path, files: list[tuple[Look, list[int]]]) -> Literal["ids", "one"]:
-    several = [look for look, values in files if look.pieces[values[0]] > 1]
+def _one_value(where: Path, files: list[tuple[MaskStats, list[int]]]) -> Literal["ids", "one"]:
+    several = [mask for mask, values in files if mask.pieces[values[0]] > 1]
     every = {values[0] for _, values in files}
     if len(several) > SHARE * len(files):
         first = several[0]
@@ -56,15 +57,16 @@ def _one_value(where: Path, files: list[tuple[Look, list[int]]]) -> Literal["ids
     if often <= {1, 255} or len(often) == 1 or len(every) > max(2, len(files) / TIMES):
         return "one"
     raise DataError(
-        f"{where}: every mask has one value besides 0, in all {some(every)}: ids of objects, or numbers of classes",
+        f"{where}: every mask has one value besides 0, in all {value_list(every)}: ids of objects, or numbers of "
+        "classes",
         hint="--masks instances reads one object a file, --masks classes classes of pixels (names: classes.txt)",
     )
 
 
-def _refuse_background(where: Path, files: list[tuple[Look, list[int]]]) -> None:
+def _refuse_background(where: Path, files: list[tuple[MaskStats, list[int]]]) -> None:
     """A value but 0 that lies around everything else is a background more often than an object."""
-    framed = [look for look, values in files if look.frame in values and look.frame]
-    around = {look.frame for look in framed}
+    framed = [mask for mask, values in files if mask.frame in values and mask.frame]
+    around = {mask.frame for mask in framed}
     if len(around) != 1 or len(framed) < 0.9 * len(files):
         return
     (value,) = around
@@ -81,9 +83,9 @@ def _refuse_background(where: Path, files: list[tuple[Look, list[int]]]) -> None
     )
 
 
-def _refuse_border(where: Path, files: list[tuple[Look, list[int]]]) -> None:
+def _refuse_border(where: Path, files: list[tuple[MaskStats, list[int]]]) -> None:
     """255 beside ids that count up from 1 marks what is left out in most datasets."""
-    bordered = [look for look, values in files if len(values) > 1 and values[-1] == 255 and values[-2] < 254]
+    bordered = [mask for mask, values in files if len(values) > 1 and values[-1] == 255 and values[-2] < 254]
     rest = [[v for v in values if v != 255] for _, values in files]
     if bordered and all(counted(values) for values in rest if values):
         raise DataError(
@@ -93,25 +95,20 @@ def _refuse_border(where: Path, files: list[tuple[Look, list[int]]]) -> None:
         )
 
 
-def _unclear(where: Path, files: list[tuple[Look, list[int]]], every: set[int], split: float) -> DataError:
-    look, values = files[0]
+def _unclear(where: Path, files: list[tuple[MaskStats, list[int]]], every: set[int], split: float) -> DataError:
+    mask, values = files[0]
     why = f"{split:.0%} of the values in a file have several separate regions" if split > SPLIT else "they leave gaps"
     return DataError(
-        f"{where}: its values {some(every)} could be numbers of classes or ids of objects: the same few are in many "
-        f"files, and {why} ({look.path.name}: {some(values)})",
+        f"{where}: its values {value_list(every)} could be numbers of classes or ids of objects: the same few are in "
+        f"many files, and {why} ({mask.path.name}: {value_list(values)})",
         hint="--masks classes reads classes of pixels (names: one a line in classes.txt, from value 0), --masks "
         "instances every value as one object, --masks split-components every separate region as one",
     )
 
 
-def some(values: Iterable[int]) -> str:
-    """Values for a message: 1 to 12, or the first of them."""
+def value_list(values: Iterable[int]) -> str:
+    """Values for a message: `1 to 12`, or the first of them."""
     listed = sorted(values)
     if len(listed) > 3 and listed[-1] - listed[0] == len(listed) - 1:
         return f"{listed[0]} to {listed[-1]}"
-    return few([str(value) for value in listed])
-
-
-def few(texts: Sequence[str], limit: int = 8) -> str:
-    """The first of many texts."""
-    return ", ".join(texts[:limit]) + (f" and {len(texts) - limit} more" if len(texts) > limit else "")
+    return some(listed, 8)
