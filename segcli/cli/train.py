@@ -14,6 +14,7 @@ HELP = options.example(
     "train mask_rcnn --data data/mine",
     "train quickstart/mask_rcnn --set train.minutes=2 --set train.seed=1 --out runs/short",
     "train --resume runs/quickstart-mask_rcnn",
+    "train --resume runs/quickstart-mask_rcnn --set train.steps=2000",
 )
 
 
@@ -34,7 +35,10 @@ def train(
     ] = None,
     resume: Annotated[
         Path | None,
-        typer.Option(metavar="RUN", help="Go on with an interrupted run as if it had not stopped."),
+        typer.Option(
+            metavar="RUN",
+            help="Go on with an interrupted run; with --set train.steps=N, with a finished one.",
+        ),
     ] = None,
     dry_run: Annotated[
         bool,
@@ -54,10 +58,17 @@ def train(
     """
     from segcli.core.recipe.recipe import Recipe, find_source, parse_overrides
 
+    steps = None
+
     if resume is not None:
-        if data or set_ or out or force or dry_run:
-            raise UsageError("--resume goes on with a run as it was: no --data, --set, --out, --force or --dry-run")
-        loaded = Recipe.load(find_source(resume))
+        sets = parse_overrides(set_ or [])
+        if data or out or force or dry_run or sets.keys() - {"train.steps"}:
+            raise UsageError(
+                "--resume goes on with a run as it was: no --data, --out, --force, --dry-run, no --set but train.steps",
+                hint="--set train.steps=N gives a finished run N steps in all",
+            )
+        loaded = Recipe.load(find_source(resume), sets)
+        steps = loaded.train.steps if sets else None
         if recipe is not None and Recipe.load(recipe).name != loaded.name:
             raise UsageError(f"{resume} is a run of recipe {loaded.name}, not of {recipe}", hint="leave RECIPE away")
     elif recipe is None:
@@ -70,7 +81,7 @@ def train(
     if dry_run:
         output.show(*tables.forecast(commands.dry_run(loaded)))
         return
-    run = commands.train(loaded, out=out, resume=resume, force=force, quiet=quiet)
+    run = commands.train(loaded, out=out, resume=resume, steps=steps, force=force, quiet=quiet)
     if os.environ.get("RANK", "0") != "0":  # torchrun starts this command once a process
         return
     from segcli.core.run_files import read_metrics

@@ -12,6 +12,7 @@ from segcli.core.errors import UsageError
 from segcli.core.recipe.recipe import Recipe
 from segcli.engine.capacity import first_batch, refuse_batch, use_threads
 from segcli.engine.forecast import forecast
+from segcli.engine.more_steps import add_steps
 from segcli.engine.run_folder import RunFolder, choose_device, start
 from segcli.engine.training import measure_cost, open_datasets, train_joined
 
@@ -21,20 +22,22 @@ def train(
     *,
     out: str | Path | None = None,
     resume: str | Path | None = None,
+    steps: int | None = None,
     force: bool = False,
     quiet: bool = False,
 ) -> Path:
     """Train, score and record one run. -> its folder.
 
     Prepares the dataset where the recipe names a known one that is not there. `resume` continues that run folder with
-    its own recipe (`recipe` may be None then), bitwise on a CPU, from the start where nothing was saved yet. Raises
-    UsageError, DataError or ModelError before any work; KeyboardInterrupt after saving, on Ctrl-C; SegcliError on
-    a non-finite loss. With several `hardware.devices` it starts a process for each; under torchrun it is one of them.
+    its own recipe (`recipe` may be None then), bitwise on a CPU, from the start where nothing was saved yet; with
+    `steps` a finished one goes on to so many in all (engine/more_steps.py). Raises UsageError, DataError or ModelError
+    before any work; KeyboardInterrupt after saving, on Ctrl-C; SegcliError on a non-finite loss. With several
+    `hardware.devices` it starts a process for each; under torchrun it is one of them.
     """
     if resume is not None:
         run = RunFolder(resume)
         recipe = run.recipe()
-        if run.never_saved():
+        if run.never_saved() and steps is None:
             if distributed.rank() == 0:
                 print(f"note: {run.path} was stopped before its first checkpoint: it begins again", file=sys.stderr)
             out, resume, force = resume, None, True
@@ -42,16 +45,21 @@ def train(
         raise UsageError("nothing to train: give a recipe, or a run to resume")
     hardware = recipe.hardware
     if hardware.processes == 1 or distributed.launched():
-        return train_one(recipe, out, resume, force, quiet)
-    kind, arguments = str(choose_device(hardware.device)), (recipe, out, resume, force, quiet)
+        return train_one(recipe, out, resume, steps, force, quiet)
+    kind, arguments = str(choose_device(hardware.device)), (recipe, out, resume, steps, force, quiet)
     return distributed.launch(train_one, arguments, devices=hardware.devices, nodes=hardware.nodes, device=kind)
 
 
-def train_one(recipe: Recipe, out: str | Path | None, resume: str | Path | None, force: bool, quiet: bool) -> Path:
+def train_one(
+    recipe: Recipe, out: str | Path | None, resume: str | Path | None, steps: int | None, force: bool, quiet: bool
+) -> Path:
     """One process's training; rank 0 writes what there is to write."""
     use_threads(recipe.hardware.threads)
     with distributed.joined(recipe.hardware.processes, choose_device(recipe.hardware.device)) as device:
         with distributed.main_first():
+            if resume is not None and steps is not None:
+                add_steps(RunFolder(resume), steps)
+                recipe = RunFolder(resume).recipe()
             prepare_for(recipe)
         return train_joined(recipe, device, out, resume, force, quiet or distributed.rank() > 0)
 

@@ -80,7 +80,7 @@ def find_run(recipe: Recipe) -> Path | None:
         except SegcliError:  # what is no readable recipe is no run of this one
             continue
         same = _settings(own, recipe) == _settings(recipe, recipe) and _same_weights(own, recipe)
-        if same and _same_minutes(path.parent, recipe) and _same_data(path.parent, recipe):
+        if same and _same_minutes(path.parent, own, recipe) and _same_data(path.parent, recipe):
             found.append((finished(path.parent), path.stat().st_mtime_ns, path.parent))
     return max(found)[2] if found else None
 
@@ -107,16 +107,17 @@ def _settings(recipe: Recipe, asked: Recipe) -> dict[str, Any]:
 
 
 def _same_weights(own: Recipe, recipe: Recipe) -> bool:
-    """Whether both start from one file; where a file is gone, or it is an official name, from one of that name."""
+    """Whether both start from one file or run; where it is gone, or is an official name, from one of that name."""
     one, other = (r.init and r.resolve(r.init) for r in (own, recipe))
-    if one and other and one.is_file() and other.is_file():
+    if one and other and one.exists() and other.exists():
         return one.samefile(other)
     return (one and one.name) == (other and other.name)
 
 
-def _same_minutes(run: Path, recipe: Recipe) -> bool:
+def _same_minutes(run: Path, own: Recipe, recipe: Recipe) -> bool:
     """Whether a run was given the minutes that the recipe asks for; a recipe in steps has them among its settings."""
-    return recipe.train.minutes is None or _environment(run).get("minutes") == recipe.train.minutes
+    minutes = recipe.train.minutes
+    return minutes is None or (_environment(run).get("minutes") == minutes and not own.train.restarted)
 
 
 def _same_data(run: Path, recipe: Recipe) -> bool:

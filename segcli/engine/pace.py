@@ -49,12 +49,15 @@ class Pace:
         return self.total is not None and step >= self.total
 
     def progress(self, step: int) -> float:
-        """The share 0..1 of the training at `step`, by the decisions up to there."""
+        """The share 0..1 of the training at `step`, by the decisions up to there; of the last schedule alone, where one
+        begins as another ends (more_steps.py)."""
         reached, begun, total = 0.0, 0, 0
         for at, steps in self.decisions:
             if at > step:
                 break
-            if total:
+            if total and at == total:
+                reached = 0.0
+            elif total:
                 reached += (1 - reached) * (at - begun) / max(total - begun, 1)
             begun, total = at, steps
         return reached + (1 - reached) * (step - begun) / max(total - begun, 1) if total else 0.0

@@ -59,7 +59,8 @@ class RunFolder:
             while out.exists() and not force and not cls._is_void(out):
                 out, count = base.with_name(f"{base.name}-{count}"), count + 1
         elif folders.as_folder(out).exists() and any(out.iterdir()) and not force:
-            raise UsageError(f"{out} is not empty", hint="choose another --out, or --force to overwrite it")
+            goes_on = f"segcli train --resume {out} goes on with it; " if (out / "recipe.yaml").is_file() else ""
+            raise UsageError(f"{out} is not empty", hint=f"{goes_on}choose another --out, or --force to overwrite it")
         if out.exists():
             run_parts.refuse_foreign(out)
         folders.as_folder(out).mkdir(parents=True, exist_ok=True)
@@ -333,7 +334,7 @@ def start(recipe: Recipe, info: DatasetInfo, *, load: bool = True) -> tuple[Any,
         used = initialise(model)
     elif load:  # official weights include the backbone
         load_weights(model, _named(recipe), info=info)
-        used = [{"source": str(recipe.init), "licence": licence(_named(recipe))}]
+        used = _weights_of(recipe)
     return prepare_layout(model), used
 
 
@@ -346,10 +347,22 @@ def _classes(recipe: Recipe, weights: str | Path) -> DatasetInfo:
 
 
 def _named(recipe: Recipe) -> str | Path:
-    """The recipe's `init`: a file beside it or in the working folder, else an official checkpoint's name."""
+    """The recipe's `init`: a file beside it or in the working folder; a run folder's best weights, its last ones where
+    it was never scored; else an official checkpoint's name."""
     assert recipe.init is not None
     file = recipe.resolve(recipe.init)
+    if (file / "recipe.yaml").is_file():
+        run = RunFolder(file)
+        return run.best if run.best.is_file() else run.last
     return file if file.is_file() else recipe.init
+
+
+def _weights_of(recipe: Recipe) -> list[dict[str, str]]:
+    """What environment.json says of the recipe's `init`; those that a run began with bind what begins with the run."""
+    source, folder = str(recipe.init), recipe.resolve(str(recipe.init))
+    if not (folder / "recipe.yaml").is_file():
+        return [{"source": source, "licence": licence(_named(recipe))}]
+    return [{"source": source, "licence": "the user's own"}, *RunFolder(folder).environment().get("weights", [])]
 
 
 def describe_environment(recipe: Recipe, info: DatasetInfo, used: list[dict[str, str]]) -> dict[str, Any]:

@@ -285,7 +285,7 @@ def pace_of(recipe: Recipe, run: RunFolder, train_set: Dataset, *, resumed: bool
     """The length of a training in steps or minutes; a resumed one continues with its decisions."""
     settings = recipe.train
     minutes = settings.minutes
-    if resumed and settings.retimed:
+    if resumed and settings.retimed and not settings.restarted:
         minutes = run.environment().get("minutes")
     total = None if settings.minutes is not None else total_steps(recipe, train_set)
     return Pace(total, settings.retimed, None if minutes is None else 60 * minutes)

@@ -134,7 +134,8 @@ class Train(Settings):
     minutes: float | None = pydantic.Field(None, gt=0, le=1e7)
     """Training time; written into the run as `steps`: as many as fit it on this machine."""
     retimed: list[tuple[int, int]] = []
-    """How minutes became steps, in a run's recipe: from which step on, how many in all; repeated exactly."""
+    """How minutes became steps, in a run's recipe: from which step on, how many in all; repeated exactly. Where one
+    begins at the last step of the one before, the schedule begins anew."""
     batch_size: int = pydantic.Field(2, gt=0, le=65_536)
     """Images per optimiser step and process, accumulation included."""
     accumulate: int = pydantic.Field(1, gt=0, le=65_536)
@@ -151,6 +152,11 @@ class Train(Settings):
     save_minutes: float = pydantic.Field(5.0, gt=0, le=1e7)
     """checkpoints/last.pt is written this often, at every evaluation and when interrupted."""
     seed: int = pydantic.Field(0, ge=0, lt=2**63)
+
+    @property
+    def restarted(self) -> bool:
+        """Whether a finished run was given more steps (engine/more_steps.py)."""
+        return any(step == before for (_, before), (step, _) in zip(self.retimed, self.retimed[1:], strict=False))
 
     @pydantic.model_validator(mode="after")
     def _one_length(self) -> "Train":
