@@ -2,7 +2,9 @@
 says."""
 
 import copy
+import functools
 import hashlib
+import inspect
 
 import pytest
 import torch
@@ -10,7 +12,8 @@ from batches import batch, merged
 
 from segcli.core import plugins
 from segcli.core.recipe.recipe_file import put
-from segcli.models import build_model
+from segcli.models import build_backbone, build_model
+from segcli.models.interface import DetectingHead, Detections
 
 BACKBONE = {"name": "timm", "model": "test_resnet"}
 WIDTHS = {"dim": 32, "heads": 4, "ffn": 32, "decoder_layers": 2, "dropout": 0.0}
@@ -120,3 +123,86 @@ def test_every_setting_of_a_model_does_something(name, setting):
     # null stands for a default that tasks differ in
     base, other = ({k: v for k, v in s.items() if v is not None or k == setting} for s in (base, other))
     assert says(other) != says(base)
+
+
+BACKBONES = {  # a small one of each, and another value of each of its settings
+    "resnet": (
+        {"depth": 50},
+        {
+            **{"depth": 18, "norm": "trainable", "norm_eps": 0.1, "frozen_stages": 0, "dilate_last": 1},
+            **{"stem": "3x3", "multi_grid": (1, 2, 4)},
+        },
+    ),
+    "efficientnet_lite0": ({}, {"norm": "frozen", "frozen_stages": 0, "levels": [1, 2]}),
+    "timm": (
+        {"model": "test_resnet"},
+        {"model": "test_efficientnet", "levels": [1, 2], "norm": "trainable", "frozen_stages": 1},
+    ),
+    "swin": ({}, {"variant": "small", "window": 4, "drop_path": 0.9}),
+    "vit": (
+        {"model": "vit_tiny_patch16_224"},
+        {"model": "deit_tiny_distilled_patch16_224", "width": 64, "drop_path": 0.9},
+    ),
+}
+HEADS = {  # another value of each setting
+    "box": {"pooler": "roi_pool", "width": 64, "convolutions": 1, "score": 0.9, "nms": None},
+    "iou_box": {"pooler": "roi_pool", "width": 64, "score": 0.9, "nms": None},
+    "mask": {"pooler": "roi_pool", "width": 32, "convolutions": 1, "norm": True},
+    "lite_mask": {"pooler": "roi_pool"},
+    "keypoint": {"pooler": "roi_pool", "width": 32, "convolutions": 1},
+    "lite_keypoint": {"pooler": "roi_pool", "width": 32, "convolutions": 1},
+}
+SHAPES = {"num_things": 2, "num_keypoints": 2, "channels": 32, "strides": [4, 8, 16, 32, 64], "fine": 32}
+
+
+def own_settings(kind: str, name: str) -> set[str]:
+    return {*inspect.signature(plugins.find(kind, name).build).parameters} - {*SHAPES}
+
+
+def test_every_setting_of_a_backbone_or_head_is_changed_here():
+    backbones = {name: own_settings("backbone", name) for name in plugins.names("backbone")}
+    assert backbones == {name: {*others} for name, (_, others) in BACKBONES.items()}
+    assert {name: own_settings("head", name) for name in plugins.names("head")} == {n: {*v} for n, v in HEADS.items()}
+
+
+def parameters(model: torch.nn.Module) -> str:
+    return repr([(name, tuple(p.shape), p.requires_grad) for name, p in model.named_parameters()])
+
+
+@functools.cache
+def backbone_says(name: str, key: str | None) -> str:
+    """A backbone's parameters and its maps in training, with one setting changed."""
+    base, others = BACKBONES[name]
+    torch.manual_seed(0)
+    model = build_backbone({"name": name, **base, **({key: others[key]} if key else {})}).train()
+    torch.manual_seed(1)
+    with torch.no_grad():
+        maps = model(torch.randn(2, 3, 64, 96))
+    return parameters(model) + repr([(tuple(m.shape), m.double().sum().item()) for m in maps])
+
+
+@pytest.mark.parametrize(("name", "key"), [(name, key) for name, (_, others) in BACKBONES.items() for key in others])
+def test_every_setting_of_a_backbone_does_something(name, key):
+    assert backbone_says(name, key) != backbone_says(name, None)
+
+
+def head_says(name: str, key: str | None) -> str:
+    """A head's parameters and its predictions for fixed features, with one setting changed."""
+    torch.manual_seed(0)
+    settings = {key: HEADS[name][key]} if key else {}
+    head = plugins.call(plugins.find("head", name).build, settings, f"heads.{name}", **SHAPES).eval()
+    torch.manual_seed(1)
+    features = [torch.randn(1, 32, 128 // stride, 128 // stride) for stride in SHAPES["strides"]]
+    boxes = torch.tensor([[8.0, 9, 60, 70], [8, 9, 61, 72], [40, 30, 120, 119]])
+    detections = [Detections(boxes, torch.tensor([0, 0, 1]), torch.tensor([0.9, 0.8, 0.7]))]
+    with torch.inference_mode():
+        if isinstance(head, DetectingHead):
+            detections = head.detect(features, [boxes], [torch.ones(3, 2)], [(128, 128)], 10)
+        head.predict(features, detections)
+    found = detections[0]
+    return parameters(head) + repr([found.boxes.tolist(), {k: v.double().sum().item() for k, v in found.extra.items()}])
+
+
+@pytest.mark.parametrize(("name", "key"), [(name, key) for name, others in HEADS.items() for key in others])
+def test_every_setting_of_a_head_does_something(name, key):
+    assert head_says(name, key) != head_says(name, None)
