@@ -7,7 +7,7 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -147,7 +147,7 @@ def lines(parts: Sequence[Grid | str]) -> list[str]:
     return out
 
 
-def print_json(document: dict[str, Any]) -> None:
+def print_json(document: Mapping[str, object]) -> None:
     """The only thing on stdout. What is no number (nan, inf) becomes null."""
     text = json.dumps(_finite(document), ensure_ascii=False, indent=1)
     print(CONTROL.sub(lambda m: f"\\u{ord(m[0]):04x}", text))

@@ -10,6 +10,7 @@ from segcli.core.tasks import MATCHED
 if TYPE_CHECKING:
     from segcli.commands.recipes import Shipped
     from segcli.compare.row import Row
+    from segcli.data.findings import ReportJson
 
 SHARED = ("mIoU", "PQ", "PQ_things", "PQ_stuff", "mIoU_things")  # where families meet, after the primary metric
 
@@ -247,7 +248,7 @@ def repairs(done: list[dict[str, Any]], places: int = 5) -> list[Grid | str]:
     return out or ["nothing to fix"]
 
 
-def findings(report: dict[str, Any], places: int = 5) -> list[Grid | str]:
+def findings(report: "ReportJson", places: int = 5) -> list[Grid | str]:
     """The doctor's report: each kind of finding with its first places."""
     out: list[Grid | str] = [f"{report['root']}: {report['images']:,} images, {report['annotations']:,} annotations"]
     for finding in report["findings"]:

@@ -19,12 +19,13 @@ from segcli.core.recipe.recipe import Recipe
 from segcli.core.recipe.recipe_file import shipped
 from segcli.data import canonical, index
 from segcli.data.findings import KEPT, Finding, Report
+from segcli.doctor.advice import advise, families, recipe_for
 from segcli.doctor.check import check
 from segcli.doctor.repair.repair import Repairs
 from segcli.doctor.repair.write_draft import look_at_images, surveyed, write_draft
 from segcli.doctor.report_cache import SAMPLES, checked, listing
 from segcli.doctor.rules.crowds import AS_OBJECTS, Singled
-from segcli.doctor.statistics import advise, families, measure, recipe_for
+from segcli.doctor.statistics import measure
 from segcli.sources import export_files
 from segcli.sources.plan import known, plan_for, reopen
 from segcli.sources.split import divide, is_file

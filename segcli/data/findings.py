@@ -1,7 +1,11 @@
 """What the doctor can find, how grave it is, and the report of what was found."""
 
 import dataclasses
-from typing import Any, Literal
+from typing import Literal
+
+from typing_extensions import TypedDict  # before Python 3.12, pydantic takes no other
+
+from segcli.core.files import parsed
 
 Severity = Literal["error", "warning", "note"]
 KEPT = 1000  # places of a finding that are kept; all are counted
@@ -77,6 +81,38 @@ CODES: dict[str, tuple[Severity, str]] = {
 }
 
 
+class ItemJson(TypedDict):
+    """An `Item` as JSON."""
+
+    split: str
+    file_name: str
+    annotation_id: int | None
+    detail: str
+
+
+class FindingJson(TypedDict):
+    """A `Finding` as JSON, with its first places."""
+
+    code: str
+    severity: Severity
+    message: str
+    count: int
+    items: list[ItemJson]
+
+
+class ReportJson(TypedDict):
+    """A `Report` as JSON: what --check --json prints."""
+
+    schema_version: int
+    root: str
+    ok: bool
+    images: int
+    annotations: int
+    findings: list[FindingJson]
+    busiest: dict[str, list[tuple[int, str]]]
+    self_test: dict[str, float]
+
+
 @dataclasses.dataclass(frozen=True)
 class Item:
     """One place: a split, an image file, an annotation id, as far as they apply, and what is the matter there."""
@@ -85,6 +121,14 @@ class Item:
     file_name: str = ""
     annotation_id: int | None = None
     detail: str = ""
+
+    def to_json(self) -> "ItemJson":
+        return {
+            "split": self.split,
+            "file_name": self.file_name,
+            "annotation_id": self.annotation_id,
+            "detail": self.detail,
+        }
 
 
 @dataclasses.dataclass
@@ -130,15 +174,15 @@ class Report:
         order = list(CODES)
         self.findings = sorted([*others, finding], key=lambda f: order.index(f.code))
 
-    def to_json(self, limit: int = 100) -> dict[str, object]:
+    def to_json(self, limit: int = 100) -> ReportJson:
         """JSON values, with at most `limit` places a finding; `count` is the number of all."""
-        findings = [
+        findings: list[FindingJson] = [
             {
                 "code": f.code,
                 "severity": f.severity,
                 "message": f.message,
                 "count": f.count,
-                "items": [dataclasses.asdict(item) for item in f.items[:limit]],
+                "items": [item.to_json() for item in f.items[:limit]],
             }
             for f in self.findings
         ]
@@ -154,8 +198,8 @@ class Report:
         }
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> "Report":
-        """What `to_json` gave. Raises KeyError, TypeError or ValueError for anything else."""
-        findings = [Finding(f["code"], f["count"], [Item(**item) for item in f["items"]]) for f in data["findings"]]
-        busiest = {split: [(int(n), str(name)) for n, name in images] for split, images in data["busiest"].items()}
-        return cls(data["root"], data["images"], data["annotations"], findings, busiest, dict(data["self_test"]))
+    def from_json(cls, data: object, where: str) -> "Report":
+        """What `to_json` gave. Raises DataError that begins with `where` for anything else."""
+        read = parsed(ReportJson, data, where)
+        findings = [Finding(f["code"], f["count"], [Item(**item) for item in f["items"]]) for f in read["findings"]]
+        return cls(read["root"], read["images"], read["annotations"], findings, read["busiest"], read["self_test"])

@@ -3,9 +3,9 @@
 import heapq
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import NoReturn
 
 from tqdm import tqdm
 
@@ -25,6 +25,7 @@ from segcli.doctor.rules.maps import check_maps
 from segcli.doctor.rules.shapes import same_shapes, shape_problems
 from segcli.sources.coordinates import Coordinates
 
+Key = int | float | str | None  # an image id as a file may have it
 BUSIEST = 100  # fullest images of a split that are remembered
 
 
@@ -99,7 +100,7 @@ class _Doctor:
         if len(self.found[code]) < KEPT:
             self.found[code].append(item)
 
-    def examine(self, split: str, bar: "tqdm[Any]") -> None:
+    def examine(self, split: str, bar: "tqdm[NoReturn]") -> None:
         path = self.root / "annotations" / f"{split}.json"
         known = None if self.whole else index.load(path)
         annotations: list[Annotation] = []
@@ -113,7 +114,7 @@ class _Doctor:
                 return
         self.coordinates[split] = Coordinates()
         self.listed += len(images)
-        usable: dict[Any, ImageEntry] = {}
+        usable: dict[Key, ImageEntry] = {}
         listed: list[ImageEntry] = []
         for image in images:
             problems = list(coco_file.image_problems([image]))
@@ -146,10 +147,10 @@ class _Doctor:
         )
 
     def _grouped(
-        self, usable: dict[Any, ImageEntry], annotations: list[Annotation]
+        self, usable: dict[Key, ImageEntry], annotations: list[Annotation]
     ) -> Iterator[tuple[ImageEntry, list[Annotation]]]:
         """Every usable image with its annotations, at the end those that have none."""
-        by_image: dict[Any, list[Annotation]] = {key: [] for key in usable}
+        by_image: dict[Key, list[Annotation]] = {key: [] for key in usable}
         dangling: list[Annotation] = []
         for annotation in annotations:
             by_image.get(_key(annotation.get("image_id")), dangling).append(annotation)
@@ -161,7 +162,7 @@ class _Doctor:
             detail = f"image id {annotation.get('image_id')!r}"
             self.note("dangling_image", Item(split, "", annotation.get("id"), detail))
 
-    def _examine_id(self, split: str, annotation: Annotation, images: dict[int, ImageEntry]) -> None:
+    def _examine_id(self, split: str, annotation: Annotation, images: Mapping[Key, ImageEntry]) -> None:
         key = annotation.get("id")
         if not isinstance(key, int):
             self.note("malformed", Item(split, detail=f"annotation id {key!r} is not a whole number"))
@@ -215,13 +216,13 @@ class _Doctor:
         self, split: str, name: str, annotations: list[Annotation], measured: list[Measured | None]
     ) -> None:
         """Objects of one image that are labelled twice, exactly or nearly, as one class or as two."""
-        seen: dict[Any, Any] = {}
+        first: dict[tuple[int, str], int | None] = {}
         for annotation in annotations:
             content = (annotation["category_id"], str(annotation.get("segmentation") or annotation.get("bbox")))
-            if content in seen:
-                detail = f"as annotation {seen[content]}"
+            if content in first:
+                detail = f"as annotation {first[content]}"
                 self.note("duplicate_object", Item(split, name, annotation.get("id"), detail))
-            seen.setdefault(content, annotation.get("id"))
+            first.setdefault(content, annotation.get("id"))
         for i, j, share in same_shapes(annotations, measured):
             a, b = annotations[i], annotations[j]
             key, other = b.get("id"), f"as annotation {a.get('id')}, IoU {share:.2f}"
@@ -256,6 +257,6 @@ def _box_area(annotation: Annotation) -> float:
     return 0.0 if annotation.get("segmentation") or box is None else float(box[2] * box[3])
 
 
-def _key(value: Any) -> Any:
+def _key(value: object) -> Key:
     """An id as a file may have it; None for what can be none, such as a list."""
     return value if isinstance(value, (int, float, str)) else None

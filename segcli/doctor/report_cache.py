@@ -38,7 +38,7 @@ def checked(root: Path, *, fresh: bool = False) -> Report:
         try:
             kept = remembered(KIND, root)
             if kept is not None and kept["state"] == state:
-                return Report.from_json(kept["report"])
+                return Report.from_json(kept["report"], "its content")
         except (KeyError, TypeError, ValueError) as error:
             print(f"note: the report that was kept on {root} can't be used ({error}): checking again", file=sys.stderr)
     report = check(root)

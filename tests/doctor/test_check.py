@@ -34,7 +34,7 @@ def test_sound_data(tiny_dataset):
         "train": [[2, "두 번째 🐈.jpg"], [2, "one image.png"], [1, "four.jpg"], [0, "three.png"]],
         "val": [[2, "five.png"], [1, "sub/six.png"]],
     }
-    assert Report.from_json(document) == report
+    assert Report.from_json(document, "kept") == report
     assert document["findings"][0]["items"][0]["file_name"] == "three.png"
 
 

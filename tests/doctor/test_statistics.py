@@ -3,7 +3,8 @@
 import pytest
 
 from segcli.core.dataset_info import Category, DatasetInfo
-from segcli.doctor.statistics import advise, measure, recipe_for
+from segcli.doctor.advice import advise, recipe_for
+from segcli.doctor.statistics import measure
 
 INFO = DatasetInfo("d", (Category("cat", 3), Category("dog", 17)), {"train": 2})
 

@@ -4,7 +4,6 @@ import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 from segcli.core.errors import DataError
 from segcli.data.canonical import Record
@@ -13,26 +12,35 @@ SHARE = 0.05  # of the objects, or of the pixels of maps
 SHOWN = 3  # places that a message names
 
 
+@dataclasses.dataclass(frozen=True)
+class Repair:
+    """What was done: to an image (annotation_id None) or an annotation, because of a finding of that code."""
+
+    split: str
+    file_name: str
+    annotation_id: int | None
+    code: str
+    action: str
+
+
 @dataclasses.dataclass
 class Removals:
-    """What repairs cost so far. The methods take the repair (split, file_name, annotation_id, code, action)."""
+    """What repairs cost so far."""
 
     lost: int = 0  # objects
     why: Counter[str] = dataclasses.field(default_factory=Counter)  # objects by code
-    repairs: list[Any] = dataclasses.field(default_factory=list)  # the first that cost objects
-    images: list[Any] = dataclasses.field(default_factory=list)  # one for each image that is there
-    emptied: list[Any] = dataclasses.field(
-        default_factory=list
-    )  # one for each map that is there and of which nothing is kept
+    repairs: list[Repair] = dataclasses.field(default_factory=list)  # the first that cost objects
+    images: list[Repair] = dataclasses.field(default_factory=list)  # one for each image that is there
+    emptied: list[Repair] = dataclasses.field(default_factory=list)  # one for each map of which nothing is kept
     mapped: int = 0  # pixels of all maps
     unlabelled: int = 0  # of them, made void or ignored
-    partly: list[Any] = dataclasses.field(default_factory=list)  # the first maps of which a part is lost
+    partly: list[Repair] = dataclasses.field(default_factory=list)  # the first maps of which a part is lost
 
-    def object(self, repair: Any) -> None:
+    def object(self, repair: Repair) -> None:
         """One object is left out."""
         self.objects(repair, 1)
 
-    def objects(self, repair: Any, count: int) -> None:
+    def objects(self, repair: Repair, count: int) -> None:
         """So many objects are left out."""
         self.lost += count
         if count:
@@ -40,18 +48,18 @@ class Removals:
             if len(self.repairs) < SHOWN:
                 self.repairs.append(repair)
 
-    def image(self, repair: Any, objects: int, there: bool) -> None:
+    def image(self, repair: Repair, objects: int, there: bool) -> None:
         """An image is left out, with its objects. there: its file is on the disk."""
         self.objects(repair, objects)
         if there:
             self.images.append(repair)
 
-    def map(self, repair: Any, there: bool) -> None:
+    def map(self, repair: Repair, there: bool) -> None:
         """Of an image's map nothing is kept. there: it has content."""
         if there:
             self.emptied.append(repair)
 
-    def pixels(self, repair: Any, count: int) -> None:
+    def pixels(self, repair: Repair, count: int) -> None:
         """So many pixels of a map lose their label."""
         self.unlabelled += count
         if len(self.partly) < SHOWN:
@@ -82,7 +90,7 @@ class Removals:
             )
 
 
-def _places(repairs: list[Any], count: int) -> str:
+def _places(repairs: list[Repair], count: int) -> str:
     """The first repairs in words, as a part of a sentence."""
     named = [
         f"{r.file_name}{'' if r.annotation_id is None else f' annotation {r.annotation_id}'}: {r.action}"[:160]

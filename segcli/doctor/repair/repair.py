@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 from PIL import Image
@@ -23,20 +23,15 @@ from segcli.data.decoders import FAILURES, open_image
 from segcli.data.rescale_labels import fitted
 from segcli.doctor.repair.mend import mend
 from segcli.doctor.repair.overview import Survey
-from segcli.doctor.repair.removals import Removals
+from segcli.doctor.repair.removals import Removals, Repair
 from segcli.sources.coordinates import readings
 from segcli.types import ignore_label, label_type
 
 
-@dataclasses.dataclass(frozen=True)
-class Repair:
-    """What was done: to an image (annotation_id None) or an annotation, because of a finding of that code."""
+class Say(Protocol):
+    """Notes what was done to an image, or to the annotation of that id, because of a finding of that code."""
 
-    split: str
-    file_name: str
-    annotation_id: int | None
-    code: str
-    action: str
+    def __call__(self, code: str, action: str, key: int | None = None) -> None: ...
 
 
 class Repairs:
@@ -50,7 +45,7 @@ class Repairs:
         self.readings = readings(known.coordinates)
         self.done: list[Repair] = []
         self.removed = Removals()
-        self._files: dict[str, set[Any]] = {}  # file name -> the objects of it, where it is listed again
+        self._files: dict[str, set[tuple[str, str]]] = {}  # file name -> the objects of it, where it is listed again
         self._ids: dict[str, set[int]] = {"image": set(), "annotation": set()}
 
     def mend(self, split: str, records: Iterator[Record]) -> Iterator[Record]:
@@ -60,7 +55,10 @@ class Repairs:
                 yield mended
 
     def _record(self, split: str, record: Record) -> Record | None:
-        say = lambda code, action, key=None: self.done.append(Repair(split, record.file_name, key, code, action))
+        def say(code: str, action: str, key: int | None = None) -> None:
+            self.done.append(Repair(split, file_name, key, code, action))
+
+        file_name = record.file_name
         if record.file_name in self._files:
             self._again(record, say)
             return None
@@ -100,7 +98,7 @@ class Repairs:
         self._take("image", record.id, say)
         return dataclasses.replace(record, annotations=kept)
 
-    def _again(self, record: Record, say: Any) -> None:
+    def _again(self, record: Record, say: Say) -> None:
         """An image that is listed again: its objects are with the first one already, unless the split is another."""
         before = self._files[record.file_name]
         new = [a for a in record.annotations if _content(a) not in before]
@@ -108,14 +106,14 @@ class Repairs:
         say("image_listed_twice", f"listed again: this time left out{did}")
         self.removed.objects(self.done[-1], len(new))
 
-    def _take(self, kind: str, key: Any, say: Any) -> None:
+    def _take(self, kind: str, key: int | None, say: Say) -> None:
         """Say so where an id is used again: the writer gives it another one."""
         if key in self._ids[kind]:
             say(f"duplicate_{kind}_id", f"{kind} id {key} is used before: renumbered", key if kind != "image" else None)
         elif key is not None:
             self._ids[kind].add(key)
 
-    def _maps(self, record: Record, say: Any) -> Record:
+    def _maps(self, record: Record, say: Say) -> Record:
         """Label maps whose values are declared; of a map that does not fit the image nothing is kept."""
         semantic, panoptic, segments = record.semantic, record.panoptic, record.segments
         self.removed.mapped += record.size[0] * record.size[1] * ((semantic is not None) + (panoptic is not None))

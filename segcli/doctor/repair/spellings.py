@@ -6,8 +6,8 @@ meaning. What could have two is left as it is.
 
 import ast
 import json
-from collections.abc import Mapping
-from typing import Any, cast
+from collections.abc import Mapping, Sequence
+from typing import cast
 
 from segcli.core.coco_json import Annotation
 from segcli.data.annotations import number, segmentation_problem
@@ -23,7 +23,7 @@ def spelled(annotation: Annotation, size: tuple[int, int], names: Mapping[str, i
     out = given.copy()
     actions: Actions = []
 
-    def put(key: str, value: Any) -> None:
+    def put(key: str, value: object) -> None:
         actions.append(("malformed", f"{key} {given[key]!r:.80} made {value!r:.80}"))
         out[key] = value
 
@@ -47,29 +47,26 @@ def spelled(annotation: Annotation, size: tuple[int, int], names: Mapping[str, i
     return cast(Annotation, out), actions
 
 
-def as_coco(segmentation: Any, size: tuple[int, int]) -> tuple[Any, str]:
+def as_coco(segmentation: object, size: tuple[int, int]) -> tuple[object, str]:
     """(polygons or an RLE as COCO has them, what was done); the segmentation itself and "" where it is COCO already, or
     is not recognised."""
-    value, done = _parsed(segmentation), []
+    value = _parsed(segmentation)
+    done: list[str] = []
     if value is not segmentation:
         done.append("mask read out of a text")
     if isinstance(value, list) and len(value) == 1 and isinstance(value[0], dict) and "counts" in value[0]:
         value = value[0]
         done.append("RLE taken out of a list")
-    read: Any
-    if isinstance(value, dict):
-        read, said = _rle(value)
-    elif isinstance(value, list):
-        read, said = _polygons(value)
-    else:
+    if not isinstance(value, (dict, list)):
         return segmentation, ""
-    done += said
+    read, how = _rle(value) if isinstance(value, dict) else _polygons(value)
+    done += how
     if not done or (isinstance(read, list) and segmentation_problem(read, size) is not None):
         return segmentation, ""
     return read, ", ".join(done)
 
 
-def _rle(value: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+def _rle(value: dict[str, object]) -> tuple[dict[str, object], list[str]]:
     out, done = dict(value), []
     counts, sides = value.get("counts"), value.get("size")
     if isinstance(counts, str):
@@ -89,22 +86,22 @@ def _rle(value: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     return out, done
 
 
-def _polygons(value: list[Any], depth: int = 0) -> tuple[list[Any], list[str]]:
+def _polygons(value: list[object], depth: int = 0) -> tuple[list[object], list[str]]:
     """Lists of numbers for what may be nested in other ways."""
     if _is_flat(value):
         return [_numbers(value)], ["a flat list made one polygon"]
     if len(value) >= 3 and all(_point(one) is not None for one in value):
         return [_outline(value)], ["a list of points made one polygon"]
-    out: list[Any] = []
+    out: list[object] = []
     done: list[str] = []
     for part in value:
         if isinstance(part, list) and len(part) >= 3 and all(_point(one) is not None for one in part):
             out.append(_outline(part))
             done = done or ["points made lists of numbers"]
         elif depth < DEPTH and isinstance(part, list) and part and all(isinstance(one, list) for one in part):
-            inner, said = _polygons(part, depth + 1)
+            inner, how = _polygons(part, depth + 1)
             out += inner
-            done = done or said or ["polygons taken out of a list"]
+            done = done or how or ["polygons taken out of a list"]
         elif isinstance(part, list) and not _plain(part) and (read := _numbers(part)) is not None:
             out.append(read)
             done = done or ["coordinates read out of texts"]
@@ -113,26 +110,26 @@ def _polygons(value: list[Any], depth: int = 0) -> tuple[list[Any], list[str]]:
     return out, done
 
 
-def _is_flat(value: list[Any]) -> bool:
+def _is_flat(value: list[object]) -> bool:
     return len(value) >= 6 and len(value) % 2 == 0 and _numbers(value) is not None
 
 
-def _outline(points: list[Any]) -> list[float]:
+def _outline(points: list[object]) -> list[float]:
     return [v for point in points for v in _point(point) or ()]
 
 
-def _point(value: Any) -> list[float] | None:
+def _point(value: object) -> list[float] | None:
     """x and y, of a pair or of {"x": 1, "y": 2}."""
     if isinstance(value, dict) and {"x", "y"} <= value.keys():
         value = [value["x"], value["y"]]
     return _numbers(value) if isinstance(value, list) and len(value) == 2 else None
 
 
-def _plain(value: Any) -> bool:
+def _plain(value: object) -> bool:
     return isinstance(value, list) and all(type(one) in (int, float) for one in value)
 
 
-def _numbers(values: Any) -> list[float] | None:
+def _numbers(values: object) -> list[float] | None:
     """Numbers, also where they are text; None where one is neither."""
     if not isinstance(values, list):
         return None
@@ -149,17 +146,18 @@ def _numbers(values: Any) -> list[float] | None:
     return out
 
 
-def _whole(values: list[Any]) -> list[int] | None:
+def _whole(values: Sequence[object]) -> list[int] | None:
     read = [number(value) for value in values]
     return None if not read or any(value is None for value in read) else [v for v in read if v is not None]
 
 
-def _parsed(value: Any) -> Any:
+def _parsed(value: object) -> object:
     """What a text holds as JSON, where it is a list or an object; else the value itself."""
     if not isinstance(value, str) or not value.strip().startswith(("[", "{")):
         return value
     try:
-        return json.loads(value)
+        parsed: object = json.loads(value)
+        return parsed
     except (ValueError, RecursionError):
         return value
 

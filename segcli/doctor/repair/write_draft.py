@@ -1,12 +1,11 @@
 """From a draft to a prepared folder: every record is read, counted, mended and cut on its way."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from segcli.core.errors import DataError
-from segcli.data.canonical import UNDECIDED, Draft, Record
+from segcli.data.canonical import UNDECIDED, Draft, Entry, Record
 from segcli.data.findings import Item
 from segcli.data.write_folder import write_folder
 from segcli.doctor.repair.mask_boxes import MaskBoxes
@@ -19,7 +18,7 @@ from segcli.sources.survey import survey
 from segcli.sources.tile import Tiling
 
 
-def surveyed(draft: Draft, splits: Mapping[str, list[Any]]) -> Survey:
+def surveyed(draft: Draft, splits: Mapping[str, Sequence[Entry]]) -> Survey:
     """What holds for the whole of a draft; what it notes while it is read, it will note again.
 
     Raises DataError where coordinates are written in a way that can't be mended.
@@ -43,8 +42,8 @@ def surveyed(draft: Draft, splits: Mapping[str, list[Any]]) -> Survey:
 def write_draft(
     target: Path,
     draft: Draft,
-    splits: dict[str, list[Any]],
-    recorded: dict[str, Any],
+    splits: Mapping[str, Sequence[Entry]],
+    recorded: Mapping[str, object],
     *,
     link: bool | None,
     strict: bool = True,
@@ -66,7 +65,7 @@ def write_draft(
     boxes = MaskBoxes()
     faults = PlainFaults(divided=UNDECIDED in draft.splits)
 
-    def through(split: str, entries: list[Any]) -> Iterator[Record]:
+    def through(split: str, entries: Sequence[Entry]) -> Iterator[Record]:
         records = before.counted(draft.records(entries))
         if singled is not None:
             records = singled.read(records)

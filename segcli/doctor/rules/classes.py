@@ -2,7 +2,6 @@
 
 from array import array
 from collections import Counter, defaultdict
-from typing import Any
 
 import numpy as np
 
@@ -31,7 +30,7 @@ class Classes:
         self.usable: Counter[str] = Counter()  # split -> objects that can be trained on
         self.files: list[tuple[str, str]] = []  # (split, file name) of each image that was looked at
         self.shares: dict[str, array[float]] = defaultdict(lambda: array("f"))  # class -> share of the image
-        self.places: dict[str, tuple[array[int], list[Any]]] = defaultdict(lambda: (array("l"), []))  # image, id
+        self.places: dict[str, tuple[array[int], list[int | None]]] = defaultdict(lambda: (array("l"), []))  # image, id
 
     def image(self, split: str, name: str) -> None:
         """The objects that follow are of this image."""
@@ -49,7 +48,7 @@ class Classes:
             self.shares[name].append(area / pixels)
             images, keys = self.places[name]
             images.append(len(self.files) - 1)
-            keys.append(annotation.get("id"))
+            keys.append(key if isinstance(key := annotation.get("id"), int) else None)
 
     def report(self) -> None:
         """Everything that can be said once all splits are known."""
@@ -101,7 +100,7 @@ class Classes:
         for i in unusual(shares):
             split, file = self.files[images[i]]
             detail = f"{name}: {100 * shares[i]:.2g} % of its image; the median is {100 * usual:.2g} %"
-            self.note("area_outlier", Item(split, file, keys[i] if isinstance(keys[i], int) else None, detail))
+            self.note("area_outlier", Item(split, file, keys[i], detail))
 
     def _counts(self, name: str) -> None:
         images, counts = np.unique(np.array(self.places[name][0], np.int64), return_counts=True)
