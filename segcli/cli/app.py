@@ -3,9 +3,10 @@
 import os
 import sys
 import warnings
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
+from typer.core import TyperGroup
 
 import segcli
 from segcli.cli import compare, evaluate, options, output, predict, prepare, recipes, train, visualize
@@ -67,9 +68,11 @@ def program(
     """Images and labels to trained, scored and compared segmentation models, on the machine that you have."""
 
 
-def command() -> Any:
+def command() -> TyperGroup:
     """The program as a click command, for the reference page and tests."""
-    return typer.main.get_command(app)
+    group = typer.main.get_command(app)
+    assert isinstance(group, TyperGroup)
+    return group
 
 
 def run(args: list[str]) -> int:

@@ -6,19 +6,18 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import typer
 
 from segcli.core.errors import SegcliError, UsageError
 
 # typer carries click under its own name or imports it, depending on its version; both meet here
-BadUsage: Any = typer.BadParameter.__base__
+BadUsage: type[BaseException] = typer.BadParameter.__mro__[1]
 INTERRUPTED = 130
 
 
-def guard(run: Callable[[], Any], *, debug: bool = False) -> int:
+def guard(run: Callable[[], object], *, debug: bool = False) -> int:
     """Call `run` and return the exit code: what `run` returns where that is an integer, else 0.
 
     Ctrl-C and SIGTERM give 130; a reader that closed the pipe ends the program without a word.
@@ -63,7 +62,7 @@ def explain(error: BaseException) -> tuple[str, str | None, int]:
     return f"{type(error).__name__}: {error}", None, 1
 
 
-def _bad_usage(error: Any) -> tuple[str, str | None, int]:
+def _bad_usage(error: BaseException) -> tuple[str, str | None, int]:
     """A wrong flag, argument or command, with the nearest option where one is close."""
     from segcli.core.plugins import nearest  # imports pydantic, which `segcli --help` does without
 
@@ -75,7 +74,7 @@ def _bad_usage(error: Any) -> tuple[str, str | None, int]:
     if option and context and type(error).__name__ == "NoSuchOption":
         options = [o for p in context.command.params for o in p.opts if o.startswith("--")]
         return f"{command} has no option {option}", nearest(option, [*options, "--help"]), UsageError.exit_code
-    message = error.format_message().rstrip(".")
+    message = str(getattr(error, "format_message", lambda: error)()).rstrip(".")
     return message[:1].lower() + message[1:], f"{command} --help", UsageError.exit_code
 
 
@@ -95,10 +94,10 @@ def _one_line(text: str) -> str:
 
 
 @contextlib.contextmanager
-def _sigterm_as_interrupt() -> Any:
+def _sigterm_as_interrupt() -> Iterator[None]:
     """A polite kill ends like Ctrl-C: whatever cleans up on the way does so."""
 
-    def interrupt(number: int, frame: Any) -> None:
+    def interrupt(number: int, frame: object) -> None:
         raise KeyboardInterrupt
 
     try:

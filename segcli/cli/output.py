@@ -2,14 +2,13 @@
 
 import dataclasses
 import json
-import math
 import os
 import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 from rich import box
 from rich.console import Console
@@ -17,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from segcli.core.control import CONTROL, written_out
+from segcli.core.formatting import finite
 
 DRAWS = ("rich", "tqdm")  # libraries whose own control sequences are sent: colours, the redrawing of a bar
 PLAIN_WIDTH = 1000  # characters where the output is no terminal: nothing is left out or folded there
@@ -87,10 +87,17 @@ def shown(text: str) -> str:
     return CONTROL.sub(written_out, text)
 
 
+class Stream(Protocol):
+    """What text can be written to."""
+
+    def write(self, text: str, /) -> int: ...
+    def flush(self) -> object: ...
+
+
 class Shown:
     """A stream that writes `shown` text, whoever prints; only what draws on a terminal itself may send sequences."""
 
-    def __init__(self, stream: Any):
+    def __init__(self, stream: Stream):
         self._stream = stream
 
     def write(self, text: str) -> int:
@@ -98,14 +105,14 @@ class Shown:
         self._stream.write(text if writer in DRAWS else shown(text))
         return len(text)
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         return getattr(self._stream, name)
 
 
 class PlainLines:
     """A stream for logs: a progress bar that redraws itself becomes one line for each state that it had."""
 
-    def __init__(self, stream: Any):
+    def __init__(self, stream: Stream):
         self._stream, self._line = stream, ""
 
     def write(self, text: str) -> int:
@@ -115,6 +122,9 @@ class PlainLines:
             self._line = "" if piece in ("\r", "\n") else self._line + piece
         return len(text)
 
+    def flush(self) -> None:
+        self._stream.flush()
+
     def finish(self) -> None:
         """Write what has no line end yet."""
         if self._line.strip():
@@ -122,7 +132,7 @@ class PlainLines:
         self._line = ""
         self._stream.flush()
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         return getattr(self._stream, name)
 
 
@@ -149,7 +159,7 @@ def lines(parts: Sequence[Grid | str]) -> list[str]:
 
 def print_json(document: Mapping[str, object]) -> None:
     """The only thing on stdout. What is no number (nan, inf) becomes null."""
-    text = json.dumps(_finite(document), ensure_ascii=False, indent=1)
+    text = json.dumps(finite(document), ensure_ascii=False, indent=1)
     print(CONTROL.sub(lambda m: f"\\u{ord(m[0]):04x}", text))
 
 
@@ -161,11 +171,3 @@ def next_commands(*commands: str) -> None:
 def quoted(path: str | Path) -> str:
     """A path as a shell takes it."""
     return shlex.quote(str(path))
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(k): _finite(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,12 +1,15 @@
 """`segcli prepare`."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from segcli.cli import options, output, tables
 from segcli.core.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from segcli.data.findings import Report
 
 FORMATS = "coco, voc, yolo, labelme, via, masks, semantic, panoptic, cityscapes, camvid"
 MASKS = ("instances", "classes", "binary", "split-components")
@@ -125,62 +128,74 @@ def prepare(
     """Turn images and labels from any supported source into segcli's dataset folder."""
     from segcli.commands import prepare
 
-    said: dict[str, Any] = {"masks": masks, "ignore": _whole(ignore), "threshold": threshold}
-    settings = {key: value for key, value in said.items() if value is not None}
     if masks is not None and masks not in MASKS:
         raise UsageError(f"--masks {masks}: is none of {', '.join(MASKS)}")
-    if check and fix:
-        raise UsageError(
-            "--check writes nothing, so it goes without --fix", hint="--fix checks what it wrote by itself"
-        )
-    if check and to is not None:
-        raise UsageError("--check and --to exclude each other")
+    mask_settings = {"masks": masks, "ignore": _whole(ignore), "threshold": threshold}
+    settings = {key: value for key, value in mask_settings.items() if value is not None}
+    writes = {"--out": out, "--split": split, "--split-by": split_by, "--link": link, "--tile": tile}
+    writes |= {"--overlap": overlap, "--force": force, "--drop": drop, "--crowd": crowd}
+    _refuse_together(check, fix, drop, to, link, [flag for flag, value in writes.items() if value])
     if check:
-        given = {"--out": out, "--split": split, "--split-by": split_by, "--link": link, "--tile": tile}
-        given |= {"--overlap": overlap, "--force": force}
-        given |= {"--drop": drop, "--crowd": crowd}
-        if unused := [flag for flag, value in given.items() if value]:
-            raise UsageError(f"--check writes nothing, so it goes without {', '.join(unused)}")
         report = prepare.diagnose(
             source, format=format, source_path=source_path, seed=seed, settings=settings, trusted=trust_paths
         )
-        document = report.to_json()
-        if json:
-            output.print_json(document)
-        else:
-            output.show(*tables.findings(document))
-        if not report.ok:
-            count = sum(f.count for f in report.findings if f.severity == "error")
-            raise DataError(f"{source}: {count} error{'s' * (count > 1)} in the data", hint="see the report above")
-        return
-    chosen: dict[str, Any] = {"format": format, "source_path": source_path, "seed": seed}
-    chosen |= {"split": split, "split_by": split_by, "tile": tile, "overlap": overlap}
-    chosen |= {"settings": settings, "trusted": trust_paths}
-    chosen |= {"crowd": crowd}
-    if to is not None and fix:
-        raise UsageError("--fix and --to exclude each other", hint="--fix first, then --to on the folder that it wrote")
-    if drop and not fix:
-        raise UsageError("--drop says what --fix may do: it goes with --fix alone")
-    if to is not None and link:
-        raise UsageError("--to copies the images, so it goes without --link")
+        return _show_report(source, report, json)
+    chosen = prepare.Options(
+        format=format,
+        source_path=source_path,
+        split=split,
+        split_by=split_by,
+        seed=seed,
+        tile=tile,
+        overlap=overlap,
+        crowd=crowd,
+        trusted=trust_paths,
+        settings=settings,
+    )
     if to is not None:
-        written = prepare.export(source, to, out, force=force, **chosen)
+        written = prepare.export(source, to, out, force=force, options=chosen)
         if json:
-            output.print_json({"schema_version": 1, **written})
-            return
-        output.show(*tables.exported(written))
-        return
+            return output.print_json({"schema_version": 1, **written})
+        return output.show(*tables.exported(written))
     root = prepare.prepare(source, out, link=link, force=force, fix=fix, drop=drop, **chosen)
-    facts: dict[str, Any] = prepare.describe(root)
+    facts = prepare.describe(root)
     if json:
-        output.print_json({"schema_version": 1, **facts})
-        return
+        return output.print_json({"schema_version": 1, **facts})
     output.show(*tables.dataset(facts))
     if fix:
         output.show(*tables.repairs(facts["repairs"]), *tables.findings(prepare.diagnose(str(root)).to_json()))
     if facts["samples"]:
         output.show(f"samples: {facts['samples']} (do the labels lie where they should?)")
     output.next_commands(f"segcli visualize data {output.quoted(root)}", facts["next"])
+
+
+def _refuse_together(check: bool, fix: bool, drop: bool, to: str | None, link: bool, writes: list[str]) -> None:
+    """Raise UsageError for flags that exclude one another; writes: those given that say what is written, and how."""
+    if check and fix:
+        hint = "--fix checks what it wrote by itself"
+        raise UsageError("--check writes nothing, so it goes without --fix", hint=hint)
+    if check and to is not None:
+        raise UsageError("--check and --to exclude each other")
+    if check and writes:
+        raise UsageError(f"--check writes nothing, so it goes without {', '.join(writes)}")
+    if to is not None and fix:
+        raise UsageError("--fix and --to exclude each other", hint="--fix first, then --to on the folder that it wrote")
+    if drop and not fix:
+        raise UsageError("--drop says what --fix may do: it goes with --fix alone")
+    if to is not None and link:
+        raise UsageError("--to copies the images, so it goes without --link")
+
+
+def _show_report(source: str, report: "Report", json: bool) -> None:
+    """Print what --check found. Raises DataError where there are errors."""
+    document = report.to_json()
+    if json:
+        output.print_json(document)
+    else:
+        output.show(*tables.findings(document))
+    if not report.ok:
+        count = sum(f.count for f in report.findings if f.severity == "error")
+        raise DataError(f"{source}: {count} error{'s' * (count > 1)} in the data", hint="see the report above")
 
 
 def _whole(values: str | None) -> list[int] | None:

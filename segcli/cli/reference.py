@@ -3,13 +3,14 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from rich.text import Text
+from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
 from segcli.cli.app import command
 from segcli.core.recipe.recipe import schema
 
+Command = TyperCommand | TyperGroup
 HEAD = """# The command line
 
 <!-- made by `python -m segcli.cli.reference` from the same declarations as --help; a test checks that it is current -->
@@ -24,18 +25,19 @@ def page() -> str:
     return "\n".join([HEAD, *(part for path, one in commands() for part in _section(path, one))])
 
 
-def commands() -> Iterator[tuple[str, Any]]:
+def commands() -> Iterator[tuple[str, Command]]:
     """("segcli", program), ("segcli prepare", command), …, sub-commands after their group."""
 
-    def walk(path: str, one: Any) -> Iterator[tuple[str, Any]]:
+    def walk(path: str, one: Command) -> Iterator[tuple[str, Command]]:
         yield path, one
-        for name, inner in getattr(one, "commands", {}).items():
+        for name, inner in one.commands.items() if isinstance(one, TyperGroup) else ():
+            assert isinstance(inner, Command)
             yield from walk(f"{path} {name}", inner)
 
     yield from walk("segcli", command())
 
 
-def examples(one: Any) -> list[str]:
+def examples(one: Command) -> list[str]:
     """The commands at the end of a command's help."""
     lines = plain(one.epilog or "").split("\n\n")
     return [line for line in lines if line.startswith("segcli ")]
@@ -46,17 +48,17 @@ def plain(text: str) -> str:
     return Text.from_markup(text).plain
 
 
-def options(one: Any) -> list[Any]:
+def options(one: Command) -> list[TyperOption]:
     """A command's own options (not --help, nor those that every command has), in order."""
     shared = {"--help", "--quiet", "--debug", "--install-completion", "--show-completion"}
-    return [p for p in one.params if p.param_type_name == "option" and not shared & set(p.opts)]
+    return [p for p in one.params if isinstance(p, TyperOption) and not shared & set(p.opts)]
 
 
-def _section(path: str, one: Any) -> Iterator[str]:
-    arguments = [p for p in one.params if p.param_type_name == "argument"]
-    words = [p.metavar if p.required else f"[{p.metavar}]" for p in arguments]
+def _section(path: str, one: Command) -> Iterator[str]:
+    arguments = [p for p in one.params if isinstance(p, TyperArgument)]
+    words = [str(p.metavar) if p.required else f"[{p.metavar}]" for p in arguments]
     words = [word + ("…" if p.nargs == -1 else "") for word, p in zip(words, arguments, strict=True)]
-    if hasattr(one, "commands"):
+    if isinstance(one, TyperGroup):
         words = [" | ".join(one.commands)]
     yield f"## {path}\n" if path.count(" ") < 2 else f"### {path}\n"
     yield f"`{' '.join([path, *words])}`\n"
@@ -75,9 +77,9 @@ def _section(path: str, one: Any) -> Iterator[str]:
     yield "```sh\n" + "\n".join(examples(one)) + "\n```\n"
 
 
-def _help(parameter: Any) -> str:
+def _help(parameter: TyperArgument | TyperOption) -> str:
     text, default = plain(parameter.help or ""), parameter.default
-    if parameter.param_type_name == "option" and type(default) in (int, float, str):
+    if isinstance(parameter, TyperOption) and type(default) in (int, float, str):
         text += f" default: {default}"
     return text
 

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -93,6 +93,16 @@ class Predictor:
             return self.model.predict(Batch(images, padding, content, sizes, image_ids).to(device))
 
 
+class Meaning(TypedDict, total=False):
+    """What a number in a mask file means; label maps have no scores."""
+
+    label: str
+    score: float
+
+
+Legend = dict[str, Meaning]  # by number
+
+
 @dataclasses.dataclass
 class PredictReport:
     """images: how many were predicted; failed: (file, reason) of those that could not be read; detections: objects or
@@ -150,8 +160,8 @@ def predict_files(
     folders.claim(out, _outputs(names, save), files, lambda: _of_before(out))
     remove_parts(out, out / "masks", out / "overlays")
     report = PredictReport(0, [], 0, 0.0, left=note_files(map(str, passed_over(inputs, files))))
-    images: list[dict[str, Any]] = []
-    writing: deque[tuple[int, Prediction, Future[dict[str, Any] | None]]] = deque()
+    images: list[dict[str, object]] = []
+    writing: deque[tuple[int, Prediction, Future[Legend | None]]] = deque()
     bar = tqdm(total=len(files), desc="predicting", unit="image", disable=not progress, file=sys.stderr)
     coco = JsonStream(out / "predictions.json", '{"annotations": [', needed="coco" in save)
     legend = JsonStream(out / "masks" / "legend.json", "{", "}", needed=False)
@@ -247,7 +257,7 @@ def _read(predictor: Predictor, file: Path, position: int) -> _Read:
 
 def _write(
     prediction: Prediction, image: np.ndarray, info: DatasetInfo, out: Path, name: str, save: Sequence[str]
-) -> dict[str, Any] | None:
+) -> Legend | None:
     """One image's pictures. -> its legend, where a mask file was written."""
     if "overlay" in save:
         suffix = ".jpg" if max(image.shape[:2]) <= LARGEST_JPEG else ".png"
@@ -260,19 +270,19 @@ def _write(
     return meaning
 
 
-def number_masks(prediction: Prediction, info: DatasetInfo) -> tuple[np.ndarray, dict[str, Any]] | None:
+def number_masks(prediction: Prediction, info: DatasetInfo) -> tuple[np.ndarray, Legend] | None:
     """One number a pixel [H,W] and what each number means; None where a prediction has neither masks nor a map.
 
     Instances: uint16, their position + 1, better ones over worse ones. Panoptic: uint16, segment ids. Semantic: labels.
     """
     if prediction.panoptic is not None:
         segments = prediction.panoptic.segments
-        meaning = {str(s.id): {"label": info.names[s.label], "score": round(s.score, 4)} for s in segments}
+        meaning = {str(s.id): Meaning(label=info.names[s.label], score=round(s.score, 4)) for s in segments}
         return prediction.panoptic.ids.astype(np.uint16), meaning
     if prediction.semantic is not None:
         present = np.unique(prediction.semantic).tolist()
         return label_map(prediction.semantic, len(info.names)), {
-            str(v): {"label": info.names[v]} for v in present if v < len(info.names)
+            str(v): Meaning(label=info.names[v]) for v in present if v < len(info.names)
         }
     found = prediction.instances
     if found is None or found.masks is None:
@@ -282,7 +292,7 @@ def number_masks(prediction: Prediction, info: DatasetInfo) -> tuple[np.ndarray,
     for i in reversed(range(len(found))):
         pixels[found.mask(i)] = i + 1
     entries = zip(found.labels.tolist(), found.scores.tolist(), strict=True)
-    return pixels, {str(i): {"label": info.names[v], "score": round(s, 4)} for i, (v, s) in enumerate(entries, 1)}
+    return pixels, {str(i): Meaning(label=info.names[v], score=round(s, 4)) for i, (v, s) in enumerate(entries, 1)}
 
 
 def _above(prediction: Prediction, score: float) -> Prediction:

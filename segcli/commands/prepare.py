@@ -7,7 +7,7 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from segcli.commands.samples import write_samples
 from segcli.core import plugins, trust
@@ -34,6 +34,21 @@ from segcli.sources.tile import Tiling
 FOLDER = Path("data")  # where prepared datasets go by default
 
 
+class Options(TypedDict, total=False):
+    """What `prepare` and `export` may be told of a source; see `prepare`."""
+
+    format: str | None
+    source_path: str | Path | None
+    split: str | None
+    split_by: str | Path | None
+    seed: int
+    tile: int | None
+    overlap: int
+    crowd: str | None
+    trusted: bool
+    settings: Mapping[str, object] | None
+
+
 def prepare(
     source: str,
     out: Path | None = None,
@@ -52,7 +67,7 @@ def prepare(
     crowd: str | None = None,
     samples: bool = True,
     trusted: bool = False,
-    settings: Mapping[str, Any] | None = None,
+    settings: Mapping[str, object] | None = None,
 ) -> Path:
     """Write the canonical folder of `source` and return it; `describe` says what it holds.
 
@@ -167,7 +182,7 @@ def diagnose(
     source_path: str | Path | None = None,
     seed: int = 0,
     trusted: bool = False,
-    settings: Mapping[str, Any] | None = None,
+    settings: Mapping[str, object] | None = None,
 ) -> Report:
     """The doctor's report on a prepared folder, or on any source that `prepare` takes; nothing is kept.
 
@@ -210,8 +225,10 @@ def _tested(report: Report, root: Path) -> Report:
     return report
 
 
-def export(source: str, to: str, out: Path | None = None, *, force: bool = False, **settings: Any) -> dict[str, Any]:
-    """Write a prepared folder, or any source that `prepare` takes with `settings`, in another format: coco, yolo or
+def export(
+    source: str, to: str, out: Path | None = None, *, force: bool = False, options: Options | None = None
+) -> dict[str, object]:
+    """Write a prepared folder, or any source that `prepare` takes with `options`, in another format: coco, yolo or
     labelme. -> {"name", "root", "format", "splits", "notes"}. out: the folder, None = data/NAME-FORMAT.
 
     Raises UsageError and DataError.
@@ -222,13 +239,14 @@ def export(source: str, to: str, out: Path | None = None, *, force: bool = False
         raise UsageError(f"--to {to}: that format is read, but not written", hint=plugins.nearest(to, writable))
     with tempfile.TemporaryDirectory(prefix="segcli-export-") as folder:
         root = Path(source)
-        meant = settings.get("settings") or {}
-        if settings.get("trusted") and (root / "info.json").is_file():
+        chosen = Options(**(options or {}))
+        settings = chosen.get("settings") or {}
+        if chosen.get("trusted") and (root / "info.json").is_file():
             trust_prepared(root)
-            settings["trusted"] = False
+            chosen["trusted"] = False
         if not (root / "info.json").is_file():
-            root = prepare(source, Path(folder) / "prepared", link=None, samples=False, **settings)
-        elif given := sorted(key for key, value in {**settings, "settings": None, **meant}.items() if value):
+            root = prepare(source, Path(folder) / "prepared", link=None, samples=False, **chosen)
+        elif given := sorted(key for key, value in {**chosen, "settings": None, **settings}.items() if value):
             raise UsageError(f"--to {to}: {source} is prepared already; {', '.join(given)} would change nothing")
         info = DatasetInfo.load(root)
         if out is None and not is_plain(info.name):
@@ -322,7 +340,7 @@ def _digest(path: Path) -> str:
         ) from error
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_json(path: Path) -> dict[str, object]:
     data = read_json(path)
     if not isinstance(data, dict):
         raise DataError(f"{path}: holds no JSON object", hint="run `segcli prepare` again")

@@ -4,7 +4,6 @@ finds, labels beside their objects or of the wrong class."""
 import itertools
 import sys
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -19,7 +18,7 @@ from segcli.doctor.report_cache import SAMPLES
 from segcli.drawing.overlays import draw
 from segcli.drawing.sheets import cell_width, choose_columns, contact_sheet, legend_of
 from segcli.predictions.coco_results import write_image
-from segcli.types import Target
+from segcli.types import Field, Target
 
 COUNT = 12  # images
 WIDTH = 1600  # pixels of the sheet
@@ -58,14 +57,16 @@ def sheet(root: Path) -> np.ndarray:
     return drawn
 
 
-def open_richest(root: str | Path, info: DatasetInfo, split: str | None = None, **more: Any) -> Dataset:
+def open_richest(
+    root: str | Path, info: DatasetInfo, split: str | None = None, split_file: str | Path | None = None
+) -> Dataset:
     """A dataset with its richest view: panoptic or semantic maps where it has them, else its objects."""
-    fields: dict[str, Any] = {}
+    fields: dict[str, type[Field]] = {}
     if info.num_keypoints:
         from segcli.fields.keypoints import Keypoints  # brings torch along
 
         fields = {"keypoints": Keypoints}
-    return Dataset(root, split, task=richest_task(info), fields=fields, **more)
+    return Dataset(root, split, task=richest_task(info), split_file=split_file, fields=fields)
 
 
 def choose(dataset: Dataset, info: DatasetInfo) -> list[int]:

@@ -4,7 +4,7 @@ import base64
 import itertools
 import statistics
 from collections.abc import Sequence
-from typing import Any
+from typing import NamedTuple, TypedDict
 
 import cv2
 import numpy as np
@@ -28,77 +28,127 @@ LOOK_AT = 400  # images compared at most, evenly spaced over the split
 SIDE = 800  # pixels of the longest side of a picture in the report
 QUALITY = 82  # of its JPEG
 STORED_SCORE = 0.1  # detections below are not drawn in the report, whatever the slider says
-Look = Target | Prediction
+Shown = Target | Prediction
 
 
-def most_disagreed(
-    rows: Sequence[Row], count: int = 12, leave_out: Sequence[int] = ()
-) -> tuple[dict[str, Any] | None, list[str]]:
+class Shape(TypedDict):
+    """An object of a picture, on its pixels. box: x1, y1, x2, y2; path: its mask's outline as SVG, "" without one."""
+
+    label: int
+    score: float | None
+    box: list[float]
+    path: str
+
+
+class Panel(TypedDict):
+    """row: the position of the run among the group's rows, or the kind of the labels."""
+
+    row: int | str
+    objects: list[Shape]
+
+
+class Picture(TypedDict):
+    """jpeg: base64; labels come first among the panels."""
+
+    disagreement: float
+    name: str
+    width: int
+    height: int
+    jpeg: str
+    panels: list[Panel]
+
+
+class Pictures(TypedDict):
+    """classes: name and RGB colour of each; runs: how many; looked_at: images compared, `of` those that all have."""
+
+    classes: list[dict[str, object]]
+    runs: int
+    looked_at: int
+    of: int
+    images: list[Picture]
+
+
+class Run(NamedTuple):
+    """A run whose predictions are read. row: its position in the group; at: image id -> position in `dataset`."""
+
+    row: int
+    dataset: Dataset
+    stored: StoredPredictions
+    at: dict[int, int]
+
+    def predicted(self, image_id: int) -> Prediction:
+        """Raises _Unreadable."""
+        try:
+            return self.stored.read(self.at[image_id])
+        except DataError as error:
+            raise _Unreadable(self.row, error) from error
+
+
+class _Unreadable(Exception):
+    """(position of a row, why): a run's predictions can't be read, and the others are shown without it."""
+
+
+def most_disagreed(rows: Sequence[Row], count: int = 12) -> tuple[Pictures | None, list[str]]:
     """The `count` images of a group's data on which its runs disagree most, and notes on what could not be shown.
 
     Disagreement: 1 - the mean quality of one model's prediction judged by another's, over all pairs (`image_quality`:
     matched IoUs of detections scored 0.5 or more; mIoU where one of the two is a semantic map). With one run, it is
-    judged by the labels. leave_out: positions of runs that are not looked at.
-    -> {"classes": [{"name", "colour"}], "runs": how many, "looked_at", "of", "images": [{"name", "width", "height",
-    "jpeg": base64, "disagreement", "panels": [{"row", "objects"}]}]}, labels first: a panel's "row"
-    is a position in `rows`, or the kind of labels. None without readable predictions. An object is
-    {"label", "score", "box" [x1,y1,x2,y2], "path": SVG}, on the picture's pixels.
+    judged by the labels. None without readable predictions.
     """
-    opened: list[tuple[int, Dataset, StoredPredictions]] = []
+    runs: dict[int, Run] = {}
     notes: list[str] = []
     for position, row in enumerate(rows):
-        if row.source == "run" and position not in leave_out:
+        if row.source == "run":
             try:
-                opened.append((position, *_open(row)))
+                dataset, stored = _open(row)
+                runs[position] = Run(position, dataset, stored, {key: i for i, key in enumerate(dataset.image_ids)})
             except SegcliError as error:
                 notes.append(f"{row.name}: not among the pictures: {error}")
-    if not opened:
-        return None, notes
-    first = opened[0][1]
-    ids = [set(dataset.image_ids) for _, dataset, _ in opened]
-    common = [image_id for image_id in first.image_ids if all(image_id in known for known in ids)]
+    while runs:
+        try:
+            return _worst(list(runs.values()), count, notes), notes
+        except _Unreadable as error:
+            position, why = error.args
+            notes.append(f"{rows[position].name}: not among the pictures: {why}")
+            del runs[position]
+        except DataError as error:
+            notes.append(f"no pictures: {error}")
+            break
+    return None, notes
+
+
+def _worst(runs: Sequence[Run], count: int, notes: list[str]) -> Pictures:
+    """Raises _Unreadable, and DataError where the labels can't be read; pictures that can't be are noted."""
+    first = runs[0].dataset
+    common = [image_id for image_id in first.image_ids if all(image_id in run.at for run in runs)]
     chosen = common[:: -(-len(common) // LOOK_AT)] if common else []
-    at = [{image_id: i for i, image_id in enumerate(dataset.image_ids)} for _, dataset, _ in opened]
     scored: list[tuple[float, int]] = []
-    try:
-        for image_id in chosen:
-            found = []
-            for k, (position, _, stored) in enumerate(opened):
-                try:
-                    found.append(stored.read(at[k][image_id]))
-                except DataError as error:  # of this run alone: the others are shown without it
-                    pictures, more = most_disagreed(rows, count, [*leave_out, position])
-                    return pictures, [f"{rows[position].name}: not among the pictures: {error}", *more]
-            target = first.encoded_target(at[0][image_id])
-            scored.append((disagreement(found, target, first.info), image_id))
-    except DataError as error:
-        return None, [*notes, f"no pictures: {error}"]
+    for image_id in chosen:
+        predictions = [run.predicted(image_id) for run in runs]
+        target = first.encoded_target(runs[0].at[image_id])
+        scored.append((disagreement(predictions, target, first.info), image_id))
     scored.sort(key=lambda pair: (-pair[0], pair[1]))
     images = []
     for value, image_id in scored[:count]:
         try:
-            looks = [(dataset, at[k][image_id], stored) for k, (_, dataset, stored) in enumerate(opened)]
-            images.append({"disagreement": round(value, 4), **_picture([position for position, _, _ in opened], looks)})
+            images.append(_picture(round(value, 4), image_id, runs))
         except DataError as error:
             notes.append(f"a picture is missing: {error}")
-    classes = [
-        {"name": name, "colour": list(colour)}
-        for name, colour in zip(first.info.names, class_colours(first.info), strict=True)
-    ]
-    return {
-        "classes": classes,
-        "runs": len(opened),
-        "looked_at": len(chosen),
-        "of": len(common),
-        "images": images,
-    }, notes
+    colours = zip(first.info.names, class_colours(first.info), strict=True)
+    return Pictures(
+        classes=[{"name": name, "colour": list(colour)} for name, colour in colours],
+        runs=len(runs),
+        looked_at=len(chosen),
+        of=len(common),
+        images=images,
+    )
 
 
-def disagreement(found: Sequence[Prediction], target: Target, info: DatasetInfo) -> float:
+def disagreement(predictions: Sequence[Prediction], target: Target, info: DatasetInfo) -> float:
     """0 (all alike) to 1: see `most_disagreed`. A pair of boxes without masks and a semantic map does not count."""
-    if len(found) == 1:
-        return 1 - image_quality(found[0], target, info, score=SCORE)
-    values = [_agreement(a, b, info) for a, b in itertools.combinations(found, 2)]
+    if len(predictions) == 1:
+        return 1 - image_quality(predictions[0], target, info, score=SCORE)
+    values = [_agreement(a, b, info) for a, b in itertools.combinations(predictions, 2)]
     known = [value for value in values if value is not None]
     return 1 - statistics.fmean(known) if known else 0.0
 
@@ -153,33 +203,33 @@ def _open(row: Row) -> tuple[Dataset, StoredPredictions]:
     return dataset, StoredPredictions(folder.path / "predictions" / f"{row.split}.json", dataset)
 
 
-def _picture(rows: Sequence[int], looks: Sequence[tuple[Dataset, int, StoredPredictions]]) -> dict[str, Any]:
-    dataset, i, _ = looks[0]
-    image = dataset.image(i)
+def _picture(value: float, image_id: int, runs: Sequence[Run]) -> Picture:
+    first = runs[0].dataset
+    image = first.image(runs[0].at[image_id])
     factor = min(1.0, SIDE / max(image.shape[:2]))
     size = (max(1, round(image.shape[1] * factor)), max(1, round(image.shape[0] * factor)))
     small = cv2.resize(image, size, interpolation=cv2.INTER_AREA) if factor < 1 else image
     _, jpeg = cv2.imencode(".jpg", small[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
-    panels: list[dict[str, Any]] = []
-    kinds: set[str] = set()
-    for other, j, stored in looks:  # the labels once for each kind of prediction
-        kind = _kind(stored.read(j))
-        if kind not in kinds:
-            panels.append({"row": kind, "objects": _objects(other.encoded_target(j), kind, factor, dataset.ignore)})
-            kinds.add(kind)
-    for row, (_, j, stored) in zip(rows, looks, strict=True):
-        found = stored.read(j)
-        panels.append({"row": row, "objects": _objects(found, _kind(found), factor, dataset.ignore)})
-    return {
-        "name": dataset.file_names[i],
-        "width": size[0],
-        "height": size[1],
-        "jpeg": base64.b64encode(jpeg.tobytes()).decode("ascii"),
-        "panels": panels,
-    }
+    labels: dict[str, Panel] = {}  # once for each kind of prediction
+    predicted: list[Panel] = []
+    for run in runs:
+        prediction, ignore = run.stored.read(run.at[image_id]), run.dataset.ignore
+        kind = _kind(prediction)
+        if kind not in labels:
+            target = run.dataset.encoded_target(run.at[image_id])
+            labels[kind] = Panel(row=kind, objects=_objects(target, kind, factor, ignore))
+        predicted.append(Panel(row=run.row, objects=_objects(prediction, kind, factor, ignore)))
+    return Picture(
+        disagreement=value,
+        name=first.file_names[runs[0].at[image_id]],
+        width=size[0],
+        height=size[1],
+        jpeg=base64.b64encode(jpeg.tobytes()).decode("ascii"),
+        panels=[*labels.values(), *predicted],
+    )
 
 
-def _objects(look: Look, kind: str, factor: float, ignore: int) -> list[dict[str, Any]]:
+def _objects(look: Shown, kind: str, factor: float, ignore: int) -> list[Shape]:
     if kind == "semantic" and look.semantic is not None:
         labels = np.asarray(look.semantic)
         return [_region(labels == k, int(k), factor) for k in np.unique(labels).tolist() if k != ignore]
@@ -192,17 +242,16 @@ def _objects(look: Look, kind: str, factor: float, ignore: int) -> list[dict[str
         score = None if found.scores is None else round(float(found.scores[n]), 3)
         if score is not None and score < STORED_SCORE:
             continue
-        entry: dict[str, Any] = {"label": int(found.labels[n]), "score": score}
-        entry["box"] = [round(v * factor, 1) for v in found.boxes[n].tolist()]
-        entry["path"] = "" if found.masks is None else _outline(found.mask(n), factor)
-        out.append(entry)
+        box = [round(v * factor, 1) for v in found.boxes[n].tolist()]
+        path = "" if found.masks is None else _outline(found.mask(n), factor)
+        out.append(Shape(label=int(found.labels[n]), score=score, box=box, path=path))
     return out
 
 
-def _region(mask: np.ndarray, label: int, factor: float, score: float | None = None) -> dict[str, Any]:
+def _region(mask: np.ndarray, label: int, factor: float, score: float | None = None) -> Shape:
     x, y, w, h = coco_mask.toBbox(coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))).tolist()
     box = [round(v * factor, 1) for v in (x, y, x + w, y + h)]
-    return {"label": label, "score": score, "box": box, "path": _outline(mask, factor)}
+    return Shape(label=label, score=score, box=box, path=_outline(mask, factor))
 
 
 def _outline(mask: np.ndarray, factor: float) -> str:

@@ -36,3 +36,12 @@ def heading(metric: str, join: str = "\n") -> str:
     """segm_AP50 -> mask AP50, in two lines for a column; other metrics are called as they are."""
     kind, _, part = metric.partition("_")
     return f"{MATCHED[kind]}{join}{part}" if kind in MATCHED and part else metric
+
+
+def finite(value: object) -> object:
+    """A JSON value in which null stands for what is no number (nan, inf)."""
+    if isinstance(value, dict):
+        return {str(key): finite(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

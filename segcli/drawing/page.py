@@ -1,13 +1,13 @@
 """One self-contained HTML page: data, style, script and plotly inside, nothing loaded from anywhere."""
 
 import json
-import math
+from collections.abc import Mapping
 from importlib import resources
-from typing import Any
 
 import plotly.offline
 
 import segcli
+from segcli.core.formatting import finite
 
 SCRIPTS = ("report_pictures.js", "report.js")  # the last one draws
 SHELL = """<!doctype html>
@@ -33,10 +33,10 @@ SHELL = """<!doctype html>
 """
 
 
-def page(data: dict[str, Any]) -> str:
+def page(data: Mapping[str, object]) -> str:
     """The report of `data` (see `compare.report.write_report`) as HTML text."""
     folder = resources.files("segcli.drawing")
-    text = json.dumps(_finite({**data, "version": segcli.__version__}), ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps(finite({**data, "version": segcli.__version__}), ensure_ascii=False, separators=(",", ":"))
     return SHELL.format(
         version=segcli.__version__,
         style=(folder / "report.css").read_text(encoding="utf-8"),
@@ -44,12 +44,3 @@ def page(data: dict[str, Any]) -> str:
         plotly=plotly.offline.get_plotlyjs(),
         script="\n".join((folder / name).read_text(encoding="utf-8") for name in SCRIPTS),
     )
-
-
-def _finite(value: Any) -> Any:
-    """nan and inf are no JSON: null."""
-    if isinstance(value, dict):
-        return {str(k): _finite(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -125,7 +125,7 @@ def _label(figure: Figure, axes: Axes, points: list[tuple[float, float, str]]) -
             choices.append((10 * box.count_overlaps(reserved) + 20 * outside + 0.1 * rank, rank, box))
         _, rank, box = min(choices, key=lambda c: c[:2])
         dx, dy, side, level = _offsets()[rank]
-        arrow: dict[str, Any] | None = None
+        arrow: dict[str, object] | None = None
         if rank > 7:
             start = (0.0 if side == "left" else 1.0, 0.5)  # of the text: its end towards the point
             arrow = {"arrowstyle": "-", "color": "#999999", "lw": 0.7, "shrinkA": 1, "shrinkB": 5, "relpos": start}

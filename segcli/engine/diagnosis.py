@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from segcli.core.coco_json import Annotation, Result
 from segcli.core.plugins import defaults, find
 from segcli.core.recipe.recipe import Recipe
 from segcli.core.tasks import TASKS
@@ -28,7 +29,7 @@ FALLEN = 0.6  # so is one below this share of the best score on the way
 UNSURE = 0.1  # below this median (over images) of the best score, the model is taken to predict nothing
 FOUND = 0.3  # boxes are fine where at least this share of objects has a detection of IoU ≥ 0.5
 
-Image = tuple[Sequence[dict[str, Any]], Sequence[dict[str, Any]]]  # one image's COCO annotations and results
+Image = tuple[Sequence[Annotation], Sequence[Result]]  # one image's COCO annotations and results
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,16 +13,18 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TextIO, cast
 
 import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
 from segcli.core import trust
+from segcli.core.coco_json import Result
 from segcli.core.dataset_info import DatasetInfo
 from segcli.core.errors import SegcliError
 from segcli.core.files import part_beside, resolve, why_not_written, write_atomic
+from segcli.data import canonical
 from segcli.types import Panoptic, Prediction, Written, label_type
 
 
@@ -36,22 +38,22 @@ class JsonStream:
         self.path, self.head, self.tail, self.needed = path, head, tail, needed
         self.count = 0
         self.temporary: Path | None = None
-        self.file: Any = None
+        self.file: TextIO | None = None
 
-    def add(self, value: Any, key: str | None = None) -> None:
+    def add(self, value: object, key: str | None = None) -> None:
         """Write one entry; with `key` where the container is an object. Raises SegcliError where the disk is full."""
         name = "" if key is None else json.dumps(key, ensure_ascii=False) + ": "
         text = json.dumps(value, ensure_ascii=False, allow_nan=False)
         with _explained(self.path):
-            if self.file is None:
-                self._open()
-            self.file.write(("," if self.count else "") + "\n" + name + text)
+            self._opened().write(("," if self.count else "") + "\n" + name + text)
         self.count += 1
 
-    def _open(self) -> None:
-        self.temporary = part_beside(self.path)
-        self.file = open(self.temporary, "w", encoding="utf-8")  # noqa: SIM115  (closed by __exit__)
-        self.file.write(self.head)
+    def _opened(self) -> TextIO:
+        if self.file is None:
+            self.temporary = part_beside(self.path)
+            self.file = open(self.temporary, "w", encoding="utf-8")  # noqa: SIM115  (closed by __exit__)
+            self.file.write(self.head)
+        return self.file
 
     def __enter__(self) -> "JsonStream":
         return self
@@ -60,11 +62,10 @@ class JsonStream:
         try:
             if kind is None and (self.needed or self.count):
                 with _explained(self.path):
-                    if self.file is None:
-                        self._open()
+                    file = self._opened()
                     assert self.temporary is not None
-                    self.file.write(f"\n{self.tail}\n")
-                    self.file.close()
+                    file.write(f"\n{self.tail}\n")
+                    file.close()
                     os.chmod(self.temporary, 0o644)
                     os.replace(self.temporary, self.path)
         finally:
@@ -83,7 +84,7 @@ def map_names(file_names: Sequence[str]) -> list[str]:
     return short if len(set(short)) == len(short) else [f"{name}.png" for name in file_names]
 
 
-def read_entries(path: Path) -> Iterator[Any]:
+def read_entries(path: Path) -> Iterator[Result]:
     """The entries of a list that a `JsonStream` has written, one after the other: each is a line of its own."""
     with open(path, encoding="utf-8") as file:
         for line in file:
@@ -142,28 +143,23 @@ class ResultsWriter:
                 stream.__exit__(kind, error, None)
 
 
-def coco_categories(info: DatasetInfo) -> list[dict[str, Any]]:
-    """The classes as COCO lists them, with their keypoints where they have some; skeletons count from 1 there."""
-    out: list[dict[str, Any]] = []
-    for c in info.categories:
-        out.append({"id": c.source_id, "name": c.name, "isthing": int(c.thing)})
-        if c.keypoints:
-            out[-1] |= {"keypoints": list(c.keypoints), "skeleton": [[a + 1, b + 1] for a, b in c.skeleton]}
-    return out
+def coco_categories(info: DatasetInfo) -> list[dict[str, object]]:
+    """The classes as COCO declares them, without colours."""
+    return [{key: value for key, value in entry.items() if key != "color"} for entry in canonical.coco_categories(info)]
 
 
-def coco_annotation(result: dict[str, Any], number: int) -> dict[str, Any]:
+def coco_annotation(result: Result, number: int) -> dict[str, object]:
     """One of `coco_results`' entries as an annotation, which COCO's own library opens: with an id, an area in pixels
     (the mask's, else the box's) and what else it asks of each object. The score stays."""
     mask = result.get("segmentation")
     area = float(coco_mask.area(mask)) if mask is not None else result["bbox"][2] * result["bbox"][3]
-    out = {"id": number, **result, "area": round(area, 4), "iscrowd": 0}
+    out: dict[str, object] = {"id": number, **result, "area": round(area, 4), "iscrowd": 0}
     if "keypoints" in result:
         out["num_keypoints"] = len(result["keypoints"]) // 3
     return out
 
 
-def coco_results(prediction: Prediction, info: DatasetInfo) -> list[dict[str, Any]]:
+def coco_results(prediction: Prediction, info: DatasetInfo) -> list[Result]:
     """One image's detections as COCO results. Numbers are the shortest that give the same float32 again."""
     found = prediction.instances
     assert found is not None
@@ -174,7 +170,7 @@ def coco_results(prediction: Prediction, info: DatasetInfo) -> list[dict[str, An
     rles = found.rles() if found.masks is not None else None
     out = []
     for i, label in enumerate(found.labels.tolist()):
-        entry: dict[str, Any] = {
+        entry: Result = {
             "image_id": prediction.image_id,
             "category_id": info.source_ids[label],
             "bbox": [round(v, 4) for v in boxes[i].tolist()],
@@ -188,7 +184,7 @@ def coco_results(prediction: Prediction, info: DatasetInfo) -> list[dict[str, An
     for field in found.fields.values():
         if isinstance(field, Written):
             for entry, more in zip(out, field.write(found.labels.tolist(), info), strict=True):
-                entry |= more
+                entry |= cast(Result, more)
     return out
 
 

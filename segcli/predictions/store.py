@@ -1,12 +1,12 @@
 """Read back what `predictions/coco_results.py` stored, one image at a time."""
 
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import torch
 
 from segcli.core import trust
-from segcli.core.coco_json import PanopticEntry
+from segcli.core.coco_json import PanopticEntry, Result
 from segcli.core.errors import DataError, ModelError
 from segcli.core.files import read_json, resolve
 from segcli.core.tasks import TASKS
@@ -29,7 +29,7 @@ class StoredPredictions:
     def __init__(self, path: Path, dataset: Dataset):
         self.path, self.dataset = path, dataset
         self.labels = {source: label for label, source in enumerate(dataset.info.source_ids)}
-        self.results: dict[int, list[dict[str, Any]]] | None = None
+        self.results: dict[int, list[Result]] | None = None
         self.segments: dict[int, PanopticEntry] = {}
         self.maps = map_names(dataset.file_names)
         self.task = TASKS[dataset.task]
@@ -56,15 +56,15 @@ class StoredPredictions:
         file = self._map("semantic", self.maps[i])
         return Prediction(image_id, size, semantic=views.read_semantic(file, size, len(self.labels)))
 
-    def _map(self, kind: str, name: Any) -> Path:
+    def _map(self, kind: str, name: object) -> Path:
         """A stored map. Raises ModelError where its name, or a link, leads out of the folder of predictions."""
         folder = self.path.with_name(f"{self.path.stem}_{kind}")
         trusted = trust.everything()
         return resolve(folder, name, str(self.path), within=self.path.parent, error=ModelError, trusted=trusted)
 
-    def _load_results(self) -> dict[int, list[dict[str, Any]]]:
+    def _load_results(self) -> dict[int, list[Result]]:
         entries = _load(self.path)
-        grouped: dict[int, list[dict[str, Any]]] = {image_id: [] for image_id in self.dataset.image_ids}
+        grouped: dict[int, list[Result]] = {image_id: [] for image_id in self.dataset.image_ids}
         for entry in entries if isinstance(entries, list) else [None]:
             if not isinstance(entry, dict):
                 raise DataError(f"{self.path}: not a list of COCO results", hint=AGAIN)
@@ -73,7 +73,7 @@ class StoredPredictions:
                 raise DataError(f"{self.path}: image {image_id!r:.80} is not in {self.dataset.root}", hint=AGAIN)
             if type(category) is not int or category not in self.labels:
                 raise DataError(f"{self.path}: category {category!r:.80} is not in {self.dataset.root}", hint=AGAIN)
-            grouped[image_id].append(entry)
+            grouped[image_id].append(cast(Result, entry))  # its other keys are read with care
         return grouped
 
     def _load_panoptic(self, path: Path) -> dict[int, PanopticEntry]:
@@ -90,7 +90,7 @@ class StoredPredictions:
             raise DataError(f"{path}: it has nothing for image {missing} of {self.dataset.root}", hint=AGAIN)
         return found
 
-    def _instances(self, entries: list[dict[str, Any]], size: tuple[int, int]) -> Instances:
+    def _instances(self, entries: list[Result], size: tuple[int, int]) -> Instances:
         corners = [(x, y, x + w, y + h) for x, y, w, h in (e["bbox"] for e in entries)]
         for e in entries:
             if not all(type(v) in (int, float) and abs(v) <= FAR * max(*size, 64) for v in (*e["bbox"], e["score"])):
@@ -110,7 +110,7 @@ class StoredPredictions:
         )
 
 
-def _load(path: Path) -> Any:
+def _load(path: Path) -> object:
     try:
         return read_json(path)
     except DataError as error:

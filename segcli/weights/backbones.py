@@ -1,11 +1,12 @@
 """Pretrained backbone weights: which there are for which backbone."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Protocol, TypeVar
 
 import timm
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from segcli.core.errors import ModelError
 from segcli.core.plugins import nearest
@@ -13,10 +14,15 @@ from segcli.weights.detectron2_resnet import to_torchvision
 from segcli.weights.official import TABLE, resolve
 from segcli.weights.reading import read_state
 
+T = TypeVar("T")
 OFFLINE = "without a connection: weights: null, a file, or the backbone efficientnet_lite0 with weights: imagenet"
 
 
-def load_backbone(backbone: Any, name: str, settings: dict[str, Any]) -> dict[str, str]:
+class Backbone(Protocol):
+    def load_pretrained(self, state: dict[str, Tensor]) -> None: ...
+
+
+def load_backbone(backbone: Backbone, name: str, settings: Mapping[str, object]) -> dict[str, str]:
     """Load weights `name` (`imagenet`, for the larger Swins `imagenet22k`, or a file) into a backbone built from
     `settings`. -> source and licence.
 
@@ -61,7 +67,7 @@ def _official(name: str) -> tuple[dict[str, Tensor], str, str]:
         raise ModelError(str(error), hint=OFFLINE) from error
 
 
-def _resnet(settings: dict[str, Any]) -> tuple[dict[str, Tensor], str, str]:
+def _resnet(settings: Mapping[str, object]) -> tuple[dict[str, Tensor], str, str]:
     if settings.get("stem") != "3x3":
         return _official(f"torchvision/resnet{settings.get('depth', 50)}")
     if settings.get("depth", 50) != 101:
@@ -70,7 +76,7 @@ def _resnet(settings: dict[str, Any]) -> tuple[dict[str, Tensor], str, str]:
     return to_torchvision({k: v for k, v in state.items() if not k.startswith("stem.fc.")}), source, licence
 
 
-def _swin(settings: dict[str, Any], name: str) -> tuple[dict[str, Tensor], str, str]:
+def _swin(settings: Mapping[str, object], name: str) -> tuple[dict[str, Tensor], str, str]:
     variant = f"{settings.get('variant', 'tiny')}{'_22k' if name == 'imagenet22k' else ''}"
     if f"swin/{variant}" not in TABLE:
         raise ModelError(f"model.backbone.weights: there are no weights {name} for Swin {settings.get('variant')}")
@@ -78,12 +84,13 @@ def _swin(settings: dict[str, Any], name: str) -> tuple[dict[str, Tensor], str, 
 
 
 def _timm(model: str) -> tuple[dict[str, Tensor], str, str]:
-    net: nn.Module = _download(lambda: timm.create_model(model, pretrained=True), f"timm {model}")
-    config: Any = net.pretrained_cfg
+    net = _download(lambda: timm.create_model(model, pretrained=True), f"timm {model}")
+    config = net.pretrained_cfg
+    assert isinstance(config, dict)
     return net.state_dict(), f"timm {model}", str(config.get("license", "unknown"))
 
 
-def _download(get: Any, what: str) -> Any:
+def _download(get: Callable[[], T], what: str) -> T:
     try:
         return get()
     except Exception as error:  # a hub client raises dozens of kinds; to the user all mean: not to be had now

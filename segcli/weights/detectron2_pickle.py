@@ -5,8 +5,9 @@ recorder; the arrays are then built from the recorded bytes. Any other name is r
 """
 
 import pickle
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import NoReturn
 
 import numpy as np
 import torch
@@ -48,13 +49,13 @@ def read_pickle(path: Path) -> dict[str, Tensor]:
 class _Dtype:
     """Stands for numpy.dtype(code, align, copy) and the byte order set afterwards."""
 
-    def __init__(self, code: str, *_: Any):
+    def __init__(self, code: str, *_: object):
         self.code, self.order = str(code), "<"
 
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
+    def __setstate__(self, state: tuple[object, ...]) -> None:
         self.order = str(state[1])
 
-    def build(self) -> np.dtype[Any]:
+    def build(self) -> np.dtype[np.generic]:
         code = self.code.lstrip("<>|=")
         if not code or (code[0] not in "biuf" and code not in KINDS) or self.order not in "<>|=":
             raise ModelError(f"it holds an array of {self.code!r}, which are no numbers")
@@ -66,10 +67,11 @@ class _Array:
 
     def __init__(self) -> None:
         self.shape: tuple[int, ...] = ()
-        self.dtype: Any = None
-        self.fortran, self.data = False, b""
+        self.dtype: object = None
+        self.fortran = False
+        self.data: object = b""
 
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
+    def __setstate__(self, state: tuple[int, tuple[int, ...], object, bool, object]) -> None:
         _, shape, self.dtype, fortran, self.data = state
         self.shape, self.fortran = tuple(int(n) for n in shape), bool(fortran)
 
@@ -86,8 +88,8 @@ class _Array:
 class _Unpickler(pickle.Unpickler):
     """Knows the names below; for all others `find_class` raises, and a pickle can call nothing that it did not find."""
 
-    def find_class(self, module: str, name: str) -> Any:
-        known: dict[str, Any] = {}
+    def find_class(self, module: str, name: str) -> Callable[..., object]:
+        known: dict[str, Callable[..., object]] = {}
         if module in MODULES:
             known = {
                 "ndarray": _Array,
@@ -106,17 +108,17 @@ class _Unpickler(pickle.Unpickler):
             raise ModelError(f"it names {module}.{name}")
         return known[name]
 
-    def persistent_load(self, pid: Any) -> Any:
+    def persistent_load(self, pid: object) -> NoReturn:
         raise ModelError("it refers to objects outside the file")
 
 
-def _scalar(dtype: Any, data: bytes = b"") -> _Array:
+def _scalar(dtype: object, data: bytes = b"") -> _Array:
     out = _Array()
     out.dtype, out.data = dtype, data
     return out
 
 
-def _frombuffer(data: Any, dtype: Any, shape: Any, order: str) -> _Array:
+def _frombuffer(data: bytes, dtype: object, shape: tuple[int, ...], order: str) -> _Array:
     """Pickle protocol 5."""
     out = _Array()
     out.__setstate__((1, shape, dtype, order == "F", bytes(data)))

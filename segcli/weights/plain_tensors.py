@@ -1,7 +1,6 @@
 """What a file of weights may hold: names and plain tensors; and what torch says of others, in words for a user."""
 
 import re
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -9,7 +8,7 @@ from torch import Tensor
 from segcli.core.errors import ModelError
 
 
-def plain_tensors(state: Any, where: str) -> dict[str, Tensor]:
+def plain_tensors(state: object, where: str) -> dict[str, Tensor]:
     """`state` where it maps names to dense tensors that have values. Raises ModelError that names the first other."""
     if not isinstance(state, dict) or not state:
         raise ModelError(f"{where}: holds no weights, but {type(state).__name__}")

@@ -5,13 +5,14 @@ whatever it was that took the file apart: one weight, one moment of the optimise
 """
 
 import hashlib
-from typing import Any
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor
 
 from segcli.core.errors import ModelError
 
+T = TypeVar("T")
 DIGEST = "segcli_sha256"  # key beside the state's own, and of a safetensors file's metadata
 
 
@@ -20,7 +21,7 @@ def signed(state: dict[str, object]) -> dict[str, object]:
     return {**state, DIGEST: _digest(state)}
 
 
-def verified(state: Any, where: str) -> Any:
+def verified(state: T, where: str) -> T:
     """What `signed` was given; a state without a digest, as older versions wrote it, as it is.
 
     Raises ModelError, beginning with `where`, for one whose content is no longer what was signed.
@@ -34,7 +35,7 @@ def verified(state: Any, where: str) -> Any:
         same = False
     if not same:
         raise ModelError(f"{where}: is damaged: its content is not what was written")
-    return content
+    return cast(T, content)
 
 
 def weights_digest(state: dict[str, Tensor]) -> str:
