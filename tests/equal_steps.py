@@ -24,7 +24,8 @@ from segcli.types import Batch, Instances, Target
 
 STEPS = 20
 SIZES = [(32, 40), (24, 36), (40, 40), (40, 28)]  # each half of a batch has a canvas of its own
-SMALL = {"dim": 32, "heads": 4, "ffn": 32, "encoder_layers": 1, "decoder_layers": 2, "dropout": 0.0}
+WIDTHS = {"dim": 32, "heads": 4, "ffn": 32, "decoder_layers": 2, "dropout": 0.0}
+SMALL = {"encoder_layers": 1, **WIDTHS}
 QUERIES = {"queries": 6, "transformer": SMALL}
 MASKS = {"transformer": {**SMALL, "dim": 128, "heads": 8}}  # DETR's mask head can't be smaller
 POINTS = {"loss": {"points": 32}}
@@ -49,6 +50,7 @@ FAMILIES = {
     ),
     "maskformer_lite, learned": ("instance", {"name": "maskformer_lite", **QUERIES, **POINTS, **LEARNED}),
     "per_pixel": ("semantic", PIXEL),
+    "per_pixel_plus": ("semantic", {"name": "per_pixel_plus", **WIDTHS}),
     "fcn": ("semantic", {"name": "fcn"}),
 }
 
@@ -112,6 +114,12 @@ def batch(step, own):
 
 def train(name, parts=1):
     """(the losses of each step, the weights after the last) of this process's share of the images."""
+    log, model = trained(name, parts)
+    return log, model.state_dict()
+
+
+def trained(name, parts=1, steps=STEPS):
+    """(the losses of each step, the model after the last) of this process's share of the images."""
     with double_precision(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model = build(name)
@@ -119,7 +127,7 @@ def train(name, parts=1):
         each = len(SIZES) // distributed.world()
         own = range(distributed.rank() * each, (distributed.rank() + 1) * each)
         log = []
-        for step in range(STEPS):
+        for step in range(steps):
             numbers = {}
             for _, losses in step_losses(model, batch(step, own), parts, torch.device("cpu"), contextlib.nullcontext()):
                 torch.stack(list(losses.values())).sum().backward()
@@ -130,7 +138,7 @@ def train(name, parts=1):
             optimizer.step()
             optimizer.zero_grad()
             log.append(distributed.average(numbers))
-        return log, model.state_dict()
+        return log, model
 
 
 if __name__ == "__main__":

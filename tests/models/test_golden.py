@@ -1,12 +1,21 @@
-"""The official DETR and MaskFormer stay what they are, to the digit, whatever options for little data are added.
+"""Every model computes what it computed: losses, weights' effect and outputs of small ones, seeded.
 
-Tiny ones with every option off, seeded. Numbers change only with an intended change of the models, or of torch's random
-weights: print `numbers(…)` then, and say why in the commit.
+The official DETR and MaskFormer with every option off, and three training steps of every family of equal_steps.py in
+double precision. Numbers change only with an intended change of the models, or of torch's random weights: then run
+`python tests/models/test_golden.py`, which writes golden.json anew, and say why in the commit.
 """
+
+import json
+from pathlib import Path
 
 import pytest
 import torch
 from batches import batch_of, random_batch, small_detr, small_maskformer, stripes
+from equal_steps import FAMILIES, SIZES, batch, double_precision, trained
+
+from segcli.core import plugins
+
+FILE = Path(__file__).with_name("golden.json")
 
 GOLDEN = {
     "detr detection": {
@@ -86,3 +95,32 @@ def numbers(kind) -> dict[str, float]:
 @pytest.mark.parametrize("kind", GOLDEN)
 def test_with_all_options_off_nothing_changes(kind):
     assert numbers(kind) == pytest.approx(GOLDEN[kind], rel=1e-4, abs=1e-6)
+
+
+def steps_of(name) -> list[dict[str, float]]:
+    """The losses of each of three steps, then numbers of the outputs after them."""
+    log, model = trained(name, steps=3)
+    with double_precision(), torch.inference_mode():
+        given = batch(3, range(len(SIZES)))
+        outputs = model.eval().network(given.images)
+        if outputs is None:  # an R-CNN's gives nothing back
+            found = [p.instances for p in model.predict(given)]
+            outputs = [torch.cat([torch.cat([i.boxes.flatten(), i.scores]) for i in found])]
+    outputs = [outputs] if isinstance(outputs, torch.Tensor) else outputs
+    log.append({f"output {i}": value.double().abs().mean().item() for i, value in enumerate(outputs)})
+    return [{key: float(f"{value:.8g}") for key, value in numbers.items()} for numbers in log]
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_three_steps_of_every_model_give_the_numbers_that_are_committed(name):
+    expected = json.loads(FILE.read_text(encoding="utf-8"))[name]
+    for step, (found, known) in enumerate(zip(steps_of(name), expected, strict=True)):
+        assert found == pytest.approx(known, rel=1e-4, abs=1e-8), step
+
+
+def test_every_model_has_numbers():
+    assert {settings["name"] for _, settings in FAMILIES.values()} == set(plugins.names("model"))
+
+
+if __name__ == "__main__":
+    FILE.write_text(json.dumps({name: steps_of(name) for name in FAMILIES}, indent=1) + "\n", encoding="utf-8")
