@@ -17,9 +17,10 @@ from segcli.models.layers.box_queries import best_cells
 from segcli.models.layers.deformable import DeformableAttention
 from segcli.models.layers.denoising import make_noise
 from segcli.models.layers.hybrid_encoder import to_tokens
-from segcli.models.maskformer.box_masks import BoxMasks, read_labels, sample_points
-from segcli.models.maskformer.mask_set_loss import Outputs, Wanted
-from segcli.models.maskformer.point_loss import logits_at, losses_at_points, read_masks, read_points
+from segcli.models.layers.targets import Targets
+from segcli.models.maskformer.box_masks import BoxMasks, sample_points
+from segcli.models.maskformer.mask_set_loss import MaskOutputs
+from segcli.models.maskformer.point_loss import logits_at, losses_at_points, masks_at, read_points
 from segcli.models.maskformer.stuff_kernels import StuffKernels
 from segcli.ops import boxes
 from segcli.ops.losses import matchability
@@ -99,7 +100,7 @@ def test_noise_is_light_or_heavy_and_hides_the_answers():
 def test_real_queries_do_not_depend_on_the_noise():
     net, data = model(), batch()
     features = net.backbone(data.images)[-3:]
-    wanted = net.objects(data)
+    wanted = net.targets(data)
     with_noise, without = net.head(features, data, wanted), net.head(features, data)
     assert with_noise.noise is not None
     torch.testing.assert_close(with_noise.logits, without.logits)
@@ -211,7 +212,7 @@ def test_points_lie_mostly_in_the_box_and_read_the_labels():
     assert 300 <= near.sum() < 330
     masks = torch.zeros(2, 10, 20, dtype=torch.bool)
     masks[1, :, :5] = True
-    assert torch.equal(read_labels(masks, torch.tensor([1]), points)[0].bool(), points[0, :, 0] < 0.25)
+    assert torch.equal(masks_at(masks, torch.tensor([1]), points)[0].bool(), points[0, :, 0] < 0.25)
 
 
 def test_masks_read_at_points_are_products_with_the_pixels_read_there():
@@ -228,13 +229,15 @@ def test_point_losses_are_those_of_the_mask_read_at_its_least_sure_points():
     torch.manual_seed(0)
     pixels, embeddings = torch.randn(2, 4, 12, 16), torch.randn(1, 2, 3, 4)
     masks = torch.rand(2, 48, 64) > 0.5
-    out = Outputs(torch.randn(1, 2, 3, 3), embeddings, pixels)
+    out = MaskOutputs(torch.randn(1, 2, 3, 3), embeddings, pixels)
     matching = Matching(*torch.tensor([[0, 0], [0, 1], [2, 1], [0, 1]]))
-    entropy, dice = losses_at_points(out, Wanted(torch.tensor([0, 1]), masks, [1, 1]), matching, 64, [3, 4])
+    entropy, dice = losses_at_points(out, Targets(torch.tensor([0, 1]), masks, [1, 1]), matching, 64, [3, 4])
     assert entropy.shape == dice.shape == (2,)
     everywhere = torch.rand(1, 5000, 2)
     logits = embeddings[0, 0, 2] @ read_points(pixels[:1], everywhere)[0]
-    mean = F.binary_cross_entropy_with_logits(logits, read_masks(masks[:1], everywhere)[0])
+    mean = F.binary_cross_entropy_with_logits(
+        logits, masks_at(masks[:1], torch.zeros(1, dtype=torch.long), everywhere)[0]
+    )
     assert 0.6 < entropy[0] < mean  # near the mask's edge a wrong label costs log 2, elsewhere much more
 
 
@@ -318,7 +321,7 @@ def test_stuff_with_kernels_is_found_without_a_query():
     data = batch()
     for target in data.targets:
         target.semantic = stuff_map(*target.size).clamp(max=2)
-    assert net.objects(data).labels.tolist() == [0, 1, 0]
+    assert net.targets(data).labels.tolist() == [0, 1, 0]
     net.stuff.kernels.weight.zero_()
     net.stuff.kernels.bias.copy_(torch.tensor([4.0, 0.0]))
     for prediction in net.predict(data):

@@ -223,7 +223,7 @@ def test_crowds_flat_boxes_and_stuff_are_no_objects():
     instances.crowd = torch.tensor([True, False, False])
     instances.boxes[1, 2] = instances.boxes[1, 0]
     instances.labels[2] = 4  # a stuff class
-    assert model.objects(one).counts == [2, 0]
+    assert model.targets(one).counts == [2, 0]
 
 
 def test_more_objects_than_queries_is_a_warning_that_names_image_and_setting():

@@ -77,7 +77,7 @@ def test_two_halves_with_shared_normalisers_sum_to_the_whole():
 def test_more_segments_than_queries_warns_once_with_image_and_setting():
     model = small_maskformer("instance", queries=2)
     batch = batch_of(stripes(1, objects=1), stripes(7, objects=5))
-    with pytest.warns(UserWarning, match=r"image 7 has 5 segments and the model 2 queries.*model\.queries"):
+    with pytest.warns(UserWarning, match=r"image 7 has 5 objects and model\.queries is 2.*at least 5"):
         model(batch)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -99,10 +99,10 @@ def test_fixed_matching_gives_every_class_its_own_query_in_every_layer(more):
     model = small_maskformer("semantic", queries=None, matching="fixed", **more)
     assert model.queries == 4
     batch = batch_of(stripes(1), EMPTY, stripes(2, objects=1))
-    wanted = model._wanted(batch)
+    targets = model.targets(batch)
     layers = len(model.run(batch.images).logits)
-    matching = model._match(model.run(batch.images), wanted, batch)
-    assert torch.equal(matching.query, wanted.labels.repeat(layers))
+    matching = model.match(model.run(batch.images), targets, batch)
+    assert torch.equal(matching.query, targets.labels.repeat(layers))
     assert torch.equal(matching.object, torch.arange(5).repeat(layers))
     assert matching.image.tolist() == [0, 0, 0, 2, 2] * layers
     assert matching.layer.tolist() == [i for i in range(layers) for _ in range(5)]

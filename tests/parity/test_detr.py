@@ -9,7 +9,7 @@ from torch import Tensor
 
 from segcli.models import build_model
 from segcli.models.detr.detector import padding
-from segcli.models.layers.set_loss import last_layer
+from segcli.models.detr.set_loss import last_layer
 from segcli.ops import boxes
 from segcli.types import Batch, Instances, Target
 from segcli.weights.huggingface_detr import to_official
@@ -169,7 +169,7 @@ def test_matching_and_losses_of_every_layer(counts):
     _, expected, _ = reference_loss.ForObjectDetectionLoss(
         found.logits[-1], labels, "cpu", found.boxes[-1], theirs.config, found.logits, found.boxes
     )
-    wanted = ours.objects(batch)
+    wanted = ours.targets(batch)
     matching = ours.match(found, wanted, batch)
     matcher = reference_loss.HungarianMatcher(1, 5, 2)
     for layer in range(3):
@@ -233,7 +233,7 @@ def test_masked_training_uses_matched_queries_alone_and_gives_their_masks():
     _, ours = pair("instance")
     batch = padded_batch(masks=True)
     found = ours.detr.run(batch.images, padding(batch), every_layer=True)
-    last = last_layer(ours.detr.match(found, ours.detr.objects(batch), batch), len(found.logits))
+    last = last_layer(ours.detr.match(found, ours.detr.targets(batch), batch), len(found.logits))
     assert len(last.query) == 6
     every = ours.masks(found, torch.arange(45) // 15, torch.arange(45) % 15)
     assert_close(ours.masks(found, last.image, last.query), every[last.image * 15 + last.query])

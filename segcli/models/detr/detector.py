@@ -9,18 +9,21 @@ Legend: B images, T = h·w tokens, Q queries, L decoder layers, D width, C class
 
 import copy
 import dataclasses
-from typing import Any
+from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from segcli.models.interface import Model
-from segcli.models.layers import set_loss
+from segcli.models.detr import set_loss
+from segcli.models.detr.set_loss import DetrLoss
+from segcli.models.interface import Backbone
 from segcli.models.layers.mlp import MLP
 from segcli.models.layers.position import SinePosition
-from segcli.models.layers.set_loss import DetrLoss, Objects
+from segcli.models.layers.set_model import SetModel, pairs_by_image
+from segcli.models.layers.targets import BoxTargets, Targets, box_targets, normalisers
 from segcli.models.layers.transformer import Record, Transformer, attention_mask
 from segcli.ops import boxes
 from segcli.ops.detr_inference import detections
@@ -28,11 +31,12 @@ from segcli.ops.matcher import Matching
 from segcli.ops.preprocess import Preprocess
 from segcli.types import Batch, Prediction
 
+Network = TypeVar("Network", bound=nn.Module)
 PAPER_SIZE = (800, 1130)  # the mean size of COCO's images behind the paper's tables
 
 
 @dataclasses.dataclass
-class Outputs:
+class DetrOutputs:
     """logits [L,B,Q,C+1] and boxes [L,B,Q,4] (cxcywh, shares of each image); what the mask head needs: queries [B,Q,D]
     of the last layer, memory [B,T,D], its size (h, w) and attention mask, projected [B,D,h,w], the backbone's features.
     """
@@ -50,7 +54,7 @@ class Outputs:
 class Body(nn.Module):
     """Names the backbone `body`, as the official layout does."""
 
-    def __init__(self, body: nn.Module):
+    def __init__(self, body: Backbone):
         super().__init__()
         self.body = body
 
@@ -58,7 +62,7 @@ class Body(nn.Module):
         return self.body(x_BCHW)
 
 
-class DETR(Model):
+class DETR(SetModel):
     """The detector. `forward` gives the losses, `run` the outputs of every decoder layer."""
 
     class_layers = ("class_embed.",)
@@ -67,7 +71,7 @@ class DETR(Model):
 
     def __init__(
         self,
-        backbone: Any,
+        backbone: Backbone,
         transformer: Transformer,
         *,
         task: str,
@@ -76,7 +80,7 @@ class DETR(Model):
         queries: int,
         loss: DetrLoss,
     ):
-        super().__init__()
+        super().__init__(task, num_things, queries)
         dim = transformer.decoder.norm.normalized_shape[0]
         self.transformer = transformer
         self.class_embed = nn.Linear(dim, classes + 1)
@@ -86,12 +90,8 @@ class DETR(Model):
         self.backbone = nn.Sequential(Body(backbone))
         self.channels: list[int] = backbone.channels
         self.position = SinePosition(dim)
-        self.task, self.classes, self.num_things = task, classes, num_things
-        self.loss = loss
+        self.classes, self.loss = classes, loss
         self.preprocess = Preprocess(800, 1333, "pil", "nearest", divisor=1)
-        self.fields: dict[str, Any] = {}
-        self.max_detections = 100
-        self.queries = queries
 
     def run(
         self,
@@ -101,7 +101,7 @@ class DETR(Model):
         every_layer: bool,
         encoder_record: Record | None = None,
         decoder_record: Record | None = None,
-    ) -> Outputs:
+    ) -> DetrOutputs:
         """The network; L is 1 without `every_layer`. padding None: nothing is padded. Records: see `transformer`."""
         features = self.backbone(images_BCHW)
         projected = self.input_proj(features[-1])
@@ -120,31 +120,24 @@ class DETR(Model):
             decoder_record,
         )
         read = hs_LBQD if every_layer else hs_LBQD[-1:]
-        logits, found = self.class_embed(read), self.bbox_embed(read).float().sigmoid()
-        return Outputs(logits, found, hs_LBQD[-1], memory_BTD, size, mask, projected, features)
+        logits, predicted = self.class_embed(read), self.bbox_embed(read).float().sigmoid()
+        return DetrOutputs(logits, predicted, hs_LBQD[-1], memory_BTD, size, mask, projected, features)
 
-    def objects(self, batch: Batch) -> Objects:
-        assert batch.targets is not None
-        canvas = (batch.images.shape[2], batch.images.shape[3])
-        return set_loss.objects(
-            batch.targets, self.task, classes=self.classes, num_things=self.num_things, canvas=canvas
-        )
+    def targets(self, batch: Batch) -> BoxTargets:
+        return box_targets(batch, self.task, classes=self.classes, num_things=self.num_things)
 
-    def match(self, out: Outputs, wanted: Objects, batch: Batch) -> Matching:
-        return set_loss.match_objects(out.logits, out.boxes, wanted, self.loss, batch.image_ids)
+    def match(self, out: DetrOutputs, targets: BoxTargets, batch: Batch) -> Matching:
+        self.warn_of_many(targets, batch.image_ids)
+        return set_loss.match_objects(out.logits, out.boxes, targets, self.loss, batch.image_ids)
 
-    def normalisers(self, batch: Batch) -> dict[str, float]:
-        """What `forward` divides the losses by; sums that ranks and accumulation steps may average and hand it."""
-        return self.count(self.objects(batch))
-
-    def count(self, wanted: Objects) -> dict[str, float]:
-        return set_loss.normalisers(wanted.counts, self.query_embed.num_embeddings, self.loss.no_object)
+    def count(self, targets: Targets) -> dict[str, float]:
+        return normalisers(targets.counts, self.queries, self.loss.no_object)
 
     def losses(
-        self, out: Outputs, wanted: Objects, matching: Matching, normalisers: dict[str, float]
+        self, out: DetrOutputs, targets: BoxTargets, matching: Matching, normalisers: dict[str, float]
     ) -> dict[str, Tensor]:
         """{"class", "l1", "giou"} of the last layer and, summed, {"…_aux"} of the earlier ones."""
-        by_layer = set_loss.class_and_box_losses(out.logits, out.boxes, wanted, matching, self.loss, normalisers)
+        by_layer = set_loss.class_and_box_losses(out.logits, out.boxes, targets, matching, self.loss, normalisers)
         losses = {name: value[-1] for name, value in by_layer.items()}
         if len(out.logits) > 1:
             losses.update({f"{name}_aux": value[:-1].sum() for name, value in by_layer.items()})
@@ -153,8 +146,8 @@ class DETR(Model):
     def forward(self, batch: Batch, normalisers: dict[str, float] | None = None) -> dict[str, Tensor]:
         """Weighted losses. normalisers: averaged over ranks and accumulation steps; None: this batch's own."""
         out = self.run(batch.images, padding(batch), every_layer=self.loss.auxiliary)
-        wanted = self.objects(batch)
-        return self.losses(out, wanted, self.match(out, wanted, batch), normalisers or self.count(wanted))
+        targets = self.targets(batch)
+        return self.losses(out, targets, self.match(out, targets, batch), normalisers or self.count(targets))
 
     def predict(self, batch: Batch) -> list[Prediction]:
         """Detections on the original images' pixels, best first: each query's best class, and no suppression."""
@@ -171,7 +164,7 @@ class DETR(Model):
         out = self.run(images_BCHW, None, every_layer=False)
         return out.logits[-1], out.boxes[-1]
 
-    def inspect(self, batch: Batch) -> dict[str, Any]:
+    def inspect(self, batch: Batch) -> dict[str, object]:
         """What explain views draw.
 
         class_probabilities [B,Q,C+1]; boxes [B,Q,4] xyxy in pixels of each image on the canvas; features: the
@@ -179,30 +172,30 @@ class DETR(Model):
         of the last encoder layer: where each token looks. With targets also labels [N], target_boxes [N,4] xyxy and
         matching: for each image (queries, objects), objects counted over the batch.
         """
-        return self.look(batch)[0]
+        return self.inspect_with_outputs(batch)[0]
 
-    def look(self, batch: Batch) -> tuple[dict[str, Any], Outputs]:
+    def inspect_with_outputs(self, batch: Batch) -> tuple[dict[str, object], DetrOutputs]:
         """(what `inspect` gives, the outputs that it read)."""
         encoder: list[Tensor] = []
         decoder: list[Tensor] = []
         out = self.run(batch.images, padding(batch), every_layer=False, encoder_record=encoder, decoder_record=decoder)
         scale = out.boxes.new_tensor([[w, h, w, h] for h, w in batch.sizes])
-        found: dict[str, Any] = {
+        views: dict[str, object] = {
             "class_probabilities": out.logits[-1].softmax(-1),
             "boxes": boxes.to_xyxy(out.boxes[-1]) * scale[:, None],
             "features": out.features,
             "decoder_attention": torch.stack(decoder).unflatten(-1, out.size),
         }
         if encoder:
-            found["encoder_attention"] = encoder[-1].unflatten(-1, out.size)
+            views["encoder_attention"] = encoder[-1].unflatten(-1, out.size)
         if batch.targets is not None:
-            wanted = self.objects(batch)
-            matching = self.match(out, wanted, batch)
-            of_object = torch.repeat_interleave(torch.tensor(wanted.counts)).to(scale.device)
-            found["labels"] = wanted.labels
-            found["target_boxes"] = boxes.to_xyxy(wanted.boxes) * scale[of_object]
-            found["matching"] = [matching.pairs(0, i) for i in range(len(batch.images))]
-        return found, out
+            targets = self.targets(batch)
+            matching = self.match(out, targets, batch)
+            of_object = torch.repeat_interleave(torch.tensor(targets.counts)).to(scale.device)
+            views["labels"] = targets.labels
+            views["target_boxes"] = boxes.to_xyxy(targets.boxes) * scale[of_object]
+            views["matching"] = pairs_by_image(matching, 0, len(batch.images))
+        return views, out
 
     def paper_gflops(self) -> float:
         """Multiply-adds / 1e9 of convolutions and matrix products at 800×1130, as the paper's tables count them."""
@@ -214,7 +207,7 @@ def padding(batch: Batch) -> Tensor | None:
     return None if all(size == tuple(batch.images.shape[2:]) for size in batch.sizes) else batch.padding
 
 
-def gflops(model: nn.Module, run: Any) -> float:
+def gflops(model: Network, run: Callable[[Network, Tensor], object]) -> float:
     """GFLOPs of `run(model, images)` on the meta device at the paper's size; 1 multiply-add = 1."""
     model = copy.deepcopy(model).eval().requires_grad_(False).to("meta")  # the counter follows gradients, if any
     with FlopCounterMode(display=False) as counter, torch.no_grad():

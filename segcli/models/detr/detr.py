@@ -8,7 +8,7 @@ Legend: B images, Q queries, C classes, D width, M rows: any queries of any imag
 """
 
 import dataclasses
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -16,12 +16,12 @@ from torch import Tensor
 from segcli.core.errors import UsageError
 from segcli.core.tasks import TASKS
 from segcli.models import build_backbone
-from segcli.models.detr.detector import DETR, Outputs, gflops, padding
+from segcli.models.detr import set_loss
+from segcli.models.detr.detector import DETR, DetrOutputs, gflops, padding
 from segcli.models.detr.mask_head import AttentionMap, MaskHead
+from segcli.models.detr.set_loss import DetrLoss
 from segcli.models.interface import Model
-from segcli.models.layers import set_loss
 from segcli.models.layers.frozen_norm import hold_still
-from segcli.models.layers.set_loss import DetrLoss
 from segcli.models.layers.transformer import Transformer, TransformerSettings
 from segcli.ops.detr_inference import confident, detections, panoptic, to_rles
 from segcli.ops.mask_inference import Enlarge
@@ -42,7 +42,7 @@ def build(
     task: str,
     num_classes: int,
     num_things: int,
-    backbone: dict[str, Any] | None = None,
+    backbone: dict[str, object] | None = None,
     queries: int = 100,
     transformer: TransformerSettings,
     loss: DetrLoss,
@@ -98,15 +98,14 @@ class DETRMasks(Model):
         for part, trained_in in [(detr, "boxes"), (self.bbox_attention, "masks"), (self.mask_head, "masks")]:
             if stage not in ("joint", trained_in):
                 part.requires_grad_(False)
-        self.preprocess, self.fields, self.max_detections = detr.preprocess, detr.fields, detr.max_detections
-        self.queries = detr.queries
+        self.preprocess, self.queries = detr.preprocess, detr.queries
 
     def train(self, mode: bool = True) -> "DETRMasks":
         super().train(mode)
         hold_still(self)
         return self
 
-    def masks(self, out: Outputs, image_M: Tensor, query_M: Tensor) -> Tensor:
+    def masks(self, out: DetrOutputs, image_M: Tensor, query_M: Tensor) -> Tensor:
         """Mask logits [M,H/4,W/4] of any queries; in evaluation a few at a time."""
         attention = self.bbox_attention(out.queries, out.memory, out.size, out.mask)[image_M, query_M]
         sides = self.mask_head.sides(out.projected, out.features[-2:-5:-1])
@@ -122,13 +121,13 @@ class DETRMasks(Model):
             return detr(batch, normalisers)
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.stage == "joint"):
             out = detr.run(batch.images, padding(batch), every_layer=detr.loss.auxiliary and self.stage == "joint")
-        wanted = detr.objects(batch)
-        matching = detr.match(out, wanted, batch)
-        normalisers = normalisers or detr.count(wanted)
-        losses = detr.losses(out, wanted, matching, normalisers) if self.stage == "joint" else {}
+        targets = detr.targets(batch)
+        matching = detr.match(out, targets, batch)
+        normalisers = normalisers or detr.count(targets)
+        losses = detr.losses(out, targets, matching, normalisers) if self.stage == "joint" else {}
         last = set_loss.last_layer(matching, len(out.logits))
         logits = self.masks(out, last.image, last.query)
-        losses.update(set_loss.pair_mask_losses(logits, wanted, last, detr.loss, normalisers))
+        losses.update(set_loss.pair_mask_losses(logits, targets, last, detr.loss, normalisers))
         return losses
 
     def normalisers(self, batch: Batch) -> dict[str, float]:
@@ -147,17 +146,16 @@ class DETRMasks(Model):
             )
         ]
 
-    def _instances(self, out: Outputs, i: int, image_id: int, enlarge: Enlarge) -> Prediction:
-        logits, found = out.logits[-1, i], out.boxes[-1, i]
-        instances, query = detections(logits, found, enlarge.original, self.max_detections)
+    def _instances(self, out: DetrOutputs, i: int, image_id: int, enlarge: Enlarge) -> Prediction:
+        instances, query = detections(out.logits[-1, i], out.boxes[-1, i], enlarge.original, self.max_detections)
         masks = self.masks(out, torch.full_like(query, i), query)
         return Prediction(image_id, enlarge.original, dataclasses.replace(instances, masks=to_rles(masks, enlarge)))
 
-    def _panoptic(self, out: Outputs, i: int, image_id: int, enlarge: Enlarge) -> Prediction:
+    def _panoptic(self, out: DetrOutputs, i: int, image_id: int, enlarge: Enlarge) -> Prediction:
         query, scores, labels = confident(out.logits[-1, i], self.score)
         masks = self.masks(out, torch.full_like(query, i), query)
-        found = panoptic(masks, scores, labels, enlarge, num_things=self.detr.num_things)
-        return Prediction(image_id, enlarge.original, panoptic=found)
+        segments = panoptic(masks, scores, labels, enlarge, num_things=self.detr.num_things)
+        return Prediction(image_id, enlarge.original, panoptic=segments)
 
     def network(self, images_BCHW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The last layer's class logits [B,Q,C+1], boxes [B,Q,4] and mask logits [B,Q,h,w] of every query."""
@@ -167,15 +165,15 @@ class DETRMasks(Model):
         masks = self.masks(out, rows.div(queries, rounding_mode="floor"), rows % queries)
         return out.logits[-1], out.boxes[-1], masks.unflatten(0, (batch, queries))
 
-    def inspect(self, batch: Batch) -> dict[str, Any]:
+    def inspect(self, batch: Batch) -> dict[str, object]:
         """What `DETR.inspect` gives, and mask_attention [B,Q,heads,h,w], mask_logits [B,Q,H/4,W/4]."""
-        found, out = self.detr.look(batch)
-        found["mask_attention"] = self.bbox_attention(out.queries, out.memory, out.size, out.mask)
+        views, out = self.detr.inspect_with_outputs(batch)
+        views["mask_attention"] = self.bbox_attention(out.queries, out.memory, out.size, out.mask)
         batch_size, queries = out.queries.shape[:2]
         rows = torch.arange(batch_size * queries, device=batch.images.device)
         masks = self.masks(out, rows.div(queries, rounding_mode="floor"), rows % queries)
-        found["mask_logits"] = masks.unflatten(0, (batch_size, queries))
-        return found
+        views["mask_logits"] = masks.unflatten(0, (batch_size, queries))
+        return views
 
     def paper_gflops(self) -> float:
         """As `DETR.paper_gflops`; the mask head works by the official order, on all queries from its first layer on."""

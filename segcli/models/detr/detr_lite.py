@@ -1,8 +1,6 @@
 """DETR for little data: its queries are boxes, refined layer by layer (DAB-DETR, Liu et al., 2022), each with a sigmoid
 a class whose goal is the box's IoU (DEIM, 2025). See docs/little_data.md; the model is in layers/box_detector.py."""
 
-from typing import Any
-
 from segcli.core.errors import UsageError
 from segcli.core.tasks import TASKS
 from segcli.models.layers.box_detector import BoxDetector
@@ -15,7 +13,7 @@ def build(
     *,
     task: str,
     num_things: int,
-    backbone: dict[str, Any] | None = None,
+    backbone: dict[str, object] | None = None,
     queries: int = 100,
     levels: int = 1,
     transformer: TransformerSettings,
@@ -28,7 +26,7 @@ def build(
     if TASKS[task].masks or TASKS[task].fields:
         raise UsageError(
             f"model detr_lite does not do task {task!r}: it has boxes alone",
-            hint="task: detection, or model.name: maskformer_lite, which has masks",
+            hint="task: detection" + (", or model.name: maskformer_lite" if TASKS[task].masks else ""),
         )
     if not num_things:
         raise UsageError("model detr_lite needs thing classes, and the dataset declares none")

@@ -5,7 +5,6 @@ Legend: B images, Q queries, L decoder layers, D width, C classes, T tokens of a
 """
 
 import dataclasses
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,9 +18,9 @@ RARE = -4.0  # a class's first logit: objects are rare, so begin at 2 %
 
 
 @dataclasses.dataclass
-class Seen:
-    """What queries look at: maps [B,D,h,w] of each level; tokens and keys [B,T,D] of all levels (keys with positions)
-    and the mask that is added to their attention logits, for global attention alone."""
+class Memory:
+    """The encoder's output: maps [B,D,h,w] of each level; tokens and keys [B,T,D] of all
+    levels (keys with positions) and the mask that is added to their attention logits, for global attention alone."""
 
     maps: list[Tensor]
     tokens: Tensor | None = None
@@ -42,18 +41,24 @@ class BoxDecoderLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(
-        self, x_BQD: Tensor, position: Tensor, boxes_BQ4: Tensor, seen: Seen, mask: Tensor | None, record: Record | None
+        self,
+        x_BQD: Tensor,
+        position: Tensor,
+        boxes_BQ4: Tensor,
+        memory: Memory,
+        mask: Tensor | None,
+        record: Record | None,
     ) -> Tensor:
         at = x_BQD + position
         x = self.norm1(x_BQD + self.dropout(self.self_attn(at, at, x_BQD, mask)))
         at = x + position
         if isinstance(self.cross_attn, DeformableAttention):
-            found = self.cross_attn(at, boxes_BQ4, seen.maps)
+            attended = self.cross_attn(at, boxes_BQ4, memory.maps)
         else:
-            assert seen.keys is not None
-            assert seen.tokens is not None
-            found = self.cross_attn(at, seen.keys, seen.tokens, seen.mask, record)
-        x = self.norm2(x + self.dropout(found))
+            assert memory.keys is not None
+            assert memory.tokens is not None
+            attended = self.cross_attn(at, memory.keys, memory.tokens, memory.mask, record)
+        x = self.norm2(x + self.dropout(attended))
         inner = self.linear2(self.dropout(F.relu(self.linear1(x))))
         return self.norm3(x + self.dropout(inner))
 
@@ -69,20 +74,19 @@ class BoxDecoder(nn.Module):
             BoxDecoderLayer(dim, settings.heads, settings.ffn, settings.dropout, levels) for _ in range(layers)
         )
         self.position = MLP(4, 2 * dim, dim, 2)
-        self.classes = nn.ModuleList(nn.Linear(dim, classes) for _ in range(layers))
-        self.boxes = nn.ModuleList(MLP(dim, dim, 4, 3) for _ in range(layers))
-        classify: Any
-        refine: Any
-        for classify, refine in zip(self.classes, self.boxes, strict=True):
+        classes_of_layers = [nn.Linear(dim, classes) for _ in range(layers)]
+        boxes_of_layers = [MLP(dim, dim, 4, 3) for _ in range(layers)]
+        self.classes, self.boxes = nn.ModuleList(classes_of_layers), nn.ModuleList(boxes_of_layers)
+        for classify, refine in zip(classes_of_layers, boxes_of_layers, strict=True):
             nn.init.constant_(classify.bias, RARE)
-            nn.init.zeros_(refine.layers[-1].weight)  # begin with the box that came in
-            nn.init.zeros_(refine.layers[-1].bias)
+            nn.init.zeros_(refine.last.weight)  # begin with the box that came in
+            nn.init.zeros_(refine.last.bias)
 
     def forward(
         self,
         content_BQD: Tensor,
         boxes_BQ4: Tensor,
-        seen: Seen,
+        memory: Memory,
         mask: Tensor | None = None,
         record: Record | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
@@ -90,15 +94,15 @@ class BoxDecoder(nn.Module):
 
         mask: added to the logits of the queries' self-attention, broadcastable to [B,heads,Q,Q].
         """
-        x, hidden, logits, found = content_BQD, [], [], []
+        x, hidden, logits, refined = content_BQD, [], [], []
         for layer, classify, refine in zip(self.layers, self.classes, self.boxes, strict=True):
-            x = layer(x, self.position(boxes_BQ4), boxes_BQ4, seen, mask, record)
+            x = layer(x, self.position(boxes_BQ4), boxes_BQ4, memory, mask, record)
             box = (refine(x) + inverse_sigmoid(boxes_BQ4)).sigmoid()
             boxes_BQ4 = box.detach()
             hidden.append(x)
             logits.append(classify(x))
-            found.append(box)
-        return torch.stack(hidden), torch.stack(logits), torch.stack(found)
+            refined.append(box)
+        return torch.stack(hidden), torch.stack(logits), torch.stack(refined)
 
 
 def inverse_sigmoid(x: Tensor, margin: float = 1e-3) -> Tensor:

@@ -4,94 +4,83 @@ Legend: B images, Q queries, L decoder layers, C classes.
 """
 
 import dataclasses
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from segcli.models.interface import Model
-from segcli.models.layers import set_loss
-from segcli.models.layers.box_queries import BoxQueries, Outputs
-from segcli.models.layers.set_loss import Objects
+from segcli.core.tasks import TASKS
+from segcli.models.interface import Backbone
+from segcli.models.layers.box_queries import BoxOutputs, BoxQueries
+from segcli.models.layers.set_model import SetModel, pairs_by_image
+from segcli.models.layers.targets import BoxTargets, Targets, box_targets
 from segcli.ops import boxes
+from segcli.ops.matcher import Matching
 from segcli.ops.preprocess import Preprocess
 from segcli.types import Batch, Instances, Prediction, Target
 
 
-class BoxDetector(Model):
+class BoxDetector(SetModel):
     """backbone -> `levels` coarsest maps -> box queries. Predictions are (query, class) pairs; none is suppressed."""
 
     images_needed = 1_200  # by this project's own runs on small data (docs/little_data.md)
 
-    def __init__(self, backbone: Any, head: BoxQueries, *, task: str, num_things: int):
-        super().__init__()
+    def __init__(self, backbone: Backbone, head: BoxQueries, *, task: str, num_things: int):
+        super().__init__(task, num_things, head.queries)
         self.backbone, self.head = backbone, head
         self.levels = len(head.encoder.lateral)
-        self.task, self.num_things = task, num_things
-        self.sought = task  # the task whose segments the queries are to find
+        self.target_task = task  # the task whose segments the queries are to find
         self.preprocess = Preprocess(None, 320, "opencv", square=True)
-        self.fields: dict[str, Any] = {}
-        self.max_detections = 100
-        self.queries = head.queries
         self.shares_counts = head.dense is not None  # the dense head's counts are known on the way alone
 
     @property
     def class_layers(self) -> tuple[str, ...]:
         return tuple(f"head.{part}" for part in self.head.class_layers)
 
-    def objects(self, batch: Batch) -> Objects:
+    def targets(self, batch: Batch) -> BoxTargets:
         """The labelled objects, their boxes as shares of the canvas."""
-        assert batch.targets is not None
-        canvas = (batch.images.shape[2], batch.images.shape[3])
-        return set_loss.objects(
-            batch.targets,
-            self.sought,
-            classes=self.head.num_classes,
-            num_things=self.num_things,
-            canvas=canvas,
-            of_canvas=True,
-        )
+        given = {"classes": self.head.num_classes, "num_things": self.num_things}
+        return box_targets(batch, self.target_task, of_canvas=True, **given)
 
-    def normalisers(self, batch: Batch) -> dict[str, float]:
-        """What the losses are divided by; plain counts that ranks and accumulation steps may average."""
-        return self.count(self.objects(batch))
+    def match(self, out: BoxOutputs, targets: BoxTargets, batch: Batch) -> Matching:
+        self.warn_of_many(targets, batch.image_ids)
+        return self.head.match(out, targets, batch.image_ids)
 
-    def count(self, wanted: Objects) -> dict[str, float]:
-        return {"objects": float(sum(wanted.counts)), "images": float(len(wanted.counts))}
+    def count(self, targets: Targets) -> dict[str, float]:
+        return {"objects": float(sum(targets.counts)), "images": float(len(targets.counts))}
 
     def forward(self, batch: Batch, normalisers: dict[str, float] | None = None) -> dict[str, Tensor]:
         """Weighted losses. normalisers: averaged over ranks and accumulation steps; None: this batch's own."""
         features = self.backbone(batch.images)
-        wanted = self.objects(batch)
-        out = self.head(features[-self.levels :], batch, wanted)
-        normalisers = normalisers or self.count(wanted)
-        matching = self.head.match(out, wanted, batch.image_ids)
+        targets = self.targets(batch)
+        out = self.head(features[-self.levels :], batch, targets)
+        normalisers = normalisers or self.count(targets)
+        matching = self.match(out, targets, batch)
         losses = self.head.losses(
-            out, wanted, matching, self.dense_targets(batch, wanted), batch.seeds, normalisers["objects"]
+            out, targets, matching, self.dense_targets(batch, targets), batch.seeds, normalisers["objects"]
         )
-        losses.update(self.more_losses(out, features, wanted, matching, batch, normalisers))
+        losses.update(self.more_losses(out, features, targets, matching, batch, normalisers))
         return losses
 
-    def dense_targets(self, batch: Batch, wanted: Objects) -> list[Target]:
-        """What the dense head is to find: the batch's targets or, where queries look for stuff too, every segment."""
+    def dense_targets(self, batch: Batch, targets: BoxTargets) -> list[Target]:
+        """The dense head's targets: the batch's own or, where queries find stuff too, every segment."""
         assert batch.targets is not None
-        if self.sought in ("detection", "instance"):
+        if not TASKS[self.target_task].stuff:
             return batch.targets
         height, width = batch.images.shape[2:]
-        corners = boxes.to_xyxy(wanted.boxes) * wanted.boxes.new_tensor([width, height, width, height])
-        split = zip(batch.targets, corners.split(wanted.counts), wanted.labels.split(wanted.counts), strict=True)
+        corners = boxes.to_xyxy(targets.boxes) * targets.boxes.new_tensor([width, height, width, height])
+        split = zip(batch.targets, corners.split(targets.counts), targets.labels.split(targets.counts), strict=True)
         return [dataclasses.replace(t, instances=Instances(box, label)) for t, box, label in split]
 
     def more_losses(
         self,
-        out: Outputs,
+        out: BoxOutputs,
         features: list[Tensor],
-        wanted: Objects,
-        matching: Any,
+        targets: BoxTargets,
+        matching: Matching,
         batch: Batch,
         normalisers: dict[str, float],
     ) -> dict[str, Tensor]:
-        """What a task beyond boxes adds."""
+        """The losses of a task beyond boxes."""
         return {}
 
     def predict(self, batch: Batch) -> list[Prediction]:
@@ -102,7 +91,7 @@ class BoxDetector(Model):
             for i, original in enumerate(batch.original_sizes)
         ]
 
-    def detections(self, out: Outputs, batch: Batch, i: int) -> tuple[Instances, Tensor]:
+    def detections(self, out: BoxOutputs, batch: Batch, i: int) -> tuple[Instances, Tensor]:
         """(image i's best (query, class) pairs among the things, on its original pixels; their queries [n])."""
         scores_QC = out.logits[-1, i].float().sigmoid()[:, : self.num_things]
         scores, at = scores_QC.flatten().topk(min(self.max_detections, scores_QC.numel()))
@@ -129,31 +118,31 @@ class BoxDetector(Model):
         padding = torch.zeros(count, *size, dtype=torch.bool, device=images_BCHW.device)
         return Batch(images_BCHW, padding, [size] * count, [size] * count, list(range(count)))
 
-    def inspect(self, batch: Batch) -> dict[str, Any]:
+    def inspect(self, batch: Batch) -> dict[str, object]:
         """What explain views draw.
 
         class_probabilities [B,Q,C]; boxes [L,B,Q,4] xyxy in pixels of the canvas, as the layers refine them; features:
         the backbone's maps; maps: the encoder's. With targets also labels [N], target_boxes [N,4] and matching: for
         each image (queries, objects), objects counted over the batch.
         """
-        return self.look(batch)[0]
+        return self.inspect_with_outputs(batch)[0]
 
-    def look(self, batch: Batch) -> tuple[dict[str, Any], Outputs]:
-        """(what `inspect` gives, the outputs that it read)."""
+    def inspect_with_outputs(self, batch: Batch) -> tuple[dict[str, object], BoxOutputs, list[Tensor]]:
+        """(what `inspect` gives, the outputs and the features that it was read from)."""
         features = self.backbone(batch.images)
         out = self.head(features[-self.levels :], batch)
         height, width = batch.images.shape[2:]
         scale = out.boxes.new_tensor([width, height, width, height])
-        found: dict[str, Any] = {
+        views: dict[str, object] = {
             "class_probabilities": out.logits[-1].sigmoid(),
             "boxes": boxes.to_xyxy(out.boxes) * scale,
             "features": features,
             "maps": out.maps,
         }
         if batch.targets is not None:
-            wanted = self.objects(batch)
-            matching = self.head.match(out, wanted, batch.image_ids)
+            targets = self.targets(batch)
+            matching = self.match(out, targets, batch)
             last = len(out.logits) - 1
-            found["labels"], found["target_boxes"] = wanted.labels, boxes.to_xyxy(wanted.boxes) * scale
-            found["matching"] = [matching.pairs(last, i) for i in range(len(batch.images))]
-        return found, out
+            views["labels"], views["target_boxes"] = targets.labels, boxes.to_xyxy(targets.boxes) * scale
+            views["matching"] = pairs_by_image(matching, last, len(batch.images))
+        return views, out, features

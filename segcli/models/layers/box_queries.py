@@ -5,8 +5,6 @@ Legend: B images, Q queries, N noisy copies, L decoder layers, C classes, D widt
 """
 
 import dataclasses
-import warnings
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,15 +13,16 @@ from torchvision.ops import nms
 from segcli.core import distributed
 from segcli.core.errors import UsageError
 from segcli.models import build_backbone
+from segcli.models.interface import Backbone
 from segcli.models.layers import box_query_loss
-from segcli.models.layers.box_decoder import BoxDecoder, Seen
+from segcli.models.layers.box_decoder import BoxDecoder, Memory
 from segcli.models.layers.box_query_loss import BoxLoss
 from segcli.models.layers.denoising import Noise, make_noise
 from segcli.models.layers.dense_head import DenseProposals
 from segcli.models.layers.hybrid_encoder import HybridEncoder, shrink_padding, to_tokens
 from segcli.models.layers.position import SinePosition
 from segcli.models.layers.sampler import keyed_generator
-from segcli.models.layers.set_loss import Objects
+from segcli.models.layers.targets import BoxTargets
 from segcli.models.layers.transformer import Record, TransformerSettings, attention_mask
 from segcli.ops import boxes
 from segcli.ops.matcher import Matching
@@ -33,7 +32,7 @@ POOL = 10  # distinct queries are sought among so many times as many cells
 
 
 @dataclasses.dataclass
-class Outputs:
+class BoxOutputs:
     """Of real queries: hidden [L,B,Q,D], logits [L,B,Q,C], boxes [L,B,Q,4] (cxcywh, shares of the canvas; with G groups
     in training L·G rows for L). maps [B,D,h,w] of each level. In training also the noise, its (logits, boxes) and last
     hidden states [B,N,D]; with selection the dense head's raw outputs."""
@@ -111,20 +110,20 @@ class BoxQueries(nn.Module):
         return ("decoder.classes.", "dense.classes.", "label_embed.")
 
     def forward(
-        self, features: list[Tensor], batch: Batch, wanted: Objects | None = None, record: Record | None = None
-    ) -> Outputs:
-        """wanted: the labelled objects, with which denoising trains; None leaves it out."""
+        self, features: list[Tensor], batch: Batch, targets: BoxTargets | None = None, record: Record | None = None
+    ) -> BoxOutputs:
+        """targets: the labelled objects, with which denoising trains; None leaves it out."""
         canvas = (batch.images.shape[2], batch.images.shape[3])
         padded = any(size != canvas for size in batch.sizes)
         padding = batch.padding if padded else None
         maps = self.encoder(features, padding)
         raw, content, anchors, group_mask = self._start(maps, batch, canvas)
         noise = None
-        if self.label_embed is not None and wanted is not None:
+        if self.label_embed is not None and targets is not None:
             seeds = batch.seeds or list(range(len(batch.images)))
             generators = [keyed_generator(seed, 31) for seed in seeds]
             noise = make_noise(
-                wanted.labels, wanted.boxes, wanted.counts, self.num_classes, self.options.denoising, generators
+                targets.labels, targets.boxes, targets.counts, self.num_classes, self.options.denoising, generators
             )
         count = 0
         mask = group_mask
@@ -136,12 +135,14 @@ class BoxQueries(nn.Module):
             mask = noise.attention_mask(content.shape[1] - count)
             if group_mask is not None:
                 mask[:, :, count:, count:] = group_mask
-        seen = Seen(maps) if self.options.deformable else self._all_tokens(maps, padding)
-        hidden, logits, found = self.decoder(content, anchors, seen, mask, record)
+        memory = Memory(maps) if self.options.deformable else self._all_tokens(maps, padding)
+        hidden, logits, refined = self.decoder(content, anchors, memory, mask, record)
         own = slice(count, None)
-        out = Outputs(self._fold(hidden[:, :, own]), self._fold(logits[:, :, own]), self._fold(found[:, :, own]), maps)
+        out = BoxOutputs(
+            self._fold(hidden[:, :, own]), self._fold(logits[:, :, own]), self._fold(refined[:, :, own]), maps
+        )
         if noise is not None:
-            out.noise, out.noisy = noise, (logits[:, :, :count], found[:, :, :count])
+            out.noise, out.noisy = noise, (logits[:, :, :count], refined[:, :, :count])
             out.noisy_hidden = hidden[-1, :, :count]
         out.dense = raw
         return out
@@ -173,7 +174,7 @@ class BoxQueries(nn.Module):
         content = self.content(towers_BTD.gather(1, best.expand(-1, -1, towers_BTD.shape[-1])))
         return raw, content, anchors, None
 
-    def _all_tokens(self, maps: list[Tensor], padding_BHW: Tensor | None) -> Seen:
+    def _all_tokens(self, maps: list[Tensor], padding_BHW: Tensor | None) -> Memory:
         tokens, keys, masks = [], [], []
         for level in maps:
             size = (level.shape[2], level.shape[3])
@@ -183,7 +184,7 @@ class BoxQueries(nn.Module):
             mask = attention_mask(padding)
             if mask is not None:
                 masks.append(mask)
-        return Seen(maps, torch.cat(tokens, 1), torch.cat(keys, 1), torch.cat(masks, -1) if masks else None)
+        return Memory(maps, torch.cat(tokens, 1), torch.cat(keys, 1), torch.cat(masks, -1) if masks else None)
 
     def _fold(self, rows_LBQx: Tensor) -> Tensor:
         """Groups become rows beside the layers: each is matched and scored as a layer of its own."""
@@ -192,35 +193,35 @@ class BoxQueries(nn.Module):
         split = rows_LBQx.unflatten(2, (self.options.groups, self.queries))
         return split.transpose(1, 2).flatten(0, 1)
 
-    def match(self, out: Outputs, wanted: Objects, image_ids: list[int]) -> Matching:
-        queries = out.logits.shape[2]
-        for image_id, count in zip(image_ids, wanted.counts, strict=True):
-            if count > queries:
-                warnings.warn(
-                    f"image {image_id} has {count} objects and model.queries is {queries}: {count - queries} of them "
-                    "teach nothing at each step, and can't be found",
-                    stacklevel=2,
-                )
-        return box_query_loss.match_boxes(out.logits, out.boxes, wanted, self.loss, image_ids)
+    def match(self, out: BoxOutputs, targets: BoxTargets, image_ids: list[int]) -> Matching:
+        return box_query_loss.match_boxes(out.logits, out.boxes, targets, self.loss, image_ids)
 
     def losses(
-        self, out: Outputs, wanted: Objects, matching: Matching, targets: list[Target], seeds: list[int], count: float
+        self,
+        out: BoxOutputs,
+        targets: BoxTargets,
+        matching: Matching,
+        dense_targets: list[Target],
+        seeds: list[int],
+        count: float,
     ) -> dict[str, Tensor]:
         """Weighted losses of every layer, summed; of the noisy copies ("…_dn") and of the dense head ("dense_…").
 
-        targets: the objects again, on canvas pixels, for the dense head. count: objects of the batch, averaged over
+        dense_targets: the objects again, on canvas pixels. count: objects of the batch, averaged over
         ranks and accumulation steps. Every parameter takes part, if by zero.
         """
         count = max(count, 1 / distributed.parts())
         groups = len(out.logits) / len(self.decoder.layers)
-        losses = box_query_loss.class_and_box_losses(out.logits, out.boxes, wanted, matching, self.loss, count * groups)
+        losses = box_query_loss.class_and_box_losses(
+            out.logits, out.boxes, targets, matching, self.loss, count * groups
+        )
         if out.noise is not None and out.noisy is not None:
-            losses.update(box_query_loss.denoising_losses(*out.noisy, wanted, out.noise, self.loss, count))
+            losses.update(box_query_loss.denoising_losses(*out.noisy, targets, out.noise, self.loss, count))
         elif self.label_embed is not None:
             losses.update(dict.fromkeys(("class_dn", "l1_dn", "giou_dn"), self.label_embed.weight.sum() * 0))
         if self.dense is not None:
             assert out.dense is not None
-            dense: dict[str, Any] = self.dense.loss(out.dense, targets, seeds)
+            dense = self.dense.loss(out.dense, dense_targets, seeds)
             losses.update({f"dense_{name.rsplit('_', 1)[1]}": value for name, value in dense.items()})
         return losses
 
@@ -245,7 +246,7 @@ def best_cells(score_BT: Tensor, boxes_BT4: Tensor, count: int, distinct: float 
 
 
 def box_queries_on(
-    backbone: dict[str, Any] | None,
+    backbone: dict[str, object] | None,
     classes: int,
     *,
     levels: int,
@@ -254,10 +255,10 @@ def box_queries_on(
     transformer: TransformerSettings,
     options: BoxOptions,
     loss: BoxLoss,
-) -> tuple[Any, BoxQueries]:
+) -> tuple[Backbone, BoxQueries]:
     """(the backbone, box queries on its `levels` coarsest maps; with masks all maps). UsageError for options that
     exclude each other."""
-    body: Any = build_backbone({"name": "resnet", **(backbone or {})}, maps=None if masks else levels)
+    body = build_backbone({"name": "resnet", **(backbone or {})}, maps=None if masks else levels)
     if not 1 <= levels <= len(body.channels):
         raise UsageError(f"model.levels must be from 1 to {len(body.channels)} with this backbone, not {levels}")
     options.check()

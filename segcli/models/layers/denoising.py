@@ -40,14 +40,14 @@ class Noise:
 
 
 def make_noise(
-    labels_N: Tensor, boxes_N4: Tensor, counts: list[int], classes: int, wanted: int, generators: list[torch.Generator]
+    labels_N: Tensor, boxes_N4: Tensor, counts: list[int], classes: int, copies: int, generators: list[torch.Generator]
 ) -> Noise | None:
-    """About `wanted` noisy copies an image (at least one group of two copies of each object); None without objects.
+    """About `copies` noisy copies an image (at least one group of two copies of each object); None without objects.
 
     labels, boxes (cxcywh, shares of the canvas): of all images' objects laid end to end, `counts` an image.
     generators: one an image, on the CPU.
     """
-    groups = [max(1, wanted // (2 * count)) if count else 0 for count in counts]
+    groups = [max(1, copies // (2 * count)) if count else 0 for count in counts]
     most = max(2 * g * count for g, count in zip(groups, counts, strict=True))
     if not most:
         return None

@@ -14,6 +14,13 @@ class MLP(nn.Module):
         widths = [inputs, *[hidden] * (layers - 1), outputs]
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(widths))
 
+    @property
+    def last(self) -> nn.Linear:
+        """The last layer, which some networks begin with zeros."""
+        layer = self.layers[-1]
+        assert isinstance(layer, nn.Linear)
+        return layer
+
     def forward(self, x: Tensor) -> Tensor:
         """[...,inputs] -> [...,outputs]."""
         for layer in self.layers[:-1]:

@@ -80,6 +80,14 @@ class TransformerPixelDecoder(FpnPixelDecoder):
         return encoder(tokens_BTC, position_1TC).transpose(1, 2).unflatten(2, size)
 
 
+class SegmentationHead(nn.Module):
+    """A pixel decoder and a predictor, as the official layout names them."""
+
+    def __init__(self, pixel_decoder: FpnPixelDecoder, predictor: nn.Module):
+        super().__init__()
+        self.pixel_decoder, self.predictor = pixel_decoder, predictor
+
+
 class ConvNorm(Conv2d):
     """A convolution without bias whose group norm is its child `norm`, as detectron2 names them; ReLU on demand."""
 

@@ -9,8 +9,6 @@ computes logits at sampled points only (Cheng et al., "Mask2Former", 2022, secti
 Legend: B images, M rows: any queries of any images, P points, E width of the embeddings, D of the queries, G = MAP.
 """
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -43,10 +41,9 @@ class BoxMasks(nn.Module):
         lost = 2 / 3 * (2 * EXTENT / (MAP - 1)) ** 2  # mean interpolation error of the parabola
         ellipse = 2 + lost - 2 * (along[:, None] ** 2 + along**2)  # the one that touches the box's sides
         self.coarse.bias = nn.Parameter(ellipse.flatten())
-        last: Any = self.embed.layers[-1]
         with torch.no_grad():  # start as the ellipse
-            last.weight.mul_(0.2)
-            last.bias.zero_()
+            self.embed.last.weight.mul_(0.2)
+            self.embed.last.bias.zero_()
 
     def pixels(self, finest_BDhw: Tensor, fine_BCHW: Tensor) -> Tensor:
         """Pixel embeddings [B,E,H,W] at stride 4."""
@@ -99,13 +96,6 @@ def sample_points(boxes_M4: Tensor, points: int, generator: torch.Generator) -> 
     half = boxes_M4[:, None, 2:] / 2 * EXTENT + 0.005
     inside = boxes_M4[:, None, :2] + (2 * draw[:, :near] - 1) * half
     return torch.cat([inside, draw[:, near:]], 1).clamp(0, 1 - 1e-4)
-
-
-def read_labels(masks_NHW: Tensor, object_M: Tensor, points_MP2: Tensor) -> Tensor:
-    """Values of bool masks at each point, float [M,P]."""
-    height, width = masks_NHW.shape[1:]
-    x, y = (points_MP2 * points_MP2.new_tensor([width, height])).long().unbind(-1)
-    return masks_NHW[object_M[:, None], y, x].float()
 
 
 def _centres(maps: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,13 +2,13 @@
 2021), for little data: on MaskFormer's own pixel decoder, not on Mask2Former's deformable one. See
 docs/little_data.md."""
 
-from typing import Any, Literal
+from typing import Literal
 
 from torch import Tensor
 
 from segcli.core.errors import UsageError
 from segcli.models.layers.transformer import TransformerSettings
-from segcli.models.maskformer.mask_set_loss import MaskLoss, Outputs
+from segcli.models.maskformer.mask_set_loss import MaskLoss, MaskOutputs
 from segcli.models.maskformer.masked_decoder import MaskedPredictor
 from segcli.models.maskformer.maskformer import Inference, MaskFormer, build_pixel_decoder, check
 
@@ -18,7 +18,7 @@ def build(
     task: str,
     num_classes: int,
     num_things: int,
-    backbone: dict[str, Any] | None = None,
+    backbone: dict[str, object] | None = None,
     pixel_decoder: Literal["fpn", "transformer"] = "fpn",
     queries: int | None = None,
     levels: int = 3,
@@ -51,9 +51,10 @@ class Mask2FormerLite(MaskFormer):
     images_needed = 1_200  # as the other lite models (docs/little_data.md)
     lite = None
 
-    def decode(self, features: list[Tensor], record: list[Tensor] | None = None) -> tuple[Outputs, list[Tensor]]:
-        head: Any = self.sem_seg_head
-        pixels_BChw, maps = head.pixel_decoder.every_map(features)
-        maps = maps[: head.predictor.level_embed.num_embeddings]
-        logits_LBQC, embeddings_LBQC = head.predictor(maps, pixels_BChw, record)
-        return Outputs(logits_LBQC, embeddings_LBQC, pixels_BChw), maps
+    def decode(self, features: list[Tensor], record: list[Tensor] | None = None) -> tuple[MaskOutputs, list[Tensor]]:
+        predictor = self.sem_seg_head.predictor
+        assert isinstance(predictor, MaskedPredictor)
+        pixels_BChw, maps = self.sem_seg_head.pixel_decoder.every_map(features)
+        maps = maps[: predictor.level_embed.num_embeddings]
+        logits_LBQC, embeddings_LBQC = predictor(maps, pixels_BChw, record)
+        return MaskOutputs(logits_LBQC, embeddings_LBQC, pixels_BChw), maps

@@ -8,18 +8,16 @@ pixels; h w size of the mask logits, H W of the canvas.
 """
 
 import dataclasses
-import warnings
 
 import torch
 from torch import Tensor
 
 from segcli.core import distributed
-from segcli.models.layers.set_loss import normalisers
+from segcli.models.layers.targets import Targets
 from segcli.ops import losses
 from segcli.ops.mask_losses import mask_losses
 from segcli.ops.matcher import Matching, class_cost, dice_cost, focal_cost, match
-from segcli.ops.segments import segments, shrink
-from segcli.types import Batch
+from segcli.ops.segments import shrink
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,56 +38,25 @@ class MaskLoss:
 
 
 @dataclasses.dataclass(frozen=True)
-class Wanted:
-    """What a batch holds, laid end to end: labels [N], masks bool [N,H,W], counts: segments of each image."""
-
-    labels: Tensor
-    masks: Tensor
-    counts: list[int]
-
-
-@dataclasses.dataclass(frozen=True)
-class Outputs:
+class MaskOutputs:
     """class logits [L,B,Q,classes+1], mask embeddings [L,B,Q,C], pixel embeddings [B,C,h,w]."""
 
     logits: Tensor
     embeddings: Tensor
     pixels: Tensor
 
-    def last(self) -> "Outputs":
+    def last(self) -> "MaskOutputs":
         """The last decoder layer alone."""
-        return Outputs(self.logits[-1:], self.embeddings[-1:], self.pixels)
-
-
-def wanted_segments(batch: Batch, task: str, num_things: int) -> Wanted:
-    """What the model is to find. Raises DataError naming the image where the task's labels are missing."""
-    assert batch.targets is not None
-    canvas = (batch.images.shape[2], batch.images.shape[3])
-    found = [segments(target, task, num_things=num_things, canvas=canvas) for target in batch.targets]
-    labels, masks = zip(*found, strict=True)
-    return Wanted(torch.cat(labels), torch.cat(masks), [len(x) for x in labels])
-
-
-def warn_of_many(wanted: Wanted, queries: int, image_ids: list[int]) -> bool:
-    """Warn where an image has more segments than there are queries; -> whether one has."""
-    most = max(wanted.counts)
-    if most > queries:
-        warnings.warn(
-            f"image {image_ids[wanted.counts.index(most)]} has {most} segments and the model {queries} queries: "
-            f"{most - queries} of them teach nothing at each step, and can't be found. "
-            f"Set model.queries to at least {most}",
-            stacklevel=2,
-        )
-    return most > queries
+        return MaskOutputs(self.logits[-1:], self.embeddings[-1:], self.pixels)
 
 
 @torch.no_grad()
-def match_segments(out: Outputs, wanted: Wanted, weights: MaskLoss, image_ids: list[int]) -> Matching:
+def match_segments(out: MaskOutputs, targets: Targets, weights: MaskLoss, image_ids: list[int]) -> Matching:
     """The best one-to-one pairs by class, focal and dice cost at the mask logits' size, for every layer and image."""
-    small_NP = shrink(wanted.masks, (out.pixels.shape[2], out.pixels.shape[3]))
+    small_NP = shrink(targets.masks, (out.pixels.shape[2], out.pixels.shape[3]))
     costs = []
     for i, (labels, masks_NP) in enumerate(
-        zip(wanted.labels.split(wanted.counts), small_NP.split(wanted.counts), strict=True)
+        zip(targets.labels.split(targets.counts), small_NP.split(targets.counts), strict=True)
     ):
         by_mask = []
         for embeddings_QC in out.embeddings[:, i]:
@@ -102,23 +69,22 @@ def match_segments(out: Outputs, wanted: Wanted, weights: MaskLoss, image_ids: l
 
 
 def set_losses(
-    out: Outputs,
-    wanted: Wanted,
+    out: MaskOutputs,
+    targets: Targets,
     matching: Matching,
     weights: MaskLoss,
-    divisors: dict[str, float] | None,
+    normalisers: dict[str, float],
     pairs: tuple[Tensor, Tensor],
 ) -> dict[str, Tensor]:
-    """Weighted losses of every layer, {"class" [L], "mask" [L], "dice" [L]}. divisors None: the batch's own counts.
+    """Weighted losses of every layer, {"class" [L], "mask" [L], "dice" [L]}.
 
     pairs: (mask loss [M], dice [M]) of the matched pairs, from `pair_losses` or at sampled points.
     """
     layers, images, queries, classes = out.logits.shape
-    divisors = divisors or normalisers(wanted.counts, queries, weights.no_object)
-    count = max(divisors["objects"], 1 / distributed.parts())
+    count = max(normalisers["objects"], 1 / distributed.parts())
     index = (matching.layer, matching.image, matching.query)
-    answers = losses.target_classes((layers, images, queries), index, wanted.labels[matching.object], classes - 1)
-    by_class = losses.cross_entropy(out.logits, answers, weights.no_object) / divisors["class"]
+    labels = losses.target_classes((layers, images, queries), index, targets.labels[matching.object], classes - 1)
+    by_class = losses.cross_entropy(out.logits, labels, weights.no_object) / normalisers["class"]
     mask_M, dice_M = pairs
     return {
         "class": weights.class_ * by_class,
@@ -127,14 +93,14 @@ def set_losses(
     }
 
 
-def pair_losses(out: Outputs, wanted: Wanted, matching: Matching) -> tuple[Tensor, Tensor]:
+def pair_losses(out: MaskOutputs, targets: Targets, matching: Matching) -> tuple[Tensor, Tensor]:
     """focal [M] and dice [M] of the matched pairs' whole masks, computed image by image."""
     chosen_MC = matching.take(out.embeddings)
     orders, values = [], []
     for i, pixels_Chw in enumerate(out.pixels):
         here = (matching.image == i).nonzero()[:, 0]
         logits_mhw = torch.einsum("mc,chw->mhw", chosen_MC[here], pixels_Chw)
-        values.append(torch.stack(mask_losses(logits_mhw, wanted.masks, matching.object[here])))
+        values.append(torch.stack(mask_losses(logits_mhw, targets.masks, matching.object[here])))
         orders.append(here)
     focal_M, dice_M = torch.cat(values, 1)[:, torch.cat(orders).argsort()]
     return focal_M, dice_M

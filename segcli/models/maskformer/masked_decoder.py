@@ -7,8 +7,6 @@ the queries' first content and an embedding for each map.
 Legend: B images, Q queries, L decoder layers, C width, E width of the pixel embeddings, T tokens of one map.
 """
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -79,23 +77,22 @@ class MaskedPredictor(nn.Module):
         self.kernels = None
         if kernels:
             self.kernels = nn.Parameter(SPREAD * torch.randn(queries, mask_dim))
-            last: Any = self.mask_embed.layers[-1]
-            nn.init.zeros_(last.weight)
-            nn.init.zeros_(last.bias)
+            nn.init.zeros_(self.mask_embed.last.weight)
+            nn.init.zeros_(self.mask_embed.last.bias)
 
     def forward(self, maps: list[Tensor], pixels_BEhw: Tensor, record: Record | None = None) -> tuple[Tensor, Tensor]:
         """class logits [L+1,B,Q,classes+1], mask embeddings [L+1,B,Q,E]. maps [B,C,h,w], coarse to fine."""
-        seen = []
+        memory = []
         for i, level in enumerate(maps):
             tokens = to_tokens(level) + self.level_embed.weight[i]
             size = (level.shape[2], level.shape[3])
             position = self.position(size, None, level.device).flatten(1, 2)
-            seen.append((tokens, tokens + position, F.adaptive_avg_pool2d(pixels_BEhw, size).flatten(2)))
+            memory.append((tokens, tokens + position, F.adaptive_avg_pool2d(pixels_BEhw, size).flatten(2)))
         x = self.query_feat.weight.expand(len(pixels_BEhw), -1, -1)
         position = self.query_embed.weight.expand_as(x)
         hidden = [self.norm(x)]
         for i, layer in enumerate(self.layers):
-            tokens, keys, small_BET = seen[i % len(seen)]
+            tokens, keys, small_BET = memory[i % len(memory)]
             x = layer(x, position, tokens, keys, self._mask(hidden[-1], small_BET), record)
             hidden.append(self.norm(x))
         stacked = torch.stack(hidden)

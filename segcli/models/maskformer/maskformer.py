@@ -10,30 +10,29 @@ quarter of the canvas). Parameter names are the official ones but for a ResNet's
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from segcli.core.errors import UsageError
 from segcli.core.tasks import TASKS
 from segcli.models import build_backbone
-from segcli.models.interface import Model
+from segcli.models.interface import Backbone
 from segcli.models.layers.flop_rule import count
 from segcli.models.layers.mask_predictor import MaskPredictor
-from segcli.models.layers.pixel_decoder import FpnPixelDecoder, TransformerPixelDecoder
-from segcli.models.layers.set_loss import normalisers
+from segcli.models.layers.pixel_decoder import FpnPixelDecoder, SegmentationHead, TransformerPixelDecoder
+from segcli.models.layers.set_model import SetModel, pairs_by_image
+from segcli.models.layers.targets import Targets, normalisers, segment_targets
 from segcli.models.layers.transformer import TransformerSettings
 from segcli.models.maskformer.mask_set_loss import (
     MaskLoss,
-    Outputs,
-    Wanted,
+    MaskOutputs,
     match_segments,
     pair_losses,
     set_losses,
-    wanted_segments,
-    warn_of_many,
 )
+from segcli.models.maskformer.masked_decoder import MaskedPredictor
 from segcli.models.maskformer.point_loss import losses_at_points, match_at_points
 from segcli.ops import mask_inference
 from segcli.ops.mask_inference import Enlarge
@@ -62,7 +61,7 @@ def build(
     task: str,
     num_classes: int,
     num_things: int,
-    backbone: dict[str, Any] | None = None,
+    backbone: dict[str, object] | None = None,
     pixel_decoder: Literal["fpn", "transformer"] = "fpn",
     queries: int | None = None,
     mask_dim: int | None = None,
@@ -108,19 +107,19 @@ def check(
 
 
 def build_pixel_decoder(
-    backbone: dict[str, Any] | None, kind: str, mask_dim: int, transformer: TransformerSettings
-) -> tuple[Any, FpnPixelDecoder]:
+    backbone: dict[str, object] | None, kind: str, mask_dim: int, transformer: TransformerSettings
+) -> tuple[Backbone, FpnPixelDecoder]:
     """(the backbone, by default a ResNet-50 without frozen stages, the pixel decoder of that kind on its maps)."""
     settings = backbone or {}
     if settings.get("name", "resnet") == "resnet":
         settings = {"name": "resnet", "frozen_stages": 0, **settings}
-    body: Any = build_backbone(settings)
+    body = build_backbone(settings)
     if kind == "transformer":
         return body, TransformerPixelDecoder(body.channels, mask_dim, transformer)
     return body, FpnPixelDecoder(body.channels, transformer.dim, mask_dim)
 
 
-class MaskFormer(Model):
+class MaskFormer(SetModel):
     """`backbone`, `sem_seg_head.pixel_decoder`, `sem_seg_head.predictor`."""
 
     class_layers: tuple[str, ...] = ("sem_seg_head.predictor.class_embed.",)
@@ -130,9 +129,9 @@ class MaskFormer(Model):
 
     def __init__(
         self,
-        backbone: Any,
+        backbone: Backbone,
         pixel_decoder: FpnPixelDecoder,
-        predictor: Any,
+        predictor: MaskPredictor | MaskedPredictor,
         *,
         task: str,
         num_classes: int,
@@ -142,13 +141,10 @@ class MaskFormer(Model):
         fixed: bool,
         divisor: int | None = None,
     ):
-        super().__init__()
+        super().__init__(task, num_things, predictor.num_queries)
         self.backbone = backbone
-        self.sem_seg_head = nn.Module()
-        self.sem_seg_head.pixel_decoder = pixel_decoder
-        self.sem_seg_head.predictor = predictor
-        self.queries = predictor.num_queries
-        self.task, self.num_classes, self.num_things = task, num_classes, num_things
+        self.sem_seg_head = SegmentationHead(pixel_decoder, predictor)
+        self.num_classes = num_classes
         self.loss, self.inference, self.fixed = loss, inference, fixed
         self.outputs: Sequence[str] = inference.outputs or [task]
         if fixed:  # each of its queries is a class
@@ -159,20 +155,16 @@ class MaskFormer(Model):
             self.preprocess = Preprocess(512, 2048, "detectron2", "nearest", divisor=divisor or 32)
         else:
             self.preprocess = Preprocess(800, 1333, "detectron2", "centre", divisor=divisor or 1)
-        self.fields: dict[str, Any] = {}
-        self.max_detections = 100
-        self._warned = False
 
-    def run(self, images_BCHW: Tensor) -> Outputs:
+    def run(self, images_BCHW: Tensor) -> MaskOutputs:
         """The outputs of every decoder layer."""
         return self.decode(self.backbone(images_BCHW))[0]
 
-    def decode(self, features: list[Tensor], record: list[Tensor] | None = None) -> tuple[Outputs, list[Tensor]]:
+    def decode(self, features: list[Tensor], record: list[Tensor] | None = None) -> tuple[MaskOutputs, list[Tensor]]:
         """(the outputs, the maps that the layers look at in turn). record receives each layer's attention."""
-        head: Any = self.sem_seg_head
-        pixels_BChw, memory_BCHW = head.pixel_decoder(features)
-        logits_LBQC, embeddings_LBQC = head.predictor(memory_BCHW, record)
-        return Outputs(logits_LBQC, embeddings_LBQC, pixels_BChw), [memory_BCHW]
+        pixels_BChw, memory_BCHW = self.sem_seg_head.pixel_decoder(features)
+        logits_LBQC, embeddings_LBQC = self.sem_seg_head.predictor(memory_BCHW, record)
+        return MaskOutputs(logits_LBQC, embeddings_LBQC, pixels_BChw), [memory_BCHW]
 
     def network(self, images_BCHW: Tensor) -> tuple[Tensor, Tensor]:
         """The last layer's class logits [B,Q,C+1] and mask logits [B,Q,h,w]."""
@@ -186,33 +178,32 @@ class MaskFormer(Model):
         """
         out = self.run(batch.images)
         out = out if self.loss.auxiliary else out.last()
-        wanted = self._wanted(batch)
-        matching = self._match(out, wanted, batch)
+        targets = self.targets(batch)
+        matching = self.match(out, targets, batch)
         if self.loss.points is None:
-            pairs = pair_losses(out, wanted, matching)
+            pairs = pair_losses(out, targets, matching)
         else:
-            pairs = losses_at_points(out, wanted, matching, self.loss.points, batch.seeds)
-        by_layer = set_losses(out, wanted, matching, self.loss, normalisers, pairs)
+            pairs = losses_at_points(out, targets, matching, self.loss.points, batch.seeds)
+        by_layer = set_losses(out, targets, matching, self.loss, normalisers or self.count(targets), pairs)
         losses = {name: value[-1] for name, value in by_layer.items()}
         if self.loss.auxiliary:
             losses.update({f"{name}_aux": value[:-1].sum() for name, value in by_layer.items()})
         return losses
 
-    def normalisers(self, batch: Batch) -> dict[str, float]:
-        """What the losses are divided by, plain counts that ranks and accumulation steps may average."""
-        return normalisers(self._wanted(batch).counts, self.queries, self.loss.no_object)
-
-    def _match(self, out: Outputs, wanted: Wanted, batch: Batch) -> Matching:
+    def match(self, out: MaskOutputs, targets: Targets, batch: Batch) -> Matching:
+        """One-to-one pairs of every layer, by class and mask or, with `fixed`, by class alone."""
+        self.warn_of_many(targets, batch.image_ids)
         if self.fixed:
-            return fixed(wanted.labels, wanted.counts, len(out.logits), self.queries, batch.image_ids)
+            return fixed(targets.labels, targets.counts, len(out.logits), self.queries, batch.image_ids)
         if self.loss.points is None:
-            return match_segments(out, wanted, self.loss, batch.image_ids)
-        return match_at_points(out, wanted, self.loss, self.loss.points, batch.image_ids, batch.seeds)
+            return match_segments(out, targets, self.loss, batch.image_ids)
+        return match_at_points(out, targets, self.loss, self.loss.points, batch.image_ids, batch.seeds)
 
-    def _wanted(self, batch: Batch) -> Wanted:
-        wanted = wanted_segments(batch, self.task, self.num_things)
-        self._warned = self._warned or warn_of_many(wanted, self.queries, batch.image_ids)
-        return wanted
+    def targets(self, batch: Batch) -> Targets:
+        return segment_targets(batch, self.task, self.num_things)
+
+    def count(self, targets: Targets) -> dict[str, float]:
+        return normalisers(targets.counts, self.queries, self.loss.no_object)
 
     def predict(self, batch: Batch) -> list[Prediction]:
         """What `outputs` names, on the original images' pixels."""
@@ -239,7 +230,7 @@ class MaskFormer(Model):
             out.panoptic = panoptic(logits_QC, masks_Qhw, enlarge, num_things=self.num_things, **thresholds)
         return out
 
-    def inspect(self, batch: Batch) -> dict[str, Any]:
+    def inspect(self, batch: Batch) -> dict[str, object]:
         """What explain views draw.
 
         features: the backbone's maps; pixels [B,C,h,w]; class_probabilities [B,Q,C+1]; mask_logits [B,Q,h,w];
@@ -248,7 +239,7 @@ class MaskFormer(Model):
         features = self.backbone(batch.images)
         attention: list[Tensor] = []
         out, maps = self.decode(features, attention)
-        found: dict[str, Any] = {
+        views: dict[str, object] = {
             "features": features,
             "pixels": out.pixels,
             "class_probabilities": out.logits[-1].softmax(-1),
@@ -258,11 +249,11 @@ class MaskFormer(Model):
             ],
         }
         if batch.targets is not None:
-            wanted = self._wanted(batch)
-            matching = self._match(out.last(), wanted, batch)
-            found["labels"], found["masks"] = wanted.labels, wanted.masks
-            found["matching"] = [matching.pairs(0, i) for i in range(len(batch.images))]
-        return found
+            targets = self.targets(batch)
+            matching = self.match(out.last(), targets, batch)
+            views["labels"], views["masks"] = targets.labels, targets.masks
+            views["matching"] = pairs_by_image(matching, 0, len(batch.images))
+        return views
 
     def paper_gflops(self, size: tuple[int, int] | None = None) -> float:
         """Multiply-adds / 1e9 as the paper's tables count them.
@@ -275,14 +266,14 @@ class MaskFormer(Model):
         semantic = not TASKS[self.task].things
         size = size or ((side, side) if semantic else (800, 1130))
         total = count(self, size)
-        predictor: Any = self.sem_seg_head.predictor
-        queries, dim = predictor.num_queries, predictor.dim
+        predictor = self.sem_seg_head.predictor
+        assert isinstance(predictor, MaskPredictor | MaskedPredictor)
         if semantic:
-            return total + queries * self.num_classes * size[0] * size[1] / 1e9
+            return total + self.queries * self.num_classes * size[0] * size[1] / 1e9
         pixels = -(-size[0] // 4) * -(-size[1] // 4)
-        return total + (predictor.num_layers - 1) * queries * dim * pixels / 1e9
+        return total + (predictor.num_layers - 1) * self.queries * predictor.dim * pixels / 1e9
 
 
-def mask_logits(out: Outputs) -> Tensor:
+def mask_logits(out: MaskOutputs) -> Tensor:
     """[B,Q,h,w]: the dot product of the last layer's mask embeddings with the pixel embeddings."""
     return torch.einsum("bqc,bchw->bqhw", out.embeddings[-1], out.pixels)

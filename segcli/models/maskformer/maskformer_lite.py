@@ -8,7 +8,7 @@ Legend: B images, Q queries, L decoder layers, M matched pairs, K denoising pair
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -17,14 +17,16 @@ from torch import Tensor
 from segcli.core import distributed
 from segcli.core.errors import UsageError
 from segcli.core.tasks import TASKS
+from segcli.models.interface import Backbone
 from segcli.models.layers.box_detector import BoxDetector
-from segcli.models.layers.box_queries import BoxOptions, BoxQueries, Outputs, box_queries_on
+from segcli.models.layers.box_queries import BoxOptions, BoxOutputs, BoxQueries, box_queries_on
 from segcli.models.layers.box_query_loss import BoxLoss
 from segcli.models.layers.sampler import keyed_generator
-from segcli.models.layers.set_loss import Objects
+from segcli.models.layers.targets import BoxTargets
 from segcli.models.layers.transformer import TransformerSettings
-from segcli.models.maskformer.box_masks import BoxMasks, read_labels, sample_points
+from segcli.models.maskformer.box_masks import BoxMasks, sample_points
 from segcli.models.maskformer.maskformer import check
+from segcli.models.maskformer.point_loss import masks_at
 from segcli.models.maskformer.stuff_kernels import StuffKernels
 from segcli.ops import losses
 from segcli.ops.mask_inference import Enlarge, instances_of, semantic_of
@@ -59,7 +61,7 @@ def build(
     task: str,
     num_classes: int,
     num_things: int,
-    backbone: dict[str, Any] | None = None,
+    backbone: dict[str, object] | None = None,
     queries: int = 100,
     levels: int = 3,
     mask_dim: int | None = None,
@@ -106,7 +108,7 @@ class MaskFormerLite(BoxDetector):
 
     def __init__(
         self,
-        backbone: Any,
+        backbone: Backbone,
         head: BoxQueries,
         masks: BoxMasks,
         *,
@@ -120,7 +122,7 @@ class MaskFormerLite(BoxDetector):
         self.masks, self.stuff, self.loss, self.inference = masks, stuff, loss, inference
         self.outputs: Sequence[str] = inference.outputs or [task]
         if stuff is not None:
-            self.sought = "instance"
+            self.target_task = "instance"
 
     @property
     def class_layers(self) -> tuple[str, ...]:
@@ -128,9 +130,9 @@ class MaskFormerLite(BoxDetector):
 
     def more_losses(
         self,
-        out: Outputs,
+        out: BoxOutputs,
         features: list[Tensor],
-        wanted: Objects,
+        targets: BoxTargets,
         matching: Matching,
         batch: Batch,
         normalisers: dict[str, float],
@@ -148,19 +150,18 @@ class MaskFormerLite(BoxDetector):
             boxes = torch.cat([boxes, out.noisy[1][-1, noise.image, noise.query].detach()])
             image, objects = torch.cat([image, noise.image]), torch.cat([objects, noise.object])
             weight = torch.cat([weight, noise.share[noise.image, noise.query].to(weight)])
-        points = boxes.new_zeros(len(boxes), self.loss.points, 2, dtype=wanted.boxes.dtype)
+        points = boxes.new_zeros(len(boxes), self.loss.points, 2, dtype=targets.boxes.dtype)
         for i, seed in enumerate(batch.seeds or range(len(batch.images))):  # each image has draws of its own
             rows = (image == i).nonzero()[:, 0]
             generator = keyed_generator(seed, 37)
-            points[rows] = sample_points(wanted.boxes[objects[rows]], self.loss.points, generator)
-        assert wanted.masks is not None
-        labels = read_labels(wanted.masks, objects, points) if len(objects) else points.new_zeros(points.shape[:2])
+            points[rows] = sample_points(targets.boxes[objects[rows]], self.loss.points, generator)
+        labels = masks_at(targets.masks, objects, points) if len(objects) else points.new_zeros(points.shape[:2])
         logits = self.masks.at_points(pixels, hidden, boxes, image, points).float()
         entropy = F.binary_cross_entropy_with_logits(logits, labels, reduction="none").mean(-1)
         count = max(normalisers["objects"], 1 / distributed.parts())
         # without any pair the sums are 0 and reach no pixel: keep their gradients
         idle = pixels.sum() * 0
-        found = {
+        by_name = {
             "mask": self.loss.mask * (entropy * weight).sum() / count + idle,
             "dice": self.loss.dice * (losses.dice(logits, labels) * weight).sum() / count,
         }
@@ -168,8 +169,8 @@ class MaskFormerLite(BoxDetector):
             assert batch.targets is not None
             canvas = (batch.images.shape[2], batch.images.shape[3])
             by_pixel = self.stuff.loss(self.stuff(pixels), batch.targets, canvas, normalisers["images"])
-            found["stuff"] = self.loss.mask * by_pixel
-        return found
+            by_name["stuff"] = self.loss.mask * by_pixel
+        return by_name
 
     def predict(self, batch: Batch) -> list[Prediction]:
         """What `outputs` names, on the original images' pixels."""
@@ -178,13 +179,13 @@ class MaskFormerLite(BoxDetector):
         pixels = self.masks.pixels(out.maps[0], features[0])
         return [self._read(out, pixels[i], batch, i) for i in range(len(batch.images))]
 
-    def _read(self, out: Outputs, pixels_EHW: Tensor, batch: Batch, i: int) -> Prediction:
+    def _read(self, out: BoxOutputs, pixels_EHW: Tensor, batch: Batch, i: int) -> Prediction:
         canvas = (batch.images.shape[2], batch.images.shape[3])
         enlarge = Enlarge(canvas, batch.sizes[i], batch.original_sizes[i], direct=True)
         p_QC = out.logits[-1, i].float().sigmoid()
         hidden, boxes = out.hidden[-1, i], out.boxes[-1, i]
         masks_of = lambda query: self.masks.inside(pixels_EHW, hidden[query], boxes[query]).float()
-        found = Prediction(batch.image_ids[i], enlarge.original)
+        prediction = Prediction(batch.image_ids[i], enlarge.original)
         stuff_S, maps_Shw = p_QC.new_zeros(0), pixels_EHW.new_zeros(0, *pixels_EHW.shape[1:])
         if self.stuff is not None:
             sides = zip(enlarge.content, pixels_EHW.shape[1:], canvas, strict=True)
@@ -192,22 +193,22 @@ class MaskFormerLite(BoxDetector):
             stuff_S, maps_Shw = self.stuff.read(self.stuff(pixels_EHW[None])[0], (rows, columns))
         if "semantic" in self.outputs:
             every = torch.cat([masks_of(slice(None)), maps_Shw])
-            found.semantic = semantic_of(torch.block_diag(p_QC, torch.ones_like(stuff_S).diag()), every, enlarge)
+            prediction.semantic = semantic_of(torch.block_diag(p_QC, torch.ones_like(stuff_S).diag()), every, enlarge)
         if "instance" in self.outputs:
             things, corners = p_QC[:, : self.num_things], self.pixels(boxes, batch, i)
-            found.instances = instances_of(things, masks_of, enlarge, self.max_detections, corners)
+            prediction.instances = instances_of(things, masks_of, enlarge, self.max_detections, corners)
         if "panoptic" in self.outputs:
             p, label = p_QC.max(-1)
-            keep, seen = p > self.inference.score, (stuff_S > self.inference.score).nonzero()[:, 0]
-            found.panoptic = panoptic_of(
-                torch.cat([p[keep], stuff_S[seen]]),
-                torch.cat([label[keep], self.num_things + seen]),
-                torch.cat([masks_of(keep), maps_Shw[seen]]),
+            keep, present = p > self.inference.score, (stuff_S > self.inference.score).nonzero()[:, 0]
+            prediction.panoptic = panoptic_of(
+                torch.cat([p[keep], stuff_S[present]]),
+                torch.cat([label[keep], self.num_things + present]),
+                torch.cat([masks_of(keep), maps_Shw[present]]),
                 enlarge,
                 self.num_things,
                 self.inference.overlap,
             )
-        return found
+        return prediction
 
     def network(self, images_BCHW: Tensor) -> tuple[Tensor, ...]:
         """Class logits [B,Q,C] and mask logits [B,Q,H/4,W/4] of the last layer; the kernels' [B,S+1,H/4,W/4]."""
@@ -218,12 +219,12 @@ class MaskFormerLite(BoxDetector):
         more = () if self.stuff is None else (self.stuff(pixels),)
         return out.logits[-1], torch.stack(drawn), *more
 
-    def inspect(self, batch: Batch) -> dict[str, Any]:
+    def inspect(self, batch: Batch) -> dict[str, object]:
         """What `BoxDetector.inspect` gives, and pixels [B,E,h,w], mask_logits [B,Q,h,w] of the last layer."""
-        found, out = self.look(batch)
-        pixels = self.masks.pixels(out.maps[0], found["features"][0])
-        found["pixels"] = pixels
-        found["mask_logits"] = torch.stack(
+        views, out, features = self.inspect_with_outputs(batch)
+        pixels = self.masks.pixels(out.maps[0], features[0])
+        views["pixels"] = pixels
+        views["mask_logits"] = torch.stack(
             [self.masks.inside(*row) for row in zip(pixels, out.hidden[-1], out.boxes[-1], strict=True)]
         )
-        return found
+        return views

@@ -1,7 +1,7 @@
 """Set losses of masks at sampled points (Cheng et al., "Mask2Former", 2022, section 3.3; after PointRend, 2020).
 
 Matching compares all queries at the same random points of an image. The losses then read each matched pair where its
-mask is least sure.
+mask is least certain.
 
 L decoder layers, B images, Q queries, E width of the embeddings, M matched pairs, N segments, P points.
 """
@@ -11,11 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from segcli.models.layers.sampler import keyed_generator
-from segcli.models.maskformer.mask_set_loss import MaskLoss, Outputs, Wanted
+from segcli.models.layers.targets import Targets
+from segcli.models.maskformer.mask_set_loss import MaskLoss, MaskOutputs
 from segcli.ops import losses
 from segcli.ops.matcher import Matching, class_cost, dice_cost, in_order, match
 
-OVERSAMPLED, IMPORTANT = 3, 0.75  # PointRend's: of 3 P random points the least sure ones make up three quarters of P
+OVERSAMPLED, IMPORTANT = 3, 0.75  # PointRend's: of 3 P random points the least certain ones make up three quarters of P
 
 
 def read_points(maps_NEhw: Tensor, points_NP2: Tensor) -> Tensor:
@@ -34,25 +35,26 @@ def logits_at(embeddings_ME: Tensor, pixels_EHW: Tensor, points_MP2: Tensor) -> 
     return F.grid_sample(masks_M1HW, grid, align_corners=False, padding_mode="border")[:, 0, 0]
 
 
-def read_masks(masks_NHW: Tensor, points_NP2: Tensor) -> Tensor:
-    """float [N,P]: what bool masks say at points (x, y) in 0..1."""
+def masks_at(masks_NHW: Tensor, object_M: Tensor, points_MP2: Tensor) -> Tensor:
+    """float [M,P]: the bool mask of each row's object at the row's points (x, y) in 0..1."""
     height, width = masks_NHW.shape[1:]
-    x, y = (points_NP2 * points_NP2.new_tensor([width, height])).long().unbind(-1)
-    return masks_NHW.flatten(1).gather(1, y * width + x).float()
+    x, y = (points_MP2 * points_MP2.new_tensor([width, height])).long().unbind(-1)
+    return masks_NHW[object_M[:, None], y, x].float()
 
 
 @torch.no_grad()
 def match_at_points(
-    out: Outputs, wanted: Wanted, weights: MaskLoss, points: int, image_ids: list[int], seeds: list[int]
+    out: MaskOutputs, targets: Targets, weights: MaskLoss, points: int, image_ids: list[int], seeds: list[int]
 ) -> Matching:
     """One-to-one pairs by class, cross-entropy and dice at `points` random points of each image."""
-    costs, alike, start = [], [torch.zeros_like(wanted.labels[:0])], 0
+    costs, alike, start = [], [torch.zeros_like(targets.labels[:0])], 0
     for i, (labels, masks_NHW) in enumerate(
-        zip(wanted.labels.split(wanted.counts), wanted.masks.split(wanted.counts), strict=True)
+        zip(targets.labels.split(targets.counts), targets.masks.split(targets.counts), strict=True)
     ):
         places = _random((1, points, 2), seeds[i] if seeds else i, 41, out.pixels.device)
         logits_LQP = out.embeddings[:, i] @ read_points(out.pixels[i : i + 1], places)[0]
-        labels_NP = read_masks(masks_NHW, places.expand(len(masks_NHW), -1, -1))
+        every = torch.arange(len(masks_NHW), device=places.device)
+        labels_NP = masks_at(masks_NHW, every, places.expand(len(masks_NHW), -1, -1))
         logits_LQP = logits_LQP.float()
         entropy = (F.softplus(logits_LQP).sum(-1, keepdim=True) - logits_LQP @ labels_NP.T) / points
         by_mask = weights.mask * entropy + weights.dice * dice_cost(logits_LQP, labels_NP)
@@ -73,9 +75,9 @@ def _first_alike(labels_N: Tensor, read_NP: Tensor) -> Tensor:
 
 
 def losses_at_points(
-    out: Outputs, wanted: Wanted, matching: Matching, points: int, seeds: list[int]
+    out: MaskOutputs, targets: Targets, matching: Matching, points: int, seeds: list[int]
 ) -> tuple[Tensor, Tensor]:
-    """(cross-entropy [M], dice [M]) of the matched pairs, each at the points where its own mask is least sure."""
+    """(cross-entropy [M], dice [M]) of the matched pairs, each at the points where its own mask is least certain."""
     chosen_ME = matching.take(out.embeddings)
     entropy = [chosen_ME.flatten()[:0], out.pixels.flatten()[:0]]  # without any pair, gradients are 0 and not missing
     dice = [chosen_ME.new_zeros(0)]
@@ -84,17 +86,17 @@ def losses_at_points(
         here = (matching.image == i).nonzero()[:, 0]
         if not len(here):
             continue
-        embedding_mE, masks_mHW = chosen_ME[here], wanted.masks[matching.object[here]]
+        embedding_mE = chosen_ME[here]
         seed = seeds[i] if seeds else i
         with torch.no_grad():
             many = _random((1, OVERSAMPLED * points, 2), seed, 43, pixels.device)
             logits = embedding_mE @ read_points(pixels[None], many)[0]
-            sure = int(points * IMPORTANT)
-            at = logits.abs().topk(sure, 1, largest=False).indices
-            random = _random((len(here), points - sure, 2), seed, 47, pixels.device)
+            uncertain = int(points * IMPORTANT)
+            at = logits.abs().topk(uncertain, 1, largest=False).indices
+            random = _random((len(here), points - uncertain, 2), seed, 47, pixels.device)
             places_mP2 = torch.cat([many[0][at], random], 1)
         logits_mP = logits_at(embedding_mE, pixels, places_mP2).float()
-        labels_mP = read_masks(masks_mHW, places_mP2)
+        labels_mP = masks_at(targets.masks, matching.object[here], places_mP2)
         entropy.append(F.binary_cross_entropy_with_logits(logits_mP, labels_mP, reduction="none").mean(-1))
         dice.append(losses.dice(logits_mP, labels_mP))
         orders.append(here)

@@ -2,7 +2,6 @@
 per_pixel_plus.py share."""
 
 from functools import partial
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -11,9 +10,10 @@ from torch import Tensor, nn
 from segcli.core import distributed
 from segcli.core.errors import UsageError
 from segcli.core.tasks import TASKS
-from segcli.models.interface import Model
+from segcli.models.interface import Backbone, Model
 from segcli.models.layers.flop_rule import count
 from segcli.models.layers.mask_predictor import MaskPredictor
+from segcli.models.layers.pixel_decoder import FpnPixelDecoder, SegmentationHead
 from segcli.ops.mask_inference import Enlarge, largest
 from segcli.ops.mask_losses import pixel_cross_entropy
 from segcli.ops.preprocess import Preprocess
@@ -26,11 +26,11 @@ def check_task(model: str, task: str) -> None:
     if TASKS[task].things:
         raise UsageError(
             f"model {model} does not do task {task!r}: it has one label for each pixel",
-            hint="task: semantic, or model.name: maskformer",
+            hint="task: semantic" + (", or model.name: maskformer" if TASKS[task].masks else ""),
         )
 
 
-def with_defaults(settings: dict[str, Any] | None, given: dict[str, Any]) -> dict[str, Any]:
+def with_defaults(settings: dict[str, object] | None, given: dict[str, object]) -> dict[str, object]:
     """The family's defaults hold for its own backbone; another one has its own."""
     settings = settings or {}
     return {**given, **settings} if settings.get("name", given["name"]) == given["name"] else settings
@@ -43,14 +43,9 @@ class PerPixel(Model):
     weight of the others.
     """
 
-    backbone: Any
+    backbone: Backbone
     preprocess: Preprocess
     auxiliary: float
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.fields: dict[str, Any] = {}
-        self.max_detections = 100  # every model has it; label maps have no detections to limit
 
     def maps(self, images_BCHW: Tensor, every: bool) -> list[Tensor]:
         """[logits [B,C,h,w]], with `every` those of the auxiliary losses behind."""
@@ -88,7 +83,7 @@ class PerPixel(Model):
             predictions.append(Prediction(batch.image_ids[i], batch.original_sizes[i], semantic=labels))
         return predictions
 
-    def inspect(self, batch: Batch) -> dict[str, Any]:
+    def inspect(self, batch: Batch) -> dict[str, object]:
         """{"logits" [B,C,h,w], "probabilities" [B,C,h,w], "features": the backbone's maps}."""
         (logits,) = self.maps(batch.images, every=False)
         return {"logits": logits, "probabilities": logits.softmax(1), "features": self.backbone(batch.images)}
@@ -121,17 +116,15 @@ class PixelDecoderModel(PerPixel):
     class_layers = tuple(f"sem_seg_head.predictor.{name}" for name in ("weight", "bias", "query_embed."))
     first_divisor = 32
 
-    def __init__(self, backbone: Any, pixel_decoder: nn.Module, predictor: nn.Module, auxiliary: float):
+    def __init__(self, backbone: Backbone, pixel_decoder: FpnPixelDecoder, predictor: nn.Module, auxiliary: float):
         super().__init__()
         self.backbone = backbone
-        self.sem_seg_head = nn.Module()
-        self.sem_seg_head.pixel_decoder = pixel_decoder
-        self.sem_seg_head.predictor = predictor
+        self.sem_seg_head = SegmentationHead(pixel_decoder, predictor)
         self.auxiliary = auxiliary
         self.preprocess = Preprocess(512, 2048, "detectron2", "nearest", divisor=1)  # its configurations pad nothing
 
     def maps(self, images_BCHW: Tensor, every: bool) -> list[Tensor]:
-        head: Any = self.sem_seg_head
+        head = self.sem_seg_head
         pixels_BChw, memory_BChw = head.pixel_decoder(self.backbone(images_BCHW))
         if not isinstance(head.predictor, MaskPredictor):
             return [head.predictor(pixels_BChw)]

@@ -1,16 +1,15 @@
 """FCN (Long et al., 2015): torchvision's, whose weights load as they are."""
 
-from typing import Any
-
 from torch import Tensor
 from torchvision.models.segmentation.fcn import FCNHead
 
 from segcli.models import build_backbone
+from segcli.models.interface import Backbone
 from segcli.models.per_pixel.base import PerPixel, check_task, with_defaults
 from segcli.ops.preprocess import Preprocess
 
 
-def build(*, task: str, num_classes: int, backbone: dict[str, Any] | None = None, auxiliary: float = 0.5) -> "Fcn":
+def build(*, task: str, num_classes: int, backbone: dict[str, object] | None = None, auxiliary: float = 0.5) -> "Fcn":
     """backbone: a ResNet-50 with trainable norms and stride 8 by default. auxiliary: weight of the loss on the second
     head; 0 leaves it out.
     """
@@ -24,7 +23,7 @@ class Fcn(PerPixel):
 
     class_layers = ("classifier.4.", "aux_classifier.4.")
 
-    def __init__(self, backbone: Any, classes: int, auxiliary: float):
+    def __init__(self, backbone: Backbone, classes: int, auxiliary: float):
         super().__init__()
         self.backbone = backbone
         self.classifier = FCNHead(backbone.channels[-1], classes)

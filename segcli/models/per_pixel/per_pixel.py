@@ -1,8 +1,6 @@
 """The plain per-pixel baseline: MaskFormer's backbone and pixel decoder with a 1×1 classifier. Official names (Cheng et
 al., 2021, appendix)."""
 
-from typing import Any
-
 from torch import nn
 
 from segcli.models import build_backbone
@@ -10,10 +8,12 @@ from segcli.models.layers.pixel_decoder import FpnPixelDecoder
 from segcli.models.per_pixel.base import PixelDecoderModel, check_task, with_defaults
 
 
-def build(*, task: str, num_classes: int, backbone: dict[str, Any] | None = None, dim: int = 256) -> PixelDecoderModel:
+def build(
+    *, task: str, num_classes: int, backbone: dict[str, object] | None = None, dim: int = 256
+) -> PixelDecoderModel:
     """backbone: a ResNet-50 by default. dim: width of the pixel decoder."""
     check_task("per_pixel", task)
-    body: Any = build_backbone(with_defaults(backbone, {"name": "resnet", "frozen_stages": 0}))
+    body = build_backbone(with_defaults(backbone, {"name": "resnet", "frozen_stages": 0}))
     predictor = _classifier(dim, num_classes)
     return PixelDecoderModel(body, FpnPixelDecoder(body.channels, dim, dim), predictor, 1.0)
 

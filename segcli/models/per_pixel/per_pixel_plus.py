@@ -1,8 +1,6 @@
 """The per-pixel baseline with MaskFormer's transformer decoder: each query stands for one class, and its mask is that
 class's logits. Official names (Cheng et al., 2021, appendix)."""
 
-from typing import Any
-
 from segcli.models import build_backbone
 from segcli.models.layers.mask_predictor import MaskPredictor
 from segcli.models.layers.pixel_decoder import FpnPixelDecoder
@@ -14,7 +12,7 @@ def build(
     *,
     task: str,
     num_classes: int,
-    backbone: dict[str, Any] | None = None,
+    backbone: dict[str, object] | None = None,
     decoder_layers: int = 6,
     dropout: float = 0.1,
     auxiliary: float = 1.0,
@@ -26,7 +24,7 @@ def build(
     the losses on its earlier layers; 0 leaves them out. dim: width of the pixel decoder and of the transformer.
     """
     check_task("per_pixel_plus", task)
-    body: Any = build_backbone(with_defaults(backbone, {"name": "resnet", "frozen_stages": 0}))
+    body = build_backbone(with_defaults(backbone, {"name": "resnet", "frozen_stages": 0}))
     transformer = TransformerSettings(dim, heads, ffn, decoder_layers=decoder_layers, dropout=dropout)
     predictor = MaskPredictor(body.channels[-1], num_classes, transformer, classes=None)
     return PixelDecoderModel(body, FpnPixelDecoder(body.channels, dim, dim), predictor, auxiliary)

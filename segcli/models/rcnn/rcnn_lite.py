@@ -11,14 +11,13 @@ Where the time of the standard one goes on two cores at 320 px: the stride-4 lev
 from torch import Tensor
 
 from segcli.core.errors import UsageError
+from segcli.core.recipe.old_names import LITE_HEADS
 from segcli.models import build_backbone
 from segcli.models.layers.dense_head import DenseProposals
 from segcli.models.layers.pyramid import LitePyramid
 from segcli.models.rcnn.rcnn import RCNN, build_heads, check_task
 from segcli.models.rcnn.roi_heads import RoIHeads
 from segcli.ops.preprocess import Preprocess
-
-STANDARD = {"box": "iou_box", "mask": "lite_mask", "keypoint": "lite_keypoint"}  # rcnn's head -> the one for here
 
 
 def build(
@@ -41,13 +40,13 @@ def build(
     """
     check_task("rcnn_lite", task, num_things)
     for name in heads:
-        if name in STANDARD:
-            raise UsageError(f"model.heads.{name} is a head of model rcnn", hint=f"rcnn_lite has {STANDARD[name]}")
+        if name in LITE_HEADS:
+            raise UsageError(f"model.heads.{name} is a head of model rcnn", hint=f"rcnn_lite has {LITE_HEADS[name]}")
     pyramid = LitePyramid(build_backbone(backbone), width, fine)
     dense = DenseProposals(num_things, pyramid.channels, pyramid.strides[1:], proposals=proposals)
     given: dict[str, object] = {"num_things": num_things, "num_keypoints": num_keypoints}
     given |= {"channels": pyramid.channels, "strides": pyramid.strides, "fine": fine}
-    built = build_heads(heads, task, STANDARD, given)
+    built = build_heads(heads, task, LITE_HEADS, given)
     roi_heads = RoIHeads(built, foreground=foreground, samples=samples, positive=positive)
     model = RCNNLite(pyramid, dense, roi_heads, Preprocess(None, 320, "opencv", square=True))
     model.kept = proposals[1]
