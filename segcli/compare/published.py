@@ -7,8 +7,9 @@ import pydantic
 import yaml
 
 from segcli.compare.row import Row, describe
-from segcli.core.files import parsed, read_yaml
+from segcli.core.files import parsed
 from segcli.core.recipe.recipe import Recipe, find_recipe
+from segcli.core.yaml_file import read_yaml
 
 
 class Entry(pydantic.BaseModel, extra="forbid"):

@@ -17,9 +17,9 @@ from segcli.compare.intervals import Pair
 from segcli.compare.ranking import accuracy, group_title, notes
 from segcli.compare.row import Row
 from segcli.core.errors import UsageError
-from segcli.core.files import read_yaml
 from segcli.core.formatting import MISSING, heading, is_fraction, number, score
 from segcli.core.run_files import read_cost, read_environment, read_metrics
+from segcli.core.yaml_file import read_yaml
 from segcli.drawing.page import page
 from segcli.predictions.coco_results import write_bytes
 

@@ -1,4 +1,4 @@
-"""Files read and written safely: one place for resolving names, reading text, JSON and YAML, digests, whole writes.
+"""Files read and written safely: one place for resolving names, reading text and JSON, digests, whole writes.
 
 Every reader opens regular files alone (a FIFO would wait for ever, a device has no end) and turns whatever is wrong
 with the content (encoding, depth, a number of 5,000 digits, half a surrogate pair) into one error that names the file.
@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 import pydantic
-import yaml
 
 from segcli.core.errors import DataError, SegcliError
 
@@ -27,10 +26,8 @@ T = TypeVar("T")
 PART = ".segcli-part"  # suffix of files that are being written; a process that was killed leaves them behind
 LONGEST = 4096  # bytes of a path that systems take
 LONGEST_PART = 255  # and of each name in it
-LARGEST_YAML = 4 * 2**20  # bytes; the parser is slow, and recipes have some hundred lines
 DEEPEST = 100  # mappings and lists inside one another
 WALKED = 4 * 2**20  # characters of JSON up to which that is looked at: in larger files, each reader asks for few fields
-MOST_VALUES = 200_000  # of a YAML document, aliases counted as often as they are used
 SURROGATE = re.compile(r"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")  # as JSON writes one half of a pair
 DRIVE = re.compile(r"[A-Za-z]:[\\/]")  # as Windows writes an absolute path
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
@@ -186,90 +183,6 @@ def _too_deep(value: object) -> bool:
         if not level:
             return False
     return True
-
-
-class Loader(yaml.SafeLoader):
-    """The safe loader, with three differences: 1e-4 is a number, a date is text, a key given twice is an error."""
-
-    def compose_mapping_node(self, anchor: dict[Any, yaml.Node]) -> yaml.MappingNode:
-        node: yaml.MappingNode = super().compose_mapping_node(anchor)
-        seen = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode):
-                if key.value in seen:
-                    raise yaml.composer.ComposerError(None, None, f"the key {key.value!r} stands twice", key.start_mark)
-                seen.add(key.value)
-        return node
-
-
-Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in pairs if tag != "tag:yaml.org,2002:timestamp"]
-    for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?$"),
-    list("-+0123456789."),
-)
-
-
-def _load(text: str) -> object:
-    return yaml.load(text, Loader=Loader)
-
-
-def read_yaml(path: Path, *, error: type[SegcliError] = DataError, load: Callable[[str], object] = _load) -> Any:
-    """The content of a YAML file, plain values alone. Raises `error`."""
-    return parse_yaml(read_text(path, error=error, largest=LARGEST_YAML), str(path), error=error, load=load)
-
-
-def parse_yaml(
-    text: str, where: str, *, error: type[SegcliError] = DataError, load: Callable[[str], object] = _load
-) -> Any:
-    """YAML text as dicts, lists, strings, numbers, booleans and None. Raises `error` that begins with `where`: also for
-    aliases that contain themselves or multiply beyond MOST_VALUES, and for other kinds of values (binary, sets).
-    load: what parses, where other words than in recipes are numbers, booleans and None."""
-    try:
-        value = load(text)
-        _count(value, (), [MOST_VALUES])
-        return value
-    except RecursionError:
-        raise error(f"{where}: not valid YAML: nested too deeply") from None
-    except (yaml.YAMLError, ValueError, TypeError, OverflowError) as problem:
-        raise error(f"{where}: not valid YAML: {_yaml_problem(problem)}") from problem
-
-
-def _count(value: object, around: tuple[int, ...], left: list[int]) -> None:
-    """Raise ValueError for what is no plain value, for a value inside itself, and where there are more than `left`."""
-    left[0] -= 1
-    if left[0] < 0:
-        raise ValueError(f"more than {MOST_VALUES:,} values")
-    if isinstance(value, (dict, list)):
-        if id(value) in around:
-            raise ValueError("an alias that contains itself")
-        if len(around) >= DEEPEST:
-            raise RecursionError
-        around = (*around, id(value))
-        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
-            if not isinstance(key, (str, int, float, bool, type(None))):
-                raise ValueError(f"the key {key!r:.80} is no plain value")
-            _text(key)
-            _count(inner, around, left)
-    elif not isinstance(value, (str, int, float, bool, type(None))):
-        raise ValueError(f"{value!r:.80} is no text, number, list or mapping")
-    _text(value)
-
-
-def _text(value: object) -> None:
-    if isinstance(value, str):
-        value.encode()
-    elif isinstance(value, int):
-        str(value)  # a number of more digits than Python prints
-
-
-def _yaml_problem(problem: Exception) -> str:
-    mark = getattr(problem, "problem_mark", None)
-    place = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
-    return " ".join(str(getattr(problem, "problem", None) or problem).split()) + place
 
 
 def parsed(kind: type[T], value: object, where: str | Path, *, error: type[SegcliError] = DataError) -> T:

@@ -25,6 +25,7 @@ from segcli.core.dataset_info import DatasetInfo
 from segcli.core.errors import SegcliError
 from segcli.core.files import part_beside, resolve, why_not_written, write_atomic
 from segcli.data import canonical
+from segcli.data.png import encode_png
 from segcli.types import Panoptic, Prediction, Written, label_type
 
 
@@ -215,9 +216,7 @@ def label_map(labels: np.ndarray, classes: int) -> np.ndarray:
 
 def write_png(path: Path, pixels: np.ndarray) -> None:
     """uint8 or uint16 [H,W], or uint8 RGB [H,W,3], whole or not at all."""
-    done, data = cv2.imencode(".png", pixels[:, :, ::-1] if pixels.ndim == 3 else pixels)
-    assert done, "every array of these types is a PNG"
-    write_bytes(path, data.tobytes())
+    write_bytes(path, encode_png(pixels))
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -17,7 +17,8 @@ from pydantic.dataclasses import dataclass
 
 from segcli.core.downloads import cache_dir, digest_of, fetch, lock
 from segcli.core.errors import DataError, SegcliError
-from segcli.core.files import parsed, read_yaml, write_text
+from segcli.core.files import parsed, write_text
+from segcli.core.yaml_file import read_yaml
 from segcli.sources.archives import space_for, unpack
 
 Digest = Annotated[str, pydantic.Field(pattern="^(sha256:[0-9a-f]{64}|sha1:[0-9a-f]{40})$")]

@@ -9,7 +9,6 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import PurePosixPath
 
-import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
@@ -19,6 +18,7 @@ from segcli.data.annotations import cut, encode
 from segcli.data.canonical import Record, refuse_broken
 from segcli.data.decoders import open_image
 from segcli.data.image import read_image
+from segcli.data.png import encode_png
 from segcli.data.value_range import Range
 from segcli.sources.files import some
 
@@ -93,10 +93,10 @@ class Tiling:
                 yield Record(
                     file_name=name,
                     size=(box[3] - y, box[2] - x),
-                    image=_png(image[where]),
+                    image=encode_png(image[where]),
                     annotations=[piece for one in objects if (piece := self._piece(one, box, name)) is not None],
-                    semantic=None if semantic is None else _png(semantic[where]),
-                    panoptic=None if panoptic is None else _png(panoptic[where]),
+                    semantic=None if semantic is None else encode_png(semantic[where]),
+                    panoptic=None if panoptic is None else encode_png(panoptic[where]),
                     segments=[] if panoptic is None else _segments(panoptic[where], record.segments),
                     extra={**record.extra, "tile_of": record.file_name, "tile": [x, y, box[2] - x, box[3] - y]},
                 )
@@ -209,10 +209,3 @@ def _map(png: bytes | None) -> np.ndarray | None:
         return None
     with open_image(png) as image:
         return np.asarray(image)
-
-
-def _png(pixels: np.ndarray) -> bytes:
-    """RGB or grey pixels -> PNG, without loss."""
-    ok, data = cv2.imencode(".png", pixels[:, :, ::-1] if pixels.ndim == 3 else pixels)
-    assert ok
-    return bytes(data)

@@ -9,8 +9,9 @@ import pydantic
 
 from segcli.core.downloads import cache_dir, fetch
 from segcli.core.errors import ModelError
-from segcli.core.files import parsed, read_yaml
+from segcli.core.files import parsed
 from segcli.core.plugins import nearest
+from segcli.core.yaml_file import read_yaml
 
 
 @dataclasses.dataclass(frozen=True)

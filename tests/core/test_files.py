@@ -6,6 +6,7 @@ import pytest
 
 from segcli.core import files
 from segcli.core.errors import DataError, SegcliError, UsageError
+from segcli.core.yaml_file import parse_yaml
 
 
 @pytest.mark.parametrize(
@@ -95,13 +96,13 @@ def test_json_of_pairs_and_with_a_mark_is_read(tmp_path):
 )
 def test_yaml_that_is_none_is_one_error(text):
     with pytest.raises(UsageError, match=r"^x\.yaml: not valid YAML"):
-        files.parse_yaml(text, "x.yaml", error=UsageError)
+        parse_yaml(text, "x.yaml", error=UsageError)
 
 
 def test_yaml_of_a_recipe():
     text = "a: 1e-4\nb: 2024-05-01\nc: [yes, 1.5]\nd: &d {e: null}\nf: *d\n"
     wanted = {"a": 1e-4, "b": "2024-05-01", "c": [True, 1.5], "d": {"e": None}, "f": {"e": None}}
-    assert files.parse_yaml(text, "x.yaml") == wanted
+    assert parse_yaml(text, "x.yaml") == wanted
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_no_part(tmp_path):

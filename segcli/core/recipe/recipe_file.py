@@ -8,9 +8,10 @@ from typing import Any
 
 from segcli.core import trust
 from segcli.core.errors import ModelError, UsageError
-from segcli.core.files import parse_yaml, read_yaml, resolve
+from segcli.core.files import resolve
 from segcli.core.plugins import nearest
 from segcli.core.recipe import old_names
+from segcli.core.yaml_file import parse_yaml, read_yaml
 
 LENGTHS = {"epochs", "steps", "minutes"}  # of training: one is set
 OF_LENGTH = LENGTHS | {"retimed"}  # what another length replaces

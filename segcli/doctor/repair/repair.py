@@ -7,12 +7,10 @@ out, and named; how much that may be is said in `removals`.
 import dataclasses
 from collections import Counter
 from collections.abc import Iterator
-from io import BytesIO
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from PIL import Image
 
 from segcli.core.coco_json import Annotation
 from segcli.core.dataset_info import DatasetInfo
@@ -20,6 +18,7 @@ from segcli.core.errors import DataError
 from segcli.data import views
 from segcli.data.canonical import Record
 from segcli.data.decoders import FAILURES, open_image
+from segcli.data.png import encode_map
 from segcli.data.rescale_labels import fitted
 from segcli.doctor.repair.mend import mend
 from segcli.doctor.repair.overview import Survey
@@ -123,19 +122,19 @@ class Repairs:
             if labels is None or labels.ndim != 2 or labels.shape != record.size:
                 say("label_map", "the semantic map does not fit the image: every pixel is ignored")
                 self.removed.map(self.done[-1], there=bool(semantic))
-                semantic = _png(np.full(record.size, ignore, kind))
+                semantic = encode_map(np.full(record.size, ignore, kind))
             elif (wrong := (labels >= len(self.labels)) & (labels != ignore)).any():
                 values = ", ".join(map(str, np.unique(labels[wrong]).tolist()))
                 say("label_map", f"{int(wrong.sum())} pixels of undeclared values ({values}) are ignored ({ignore})")
                 self.removed.pixels(self.done[-1], int(wrong.sum()))
-                semantic = _png(np.where(wrong, ignore, labels).astype(kind))
+                semantic = encode_map(np.where(wrong, ignore, labels).astype(kind))
         if panoptic is not None:
             rgb = _pixels(panoptic)
             if rgb is None or rgb.ndim != 3 or rgb.shape[:2] != record.size:
                 say("label_map", "the panoptic map does not fit the image: every pixel is void")
                 self.removed.map(self.done[-1], there=bool(panoptic))
                 rgb, segments = np.zeros((*record.size, 3), np.uint8), []
-                panoptic = _png(rgb)
+                panoptic = encode_map(rgb)
             ids = views.panoptic_ids(rgb)
             counts = Counter(str(s.get("id")) for s in segments)
             whole = [s for s in segments if type(s.get("id")) is int and type(s.get("category_id")) is int]
@@ -147,7 +146,10 @@ class Repairs:
                 lost = len(segments) - len(kept)
                 say("label_map", f"{lost} segments left out of the json, {int(undeclared.sum())} pixels made void")
                 self.removed.pixels(self.done[-1], int(undeclared.sum()))
-                segments, panoptic = kept, _png(np.where(undeclared[..., None], 0, rgb[:, :, :3]).astype(np.uint8))
+                segments, panoptic = (
+                    kept,
+                    encode_map(np.where(undeclared[..., None], 0, rgb[:, :, :3]).astype(np.uint8)),
+                )
         segments = [{**s, "iscrowd": 0} if s.get("category_id") in self.known.crowds else s for s in segments]
         problem = record.problem if panoptic is None else None  # where map and json disagreed, they agree now
         return dataclasses.replace(record, semantic=semantic, panoptic=panoptic, segments=segments, problem=problem)
@@ -165,9 +167,3 @@ def _pixels(png: bytes) -> np.ndarray | None:
             return np.asarray(image)
     except FAILURES:
         return None
-
-
-def _png(pixels: np.ndarray) -> bytes:
-    data = BytesIO()
-    Image.fromarray(pixels).save(data, "PNG")
-    return data.getvalue()

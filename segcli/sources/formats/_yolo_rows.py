@@ -8,7 +8,7 @@ import numpy as np
 import yaml
 
 from segcli.core.errors import DataError
-from segcli.core.files import read_yaml
+from segcli.core.yaml_file import read_yaml
 
 HINT = "convert them to COCO keypoints (kpt_shape in a data.yaml would say how many there are)"
 FEWEST = 6  # rows by which keypoints of two values are told from polygons

@@ -19,9 +19,10 @@ from segcli.core.errors import DataError
 from segcli.core.files import parsed, read_json
 from segcli.data.canonical import Draft, Record
 from segcli.data.image import SUFFIXES, image_size
+from segcli.data.png import encode_map
 from segcli.sources.draft import Entry, draft, each
 from segcli.sources.files import LOOK, find_files, note_names, some, split_of
-from segcli.sources.formats.semantic import map_png, translate
+from segcli.sources.formats.semantic import translate
 from segcli.sources.mask_meaning.mask_files import check_size, objects, read_ids
 from segcli.sources.shapes import of_pixels
 from segcli.types import IGNORE  # its classes are far fewer than 254
@@ -130,7 +131,7 @@ def _record(entry: Entry[dict[str, Path]], labels: dict[int, int], instances: bo
         annotations = _instances(files["instanceIds.png"], size, entry.path)
     elif drawn is not None:
         annotations = drawn[1]
-    return Record(entry.file_name, size, entry.path, annotations, semantic=map_png(semantic))
+    return Record(entry.file_name, size, entry.path, annotations, semantic=encode_map(semantic))
 
 
 def _refuse(file: Path | None, value: int, pixels: int) -> int:

@@ -9,7 +9,6 @@ taken out of its json, where LabelMe stored it.
 import base64
 import binascii
 import contextlib
-import io
 import itertools
 import json
 from collections import Counter
@@ -18,7 +17,6 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pydantic
-from PIL import Image
 
 from segcli.core.coco_json import Annotation
 from segcli.core.dataset_info import Category, DatasetInfo
@@ -29,6 +27,7 @@ from segcli.data.annotations import encode
 from segcli.data.canonical import Draft, Record
 from segcli.data.decoders import FAILURES, open_image
 from segcli.data.image import SUFFIXES
+from segcli.data.png import encode_map
 from segcli.sources import shapes
 from segcli.sources.draft import Entry, draft, each
 from segcli.sources.export_files import Exported, check_names
@@ -115,10 +114,8 @@ def export(image: Exported, names: dict[int, str], out: Path) -> None:
                 listed[-1]["group_id"] = group if len(parts) > 1 else None
         else:
             x, y, crop = image.crop(encode(segmentation, image.size))
-            stream = io.BytesIO()
-            Image.fromarray(crop.astype(np.uint8) * 255).save(stream, "PNG")
             corners = [[x, y], [x + crop.shape[1] - 1, y + crop.shape[0] - 1]]
-            text = base64.b64encode(stream.getvalue()).decode("ascii")
+            text = base64.b64encode(encode_map(crop.astype(np.uint8) * 255)).decode("ascii")
             listed.append({**common, "shape_type": "mask", "points": corners, "mask": text, "group_id": None})
     file = image.copy(out / image.split)
     content: dict[str, object] = {

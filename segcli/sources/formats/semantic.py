@@ -6,18 +6,17 @@ error, but for 255 and 65535, which are ignored wherever no class has them, unle
 `mask_meaning/meaning.py`). That is noted with the number of pixels. Labels are renumbered from 0 in the legend's order.
 """
 
-import io
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from segcli.core.dataset_info import Category
 from segcli.core.errors import DataError
 from segcli.data.canonical import Draft, Record
 from segcli.data.image import SUFFIXES, image_size
+from segcli.data.png import encode_map
 from segcli.sources import class_legend
 from segcli.sources.class_legend import Legend
 from segcli.sources.draft import Entry, arrange, draft, each
@@ -155,13 +154,6 @@ def paired(images: Path, labels: Path, notes: list[str] | None = None) -> list[t
     return out
 
 
-def map_png(labels: np.ndarray) -> bytes:
-    """uint8 or uint16 [H,W] as the content of a PNG."""
-    stream = io.BytesIO()
-    Image.fromarray(labels).save(stream, "PNG")
-    return stream.getvalue()
-
-
 def translate(
     values: np.ndarray, meaning: dict[int, int], unknown: Callable[[int, int], int], classes: int
 ) -> np.ndarray:
@@ -210,7 +202,7 @@ def _records(
         labels = translate(values, meaning, unknown, classes)
         for value, pixels in ignored.items():
             border[value][entry.file_name] = pixels
-        return Record(entry.file_name, size, entry.path, [], semantic=map_png(labels))
+        return Record(entry.file_name, size, entry.path, [], semantic=encode_map(labels))
 
     yield from each(entries, read)
     for value, counts in border.items():

@@ -27,12 +27,13 @@ from segcli.core.plugins import nearest
 from segcli.core.xml_tree import read_xml
 from segcli.data.canonical import UNDECIDED, Draft, Record
 from segcli.data.image import SUFFIXES, image_size
+from segcli.data.png import encode_map
 from segcli.sources.class_legend import Legend, Row
 from segcli.sources.draft import Entry, draft, each
 from segcli.sources.files import find_files, lines, note_names, some, split_of
 from segcli.sources.folders import SPLITS
 from segcli.sources.formats import _voc_names
-from segcli.sources.formats.semantic import map_png, of_pictures, translate
+from segcli.sources.formats.semantic import of_pictures, translate
 from segcli.sources.images import is_there, size_of
 from segcli.sources.mask_meaning.evidence import MaskStats, sample_masks
 from segcli.sources.mask_meaning.mask_files import as_ids, check_size, objects, read_colours, read_pixels
@@ -171,7 +172,7 @@ def _masked(
             if not counts.any():
                 raise DataError(f"{numbers}: object {number} has no class in {values}")
             annotations.append({**annotation, "category_id": ids[int(counts.argmax())], "source": f"object {number}"})
-    return Record(entry.file_name, size, entry.path, annotations, semantic=map_png(semantic))
+    return Record(entry.file_name, size, entry.path, annotations, semantic=encode_map(semantic))
 
 
 def _ids(file: Path) -> tuple[np.ndarray, int]:

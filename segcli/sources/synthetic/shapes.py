@@ -23,8 +23,9 @@ from pycocotools import mask as coco_mask
 
 from segcli.core.coco_json import Annotation, CocoFile, PanopticFile, SegmentInfo, as_json
 from segcli.core.dataset_info import Category, DatasetInfo
-from segcli.core.errors import DataError, UsageError
+from segcli.core.errors import UsageError
 from segcli.data.canonical import Draft, Record
+from segcli.data.png import encode_png
 from segcli.sources.synthetic._scene import HIDE, STUFF, THINGS, Scene, draw
 
 SPLITS = {"train": 0, "val": 1}  # part of every image's random key
@@ -130,13 +131,14 @@ def record(entry: Index) -> Record:
         panoptic[mask] = number
         area = int(mask.sum())
         segments.append({"id": number, "category_id": label + 1, "bbox": _box(mask), "area": area, "iscrowd": 0})
+    ids = np.stack([panoptic & 255, panoptic >> 8 & 255, panoptic >> 16], 2).astype(np.uint8)
     return Record(
         file_name=entry.file_name,
         size=scene.ids.shape,
-        image=_png(scene.image[..., ::-1], entry.file_name),
+        image=encode_png(scene.image, level=1),
         annotations=annotations,
-        semantic=_png(semantic, entry.file_name),
-        panoptic=_png(np.stack([panoptic >> 16, panoptic >> 8 & 255, panoptic & 255], 2), entry.file_name),
+        semantic=encode_png(semantic, level=1),
+        panoptic=encode_png(ids, level=1),
         segments=segments,
     )
 
@@ -176,11 +178,3 @@ def _box(mask: np.ndarray) -> list[float]:
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     x, y = int(columns[0]), int(rows[0])
     return [x, y, int(columns[-1]) + 1 - x, int(rows[-1]) + 1 - y]
-
-
-def _png(pixels: np.ndarray, name: str) -> bytes:
-    """PNG content of 8-bit [H,W] or [H,W,3] in OpenCV's channel order, lightly compressed."""
-    done, data = cv2.imencode(".png", np.ascontiguousarray(pixels.astype(np.uint8)), [cv2.IMWRITE_PNG_COMPRESSION, 1])
-    if not done:
-        raise DataError(f"{name}: OpenCV can't encode the image as PNG")
-    return data.tobytes()
