@@ -33,7 +33,7 @@ def test_a_finished_run_resumed_prints_its_scores_and_the_next_commands(here):
     assert "segcli compare 'runs/tiny run'" in result.out
 
 
-@pytest.mark.parametrize("extra", [["--set", "train.steps=5"], ["--out", "x"], ["--force"], ["--dry-run"]])
+@pytest.mark.parametrize("extra", [["--set", "train.seed=5"], ["--out", "x"], ["--force"], ["--dry-run"]])
 def test_resume_changes_nothing_about_a_run(here, extra):
     result = here("train", "--resume", "runs/tiny run", *extra)
     assert result.code == 2
