@@ -28,7 +28,7 @@ from segcli.doctor.rules.crowds import AS_OBJECTS, Singled
 from segcli.doctor.statistics import measure
 from segcli.sources import export_files
 from segcli.sources.plan import known, plan_for, reopen
-from segcli.sources.split import divide, is_file
+from segcli.sources.split import assign_splits, is_file
 from segcli.sources.tile import Tiling
 
 FOLDER = Path("data")  # where prepared datasets go by default
@@ -132,7 +132,7 @@ def prepare(
     draft = plan.build()
     look_at_images(draft, refuse=not fix)
     as_it_was = again and split is None and split_by is None
-    divided = draft.splits if as_it_was else divide(draft, split, split_by, seed)
+    divided = draft.splits if as_it_was else assign_splits(draft, split, split_by, seed)
     repairs = Repairs(draft.info, surveyed(draft, divided)) if fix else None
     if (said := draft.masks.get("said")) and said not in draft.notes:
         draft.notes.insert(0, said)

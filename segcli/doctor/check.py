@@ -236,8 +236,9 @@ class _Doctor:
         """Say so where coordinates are in another order or unit, and no image of another size explains it."""
         for split, coordinates in self.coordinates.items():
             explained = self.counted["image_size"] or self.counted["exif_rotated"]
-            if (said := coordinates.said()) is not None and not (explained and coordinates.found() == "exchanged"):
-                self.note("coordinates", Item(split, detail=said[0]))
+            sentences, exchanged = coordinates.sentences(), coordinates.reading() == "exchanged"
+            if sentences is not None and not (explained and exchanged):
+                self.note("coordinates", Item(split, detail=sentences[0]))
 
     def trainable(self) -> None:
         """Say so where nothing of the train split can be learned, and no other error says why."""

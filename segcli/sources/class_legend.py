@@ -1,6 +1,6 @@
-"""What the values or colours of label pictures mean: said by a file in the folder or by settings, never guessed.
+"""What the values or colours of label pictures mean: given by a file in the folder or by settings, never guessed.
 
-| file | says |
+| file | content |
 |---|---|
 | legend.csv, class_dict.csv, _classes.csv | a row a class under the header `value,name,kind` or `name,r,g,b,kind` |
 | labelmap.txt | CVAT: `name:r,g,b::`, or names by value, from 0 |
@@ -9,7 +9,7 @@
 | classes.txt, labels.txt, class_names.txt | names by value, from 0 |
 
 kind may be absent: `stuff` (the pixels are a class), `object` (the pixels of that value in a file are one object),
-`regions` (every connected region is one), or `ignore`. What is called void is ignored only if `kind` says so.
+`regions` (every connected region is one), or `ignore`. What is called void is ignored only where `kind` is ignore.
 """
 
 import csv
@@ -30,7 +30,7 @@ HINT = "legend.csv has a header and a row a class: value,name,kind or name,r,g,b
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One value (colours packed as 65536 R + 256 G + B), its class, and its kind; None where the file says nothing."""
+    """One value (colours packed as 65536 R + 256 G + B), its class, and its kind; None where the file gives none."""
 
     value: int
     name: str

@@ -1,4 +1,4 @@
-"""The last look at what a converter found: every file that it means to read lies in the source."""
+"""The last check of a draft: every file that its converter means to read lies in the source."""
 
 import os
 from collections.abc import Iterator

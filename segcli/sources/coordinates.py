@@ -13,16 +13,16 @@ import numpy as np
 from segcli.core.coco_json import Annotation
 from segcli.data.mask_order import FITS, MISSES, overlap
 
-MOST = 5000  # objects of a split that are looked at
+MOST = 5000  # objects of a split that are counted
 FEWEST = 3  # objects that lie inside their images in the other reading alone
-PART = 0.05  # of those looked at, at least
+PART = 0.05  # of those counted, at least
 CLEAR = 20  # times as many as lie inside as they are, and not in the other reading
 OUTSIDE = 1.0  # pixels beyond the image: rounding
 SHARE = 1.01  # no coordinate is larger where they are parts of the image's sides
 
 Reading = Literal["corners", "centres", "exchanged", "mask exchanged", "shares"]
 READINGS: tuple[Reading, ...] = get_args(Reading)
-SAID: dict[Reading, tuple[str, str]] = {
+SENTENCES: dict[Reading, tuple[str, str]] = {
     "corners": (
         "boxes reach outside their images as x, y, width, height, and lie inside as corners x1, y1, x2, y2",
         "--fix reads them as corners",
@@ -50,21 +50,21 @@ class Coordinates:
     """Counts, for every other reading, the labels of one split that speak for it and against it."""
 
     def __init__(self) -> None:
-        self.looked = 0
+        self.counted = 0
         self.boxes = 0  # without a mask
         self.speak: Counter[str] = Counter()
         self.against: Counter[str] = Counter()
 
     def add(self, annotation: Annotation, size: tuple[int, int], upright: Callable[[], bool] | None = None) -> None:
-        """Look at an annotation, well-formed or not, of an image of `size` (h, w). upright: whether that is the size of
+        """Count an annotation, well-formed or not, of an image of `size` (h, w). upright: whether that is the size of
         the image file, too; where it is not, labels outside it say nothing about themselves."""
-        if self.looked >= MOST or min(size) < 4:
+        if self.counted >= MOST or min(size) < 4:
             return
         box, span = box_of(annotation.get("bbox")), span_of(annotation.get("segmentation"))
         alone = not annotation.get("segmentation")
         if span is None and (box is None or not alone):
             return
-        self.looked += 1
+        self.counted += 1
         self.boxes += alone
         x, y, w, h = shape = span or box or (0.0, 0.0, 0.0, 0.0)
         largest = max(x + w, y + h) if span is not None else max(shape)
@@ -85,36 +85,36 @@ class Coordinates:
                 self.speak[name] += 1
             self.against[name] += here and not there
 
-    def found(self) -> Reading | None:
+    def reading(self) -> Reading | None:
         """The reading that was meant, where it is not COCO's; None where nothing clearly speaks against that."""
-        if self.speak["shares"] * 2 > self.looked:
+        if self.speak["shares"] * 2 > self.counted:
             return "shares"
         clear: list[Reading] = [
             name
             for name in READINGS
             if name != "shares"
-            and self.speak[name] >= max(FEWEST, PART * self.looked)
+            and self.speak[name] >= max(FEWEST, PART * self.counted)
             and self.speak[name] >= CLEAR * self.against[name]
         ]
         return max(clear, key=lambda name: self.speak[str(name)]) if clear else None
 
-    def said(self) -> tuple[str, str] | None:
+    def sentences(self) -> tuple[str, str] | None:
         """(what is wrong, what mends it) for a person; None where nothing is."""
-        reading = self.found()
+        reading = self.reading()
         if reading is None:
             return None
-        what, how = SAID[reading]
-        return f"{self.speak[reading]:,} of {self.looked:,} {what}", how
+        what, remedy = SENTENCES[reading]
+        return f"{self.speak[reading]:,} of {self.counted:,} {what}", remedy
 
     def mendable(self) -> bool:
         """Whether the reading gives every label its place: boxes of shares could be of corners, centres, or sizes."""
-        return self.found() != "shares" or not self.boxes
+        return self.reading() != "shares" or not self.boxes
 
 
 def readings(splits: Mapping[str, Coordinates]) -> dict[str, Reading]:
     """Split -> its reading, for those that are not written as COCO is. Where a split is too small to tell, and nothing
     in it speaks against the reading of another one, it has that."""
-    own = {split: coordinates.found() for split, coordinates in splits.items()}
+    own = {split: coordinates.reading() for split, coordinates in splits.items()}
     first = next((reading for reading in own.values() if reading is not None), None)
     out: dict[str, Reading] = {}
     for split, coordinates in splits.items():

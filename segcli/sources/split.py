@@ -28,7 +28,7 @@ def is_file(split_by: str | Path) -> bool:
     return Path(split_by).is_file() or Path(split_by).suffix.lower() in (".txt", ".csv", ".lst", ".list")
 
 
-def divide(draft: Draft, split: str | None, split_by: str | Path | None, seed: int) -> dict[str, list[Entry]]:
+def assign_splits(draft: Draft, split: str | None, split_by: str | Path | None, seed: int) -> dict[str, list[Entry]]:
     """split -> entries: by the text file or the rule `split_by`, by the shares `split`, else as the source has it.
 
     A source with train and val keeps them, unless `split` or a rule is given; of any other, what is not val or test is

@@ -1,6 +1,6 @@
 """What the images of a source are, before any is read: how their values become brightness, which bands count.
 
-Of every image the first bytes are looked at, of those with more than 8 bits a sample spread over all is decoded. What
+The first bytes of every image are read; of those with more than 8 bits, a sample spread over all is decoded. What
 is decided goes into info.json (see value_range.py), what is done into the notes, and what can't be read is an error.
 """
 
@@ -57,7 +57,7 @@ def survey(files: Iterable[Path]) -> Survey:
 
 
 def _look(file: Path) -> tuple[str | None, bool]:
-    """(what is said of its bands, whether it may have more than 8 bits). Raises DataError for no single picture."""
+    """(the note on its bands, whether it may have more than 8 bits). Raises DataError for no single picture."""
     try:
         with open_regular(file) as stream:
             head = stream.read(32)
@@ -76,7 +76,7 @@ def _look(file: Path) -> tuple[str | None, bool]:
 
 
 def _bands(found: tiff.Tiff) -> str | None:
-    """What a note says of a TIFF whose bands are not simply grey or RGB."""
+    """The note on a TIFF whose bands are not simply grey or RGB."""
     page = found.pages[0]
     if found.channels:
         how = "hold a page each for their channels"

@@ -54,5 +54,5 @@ class PlainFaults:
 
 def refuse_coordinates(where: str, coordinates: Coordinates) -> None:
     """Raise DataError where coordinates are written in another way than COCO's."""
-    if (said := coordinates.said()) is not None:
+    if (said := coordinates.sentences()) is not None:
         raise DataError(f"{where}: {said[0]}", hint=said[1])
