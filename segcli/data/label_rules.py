@@ -69,9 +69,9 @@ def measure(annotation: Annotation, size: tuple[int, int]) -> tuple[list[tuple[s
         holes = int((depths(segmentation, size) > 0).sum())
         if holes:
             out.append(("hole", f"{holes} parts"))
-        looked = [crossings(part) for part in segmentation]
-        crossed = sum(count for count, _ in looked)
-        if not all(whole for _, whole in looked) or len(segmentation) > MOST_PARTS:
+        outlines = [crossings(part) for part in segmentation]
+        crossed = sum(count for count, _ in outlines)
+        if not all(whole for _, whole in outlines) or len(segmentation) > MOST_PARTS:
             out.append(("long_outline", f"{len(points):,} points, {len(segmentation):,} parts"))
         if crossed:
             out.append(("self_intersecting", f"crosses itself {'once' if crossed == 1 else f'{crossed} times'}"))

@@ -17,7 +17,7 @@ from segcli.types import ignore_label
 
 
 class LostClasses:
-    """Counts pixels of maps as they are read; `found` says at the end what is lost."""
+    """Counts pixels of maps as they are read; `summary` says at the end what is lost."""
 
     def __init__(self, names: Sequence[str]):
         self.names, self.ignore = names, ignore_label(len(names))
@@ -33,7 +33,7 @@ class LostClasses:
         values: list[int] = np.flatnonzero(counts).tolist()
         return values
 
-    def found(self) -> str | None:
+    def summary(self) -> str | None:
         """What is lost, for a person; None where nothing is."""
         present = {name for name, number in zip(self.names, self.pixels, strict=False) if number}
         missing = [name for name in self.names if name not in present]

@@ -148,7 +148,7 @@ def test_doubling_and_placing_are_exact():
     assert (scene.image[:, :20] == PADDING).all()
     assert (scene.image[:, 260:] == PADDING).all()
     assert (scene.semantic[:, :20] == IGNORE).all()
-    assert scene.cut.tolist() == [True, True, True, True]  # above 30, or below 130, in each case
+    assert scene.truncated.tolist() == [True, True, True, True]  # above 30, or below 130, in each case
     assert scene.area.tolist() == [30 * 38 * 4, 40 * 22 * 4, 40 * 32 * 4, 14 * 38 * 4]
 
 
