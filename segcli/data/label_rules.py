@@ -1,4 +1,11 @@
-"""What is doubtful in one annotation: the rules that the doctor reports by and `--fix` repairs by."""
+"""What is doubtful in one annotation: the rules that the doctor reports by and `--fix` mends by.
+
+What is wrong: a box or polygon reaches outside its image, box and mask do not fit, an area is not the mask's, a polygon
+crosses itself or has a hole, a mask is empty or runs along the rows.
+Why: such labels load, and teach or score something else than what was drawn.
+Example: a box written as x1, y1, x2, y2 where COCO has x, y, width, height.
+Mended: `doctor/repair/mend.py`, from the mask where there is one.
+"""
 
 from collections.abc import Mapping
 from typing import NamedTuple

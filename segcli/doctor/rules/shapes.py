@@ -1,4 +1,11 @@
-"""What masks look like that are hardly what was meant: specks, single pixels, the whole image, another's shape."""
+"""Masks that are hardly what was meant, each by itself and in pairs.
+
+What is wrong: a mask covers one pixel or its whole image, or consists of a hundred parts; two objects of an image have
+nearly the same shape.
+Why: a click too many, a threshold's noise, an inverted mask, an object that was labelled twice, once as another class.
+Example: two annotators' outlines of one car, IoU 0.93.
+Mended: by the owner; only an object that is there twice with the very same mask is left out by `--fix`.
+"""
 
 from collections.abc import Iterator, Sequence
 
