@@ -253,6 +253,12 @@ def note_written(out: Path) -> None:
     _keep(out, files)
 
 
+def is_written(out: Path) -> bool:
+    """Whether what `claim` announced of a folder was written to its end, and any of it is there still."""
+    known = _claimed(out)
+    return all(own.digest is not None for own in known.values()) and any((out / name).exists() for name in known)
+
+
 def _claimed(out: Path) -> dict[str, Own]:
     """What was noted of a folder; nothing where the note can't be read: its files then count as somebody else's."""
     try:
