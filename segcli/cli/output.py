@@ -44,7 +44,8 @@ class Grid:
 
     def render(self, hidden: Sequence[Column] = ()) -> Table:
         notes = [self.caption] if self.caption else []
-        if titles := [c.title.replace("\n", " ") for c in self.columns if c in hidden and c.title]:
+        if hidden:
+            titles = [c.title.replace("\n", " ") for c in self.columns if c in hidden]
             notes.append(f"too narrow for: {', '.join(titles)}")
         table = Table(
             title=Text(shown(self.title)) if self.title else None,  # Text: names are no markup

@@ -105,11 +105,9 @@ def interval(row: Row, metric: str) -> str:
 
 
 def star_caption(rows: Sequence[Row], metric: str | None) -> str:
-    """What ★ says in a group's table; a row alone has none."""
+    """What ★ says in a group's table."""
     like = " of like training" if any(row.not_compared for row in rows) else ""
-    if metric is None or len(rows) < 2:
-        return ""
-    return f"★ no other row{like} has a higher {heading(metric, ' ')} for fewer GFLOPs"
+    return f"★ no other row{like} has a higher {heading(metric, ' ')} for fewer GFLOPs" if metric else ""
 
 
 FORECAST = ("steps", "training\nmin", "evaluation\nmin", "memory\nMB", "disk\nMB")

@@ -24,6 +24,7 @@ from segcli.core import distributed
 from segcli.core.errors import UsageError
 from segcli.core.recipe.recipe import Recipe
 from segcli.engine.capacity import first_batch
+from segcli.engine.compilation import compiler_errors, uncompiled
 from segcli.models.interface import Model
 from segcli.types import Batch
 
@@ -40,7 +41,8 @@ def step_losses(
         totals = count(model, pieces, shared, device, autocast) if found else None
     for piece in pieces:
         piece = piece.to(device)
-        with first_batch("it can't be trained", first), autocast, distributed.pieces(len(pieces), totals):
+        settled = distributed.pieces(len(pieces), totals)
+        with first_batch("it can't be trained", first), compiler_errors(), autocast, settled:
             losses = model(layout(piece), *shared)
         yield piece, {name: value / len(pieces) for name, value in losses.items()}
 
@@ -106,7 +108,7 @@ def count(
     found: list[list[Tensor]] = []
     with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.no_grad():
         for piece in pieces:
-            with autocast, distributed.counting(len(pieces)) as own:
+            with autocast, uncompiled(), distributed.counting(len(pieces)) as own:
                 model(layout(piece.to(device)), *shared)
             found.append(own)
             if len(own) != len(found[0]):

@@ -21,6 +21,7 @@ from segcli.core.tasks import TASKS
 from segcli.data.dataset import Dataset
 from segcli.data.loader import eval_loader
 from segcli.engine.capacity import refuse_batch
+from segcli.engine.compilation import uncompiled
 from segcli.metrics import Scorer, build_metric, metric_for
 from segcli.metrics.interface import Diagnosed, Metric, PerClass, Resampled
 from segcli.models.interface import Model, Suppressing
@@ -214,12 +215,13 @@ def _suppressing_heads(model: Model) -> list[Suppressing]:
 
 @contextlib.contextmanager
 def evaluating(model: Model, recipe: Recipe) -> Iterator[None]:
-    """The model in evaluation mode, with the recipe's limit on detections; both are restored after."""
+    """The model in evaluation mode, uncompiled, with the recipe's limit on detections; all are restored after."""
     was_training, limit = model.training, model.max_detections
     model.eval()
     model.max_detections = recipe.eval.max_detections
     try:
-        yield
+        with uncompiled():
+            yield
     finally:
         model.train(was_training)
         model.max_detections = limit

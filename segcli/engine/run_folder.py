@@ -24,6 +24,7 @@ from segcli.core.tasks import TASKS
 from segcli.engine import input_rule
 from segcli.engine.capacity import refuse_batch, refuse_weights
 from segcli.engine.checkpoint import initialise, load_state, load_strict, load_weights
+from segcli.engine.compilation import compile_backbone
 from segcli.engine.training_state import weights_of
 from segcli.models import build_model
 from segcli.models.interface import Model
@@ -322,7 +323,7 @@ def prepare_layout(model: Model) -> Model:
     return model.to(memory_format=torch.channels_last)
 
 
-def start(recipe: Recipe, info: DatasetInfo, *, load: bool = True) -> tuple[Any, list[dict[str, str]]]:
+def start(recipe: Recipe, info: DatasetInfo, *, load: bool = True) -> tuple[Model, list[dict[str, str]]]:
     """A model at the start of training: seeded random weights, then what the recipe names. -> model, weights used.
 
     load=False keeps the random weights, for a resumed run that loads its own.
@@ -335,7 +336,9 @@ def start(recipe: Recipe, info: DatasetInfo, *, load: bool = True) -> tuple[Any,
     elif load:  # official weights include the backbone
         load_weights(model, _named(recipe), info=info)
         used = _weights_of(recipe)
-    return prepare_layout(model), used
+    prepare_layout(model)
+    compile_backbone(model, recipe)
+    return model, used
 
 
 def _classes(recipe: Recipe, weights: str | Path) -> DatasetInfo:

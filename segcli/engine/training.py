@@ -27,6 +27,7 @@ from segcli.engine import cost, input_rule
 from segcli.engine.accumulation import add_gradients, bfloat16, say_what_differs, step_losses
 from segcli.engine.capacity import refuse_batch
 from segcli.engine.checkpoint import recover, save_weights
+from segcli.engine.compilation import compiler_errors, uncompiled
 from segcli.engine.diagnosis import print_causes
 from segcli.engine.evaluation import Scores, check_expectations, score_model
 from segcli.engine.optimizer import MovingAverage, build_optimizer, clip_gradients, rate_factor
@@ -117,7 +118,8 @@ def loop(session: Session, pace: Pace, train_set: Dataset, val_set: Dataset, qui
                     for name, value in losses.items():
                         numbers[name] = numbers.get(name, 0.0) + value.item()
                     session.refuse_not_finite(numbers, piece)
-                    torch.stack(list(losses.values())).sum().backward()
+                    with compiler_errors():
+                        torch.stack(list(losses.values())).sum().backward()
             except NotFiniteError as found:  # the matching of queries raises it before there are losses
                 session.refuse_not_finite({found.term: math.nan}, batch)
                 raise
@@ -172,7 +174,8 @@ def count_work(session: Session, batch: Batch) -> float | None:
     times the pixels trained on. None if those were not counted, or the step can't be run."""
     step = lambda: add_gradients(session.recipe, session.model, batch, session.device)
     try:
-        own = {"gflops": step_gflops(session.model, step), "pixels": float(batch.images[:, 0].numel())}
+        with uncompiled():
+            own = {"gflops": step_gflops(session.model, step), "pixels": float(batch.images[:, 0].numel())}
     except NotFiniteError:
         if distributed.world() > 1:  # the others wait for this process
             raise
@@ -231,7 +234,8 @@ def measure_cost(model: Model, dataset: Dataset, device: torch.device, repeats: 
     """`cost.measure` at the canvas of the dataset's median image, and GFLOPs over all its images."""
     size = cost.median_canvas(model.preprocess, dataset.sizes)
     over = cost.canvases(model.preprocess, dataset.sizes)
-    return cost.measure(model.eval(), size, sizes=over, device=device, repeats=repeats)
+    with uncompiled():
+        return cost.measure(model.eval(), size, sizes=over, device=device, repeats=repeats)
 
 
 def open_datasets(recipe: Recipe, fields: dict[str, type[Field]]) -> tuple[Dataset, Dataset]:
@@ -310,7 +314,8 @@ def trial_steps(
         for _, losses in step_losses(model, next(batches), recipe.train.accumulate, device, autocast, first=step == 1):
             for name, value in losses.items():
                 numbers[name] = numbers.get(name, 0.0) + value.item()
-            torch.stack(list(losses.values())).sum().backward()
+            with compiler_errors():
+                torch.stack(list(losses.values())).sum().backward()
         for group in optimizer.param_groups:
             group["lr"] = group["base"] * 1e-3
         distributed.average_gradients(trainable)

@@ -162,6 +162,10 @@ def threads(recipe: Recipe) -> object:
     return found
 
 
+def compiled(recipe: Recipe) -> object:
+    return session(recipe).model.backbone._compiled_call_impl is not None
+
+
 def of_model(recipe: Recipe) -> object:
     model = build(recipe, DatasetInfo.load(recipe.data.root))
     return type(model).__name__, repr(model.preprocess), len(list(model.parameters()))
@@ -233,6 +237,7 @@ CASES = {
     "hardware.precision": Case(lambda recipe: bfloat16(recipe, CPU), "bf16"),
     "hardware.workers": Case(workers, 1),
     "hardware.threads": Case(threads, 2),
+    "hardware.compile": Case(compiled, True),
     "expect.value": Case(lambda r: check_expectations({"mIoU": 0.5}, r.expect), 0.9, {"expect.mIoU.value": 0.5}),
     "expect.tolerance": Case(lambda r: check_expectations({"mIoU": 0.5}, r.expect), 0.2, {"expect.mIoU.value": 0.4}),
 }
@@ -254,7 +259,7 @@ def leaves(section: type[pydantic.BaseModel], above: str = "") -> list[str]:
 
 
 def test_every_key_of_a_recipe_has_a_case_here():
-    assert {*leaves(Recipe)} - {"hardware.compile"} == {*CASES}  # which is refused but for its default
+    assert {*leaves(Recipe)} == {*CASES}
 
 
 def made(settings: dict[str, object]) -> Recipe:

@@ -257,8 +257,3 @@ def test_paths_that_no_system_takes_are_refused_by_key(tmp_path, key):
         with pytest.raises(UsageError, match=rf"{key}: .* can't be a path"):
             Recipe.load(file, {key: value})
     assert Recipe.load(file, {key: "é" * 127 + "/" + "b" * 255}).name == "a"
-
-
-def test_a_setting_that_would_do_nothing_is_refused(load):
-    with pytest.raises(UsageError, match=r"hardware\.compile: no part of a model is compiled yet"):
-        load(BASE, "hardware.compile=true")

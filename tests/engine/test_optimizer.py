@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from segcli.core.errors import ModelError
-from segcli.core.recipe.recipe import Optimizer, Recipe, shipped
-from segcli.engine.optimizer import MovingAverage, build_optimizer
+from segcli.core.recipe.recipe import Optimizer, Recipe, Schedule, shipped
+from segcli.engine.optimizer import MovingAverage, build_optimizer, rate_factor
 from segcli.engine.run_folder import RunFolder
 from segcli.engine.session import Session
 from segcli.models import build_model
@@ -34,6 +34,55 @@ def test_weight_decay_of_norms_biases_and_embeddings():
     }
     official = decays(model, weight_decay=0.1, norm_weight_decay=0.0, bias_weight_decay=0.1)
     assert {name for name, decay in official.items() if not decay} == {"norm.weight", "norm.bias", "query.weight"}
+
+
+def groups(**settings):
+    """{(learning rate, weight decay): names of the parameters} of a model with a pyramid around its backbone."""
+    body = nn.ModuleDict({"body": nn.Linear(2, 2), "fpn": nn.Linear(2, 2)})
+    model = nn.ModuleDict({"backbone": body, "head": nn.Linear(2, 2)})
+    name_of = {id(p): name for name, p in model.named_parameters()}
+    made = build_optimizer(model, Optimizer(lr=0.1, weight_decay=0.2, **settings))
+    assert all(group["base"] == group["lr"] for group in made.param_groups)
+    return {(g["lr"], g["weight_decay"]): [name_of[id(p)] for p in g["params"]] for g in made.param_groups}
+
+
+def test_the_backbones_rate_is_for_the_body_of_a_pyramid():
+    assert len(groups()) == 1
+    assert groups(backbone_lr=0.01)[0.01, 0.2] == ["backbone.body.weight", "backbone.body.bias"]
+    whole = nn.ModuleDict({"backbone": nn.Linear(2, 2), "head": nn.Linear(2, 2)})
+    made = build_optimizer(whole, Optimizer(lr=0.1, backbone_lr=0.01))
+    assert [len(group["params"]) for group in made.param_groups if group["lr"] == 0.01] == [2]
+
+
+def test_rate_scales_multiply_and_frozen_parameters_are_in_no_group():
+    scaled = groups(backbone_lr=0.01, lr_scales={"backbone": 2.0, "bias": 7.0})
+    assert scaled[0.01 * 2.0, 0.2] == ["backbone.body.weight"]
+    assert scaled[0.01 * 2.0 * 7.0, 0.2] == ["backbone.body.bias"]
+    assert scaled[0.1 * 7.0, 0.2] == ["head.bias"]
+    model = nn.Linear(2, 2)
+    model.weight.requires_grad_(False)
+    assert [p.shape for g in build_optimizer(model, Optimizer()).param_groups for p in g["params"]] == [(2,)]
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),  # of 100 steps: the factors at some of them
+    [
+        ({"name": "constant"}, {0: 1.0, 50: 1.0, 100: 1.0}),
+        ({"name": "cosine"}, {0: 1.0, 25: 0.5 + 0.5 * 0.5**0.5, 50: 0.5, 100: 0.0}),
+        ({"name": "cosine", "flat": 0.5, "final": 0.2}, {0: 1.0, 50: 1.0, 75: 0.6, 100: 0.2}),
+        ({"name": "step", "milestones": [0.5, 0.8], "gamma": 0.1}, {49: 1.0, 50: 0.1, 79: 0.1, 80: 0.01}),
+        ({"name": "poly", "power": 2.0}, {0: 1.0, 50: 0.25, 100: 0.0}),
+        ({"name": "constant", "warmup_steps": 10, "warmup_factor": 0.1}, {0: 0.19, 4: 0.55, 9: 1.0, 10: 1.0}),
+    ],
+)
+def test_schedules(settings, expected):
+    found = {step: rate_factor(Schedule(**settings), step, 100) for step in expected}
+    assert found == pytest.approx(expected)
+
+
+def test_a_schedule_follows_the_share_of_a_training_in_minutes():
+    assert rate_factor(Schedule(name="cosine"), 7, 10**9, share=0.5) == pytest.approx(0.5)
+    assert rate_factor(Schedule(name="step", milestones=[0.5]), 7, 10**9, share=0.6) == pytest.approx(0.1)
 
 
 MASKFORMERS = [name for name in shipped() if re.match(r"(coco|ade20k)/(maskformer|per_pixel)", name)]

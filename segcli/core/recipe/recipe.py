@@ -196,14 +196,7 @@ class Hardware(Settings):
     threads: int | None = pydantic.Field(None, gt=0, le=1024)
     """CPU threads of the training process; null is torch's own choice."""
     compile: bool = False
-    """Kept for the recipes that have it; true is refused, since nothing is compiled yet."""
-
-    @pydantic.field_validator("compile")
-    @classmethod
-    def _nothing_is_compiled(cls, value: bool) -> bool:
-        if value:
-            raise ValueError("no part of a model is compiled yet: leave it false")
-        return value
+    """torch.compile of the model's backbone in training steps; needs inputs of one size, on a CPU a C++ compiler."""
 
     @property
     def processes(self) -> int:
