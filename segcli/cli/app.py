@@ -77,6 +77,7 @@ def command() -> TyperGroup:
 
 def run(args: list[str]) -> int:
     """Run `segcli ARGS…` in this process. -> its exit code."""
+    args = args or ["--help"]
     flags = args[: args.index("--")] if "--" in args else args
     return guard(lambda: command().main(args, prog_name="segcli", standalone_mode=False), debug="--debug" in flags)
 

@@ -7,6 +7,7 @@ import typer
 
 from segcli.cli import options, output, tables
 from segcli.core.errors import SegcliError, UsageError
+from segcli.core.formatting import count
 from segcli.core.tasks import TASKS
 
 HELP = options.example("eval runs/quickstart-mask_rcnn", "eval runs/quickstart-mask_rcnn --weights best --json")
@@ -61,7 +62,7 @@ def evaluate(
     if json:
         output.print_json({**document, "outside_expectations": outside} if check else document)
     else:
-        output.show(*tables.scores(document, title=f"{path}, {scores.images} {chosen} images"))
+        output.show(*tables.scores(document, title=f"{path}, {count(scores.images, f'{chosen} image')}"))
     if check and outside:
         raise SegcliError(f"{source}: " + "; ".join(outside))
 

@@ -44,8 +44,7 @@ class Grid:
 
     def render(self, hidden: Sequence[Column] = ()) -> Table:
         notes = [self.caption] if self.caption else []
-        if hidden:
-            titles = [c.title.replace("\n", " ") for c in self.columns if c in hidden]
+        if titles := [c.title.replace("\n", " ") for c in self.columns if c in hidden and c.title]:
             notes.append(f"too narrow for: {', '.join(titles)}")
         table = Table(
             title=Text(shown(self.title)) if self.title else None,  # Text: names are no markup

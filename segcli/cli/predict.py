@@ -7,7 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from segcli.cli import options, output
-from segcli.core.errors import DataError
+from segcli.core.errors import DataError, UsageError
+from segcli.core.formatting import count
 
 HELP = options.example(
     "predict runs/quickstart-mask_rcnn data/shapes/images",
@@ -29,6 +30,7 @@ def predict(
     save: Annotated[
         str, typer.Option(metavar="LIST", help="overlay: pictures; coco: predictions.json; png: object numbers.")
     ] = "overlay,coco,png",
+    force: options.Force = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
@@ -41,6 +43,8 @@ def predict(
 
     from segcli.commands import predict
 
+    if out is not None and not force and predict.is_finished(out):
+        raise UsageError(f"{out} holds predictions already", hint="choose another --out, or --force to replace them")
     predictor = predict.load(path, weights)
     target = out or _fresh(Path("predictions") / (path.name if path.is_dir() else recipe.name))
     choices = [part.strip() for part in save.split(",") if part.strip()]
@@ -64,7 +68,7 @@ def predict(
         facts |= {"failed": failed, "left_aside": report.left}
         output.print_json({"schema_version": 1, "out": str(target), "saved": choices, **facts})
         return
-    found = f"{report.images} images, {report.detections} objects with a score of at least {score:g}"
+    found = f"{count(report.images, 'image')}, {count(report.detections, 'object')} with a score of at least {score:g}"
     skipped = f", {len(report.failed)} skipped" if report.failed else ""
     typer.echo(f"{found}{skipped}, {report.seconds:.1f} s: {target}")
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from segcli.cli.output import Column, Grid
-from segcli.core.formatting import MISSING, heading, number, percent, score
+from segcli.core.formatting import MISSING, count, heading, number, percent, score
 from segcli.core.tasks import MATCHED
 
 if TYPE_CHECKING:
@@ -250,7 +250,9 @@ def repairs(done: list[dict[str, Any]], places: int = 5) -> list[Grid | str]:
 
 def findings(report: "ReportJson", places: int = 5) -> list[Grid | str]:
     """The doctor's report: each kind of finding with its first places."""
-    out: list[Grid | str] = [f"{report['root']}: {report['images']:,} images, {report['annotations']:,} annotations"]
+    out: list[Grid | str] = [
+        f"{report['root']}: {count(report['images'], 'image')}, {count(report['annotations'], 'annotation')}"
+    ]
     for finding in report["findings"]:
         out.append(f"{finding['severity']}: {finding['count']:,} × {finding['message']}")
         for item in finding["items"][:places]:

@@ -8,6 +8,7 @@ import typer
 
 from segcli.cli import options, output, tables
 from segcli.core.errors import UsageError
+from segcli.core.formatting import count
 
 HELP = options.example(
     "train quickstart/mask_rcnn",
@@ -87,7 +88,7 @@ def train(
     from segcli.core.run_files import read_metrics
 
     scores = read_metrics(run)
-    output.show(*tables.scores(scores, title=f"{loaded.name}, {scores['images']} {loaded.eval.split} images"))
+    output.show(*tables.scores(scores, title=f"{loaded.name}, {count(scores['images'], f'{loaded.eval.split} image')}"))
     name = output.quoted(run)
     output.next_commands(
         f"segcli predict {name} FOLDER", f"segcli visualize predictions {name} --worst 12", f"segcli compare {name}"

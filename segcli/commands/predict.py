@@ -205,6 +205,11 @@ def predict_files(
     return report
 
 
+def is_finished(out: Path) -> bool:
+    """Whether an earlier call has ended there; one that was interrupted goes on with the same command."""
+    return folders.is_written(out) or (out / "predictions.json").is_file()
+
+
 def _of_before(out: Path) -> list[str]:
     """What an earlier call wrote that noted nothing (on another machine, say): what its predictions.json speaks of."""
     try:

@@ -5,7 +5,7 @@ import hashlib
 import shlex
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -19,7 +19,7 @@ from segcli.core.recipe.recipe import Recipe
 from segcli.core.recipe.recipe_file import shipped
 from segcli.data import canonical, index
 from segcli.data.findings import KEPT, Finding, Report
-from segcli.doctor.advice import advise, families, recipe_for
+from segcli.doctor.advice import Advice, advise, families, recipe_for
 from segcli.doctor.check import check
 from segcli.doctor.repair.repair import Repairs
 from segcli.doctor.repair.write_draft import look_at_images, surveyed, write_draft
@@ -302,6 +302,7 @@ def describe(root: str | Path) -> dict[str, Any]:
         splits[split] = measure(index.walk(file), info)
         if of_generator is not None:
             made[split] = of_generator(_read_json(file), _read_json(root / "panoptic" / f"{split}.json"))
+    advice = advise(splits, info)
     return {
         "name": info.name,
         "root": str(root),
@@ -309,26 +310,30 @@ def describe(root: str | Path) -> dict[str, Any]:
         "licence": info.licence,
         "fingerprint": info.fingerprint,
         "splits": splits,
-        "advice": advise(splits, info),
+        "advice": advice,
         "statistics": made,
         "notes": before.get("notes", []),
         "repairs": before.get("repairs", []),
         "samples": str(root / SAMPLES) if (root / SAMPLES).is_file() else None,
         "families": families(splits, info),
-        "next": next_command(info.name, root, recipe_for(splits, info)),
+        "next": next_command(info.name, root, recipe_for(splits, info), advice),
     }
 
 
-def next_command(name: str, root: Path, recipe: str) -> str:
+def next_command(name: str, root: Path, recipe: str, advice: Sequence[Advice] = ()) -> str:
     """The command that trains on a prepared folder: with this dataset's own recipe of that kind where one is shipped,
-    else with `recipe` (custom/KIND)."""
+    else with `recipe` (custom/KIND) and those settings of `advice` that it has otherwise."""
     folder = "quickstart" if name in plugins.names("synthetic") else name  # recipes lie in folders called as their data
     kind = recipe.removeprefix("custom/").removesuffix("_many_small")
     own = [shown for shown in shipped() if shown.startswith(f"{folder}/{kind}")]
     own = [shown for shown in own if Recipe.load(shown).init is None]  # trains without a download
     if own and Path(Recipe.load(own[0]).data.root) == root:
         return f"segcli train {own[0]}"
-    return f"segcli train {own[0] if own else recipe} --data {shlex.quote(str(root))}"
+    command = f"segcli train {own[0] if own else recipe} --data {shlex.quote(str(root))}"
+    usual = Recipe.load(recipe)
+    has = {"data.size": usual.data.size, "eval.max_detections": usual.eval.max_detections}
+    given = {one["key"]: one["value"] for one in advice if "key" in one and not own}
+    return " ".join([command, *(f"--set {key}={given[key]}" for key in has if given.get(key, has[key]) != has[key])])
 
 
 def _digest(path: Path) -> str:

@@ -14,10 +14,12 @@ from segcli.drawing.sheets import cell_width, contact_sheet, draw_labels_beside_
 from segcli.engine.run_folder import RunFolder, fields_of
 from segcli.metrics.image_quality import MEANING, MEANING_SEMANTIC, image_quality
 from segcli.predictions.coco_results import write_image
+from segcli.predictions.shown_score import USUAL, scores_of, shown_score
 from segcli.predictions.store import StoredPredictions
 
 PER_SHEET = 12  # pairs
 WIDTH = 1800  # pixels
+SAMPLE = 50  # images at most whose scores decide from which score on detections are drawn
 
 
 def show_predictions(
@@ -27,7 +29,7 @@ def show_predictions(
     split: str | None = None,
     worst: int | None = None,
     count: int = 12,
-    score: float = 0.5,
+    score: float | None = None,
     seed: int = 0,
     progress: bool = True,
 ) -> list[Path]:
@@ -36,7 +38,8 @@ def show_predictions(
 
     out: the run's folder `pictures` by default. worst: the K images of the lowest quality, lowest first (see
     `quality.image_quality`; the sheet's title says how it is computed); None: `count` images chosen by `seed`. score:
-    the least score of a detection that is drawn and counted.
+    the least score of a detection that is drawn and counted; None: 0.5,
+    or less where no detection reaches it, which the title says (see `shown_score`).
     Raises ModelError for a folder that is no run, DataError where its data or its predictions can't be read, or a
     sheet's name has a file that segcli did not write.
     """
@@ -52,6 +55,12 @@ def show_predictions(
         fields=fields_of(recipe, DatasetInfo.load(recipe.data.root)),
     )
     stored = StoredPredictions(folder.path / "predictions" / f"{chosen_split}.json", dataset)
+    weak = False
+    if score is None:
+        some = np.linspace(0, len(dataset) - 1, min(len(dataset), SAMPLE)).round().astype(int).tolist()
+        objects = sum(len(dataset.encoded_target(i).instances) for i in some)
+        score = shown_score((s for i in some for s in scores_of(stored.read(i))), objects)
+        weak = score < USUAL
     if worst is None:
         number = min(count, len(dataset))
         chosen = np.sort(np.random.default_rng(seed).choice(len(dataset), number, replace=False)).tolist()
@@ -62,7 +71,8 @@ def show_predictions(
         ]
         chosen = np.argsort(qualities, kind="stable")[:worst].tolist()
     what = f"{len(chosen)} worst" if worst is not None else f"{len(chosen)}"
-    meaning = MEANING_SEMANTIC if not TASKS[recipe.task].things else f"{MEANING}, at score ≥ {score:g}"
+    least = f"at score ≥ {score:g}" + (f" (no detection reaches {USUAL:g})" if weak else "")
+    meaning = f"{MEANING}, {least}" if TASKS[recipe.task].things else MEANING_SEMANTIC
     title = f"{recipe.name}: {what} of {len(dataset)} images ({chosen_split}); {meaning}"
     pictures = Path(out) if out is not None else folder.path / "pictures"
     names_of_sheets = sheet_names(

@@ -20,6 +20,7 @@ from segcli.data.fingerprint import changes
 from segcli.drawing.colours import class_colours
 from segcli.engine.run_folder import RunFolder
 from segcli.metrics.image_quality import image_quality
+from segcli.predictions.shown_score import scores_of, shown_score
 from segcli.predictions.store import StoredPredictions
 from segcli.types import Instances, Prediction, Target, ignore_label
 
@@ -27,7 +28,7 @@ SCORE = 0.5  # detections below count as not made
 LOOK_AT = 400  # images compared at most, evenly spaced over the split
 SIDE = 800  # pixels of the longest side of a picture in the report
 QUALITY = 82  # of its JPEG
-STORED_SCORE = 0.1  # detections below are not drawn in the report, whatever the slider says
+STORED_SCORE = 0.1  # detections below are left out of the report, unless no detection reaches 0.5
 Shown = Target | Prediction
 
 
@@ -59,12 +60,14 @@ class Picture(TypedDict):
 
 
 class Pictures(TypedDict):
-    """classes: name and RGB colour of each; runs: how many; looked_at: images compared, `of` those that all have."""
+    """classes: name and RGB colour of each; runs: how many; looked_at: images compared, `of` those that all have;
+    score: the least score of detections that are drawn at first, see `shown_score`."""
 
     classes: list[dict[str, object]]
     runs: int
     looked_at: int
     of: int
+    score: float
     images: list[Picture]
 
 
@@ -123,15 +126,20 @@ def _worst(runs: Sequence[Run], count: int, notes: list[str]) -> Pictures:
     common = [image_id for image_id in first.image_ids if all(image_id in run.at for run in runs)]
     chosen = common[:: -(-len(common) // LOOK_AT)] if common else []
     scored: list[tuple[float, int]] = []
+    scores: list[float] = []
+    objects = 0
     for image_id in chosen:
         predictions = [run.predicted(image_id) for run in runs]
         target = first.encoded_target(runs[0].at[image_id])
         scored.append((disagreement(predictions, target, first.info), image_id))
+        scores += [score for prediction in predictions for score in scores_of(prediction)]
+        objects += len(target.instances) * len(runs)
+    score = shown_score(scores, objects)
     scored.sort(key=lambda pair: (-pair[0], pair[1]))
     images = []
     for value, image_id in scored[:count]:
         try:
-            images.append(_picture(round(value, 4), image_id, runs))
+            images.append(_picture(round(value, 4), image_id, runs, min(STORED_SCORE, score)))
         except DataError as error:
             notes.append(f"a picture is missing: {error}")
     colours = zip(first.info.names, class_colours(first.info), strict=True)
@@ -140,6 +148,7 @@ def _worst(runs: Sequence[Run], count: int, notes: list[str]) -> Pictures:
         runs=len(runs),
         looked_at=len(chosen),
         of=len(common),
+        score=score,
         images=images,
     )
 
@@ -203,7 +212,7 @@ def _open(row: Row) -> tuple[Dataset, StoredPredictions]:
     return dataset, StoredPredictions(folder.path / "predictions" / f"{row.split}.json", dataset)
 
 
-def _picture(value: float, image_id: int, runs: Sequence[Run]) -> Picture:
+def _picture(value: float, image_id: int, runs: Sequence[Run], least: float) -> Picture:
     first = runs[0].dataset
     image = first.image(runs[0].at[image_id])
     factor = min(1.0, SIDE / max(image.shape[:2]))
@@ -217,8 +226,8 @@ def _picture(value: float, image_id: int, runs: Sequence[Run]) -> Picture:
         kind = _kind(prediction)
         if kind not in labels:
             target = run.dataset.encoded_target(run.at[image_id])
-            labels[kind] = Panel(row=kind, objects=_objects(target, kind, factor, ignore))
-        predicted.append(Panel(row=run.row, objects=_objects(prediction, kind, factor, ignore)))
+            labels[kind] = Panel(row=kind, objects=_objects(target, kind, factor, ignore, least))
+        predicted.append(Panel(row=run.row, objects=_objects(prediction, kind, factor, ignore, least)))
     return Picture(
         disagreement=value,
         name=first.file_names[runs[0].at[image_id]],
@@ -229,7 +238,7 @@ def _picture(value: float, image_id: int, runs: Sequence[Run]) -> Picture:
     )
 
 
-def _objects(look: Shown, kind: str, factor: float, ignore: int) -> list[Shape]:
+def _objects(look: Shown, kind: str, factor: float, ignore: int, least: float) -> list[Shape]:
     if kind == "semantic" and look.semantic is not None:
         labels = np.asarray(look.semantic)
         return [_region(labels == k, int(k), factor) for k in np.unique(labels).tolist() if k != ignore]
@@ -240,7 +249,7 @@ def _objects(look: Shown, kind: str, factor: float, ignore: int) -> list[Shape]:
     out = []
     for n in range(len(found)):
         score = None if found.scores is None else round(float(found.scores[n]), 3)
-        if score is not None and score < STORED_SCORE:
+        if score is not None and score < least:
             continue
         box = [round(v * factor, 1) for v in found.boxes[n].tolist()]
         path = "" if found.masks is None else _outline(found.mask(n), factor)

@@ -3,9 +3,10 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from segcli.compare.equal_work import mark_unequal, undertrained, unequal, unrecorded
+from segcli.compare.equal_work import mark_unequal, unequal, unrecorded
 from segcli.compare.row import COSTS, Row
 from segcli.core.errors import UsageError
+from segcli.core.formatting import count
 from segcli.core.plugins import nearest
 from segcli.core.tasks import PRIMARY
 
@@ -65,7 +66,7 @@ def mark(rows: Sequence[Row], metric: str | None, cost: str = "gflops") -> None:
     """Set `pareto` where no other row is at least as good at no more cost, and better in one of the two.
 
     Rows that are not compared (see `unequal`) neither beat one another nor stand out against one another: one that has
-    no other row to be held against is not marked, but for a row alone.
+    no other row to be held against is not marked.
     """
     points = [(r, r.cost(cost), r.scores.get(metric or "")) for r in rows]
     known = [(r, price, gain) for r, price, gain in points if price is not None and gain is not None]
@@ -74,7 +75,7 @@ def mark(rows: Sequence[Row], metric: str | None, cost: str = "gflops") -> None:
     for row, price, gain in known:
         against = [(p, g) for other, p, g in known if other is not row and not unequal(row, other)]
         beaten = any(p <= price and g >= gain and (p < price or g > gain) for p, g in against)
-        row.pareto = not beaten and (bool(against) or (len(known) == 1 and not undertrained(row)))
+        row.pareto = bool(against) and not beaten
 
 
 def metrics_of(rows: Sequence[Row]) -> list[str]:
@@ -90,7 +91,7 @@ def group_title(rows: Sequence[Row]) -> str:
     if rows[0].source == "published":
         return rows[0].data
     run = next((r for r in rows if r.source == "run"), rows[0])
-    images = f", {run.images} images" if run.images else ""
+    images = f", {count(run.images, 'image')}" if run.images else ""
     return f"{run.data} {run.split}{images}"
 
 

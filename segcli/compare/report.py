@@ -125,7 +125,7 @@ def _table(rows: Sequence[Row], metric: str | None, title: str) -> Json:
     more = [*scored(rest), *plain([*tables.time_to_score(rows), *tables.MORE])]
     columns = [(tables.NAME, None), *first, *more]
     kept = [(c, key, (c, key) in more) for c, key in columns if any(c.order(row) is not None for row in rows)]
-    caption = ": ".join(tables.star_caption(rows, metric).split(" ", 1)) if len(rows) > 1 else ""
+    caption = ": ".join(filter(None, tables.star_caption(rows, metric).split(" ", 1)))
     return {
         "caption": " · ".join(filter(None, (title, caption))),
         "columns": [

@@ -105,9 +105,11 @@ def interval(row: Row, metric: str) -> str:
 
 
 def star_caption(rows: Sequence[Row], metric: str | None) -> str:
-    """What ★ says in a group's table."""
+    """What ★ says in a group's table; a row alone has none."""
     like = " of like training" if any(row.not_compared for row in rows) else ""
-    return f"★ no other row{like} has a higher {heading(metric, ' ')} for fewer GFLOPs" if metric else ""
+    if metric is None or len(rows) < 2:
+        return ""
+    return f"★ no other row{like} has a higher {heading(metric, ' ')} for fewer GFLOPs"
 
 
 FORECAST = ("steps", "training\nmin", "evaluation\nmin", "memory\nMB", "disk\nMB")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from segcli.compare.equal_work import MOST, times, warnings, work_ratio
 from segcli.compare.intervals import Pair
 from segcli.compare.row import Row
-from segcli.core.formatting import heading
+from segcli.core.formatting import count, heading
 
 SIZES = {"s": "small", "m": "medium", "l": "large"}
 FEW = 50  # images: below, an interval from resampling is itself rough
@@ -21,7 +21,9 @@ def verdict(rows: Sequence[Row], pairs: Sequence[Pair], metrics: Sequence[str]) 
         out += _ranked(rows, [p for p in pairs if p.metric in sizes], metric)
     few = next((r.images for r in rows if out and r.source == "run" and (r.images or 0) < FEW), None)
     if few is not None:
-        out.append(f"{few} images are few: expect these intervals to be somewhat too narrow")
+        out.append(
+            f"{count(few, 'image')} {'is' if few == 1 else 'are'} few: expect these intervals to be somewhat too narrow"
+        )
     if metrics and rows[0].source == "published":
         out += _cheaper_and_better(rows, metrics[0])
     out += [line for row in rows for line in _suppression(row, metrics[0] if metrics else None)]
@@ -53,7 +55,7 @@ def _best_against(best: Row, by_name: dict[str, Row], pairs: Sequence[Pair], met
         elif pair.significant and pair.delta < 0:
             size = SIZES[pair.metric[-1]]
             out.append(f"on {size} objects {pair.b} is better than {best.name} by {amount(pair)} {title}")
-    images = f"{best.images} images"
+    images = count(best.images or 0, "image")
     for pair in equal:
         out.append(
             f"{best.name} and {pair.b} can't be told apart on {images}: the difference is {amount(pair)} "

@@ -143,8 +143,8 @@ class DatasetInfo:
         try:
             return cls(**{key: parsed(types[key], value, f"{where}: {key}") for key, value in given.items()})
         except DataError as error:
-            said = str(error)
-            raise DataError(said if said.startswith(where) else f"{where}: {said}", hint=error.hint) from error
+            message = str(error)
+            raise DataError(message if message.startswith(where) else f"{where}: {message}", hint=error.hint) from error
 
     @classmethod
     def load(cls, root: str | Path) -> "DatasetInfo":

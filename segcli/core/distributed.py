@@ -81,7 +81,7 @@ def joined(processes: int, device: torch.device) -> Iterator[torch.device]:
         return
     group.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
     yield device
-    group.destroy_process_group()  # not after an error: the others would fail of it before that is told
+    group.destroy_process_group()  # not after an error: the others would fail of it before it is reported
 
 
 @contextlib.contextmanager

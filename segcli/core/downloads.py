@@ -155,7 +155,7 @@ def _continues(answer: requests.Response, have: int, known: str) -> bool:
 
 
 def _total(answer: requests.Response) -> int | None:
-    """The whole file's length from a partial answer, where it is told."""
+    """The whole file's length from a partial answer, where it says that."""
     total = answer.headers.get("Content-Range", "").rpartition("/")[2]
     return int(total) if total.isdigit() else None
 
@@ -190,9 +190,9 @@ def _stated_digest(answer: requests.Response) -> dict[str, str]:
 def _difference(path: Path, checks: dict[str, str]) -> str:
     """What is wrong with the file's digests, or nothing."""
     for name, expected in checks.items():
-        found = digest_of(path, name)
-        if not found.startswith(expected):
-            return f"its {name} begins with {found[: len(expected)][:16]}, not {expected[:16]}"
+        digest = digest_of(path, name)
+        if not digest.startswith(expected):
+            return f"its {name} begins with {digest[: len(expected)][:16]}, not {expected[:16]}"
     return ""
 
 

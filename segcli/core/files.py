@@ -27,7 +27,7 @@ PART = ".segcli-part"  # suffix of files that are being written; a process that 
 LONGEST = 4096  # bytes of a path that systems take
 LONGEST_PART = 255  # and of each name in it
 DEEPEST = 100  # mappings and lists inside one another
-WALKED = 4 * 2**20  # characters of JSON up to which that is looked at: in larger files, each reader asks for few fields
+WALKED = 4 * 2**20  # characters of JSON up to which depth is checked: in larger files, each reader asks for few fields
 SURROGATE = re.compile(r"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")  # as JSON writes one half of a pair
 DRIVE = re.compile(r"[A-Za-z]:[\\/]")  # as Windows writes an absolute path
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
@@ -301,11 +301,11 @@ def remove_parts(*folders: Path) -> None:
 
 def digest(path: Path, *, error: type[SegcliError] = DataError) -> str:
     """sha256 of a regular file, in hexadecimal. Raises `error`."""
-    found = hashlib.sha256()
+    state = hashlib.sha256()
     try:
         with open_regular(path) as file:
             while part := file.read(2**20):
-                found.update(part)
+                state.update(part)
     except OSError as problem:
         raise error(f"{path}: can't be read: {problem.strerror or problem}") from problem
-    return found.hexdigest()
+    return state.hexdigest()

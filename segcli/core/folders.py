@@ -92,8 +92,8 @@ def listed(folder: Path) -> dict[str, Own] | None:
     path = folder / MANIFEST
     if not os.path.lexists(path):
         return None
-    found = read_json(path)
-    files = found.get("files") if isinstance(found, dict) else None
+    content = read_json(path)
+    files = content.get("files") if isinstance(content, dict) else None
     if not isinstance(files, dict):
         raise DataError(f"{path}: is no list of files", hint="choose another --out")
     return _parsed(files)
@@ -103,9 +103,9 @@ def _parsed(files: object) -> dict[str, Own]:
     """The entries of a list that are what they should be; a file without one is not ours."""
     out = {}
     for name, facts in files.items() if isinstance(files, dict) else ():
-        size, time, said = facts if isinstance(facts, list) and len(facts) == 3 else (None, None, "")
-        if is_below(name) and type(size) is int and type(time) is int and (said is None or isinstance(said, str)):
-            out[name] = Own(size, time, said)
+        size, time, mark = facts if isinstance(facts, list) and len(facts) == 3 else (None, None, "")
+        if is_below(name) and type(size) is int and type(time) is int and (mark is None or isinstance(mark, str)):
+            out[name] = Own(size, time, mark)
     return out
 
 
@@ -253,14 +253,20 @@ def note_written(out: Path) -> None:
     _keep(out, files)
 
 
+def is_written(out: Path) -> bool:
+    """Whether what `claim` announced of a folder was written to its end, and any of it is there still."""
+    known = _claimed(out)
+    return all(own.digest is not None for own in known.values()) and any((out / name).exists() for name in known)
+
+
 def _claimed(out: Path) -> dict[str, Own]:
     """What was noted of a folder; nothing where the note can't be read: its files then count as somebody else's."""
     try:
-        found = remembered(CLAIMS, out)
+        note = remembered(CLAIMS, out)
     except SegcliError as error:
         print(f"note: {error}", file=sys.stderr)
-        found = None
-    return _parsed((found or {}).get("files") or {})
+        note = None
+    return _parsed((note or {}).get("files") or {})
 
 
 def _keep(out: Path, files: Mapping[str, object]) -> None:
@@ -292,9 +298,9 @@ def _digest(path: Path, size: int) -> str:
     """sha256 of a file; of a large image, of pieces that are spread over it: 100,000 images are not read twice."""
     if size <= WHOLE or path.suffix.lower() not in IMAGES:
         return digest(path, error=SegcliError)
-    found = hashlib.sha256()
+    state = hashlib.sha256()
     with open(path, "rb") as file:
         for i in range(PIECES):
             file.seek((size - PIECE) * i // (PIECES - 1))
-            found.update(file.read(PIECE))
-    return "pieces:" + found.hexdigest()
+            state.update(file.read(PIECE))
+    return "pieces:" + state.hexdigest()

@@ -23,6 +23,11 @@ def number(value: float | None, unit: float = 1.0, digits: int = 0) -> str:
     return f"{value:,.{digits}f}"
 
 
+def count(things: int, noun: str) -> str:
+    """1 image, 1,200 images."""
+    return f"{things:,} {noun}{'s' * (things != 1)}"
+
+
 def is_fraction(metric: str) -> bool:
     return not any(part in metric for part in ABSOLUTE)
 

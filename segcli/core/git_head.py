@@ -11,7 +11,7 @@ from segcli.core.errors import DataError
 from segcli.core.files import read_text, resolve
 
 COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
-SHOWN = 12  # digits of a commit that are told
+SHOWN = 12  # digits of a commit that are shown
 LARGEST = 64 * 2**20  # bytes of the list of packed references
 
 
@@ -39,8 +39,8 @@ def _head(git: Path) -> str | None:
             return _digits(read_text(file, largest=4096).strip())
     packed = shared / "packed-refs"
     lines = read_text(packed, largest=LARGEST).splitlines() if packed.is_file() else []
-    found = next((line.split(" ", 1)[0] for line in lines if line.endswith(f" {name}")), "")
-    return _digits(found)
+    digits = next((line.split(" ", 1)[0] for line in lines if line.endswith(f" {name}")), "")
+    return _digits(digits)
 
 
 def _digits(text: str) -> str | None:

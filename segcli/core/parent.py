@@ -12,7 +12,7 @@ _SET_DEATH_SIGNAL = 1  # of Linux's prctl
 
 
 def end_with(parent: int) -> None:
-    """Kill this process as soon as the process `parent` is gone. On Linux the system does it, elsewhere a thread looks
+    """Kill this process as soon as the process `parent` is gone. On Linux the system does it, elsewhere a thread checks
     once a second. Call it from a process that the main thread of `parent` started: Linux counts that thread's end."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_SET_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)

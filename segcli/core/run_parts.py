@@ -46,7 +46,7 @@ def refuse_foreign(out: Path) -> None:
 def _is_run(folder: Path) -> bool:
     """Whether a training of segcli made the folder: its environment.json says so."""
     try:
-        found = read_json(folder / "environment.json", error=ModelError, largest=2**26)
+        environment = read_json(folder / "environment.json", error=ModelError, largest=2**26)
     except ModelError:
         return False
-    return isinstance(found, dict) and {"segcli", "dataset"} <= found.keys()
+    return isinstance(environment, dict) and {"segcli", "dataset"} <= environment.keys()

@@ -41,13 +41,13 @@ def grant(root: Path, image_root: str | None, within: Path, *, trusted: bool, ke
 
     keep: for later commands, too. Raises SegcliError where that can't be written.
     """
-    found: dict[str, object] = {"image_root": image_root, "within": os.path.realpath(within)}
+    note: dict[str, object] = {"image_root": image_root, "within": os.path.realpath(within)}
     if trusted:
-        found["info"] = digest(root / "info.json")
+        note["info"] = digest(root / "info.json")
     if keep:
-        remember(KIND, root, found)
+        remember(KIND, root, note)
     else:
-        _here[os.path.realpath(root)] = found
+        _here[os.path.realpath(root)] = note
 
 
 def images_of(root: Path, image_root: str | None) -> Images:
@@ -58,12 +58,12 @@ def images_of(root: Path, image_root: str | None) -> Images:
     folder = root / (image_root or "images")
     if everything():
         return Images(folder, folder, trusted=True)
-    found = _here.get(os.path.realpath(root)) or remembered(KIND, root)
-    if found is not None and found.get("image_root") == image_root:
-        within = Path(str(found.get("within")))
-        if "info" not in found:
+    note = _here.get(os.path.realpath(root)) or remembered(KIND, root)
+    if note is not None and note.get("image_root") == image_root:
+        within = Path(str(note.get("within")))
+        if "info" not in note:
             return Images(folder, within)
-        if found["info"] == digest(root / "info.json"):
+        if note["info"] == digest(root / "info.json"):
             return Images(folder, within, trusted=True)
     if not inside(folder, root):
         what = f"image_root {image_root!r}" if image_root else f"{folder}"

@@ -19,8 +19,8 @@ from segcli.core.files import is_below, read_json
 from segcli.data.decoders import MOST_PIXELS
 
 LARGEST_ID = 2**63 - 1  # what scoring counts images with
-PLAIN = {int, float}  # what JSON numbers become: looked at first, for it is quick
-BATCH = 1024  # annotations whose compressed RLEs are looked at together: one by one takes ten times as long and more
+PLAIN = {int, float}  # what JSON numbers become: compared first, which is quick
+BATCH = 1024  # annotations whose compressed RLEs are checked together: one by one takes ten times as long and more
 WIDEST = 8  # groups of a number in a compressed RLE: 40 bits
 FAR = 16  # polygons and boxes further outside than this many image sides are taken for a unit error, not drawn
 
@@ -253,7 +253,7 @@ def _decode(counts: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray, np.ndarray
     return runs, bounds, wrong
 
 
-def cut(rle: Rle, x1: int, y1: int, x2: int, y2: int) -> np.ndarray:
+def crop_rle(rle: Rle, x1: int, y1: int, x2: int, y2: int) -> np.ndarray:
     """The part [y2 - y1, x2 - x1] of a mask as bool; the whole mask is never unpacked."""
     h = rle["size"][0]
     runs = run_lengths(rle["counts"])

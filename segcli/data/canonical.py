@@ -8,7 +8,7 @@ annotations/SPLIT.index.npz   where each image's annotations stand in it (see in
 splits/SPLIT.txt           its file names, one a line: what --split-by FILE takes
 semantic/SPLIT/NAME.png    8-bit labels, 255 = ignore; for more than 254 classes 16-bit ones, 65535 = ignore. NAME is
                            the last part of file_name, no suffix; where an image before it has that, the whole path,
-                           which is then said as the image's `label_map`
+                           which is then the image's `label_map`
 panoptic/SPLIT.json        COCO panoptic, with panoptic/SPLIT/NAME.png (id = R + 256 G + 65536 B, 0 = void)
 """
 

@@ -88,16 +88,16 @@ class Dataset:
             if split not in (None, "train", "val"):
                 raise UsageError(f"{split_file}: a split file divides images into train and val, not {split!r}")
             val = named_images(Path(split_file), [r.file_name for r in self._records])
-            wanted = {None: (False, True), "train": (False,), "val": (True,)}[split]
-            self._records = [r for i, r in enumerate(self._records) if (i in val) in wanted]
+            kept = {None: (False, True), "train": (False,), "val": (True,)}[split]
+            self._records = [r for i, r in enumerate(self._records) if (i in val) in kept]
         if not self._records:
             by = f" by {split_file}" if split_file is not None else ""
             raise DataError(f"{self.root}: the split {split or 'of all images'!r} has no image{by}")
         for field in self.fields.values():
             if issubclass(field, Checked):
                 for name, own in itertools.groupby(self._records, lambda r: r.split):
-                    found = field.problems([a for r in own for a in r.annotations], self.info)
-                    _refuse(self.root / "annotations" / f"{name}.json", found, "mend them there, or in the source")
+                    problems = field.problems([a for r in own for a in r.annotations], self.info)
+                    _refuse(self.root / "annotations" / f"{name}.json", problems, "mend them there, or in the source")
         self.image_ids = [r.id for r in self._records]
         self.file_names = [r.file_name for r in self._records]
         self.sizes = [r.size for r in self._records]
@@ -236,9 +236,9 @@ class Dataset:
         ]
 
     def _check_unique(self) -> None:
-        seen: dict[int, _Record] = {}
+        by_id: dict[int, _Record] = {}
         for record in self._records:
-            other = seen.setdefault(record.id, record)
+            other = by_id.setdefault(record.id, record)
             if other is not record:
                 raise DataError(
                     f"{self.root}: image id {record.id} is {other.file_name} in the split {other.split!r} and "
@@ -264,14 +264,14 @@ class Dataset:
         """Things and stuff regions of one image that are not empty, masks as RLE, and their raw annotations."""
         annotations = record.annotations
         try:
-            found = self._decoded(record, annotations)
-            wrong: Exception | None = None if bool(torch.isfinite(found[0].boxes).all()) else ValueError("not finite")
+            instances, kept = self._decoded(record, annotations)
+            wrong: Exception | None = None if bool(torch.isfinite(instances.boxes).all()) else ValueError("not finite")
         except DataError:
             raise
         except (TypeError, ValueError, KeyError, IndexError, AttributeError, OverflowError, RuntimeError) as error:
             wrong = error  # spans of an indexed file are read only now, and unchecked, for the sake of speed
         if wrong is None:
-            return found
+            return instances, kept
         sizes = {record.id: record.size}
         problem = next(coco_file.annotation_problems(annotations, sizes, set(self._labels)), str(wrong))
         raise DataError(f"{self.root}/annotations/{record.split}.json: {record.file_name}: {problem}") from wrong
@@ -362,11 +362,11 @@ class Dataset:
         entries: dict[int, PanopticEntry] = {}
         for split, records in itertools.groupby(sorted(self._records, key=lambda r: r.split), lambda r: r.split):
             path = self.root / "panoptic" / f"{split}.json"
-            found = coco_file.panoptic_entries(path)
+            listed = coco_file.panoptic_entries(path)
             for record in records:
-                if record.id not in found:
+                if record.id not in listed:
                     raise DataError(f"{path}: image {record.id} ({record.file_name}) has no entry")
-                entries[record.id] = found[record.id]
+                entries[record.id] = listed[record.id]
         return entries
 
 
@@ -390,7 +390,7 @@ def _refuse(
     path: Path, problems: Iterable[str], hint: str = "segcli prepare ... --check lists all, --fix repairs"
 ) -> None:
     """Raise DataError with the first problem and the number of the others."""
-    found = list(problems)
-    if found:
-        others = f" (and {len(found) - 1} more such problems)" if len(found) > 1 else ""
-        raise DataError(f"{path}: {found[0]}{others}", hint=hint)
+    listed = list(problems)
+    if listed:
+        others = f" (and {len(listed) - 1} more such problems)" if len(listed) > 1 else ""
+        raise DataError(f"{path}: {listed[0]}{others}", hint=hint)

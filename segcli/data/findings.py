@@ -1,4 +1,4 @@
-"""What the doctor can find, how grave it is, and the report of what was found."""
+"""The problems that the doctor looks for, how grave each is, and its report."""
 
 import dataclasses
 from typing import Literal

@@ -1,7 +1,7 @@
 """What tells one state of a prepared dataset from another: digests of its classes, labels, maps and images.
 
 A fingerprint is "2:CLASSES.LABELS.MAPS.IMAGES", each part 24 hexadecimal digits, so that two of them say what differs.
-`prepare` computes it; afterwards files may be edited, so `current` looks whether names, sizes or times of the files
+`prepare` computes it; afterwards files may be edited, so `current` checks whether names, sizes or times of the files
 have changed since, and reads them again only then. Earlier versions had one sha256 over the annotation files
 (`former`), which runs of that time still hold: like is compared with like.
 """
@@ -36,9 +36,9 @@ def current(root: Path, info: DatasetInfo | None = None) -> str:
     kept = _remembered(root)
     if kept.get("state") == state and str(kept.get("fingerprint")).startswith(KIND):
         return str(kept["fingerprint"])
-    found = _compute(files, info)
-    keep(root, state, found)
-    return found
+    computed = _compute(files, info)
+    keep(root, state, computed)
+    return computed
 
 
 def measure(root: Path, info: DatasetInfo) -> tuple[str, str]:
@@ -49,7 +49,7 @@ def measure(root: Path, info: DatasetInfo) -> tuple[str, str]:
 
 
 def keep(root: Path, state: str, fingerprint: str) -> None:
-    """Remember what `measure` said. Where this user has no place for that, the next command reads the files again."""
+    """Remember what `measure` returned. Without a place for that, the next command reads the files again."""
     with contextlib.suppress(SegcliError):
         remember(KEPT, root, {"state": state, "fingerprint": fingerprint})
 

@@ -49,7 +49,7 @@ class Scene:
     """A sample while it is being augmented; N objects on a canvas of H x W pixels.
 
     image uint8 [H,W,3]; boxes float32 [N,4], xyxy, half-open; masks bool [N,H,W]; semantic int64 [H,W];
-    area [N]: each object's area in canvas pixels, had nothing been cut off; cut [N]: whether something was.
+    area [N]: each object's area in canvas pixels, had nothing been cut off; truncated [N]: whether something was.
     """
 
     image: np.ndarray
@@ -60,7 +60,7 @@ class Scene:
     semantic: np.ndarray | None
     fields: dict[str, Field]
     area: np.ndarray
-    cut: np.ndarray
+    truncated: np.ndarray
 
     def visible(self) -> np.ndarray:
         """[N]: each object's area on the canvas now, in pixels."""
@@ -115,7 +115,7 @@ def transform(sample: Sample, geometry: Geometry) -> Scene:
     placed = boxes * [sx, sy, sx, sy] + [ox, oy, ox, oy]
     limits = np.array([geometry.canvas[1], geometry.canvas[0]] * 2)
     clipped = placed.clip(0, limits)
-    cut = ((placed < -0.5) | (placed > limits + 0.5)).any(1)
+    truncated = ((placed < -0.5) | (placed > limits + 0.5)).any(1)
     masks = None
     if instances.masks is None:
         if geometry.degrees:
@@ -125,7 +125,7 @@ def transform(sample: Sample, geometry: Geometry) -> Scene:
         assert isinstance(instances.masks, torch.Tensor), "masks are decoded before they are augmented"
         moved = _turn(instances.masks.numpy(), geometry, 1)
         if geometry.degrees:
-            masks, clipped, area, cut = _rotate_masks(moved, boxes, geometry.matrix((h0, w0)), geometry.canvas)
+            masks, clipped, area, truncated = _rotate_masks(moved, boxes, geometry.matrix((h0, w0)), geometry.canvas)
         else:
             masks, clipped, counts = _move_masks(moved, boxes, rows, columns, geometry.canvas)
             area = counts * sx * sy
@@ -148,7 +148,7 @@ def transform(sample: Sample, geometry: Geometry) -> Scene:
         semantic=semantic,
         fields=fields,
         area=area,
-        cut=np.asarray(cut),
+        truncated=np.asarray(truncated),
     )
     scene.tighten()
     return scene
@@ -274,7 +274,7 @@ def _rotate_masks(
     """bool [N,H,W] inside boxes [N,4] -> masks on the canvas, boxes that enclose them, areas had nothing been cut off
     [N], whether something was [N]."""
     out = np.zeros((len(masks), *canvas), bool)
-    around, areas, cut = np.zeros((len(masks), 4)), np.zeros(len(masks)), np.zeros(len(masks), bool)
+    around, areas, truncated = np.zeros((len(masks), 4)), np.zeros(len(masks)), np.zeros(len(masks), bool)
     for i, box in enumerate(boxes):
         part = masks[i][window(box)]
         x0, y0 = int(box[0]), int(box[1])
@@ -282,19 +282,19 @@ def _rotate_masks(
         at = matrix[:, :2] @ corners + matrix[:, 2:]
         x, y = np.floor(at.min(1)).astype(int)
         width, height = np.ceil(at.max(1)).astype(int) - (x, y)
-        own = matrix.copy()
-        own[:, 2] += matrix[:, :2] @ (x0, y0) - (x, y)
-        whole = _warp(part.view(np.uint8), own, (height, width), cv2.INTER_NEAREST, 0).view(bool)
+        local = matrix.copy()
+        local[:, 2] += matrix[:, :2] @ (x0, y0) - (x, y)
+        whole = _warp(part.view(np.uint8), local, (height, width), cv2.INTER_NEAREST, 0).view(bool)
         x1, y1, x2, y2 = max(0, x), max(0, y), min(canvas[1], x + width), min(canvas[0], y + height)
         areas[i] = np.count_nonzero(whole)
         if x1 < x2 and y1 < y2:
-            shown = whole[y1 - y : y2 - y, x1 - x : x2 - x]
-            out[i, y1:y2, x1:x2] = shown
+            visible = whole[y1 - y : y2 - y, x1 - x : x2 - x]
+            out[i, y1:y2, x1:x2] = visible
             around[i] = x1, y1, x2, y2
-            cut[i] = np.count_nonzero(shown) < areas[i]
+            truncated[i] = np.count_nonzero(visible) < areas[i]
         else:
-            cut[i] = True
-    return out, around, areas, cut
+            truncated[i] = True
+    return out, around, areas, truncated
 
 
 def _move_field(name: str, field: Field, geometry: Geometry, old: tuple[int, int], new: tuple[int, int]) -> Field:

@@ -113,16 +113,16 @@ def _reason(path: Path, error: OSError) -> str:
 def _stored(data: bytes) -> np.ndarray:
     """uint8 RGB [H,W,3], or of more than 8 bits the stored values [H,W] or [H,W,bands]; turned as the file says."""
     if tiff.is_tiff(data):
-        found = tiff.directory(data)
-        tiff.refuse_unclear(found)
-        if found.unusual:
-            return tiff.stored(data, found)
+        layout = tiff.directory(data)
+        tiff.refuse_unclear(layout)
+        if layout.unusual:
+            return tiff.stored(data, layout)
     try:
         image = open_image(data)
     except UnidentifiedImageError:
         if not tiff.is_tiff(data):
             raise
-        return tiff.stored(data, found)
+        return tiff.stored(data, layout)
     with image:
         # OpenCV fills what is missing of a cut-off file, or says so on stderr only; Pillow then names the cause
         whole = {"JPEG": data[-2:] == b"\xff\xd9", "PNG": data[-8:-4] == b"IEND"}.get(image.format or "", False)
@@ -141,16 +141,16 @@ def _stored(data: bytes) -> np.ndarray:
 
 def _header_size(data: bytes) -> tuple[int, int]:
     if tiff.is_tiff(data):
-        found = tiff.directory(data)
-        tiff.refuse_unclear(found)
-        if found.unusual:
-            return found.pages[0].size
+        layout = tiff.directory(data)
+        tiff.refuse_unclear(layout)
+        if layout.unusual:
+            return layout.pages[0].size
     try:
         image = open_image(data)
     except UnidentifiedImageError:
         if not tiff.is_tiff(data):
             raise
-        return found.pages[0].size
+        return layout.pages[0].size
     with image:
         width, height = image.size
         return (width, height) if _orientation(image) in SIDEWAYS else (height, width)
@@ -181,7 +181,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Undo the camera's rotation: [H,W,...] stored -> as seen."""
+    """Undo the camera's rotation: [H,W,...] as stored -> as displayed."""
     turned = {
         2: lambda p: p[:, ::-1],
         3: lambda p: p[::-1, ::-1],

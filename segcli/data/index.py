@@ -53,9 +53,9 @@ def read_span(path: Path, start: int, end: int, image_id: int) -> list[Annotatio
         with open_regular(path) as file:
             file.seek(start)
             text = file.read(end - start)
-        found: list[Annotation] = json.loads(b"[" + text.rstrip(b",") + b"]")
-        if all(annotation["image_id"] == image_id for annotation in found):
-            return found
+        annotations: list[Annotation] = json.loads(b"[" + text.rstrip(b",") + b"]")
+        if all(annotation["image_id"] == image_id for annotation in annotations):
+            return annotations
     except OSError as error:
         raise DataError(f"{path}: can't be read: {error.strerror}", hint=AGAIN) from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:

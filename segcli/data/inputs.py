@@ -20,10 +20,10 @@ def find_images(inputs: Iterable[str | Path]) -> list[Path]:
     for given in inputs:
         path = Path(given)
         if path.is_file():
-            found = [path]
+            images = [path]
         elif path.is_dir():
-            found = _images(path.iterdir())
-            if not found:
+            images = _images(path.iterdir())
+            if not images:
                 phones = [p.name for p in path.iterdir() if p.suffix.lower() in PHONES and not p.name.startswith(".")]
                 below = any(p.suffix.lower() in SUFFIXES for p in path.glob("*/*"))
                 hint = f"its subfolders have some: give '{path}/**/*'" if below else None
@@ -31,12 +31,12 @@ def find_images(inputs: Iterable[str | Path]) -> list[Path]:
                     hint = f"pip install 'segcli[heic]' reads its {len(phones)} HEIC photographs ({phones[0]}, …)"
                 raise DataError(f"{path}: the folder has no image file", hint=hint)
         elif glob.has_magic(str(given)):
-            found = _images(map(Path, glob.iglob(str(given), recursive=True)))
-            if not found:
+            images = _images(map(Path, glob.iglob(str(given), recursive=True)))
+            if not images:
                 raise DataError(f"{given}: no image file matches this pattern")
         else:
             raise DataError(f"{path}: there is no such file or folder")
-        out.update(dict.fromkeys(found))
+        out.update(dict.fromkeys(images))
     return list(out)
 
 

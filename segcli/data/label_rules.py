@@ -1,4 +1,11 @@
-"""What is doubtful in one annotation: the rules that the doctor reports by and `--fix` repairs by."""
+"""What is doubtful in one annotation: the rules that the doctor reports by and `--fix` mends by.
+
+What is wrong: a box or polygon reaches outside its image, box and mask do not fit, an area is not the mask's, a polygon
+crosses itself or has a hole, a mask is empty or runs along the rows.
+Why: such labels load, and teach or score something else than what was drawn.
+Example: a box written as x1, y1, x2, y2 where COCO has x, y, width, height.
+Mended: `doctor/repair/mend.py`, from the mask where there is one.
+"""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -69,9 +76,9 @@ def measure(annotation: Annotation, size: tuple[int, int]) -> tuple[list[tuple[s
         holes = int((depths(segmentation, size) > 0).sum())
         if holes:
             out.append(("hole", f"{holes} parts"))
-        looked = [crossings(part) for part in segmentation]
-        crossed = sum(count for count, _ in looked)
-        if not all(whole for _, whole in looked) or len(segmentation) > MOST_PARTS:
+        outlines = [crossings(part) for part in segmentation]
+        crossed = sum(count for count, _ in outlines)
+        if not all(whole for _, whole in outlines) or len(segmentation) > MOST_PARTS:
             out.append(("long_outline", f"{len(points):,} points, {len(segmentation):,} parts"))
         if crossed:
             out.append(("self_intersecting", f"crosses itself {'once' if crossed == 1 else f'{crossed} times'}"))

@@ -147,7 +147,7 @@ def _steps(count: int, batch_size: int, seed: int, start: int) -> Iterator[list[
 
 def _parallel(load: Callable[[K], Batch | SegcliError], steps: Iterator[K], workers: int) -> Iterator[Batch]:
     """Worker processes run `load` on `steps`; the batches come back in order. More of them than make sense are not
-    started, which is said: what a step holds does not depend on it."""
+    started, which a note says: what a step holds does not depend on it."""
     most = max(FEW_WORKERS, WORKERS * (os.cpu_count() or 1))
     if workers > most:
         print(f"note: hardware.workers is {workers}: {most} are started on this machine's CPUs", file=sys.stderr)

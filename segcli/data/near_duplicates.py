@@ -37,7 +37,7 @@ def groups(thumbnails: Sequence[np.ndarray], alike: float = ALIKE) -> list[list[
     pairs = np.concatenate(left), np.concatenate(right)
     graph = coo_array((np.ones(len(pairs[0]), bool), pairs), (count, count))
     _, names = connected_components(graph, directed=False)
-    found: dict[int, list[int]] = {}
+    by_name: dict[int, list[int]] = {}
     for position, name in enumerate(names.tolist()):
-        found.setdefault(name, []).append(position)
-    return [group for group in found.values() if len(group) > 1]
+        by_name.setdefault(name, []).append(position)
+    return [group for group in by_name.values() if len(group) > 1]

@@ -28,7 +28,7 @@ def depths(parts: list[list[float]], size: tuple[int, int]) -> np.ndarray:
 
 
 def crossings(part: list[float]) -> tuple[int, bool]:
-    """(how often the outline x, y, x, y, ... crosses itself, whether all of it was looked at); edges that only touch do
+    """(how often the outline x, y, x, y, ... crosses itself, whether all of it was compared); edges that only touch do
     not cross. Blocks of edges whose boxes lie apart need no comparison, so that long outlines are quick as a rule."""
     p = np.array(part, np.float64).reshape(-1, 2)
     if len(p) < 4:

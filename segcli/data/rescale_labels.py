@@ -30,7 +30,7 @@ def fitted(record: Record, say: Callable[[str, str], None], on_file: Mapping[boo
     """The record with labels on its image's pixels: turned where EXIF turns the image, scaled where it was scaled.
 
     on_file: whether labels of other images whose recorded size is wrong lie on the pixels of the file as they are, by
-    whether the two sides are exchanged. say: takes code and action. None, said why, where the image can't be used.
+    whether the two sides are exchanged. say: takes code and action. None where the image can't be used: `say` gets why.
     """
     assert isinstance(record.image, Path)
     if not record.image.is_file():
@@ -68,7 +68,7 @@ def fitted(record: Record, say: Callable[[str, str], None], on_file: Mapping[boo
 
 
 def _turn_point(turn: int, size: tuple[int, int]) -> Point:
-    """x, y as stored -> as seen, for the EXIF orientations that exchange the sides; `size` (h, w) as stored."""
+    """x, y as stored -> as displayed, for the EXIF orientations that exchange the sides; `size` (h, w) as stored."""
     h, w = size
     return {
         5: lambda x, y: (y, x),
@@ -99,7 +99,9 @@ def _moved(annotation: Annotation, size: tuple[int, int], point: Point, move: Mo
             out["segmentation"] = stored(move(mask))
     if isinstance(keypoints, list) and len(keypoints) % 3 == 0:
         triples = zip(keypoints[::3], keypoints[1::3], keypoints[2::3], strict=True)
-        out["keypoints"] = [v for x, y, seen in triples for v in ((*point(x, y), seen) if seen else (0, 0, 0))]
+        out["keypoints"] = [
+            v for x, y, visibility in triples for v in ((*point(x, y), visibility) if visibility else (0, 0, 0))
+        ]
     return out
 
 

@@ -1,4 +1,4 @@
-"""What a TIFF holds, said by its directory: pages, bands, bits; and its stored values, which Pillow knows a part of.
+"""What a TIFF holds by its directory: pages, bands, bits; and its stored values, of which Pillow reads a part only.
 
 Read are 1 to 4 bands of 8 to 64 bits, whole numbers or floats, stored together, one after the other (planar), or as a
 page each where the file says that its pages are channels (two bands of more than 8 bits only where they are stored
@@ -39,7 +39,7 @@ _LEVEL = threading.Lock()
 
 
 class Page(NamedTuple):
-    """One picture of the file. extra: what the bands beyond the colours are: 1, 2 alpha, 0 not said. entries: its
+    """One picture of the file. extra: what the bands beyond the colours are: 1, 2 alpha, 0 unknown. entries: its
     directory as it stands, tag -> (type, count, bytes of the value or of its place)."""
 
     width: int
@@ -75,9 +75,9 @@ class Tiff(NamedTuple):
         if not 2 < count <= LIMIT or any(p[:5] != first[:5] or p.bands != 1 for p in self.pages):
             return 0
         shape = re.search(r'"shape":\s*\[\s*(?:1\s*,\s*)*(\d+)\s*,\s*\d+\s*,\s*\d+\s*\]', self.description)
-        said = re.search(r"^channels=(\d+)", self.description, re.MULTILINE)  # ImageJ
-        said = said or re.search(r'\bSizeC="(\d+)"', self.description) or shape  # OME; tifffile
-        return count if said and int(said[1]) == count else 0
+        declared = re.search(r"^channels=(\d+)", self.description, re.MULTILINE)  # ImageJ
+        declared = declared or re.search(r'\bSizeC="(\d+)"', self.description) or shape  # OME; tifffile
+        return count if declared and int(declared[1]) == count else 0
 
     @property
     def bands(self) -> int:
@@ -102,12 +102,12 @@ def directory(data: Bytes) -> Tiff:
     form = _Form(MAGIC[bytes(data[:4])], data[2 if data[:1] == b"I" else 3] == 43)
     try:
         at = form.read("P", data, 8 if form.big else 4)[0]
-        seen: set[int] = set()
+        read: set[int] = set()  # places of directories: a file may link them in a circle
         pages: list[Page] = []
         description = ""
-        while at and at not in seen:
-            seen.add(at)
-            if len(seen) > MOST_PAGES:
+        while at and at not in read:
+            read.add(at)
+            if len(read) > MOST_PAGES:
                 raise ValueError(f"more than {MOST_PAGES:,} pages")
             entries, at = form.entries(data, at)
             page = _page(data, form, entries)
@@ -131,17 +131,17 @@ class Unclear(ValueError):
         self.hint = hint
 
 
-def refuse_unclear(found: Tiff) -> None:
+def refuse_unclear(layout: Tiff) -> None:
     """Raise Unclear for a file of which nothing says what its picture is."""
-    page, pages = found.pages[0], len(found.pages)
-    if pages > 1 and not found.channels:
+    page, pages = layout.pages[0], len(layout.pages)
+    if pages > 1 and not layout.channels:
         raise Unclear(
             f"the file holds {pages} pages of images, and nothing says which is meant",
             "save each page as a file (stacks are read as masks alone: one object a page)",
         )
-    if found.bands > LIMIT:
+    if layout.bands > LIMIT:
         raise Unclear(
-            f"the file has {found.bands} bands, and nothing says which are red, green and blue",
+            f"the file has {layout.bands} bands, and nothing says which are red, green and blue",
             "save three of them as an RGB file, such as gdal_translate -b 4 -b 3 -b 2",
         )
     if page.bands == 2 and not (page.extra and page.extra[0]):
@@ -152,35 +152,35 @@ def refuse_unclear(found: Tiff) -> None:
         raise Unclear("its pixels are complex numbers", "save their magnitude")
 
 
-def stored(data: bytes, found: Tiff) -> np.ndarray:
+def stored(data: bytes, layout: Tiff) -> np.ndarray:
     """The stored values, [H,W] or [H,W,bands] of 1 to 4 bands, of any number type, turned as the file says.
 
     Raises one of decoders.FAILURES. Palettes, CMYK and the like are not for this function.
     """
-    page = found.pages[0]
-    refuse_bomb(page.width, page.height * found.bands, len(data))
-    if found.channels:
-        return np.stack([_one(data, found.form, one) for one in found.pages], axis=2)
+    page = layout.pages[0]
+    refuse_bomb(page.width, page.height * layout.bands, len(data))
+    if layout.channels:
+        return np.stack([_one(data, layout.form, one) for one in layout.pages], axis=2)
     if page.bands > 1 and page.apart:
-        return np.stack([_one(data, found.form, page, band) for band in range(page.bands)], axis=2)
+        return np.stack([_one(data, layout.form, page, band) for band in range(page.bands)], axis=2)
     if page.bands == 1:
-        return _one(data, found.form, page)
+        return _one(data, layout.form, page)
     if page.photometric in GREY:  # OpenCV reads several bands as colours alone
         extra = [(EXTRA, [0])] if page.bands > 3 else []
-        data = found.form.view(data, page, dict([(PHOTOMETRIC, [RGB]), (EXTRA, None), *extra]))
+        data = layout.form.view(data, page, dict([(PHOTOMETRIC, [RGB]), (EXTRA, None), *extra]))
     values = _by_opencv(data, page)
     if values.ndim == 2:
         raise ValueError(_unread(page))
     return np.ascontiguousarray(values[:, :, [2, 1, 0, 3][: values.shape[2]]])
 
 
-def stack(data: bytes, found: Tiff) -> list[np.ndarray]:
+def stack(data: bytes, layout: Tiff) -> list[np.ndarray]:
     """The stored values [H,W] of every page. Raises one of decoders.FAILURES, and ValueError for pages of colours."""
-    if any(page.bands != 1 for page in found.pages):
-        raise ValueError(f"it has {len(found.pages)} pages of {found.pages[0].bands} bands")
-    for page in found.pages:
+    if any(page.bands != 1 for page in layout.pages):
+        raise ValueError(f"it has {len(layout.pages)} pages of {layout.pages[0].bands} bands")
+    for page in layout.pages:
         refuse_bomb(page.width, page.height, len(data))
-    return [_one(data, found.form, page) for page in found.pages]
+    return [_one(data, layout.form, page) for page in layout.pages]
 
 
 def _one(data: bytes, form: "_Form", page: Page, band: int | None = None) -> np.ndarray:

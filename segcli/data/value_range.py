@@ -94,8 +94,8 @@ def choose(samples: Sequence[np.ndarray]) -> Choice:
             return Choice((0.0, 2.0**bits) if bits < 16 else None, bits, f"they use {bits} bits, 0 to {2**bits - 1}")
     elif most <= 1 and (whole or fills(1.0, 1 / 4)):
         return Choice((0.0, 1.0), 0, "they lie between 0 and 1")
-    seen = pooled[pooled != 0] if (pooled != 0).any() else pooled  # 0 is often "nothing here"
-    low, high = (float(v) for v in np.percentile(seen, TAILS))
+    shown = pooled[pooled != 0] if (pooled != 0).any() else pooled  # 0 is often "nothing here"
+    low, high = (float(v) for v in np.percentile(shown, TAILS))
     if whole:
         high = high + 1
     if not high > low:

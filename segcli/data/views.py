@@ -1,4 +1,4 @@
-"""The same labels seen as another task: semantic and panoptic maps, read from PNG or derived from instances.
+"""The same labels for another task: semantic and panoptic maps, read from PNG or derived from instances.
 
 What no map and no instance covers is unlabelled, and stays so: `ignore_label` in semantic maps, 0 (void) in panoptic
 ones. A dataset of things only therefore has no background class: pixels outside its objects count neither in a loss

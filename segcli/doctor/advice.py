@@ -4,23 +4,28 @@ import math
 from collections.abc import Mapping
 from typing import TypedDict
 
+from typing_extensions import NotRequired
+
 from segcli.core.dataset_info import DatasetInfo
 from segcli.doctor.statistics import SplitFacts
 
 CELLS = 16  # pixels that an object should be long after scaling: four cells of the finest map, which has stride 4
 SIDES = (320, 1333)  # input sizes that are advised, longest side in pixels: quick enough, and the papers' own
-LIMIT = 100  # detections and queries that recipes have by default
+LIMIT = 100  # detections that recipes have by default
+QUERIES = (20, 1.5)  # at least, and for each object of the fullest image
 ANCHORS = (32, 512)  # side lengths in pixels of the standard R-CNN's anchors
 LONG = 3.0  # sides of objects whose ratio those anchors (1:2 to 2:1) still meet with IoU about 0.5
 FEW = 1000  # images under which a plain set-prediction model is hardly trained from ImageNet weights
 
 
 class Advice(TypedDict):
-    """One piece of advice, and what speaks for it."""
+    """One piece of advice, and what speaks for it. key, value: of the recipe, where it is a setting."""
 
     topic: str
     advice: str
     why: str
+    key: NotRequired[str]
+    value: NotRequired[int]
 
 
 def recipe_for(splits: Mapping[str, SplitFacts], info: DatasetInfo) -> str:
@@ -58,23 +63,30 @@ def advise(splits: Mapping[str, SplitFacts], info: DatasetInfo) -> list[Advice]:
         return []
     if not info.num_things or not facts["extent"]:
         why = "there are label maps and no objects: each pixel gets a class"
-        advice = "per_pixel, recipe custom/fcn; or maskformer with task: semantic"
+        advice = "fcn, recipe custom/fcn; or custom/per_pixel, custom/maskformer_semantic"
         return [{"topic": "family", "advice": advice, "why": why}] if info.semantic else []
     longest = max(facts["image_width"][2], facts["image_height"][2])
     size, size_why = _input_size(facts, longest)
     most = max(split["objects_per_image"]["max"] for split in splits.values())
     usual = facts["objects_per_image"]["percentiles"][4]
     limit = LIMIT if most <= LIMIT else math.ceil(1.2 * most / 50) * 50
-    queries = "DETR and MaskFormer find no more objects than they have queries: "
-    queries += f"{most} at most, {usual:g} in 95 % of images"
-    pairs = [
-        ("input size", (f"data.size: {size}", size_why)),
-        ("detections", (f"eval.max_detections: {limit}", f"an image has up to {most} objects (crowds aside)")),
-        ("queries", (f"model.queries: {limit}", queries)),
-        ("anchors", _anchors(facts, size / longest)),
-        ("family", _family(splits, facts, info, most)),
+    queries = max(QUERIES[0], math.ceil(QUERIES[1] * most / 10) * 10)
+    detections_why = f"an image has up to {most} object{'s' if most != 1 else ''} (crowds aside)"
+    detections_why += ", and that is the default" if most <= LIMIT else ""
+    queries_why = "DETR and MaskFormer find no more objects than they have queries: "
+    queries_why += f"{most} at most, {usual:g} in 95 % of images"
+    anchors, family = _anchors(facts, size / longest), _family(splits, facts, info, most)
+    return [
+        _setting("input size", "data.size", size, size_why),
+        _setting("detections", "eval.max_detections", limit, detections_why),
+        _setting("queries", "model.queries", queries, queries_why),
+        {"topic": "anchors", "advice": anchors[0], "why": anchors[1]},
+        {"topic": "family", "advice": family[0], "why": family[1]},
     ]
-    return [{"topic": topic, "advice": advice, "why": why} for topic, (advice, why) in pairs]
+
+
+def _setting(topic: str, key: str, value: int, why: str) -> Advice:
+    return {"topic": topic, "advice": f"{key}: {value}", "why": why, "key": key, "value": value}
 
 
 def _input_size(facts: SplitFacts, longest: float) -> tuple[int, str]:
@@ -111,10 +123,11 @@ def _family(splits: Mapping[str, SplitFacts], facts: SplitFacts, info: DatasetIn
         bare = sum(split["without_mask"] for split in splits.values())
         return f"rcnn or detr with task: detection, recipe {recipe}", f"{bare:,} objects have a box and no mask"
     if info.panoptic:
-        return "maskformer with task: panoptic", "there are panoptic maps: things and stuff in one answer"
+        advice = f"rcnn, recipe {recipe}, for the things; custom/maskformer_panoptic for things and stuff"
+        return advice, "there are panoptic maps: maskformer gives both in one answer"
     if most > LIMIT:
         return f"rcnn, recipe {recipe}", f"{most} objects an image are beyond {LIMIT} queries"
     if facts["images"] < FEW:
         why = f"{facts['images']} training images are few: of the set-prediction models only those on box queries or "
-        return f"rcnn, recipe {recipe}", why + "COCO weights learn from them (recipes …_lite, …_coco)"
+        return f"rcnn, recipe {recipe}", why + "COCO weights learn from them (custom/detr, custom/maskformer, …_coco)"
     return "rcnn, detr or maskformer", f"{facts['images']:,} training images are enough for each"

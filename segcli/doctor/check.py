@@ -43,13 +43,13 @@ def check(
     except index.Changed:  # an edit that the index does not know: the files themselves hold everything
         doctor = _examined(root, max_objects, refused, whole=True)
     masks = canonical.prepared(root).get("masks", {})
-    if said := masks.get("said"):
-        doctor.note("masks_read", Item(detail=said))
-    if not masks.get("ignored") and (detail := doctor.maps.found()) is not None:
+    if sentence := masks.get("said"):
+        doctor.note("masks_read", Item(detail=sentence))
+    if not masks.get("ignored") and (detail := doctor.maps.summary()) is not None:
         doctor.note("lost_class", Item(detail=detail))
     for note in notes:
         doctor.note("left_out", Item(detail=note))
-    findings = [Finding(code, doctor.counted[code], doctor.found[code]) for code in CODES if doctor.counted[code]]
+    findings = [Finding(code, doctor.counted[code], doctor.items[code]) for code in CODES if doctor.counted[code]]
     return Report(str(root), doctor.listed, doctor.annotations, findings, doctor.busiest)
 
 
@@ -75,7 +75,7 @@ def _examined(root: Path, max_objects: int, refused: Sequence[Item], whole: bool
 
 
 class _Doctor:
-    """What is known so far of one folder; `found`: code -> its first places, `counted`: code -> how many there are.
+    """What is known so far of one folder; `items`: code -> its first places, `counted`: code -> how many there are.
 
     whole: annotation files are read whole, also where there is an index.
     """
@@ -84,7 +84,7 @@ class _Doctor:
         self.root, self.info, self.max_objects, self.whole = root, info, max_objects, whole
         self.refused = {(item.split, item.file_name): item for item in refused}
         self.listed = self.annotations = 0
-        self.found: dict[str, list[Item]] = defaultdict(list)
+        self.items: dict[str, list[Item]] = defaultdict(list)
         self.counted: Counter[str] = Counter()
         self.names = dict(zip(info.source_ids, info.names, strict=True))
         self.declared = set(self.names)
@@ -97,8 +97,8 @@ class _Doctor:
 
     def note(self, code: str, item: Item) -> None:
         self.counted[code] += 1
-        if len(self.found[code]) < KEPT:
-            self.found[code].append(item)
+        if len(self.items[code]) < KEPT:
+            self.items[code].append(item)
 
     def examine(self, split: str, bar: "tqdm[NoReturn]") -> None:
         path = self.root / "annotations" / f"{split}.json"

@@ -69,8 +69,8 @@ def admit(recipe: Recipe, queries: int | None = None, quiet: bool = False) -> Re
             print(f"note: {root}: train has nothing to learn {', '.join(lacking)} from", file=sys.stderr)
         doubts = [f for f in report.findings if f.severity == "warning" and f.code != "many_objects"]
         if doubts and not quiet:
-            said = "; ".join(f"{f.count:,} × {f.code}" for f in doubts)
-            print(f"note: {root}: {said} (segcli prepare {root} --check explains)", file=sys.stderr)
+            counts = "; ".join(f"{f.count:,} × {f.code}" for f in doubts)
+            print(f"note: {root}: {counts} (segcli prepare {root} --check explains)", file=sys.stderr)
         return report
     errors = [f for f in report.findings if f.severity == "error"]
     raise DataError(

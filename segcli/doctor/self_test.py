@@ -38,9 +38,9 @@ def self_test(root: str | Path) -> tuple[dict[str, float], list[Item]]:
         for task in labelled_tasks(info, masks=masks):
             dataset = Dataset(root, split, task=task, fields={name: FIELDS[name] for name in TASKS[task].fields})
             most = max(1, *(len(dataset.annotations(i)) for i in range(len(dataset))))
-            found = _score(dataset, range(len(dataset)), most)
-            scores |= {f"{split}/{key}": value for key, value in found.items()}
-            if min(found.values(), default=1.0) < PERFECT:
+            reached = _score(dataset, range(len(dataset)), most)
+            scores |= {f"{split}/{key}": value for key, value in reached.items()}
+            if min(reached.values(), default=1.0) < PERFECT:
                 failed += _blame(dataset, most)
     return scores, failed
 
@@ -62,13 +62,13 @@ def _blame(dataset: Dataset, most: int) -> list[Item]:
     for i in range(len(dataset)):
         alone = {key: value for key, value in _score(dataset, [i], most).items() if value < PERFECT}
         if alone:
-            said = ", ".join(f"{key} {100 * value:.1f}" for key, value in alone.items())
+            low = ", ".join(f"{key} {100 * value:.1f}" for key, value in alone.items())
             reasons = [
                 f"annotation {a.get('id')} has the bbox {a['bbox']}, which does not match itself"
                 for a in dataset.annotated_target(i)[1]
                 if a.get("bbox") and coco_mask.iou(*[np.array([a["bbox"]], np.float64)] * 2, [0])[0, 0] < SAME
             ]
-            detail = "; ".join([said, *reasons])
+            detail = "; ".join([low, *reasons])
             out.append(Item(dataset.split or "", dataset.file_names[i], detail=detail))
     return out
 
@@ -86,11 +86,11 @@ def perfect(target: Target, annotations: list[Annotation]) -> Prediction:
     single = torch.ones(len(instances), dtype=torch.bool) if instances.crowd is None else ~instances.crowd
     if "keypoints" in instances.fields:  # without labelled ones there is nothing to say
         single = single & (Keypoints.of(instances).points[..., 2] > 0).any(1)
-    found = type(instances)(boxes, instances.labels, scored, masks=instances.masks, fields=instances.fields)[single]
+    everything = type(instances)(boxes, instances.labels, scored, masks=instances.masks, fields=instances.fields)
     panoptic = target.panoptic
     if panoptic is not None:
         crowds = [s.id for s in panoptic.segments if s.crowd]
         ids = np.where(np.isin(panoptic.ids, crowds), 0, panoptic.ids)
         panoptic = Panoptic(ids, [s for s in panoptic.segments if not s.crowd])
     semantic = None if target.semantic is None else target.semantic.numpy()
-    return Prediction(target.image_id, target.size, found, semantic, panoptic)
+    return Prediction(target.image_id, target.size, everything[single], semantic, panoptic)

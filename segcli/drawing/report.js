@@ -223,6 +223,7 @@ function build() {
   section("table", "Cost and score", each(comparisonTable), pairs && folded(pairs.lines.length <= 6, pairs.caption, plainTable(pairs)),
     forecasts && titled(forecasts.caption, plainTable(forecasts)), data.notes.length ? el("ul", { class: "faint" }, data.notes.map((note) => el("li", {}, note))) : null);
   const plots = data.groups.filter((group) => group.plot).map((group) => titled(group.title, paretoPlot(group)));
+  look.score = Math.min(...data.groups.map((group) => (group.pictures ? group.pictures.score : look.score)), look.score); // of weak models
   const classes = each(classTable), images = each(pictures), logs = each(curves);
   if (plots.length) section("plot", "Score against cost", plots.flat());
   if (classes.length) section("classes", "Class by class", classes);

@@ -14,7 +14,7 @@ from pycocotools import mask as coco_mask
 
 from segcli.core.coco_json import Annotation, SegmentInfo
 from segcli.core.errors import DataError, UsageError
-from segcli.data.annotations import cut, encode
+from segcli.data.annotations import crop_rle, encode
 from segcli.data.canonical import Record, refuse_broken
 from segcli.data.decoders import open_image
 from segcli.data.image import read_image
@@ -156,7 +156,7 @@ class _Object:
                 raise DataError(f"{record.file_name}: annotation {annotation.get('id')}: {error}") from error
             x, y, bw, bh = (int(v) for v in coco_mask.toBbox(rle))
             self.box: tuple[float, float, float, float] = (x, y, x + bw, y + bh)
-            self.mask = cut(rle, x, y, x + bw, y + bh)
+            self.mask = crop_rle(rle, x, y, x + bw, y + bh)
             self.area: float = int(coco_mask.area(rle))
         else:
             left, top, width, height = annotation["bbox"]

@@ -33,9 +33,8 @@ def test_version_names_what_matters(segcli):
 
 def test_without_a_command_it_helps(segcli):
     result = segcli()
-    assert result.code == 2
+    assert (result.code, result.err) == (0, "")
     assert "quickstart/mask_rcnn" in result.out
-    assert result.err.startswith("error: segcli needs a command\nhint: ")
 
 
 @pytest.mark.parametrize(

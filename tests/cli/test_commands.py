@@ -129,6 +129,16 @@ def test_predict_writes_what_was_asked_into_a_fresh_folder(here, trained, tmp_pa
     assert [p.name for p in (trained / "predictions" / "tiny run-2").iterdir()] == ["predictions.json"]
 
 
+def test_predict_replaces_finished_predictions_with_force_alone(here, trained, tmp_path):
+    command = ("predict", "runs/tiny run", trained / "data" / "tiny" / "images" / "five.png", "--out", tmp_path / "out")
+    first = here(*command, "--save", "overlay")
+    assert (first.code, first.out.split(",")[0]) == (0, "1 image")
+    again = here(*command, "--save", "overlay")
+    assert again.code == 2
+    assert again.error == f"error: {tmp_path / 'out'} holds predictions already"
+    assert here(*command, "--save", "overlay", "--force").code == 0
+
+
 def test_predict_says_that_images_are_too_dark_for_the_model(here, tmp_path):
     for number in range(3):
         values = np.random.default_rng(number).integers(0, 2**12, (48, 64)).astype(np.uint16)

@@ -4,9 +4,6 @@ import csv
 
 import pytest
 
-from segcli.cli.evaluate import _overlap
-from segcli.core.errors import UsageError
-
 
 @pytest.fixture
 def runs(fake_run):
@@ -112,14 +109,13 @@ def test_a_score_that_is_no_number_is_refused_by_name(segcli, fake_run):
 def test_an_unsuitable_overlap_is_a_usage_error(segcli, fake_run):
     fake_run("a")
     fake_run("b", task="semantic", metrics={"mIoU": 0.5})
+    fake_run("c", task="keypoints", metrics={"keypoints_AP": 0.5})
     for run, value, words in (
         ("a", "1.5", "neither an IoU"),
         ("a", "none", "neither an IoU"),
         ("b", "off", "no detec"),
+        ("c", "1.5", "neither an IoU"),  # keypoints are of detections
     ):
         result = segcli("eval", f"runs/{run}", "--nms", value)
         assert result.code == 2
         assert words in result.error
-    with pytest.raises(UsageError, match="neither an IoU"):  # keypoints are of detections
-        _overlap("1.5", "keypoints")
-    assert _overlap("off", "keypoints") is None

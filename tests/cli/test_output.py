@@ -60,6 +60,13 @@ def test_paths_in_commands_can_be_copied_into_a_shell():
     assert output.quoted("runs/my run") == "'runs/my run'"
 
 
+def test_columns_without_a_title_are_left_out_without_a_word():
+    table = Grid([Column("name"), Column("", drop=1), Column("long title", drop=2)], [["a", "b" * 9, "c"]])
+    hidden = [column for column in table.columns if column.drop]
+    assert "too narrow for: long title" in str(table.render(hidden).caption)
+    assert table.render(hidden[:1]).caption is None
+
+
 SCORES = {
     "primary": "segm_AP",
     "metrics": {"bbox_AP": 0.5, "bbox_AP50": 0.7, "segm_AP": 0.4, "segm_APl": 0.3},

@@ -162,6 +162,14 @@ def test_next_command(tmp_path, monkeypatch):
     usual = "custom/mask_rcnn"
     assert next_command("pennfudan", Path("data/pennfudan"), usual) == "segcli train pennfudan/mask_rcnn_lite"
     assert next_command("mine", Path("my data"), usual) == "segcli train custom/mask_rcnn --data 'my data'"
+    advice = [
+        {"topic": "", "advice": "", "why": "", "key": key, "value": value}
+        for key, value in (("data.size", 640), ("eval.max_detections", 100), ("model.queries", 20))
+    ]
+    assert (
+        next_command("mine", Path("x"), usual, advice) == "segcli train custom/mask_rcnn --data x --set data.size=640"
+    )
+    assert next_command("pennfudan", Path("x"), usual, advice) == "segcli train pennfudan/mask_rcnn_lite --data x"
     command = next_command("coco_pose_mini", Path("x"), "custom/keypoint_rcnn")
     assert command == "segcli train coco_pose_mini/keypoint_rcnn_lite --data x"
     assert next_command("nuclei", Path("data/nuclei"), f"{usual}_many_small") == "segcli train nuclei/mask_rcnn_lite"

@@ -103,7 +103,7 @@ def test_other_data_splits_and_versions_are_not_ranked_together(fake_run):
     made[3].split = "test"
     groups = rank(made)
     assert [names(g) for g in groups] == [["a"], ["b"], ["c"], ["d"]]
-    assert all(g[0].pareto for g in groups)
+    assert not any(g[0].pareto for g in groups), "no star without another row to be held against"
     assert any("not ranked against each other" in note for note in notes(groups))
     assert group_title(groups[1]) == "pennfudan val, 20 images"
 
@@ -129,7 +129,7 @@ def test_an_untrained_recipe_stands_last_beside_the_runs_on_its_data(rows):
     elsewhere = recipe_row(run, name="elsewhere", data="pennfudan")
     groups = rank([same, unprepared, elsewhere, run])
     assert [names(g) for g in groups] == [["a", "unprepared", "untrained"], ["elsewhere"]]
-    assert [r.pareto for r in groups[0]] == [True, False, False]
+    assert not any(r.pareto for r in groups[0])
     assert notes(groups) == []
 
 

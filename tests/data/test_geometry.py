@@ -101,7 +101,7 @@ def test_every_mask_pixel_lies_where_its_point_went(geometry):
         density = 64 * inside.size / (geometry.size[0] * geometry.size[1])
         assert (out.masks[i] & (hit < 0.1 * density)).sum() == 0  # no pixel where the object is not
         assert (~out.masks[i] & (hit > 0.9 * density)).sum() <= 2  # none missing where it is whole
-        assert out.cut[i] == (not ok.all() and not np.isclose(out.area[i], out.masks[i].sum(), atol=0))
+        assert out.truncated[i] == (not ok.all() and not np.isclose(out.area[i], out.masks[i].sum(), atol=0))
         if geometry.degrees:
             assert out.area[i] == pytest.approx(inside.sum() * 64 / density, rel=0.03)
         expected = place(geometry, (60, 90), *source.target.instances.fields["points"].at[i])

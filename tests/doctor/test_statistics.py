@@ -76,11 +76,13 @@ def test_input_size(side, size, word):
 def test_counts_and_family():
     few = advice(per_image=5)
     assert few["detections"][0] == "eval.max_detections: 100"
-    assert few["queries"][0] == "model.queries: 100"
+    assert few["queries"][0] == "model.queries: 20"
+    assert few["detections"][1].endswith("and that is the default")
     assert "custom/mask_rcnn" in few["family"][0]
     assert "2 training images are few" in few["family"][1]
     many = advice(per_image=170)
     assert many["detections"][0] == "eval.max_detections: 250"
+    assert many["queries"][0] == "model.queries: 260"
     assert "many_small" in many["family"][0]
     assert "detr" in advice(images=1200)["family"][0]
 

@@ -9,7 +9,7 @@ from sources import FORMATS
 
 from segcli.commands.prepare import prepare
 from segcli.core.errors import UsageError
-from segcli.data.annotations import cut, encode
+from segcli.data.annotations import crop_rle, encode
 from segcli.data.dataset import Dataset
 from segcli.sources.tile import Tiling
 
@@ -100,7 +100,7 @@ def test_a_mask_is_cut_without_unpacking_it():
         rle = encode(coco_mask.encode(np.asfortranarray(mask.astype(np.uint8))), (23, 31))
         x1, y1 = rng.integers(0, 20), rng.integers(0, 15)
         x2, y2 = x1 + rng.integers(1, 11), y1 + rng.integers(1, 8)
-        assert (cut(rle, x1, y1, x2, y2) == mask[y1:y2, x1:x2]).all()
+        assert (crop_rle(rle, x1, y1, x2, y2) == mask[y1:y2, x1:x2]).all()
 
 
 def test_panoptic_maps_with_an_alpha_channel(tmp_path):

@@ -26,7 +26,7 @@ LITE_HEADS = {
 SWITCHES = {"box_queries": "{}_lite", "masked_attention": "mask2former_lite"}
 LITE = ("detr_lite", "maskformer_lite", "mask2former_lite")
 OF_BOXES = {"levels": 1, "deformable": False, "selection": False, "distinct": None, "denoising": 0, "groups": 1}
-WITHOUT_EFFECT = {  # what these took before, and never read
+WITHOUT_EFFECT = {  # settings that these had before, and never read
     "rcnn_lite": {"fpn_norm", "rpn_convolutions"},
     "detr_lite": {"auxiliary", "no_object", "mask_weight", "dice_weight", "stage", "score"},
     "maskformer_lite": {"auxiliary", "no_object", "pixel_decoder", "upsampling", "matching", "divisor"},

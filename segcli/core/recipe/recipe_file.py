@@ -89,8 +89,8 @@ def _shipped_root() -> Path:
     return FOLDER if FOLDER.is_dir() else CHECKOUT
 
 
-def read_recipe(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """The file merged onto what it extends; `seen` are the files that extend it. Raises UsageError naming the file."""
+def read_recipe(path: Path, children: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The file merged onto what it extends; `children` are the files that extend it. Raises UsageError."""
     data = read_yaml(path, error=UsageError)
     if not isinstance(data, dict):
         raise UsageError(f"{path}: a recipe is a mapping of keys to values, not {type(data).__name__}")
@@ -100,10 +100,10 @@ def read_recipe(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
     parent = data.pop("extends", None)
     if parent is None:
         return data
-    if path.resolve() in seen:
+    if path.resolve() in children:
         raise UsageError(f"{path}: extends itself through {parent}")
     file = _parent(path, parent)
-    base = read_recipe(file, (*seen, path.resolve()))
+    base = read_recipe(file, (*children, path.resolve()))
     section = base.get("data")
     names = section.get("split_file") if isinstance(section, dict) else None
     if isinstance(section, dict) and isinstance(names, str) and (file.parent / names).is_file():

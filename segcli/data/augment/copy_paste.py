@@ -59,7 +59,7 @@ def paste(scene: Scene, other: Sample, rng: np.random.Generator) -> None:
     scene.labels = np.concatenate([scene.labels, np.array([label for _, _, label in pieces], np.int64)])
     scene.crowd = np.concatenate([scene.crowd, np.zeros(len(pieces), bool)])
     scene.area = np.concatenate([scene.area, [float(np.count_nonzero(mask)) for _, mask, _ in pieces]])
-    scene.cut = np.concatenate([scene.cut, np.zeros(len(pieces), bool)])
+    scene.truncated = np.concatenate([scene.truncated, np.zeros(len(pieces), bool)])
     for i, (pixels, mask, label) in enumerate(pieces, count):
         h, w = mask.shape
         y, x = int(rng.integers(0, height - h + 1)), int(rng.integers(0, width - w + 1))
@@ -71,7 +71,7 @@ def paste(scene: Scene, other: Sample, rng: np.random.Generator) -> None:
         touched = (below[:, 0] < x + w) & (below[:, 2] > x) & (below[:, 1] < y + h) & (below[:, 3] > y)
         for j in np.flatnonzero(touched):
             covered = scene.masks[j][place]
-            scene.cut[j] |= bool((covered & mask).any())
+            scene.truncated[j] |= bool((covered & mask).any())
             covered &= ~mask
         scene.masks[i][place] = mask
         scene.boxes[i] = x, y, x + w, y + h

@@ -17,7 +17,7 @@ class MinVisible(Keep):
 
     def kept(self, scene: Scene) -> np.ndarray:
         visible = scene.visible()
-        enough = (visible >= self.share * scene.area) & (~scene.cut | (visible >= LEAST_PIXELS))
+        enough = (visible >= self.share * scene.area) & (~scene.truncated | (visible >= LEAST_PIXELS))
         return (visible > 0) & (enough | scene.crowd)
 
 

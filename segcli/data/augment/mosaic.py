@@ -57,7 +57,7 @@ def joined(parts: list[Scene]) -> Scene:
         semantic=_block(maps) if maps else None,
         fields={},
         area=np.concatenate([part.area for part in parts]),
-        cut=np.concatenate([part.cut for part in parts]),
+        truncated=np.concatenate([part.truncated for part in parts]),
     )
 
 

@@ -18,7 +18,7 @@ from segcli.doctor.repair.spellings import spelled
 from segcli.doctor.rules.crowds import crowds_alone
 from segcli.sources.coordinates import Coordinates
 
-VOTES = 200  # masks whose order is looked at
+VOTES = 200  # masks whose order is determined
 CLEAR = 20  # times as many images must say one thing as say the other
 
 
@@ -99,7 +99,7 @@ def upright(record: Record) -> Callable[[], bool]:
             return True
         try:
             return image_size(record.image) == record.size and exif_turn(record.image) not in SIDEWAYS
-        except (DataError, OSError):  # is told of where the image is read
+        except (DataError, OSError):  # whoever reads the image names it
             return False
 
     return fits
@@ -112,19 +112,19 @@ def _other_size(record: Record) -> tuple[int, int] | None:
     try:
         real = image_size(record.image)
         turned = real == record.size[::-1] and exif_turn(record.image) in SIDEWAYS
-    except (DataError, OSError):  # is told of when the record is mended
+    except (DataError, OSError):  # whoever mends the record names it
         return None
     return None if real == record.size or turned or min(record.size) < 1 else real
 
 
-def _place(annotations: list[Annotation], said: tuple[int, int], real: tuple[int, int]) -> str | None:
+def _place(annotations: list[Annotation], recorded: tuple[int, int], real: tuple[int, int]) -> str | None:
     """Whether labels fit the image `file` alone, or the `record`'s size alone; None where they fit both or neither."""
     xs, ys = [0.0], [0.0]
     for annotation in annotations:
         box, segmentation = annotation.get("bbox"), annotation.get("segmentation")
-        if isinstance(segmentation, dict) and segmentation.get("size") == list(real) != list(said):
+        if isinstance(segmentation, dict) and segmentation.get("size") == list(real) != list(recorded):
             return "file"
-        largest = (max(said[0], real[0]),) * 2
+        largest = (max(recorded[0], real[0]),) * 2
         if box is not None and sound(annotation, largest, "bbox"):
             xs.append(box[0] + box[2])
             ys.append(box[1] + box[3])
@@ -134,5 +134,5 @@ def _place(annotations: list[Annotation], said: tuple[int, int], real: tuple[int
     x, y = max(xs), max(ys)
     if not math.isfinite(x + y):
         return None
-    fits = [x <= w + OUTSIDE and y <= h + OUTSIDE for h, w in (said, real)]
+    fits = [x <= w + OUTSIDE and y <= h + OUTSIDE for h, w in (recorded, real)]
     return None if fits[0] == fits[1] else "record" if fits[0] else "file"

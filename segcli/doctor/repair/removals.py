@@ -71,21 +71,21 @@ class Removals:
         lost, total = self.lost + dangling, total + dangling
         if drop:
             return
-        said = []
+        losses: list[str] = []
         if lost > SHARE * total:
             why = Counter(self.why) + Counter({"dangling_image": dangling})
             kinds = ", ".join(f"{n:,} × {code.replace('_', ' ')}" for code, n in why.most_common())
-            said.append(f"{lost:,} of {total:,} objects ({kinds}){_places(self.repairs, lost)}")
+            losses.append(f"{lost:,} of {total:,} objects ({kinds}){_places(self.repairs, lost)}")
         if self.images:
-            said.append(f"{len(self.images):,} images that are there{_places(self.images, len(self.images))}")
+            losses.append(f"{len(self.images):,} images that are there{_places(self.images, len(self.images))}")
         if self.emptied:
-            said.append(f"all of {len(self.emptied):,} label maps{_places(self.emptied, len(self.emptied))}")
+            losses.append(f"all of {len(self.emptied):,} label maps{_places(self.emptied, len(self.emptied))}")
         if self.unlabelled > SHARE * self.mapped:
             share = 100 * self.unlabelled / self.mapped
-            said.append(f"the labels of {share:.0f} % of the maps' pixels{_places(self.partly, len(self.partly))}")
-        if said:
+            losses.append(f"the labels of {share:.0f} % of the maps' pixels{_places(self.partly, len(self.partly))}")
+        if losses:
             raise DataError(
-                f"{source}: --fix would leave out {'; and '.join(said)}",
+                f"{source}: --fix would leave out {'; and '.join(losses)}",
                 hint="mend that in the source, or leave it out with --drop",
             )
 

@@ -1,7 +1,7 @@
 """`prepare --fix`: mend what the doctor finds while a dataset is written, and say what was done to which annotation.
 
 Works on one record at a time, after a look at all of them (`overview`). What can't be mended without guessing is left
-out, and named; how much that may be is said in `removals`.
+out, and named; how much that may be, `removals` decides.
 """
 
 import dataclasses
@@ -77,16 +77,16 @@ class Repairs:
             return None
         record = self._maps(placed, say)
         kept: list[Annotation] = []
-        seen = set()
+        contents = set()
         reading = self.readings.get(split)
         for annotation in record.annotations:
             key = annotation.get("id")
             mended, actions = mend(annotation, record.size, self.names, self.known, reading)
             content = _content(mended) if mended else None
-            twice = mended is not None and content in seen
+            twice = mended is not None and content in contents
             if twice:
                 mended, actions = None, [*actions, ("duplicate_object", "left out: the same object again")]
-            seen.add(content)
+            contents.add(content)
             for code, action in actions:
                 say(code, action, key)
             if mended is not None:

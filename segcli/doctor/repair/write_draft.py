@@ -23,13 +23,13 @@ def surveyed(draft: Draft, splits: Mapping[str, Sequence[Entry]]) -> Survey:
 
     Raises DataError where coordinates are written in a way that can't be mended.
     """
-    said = len(draft.notes)
+    before = len(draft.notes)
     known = overview(
         ((name, draft.records(entries)) for name, entries in splits.items()),
         draft.info,
         divided=UNDECIDED in draft.splits,
     )
-    del draft.notes[said:]
+    del draft.notes[before:]
     for split, coordinates in known.coordinates.items():
         if not coordinates.mendable():
             name = draft.info.name  # of splits that were drawn from one, all objects were counted together
@@ -102,7 +102,7 @@ def write_draft(
 
 
 def _cut(draft: Draft, split: str, records: Iterable[Record], tiling: Tiling | None) -> Iterator[Record]:
-    """The records of one split; tiles are made after the division, so those of an image share its split."""
+    """The records of one split; tiles are made after the split, so those of an image share its split."""
     if tiling is None:
         for record in records:
             if isinstance(record.problem, DataError):
@@ -121,10 +121,10 @@ def look_at_images(draft: Draft, refuse: bool) -> None:
     if draft.image_root is None or draft.info.value_range is not None:  # made by segcli; prepared before
         return
     names = dict.fromkeys(entry.file_name for entries in draft.splits.values() for entry in entries)
-    found = survey(draft.image_root / name for name in names)
-    if found.refused and refuse:
-        first = next(iter(found.refused.values()))
-        more = f" (and {len(found.refused) - 1} more such images)" if len(found.refused) > 1 else ""
+    values = survey(draft.image_root / name for name in names)
+    if values.refused and refuse:
+        first = next(iter(values.refused.values()))
+        more = f" (and {len(values.refused) - 1} more such images)" if len(values.refused) > 1 else ""
         raise DataError(f"{first}{more}", hint=first.hint)
-    draft.info = dataclasses.replace(draft.info, value_range=found.value_range)
-    draft.notes += found.notes
+    draft.info = dataclasses.replace(draft.info, value_range=values.value_range)
+    draft.notes += values.notes

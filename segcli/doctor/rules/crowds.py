@@ -1,7 +1,9 @@
-"""Classes of which every object is marked as a crowd: what to make of them.
+"""Classes of which every object is marked as a crowd.
 
-CVAT and Datumaro write each mask that was drawn with a brush as `iscrowd: 1`. Crowds are neither trained on nor scored,
-so nothing would be learned, and nothing be missed.
+What is wrong: all objects of a class, or very many, have `iscrowd: 1`.
+Why: crowds are neither trained on nor scored, so nothing would be learned, and nothing be missed.
+Example: CVAT and Datumaro write each mask that was drawn with a brush as a crowd.
+Mended: `--crowd as-objects` reads all of them as objects, `--fix` those of classes that have crowds alone.
 """
 
 import dataclasses

@@ -1,4 +1,12 @@
-"""What the doctor sees in image files: whether they are there, their size, what they show, and which show the same."""
+"""Image files: that they are there, their size, what they show, and which show the same.
+
+What is wrong: a file is missing, can't be decoded, has another size than its labels were made on, is turned by EXIF, is
+black or of one colour; the same picture, or nearly the same, is in two splits.
+Why: labels lie elsewhere than their objects; scores on pictures that were trained on are too high.
+Example: a phone's photograph that viewers turn, labelled before that turn; frames of one video in train and in val.
+Mended: `--fix` leaves out what can't be read, and turns or scales labels onto the file's pixels; equal pictures are
+only named.
+"""
 
 import hashlib
 import itertools
@@ -20,7 +28,7 @@ from segcli.data.value_range import Range
 AHEAD = 64  # images decoded in threads at a time; of each only what `Facts` has is kept
 BLACK = 16  # grey levels of 255 under which nearly all of an image lies that nobody sees anything on
 FLAT = 2  # grey levels that the pixels of an image differ by, at most, which shows nothing at all
-PIXELS = 2**16  # about as many pixels of an image are looked at
+PIXELS = 2**16  # about as many pixels of an image are compared
 
 Note = Callable[[str, Item], None]
 
@@ -37,7 +45,7 @@ class Facts(NamedTuple):
 
 
 class Images:
-    """The image files of a dataset, as far as they were looked at. place: where they are read; value_range: of
+    """The image files of a dataset, as far as they were examined. place: where they are read; value_range: of
     images of more than 8 bits; note: takes (code, item)."""
 
     def __init__(self, place: trust.Images, value_range: Range | None, note: Note):

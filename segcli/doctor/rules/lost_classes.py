@@ -1,8 +1,10 @@
-"""The doctor's rule on label maps: a class without a pixel while areas of 255, which nothing declares, abound.
+"""Label maps: a class without a pixel, while many pixels that nothing declares are ignored.
 
-255 stands for `ignore_label`, which is another number where there are many classes. Where it was not declared to mean
-nothing (prepared.json: masks.ignored), it may well be the class that is missing: scores then leave it out, and are 100
-on nothing.
+What is wrong: 255 (`ignore_label`, another number where there are many classes) covers areas, was not declared to mean
+nothing (prepared.json: masks.ignored), and a class is missing.
+Why: 255 may well be that class: scores then leave it out, and are 100 on nothing.
+Example: masks of 0 and 255 whose names are "background" and "cell".
+Mended: by the owner: prepare again, with `--ignore 255` where it means nothing, or names for the values.
 """
 
 from collections.abc import Sequence
@@ -17,7 +19,7 @@ from segcli.types import ignore_label
 
 
 class LostClasses:
-    """Counts pixels of maps as they are read; `found` says at the end what is lost."""
+    """Counts pixels of maps as they are read; `summary` says at the end what is lost."""
 
     def __init__(self, names: Sequence[str]):
         self.names, self.ignore = names, ignore_label(len(names))
@@ -33,7 +35,7 @@ class LostClasses:
         values: list[int] = np.flatnonzero(counts).tolist()
         return values
 
-    def found(self) -> str | None:
+    def summary(self) -> str | None:
         """What is lost, for a person; None where nothing is."""
         present = {name for name, number in zip(self.names, self.pixels, strict=False) if number}
         missing = [name for name in self.names if name not in present]

@@ -1,4 +1,11 @@
-"""What masks look like that are hardly what was meant: specks, single pixels, the whole image, another's shape."""
+"""Masks that are hardly what was meant, each by itself and in pairs.
+
+What is wrong: a mask covers one pixel or its whole image, or consists of a hundred parts; two objects of an image have
+nearly the same shape.
+Why: a click too many, a threshold's noise, an inverted mask, an object that was labelled twice, once as another class.
+Example: two annotators' outlines of one car, IoU 0.93.
+Mended: by the owner; only an object that is there twice with the very same mask is left out by `--fix`.
+"""
 
 from collections.abc import Iterator, Sequence
 
@@ -7,7 +14,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from segcli.core.coco_json import Annotation
-from segcli.data.annotations import cut
+from segcli.data.annotations import crop_rle
 from segcli.data.label_rules import Measured
 from segcli.types import Rle
 
@@ -24,9 +31,9 @@ def shape_problems(measured: Measured, size: tuple[int, int]) -> Iterator[tuple[
         yield "one_pixel", ""
     if measured.area >= WHOLE * size[0] * size[1]:
         yield "whole_image", f"{100 * measured.area / (size[0] * size[1]):.0f} % of the image"
-    found = pieces(measured.rle, measured.area, measured.box)
-    if found >= PIECES:
-        yield "speckled", f"{found:,} parts, {measured.area:,} pixels"
+    parts = pieces(measured.rle, measured.area, measured.box)
+    if parts >= PIECES:
+        yield "speckled", f"{parts:,} parts, {measured.area:,} pixels"
 
 
 def pieces(rle: Rle, area: int, box: np.ndarray) -> int:
@@ -36,7 +43,7 @@ def pieces(rle: Rle, area: int, box: np.ndarray) -> int:
     if runs < PIECES or area > SPECK * runs:
         return 1
     x, y, w, h = (int(v) for v in box)
-    crop = cut(rle, x, y, x + w, y + h).astype(np.uint8)
+    crop = crop_rle(rle, x, y, x + w, y + h).astype(np.uint8)
     return int(cv2.connectedComponents(crop, connectivity=8)[0]) - 1
 
 

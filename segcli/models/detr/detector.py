@@ -7,22 +7,19 @@ Official parameter names: `backbone.0.body`, `transformer`, `class_embed`, `bbox
 Legend: B images, T = h·w tokens, Q queries, L decoder layers, D width, C classes.
 """
 
-import copy
 import dataclasses
-from collections.abc import Callable
-from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from segcli.models.detr import set_loss
 from segcli.models.detr.set_loss import DetrLoss
 from segcli.models.interface import Backbone
+from segcli.models.layers.flop_rule import count
 from segcli.models.layers.mlp import MLP
 from segcli.models.layers.position import SinePosition
-from segcli.models.layers.set_model import SetModel, pairs_by_image
+from segcli.models.layers.set_model import SetModel, last_and_earlier, pairs_by_image
 from segcli.models.layers.targets import BoxTargets, Targets, box_targets, normalisers
 from segcli.models.layers.transformer import Record, Transformer, attention_mask
 from segcli.ops import boxes
@@ -31,13 +28,12 @@ from segcli.ops.matcher import Matching
 from segcli.ops.preprocess import Preprocess
 from segcli.types import Batch, Prediction
 
-Network = TypeVar("Network", bound=nn.Module)
 PAPER_SIZE = (800, 1130)  # the mean size of COCO's images behind the paper's tables
 
 
 @dataclasses.dataclass
 class DetrOutputs:
-    """logits [L,B,Q,C+1] and boxes [L,B,Q,4] (cxcywh, shares of each image); what the mask head needs: queries [B,Q,D]
+    """logits [L,B,Q,C+1] and boxes [L,B,Q,4] (cxcywh, shares of each image); for the mask head: queries [B,Q,D]
     of the last layer, memory [B,T,D], its size (h, w) and attention mask, projected [B,D,h,w], the backbone's features.
     """
 
@@ -138,10 +134,7 @@ class DETR(SetModel):
     ) -> dict[str, Tensor]:
         """{"class", "l1", "giou"} of the last layer and, summed, {"…_aux"} of the earlier ones."""
         by_layer = set_loss.class_and_box_losses(out.logits, out.boxes, targets, matching, self.loss, normalisers)
-        losses = {name: value[-1] for name, value in by_layer.items()}
-        if len(out.logits) > 1:
-            losses.update({f"{name}_aux": value[:-1].sum() for name, value in by_layer.items()})
-        return losses
+        return last_and_earlier(by_layer, len(out.logits) > 1)
 
     def forward(self, batch: Batch, normalisers: dict[str, float] | None = None) -> dict[str, Tensor]:
         """Weighted losses. normalisers: averaged over ranks and accumulation steps; None: this batch's own."""
@@ -175,7 +168,7 @@ class DETR(SetModel):
         return self.inspect_with_outputs(batch)[0]
 
     def inspect_with_outputs(self, batch: Batch) -> tuple[dict[str, object], DetrOutputs]:
-        """(what `inspect` gives, the outputs that it read)."""
+        """(the views of `inspect`, the outputs behind them)."""
         encoder: list[Tensor] = []
         decoder: list[Tensor] = []
         out = self.run(batch.images, padding(batch), every_layer=False, encoder_record=encoder, decoder_record=decoder)
@@ -199,17 +192,9 @@ class DETR(SetModel):
 
     def paper_gflops(self) -> float:
         """Multiply-adds / 1e9 of convolutions and matrix products at 800×1130, as the paper's tables count them."""
-        return gflops(self, lambda model, images: model.network(images))
+        return count(self, DETR.network, PAPER_SIZE)
 
 
 def padding(batch: Batch) -> Tensor | None:
     """The batch's padding, or None where every image fills the canvas: attention then needs no mask."""
     return None if all(size == tuple(batch.images.shape[2:]) for size in batch.sizes) else batch.padding
-
-
-def gflops(model: Network, run: Callable[[Network, Tensor], object]) -> float:
-    """GFLOPs of `run(model, images)` on the meta device at the paper's size; 1 multiply-add = 1."""
-    model = copy.deepcopy(model).eval().requires_grad_(False).to("meta")  # the counter follows gradients, if any
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        run(model, torch.empty(1, 3, *PAPER_SIZE, device="meta"))
-    return counter.get_total_flops() / 2e9

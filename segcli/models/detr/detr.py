@@ -17,11 +17,13 @@ from segcli.core.errors import UsageError
 from segcli.core.tasks import TASKS
 from segcli.models import build_backbone
 from segcli.models.detr import set_loss
-from segcli.models.detr.detector import DETR, DetrOutputs, gflops, padding
+from segcli.models.detr.detector import DETR, PAPER_SIZE, DetrOutputs, padding
 from segcli.models.detr.mask_head import AttentionMap, MaskHead
 from segcli.models.detr.set_loss import DetrLoss
 from segcli.models.interface import Model
+from segcli.models.layers.flop_rule import count
 from segcli.models.layers.frozen_norm import hold_still
+from segcli.models.layers.set_model import check_task
 from segcli.models.layers.transformer import Transformer, TransformerSettings
 from segcli.ops.detr_inference import confident, detections, panoptic, to_rles
 from segcli.ops.mask_inference import Enlarge
@@ -53,11 +55,7 @@ def build(
     with masks, train all at once (joint), or as the paper does first `boxes` with an idle mask head, then `masks` on
     that frozen detector (from `init`).
     """
-    if task not in DOES:
-        raise UsageError(f"model detr does not do task {task!r}", hint="tasks: " + ", ".join(DOES))
-    classes = num_classes if TASKS[task].stuff else num_things
-    if not classes:
-        raise UsageError("model detr needs thing classes, and the dataset declares none")
+    classes = check_task("detr", DOES, task, num_classes, num_things)
     if stage != "joint" and not TASKS[task].masks:
         raise UsageError(f"model.stage {stage} is for tasks with masks, and this one is detection")
     masks = TASKS[task].masks and stage != "boxes"
@@ -160,19 +158,20 @@ class DETRMasks(Model):
     def network(self, images_BCHW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The last layer's class logits [B,Q,C+1], boxes [B,Q,4] and mask logits [B,Q,h,w] of every query."""
         out = self.detr.run(images_BCHW, None, every_layer=False)
-        batch, queries = out.queries.shape[:2]
-        rows = torch.arange(batch * queries, device=images_BCHW.device)
+        return out.logits[-1], out.boxes[-1], self.every_mask(out)
+
+    def every_mask(self, out: DetrOutputs) -> Tensor:
+        """Mask logits [B,Q,H/4,W/4]."""
+        images, queries = out.queries.shape[:2]
+        rows = torch.arange(images * queries, device=out.queries.device)
         masks = self.masks(out, rows.div(queries, rounding_mode="floor"), rows % queries)
-        return out.logits[-1], out.boxes[-1], masks.unflatten(0, (batch, queries))
+        return masks.unflatten(0, (images, queries))
 
     def inspect(self, batch: Batch) -> dict[str, object]:
-        """What `DETR.inspect` gives, and mask_attention [B,Q,heads,h,w], mask_logits [B,Q,H/4,W/4]."""
+        """The views of `DETR.inspect`, and mask_attention [B,Q,heads,h,w], mask_logits [B,Q,H/4,W/4]."""
         views, out = self.detr.inspect_with_outputs(batch)
         views["mask_attention"] = self.bbox_attention(out.queries, out.memory, out.size, out.mask)
-        batch_size, queries = out.queries.shape[:2]
-        rows = torch.arange(batch_size * queries, device=batch.images.device)
-        masks = self.masks(out, rows.div(queries, rounding_mode="floor"), rows % queries)
-        views["mask_logits"] = masks.unflatten(0, (batch_size, queries))
+        views["mask_logits"] = self.every_mask(out)
         return views
 
     def paper_gflops(self) -> float:
@@ -183,4 +182,4 @@ class DETRMasks(Model):
             attention = model.bbox_attention(out.queries, out.memory, out.size, out.mask)
             model.mask_head.plain(out.projected, attention, out.features[-2:-5:-1])
 
-        return gflops(self, plain)
+        return count(self, plain, PAPER_SIZE)

@@ -1,10 +1,11 @@
 """DETR for little data: its queries are boxes, refined layer by layer (DAB-DETR, Liu et al., 2022), each with a sigmoid
-a class whose goal is the box's IoU (DEIM, 2025). See docs/little_data.md; the model is in layers/box_detector.py."""
+a class whose target is the box's IoU (DEIM, 2025). See docs/little_data.md; the model is in layers/box_detector.py."""
 
 from segcli.core.errors import UsageError
 from segcli.core.tasks import TASKS
+from segcli.models import build_backbone
 from segcli.models.layers.box_detector import BoxDetector
-from segcli.models.layers.box_queries import BoxOptions, box_queries_on
+from segcli.models.layers.box_queries import BoxOptions, BoxQueries
 from segcli.models.layers.box_query_loss import BoxLoss
 from segcli.models.layers.transformer import TransformerSettings
 
@@ -30,14 +31,6 @@ def build(
         )
     if not num_things:
         raise UsageError("model detr_lite needs thing classes, and the dataset declares none")
-    body, head = box_queries_on(
-        backbone,
-        num_things,
-        levels=levels,
-        masks=False,
-        queries=queries,
-        transformer=transformer,
-        options=boxes,
-        loss=loss,
-    )
+    body = build_backbone({"name": "resnet", **(backbone or {})}, maps=levels)
+    head = BoxQueries(body, levels, num_things, queries=queries, transformer=transformer, options=boxes, loss=loss)
     return BoxDetector(body, head, task=task, num_things=num_things)

@@ -1,4 +1,4 @@
-"""DETR on box queries: the detector for little data, and what a MaskFormer on box queries adds its masks to.
+"""DETR on box queries: the detector for little data, and the base of a MaskFormer on box queries.
 
 Legend: B images, Q queries, L decoder layers, C classes.
 """
@@ -128,7 +128,7 @@ class BoxDetector(SetModel):
         return self.inspect_with_outputs(batch)[0]
 
     def inspect_with_outputs(self, batch: Batch) -> tuple[dict[str, object], BoxOutputs, list[Tensor]]:
-        """(what `inspect` gives, the outputs and the features that it was read from)."""
+        """(the views of `inspect`, the outputs and the features behind them)."""
         features = self.backbone(batch.images)
         out = self.head(features[-self.levels :], batch)
         height, width = batch.images.shape[2:]

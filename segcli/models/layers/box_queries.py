@@ -12,7 +12,6 @@ from torchvision.ops import nms
 
 from segcli.core import distributed
 from segcli.core.errors import UsageError
-from segcli.models import build_backbone
 from segcli.models.interface import Backbone
 from segcli.models.layers import box_query_loss
 from segcli.models.layers.box_decoder import BoxDecoder, Memory
@@ -28,7 +27,7 @@ from segcli.ops import boxes
 from segcli.ops.matcher import Matching
 from segcli.types import Batch, Target
 
-POOL = 10  # distinct queries are sought among so many times as many cells
+POOL = 10  # distinct queries are chosen among so many times as many cells
 
 
 @dataclasses.dataclass
@@ -75,12 +74,13 @@ class BoxOptions:
 
 
 class BoxQueries(nn.Module):
-    """channels, strides: of the backbone's maps that are read, fine to coarse."""
+    """The `levels` coarsest maps of the backbone are read. Raises UsageError where it has not so many, or for options
+    that exclude each other."""
 
     def __init__(
         self,
-        channels: list[int],
-        strides: list[int],
+        backbone: Backbone,
+        levels: int,
         classes: int,
         *,
         queries: int,
@@ -89,10 +89,14 @@ class BoxQueries(nn.Module):
         loss: BoxLoss,
     ):
         super().__init__()
-        dim = transformer.dim
+        most = len(backbone.channels)
+        if not 1 <= levels <= most:
+            raise UsageError(f"model.levels must be from 1 to {most} with this backbone, not {levels}")
+        options.check()
+        channels, strides, dim = backbone.channels[-levels:], backbone.strides[-levels:], transformer.dim
         self.queries, self.options, self.loss, self.num_classes = queries, options, loss, classes
         self.encoder = HybridEncoder(channels, transformer)
-        self.decoder = BoxDecoder(classes, transformer, len(channels) if options.deformable else None)
+        self.decoder = BoxDecoder(classes, transformer, levels if options.deformable else None)
         self.sine = SinePosition(dim)
         self.dense = DenseProposals(classes, dim, strides) if options.selection else None
         if self.dense is not None:
@@ -243,31 +247,3 @@ def best_cells(score_BT: Tensor, boxes_BT4: Tensor, count: int, distinct: float 
         others = torch.ones_like(score_P, dtype=torch.bool).index_fill_(0, first, False).nonzero()[:, 0]
         rows.append(cell_P[torch.cat([first, others])[:count]])
     return torch.stack(rows)
-
-
-def box_queries_on(
-    backbone: dict[str, object] | None,
-    classes: int,
-    *,
-    levels: int,
-    masks: bool,
-    queries: int,
-    transformer: TransformerSettings,
-    options: BoxOptions,
-    loss: BoxLoss,
-) -> tuple[Backbone, BoxQueries]:
-    """(the backbone, box queries on its `levels` coarsest maps; with masks all maps). UsageError for options that
-    exclude each other."""
-    body = build_backbone({"name": "resnet", **(backbone or {})}, maps=None if masks else levels)
-    if not 1 <= levels <= len(body.channels):
-        raise UsageError(f"model.levels must be from 1 to {len(body.channels)} with this backbone, not {levels}")
-    options.check()
-    return body, BoxQueries(
-        body.channels[-levels:],
-        body.strides[-levels:],
-        classes,
-        queries=queries,
-        transformer=transformer,
-        options=options,
-        loss=loss,
-    )

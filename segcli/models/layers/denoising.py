@@ -2,7 +2,7 @@
 
 In training, noisy copies of the labelled boxes join the queries. Each has its object from the start: the decoder learns
 to correct boxes without waiting for the matching to settle; a copy that is noised too much learns to say "no object".
-Copies may not see each other's groups, and the real queries none of them: they would read the answers.
+Copies may not see each other's groups, and the real queries none of them: they would read their targets.
 
 Legend: B images, N noisy queries of the image with most, Q real queries, K pairs.
 """

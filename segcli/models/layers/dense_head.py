@@ -69,7 +69,7 @@ class DenseProposals(nn.Module):
     def loss(self, raw: dict[str, Tensor], targets: list[Target], seeds: list[int]) -> dict[str, Tensor]:
         """Varifocal loss on the agreement, GIoU and L1 on the boxes, all divided by the batch's summed agreement."""
         logit_BNC, boxes_BN4 = raw["logits"], raw["boxes"]
-        goal_BNC = torch.zeros_like(logit_BNC)
+        target_BNC = torch.zeros_like(logit_BNC)
         crowd_BN = torch.zeros_like(logit_BNC[..., 0], dtype=torch.bool)
         weights, predicted, labelled = [], [], []
         for i, target in enumerate(targets):
@@ -82,16 +82,16 @@ class DenseProposals(nn.Module):
                 continue
             score_NM = logit_BNC[i].detach()[:, labels].sigmoid()
             cell, matched, weight = align(score_NM, boxes_BN4[i].detach(), boxes, raw["points"])
-            goal_BNC[i, cell, labels[matched]] = weight
+            target_BNC[i, cell, labels[matched]] = weight
             weights.append(weight)
             predicted.append(boxes_BN4[i, cell])
             labelled.append(boxes[matched])
         weight_K = torch.cat(weights) if weights else logit_BNC.new_zeros(0)
         total = distributed.mean(weight_K.sum(), least=1.0)
         probability = logit_BNC.detach().sigmoid()
-        importance = torch.where(goal_BNC > 0, torch.ones_like(goal_BNC), 0.75 * probability**1.5)
-        importance = importance.masked_fill(crowd_BN[..., None] & (goal_BNC == 0), 0.0)
-        entropy = F.binary_cross_entropy_with_logits(logit_BNC, goal_BNC, reduction="none")
+        importance = torch.where(target_BNC > 0, torch.ones_like(target_BNC), 0.75 * probability**1.5)
+        importance = importance.masked_fill(crowd_BN[..., None] & (target_BNC == 0), 0.0)
+        entropy = F.binary_cross_entropy_with_logits(logit_BNC, target_BNC, reduction="none")
         losses = {"loss_proposal_classes": (entropy * importance).sum() / total}
         if not len(weight_K):
             return {**losses, "loss_proposal_box": boxes_BN4.sum() * 0}
@@ -122,7 +122,7 @@ def align(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Task-aligned assignment (TOOD, equation 1 with α = 1, β = 5): the `top` cells inside each object whose
     score of its class · IoU⁵ is highest. score_NM: every cell's score of every object's class. -> cells [K], the object
-    of each [K], and its goal [K]: the agreement, scaled so that an object's best cell gets its IoU.
+    of each [K], and its target [K]: the agreement, scaled so that an object's best cell gets its IoU.
     """
     centre, half = (labelled_M4[:, :2] + labelled_M4[:, 2:]) / 2, (labelled_M4[:, 2:] - labelled_M4[:, :2]) / 2
     near = ((points_N2[:, None] - centre).abs() < half.clamp(min=6.0)).all(-1)

@@ -4,8 +4,6 @@
 every call, so that names, weights and gradients stay what they were.
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -27,7 +25,7 @@ class NormedConv(Conv2d):
     """A convolution without bias, followed by the frozen norm that it was given."""
 
     norm: tuple[FrozenNorm]  # a tuple, so that it is not registered here a second time
-    kept: tuple[Any, Tensor, Tensor] | None = None  # what the last prediction scaled, and from which values
+    kept: tuple[tuple[object, ...], Tensor, Tensor] | None = None  # (state, weight, bias) of the last prediction
 
     def forward(self, x: Tensor) -> Tensor:
         return self._conv_forward(x, *(self._scaled() if torch.is_grad_enabled() else self._kept()))

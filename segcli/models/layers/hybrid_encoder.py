@@ -1,7 +1,7 @@
 """Maps of three strides for set prediction, without custom operators: RT-DETR's hybrid encoder (Zhao et al., 2024).
 
 Self-attention costs the square of the tokens, so only the coarsest map has it; a top-down pyramid of convolutions
-carries what it found to the finer maps. B images, D width; maps run from fine to coarse.
+carries its output to the finer maps. B images, D width; maps run from fine to coarse.
 """
 
 import torch.nn.functional as F

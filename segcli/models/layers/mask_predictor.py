@@ -14,7 +14,7 @@ from segcli.models.layers.transformer import Decoder, Record, TransformerSetting
 class MaskPredictor(nn.Module):
     """A DETR decoder without encoder and without padding mask, a class head and a mask-embedding head.
 
-    channels: of the map that the queries look at. project: bring it to `dim` channels (left out above a transformer
+    channels: of the map that the queries attend to. project: bring it to `dim` channels (left out above a transformer
     pixel decoder, whose output has them). classes: None leaves the class head out (a per-pixel model). mask_dim: width
     of the mask embeddings (None: the queries').
     """

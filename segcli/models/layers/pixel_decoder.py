@@ -23,7 +23,7 @@ class FpnPixelDecoder(nn.Module):
     def __init__(self, channels: list[int], dim: int = 256, mask_dim: int = 256):
         super().__init__()
         self.levels = len(channels)
-        self.memory_channels = channels[-1]  # of the map that the queries look at
+        self.memory_channels = channels[-1]  # of the map that the queries attend to
         for i, channel in enumerate(channels[:-1], 1):
             self.add_module(f"adapter_{i}", ConvNorm(channel, dim, 1))
             self.add_module(f"layer_{i}", ConvNorm(dim, dim, 3, relu=True))
@@ -31,7 +31,7 @@ class FpnPixelDecoder(nn.Module):
         self.mask_features = convolution(dim, mask_dim, 3)
 
     def forward(self, features: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Feature maps -> (pixel embeddings [B,mask_dim,H/4,W/4], the map that the queries look at)."""
+        """Feature maps -> (pixel embeddings [B,mask_dim,H/4,W/4], the map that the queries attend to)."""
         coarsest = self.coarsest(features)
         return self.mask_features(self.pyramid(features, coarsest)[-1]), coarsest
 
@@ -41,7 +41,7 @@ class FpnPixelDecoder(nn.Module):
         return self.mask_features(maps[-1]), maps
 
     def coarsest(self, features: list[Tensor]) -> Tensor:
-        """What the pyramid begins with, and what the queries look at."""
+        """The map that the pyramid begins with and the queries attend to."""
         return features[-1]
 
     def pyramid(self, features: list[Tensor], coarsest: Tensor) -> list[Tensor]:
@@ -57,7 +57,7 @@ class FpnPixelDecoder(nn.Module):
 
 
 class TransformerPixelDecoder(FpnPixelDecoder):
-    """The same pyramid above a transformer encoder on the coarsest map; the queries look at the encoder's output.
+    """The same pyramid above a transformer encoder on the coarsest map; the queries attend to the encoder's output.
 
     The official `TransformerEncoderPixelDecoder`. No padding mask, as there.
     """

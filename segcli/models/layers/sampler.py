@@ -22,11 +22,11 @@ class BalancedSampler:
         for i, label in enumerate(labels):
             generator = keyed_generator(self.seeds[i] if self.seeds else i, self.salt)
             positive, negative = torch.where(label >= 1)[0], torch.where(label == 0)[0]
-            wanted = min(len(positive), int(self.size * self.positive))
-            positives.append(_draw(positive, wanted, label, generator))
-            others = min(len(negative), self.size - wanted)
+            count = min(len(positive), int(self.size * self.positive))
+            positives.append(_draw(positive, count, label, generator))
+            others = min(len(negative), self.size - count)
             negatives.append(_draw(negative, others, label, generator))
-            self.drawn += wanted + others
+            self.drawn += count + others
         return positives, negatives
 
 

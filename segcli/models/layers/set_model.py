@@ -4,6 +4,8 @@ import warnings
 
 from torch import Tensor
 
+from segcli.core.errors import UsageError
+from segcli.core.tasks import TASKS
 from segcli.models.interface import Model
 from segcli.models.layers.targets import Targets
 from segcli.ops.matcher import Matching
@@ -11,7 +13,8 @@ from segcli.types import Batch
 
 
 class SetModel(Model):
-    """task, num_things: what is found; queries: at most so many targets an image. Warns once of an image with more."""
+    """task: whose targets are found; num_things: of the classes; queries: at most so many targets an image. Warns once
+    of an image with more."""
 
     queries: int
 
@@ -43,6 +46,23 @@ class SetModel(Model):
                 f"Set model.queries to at least {most}",
                 stacklevel=3,
             )
+
+
+def check_task(model: str, does: tuple[str, ...], task: str, num_classes: int, num_things: int) -> int:
+    """The number of classes that a model which `does` these tasks learns. Raises UsageError for any other task, or
+    where there is no such class."""
+    if task not in does:
+        raise UsageError(f"model {model} does not do task {task!r}", hint="tasks: " + ", ".join(does))
+    classes = num_classes if TASKS[task].stuff else num_things
+    if not classes:
+        raise UsageError(f"model {model} needs thing classes for task {task}, and the dataset declares none")
+    return classes
+
+
+def last_and_earlier(by_layer: dict[str, Tensor], auxiliary: bool) -> dict[str, Tensor]:
+    """Losses [L] of every layer -> those of the last one and, with `auxiliary`, the earlier ones' sums {"…_aux"}."""
+    out = {name: value[-1] for name, value in by_layer.items()}
+    return out | {f"{name}_aux": value[:-1].sum() for name, value in by_layer.items() if auxiliary}
 
 
 def pairs_by_image(matching: Matching, layer: int, images: int) -> list[tuple[Tensor, Tensor]]:

@@ -1,4 +1,4 @@
-"""Targets of a set loss: what is labelled on a whole batch, laid end to end, and the counts that losses are divided by.
+"""Targets of a set loss: the labels of a whole batch, laid end to end, and the divisors of its losses.
 
 Legend: N objects or segments of the whole batch; H W the canvas.
 """

@@ -116,8 +116,8 @@ class DecoderLayer(nn.Module):
         """key: the memory with its positions added."""
         at = x_BQD + query_position
         x = self.norm1(x_BQD + self.dropout(self.self_attn(at, at, x_BQD)))
-        seen = self.multihead_attn(x + query_position, key_BTD, memory_BTD, mask, record)
-        x = self.norm2(x + self.dropout(seen))
+        attended = self.multihead_attn(x + query_position, key_BTD, memory_BTD, mask, record)
+        x = self.norm2(x + self.dropout(attended))
         inner = self.linear2(self.dropout(F.relu(self.linear1(x))))
         return self.norm3(x + self.dropout(inner))
 
@@ -195,7 +195,8 @@ class Transformer(nn.Module):
 
 
 def attention_mask(padding_BHW: Tensor | None) -> Tensor | None:
-    """Padding (True = padded) -> what is added to attention logits, [B,1,1,T]: 0, and -inf for padded tokens."""
+    """Padding (True = padded) -> the mask [B,1,1,T] that is added to attention logits: 0, and -inf for padded
+    tokens."""
     if padding_BHW is None:
         return None
     padding = padding_BHW.flatten(1)[:, None, None, :]

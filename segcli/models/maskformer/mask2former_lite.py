@@ -46,7 +46,7 @@ def build(
 
 
 class Mask2FormerLite(MaskFormer):
-    """MaskFormer whose queries have outputs before the first decoder layer, too, and look at several maps."""
+    """MaskFormer whose queries have outputs before the first decoder layer, too, and attend to several maps."""
 
     images_needed = 1_200  # as the other lite models (docs/little_data.md)
     lite = None

@@ -22,7 +22,7 @@ from segcli.models.interface import Backbone
 from segcli.models.layers.flop_rule import count
 from segcli.models.layers.mask_predictor import MaskPredictor
 from segcli.models.layers.pixel_decoder import FpnPixelDecoder, SegmentationHead, TransformerPixelDecoder
-from segcli.models.layers.set_model import SetModel, pairs_by_image
+from segcli.models.layers.set_model import SetModel, check_task, last_and_earlier, pairs_by_image
 from segcli.models.layers.targets import Targets, normalisers, segment_targets
 from segcli.models.layers.transformer import TransformerSettings
 from segcli.models.maskformer.mask_set_loss import (
@@ -93,12 +93,8 @@ def build(
 def check(
     model: str, task: str, num_classes: int, num_things: int, queries: int | None, fixed: bool
 ) -> tuple[int, int]:
-    """(classes, queries) of a model of this family. Raises UsageError for tasks and classes that it can't have."""
-    if task not in DOES:
-        raise UsageError(f"model {model} does not do task {task!r}", hint="tasks: " + ", ".join(DOES))
-    classes = num_classes if TASKS[task].stuff else num_things
-    if not classes:
-        raise UsageError(f"model {model} needs thing classes for task instance, and the dataset declares none")
+    """(classes, queries) of a model of this family. Raises UsageError for a task or a dataset that it does not fit."""
+    classes = check_task(model, DOES, task, num_classes, num_things)
     if fixed and TASKS[task].things:
         raise UsageError("model.matching: fixed is for task semantic")
     if fixed and queries is not None:
@@ -161,7 +157,7 @@ class MaskFormer(SetModel):
         return self.decode(self.backbone(images_BCHW))[0]
 
     def decode(self, features: list[Tensor], record: list[Tensor] | None = None) -> tuple[MaskOutputs, list[Tensor]]:
-        """(the outputs, the maps that the layers look at in turn). record receives each layer's attention."""
+        """(the outputs, the maps that the layers attend to in turn). record receives each layer's attention."""
         pixels_BChw, memory_BCHW = self.sem_seg_head.pixel_decoder(features)
         logits_LBQC, embeddings_LBQC = self.sem_seg_head.predictor(memory_BCHW, record)
         return MaskOutputs(logits_LBQC, embeddings_LBQC, pixels_BChw), [memory_BCHW]
@@ -185,10 +181,7 @@ class MaskFormer(SetModel):
         else:
             pairs = losses_at_points(out, targets, matching, self.loss.points, batch.seeds)
         by_layer = set_losses(out, targets, matching, self.loss, normalisers or self.count(targets), pairs)
-        losses = {name: value[-1] for name, value in by_layer.items()}
-        if self.loss.auxiliary:
-            losses.update({f"{name}_aux": value[:-1].sum() for name, value in by_layer.items()})
-        return losses
+        return last_and_earlier(by_layer, self.loss.auxiliary)
 
     def match(self, out: MaskOutputs, targets: Targets, batch: Batch) -> Matching:
         """One-to-one pairs of every layer, by class and mask or, with `fixed`, by class alone."""
@@ -234,7 +227,7 @@ class MaskFormer(SetModel):
         """What explain views draw.
 
         features: the backbone's maps; pixels [B,C,h,w]; class_probabilities [B,Q,C+1]; mask_logits [B,Q,h,w];
-        attention, of every decoder layer: [B,Q,H,W] on the map that it looks at, mean over heads. With targets also
+        attention, of every decoder layer: [B,Q,H,W] on the map that it attends to, mean over heads. With targets also
         labels [N], masks [N,H,W] and matching: for each image (queries, segments), segments counted over the batch."""
         features = self.backbone(batch.images)
         attention: list[Tensor] = []
@@ -265,7 +258,7 @@ class MaskFormer(SetModel):
         side = self.preprocess.shortest or self.preprocess.longest
         semantic = not TASKS[self.task].things
         size = size or ((side, side) if semantic else (800, 1130))
-        total = count(self, size)
+        total = count(self, MaskFormer.network, size, fvcore=True)
         predictor = self.sem_seg_head.predictor
         assert isinstance(predictor, MaskPredictor | MaskedPredictor)
         if semantic:

@@ -17,9 +17,10 @@ from torch import Tensor
 from segcli.core import distributed
 from segcli.core.errors import UsageError
 from segcli.core.tasks import TASKS
+from segcli.models import build_backbone
 from segcli.models.interface import Backbone
 from segcli.models.layers.box_detector import BoxDetector
-from segcli.models.layers.box_queries import BoxOptions, BoxOutputs, BoxQueries, box_queries_on
+from segcli.models.layers.box_queries import BoxOptions, BoxOutputs, BoxQueries
 from segcli.models.layers.box_query_loss import BoxLoss
 from segcli.models.layers.sampler import keyed_generator
 from segcli.models.layers.targets import BoxTargets
@@ -49,7 +50,7 @@ class PointMaskLoss:
 @dataclasses.dataclass(frozen=True)
 class Inference:
     """Section `model.inference` of maskformer_lite. outputs: which of semantic, instance, panoptic predict() gives
-    (null: the task's own). score, overlap: panoptic thresholds; scores say how good a box is."""
+    (null: the task's own). score, overlap: panoptic thresholds; a score is an expected IoU."""
 
     outputs: list[Literal["semantic", "instance", "panoptic"]] | None = None
     score: float = 0.4
@@ -87,16 +88,9 @@ def build(
                 hint="leave model.kernels out",
             )
         classes, stuff = num_things, StuffKernels(num_things, num_classes - num_things, mask_dim or transformer.dim)
-    body, head = box_queries_on(
-        backbone,
-        classes,
-        levels=levels,
-        masks=True,
-        queries=queries,
-        transformer=transformer,
-        options=boxes,
-        loss=BoxLoss(loss.class_),
-    )
+    body = build_backbone({"name": "resnet", **(backbone or {})})
+    weights = BoxLoss(loss.class_)
+    head = BoxQueries(body, levels, classes, queries=queries, transformer=transformer, options=boxes, loss=weights)
     masks = BoxMasks(body.channels[0], transformer.dim, mask_dim or transformer.dim)
     return MaskFormerLite(
         body, head, masks, task=task, num_things=num_things, loss=loss, inference=inference, stuff=stuff
@@ -220,7 +214,7 @@ class MaskFormerLite(BoxDetector):
         return out.logits[-1], torch.stack(drawn), *more
 
     def inspect(self, batch: Batch) -> dict[str, object]:
-        """What `BoxDetector.inspect` gives, and pixels [B,E,h,w], mask_logits [B,Q,h,w] of the last layer."""
+        """The views of `BoxDetector.inspect`, and pixels [B,E,h,w], mask_logits [B,Q,h,w] of the last layer."""
         views, out, features = self.inspect_with_outputs(batch)
         pixels = self.masks.pixels(out.maps[0], features[0])
         views["pixels"] = pixels

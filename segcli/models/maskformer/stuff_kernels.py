@@ -1,6 +1,6 @@
 """Stuff beside box queries: a mask embedding for each stuff class, whose product with the pixels' is that class's map.
 
-Sky has no box that says anything, and at most one segment: learned kernels (Zhang et al., "K-Net", 2021) find it
+Sky has no box of use, and at most one segment: learned kernels (Zhang et al., "K-Net", 2021) find it
 without a query. One more of them stands for "other", any thing, so that the maps are learned and read as one softmax,
 as in the semantic branch of Kirillov et al. ("Panoptic Feature Pyramid Networks", 2019).
 

@@ -96,7 +96,7 @@ class PerPixel(Model):
     def paper_gflops(self, size: tuple[int, int] | None = None) -> float:
         """Multiply-adds / 1e9 as the MaskFormer paper counts them, by default on a square of the input's short side."""
         side = self.preprocess.shortest or self.preprocess.longest
-        return count(self, size or (side, side))
+        return count(self, PerPixel.network, size or (side, side), fvcore=True)
 
 
 def _labels(batch: Batch) -> tuple[Tensor, int]:
