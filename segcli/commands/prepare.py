@@ -288,7 +288,7 @@ def describe(root: str | Path) -> dict[str, Any]:
     {"name", "root", "categories", "licence", "fingerprint", "splits": {split: what `statistics.measure` says},
     "advice": what `statistics.advise` says, "statistics" (embedded data: by split), "notes", "repairs" (of --fix),
     "samples" (the sheet of samples, None where there is none), "families": the recipes for one's own data that suit
-    the labels, one a family, "next": the command to go on with}. Raises DataError.
+    the labels, one a family, "next": the command to go on with, to train if anything is labelled}. Raises DataError.
     """
     root = Path(root)
     info = DatasetInfo.load(root)
@@ -303,6 +303,8 @@ def describe(root: str | Path) -> dict[str, Any]:
         if of_generator is not None:
             made[split] = of_generator(_read_json(file), _read_json(root / "panoptic" / f"{split}.json"))
     advice = advise(splits, info)
+    labelled = info.semantic or info.panoptic or any(facts["objects"] for facts in splits.values())
+    train = next_command(info.name, root, recipe_for(splits, info), advice)
     return {
         "name": info.name,
         "root": str(root),
@@ -316,7 +318,7 @@ def describe(root: str | Path) -> dict[str, Any]:
         "repairs": before.get("repairs", []),
         "samples": str(root / SAMPLES) if (root / SAMPLES).is_file() else None,
         "families": families(splits, info),
-        "next": next_command(info.name, root, recipe_for(splits, info), advice),
+        "next": train if labelled else f"segcli prepare {shlex.quote(str(root))} --check",
     }
 
 

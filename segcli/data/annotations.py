@@ -166,12 +166,12 @@ def encode(segmentation: Segmentation | Rle, size: tuple[int, int]) -> Rle:
         rles = coco_mask.frPyObjects(parts, h, w)
         return rles[0] if len(rles) == 1 else coco_mask.merge(rles)
     counts = segmentation["counts"]
-    if isinstance(counts, list):
-        return coco_mask.frPyObjects({"size": [h, w], "counts": counts}, h, w)
     raw = counts.encode("ascii", "replace") if isinstance(counts, str) else counts
-    covered = int(run_totals([raw])[0])
-    if covered != h * w:
+    covered = sum(raw) if isinstance(raw, list) else int(run_totals([raw])[0])
+    if covered != h * w or (isinstance(raw, list) and min(raw) < 0):
         raise ValueError(f"its RLE covers {covered} pixels of {h * w}")
+    if isinstance(raw, list):
+        return coco_mask.frPyObjects({"size": [h, w], "counts": raw}, h, w)
     return {"size": [h, w], "counts": raw}
 
 

@@ -16,7 +16,7 @@ from segcli.core.building import building
 from segcli.core.coco_json import Annotation, ImageEntry
 from segcli.core.dataset_info import DatasetInfo
 from segcli.core.errors import DataError, SegcliError, UsageError
-from segcli.core.files import write_json
+from segcli.core.files import why_not_written, write_json
 from segcli.data import fingerprint
 from segcli.data.annotations import area_of
 from segcli.data.canonical import (
@@ -97,7 +97,8 @@ def write_folder(
                 fingerprint.keep(out, state, mark)
             return info
     except OSError as error:
-        raise SegcliError(f"{error.filename or out}: can't be written: {error.strerror}") from error
+        place = out if error.filename2 else error.filename or out  # a copy names its source first
+        raise SegcliError(f"{place}: can't be written: {error.strerror}", hint=why_not_written(error)) from error
 
 
 def _elsewhere(records: Iterable[Record], out: Path) -> Iterator[Record]:

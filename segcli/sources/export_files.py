@@ -16,6 +16,7 @@ from segcli.core.building import building
 from segcli.core.coco_json import Annotation, ImageEntry
 from segcli.core.dataset_info import DatasetInfo
 from segcli.core.errors import DataError, SegcliError, UsageError
+from segcli.core.files import why_not_written
 from segcli.core.trust import images_of
 from segcli.data import annotations as coco_file
 from segcli.data.image import SUFFIXES
@@ -88,7 +89,8 @@ def export(root: Path, out: Path, module: ModuleType, *, force: bool = False) ->
             if left := folders.publish(folder, out):
                 print(f"note: what came into {out} meanwhile is kept in {left}", file=sys.stderr)
     except OSError as error:
-        raise SegcliError(f"{error.filename or out}: can't be written: {error.strerror}") from error
+        place = out if error.filename2 else error.filename or out  # a copy names its source first
+        raise SegcliError(f"{place}: can't be written: {error.strerror}", hint=why_not_written(error)) from error
     return notes
 
 

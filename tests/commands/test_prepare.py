@@ -175,6 +175,19 @@ def test_next_command(tmp_path, monkeypatch):
     assert next_command("nuclei", Path("data/nuclei"), f"{usual}_many_small") == "segcli train nuclei/mask_rcnn_lite"
 
 
+@pytest.mark.parametrize("name", ["coco", "yolo"])
+def test_without_any_label_no_training_is_proposed(tmp_path, name):
+    FORMATS[name](tmp_path / "in")
+    for file in (tmp_path / "in").rglob("*"):
+        if file.suffix == ".json":
+            content = json.loads(file.read_text(encoding="utf-8"))
+            file.write_text(json.dumps({**content, "annotations": []}), encoding="utf-8")
+        elif file.suffix == ".txt" and file.parent.parent.name == "labels":
+            file.write_text("", encoding="utf-8")
+    root = prepare(str(tmp_path / "in"), tmp_path / "out")
+    assert describe(root)["next"] == f"segcli prepare {root} --check"
+
+
 def test_the_doctor_reads_sources(folder, tmp_path):
     shutil.copy(folder / "PNGImages/p1.png", folder / "PNGImages/p2.png")
     Image.fromarray(np.zeros((20, 30), np.uint8)).save(folder / "PedMasks/p5_mask.png")
@@ -249,10 +262,18 @@ def test_tiles_go_out_and_what_check_would_ignore_is_refused(folder, segcli):
     assert segcli("prepare", folder, "--to", "coco", "--link").code == 2
 
 
-@pytest.mark.parametrize(("counts", "said"), [("QQ", "can't be decoded"), ("01", "covers 1 pixels of 600")])
-def test_a_malformed_rle_is_refused_before_anything_is_written(tmp_path, counts, said):
+@pytest.mark.parametrize("box", [{}, {"bbox": [0, 0, 9, 9]}])  # with a box, the order of the runs is looked at
+@pytest.mark.parametrize(
+    ("counts", "said"),
+    [
+        *[("QQ", "can't be decoded"), ("01", "covers 1 pixels of 600"), ([1], "covers 1 pixels of 600")],
+        *[([-5, 605], "counts are not whole numbers"), ([2**40], "covers 1099511627776 pixels")],
+        *[([0.5, 599.5], "counts are not whole numbers"), ([], "covers 0 pixels of 600")],
+    ],
+)
+def test_a_malformed_rle_is_refused_before_anything_is_written(tmp_path, counts, said, box):
     Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(tmp_path / "a.png")
-    rle = {"id": 5, "image_id": 0, "category_id": 1, "segmentation": {"size": [20, 30], "counts": counts}}
+    rle = {"id": 5, "image_id": 0, "category_id": 1, "segmentation": {"size": [20, 30], "counts": counts}} | box
     images = [{"id": 0, "file_name": "a.png", "width": 30, "height": 20}]
     content = {"images": images, "annotations": [rle], "categories": [{"id": 1, "name": "cat"}]}
     (tmp_path / "labels.json").write_text(json.dumps(content), encoding="utf-8")

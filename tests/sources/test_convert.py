@@ -344,6 +344,10 @@ def test_masks_without_image_and_images_without_mask(tmp_path):
     write_ids(tmp_path / "masks/other.png", two_objects())
     with pytest.raises(DataError, match=r"other\.png"):
         masks.build(path=tmp_path)
+    for name in ("a", "other"):
+        (tmp_path / f"masks/{name}.png").rename(tmp_path / f"masks/{name}.mat")
+    with pytest.raises(DataError, match="no image has a mask file of a kind that is read"):
+        masks.build(path=tmp_path)
 
 
 def test_mask_folders_in_split_folders(tmp_path):

@@ -71,6 +71,10 @@ def build(
     nested = any(reader is _nested for _, reader in parts.values())
     single = nested and any(len(files) > 1 for part in found.values() for _, files in part)
     files = [file for part in found.values() for _, files in part for file in files]
+    if not files:
+        raise DataError(
+            f"{path}: no image has a mask file of a kind that is read", hint="masks are pictures: PNG, TIFF"
+        )
     if legend is not None and (listed := of_objects(legend, files)) is not None:
         legend, category = None, category or listed
     if category is None:
