@@ -3,9 +3,12 @@
 It is kept outside of the folder (core/state.py): a dataset that came with a report could say of itself what it likes.
 """
 
+import contextlib
 import hashlib
+import os
+import stat
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from segcli.core.dataset_info import DatasetInfo
@@ -85,14 +88,22 @@ def listing(folders: Iterable[Path], out: Path | None = None) -> str:
     digest = hashlib.sha256()
     aside = None if out is None else out.absolute()
     for path in folders:
-        below = (folder / name for folder, _, names in walk(path, hidden=True, prepared=True) for name in names)
-        files = sorted(p for p in below if p.is_file()) if path.is_dir() else [path]
-        for file in files:
-            if file.name in (FILE, SAMPLES) or aside in file.absolute().parents:
-                continue
-            facts = file.stat()
-            digest.update(f"{file.relative_to(path).as_posix()}\0{facts.st_size}\0{facts.st_mtime_ns}\0".encode())
+        for name, facts in sorted(_files(path, aside)) if path.is_dir() else [((".",), path.stat())]:
+            digest.update(f"{'/'.join(name)}\0{facts.st_size}\0{facts.st_mtime_ns}\0".encode())
     return digest.hexdigest()
+
+
+def _files(root: Path, aside: Path | None) -> Iterator[tuple[tuple[str, ...], os.stat_result]]:
+    """(parts of its path below `root`, facts) of every file that `listing` counts."""
+    for folder, _, names in walk(root, hidden=True, prepared=True):
+        if aside is not None and folder.absolute().is_relative_to(aside):
+            continue
+        parts = folder.relative_to(root).parts
+        for name in names:
+            with contextlib.suppress(OSError, ValueError):  # a link that leads nowhere, or a name that no file has
+                facts = os.stat(folder / name)
+                if stat.S_ISREG(facts.st_mode) and name not in (FILE, SAMPLES):
+                    yield (*parts, name), facts
 
 
 def _lacking(report: Report) -> list[str]:

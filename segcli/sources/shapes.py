@@ -30,13 +30,20 @@ def annotate(shape: tuple[int, ...], mask: np.ndarray, y: int, x: int, category:
     }
 
 
-def of_pixels(mask: np.ndarray, category: int = 1) -> Annotation | None:
-    """The COCO annotation of a bool mask [H,W]; None where it is empty."""
+def extent(mask: np.ndarray) -> tuple[slice, slice] | None:
+    """The rows and columns of a bool mask [H,W] that its pixels reach over; None where it is empty."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     if not len(rows):
         return None
-    y, x = int(rows[0]), int(columns[0])
-    return annotate(mask.shape, mask[y : rows[-1] + 1, x : columns[-1] + 1], y, x, category)
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+
+
+def of_pixels(mask: np.ndarray, category: int = 1) -> Annotation | None:
+    """The COCO annotation of a bool mask [H,W]; None where it is empty."""
+    place = extent(mask)
+    if place is None:
+        return None
+    return annotate(mask.shape, mask[place], place[0].start, place[1].start, category)
 
 
 def of_polygons(parts: list[list[float]], size: tuple[int, int], category: int = 1) -> Annotation:
@@ -73,11 +80,10 @@ def ellipse(cx: float, cy: float, rx: float, ry: float, angle: float = 0.0) -> l
 
 def outlines(mask: np.ndarray) -> list[np.ndarray]:
     """The borders of a bool mask [H,W], of its parts and of their holes, along pixel edges: int [N,2] of x, y."""
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    if not len(rows):
+    place = extent(mask)
+    if place is None:
         return []
-    y, x = rows[0], columns[0]
-    tight = mask[y : rows[-1] + 1, x : columns[-1] + 1].astype(np.uint8)
+    tight = mask[place].astype(np.uint8)
     # every pixel as 2 x 2: a contour through their centres then says on which side of an edge it runs
     big = np.pad(tight.repeat(2, 0).repeat(2, 1), 1)
     found, _ = cv2.findContours(big, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
@@ -86,7 +92,7 @@ def outlines(mask: np.ndarray) -> list[np.ndarray]:
         points = contour[:, 0] // 2  # less the border of 1, plus the 1 that rounds up
         points = points[(points != np.roll(points, 1, 0)).any(1)]
         before, after = np.sign(points - np.roll(points, 1, 0)), np.sign(np.roll(points, -1, 0) - points)
-        out.append(points[(before != after).any(1)] + [x, y])
+        out.append(points[(before != after).any(1)] + [place[1].start, place[0].start])
     return out
 
 

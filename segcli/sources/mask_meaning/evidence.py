@@ -14,6 +14,7 @@ from scipy import ndimage
 
 from segcli.core.errors import DataError
 from segcli.sources.mask_meaning.mask_files import read_pixels
+from segcli.sources.shapes import extent
 
 SAMPLE = 48  # files that are looked at, evenly over the folder
 PIXELS = 64_000_000  # looking ends after so many, from the sixth file on
@@ -119,7 +120,8 @@ def pieces(values: np.ndarray, present: Sequence[int]) -> dict[int, int]:
     over those that are `present` in the map [H,W]."""
     out = {}
     for value in spread([value for value in present if value != 0], MOST):
-        sizes = np.bincount(ndimage.label(tight(values == value), AROUND)[0].ravel())[1:]
+        mask = values == value
+        sizes = np.bincount(ndimage.label(mask[extent(mask)], AROUND)[0].ravel())[1:]
         out[value] = int((sizes * 20 >= sizes.max()).sum())
     return out
 
@@ -135,12 +137,6 @@ def frame(values: np.ndarray, counts: dict[int, int]) -> int:
 def edge(values: np.ndarray) -> np.ndarray:
     """The pixels at the rim of a map [H,W]; corners count twice."""
     return np.concatenate([values[0], values[-1], values[:, 0], values[:, -1]])
-
-
-def tight(mask: np.ndarray) -> np.ndarray:
-    """A bool mask [H,W] that is not empty, cut to its box."""
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    return mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
 
 def counted(values: Sequence[int]) -> bool:

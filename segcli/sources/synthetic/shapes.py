@@ -26,6 +26,7 @@ from segcli.core.dataset_info import Category, DatasetInfo
 from segcli.core.errors import UsageError
 from segcli.data.canonical import Draft, Record
 from segcli.data.png import encode_png
+from segcli.sources.shapes import extent
 from segcli.sources.synthetic._scene import HIDE, STUFF, THINGS, Scene, draw
 
 SPLITS = {"train": 0, "val": 1}  # part of every image's random key
@@ -175,6 +176,7 @@ def _quiet() -> None:
 
 
 def _box(mask: np.ndarray) -> list[float]:
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    x, y = int(columns[0]), int(rows[0])
-    return [x, y, int(columns[-1]) + 1 - x, int(rows[-1]) + 1 - y]
+    place = extent(mask)
+    assert place is not None  # a scene's objects and materials have pixels
+    rows, columns = place
+    return [columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start]
