@@ -55,10 +55,10 @@ def explain(error: BaseException) -> tuple[str, str | None, int]:
     if isinstance(error, OSError):
         return _operating_system(error)
     if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
-        said = f"out of memory: {error}"
+        message = f"out of memory: {error}"
         if {"prepare", "visualize"} & set(sys.argv[1:3]):  # without a recipe
-            return said, "end other programs, or give it fewer or smaller images at a time", 1
-        return said, "a smaller train.batch_size, eval.batch_size or data.size needs less", 1
+            return message, "end other programs, or give it fewer or smaller images at a time", 1
+        return message, "a smaller train.batch_size, eval.batch_size or data.size needs less", 1
     return f"{type(error).__name__}: {error}", None, 1
 
 

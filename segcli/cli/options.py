@@ -13,7 +13,7 @@ def _quiet(context: typer.Context, value: bool) -> bool:
     """True for `segcli -q COMMAND` and `segcli COMMAND -q` alike."""
     quiet = value or bool(context.find_root().params.get("quiet"))
     if quiet:
-        os.environ["TQDM_DISABLE"] = "1"  # progress bars that are not told otherwise, loader processes included
+        os.environ["TQDM_DISABLE"] = "1"  # progress bars without a `disable` of their own, loader processes included
     return quiet
 
 

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -60,7 +60,7 @@ def predict(
         print("note: " + _said_of_dark(report.dark), file=sys.stderr)
     if json:
         failed = [{"file": str(file), "reason": reason} for file, reason in report.failed]
-        facts: dict[str, Any] = {
+        facts: dict[str, object] = {
             "images": report.images,
             "detections": report.detections,
             "seconds": round(report.seconds, 2),

@@ -89,19 +89,19 @@ def forecast(document: dict[str, Any]) -> list[Grid | str]:
     """What `train --dry-run` found out."""
     from segcli.compare.tables import can
 
-    cost, told = document["cost"], document["forecast"]
+    cost, needs = document["cost"], document["forecast"]
     height, width = cost["gflops_input"]
     times, machine, over = cost["latency_ms"], cost["machine"], cost["gflops_dataset"]
     facts = [
         ["train images", str(document["train_images"])],
-        ["steps", f"{told['steps']:,} of {told['step_seconds']:.2f} s"],
-        ["time", f"{told['train_minutes']:.1f} minutes of training + {told['evaluation_minutes']:.1f} of evaluation"],
-        ["peak memory", f"{told['peak_memory_mb']:,} MB of {number(told['free_memory_mb'])} MB free"],
+        ["steps", f"{needs['steps']:,} of {needs['step_seconds']:.2f} s"],
+        ["time", f"{needs['train_minutes']:.1f} minutes of training + {needs['evaluation_minutes']:.1f} of evaluation"],
+        ["peak memory", f"{needs['peak_memory_mb']:,} MB of {number(needs['free_memory_mb'])} MB free"],
         [
             "disk",
-            f"{told['disk_mb']:,} MB, {told['disk_peak_mb']:,} MB while saving, of {told['free_disk_mb']:,} MB free",
+            f"{needs['disk_mb']:,} MB, {needs['disk_peak_mb']:,} MB while saving, of {needs['free_disk_mb']:,} MB free",
         ],
-        ["this machine", can(told)],
+        ["this machine", can(needs)],
         ["first losses", ", ".join(f"{key} {value:.2f}" for key, value in document["losses"].items()) or MISSING],
         ["weights", ", ".join(w["source"] for w in document["weights"]) or "random"],
         ["trainable", f"{cost['params_trainable'] / 1e6:.2f} M of {cost['params'] / 1e6:.2f} M parameters"],
@@ -264,8 +264,8 @@ def findings(report: "ReportJson", places: int = 5) -> list[Grid | str]:
     if not report["findings"]:
         out.append("nothing found")
     if report["self_test"]:
-        said = ", ".join(f"{key} {percent(value)}" for key, value in report["self_test"].items())
-        out.append(f"self-test (labels as predictions): {said}")
+        scores = ", ".join(f"{key} {percent(value)}" for key, value in report["self_test"].items())
+        out.append(f"self-test (labels as predictions): {scores}")
     return out
 
 

@@ -65,7 +65,7 @@ def score_run(
     keep = folder.path / "predictions" / f"{chosen}.json" if folder and nms is None else None
     beside = folder if folder and chosen == recipe.eval.split and nms is not None else None
     if beside:
-        beside.read_metrics()  # a run that is not finished has none: said before any work
+        beside.read_metrics()  # a run that is not finished has none: an error before any work
     if folder and keep:
         folder.read_log()  # that tells why it scores as it does, afterwards
     device = next(model.parameters()).device

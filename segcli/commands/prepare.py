@@ -35,7 +35,7 @@ FOLDER = Path("data")  # where prepared datasets go by default
 
 
 class Options(TypedDict, total=False):
-    """What `prepare` and `export` may be told of a source; see `prepare`."""
+    """How a source is read, divided and cut; see `prepare`."""
 
     format: str | None
     source_path: str | Path | None
@@ -134,8 +134,8 @@ def prepare(
     as_it_was = again and split is None and split_by is None
     divided = draft.splits if as_it_was else assign_splits(draft, split, split_by, seed)
     repairs = Repairs(draft.info, surveyed(draft, divided)) if fix else None
-    if (said := draft.masks.get("said")) and said not in draft.notes:
-        draft.notes.insert(0, said)
+    if (meaning := draft.masks.get("said")) and meaning not in draft.notes:
+        draft.notes.insert(0, meaning)
     singled = Singled() if crowd else None
     write_draft(
         target,

@@ -26,7 +26,7 @@ LARGEST = 5e7  # pixels of an image that is drawn: larger ones take seconds to d
 
 
 def write_samples(root: Path) -> Path | None:
-    """Draw root/samples.jpg. -> its path; None, said why on stderr, where it can't be drawn: the dataset stands."""
+    """Draw root/samples.jpg. -> its path; None where it can't be drawn, with a note on stderr: the dataset stands."""
     path = root / SAMPLES
     try:
         write_image(path, sheet(root))

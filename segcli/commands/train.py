@@ -78,16 +78,16 @@ def dry_run(recipe: Recipe) -> dict[str, Any]:
     refuse_batch(recipe, model.to(device), train_set.sizes, recipe.train.batch_size, training=True)
     with first_batch("it can't be run"):
         measured = measure_cost(model, train_set, device, repeats=5)
-    told, losses = forecast(recipe, model, measured, (train_set, val_set))
+    needs, losses = forecast(recipe, model, measured, (train_set, val_set))
     return {
         "schema_version": 1,
         "recipe": json.loads(recipe.model_dump_json()),
         "train_images": len(train_set),
         "weights": used,
         "losses": losses,
-        "step_seconds": told["step_seconds"],
-        "steps": told["steps"],
-        "minutes": told["train_minutes"],
-        "forecast": told,
+        "step_seconds": needs["step_seconds"],
+        "steps": needs["steps"],
+        "minutes": needs["train_minutes"],
+        "forecast": needs,
         "cost": measured,
     }

@@ -1,4 +1,4 @@
-"""`segcli visualize predictions`: what was labelled beside what was predicted, the worst images first if wanted."""
+"""`segcli visualize predictions`: labels beside predictions, of random images or of the worst."""
 
 import sys
 from pathlib import Path

@@ -29,8 +29,8 @@ def _choice(rows: Sequence[Row], pairs: Sequence[Pair], metric: str, by: str) ->
     title, score = heading(metric, " "), best.metrics[metric]
     if score < LEARNED:
         return f"no choice{by} yet: none has learned ({title} {percent(score)} at most); train longer"
-    seen = [pair.seen_from(best.name) for pair in pairs if best.name in (pair.a, pair.b)]
-    judged = {pair.b: pair for pair in seen if not pair.unequal}
+    turned = [pair.seen_from(best.name) for pair in pairs if best.name in (pair.a, pair.b)]
+    judged = {pair.b: pair for pair in turned if not pair.unequal}
     apart = [row.name for row in rows if row is not best and row.name not in judged]
     if not judged:
         return (

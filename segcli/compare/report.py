@@ -8,7 +8,7 @@ import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TypedDict
 
 from segcli.compare import tables
 from segcli.compare.curves import curves
@@ -269,7 +269,7 @@ def recipe_differences(runs: Sequence[Row]) -> list[list[str]]:
     return out
 
 
-def _flatten(value: Any, prefix: str = "") -> dict[str, str]:
+def _flatten(value: object, prefix: str = "") -> dict[str, str]:
     if isinstance(value, dict) and value:
         return {k: v for key, one in value.items() for k, v in _flatten(one, f"{prefix}{key}.").items()}
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

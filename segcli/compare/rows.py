@@ -19,13 +19,13 @@ def collect(
     `announce` is called before something slow begins.
     """
     rows, failed = [], []
-    seen: set[Path] = set()
+    taken: set[Path] = set()
     for item in items:
         try:
             path = find_source(item)
-            if path.resolve() in seen:
+            if path.resolve() in taken:
                 continue
-            seen.add(path.resolve())
+            taken.add(path.resolve())
             if path.is_dir():
                 rows.append(run_row(path))
             else:

@@ -170,7 +170,7 @@ def _train(arguments: list[str], quiet: bool) -> None:
         raise
     if code == 0:
         return
-    said = next((line.removeprefix("error: ") for line in reversed(last) if line.startswith("error: ")), None)
+    message = next((line.removeprefix("error: ") for line in reversed(last) if line.startswith("error: ")), None)
     hint = next((line.removeprefix("hint: ") for line in reversed(last) if line.startswith("hint: ")), None)
     ended = f"was ended by signal {-code}" if code < 0 else f"ended with code {code}"
-    raise SegcliError(said or f"`segcli train {shlex.join(arguments)}` {ended}", hint=hint)
+    raise SegcliError(message or f"`segcli train {shlex.join(arguments)}` {ended}", hint=hint)

@@ -33,10 +33,10 @@ def object_colours(labels: list[int], info: DatasetInfo) -> list[Rgb]:
     and differ in lightness and a little in hue.
     """
     base = class_colours(info)
-    seen: dict[int, int] = {}
+    last: dict[int, int] = {}
     out = []
     for label in labels:
-        nth = seen[label] = seen.get(label, -1) + 1
+        nth = last[label] = last.get(label, -1) + 1
         if info.num_things == 1 and label < info.num_things:
             step = 0.11 + nth * _GOLDEN
             out.append(oklch(0.74 - 0.06 * (nth % 2), 0.17, 360 * step))

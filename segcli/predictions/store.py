@@ -46,8 +46,8 @@ class StoredPredictions:
                 return Prediction(image_id, size, self._instances(self.results[image_id], size))
             except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, RuntimeError) as error:
                 why = f"there is no {error}" if isinstance(error, KeyError) else str(error)
-                said = f"{self.path}: image {image_id}: not COCO results ({why:.200})"
-                raise DataError(said, hint=AGAIN) from error
+                message = f"{self.path}: image {image_id}: not COCO results ({why:.200})"
+                raise DataError(message, hint=AGAIN) from error
         if self.task.panoptic:
             entry = self.segments[image_id]
             file = self._map("panoptic", entry["file_name"])

@@ -54,9 +54,9 @@ def guess(state: dict[str, Tensor], own: set[str]) -> str:
 
 def _nest_detr(state: dict[str, Tensor], own: set[str]) -> dict[str, Tensor]:
     """With masks the detector's names begin with `detr.`: put that before them, or away, as the model has it."""
-    wanted, given = (any(key.startswith("detr.") for key in keys) for keys in (own, state))
-    if wanted and not given:
+    nested, given = (any(key.startswith("detr.") for key in keys) for keys in (own, state))
+    if nested and not given:
         return {k if k.startswith(MASK_PARTS) else f"detr.{k}": v for k, v in state.items()}
-    if given and not wanted:
+    if given and not nested:
         return {k.removeprefix("detr."): v for k, v in state.items()}
     return state
