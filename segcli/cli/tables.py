@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 SHARED = ("mIoU", "PQ", "PQ_things", "PQ_stuff", "mIoU_things")  # where families meet, after the primary metric
 
 
-def scores(document: dict[str, Any], title: str) -> list[Grid]:
+def scores(document: Mapping[str, Any], title: str) -> list[Grid]:
     """metrics.json as one table for the whole split and one for the classes, best class first."""
     metrics, primary = document["metrics"], document["primary"]
     families = [k for k in MATCHED if any(key.startswith(f"{k}_AP") for key in metrics)]

@@ -77,7 +77,7 @@ def score_run(
     if beside and nms is not None:
         stored = beside.read_metrics()
         setting = "off" if nms.overlap is None else f"{nms.overlap:g}"
-        stored["nms"] = {**stored.get("nms", {}), setting: scores.metrics}
+        stored["nms"] = {**stored.get("nms", {}), setting: {**scores.metrics}}
         beside.write_metrics(stored)
     elif folder and chosen == recipe.eval.split:
         folder.write_metrics(scores.to_json(recipe, split=chosen, weights="last"))

@@ -22,10 +22,11 @@ def curves(run: Path) -> Curves:
     """Both empty without a log. Raises ModelError where the log is broken."""
     out = Curves([], [])
     for entry in read_log(run):
-        if entry.get("loss") is not None:
-            out.loss.append((entry["step"], entry.get("seconds"), entry["loss"]))
-        elif entry.get("metrics") is not None and entry.get("seconds") is not None:
-            out.scores.append((entry["step"], entry["seconds"], entry["metrics"]))
+        loss, metrics, seconds = entry.get("loss"), entry.get("metrics"), entry.get("seconds")
+        if loss is not None:
+            out.loss.append((entry["step"], seconds, loss))
+        elif metrics is not None and seconds is not None:
+            out.scores.append((entry["step"], seconds, metrics))
     return Curves(out.loss[:: max(1, -(-len(out.loss) // POINTS))], out.scores)
 
 

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +133,7 @@ def _same_data(run: Path, recipe: Recipe) -> bool:
     return not what if what is not None else before == info.fingerprint
 
 
-def _environment(run: Path) -> dict[str, Any]:
+def _environment(run: Path) -> Mapping[str, Any]:
     """What environment.json says; nothing where it can't be read."""
     try:
         return read_environment(run)

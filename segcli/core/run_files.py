@@ -1,17 +1,19 @@
 """What the files of a run folder hold: a schema for each, and the one reader of each.
 
-Readers return plain dicts, checked; keys that a schema does not name are kept as they are. What is wrong is a
+Readers return what the file holds, checked; keys that a schema does not name are kept. What is wrong is a
 ModelError that names the file and the place in it: whoever reads a run may count on what the schemas say.
 """
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, TypeVar, cast
 
 import pydantic
+from typing_extensions import NotRequired, TypedDict  # before Python 3.12, pydantic takes no other
 
 from segcli.core.errors import ModelError
 from segcli.core.files import parse_json, parsed, read_json, read_text
 
+T = TypeVar("T")
 LARGEST = 256 * 2**20  # bytes of one of these files; the log of a long training has some MB
 MOST = 1e30  # the largest number in them: none is near it
 Number = Annotated[float, pydantic.Field(strict=True, ge=-MOST, le=MOST, allow_inf_nan=False)]
@@ -21,118 +23,114 @@ Text = Annotated[str, pydantic.Field(max_length=10_000)]
 Pair = tuple[Count, Count]
 
 
-class _Open(pydantic.BaseModel):
-    model_config = pydantic.ConfigDict(extra="allow", coerce_numbers_to_str=False)
-
-
-class Found(_Open):
+class Found(TypedDict):
     """A cause of a low score, by its name."""
 
     cause: Text
 
 
-class Metrics(_Open):
+class Metrics(TypedDict):
     """metrics.json. A score of null was not measured."""
 
-    task: Text | None = None
+    task: NotRequired[Text | None]
     primary: Text
     metrics: dict[str, Number | None]
-    per_class: dict[str, dict[str, Number | None]] = {}
+    per_class: NotRequired[dict[str, dict[str, Number | None]]]
     images: Count
-    seconds: Number | None = None
-    split: Text | None = None
-    weights: Text | None = None
-    data_changed: bool = False
-    fingerprint: Text | None = None
-    nms: dict[str, dict[str, Number | None]] = {}
-    diagnosis: list[Found] | None = None
+    seconds: NotRequired[Number | None]
+    split: NotRequired[Text | None]
+    weights: NotRequired[Text | None]
+    data_changed: NotRequired[bool]
+    fingerprint: NotRequired[Text | None]
+    nms: NotRequired[dict[str, dict[str, Number | None]]]
+    diagnosis: NotRequired[list[Found] | None]
 
 
-class Latency(_Open):
+class Latency(TypedDict):
     """Milliseconds."""
 
     median: Number
-    p95: Number | None = None
+    p95: NotRequired[Number | None]
 
 
-class Spread(_Open):
+class Spread(TypedDict):
     """GFLOPs over a dataset's images."""
 
     mean: Number
-    sd: Number | None = None
+    sd: NotRequired[Number | None]
 
 
-class Share(_Open):
+class Share(TypedDict):
     """How much of the machine's speed a model reaches."""
 
-    share: Number | None = None
+    share: NotRequired[Number | None]
 
 
-class Cost(_Open):
+class Cost(TypedDict):
     """cost.json; null is what could not be measured."""
 
     params: Number | None
-    params_trainable: Number | None = None
+    params_trainable: NotRequired[Number | None]
     gflops: Number | None
     gflops_paper_rule: Number | None
     gflops_input: Pair | None
     latency_ms: Latency | None
     peak_memory_mb: Number | None
-    train_seconds: Number | None = None
-    train_cpu_seconds: Number | None = None
-    train_gflops: Number | None = None
-    train_steps: Number | None = None
-    images_seen: Number | None = None
-    gflops_dataset: Spread | None = None
-    machine: Share | None = None
-    measured_on: dict[str, object] | None = None
-    parts: dict[str, object] | None = None
-    flops_operators: dict[str, object] | None = None
-    flops_uncounted: list[object] | None = None
+    train_seconds: NotRequired[Number | None]
+    train_cpu_seconds: NotRequired[Number | None]
+    train_gflops: NotRequired[Number | None]
+    train_steps: NotRequired[Number | None]
+    images_seen: NotRequired[Number | None]
+    gflops_dataset: NotRequired[Spread | None]
+    machine: NotRequired[Share | None]
+    measured_on: NotRequired[dict[str, object] | None]
+    parts: NotRequired[dict[str, object] | None]
+    flops_operators: NotRequired[dict[str, object] | None]
+    flops_uncounted: NotRequired[list[object] | None]
 
 
-class Described(_Open):
+class Described(TypedDict):
     """The dataset as `dataset_info.DatasetInfo` writes it; whoever needs its classes has that read it."""
 
     name: Text
-    fingerprint: Text = ""
+    fingerprint: NotRequired[Text]
 
 
-class Environment(_Open):
+class Environment(TypedDict):
     """environment.json."""
 
     dataset: Described
-    minutes: Number | None = None
-    seed: int | None = None
-    weights: list[dict[str, object]] | None = None
+    minutes: NotRequired[Number | None]
+    seed: NotRequired[int | None]
+    weights: NotRequired[list[dict[str, object]] | None]
 
 
-class LogEntry(_Open):
+class LogEntry(TypedDict):
     """A line of log.jsonl: of a step it has "loss", of an evaluation "metrics"."""
 
     step: Count
-    seconds: Number | None = None
-    loss: Logged | None = None
-    gradient_norm: Logged | None = None
-    metrics: dict[str, Logged | None] | None = None
+    seconds: NotRequired[Number | None]
+    loss: NotRequired[Logged | None]
+    gradient_norm: NotRequired[Logged | None]
+    metrics: NotRequired[dict[str, Logged | None] | None]
 
 
-def read_metrics(run: Path) -> dict[str, Any]:
+def read_metrics(run: Path) -> Metrics:
     """metrics.json. Raises ModelError."""
     return _read(run / "metrics.json", Metrics, hint=f"segcli eval {run} writes it again")
 
 
-def read_cost(run: Path) -> dict[str, Any]:
+def read_cost(run: Path) -> Cost:
     """cost.json. Raises ModelError."""
     return _read(run / "cost.json", Cost)
 
 
-def read_environment(run: Path) -> dict[str, Any]:
+def read_environment(run: Path) -> Environment:
     """environment.json. Raises ModelError."""
     return _read(run / "environment.json", Environment)
 
 
-def read_log(run: Path) -> list[dict[str, Any]]:
+def read_log(run: Path) -> list[LogEntry]:
     """The entries of log.jsonl, [] without one. The last line of a killed process may be half a line: it is left out.
 
     Raises ModelError for any other line that is no entry.
@@ -150,13 +148,13 @@ def read_log(run: Path) -> list[dict[str, Any]]:
     return entries
 
 
-def _entry(line: str, where: str) -> dict[str, Any]:
+def _entry(line: str, where: str) -> LogEntry:
     value = parse_json(line, where, error=ModelError)
     parsed(LogEntry, value, where, error=ModelError)
-    return dict(value)
+    return cast(LogEntry, value)  # as it stands in the file, further keys among it
 
 
-def _read(path: Path, kind: type[_Open], hint: str | None = None) -> dict[str, Any]:
+def _read(path: Path, kind: type[T], hint: str | None = None) -> T:
     if not path.exists():
         raise ModelError(f"{path}: missing, the run is not finished", hint=f"segcli train --resume {path.parent}")
     try:
@@ -164,4 +162,4 @@ def _read(path: Path, kind: type[_Open], hint: str | None = None) -> dict[str, A
         parsed(kind, value, path, error=ModelError)
     except ModelError as error:
         raise ModelError(str(error), hint=hint) from error
-    return dict(value)
+    return cast(T, value)  # as it stands in the file

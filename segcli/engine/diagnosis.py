@@ -107,7 +107,7 @@ def class_layers(model: Model) -> list[str]:
 def diagnose(
     recipe: Recipe,
     value: float,
-    log: Sequence[dict[str, Any]],
+    log: Sequence[Mapping[str, Any]],
     images: Iterable[Image],
     category_ids: Sequence[int],
     model: Model,
@@ -226,7 +226,7 @@ def _longer(recipe: Recipe, steps: int | None = None) -> str:
     return f"train.steps: {steps}" + ("" if length == "steps" else f", train.{length}: null")
 
 
-def _from_log(recipe: Recipe, log: Sequence[dict[str, Any]], hits: Hits) -> list[Cause]:
+def _from_log(recipe: Recipe, log: Sequence[Mapping[str, Any]], hits: Hits) -> list[Cause]:
     steps = [e for e in log if "loss" in e]
     if len(steps) < 8:
         return []

@@ -5,9 +5,9 @@ import dataclasses
 import json
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torchvision
@@ -145,7 +145,7 @@ class RunFolder:
         except OSError as error:
             raise SegcliError(f"{path}: can't be written: {error.strerror}", hint=why_not_written(error)) from error
 
-    def read_log(self) -> list[dict[str, Any]]:
+    def read_log(self) -> list[run_files.LogEntry]:
         return run_files.read_log(self.path)
 
     def rewind(self, step: int, *, scored: bool) -> None:
@@ -157,22 +157,22 @@ class RunFolder:
         log = [e for e in self.read_log() if e["step"] < step or (e["step"] == step and (scored or "loss" in e))]
         self._text("log.jsonl", "".join(json.dumps(e) + "\n" for e in log))
 
-    def write_metrics(self, metrics: dict[str, Any]) -> None:
+    def write_metrics(self, metrics: Mapping[str, object]) -> None:
         self._text("metrics.json", json.dumps({"schema_version": 1, **metrics}, indent=1))
 
-    def read_metrics(self) -> dict[str, Any]:
+    def read_metrics(self) -> run_files.Metrics:
         return run_files.read_metrics(self.path)
 
     def write_cost(self, cost: dict[str, Any]) -> None:
         self._text("cost.json", json.dumps(cost, indent=1))
 
-    def read_cost(self) -> dict[str, Any]:
+    def read_cost(self) -> run_files.Cost:
         return run_files.read_cost(self.path)
 
     def write_environment(self, environment: dict[str, Any]) -> None:
         self._text("environment.json", json.dumps(environment, indent=1))
 
-    def environment(self) -> dict[str, Any]:
+    def environment(self) -> run_files.Environment:
         return run_files.read_environment(self.path)
 
     def info(self) -> DatasetInfo:
@@ -365,7 +365,8 @@ def _weights_of(recipe: Recipe) -> list[dict[str, str]]:
     source, folder = str(recipe.init), recipe.resolve(str(recipe.init))
     if not (folder / "recipe.yaml").is_file():
         return [{"source": source, "licence": licence(_named(recipe))}]
-    return [{"source": source, "licence": "the user's own"}, *RunFolder(folder).environment().get("weights", [])]
+    before = cast(list[dict[str, str]], RunFolder(folder).environment().get("weights") or [])
+    return [{"source": source, "licence": "the user's own"}, *before]
 
 
 def describe_environment(recipe: Recipe, info: DatasetInfo, used: list[dict[str, str]]) -> dict[str, Any]:
