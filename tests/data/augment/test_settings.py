@@ -1,4 +1,4 @@
-"""An augmentation of another package: one module, a key of its own in recipes."""
+"""The keys of `data.augment`: what is wrong with them is named; another package adds keys of its own, one a module."""
 
 import importlib.metadata
 import sys
@@ -70,3 +70,38 @@ def test_the_others_draw_as_without_it():
     settings = {"flip": 0.5, "rot90": True}
     for seed in range(4):
         assert np.array_equal(augmented({**settings, "darker": 1}, seed).image, augmented(settings, seed).image - 1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"flipp": 0.5}, r"data\.augment\.flipp is not a setting \(did you mean 'flip'\?\)"),
+        ({"color": 1}, "did you mean 'colour'"),
+        ({"flip": 1.5}, r"data\.augment\.flip: input should be less than or equal to 1, not 1\.5"),
+        ({"flip": "yes"}, r"data\.augment\.flip: .*, not 'yes'"),
+        ({"scale": [1.3, 0.6]}, r"data\.augment\.scale"),
+        ({"scale": "big"}, r"data\.augment\.scale"),
+        ({"aspect": True}, r"data\.augment\.aspect"),
+        ({"blur": float("nan")}, r"data\.augment\.blur"),
+        ({"flipp": 1, "blur": 3}, r"flipp.*; data\.augment\.blur"),
+        ({"rotate": 181}, r"data\.augment\.rotate: .* less than or equal to 180, not 181"),
+        ({"short_side": [8]}, r"data\.augment\.short_side"),
+        ({"scale_crop": True}, "needs data.augment.short_side"),
+        ({"short_side": 80, "crop": 64}, "short_side decides the size: leave crop away"),
+        ({"short_side": 80, "crop": 64, "scale": 1}, "leave scale and crop away"),
+        ({"crop": 64.0}, r"data\.augment\.crop: .*integer"),
+        ({"min_visible": True}, r"data\.augment\.min_visible: .*, not True"),
+    ],
+)
+def test_wrong_settings_are_named(settings, message):
+    with pytest.raises(UsageError, match=message):
+        build_augment(settings, canvas=(64, 64), info=INFO)
+
+
+def test_scale_needs_a_canvas():
+    with pytest.raises(UsageError, match="scale"):
+        build_augment({"scale": [0.5, 1]}, canvas=None, info=INFO)
+
+
+def test_no_settings_are_no_augmentation():
+    assert build_augment({}, canvas=None, info=INFO) is None
