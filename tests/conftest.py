@@ -15,6 +15,16 @@ from tiny import TINY_RECIPE, write_json, write_tiny
 from segcli.cli import app
 from segcli.core.tasks import TASKS
 
+# Folders and files of the tests that are marked slow: trainings, every model and plugin, thousands of damaged files.
+SLOW = [
+    *("e2e", "fuzz", "parity"),
+    *("contracts/test_damaged_files.py", "contracts/test_plugins.py", "contracts/test_settings.py"),
+    *("core/test_distributed.py", "engine/test_accumulation.py", "engine/test_capacity.py", "engine/test_damage.py"),
+    *("engine/test_diagnosis.py", "engine/test_equal_steps.py", "engine/test_forecast.py", "engine/test_input_rule.py"),
+    *("engine/test_training.py", "models/test_box_queries.py", "models/test_detr.py", "models/test_exact_labels.py"),
+    "models/test_maskformer.py",
+]
+
 
 @dataclasses.dataclass
 class Result:
@@ -41,6 +51,16 @@ def pytest_configure(config: Any) -> None:
     """The processes of a parallel run share the cores: more threads than cores would wait for each other."""
     if hasattr(config, "workerinput"):
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // config.workerinput["workercount"]))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """`pytest -m "not slow"` leaves out what SLOW names."""
+    folder = Path(__file__).parent
+    slow = [folder / name for name in SLOW]
+    assert [path for path in slow if not path.exists()] == []
+    for item in items:
+        if any(item.path.is_relative_to(path) for path in slow):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session", autouse=True)
