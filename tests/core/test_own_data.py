@@ -90,3 +90,14 @@ def test_a_name_that_nothing_has_is_refused_with_the_nearest(tmp_path):
     with pytest.raises(UsageError, match="no shipped recipe is called so") as caught:
         Recipe.load(file)
     assert "custom/mask_rcnn" in caught.value.hint
+
+
+def test_a_runs_data_is_found_from_another_folder(trained, tmp_path, monkeypatch):
+    """Beside the recipe's folder or above; the working folder's own goes first; what is nowhere stays a name."""
+    file = trained / "runs" / "tiny run" / "recipe.yaml"
+    monkeypatch.chdir(tmp_path)
+    assert Recipe.load(file).data.root == str(trained / "data" / "tiny")
+    assert Recipe.load(file, {"data.root": "data/none"}).data.root == "data/none"
+    shutil.copytree(trained / "data", tmp_path / "data")
+    assert Recipe.load(file).data.root == "data/tiny"
+    assert Recipe.load("quickstart/mask_rcnn").data.root == "data/shapes"

@@ -6,8 +6,11 @@ from typing import Any
 
 from segcli.core.dataset_info import DatasetInfo
 from segcli.core.errors import DataError, UsageError
+from segcli.core.recipe.recipe_file import is_shipped
 
 OF_DATASET = ("name", "source", "prepare", "split_file")  # keys of `data` that mean one dataset's files
+
+LEVELS = 4  # folders that are looked in: the recipe's own and three above
 
 
 def needs_folder(root: str | Path) -> Path:
@@ -17,6 +20,15 @@ def needs_folder(root: str | Path) -> Path:
         hint = f"segcli prepare {folder} --out data/NAME, then --data data/NAME" if folder.exists() else None
         raise UsageError(f"--data {folder}: no prepared dataset (no info.json)", hint=hint)
     return folder
+
+
+def find_root(root: str, recipe: Path | None) -> str:
+    """`data.root` as it is where it is absolute or lies in the working folder; else below the recipe's folder or one
+    that holds it, such as that of `runs`, up to LEVELS above. A name that is found nowhere stays as it is."""
+    if recipe is None or os.path.isabs(root) or is_shipped(recipe) or os.path.isfile(os.path.join(root, "info.json")):
+        return root
+    places = [os.path.join(folder, root) for folder in recipe.absolute().parents[:LEVELS]]
+    return next((place for place in places if os.path.isfile(os.path.join(place, "info.json"))), root)
 
 
 def leave_out(recipe: dict[str, Any], overrides: dict[str, Any]) -> list[str]:

@@ -287,6 +287,7 @@ class Recipe(Settings):
         except pydantic.ValidationError as error:
             raise UsageError(f"{where}: " + "; ".join(_explanations(error.errors(), flags))) from error
         recipe._path = path
+        recipe.data.root = own_data.find_root(recipe.data.root, path)
         return recipe
 
     @contextlib.contextmanager

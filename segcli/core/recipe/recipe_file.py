@@ -89,6 +89,11 @@ def _shipped_root() -> Path:
     return FOLDER if FOLDER.is_dir() else CHECKOUT
 
 
+def is_shipped(file: Path) -> bool:
+    """Whether a recipe's file is one of those that come with segcli."""
+    return file.absolute().is_relative_to(_shipped_root().absolute())
+
+
 def read_recipe(path: Path, children: tuple[Path, ...] = ()) -> dict[str, Any]:
     """The file merged onto what it extends; `children` are the files that extend it. Raises UsageError."""
     data = read_yaml(path, error=UsageError)
