@@ -39,6 +39,7 @@ class Pace:
         self.decisions = list(decisions) or ([] if total is None else [(0, total)])
         self.seconds = seconds
         self.recent: deque[float] = deque()
+        self.step_seconds = 0.0  # mean time of the steps that the last decision rests on
         self._skip, self._next = WARM, 0.0
 
     @property
@@ -92,7 +93,7 @@ class Pace:
         if not enough or early or (self.total is not None and elapsed < self._next):
             return False
         self._next = elapsed + CHECK * self.seconds
-        each = sum(known) / len(known)
+        each = self.step_seconds = sum(known) / len(known)
         left = round((self.seconds - elapsed) / each)
         if self.total is not None and abs(left - (self.total - step)) * each < TOLERANCE * self.seconds:
             return False
@@ -103,11 +104,6 @@ class Pace:
             return False
         self.decisions.append((step, total))
         return True
-
-    @property
-    def step_seconds(self) -> float:
-        """Mean time of the latest steps."""
-        return sum(self.recent) / len(self.recent) if self.recent else 0.0
 
 
 def recorded(recipe: Recipe, pace: Pace) -> Recipe:
