@@ -5,7 +5,7 @@ import os
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["Recipe", "evaluate", "load", "load_weights", "train"]
+__all__ = ["Dataset", "Recipe", "compare_runs", "evaluate", "load", "load_weights", "prepare", "train"]
 
 # Between two operators, torch's threads wait for the next one in a loop that keeps their cores busy. On a machine that
 # does anything else, that takes the time of the thread that is waited for. GNU's OpenMP library, which torch uses on
@@ -16,10 +16,13 @@ if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
     os.environ["GOMP_SPINCOUNT"] = SPINS
 
 _HOME = {
+    "Dataset": "segcli.data.dataset",
     "Recipe": "segcli.core.recipe.recipe",
+    "compare_runs": "segcli.compare.comparison",
     "evaluate": "segcli.commands.evaluate",
-    "load": "segcli.commands.predict",
+    "load": "segcli.commands.predictor",
     "load_weights": "segcli.engine.checkpoint",
+    "prepare": "segcli.commands.prepare",
     "train": "segcli.commands.train",
 }
 

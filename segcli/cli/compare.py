@@ -1,7 +1,6 @@
 """`segcli compare`."""
 
 import sys
-from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from segcli.cli import options, output, tables
-from segcli.core.errors import ModelError, SegcliError, UsageError
+from segcli.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from segcli.compare.row import Row
+    from segcli.compare.comparison import Comparison
 
 HELP = options.example(
     "compare runs/quickstart-mask_rcnn quickstart/faster_rcnn",
@@ -87,75 +86,57 @@ def compare(
         if not train:
             raise UsageError("--data needs recipes, or --train", hint=f"segcli compare --train --data {data}")
         items = _families(data)
-    chosen = items or ([] if published else sorted(str(p.parent) for p in Path("runs").glob("*/recipe.yaml")))
-    if not chosen and not published:
-        raise ModelError("there is no run below runs/", hint="segcli train quickstart/mask_rcnn, or name a recipe")
-    from segcli.compare import files, intervals, ranking
-    from segcli.compare.choice import choices
-    from segcli.compare.curves import add_time_to_score
-    from segcli.compare.published import published_rows
-    from segcli.compare.rows import collect
-    from segcli.compare.verdict import verdict
+    from segcli.compare import files
+    from segcli.compare.comparison import compare_runs
 
     announce = (lambda text: None) if quiet else _tell
     files.check(force, csv=csv, plot=plot, html=html)
-    untrained: list[tuple[str, SegcliError]] = []
-    if train:
-        from segcli.compare.study import train_missing
-
-        chosen, untrained = train_missing(chosen, announce, data=data, minutes=minutes, quiet=quiet)
-    rows, failed = collect(chosen, announce, data)
-    failed = [*untrained, *failed]
-    rows += published_rows() if published else []
-    if not rows:
-        raise (
-            failed[0][1]
-            if len(failed) == 1
-            else ModelError("; ".join(str(error) for _, error in failed), hint=failed[0][1].hint)
-        )
-    groups = ranking.rank(rows, sort)
-    add_time_to_score(groups)
-    resamples = intervals.attach(rows)
-    metrics = [ranking.metrics_of(group) for group in groups]
-    pairs = [intervals.pairs(group, resamples, keys) for group, keys in zip(groups, metrics, strict=True)]
-    verdicts = [verdict(*one) for one in zip(groups, pairs, metrics, strict=True)]
-    chosen_models = [*chain(*(choices(*one) for one in zip(groups, pairs, metrics, strict=True)))]
-    for _, error in failed:
+    found = compare_runs(
+        items or None,
+        train=train,
+        data=data,
+        minutes=minutes,
+        published=published,
+        sort=sort,
+        announce=announce,
+        quiet=quiet,
+    )
+    for _, error in found.failed:
         print(f"skipped: {error}", file=sys.stderr)
-    document = files.document(groups, failed, [*chain(*pairs)], [*chain(*verdicts), *chosen_models])
     if json:
-        output.print_json(document)
+        output.print_json(found.to_json())
     else:
-        _show(groups, verdicts, rows)
-        for sentence in chosen_models:
-            typer.echo(sentence)
+        _show(found)
     if csv is not None:
-        files.write_csv(groups, csv)
-    for note in files.plot(groups, plot, force) if plot is not None else ():
+        files.write_csv(found.groups, csv)
+    for note in files.plot(found.groups, plot, force) if plot is not None else ():
         announce(note)
     if html is not None:
         from segcli.compare.report import write_report
 
-        missing = write_report(groups, html, pairs=[*chain(*pairs)], verdicts=[*chain(*verdicts)], skipped=failed)
+        pairs, verdicts = [*chain(*found.pairs)], [*chain(*found.verdicts), *found.choices]
+        missing = write_report(found.groups, html, pairs=pairs, verdicts=verdicts, skipped=found.failed)
         for note in [*missing, f"report: {html}"]:
             announce(note)
 
 
-def _show(groups: Sequence[Sequence["Row"]], verdicts: Sequence[Sequence[str]], rows: Sequence["Row"]) -> None:
-    """The tables, each with its sentences; forecasts; notes."""
+def _show(found: "Comparison") -> None:
+    """The tables, each with its sentences; forecasts; notes; which to choose."""
     from segcli.compare import ranking
 
-    for number, (group, sentences) in enumerate(zip(groups, verdicts, strict=True)):
+    for number, (group, sentences) in enumerate(zip(found.groups, found.verdicts, strict=True)):
         if number:
             typer.echo()
         output.show(tables.comparison(group, ranking.accuracy(group), ranking.group_title(group)))
         for sentence in sentences:
             typer.echo(sentence)
-    forecasts = tables.forecasts(rows)
+    forecasts = tables.forecasts(found.rows)
     if forecasts is not None:
         output.show(forecasts)
-    for note in ranking.notes(groups):
+    for note in ranking.notes(found.groups):
         typer.echo(f"note: {note}")
+    for sentence in found.choices:
+        typer.echo(sentence)
 
 
 def _families(data: Path) -> list[str]:

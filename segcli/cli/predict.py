@@ -42,10 +42,11 @@ def predict(
     recipe = Recipe.load(path)
 
     from segcli.commands import predict
+    from segcli.commands.predictor import load
 
     if out is not None and not force and predict.is_finished(out):
         raise UsageError(f"{out} holds predictions already", hint="choose another --out, or --force to replace them")
-    predictor = predict.load(path, weights)
+    predictor = load(path, weights)
     target = out or _fresh(Path("predictions") / (path.name if path.is_dir() else recipe.name))
     choices = [part.strip() for part in save.split(",") if part.strip()]
     report = predict.predict_files(predictor, inputs, target, score=score, save=choices, progress=not quiet)

@@ -1,6 +1,10 @@
-"""docs/cli.md and docs/recipe.schema.json, made from what --help is made of: `python -m segcli.cli.reference`."""
+"""Pages of docs/ that are made: `python -m segcli.cli.reference`.
+
+cli.md and recipe.schema.json come from what --help is made of, python.ipynb from python.md.
+"""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -84,8 +88,23 @@ def _help(parameter: TyperArgument | TyperOption) -> str:
     return text
 
 
+def notebook(page: str) -> str:
+    """A page as a notebook (nbformat 4): its Python blocks are cells to run, what stands between them text."""
+    cells: list[dict[str, object]] = []
+    for number, part in enumerate(re.split(r"```python\n(.*?)```\n", page, flags=re.S)):
+        lines = part.strip().splitlines(keepends=True)
+        cell: dict[str, object] = {"cell_type": "markdown", "id": f"cell-{number}", "metadata": {}, "source": lines}
+        if number % 2:
+            cell |= {"cell_type": "code", "execution_count": None, "outputs": []}
+        cells.append(cell)
+    kernel = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
+    return json.dumps({"cells": cells, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}, indent=1) + "\n"
+
+
 def write(folder: Path) -> None:
-    """Both files, into `folder`."""
+    """All of them, into `folder`, where python.md lies."""
+    text = notebook((folder / "python.md").read_text(encoding="utf-8"))
+    (folder / "python.ipynb").write_text(text, encoding="utf-8")
     (folder / "cli.md").write_text(page(), encoding="utf-8")
     (folder / "recipe.schema.json").write_text(json.dumps(schema(), indent=1) + "\n", encoding="utf-8")
 

@@ -12,21 +12,18 @@ from pathlib import Path
 from typing import TypedDict
 
 import numpy as np
-import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from segcli.commands.predictor import Predictor, above
 from segcli.core import folders
 from segcli.core.dataset_info import DatasetInfo
 from segcli.core.errors import DataError, UsageError
 from segcli.core.files import read_json, remove_parts
 from segcli.core.plugins import nearest
-from segcli.core.recipe.recipe import Recipe
 from segcli.data.image import dark_values, read_image
 from segcli.data.inputs import find_images, output_names, passed_over
 from segcli.drawing.overlays import draw
-from segcli.engine.run_folder import open_model, prepare_layout
-from segcli.models.interface import Model
 from segcli.predictions.coco_results import (
     JsonStream,
     coco_annotation,
@@ -37,60 +34,11 @@ from segcli.predictions.coco_results import (
     write_png,
 )
 from segcli.sources.unread import note_files
-from segcli.types import Batch, Prediction
+from segcli.types import Prediction
 
 SAVE = ("overlay", "coco", "png")
 READERS, WRITERS = 2, 2  # threads; OpenCV and pycocotools release the interpreter while they work
 LARGEST_JPEG = 65000  # pixels a side; beyond, overlays are PNG
-
-
-def load(source: str | Path, weights: str | None = None, *, device: str | None = None) -> "Predictor":
-    """A run folder, or a recipe with weights, as a function from images to predictions.
-
-    Raises ModelError where weights are missing or belong to another model.
-    """
-    opened = open_model(source, weights=weights, device=device)
-    return Predictor(opened.model, opened.recipe, opened.info)
-
-
-class Predictor:
-    """`predictor([path or RGB uint8 array, ...])` -> one Prediction an image, on its own pixels.
-
-    Attributes: model, recipe, info (the classes that labels count in).
-    """
-
-    def __init__(self, model: Model, recipe: Recipe, info: DatasetInfo):
-        self.model: Model = prepare_layout(model).eval()
-        self.recipe, self.info = recipe, info
-        self.batch_size = recipe.eval.batch_size
-
-    def __call__(self, images: Sequence[str | Path | np.ndarray]) -> list[Prediction]:
-        """Predictions in the order of `images`; image_id is the position. Nothing is left out by score.
-
-        Raises DataError for a file that can't be read, UsageError for an array that is not uint8 [H,W,3].
-        """
-        if isinstance(images, (str, Path, np.ndarray)):
-            raise UsageError("a predictor takes a list of images", hint="predictor([image])")
-        out: list[Prediction] = []
-        for start in range(0, len(images), self.batch_size):
-            given = images[start : start + self.batch_size]
-            pixels = [
-                _checked(v, start + i) if isinstance(v, np.ndarray) else read_image(v, self.info.value_range)
-                for i, v in enumerate(given)
-            ]
-            tensors = [self.model.preprocess.image(p) for p in pixels]
-            ids = range(start, start + len(given))
-            out += self.predict(tensors, [(p.shape[0], p.shape[1]) for p in pixels], list(ids))
-        return out
-
-    def predict(self, tensors: list[Tensor], sizes: list[tuple[int, int]], image_ids: list[int]) -> list[Prediction]:
-        """Preprocessed images [3,h,w] each, their original sizes (H, W) and ids -> predictions on original pixels."""
-        images, padding = self.model.preprocess.pad(tensors)
-        images = images.contiguous(memory_format=torch.channels_last)
-        content = [(t.shape[1], t.shape[2]) for t in tensors]
-        device = next((p.device for p in self.model.parameters()), torch.device("cpu"))
-        with torch.inference_mode():
-            return self.model.predict(Batch(images, padding, content, sizes, image_ids).to(device))
 
 
 class Meaning(TypedDict, total=False):
@@ -191,7 +139,7 @@ def predict_files(
             sizes = [(r.image.shape[0], r.image.shape[1]) for r in ready]
             found = predictor.predict([r.tensor for r in ready], sizes, [r.position + 1 for r in ready])
             for item, prediction in zip(ready, found, strict=True):
-                kept, name = _above(prediction, score), names[item.position]
+                kept, name = above(prediction, score), names[item.position]
                 if item.dark is not None:
                     report.dark.append((files[item.position], *item.dark))
                 job = writers.submit(_write, kept, item.image, predictor.info, out, name, save)
@@ -300,20 +248,7 @@ def number_masks(prediction: Prediction, info: DatasetInfo) -> tuple[np.ndarray,
     return pixels, {str(i): Meaning(label=info.names[v], score=round(s, 4)) for i, (v, s) in enumerate(entries, 1)}
 
 
-def _above(prediction: Prediction, score: float) -> Prediction:
-    found = prediction.instances
-    if found is None or found.scores is None:
-        return prediction
-    return dataclasses.replace(prediction, instances=found[found.scores >= score])
-
-
 def _count(prediction: Prediction) -> int:
     if prediction.panoptic is not None:
         return len(prediction.panoptic.segments)
     return 0 if prediction.instances is None else len(prediction.instances)
-
-
-def _checked(image: np.ndarray, position: int) -> np.ndarray:
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
-        raise UsageError(f"image {position} is {image.dtype} {list(image.shape)}, not RGB uint8 [H,W,3]")
-    return image

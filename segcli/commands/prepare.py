@@ -50,8 +50,8 @@ class Options(TypedDict, total=False):
 
 
 def prepare(
-    source: str,
-    out: Path | None = None,
+    source: str | Path,
+    out: str | Path | None = None,
     *,
     format: str | None = None,
     source_path: str | Path | None = None,
@@ -92,7 +92,7 @@ def prepare(
         trust_prepared(Path(source))
         if not fix and out is None:
             return Path(source)
-    plan = reopen(Path(source)) if again else plan_for(source, format, source_path, seed, settings, trusted)
+    plan = reopen(Path(source)) if again else plan_for(str(source), format, source_path, seed, settings, trusted)
     beside = Path(source) if Path(source).name.strip(".") else real(Path(source))  # "." has a name, too
     fixed = beside.with_name(f"{beside.name}-fixed") if again else FOLDER / plan.name
     target = Path(out) if out is not None else fixed

@@ -18,8 +18,9 @@ from segcli.engine.training import measure_cost, open_datasets, train_joined
 
 
 def train(
-    recipe: Recipe | None,
+    recipe: Recipe | str | Path | None,
     *,
+    data: str | Path | None = None,
     out: str | Path | None = None,
     resume: str | Path | None = None,
     steps: int | None = None,
@@ -28,12 +29,17 @@ def train(
 ) -> Path:
     """Train, score and record one run. -> its folder.
 
+    recipe: one that was loaded, a file, or a shipped recipe's name. data: a prepared dataset in place of that recipe's.
     Prepares the dataset where the recipe names a known one that is not there. `resume` continues that run folder with
     its own recipe (`recipe` may be None then), bitwise on a CPU, from the start where nothing was saved yet; with
     `steps` a finished one goes on to so many in all (engine/more_steps.py). Raises UsageError, DataError or ModelError
     before any work; KeyboardInterrupt after saving, on Ctrl-C; SegcliError on a non-finite loss. With several
     `hardware.devices` it starts a process for each; under torchrun it is one of them.
     """
+    if isinstance(recipe, (str, Path)):
+        recipe = Recipe.load(recipe, data=data)
+    elif data is not None:
+        raise UsageError("data goes with a recipe's name or file", hint="Recipe.load(…, data=…) for one that is loaded")
     if resume is not None:
         run = RunFolder(resume)
         recipe = run.recipe()

@@ -26,7 +26,8 @@ from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.ops import FrozenBatchNorm2d
 from torchvision.transforms.functional import pil_to_tensor
 
-from segcli.commands.predict import Predictor, predict_files
+from segcli.commands.predict import predict_files
+from segcli.commands.predictor import Predictor
 from segcli.core.dataset_info import Category, DatasetInfo
 from segcli.core.recipe.recipe import Recipe
 from segcli.engine.checkpoint import load_strict

@@ -28,7 +28,7 @@ BUSY = "while True: pass"
 
 def measure(recipe_name: str, steps: int, images: int) -> dict[str, float]:
     """Seconds of the median training step and of an image, in this process."""
-    from segcli.commands.predict import Predictor
+    from segcli.commands.predictor import Predictor
     from segcli.core.dataset_info import DatasetInfo
     from segcli.core.recipe.recipe import Recipe
     from segcli.data.dataset import Dataset

@@ -13,7 +13,8 @@ from torch import nn
 
 import segcli
 from segcli.commands import predict
-from segcli.commands.predict import Predictor, predict_files
+from segcli.commands.predict import predict_files
+from segcli.commands.predictor import Predictor
 from segcli.core.dataset_info import Category, DatasetInfo
 from segcli.core.errors import DataError, SegcliError, UsageError
 from segcli.core.recipe.recipe import Recipe
@@ -104,8 +105,44 @@ def test_a_predictor_refuses_what_is_not_an_image(tmp_path, predictor):
         predictor([tmp_path / "missing.png"])
     with pytest.raises(UsageError, match="image 1 is float32"):
         predictor([np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4, 3), np.float32)])
-    with pytest.raises(UsageError, match="list of images"):
-        predictor(np.zeros((4, 4, 3), np.uint8))
+
+
+def test_one_image_gives_one_prediction_however_it_is_given(tmp_path, predictor):
+    pixels = photo(tmp_path / "a.png")
+    for picture in (tmp_path / "a.png", str(tmp_path / "a.png"), pixels, Image.fromarray(pixels)):
+        one = predictor(picture, score=0.5)
+        assert one.instances.scores.tolist() == pytest.approx([0.9])
+        assert np.array_equal(one.instances.mask(0), predictor([pixels])[0].instances.mask(0))
+    turned = Image.fromarray(np.rot90(pixels).copy())
+    turned.getexif()[0x0112] = 6  # to be shown turned by a quarter: as the file reader does it
+    assert predictor(turned).size == pixels.shape[:2]
+
+
+def test_a_prediction_in_a_notebook(tmp_path, predictor):
+    pixels = photo(tmp_path / "a.png")
+    one = predictor(pixels)
+    assert repr(one) == "<Prediction: 2 objects (고양이 0.90, dog 0.40) on 48 × 40 pixels>"
+    assert repr(predictor) == "<Predictor toy: fake, task instance, classes 고양이, dog>"
+    picture = one.draw(score=0.5)
+    assert isinstance(picture, Image.Image)
+    assert picture.width % 48 == 0
+    assert not np.array_equal(np.asarray(picture.resize((48, 40), Image.Resampling.NEAREST)), pixels)
+    first, second = one.to_coco()
+    assert (first["category_id"], second["category_id"], first["bbox"][2:]) == (17, 3, [48, 40])
+    table = one.to_dataframe()
+    assert table.columns.tolist() == ["label", "score", "x1", "y1", "x2", "y2", "area"]
+    assert table.label.tolist() == ["고양이", "dog"]
+    assert table.area[1] == 20 * 24
+
+
+@pytest.mark.parametrize(("kind", "says"), [("semantic", "a label map"), ("panoptic", "1 segment on")])
+def test_maps_have_no_objects_to_list(tmp_path, kind, says):
+    one = Predictor(Bright(kind), RECIPE, INFO)(photo(tmp_path / "a.png"))
+    assert says in repr(one)
+    assert one.draw()
+    for ask in (one.to_coco, one.to_dataframe):
+        with pytest.raises(UsageError, match="maps and no objects"):
+            ask()
 
 
 def test_a_folder_gives_overlays_results_and_numbered_masks(tmp_path, predictor):
@@ -328,7 +365,7 @@ def test_load_gives_a_predictor(monkeypatch):
     class Opened:
         model, recipe, info = Bright(), RECIPE, INFO
 
-    monkeypatch.setattr(predict, "open_model", lambda source, **_: Opened)
+    monkeypatch.setattr("segcli.commands.predictor.open_model", lambda source, **_: Opened)
     assert isinstance(segcli.load("runs/x"), Predictor)
 
 

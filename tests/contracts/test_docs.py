@@ -72,6 +72,11 @@ def test_the_reference_page_is_current():
     assert (DOCS / "cli.md").read_text(encoding="utf-8") == reference.page(), "run: python -m segcli.cli.reference"
 
 
+def test_the_notebook_is_current():
+    made = reference.notebook((DOCS / "python.md").read_text(encoding="utf-8"))
+    assert (DOCS / "python.ipynb").read_text(encoding="utf-8") == made, "run: python -m segcli.cli.reference"
+
+
 def test_the_recipe_schema_is_current():
     """Names and descriptions: how types are spelled may differ between versions of pydantic."""
 
