@@ -233,9 +233,9 @@ def export(
 
     Raises UsageError and DataError.
     """
-    module = plugins.find("converter", to, "--to")
+    module = plugins.find("format", to, "--to")
     if not hasattr(module, "export"):
-        writable = [name for name in plugins.names("converter") if hasattr(plugins.find("converter", name), "export")]
+        writable = [name for name in plugins.names("format") if hasattr(plugins.find("format", name), "export")]
         raise UsageError(f"--to {to}: that format is read, but not written", hint=plugins.nearest(to, writable))
     with tempfile.TemporaryDirectory(prefix="segcli-export-") as folder:
         root = Path(source)

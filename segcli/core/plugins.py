@@ -28,7 +28,7 @@ FILES = {  # the files of segcli/ that are plugins of a kind, if they define `bu
     "model": "models/*/*.py",
     "backbone": "models/backbones/*.py",
     "head": "models/rcnn/heads/*.py",
-    "converter": "sources/formats/*.py",
+    "format": "sources/formats/*.py",
     "synthetic": "sources/synthetic/*.py",
     "metric": "metrics/*.py",
     "augmentation": "data/augment/*.py",
@@ -166,14 +166,24 @@ def _installed_properly(point: importlib.metadata.EntryPoint) -> bool:
     return point.dist is None or Path(str(point.dist.locate_file(""))).is_absolute()
 
 
+def _package(point: importlib.metadata.EntryPoint) -> str:
+    return point.dist.name if point.dist else "a package"
+
+
 def _installed(kind: str) -> dict[str, importlib.metadata.EntryPoint]:
     """Name -> what a package has registered. Raises UsageError where two packages mean different plugins by one."""
     found: dict[str, importlib.metadata.EntryPoint] = {}
     for point in importlib.metadata.entry_points(group=GROUP):
-        if not point.name.startswith(kind + ":") or not _installed_properly(point):
+        own_kind, _, name = point.name.partition(":")
+        if own_kind not in FILES or not name:
+            raise UsageError(
+                f"{_package(point)} registers {point.name!r} ({point.value}), and a plugin is called KIND:NAME",
+                hint=nearest(own_kind, list(FILES)),
+            )
+        if own_kind != kind or not _installed_properly(point):
             continue
-        other = found.setdefault(point.name.split(":", 1)[1], point)
+        other = found.setdefault(name, point)
         if other.value != point.value:
-            both = " and ".join(f"{p.dist.name if p.dist else 'a package'} ({p.value})" for p in (other, point))
+            both = " and ".join(f"{_package(p)} ({p.value})" for p in (other, point))
             raise UsageError(f"two packages have a plugin {point.name}: {both}", hint="uninstall one of them")
     return found

@@ -105,7 +105,7 @@ def plan_for(
     if format is not None and entry is not None and format != entry.converter:
         raise UsageError(f"--format {format}: {source} is read as {entry.converter}")
     if entry is not None and source_path is None:
-        module = plugins.find("converter", entry.converter)
+        module = plugins.find("format", entry.converter)
         chosen = {**entry.settings, **chosen}
         recorded = {"source": source, "format": entry.converter, "settings": chosen}
         recorded["archives"] = [archive.address for archive in entry.archives]
@@ -124,21 +124,21 @@ def plan_for(
     if entry is not None:
         path = inside(path, entry)
         folders = [folder for folder in folders if folder.path.is_relative_to(path)]
-    module = plugins.find("converter", kind, "--format")
+    module = plugins.find("format", kind, "--format")
     chosen = {**(entry.settings if entry else {}), **chosen}
     recorded = {"source": str(path), "format": kind, "settings": chosen}
     return Plan(name, module, chosen, recorded, path, entry, trusted, folders)
 
 
 def _detect(path: Path) -> str:
-    names = plugins.names("converter")
-    fitting = [name for name in names if plugins.find("converter", name).detect(path)]
+    names = plugins.names("format")
+    fitting = [name for name in names if plugins.find("format", name).detect(path)]
     if not fitting:
         for file in [path] if path.is_file() else sorted(path.glob("*.json")):
             if file.suffix.lower() == ".json":
                 read_json(file)  # a file that was cut off fits nothing
         inner = [p for p in sorted(path.iterdir()) if p.is_dir()][:20] if path.is_dir() else []
-        fit = [f"{p.name} ({n})" for p in inner for n in names if plugins.find("converter", n).detect(p)]
+        fit = [f"{p.name} ({n})" for p in inner for n in names if plugins.find("format", n).detect(p)]
         if fit:
             raise DataError(f"{path}: holds {', '.join(fit)}, but is itself in no format", hint="give one as SOURCE")
         raise DataError(

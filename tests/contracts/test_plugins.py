@@ -122,7 +122,7 @@ def test_every_head_plugin_is_tested():
 
 def test_every_converter_plugin_has_a_source_that_is_tested():
     """Those of tests/sources.py are converted, damaged and taken round by the tests of formats."""
-    assert set(plugins.names("converter")) == {name.removesuffix("_boxes") for name in FORMATS}
+    assert set(plugins.names("format")) == {name.removesuffix("_boxes") for name in FORMATS}
 
 
 INFO = DatasetInfo("d", (Category("a", 1, keypoints=("x", "y")), Category("b", 2)), {})

@@ -160,7 +160,7 @@ def test_a_failed_replacement_leaves_the_old_dataset(tmp_path, photos, monkeypat
     assert {p: p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file()} == before
     monkeypatch.undo()
     exported = tmp_path / "yolo"
-    module = plugins.find("converter", "yolo")
+    module = plugins.find("format", "yolo")
     export_files.export(tmp_path / "out", exported, module)
     monkeypatch.setattr("segcli.data.write_folder.os.rename", fail)
     with pytest.raises((SegcliError, KeyboardInterrupt)):

@@ -216,4 +216,4 @@ def test_the_table_is_whole():
             assert re.fullmatch(r"https?://\S+\.(zip|tar)", one.address)
             assert one.digest is None or re.fullmatch(r"sha256:[0-9a-f]{64}|sha1:[0-9a-f]{40}", one.digest)
     for name in ("pennfudan", "nuclei", "coco2017"):
-        assert KNOWN[name].converter in plugins.names("converter")
+        assert KNOWN[name].converter in plugins.names("format")
