@@ -11,9 +11,11 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 
 import torch
+from torch import Tensor
 
 from segcli.core.errors import SegcliError, UsageError
 from segcli.core.recipe.recipe import Recipe
+from segcli.data.augment.stages import chosen
 from segcli.engine import machine
 from segcli.models.interface import Model
 
@@ -41,7 +43,7 @@ def refuse_batch(
     need = float(held * 3 * height * width * FLOAT)
     if training and free / LIKELY < need < free:
         with contextlib.suppress(RuntimeError, AssertionError, ValueError, TypeError):  # such a model is not refused
-            need += SURE * (images // recipe.train.accumulate) * kept_activations(model, (height, width), "backbone")
+            need += SURE * (images // recipe.train.accumulate) * kept_activations(model, (height, width), Model.trunk)
     if need <= free:
         return
     key = "train.batch_size" if training else "eval.batch_size"
@@ -56,30 +58,35 @@ def smallest_canvas(
     recipe: Recipe, model: Model, sizes: Iterable[tuple[int, int]], training: bool
 ) -> tuple[int, int] | None:
     """Smallest (height, width) of the model's input; None if augmentation decides it."""
-    if training and {"crop", "short_side"} & recipe.data.augment.keys():
+    if training and {"crop", "short_side"} & chosen(recipe.data.augment).keys():
         return None
     rule = model.preprocess
     found = [rule.canvas([rule.output_size(*size)]) for size in set(sizes)]
     return min(found, key=lambda size: size[0] * size[1], default=None)
 
 
-def kept_activations(model: Model, size: tuple[int, int], part: str = "network") -> int:
-    """Bytes of activations saved for the backward pass of `model.network` (or of another part that takes images) for
+def kept_activations(
+    model: Model,
+    size: tuple[int, int],
+    part: Callable[[Model], Callable[[Tensor], object] | None] = lambda model: model.network,
+) -> int:
+    """Bytes of activations saved for the backward pass of `model.network` (or of another `part` that takes images) for
     one image of `size` (height, width): counted on the meta device, each storage once, without weights. 0 without that
     part."""
-    if part != "network" and part not in dict(model.named_children()):
+    copied = copy.deepcopy(model).to("meta").train()
+    forward = part(copied)
+    if forward is None:
         return 0
-    network = copy.deepcopy(model).to("meta").train()
     kept: dict[int, torch.UntypedStorage] = {}  # kept alive, so that no address is reused
 
-    def pack(tensor: torch.Tensor) -> torch.Tensor:
+    def pack(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         kept.setdefault(storage._cdata, storage)
         return tensor
 
-    own = {t.untyped_storage()._cdata for t in [*network.parameters(), *network.buffers()]}
+    own = {t.untyped_storage()._cdata for t in [*copied.parameters(), *copied.buffers()]}
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        getattr(network, part)(torch.empty(1, 3, *size, device="meta"))
+        forward(torch.empty(1, 3, *size, device="meta"))
     return sum(storage.nbytes() for key, storage in kept.items() if key not in own)
 
 

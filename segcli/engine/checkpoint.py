@@ -15,7 +15,7 @@ from segcli.core.dataset_info import DatasetInfo
 from segcli.core.errors import ModelError
 from segcli.core.files import part_beside, write_atomic
 from segcli.engine.training_state import weights_of
-from segcli.models.interface import Model
+from segcli.models.interface import Backbone, Model
 from segcli.weights.backbones import load_backbone
 from segcli.weights.class_rows import order_of, take_rows
 from segcli.weights.official import Checkpoint, find, resolve
@@ -104,11 +104,9 @@ def save_weights(path: Path, state: dict[str, Tensor], metadata: dict[str, str])
 def initialise(model: nn.Module) -> list[dict[str, str]]:
     """Load the pretrained backbone weights that a recipe's `model` section names. -> source and licence of each."""
     used = []
-    module: Any
     for module in model.modules():
-        name = getattr(module, "pretrained", None)
-        if name is not None:
-            used.append(load_backbone(module, name, module.settings))
+        if isinstance(module, Backbone) and module.pretrained is not None:
+            used.append(load_backbone(module, module.pretrained, module.settings))
     return used
 
 

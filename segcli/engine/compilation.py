@@ -12,6 +12,7 @@ import torch
 
 from segcli.core.errors import SegcliError, UsageError
 from segcli.core.recipe.recipe import Recipe
+from segcli.data.augment.stages import chosen
 from segcli.models.interface import Model
 
 BACKEND = "inductor"
@@ -25,16 +26,15 @@ def compile_backbone(model: Model, recipe: Recipe) -> None:
     """
     if not recipe.hardware.compile:
         return
-    if model.preprocess.fixed_canvas() is None and "crop" not in recipe.data.augment:
+    if not model.preprocess.square and "crop" not in chosen(recipe.data.augment):
         raise UsageError(
             "hardware.compile needs inputs of one size",
             hint="set data.size to a number or data.augment.crop, or hardware.compile to false",
         )
-    backbones = [module for name, module in model.named_modules() if name in ("backbone", "detr.backbone")]
-    if not backbones:
+    trunk = model.trunk()
+    if trunk is None:
         raise UsageError(f"hardware.compile: model {recipe.model['name']} has no backbone to compile")
-    for backbone in backbones:
-        backbone.compile(dynamic=False, backend=BACKEND)
+    trunk.compile(dynamic=False, backend=BACKEND)
 
 
 def uncompiled() -> contextlib.AbstractContextManager[None]:

@@ -5,7 +5,7 @@ import dataclasses
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -37,10 +37,9 @@ class Suppression:
 
     overlap: float | None
 
-    def finish(self, prediction: Prediction, model: Model) -> Prediction:
-        """Suppress the detections of a model without heads that suppress (those of the others are suppressed already,
-        see `suppressing`)."""
-        if self.overlap is None or prediction.instances is None or _suppressing_heads(model):
+    def finish(self, prediction: Prediction) -> Prediction:
+        """Suppress the detections of a model that has no heads which suppress (see `suppressing`)."""
+        if self.overlap is None or prediction.instances is None:
             return prediction
         kept = task_conversion.suppress(prediction.instances, self.overlap)
         return dataclasses.replace(prediction, instances=kept)
@@ -99,9 +98,10 @@ def score_model(
     refuse_batch(recipe, model, dataset.sizes, min(recipe.eval.batch_size, len(dataset)), training=False)
     position = {image_id: i for i, image_id in enumerate(dataset.image_ids)}
     begun, images = time.perf_counter(), 0
+    heads: list[Suppressing] = [module for module in model.modules() if isinstance(module, Suppressing)]
     bar = tqdm(total=len(dataset), desc="scoring", unit="image", disable=not progress, file=sys.stderr, leave=False)
     writer, names = ResultsWriter(keep, dataset.info) if keep else None, map_names(dataset.file_names)
-    with torch.inference_mode(), evaluating(model, recipe), suppressing(model, nms), bar:
+    with torch.inference_mode(), evaluating(model, recipe), suppressing(heads, nms), bar:
         with writer or contextlib.nullcontext():
             batches = eval_loader(
                 dataset, model.preprocess, batch_size=recipe.eval.batch_size, workers=recipe.hardware.workers
@@ -110,7 +110,7 @@ def score_model(
                 pixels = batch.images.contiguous(memory_format=torch.channels_last)
                 for prediction in model.predict(dataclasses.replace(batch, images=pixels).to(device)):
                     i = position[prediction.image_id]
-                    final = prediction if nms is None else nms.finish(prediction, model)
+                    final = prediction if nms is None or heads else nms.finish(prediction)
                     target, annotations = dataset.annotated_target(i)
                     for scorer in scorers:
                         scorer.update(final, target, annotations)
@@ -186,9 +186,11 @@ def store_intervals(keep: Path, scorers: list[Scorer], image_ids: list[int]) -> 
             diagnostics = metric.diagnostics()
     arrays = {key: values.astype(np.float32) for key, values in replicates.items()}
 
+    savez: Callable[..., None] = np.savez  # numpy's own types take any ** for allow_pickle, which numpy 1 lacks
+
     def save(path: Path) -> None:
         with open(path, "wb") as file:
-            np.savez(file, allow_pickle=False, digest=np.array(bootstrap.digest(image_ids)), **arrays)
+            savez(file, digest=np.array(bootstrap.digest(image_ids)), **arrays)
 
     write_atomic(keep.with_name(f"{keep.stem}_bootstrap.npz"), save)
     text = json.dumps({"schema_version": 1, **diagnostics})
@@ -196,21 +198,17 @@ def store_intervals(keep: Path, scorers: list[Scorer], image_ids: list[int]) -> 
 
 
 @contextlib.contextmanager
-def suppressing(model: Model, nms: Suppression | None) -> Iterator[None]:
-    """Within the context, the model's heads suppress as `nms` says; None changes nothing."""
-    heads = [] if nms is None else _suppressing_heads(model)
+def suppressing(heads: list[Suppressing], nms: Suppression | None) -> Iterator[None]:
+    """Within the context, a model's heads suppress as `nms` says; None changes nothing."""
     before = [head.nms for head in heads]
     try:
-        for head in heads:
-            head.nms = nms.overlap if nms else None
+        if nms is not None:
+            for head in heads:
+                head.nms = nms.overlap
         yield
     finally:
         for head, value in zip(heads, before, strict=True):
             head.nms = value
-
-
-def _suppressing_heads(model: Model) -> list[Suppressing]:
-    return [module for module in model.modules() if isinstance(module, Suppressing)]
 
 
 @contextlib.contextmanager

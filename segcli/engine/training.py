@@ -80,6 +80,7 @@ def train_joined(
         session = Session(run, recipe, model.to(device), pace.total or sys.maxsize, device)
         if resume is not None:
             session.restore(state)
+            state = None  # or its weights would fill memory until the training ends
             trained = session.progress.step >= session.total
             if trained and run.finished():
                 print(f"{run.path} is finished already", file=sys.stderr)

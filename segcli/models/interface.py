@@ -58,6 +58,11 @@ class Model(nn.Module):
         """The intermediate tensors of `predict`, for views."""
         raise AssertionError("a model defines this")
 
+    def trunk(self) -> nn.Module | None:
+        """The part that turns images [B,3,H,W] into feature maps, a pyramid included: all that its shapes depend on is
+        the images' size. By default the module named `backbone`; None: the model has none."""
+        return dict(self.named_children()).get("backbone")
+
     def network(self, images_BCHW: Tensor) -> object:
         """The inference network at fixed shapes, for counting and timing."""
         raise AssertionError("a model defines this")

@@ -41,6 +41,12 @@ OLD = [  # as written before, task, as it is written today
         "semantic",
         {"name": "mask2former_lite", **NEW, "kernels": True},
     ),
+    (
+        {"name": "detr", **SMALL, "levels": 1, "denoising": 0, "selection": False, "distinct": None},
+        "detection",
+        {"name": "detr", **NEW},
+    ),
+    ({"name": "maskformer", **SMALL, "kernels": False, "levels": 1}, "instance", {"name": "maskformer", **NEW}),
     ({"name": "maskformer", **SMALL, "masked_attention": False}, "instance", {"name": "maskformer", **NEW}),
     (
         {"name": "detr", **SMALL, "queries": 5, "class_weight": 2.0, "l1_weight": 4.0, "no_object": 0.2, "score": 0.5},
@@ -77,12 +83,12 @@ def test_an_old_section_means_a_model_of_today(old, task, new):
     [
         ({"name": "detr", "deformable": True}, r"model\.deformable is a setting of model\.name: detr_lite$"),
         (
-            {"name": "maskformer", "kernels": False},
+            {"name": "maskformer", "kernels": True},
             "kernels is a setting of model.name: maskformer_lite and mask2former_lite",
         ),
         ({"name": "detr", "levels": 3}, r"model\.levels is a setting of model\.name: detr_lite$"),
         (
-            {"name": "maskformer", "levels": 1},
+            {"name": "maskformer", "levels": 2},
             "levels is a setting of model.name: maskformer_lite and mask2former_lite",
         ),
         ({"name": "detr", "box_queries": False, "groups": 2}, "model.groups is a setting of model.name: detr_lite"),
@@ -121,6 +127,21 @@ def test_an_old_recipe_extends_a_new_one(tmp_path):
     ]:
         (tmp_path / "own.yaml").write_text(yaml.safe_dump({"extends": "base.yaml", "model": model}), encoding="utf-8")
         assert Recipe.load(tmp_path / "own.yaml").model == {**base.model, "heads": expected}
+
+
+@pytest.mark.parametrize("own", [{"loss": None}, {"no_object": None, "class_weight": None}])
+def test_null_takes_settings_of_before_back(tmp_path, own):
+    """A parent's, by a section, by the old names, or by the new ones, in a child recipe and in a flag."""
+    model = {"name": "detr", "no_object": 0.2, "class_weight": 3.0}
+    base = {"name": "r", "task": "detection", "data": {"root": "d"}, "model": model}
+    (tmp_path / "base.yaml").write_text(yaml.safe_dump(base), encoding="utf-8")
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump({"extends": "base.yaml", "model": own}), encoding="utf-8")
+    flags = {f"model.{key}": None for key in own}
+    for recipe in (Recipe.load(tmp_path / "own.yaml"), Recipe.load(tmp_path / "base.yaml", flags)):
+        assert not recipe.model.get("loss")
+        build_model({**recipe.model, "backbone": RESNET}, task="detection", num_classes=1, num_things=1)
+    new = Recipe.load(tmp_path / "base.yaml", {"model.loss.no_object": None})
+    assert new.model["loss"] == {"class": 3.0}
 
 
 def test_a_setting_of_before_and_the_one_of_today_replace_each_other(tmp_path):

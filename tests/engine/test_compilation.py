@@ -79,7 +79,17 @@ def test_a_compilers_error_is_one_line_that_names_the_setting(batch, monkeypatch
     assert "hardware.compile: false" in refused.value.hint
 
 
-def test_inputs_of_several_sizes_are_refused():
-    given = recipe(size=[48, 64])
+@pytest.mark.parametrize("augment", [{}, {"crop": None}, {"crop": False, "flip": 0.5}])
+def test_inputs_of_several_sizes_are_refused(augment):
+    given = recipe(size=[48, 64], augment=augment)
     with pytest.raises(UsageError, match=r"hardware\.compile needs inputs of one size"):
         compile_backbone(model_of(given), given)
+
+
+def test_a_crop_or_a_square_canvas_is_one_size():
+    for given in (recipe(size=[48, 64], augment={"crop": 64}), recipe(size=64)):
+        compile_backbone(model_of(given), given)
+    square, lite = recipe(size=[48, 64]), {"name": "detr_lite", "backbone": MODEL["backbone"]}
+    model = build_model(lite, task="detection", num_classes=2, num_things=2)
+    model.preprocess = model.preprocess.with_size(square.data.size)
+    compile_backbone(model, square)

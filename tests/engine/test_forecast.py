@@ -7,6 +7,7 @@ from torch import nn
 from segcli.commands import train
 from segcli.core.recipe.recipe import Recipe
 from segcli.engine import forecast, machine
+from segcli.models import build_model
 
 
 def small(root, **changes):
@@ -86,6 +87,14 @@ def test_kept_activations_are_counted_once_and_weights_not():
     frozen = Two()
     frozen.a.requires_grad_(False)
     assert forecast.kept_activations(frozen, (8, 16)) == 2 * maps
+
+
+@pytest.mark.parametrize(("task", "part"), [("detection", "backbone"), ("instance", "detr.backbone")])
+def test_activations_of_the_backbone_are_counted_with_and_without_masks(task, part):
+    settings = {"name": "detr", "backbone": {"name": "resnet", "depth": 18}, "transformer": {"dim": 128, "ffn": 32}}
+    model = build_model(settings, task=task, num_classes=2, num_things=2)
+    assert model.trunk() is model.get_submodule(part)
+    assert forecast.kept_activations(model, (64, 64), type(model).trunk) > 64 * 64 * 4
 
 
 def test_the_machine_tells_its_limits(tmp_path):

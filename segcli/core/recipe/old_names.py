@@ -71,12 +71,13 @@ def superseded(base: Section, over: Section) -> Section:
         given, own = over.get(section), out.get(section)
         if old in over and isinstance(own, dict):
             out[section] = {key: value for key, value in own.items() if key != new}
-        if isinstance(given, dict) and new in given:
+        if (section in over and given is None) or (isinstance(given, dict) and new in given):
             out.pop(old, None)
     return out
 
 
 def _sectioned(model: Section) -> Section:
+    model = _without_nulls(model)
     out = {key: value for key, value in model.items() if key not in SECTIONS}
     for old in [key for key in model if key in SECTIONS]:
         section, new = SECTIONS[old]
@@ -88,6 +89,18 @@ def _sectioned(model: Section) -> Section:
         if isinstance(before := model.get(section), dict) and new in before:
             raise ValueError(f"model.{old} is model.{section}.{new} now, and this recipe has both")
         out[section] = {**given, new: model[old]}
+    return out
+
+
+def _without_nulls(model: Section) -> Section:
+    """The section without null for a setting or a section of SECTIONS: a recipe that extends another one takes that
+    one's value back so, and the default holds."""
+    out: Section = {}
+    for key, value in model.items():
+        if isinstance(value, dict):
+            value = {k: v for k, v in value.items() if v is not None or (key, k) not in SECTIONS.values()}
+        if value is not None or not (key in SECTIONS or key in {section for section, _ in SECTIONS.values()}):
+            out[key] = value
     return out
 
 
@@ -139,7 +152,7 @@ def _with_queries(model: Section, name: str) -> Section:
         return _renamed(model, SWITCHES[on[0]].format(name), {*SWITCHES, *off})
     old = any(switch in model for switch in SWITCHES)
     for key, default in {**OF_BOXES, "kernels": False}.items():
-        if key in model and not (old and (key == "levels" or model[key] == default)):
+        if model.get(key, default) != default and not (old and key == "levels"):
             names = "maskformer_lite" if key == "kernels" else f"{name}_lite"
             both = key in ("levels", "kernels") and names == "maskformer_lite"
             raise ValueError(

@@ -31,6 +31,7 @@ from segcli.data.augment.stages import (
     Stage,
     Turn,
     Usual,
+    chosen,
 )
 from segcli.data.geometry import Geometry, Scene, transform
 from segcli.types import Sample
@@ -51,7 +52,6 @@ def build_augment(
     """
     if not settings:
         return None
-    chosen = {key: value for key, value in settings.items() if value is not None and value is not False}
     modules = {
         name: plugins.find("augmentation", name)
         for name in plugins.names("augmentation")
@@ -63,7 +63,7 @@ def build_augment(
     problems = [f"data.augment.{key} is not a setting ({plugins.nearest(key, known)})" for key in unknown]
     stages: dict[str, Stage] = {}
     for name in sorted(modules, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name)):
-        own = {key: value for key, value in chosen.items() if owner.get(key) == name}
+        own = {key: value for key, value in chosen(settings).items() if owner.get(key) == name}
         own = {key: _usual(modules[name], key) if value is True else value for key, value in own.items()}
         if name not in own and not _optional(modules[name]):
             problems += [f"data.augment.{key} needs data.augment.{name}" for key in own]

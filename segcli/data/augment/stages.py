@@ -13,7 +13,7 @@ import dataclasses
 import math
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, NamedTuple
 
 import numpy as np
@@ -35,6 +35,11 @@ class Usual(NamedTuple):
     """In the annotation of a `build` parameter: the value that `true` stands for."""
 
     value: float
+
+
+def chosen(settings: Mapping[str, object]) -> dict[str, object]:
+    """The settings of a recipe's `data.augment` that are on: null and false turn one off."""
+    return {key: value for key, value in settings.items() if value is not None and value is not False}
 
 
 @dataclasses.dataclass

@@ -11,7 +11,7 @@ import dataclasses
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from segcli.core.errors import UsageError
 from segcli.core.tasks import TASKS
@@ -154,6 +154,9 @@ class DETRMasks(Model):
         masks = self.masks(out, torch.full_like(query, i), query)
         segments = panoptic(masks, scores, labels, enlarge, num_things=self.detr.num_things)
         return Prediction(image_id, enlarge.original, panoptic=segments)
+
+    def trunk(self) -> nn.Module | None:
+        return self.detr.trunk()
 
     def network(self, images_BCHW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The last layer's class logits [B,Q,C+1], boxes [B,Q,4] and mask logits [B,Q,h,w] of every query."""
