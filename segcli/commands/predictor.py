@@ -12,8 +12,10 @@ from torch import Tensor
 
 from segcli.core.dataset_info import DatasetInfo
 from segcli.core.errors import UsageError
+from segcli.core.formatting import count
 from segcli.core.recipe.recipe import Recipe
 from segcli.data.image import read_image
+from segcli.data.value_range import as_rgb
 from segcli.drawing.overlays import draw
 from segcli.engine.run_folder import open_model, prepare_layout
 from segcli.models.interface import Model
@@ -45,14 +47,14 @@ class Result(Prediction):
     def __repr__(self) -> str:
         height, width = self.size
         if self.panoptic is not None:
-            what = _counted(len(self.panoptic.segments), "segment")
+            what = count(len(self.panoptic.segments), "segment")
         elif self.instances is not None:
             best = [
                 f"{self.info.names[label]} {score:.2f}"
                 for label, score in zip(self.instances.labels[:3].tolist(), self._scores()[:3].tolist(), strict=True)
             ]
             more = ", …" if len(self.instances) > len(best) else ""
-            what = _counted(len(self.instances), "object") + (f" ({', '.join(best)}{more})" if best else "")
+            what = count(len(self.instances), "object") + (f" ({', '.join(best)}{more})" if best else "")
         else:
             what = "a label map"
         return f"<Prediction: {what} on {width} × {height} pixels>"
@@ -145,10 +147,6 @@ class Predictor:
             return self.model.predict(Batch(images, padding, content, sizes, image_ids).to(device))
 
 
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
 def above(prediction: Prediction, score: float) -> Prediction:
     """The prediction without the objects of a lower score; maps stay as they are."""
     found = prediction.instances
@@ -159,6 +157,11 @@ def above(prediction: Prediction, score: float) -> Prediction:
 
 def _pixels(picture: Picture, info: DatasetInfo, position: int) -> np.ndarray:
     """RGB uint8 [H,W,3] of an image, as a trained model of these classes reads it."""
+    if isinstance(picture, Image.Image) and picture.mode.startswith(("I", "F")):  # more than 8 bits
+        try:
+            return as_rgb(np.asarray(ImageOps.exif_transpose(picture)), info.value_range)
+        except ValueError as error:
+            raise UsageError(f"image {position}: {error}") from error
     if isinstance(picture, Image.Image):
         return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
     if not isinstance(picture, np.ndarray):

@@ -8,11 +8,10 @@ from typing import Any
 from segcli.commands.prepare import prepare_for
 from segcli.core import distributed
 from segcli.core.dataset_info import DatasetInfo
-from segcli.core.errors import UsageError
+from segcli.core.errors import ModelError, UsageError
 from segcli.core.recipe.recipe import Recipe
 from segcli.engine.capacity import first_batch, refuse_batch, use_threads
 from segcli.engine.forecast import forecast
-from segcli.engine.more_steps import add_steps
 from segcli.engine.run_folder import RunFolder, choose_device, start
 from segcli.engine.training import measure_cost, open_datasets, train_joined
 
@@ -46,7 +45,7 @@ def train(
         if run.never_saved() and steps is None:
             if distributed.rank() == 0:
                 print(f"note: {run.path} was stopped before its first checkpoint: it begins again", file=sys.stderr)
-            out, resume, force = resume, None, True
+            recipe, out, resume, force = as_asked(run, recipe), resume, None, True
     if recipe is None:
         raise UsageError("nothing to train: give a recipe, or a run to resume")
     hardware = recipe.hardware
@@ -56,6 +55,18 @@ def train(
     return distributed.launch(train_one, arguments, devices=hardware.devices, nodes=hardware.nodes, device=kind)
 
 
+def as_asked(run: RunFolder, recipe: Recipe) -> Recipe:
+    """The recipe of a run that begins again: with the minutes that its first steps had been converted from."""
+    try:
+        minutes = run.environment().get("minutes")
+    except ModelError:  # it was stopped before it was written
+        return recipe
+    if minutes is None:
+        return recipe
+    lengths: dict[str, object] = {"epochs": None, "steps": None, "minutes": minutes, "retimed": []}
+    return recipe.model_copy(update={"train": recipe.train.model_copy(update=lengths)})
+
+
 def train_one(
     recipe: Recipe, out: str | Path | None, resume: str | Path | None, steps: int | None, force: bool, quiet: bool
 ) -> Path:
@@ -63,11 +74,8 @@ def train_one(
     use_threads(recipe.hardware.threads)
     with distributed.joined(recipe.hardware.processes, choose_device(recipe.hardware.device)) as device:
         with distributed.main_first():
-            if resume is not None and steps is not None:
-                add_steps(RunFolder(resume), steps)
-                recipe = RunFolder(resume).recipe()
             prepare_for(recipe)
-        return train_joined(recipe, device, out, resume, force, quiet or distributed.rank() > 0)
+        return train_joined(recipe, device, out, resume, steps, force, quiet or distributed.rank() > 0)
 
 
 def dry_run(recipe: Recipe) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from segcli.compare.intervals import Pair
 from segcli.compare.row import Row
 from segcli.compare.verdict import FEW, amount
-from segcli.core.formatting import heading, percent
+from segcli.core.formatting import count, heading, percent
 from segcli.core.run_files import read_environment
 
 LEARNED = 0.05  # scores below say that a model has not learned yet
@@ -37,32 +37,39 @@ def _choice(rows: Sequence[Row], pairs: Sequence[Pair], metric: str, by: str) ->
             f"no choice{by} yet: {best.name} can't be held against {_list(apart)}; equal work and intervals are needed"
         )
     level = [row for row in rows if row.name in judged and not judged[row.name].significant]
+    level = [row for row in level if not any(_worse(row, other, pairs) for other in level)]
     chosen = min([best, *level], key=_gflops)
     alike = [row for row in [best, *level] if row is not chosen and _gflops(row) < ALIKE * _gflops(chosen)]
-    images = f"{best.images} images"
+    images = count(best.images or 0, "image")
     if alike:
-        gap = amount(judged[next(row.name for row in [*alike, chosen] if row is not best)])
         names = _list([chosen.name, *(row.name for row in alike)])
-        return f"the evidence is too thin to choose{by} between {names}: {gap} {title} on {images}, at like FLOPs"
+        gap = next((p for p in pairs if {p.a, p.b} == {chosen.name, alike[0].name}), judged.get(chosen.name))
+        told = f"{amount(gap)} {title} " if gap else ""
+        return f"the evidence is too thin to choose{by} between {names}: {told}on {images}, at like FLOPs"
     if not level:
         second = min(judged.values(), key=lambda pair: pair.delta)
         reason = f"it is ahead of {second.b}, the next, by {amount(second)} {title}"
     elif chosen is best:
-        gap = amount(judged[level[0].name])
-        reason = f"{images} can't tell {_list([row.name for row in level])} from it ({gap} {title}), and it costs less"
+        gap, names = judged[level[0].name], _list([row.name for row in level])
+        reason = f"{images} can't tell {names} from it ({amount(gap)} {title}), and it costs less"
     else:
-        ratio = f"{_gflops(chosen) / _gflops(best):.2g}"
-        reason = (
-            f"{images} can't tell it from {best.name} ({amount(judged[chosen.name])} {title}), at {ratio}× the FLOPs"
-        )
+        ratio, gap = f"{_gflops(chosen) / _gflops(best):.2g}", judged[chosen.name]
+        reason = f"{images} can't tell it from {best.name} ({amount(gap)} {title}), at {ratio}× the FLOPs"
     return f"choose {chosen.name}{by}, because {reason}{_reservations(chosen, apart)}"
+
+
+def _worse(row: Row, other: Row, pairs: Sequence[Pair]) -> bool:
+    """Whether `row` is significantly worse than `other`."""
+    known = [pair.seen_from(row.name) for pair in pairs if {pair.a, pair.b} == {row.name, other.name}]
+    return any(pair.significant and not pair.unequal and pair.delta < 0 for pair in known)
 
 
 def _reservations(chosen: Row, apart: Sequence[str]) -> str:
     """What the choice does not rest on, and what it binds one to."""
     out = f"; not judged: {_list(apart)}" if apart else ""
     if (chosen.images or 0) < FEW:
-        out += f"; {chosen.images} images are few: label more before you rely on it"
+        few = count(chosen.images or 0, "image")
+        out += f"; {few} {'is' if chosen.images == 1 else 'are'} few: label more before you rely on it"
     licences = [licence for licence in _licences(chosen) if "NC" in licence]
     return out + (f"; its weights' licence is {licences[0]}: not for commercial use" if licences else "")
 

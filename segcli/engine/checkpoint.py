@@ -116,16 +116,18 @@ def load_weights(
     source: str = "auto",
     *,
     info: DatasetInfo | None = None,
+    same_classes: bool = True,
     partial: bool = True,
 ) -> dict[str, list[str]]:
     """Load a weight file, or an official checkpoint by name, into a model. -> the report of keys.
 
     source: auto, segcli, torchvision, detr, maskformer or huggingface: the naming scheme of the file's keys. info: the
     dataset's classes. If all of them are classes of the official checkpoint, class layers take its rows by class name;
-    class layers of any other size keep their random start. Whole heads may be missing in the file (they stay random) or
-    in the model (they are skipped). All this is printed on stderr and returned in the report: "loaded",
-    "reinitialised", "missing", "unexpected", "selected" (class rows by name), "ignored" (constants, counters). No other
-    difference is allowed. `partial=False` (for a model that is not trained further) allows no random weights.
+    class layers of any other size keep their random start, and so do all where the file's classes are not the model's
+    (same_classes=False). Whole heads may be missing in the file (they stay random) or in the model (they are skipped).
+    All this is printed on stderr and returned in the report: "loaded", "reinitialised", "missing", "unexpected",
+    "selected" (class rows by name), "ignored" (constants, counters). No other difference is allowed. `partial=False`
+    (for a model that is not trained further) allows no random weights.
     Raises ModelError that lists every difference, leaving the model unchanged; UsageError for an unknown source.
     """
     known = find(file)
@@ -138,8 +140,8 @@ def load_weights(
     state, layout = translate(state, set(own), known.source if known and source == "auto" else source)
     classes = model.class_layers if isinstance(model, Model) else ()  # any module may be given weights
     report: dict[str, list[str]] = {"selected": _select_rows(state, own, layout, classes, info)}
-    report |= _fit(state, own, classes, str(file))
-    notes = _notes(report, own, model, known)
+    report |= _fit(state, own, classes, str(file), same_classes)
+    notes = _notes(report, own, model, known, same_classes)
     if not partial and (report["reinitialised"] or report["missing"]):
         raise ModelError(f"{file}: weights of another model: " + "; ".join(notes), hint="train with them as init first")
     for note in notes:
@@ -173,7 +175,7 @@ def _select_rows(
 
 
 def _fit(
-    state: dict[str, Tensor], own: dict[str, Tensor], classes: tuple[str, ...], where: str
+    state: dict[str, Tensor], own: dict[str, Tensor], classes: tuple[str, ...], where: str, same_classes: bool
 ) -> dict[str, list[str]]:
     """Compare the keys of model and file; raise ModelError for any difference that is not allowed."""
     constant = lambda key: key.endswith(CONSTANTS)
@@ -181,6 +183,8 @@ def _fit(
     unexpected = [k for k in state if k not in own and not constant(k)]
     other = [k for k in own if k in state and own[k].shape != state[k].shape]
     anew = [k for k in other if k.startswith(classes) and _other_count(own[k], state[k])]
+    if not same_classes:
+        anew += [k for k in own if k in state and k not in other and k.startswith(classes)]
     problems = {
         "missing": [k for k in missing if not (part := _part(k)) or any(s.startswith(part) for s in state)],
         "unexpected": [k for k in unexpected if not (part := _part(k)) or any(o.startswith(part) for o in own)],
@@ -209,7 +213,11 @@ def _part(key: str) -> str:
 
 
 def _notes(
-    report: dict[str, list[str]], own: dict[str, Tensor], model: nn.Module, known: Checkpoint | None
+    report: dict[str, list[str]],
+    own: dict[str, Tensor],
+    model: nn.Module,
+    known: Checkpoint | None,
+    same_classes: bool,
 ) -> list[str]:
     """Messages for the user about weights that were loaded only in part."""
     notes = []
@@ -218,7 +226,8 @@ def _notes(
     if report["selected"]:
         notes.append("class rows taken by name")
     if report["reinitialised"]:
-        notes.append(f"another number of classes: begin anew: {layers(report['reinitialised'])}")
+        why = "another number of classes" if same_classes else "other classes"
+        notes.append(f"{why}: begin anew: {layers(report['reinitialised'])}")
     if report["missing"]:
         notes.append(f"not in the file, begin at random: {parts(report['missing'])}")
     if report["unexpected"]:

@@ -3,17 +3,16 @@
 import sys
 
 from segcli.core.errors import UsageError
-from segcli.engine.checkpoint import load_state
 from segcli.engine.run_folder import RunFolder
 
 
-def add_steps(run: RunFolder, steps: int) -> None:
-    """Give a finished run `steps` steps in all: its schedule begins anew where the first one ended, at the full rate,
-    with the weights, moments and average that it has.
+def add_steps(run: RunFolder, steps: int, done: int) -> None:
+    """Give a finished run of `done` steps `steps` in all: its schedule begins anew where the first one ended, at the
+    full rate, with the weights, moments and average that it has.
 
     It is recorded in the run's recipe (`train.retimed`), which a training that repeats the recipe follows. Scores and
     costs are removed until the run is finished again. Nothing happens where the run has been given so many already.
-    Raises UsageError for a run that is not finished, or that has as many steps.
+    Raises UsageError for a run that is not finished, or that has as many steps. The run is claimed, its data checked.
     """
     recipe = run.recipe()
     if recipe.train.restarted and recipe.train.steps == steps:
@@ -22,7 +21,6 @@ def add_steps(run: RunFolder, steps: int) -> None:
         raise UsageError(
             f"{run.path} is not finished: more steps are for a finished run", hint=f"segcli train --resume {run.path}"
         )
-    done = int(load_state(run.last)["progress"]["step"])
     if steps <= done:
         raise UsageError(f"train.steps={steps}: {run.path} has done {done} already", hint="give the steps in all")
     retimed = [*(recipe.train.retimed or [(0, done)]), (done, steps)]

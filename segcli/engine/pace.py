@@ -39,7 +39,7 @@ class Pace:
         self.decisions = list(decisions) or ([] if total is None else [(0, total)])
         self.seconds = seconds
         self.recent: deque[float] = deque()
-        self.step_seconds = 0.0  # mean time of the steps that the last decision rests on
+        self.step_seconds = 0.0  # that the last decision rests on
         self._skip, self._next = WARM, 0.0
 
     @property
@@ -86,22 +86,23 @@ class Pace:
         if any(at > step for at, _ in self.decisions):  # a resumed run that has not reached its last decision yet
             return False
         if elapsed >= self.seconds:
-            return self._decide(step, step)
+            return self._decide(step, step, elapsed / step)
         known = self.recent or spare
         enough = len(known) >= LEAST or sum(known) >= CHECK * self.seconds
         early = self.total is None and step < FIRST and elapsed < CHECK * self.seconds
         if not enough or early or (self.total is not None and elapsed < self._next):
             return False
         self._next = elapsed + CHECK * self.seconds
-        each = self.step_seconds = sum(known) / len(known)
+        each = sum(known) / len(known)
         left = round((self.seconds - elapsed) / each)
         if self.total is not None and abs(left - (self.total - step)) * each < TOLERANCE * self.seconds:
             return False
-        return self._decide(step, step + left)
+        return self._decide(step, step + left, each)
 
-    def _decide(self, step: int, total: int) -> bool:
+    def _decide(self, step: int, total: int, each: float) -> bool:
         if total == self.total:
             return False
+        self.step_seconds = each
         self.decisions.append((step, total))
         return True
 

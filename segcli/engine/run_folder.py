@@ -127,7 +127,11 @@ class RunFolder:
         return Recipe.load(path)
 
     def write_recipe(self, recipe: Recipe) -> None:
-        """Write the resolved recipe and a copy of its split file, so that the run folder is self-contained."""
+        """Write the resolved recipe and a copy of its split file, so that the run folder is self-contained; an `init`
+        beside the recipe is named by its whole path."""
+        start = recipe.init and recipe.resolve(recipe.init)
+        if start and start.exists():
+            recipe = recipe.model_copy(update={"init": str(start.absolute())})
         if recipe.data.split_file is not None:
             names = recipe.resolve(recipe.data.split_file)
             if names.is_file():
@@ -135,7 +139,7 @@ class RunFolder:
                 write_atomic(own, lambda p: p.write_bytes(content))
                 data = recipe.data.model_copy(update={"split_file": own.name})
                 recipe = recipe.model_copy(update={"data": data})
-        self._text("recipe.yaml", recipe.to_yaml())
+        self._text("recipe.yaml", recipe.to_yaml(self.path / "recipe.yaml"))
 
     def log(self, entry: dict[str, Any]) -> None:
         path = self.path / "log.jsonl"
@@ -334,8 +338,7 @@ def start(recipe: Recipe, info: DatasetInfo, *, load: bool = True) -> tuple[Mode
     if load and recipe.init is None:
         used = initialise(model)
     elif load:  # official weights include the backbone
-        load_weights(model, _named(recipe), info=info)
-        used = _weights_of(recipe)
+        used = _start_from(model, recipe, info)
     prepare_layout(model)
     compile_backbone(model, recipe)
     return model, used
@@ -360,13 +363,26 @@ def _named(recipe: Recipe) -> str | Path:
     return file if file.is_file() else recipe.init
 
 
-def _weights_of(recipe: Recipe) -> list[dict[str, str]]:
-    """What environment.json says of the recipe's `init`; those that a run began with bind what begins with the run."""
-    source, folder = str(recipe.init), recipe.resolve(str(recipe.init))
-    if not (folder / "recipe.yaml").is_file():
-        return [{"source": source, "licence": licence(_named(recipe))}]
-    before = cast(list[dict[str, str]], RunFolder(folder).environment().get("weights") or [])
-    return [{"source": source, "licence": "the user's own"}, *before]
+def _source_run(recipe: Recipe) -> RunFolder | None:
+    """The run that the recipe's `init` is, or is a checkpoint of."""
+    file = recipe.resolve(str(recipe.init)).absolute()
+    folder = file.parent.parent if file.is_file() and file.parent.name == "checkpoints" else file
+    return RunFolder(folder) if (folder / "recipe.yaml").is_file() else None
+
+
+def _start_from(model: Model, recipe: Recipe, info: DatasetInfo) -> list[dict[str, str]]:
+    """Load the recipe's `init` into a model -> what environment.json says of it; the licences that bind a run bind what
+    begins with it. Class layers of a run with other classes begin anew. Raises ModelError."""
+    file, run = _named(recipe), _source_run(recipe)
+    if run is None:
+        load_weights(model, file, info=info)
+        return [{"source": str(recipe.init), "licence": licence(file)}]
+    try:
+        classes, weights = run.info().names, run.environment().get("weights") or []
+    except ModelError as error:
+        raise ModelError(f"init: {recipe.init}: its classes and licences can't be read: {error}") from error
+    load_weights(model, file, info=info, same_classes=classes == info.names)
+    return [{"source": str(recipe.init), "licence": "the user's own"}, *cast(list[dict[str, str]], weights)]
 
 
 def describe_environment(recipe: Recipe, info: DatasetInfo, used: list[dict[str, str]]) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from segcli.engine.checkpoint import recover, save_weights
 from segcli.engine.compilation import compiler_errors, uncompiled
 from segcli.engine.diagnosis import print_causes
 from segcli.engine.evaluation import Scores, check_expectations, score_model
+from segcli.engine.more_steps import add_steps
 from segcli.engine.optimizer import MovingAverage, build_optimizer, clip_gradients, rate_factor
 from segcli.engine.pace import Pace, keep_pace
 from segcli.engine.run_folder import RunFolder, describe_environment, start
@@ -45,10 +46,11 @@ def train_joined(
     device: torch.device,
     out: str | Path | None,
     resume: str | Path | None,
+    steps: int | None,
     force: bool,
     quiet: bool,
 ) -> Path:
-    """Build model, optimiser and data, start or resume the run folder, and train."""
+    """Build model, optimiser and data, start or resume the run folder, and train; see `commands.train.train`."""
     info = DatasetInfo.load(recipe.data.root)
     if resume is not None and not distributed.rank():
         refuse_other_data(RunFolder(resume), Path(recipe.data.root), info)
@@ -70,11 +72,14 @@ def train_joined(
                 run.write_recipe(recipe)
             else:
                 state = recover(run.last, run.previous)
+                if steps is not None:
+                    add_steps(run, steps, int(state["progress"]["step"]))
                 if not (run.path / "environment.json").is_file():  # scoring the run reads it
                     info = dataclasses.replace(info, fingerprint=current(Path(recipe.data.root), info))
                     run.write_environment(describe_environment(recipe, info, []))
             out = run.path
         run = RunFolder(distributed.from_main(out))  # type: ignore[arg-type]
+        recipe = recipe if steps is None else run.recipe()
         input_rule.follow(model, run.environment())
         pace = pace_of(recipe, run, train_set, resumed=resume is not None)
         session = Session(run, recipe, model.to(device), pace.total or sys.maxsize, device)

@@ -118,6 +118,18 @@ def test_one_image_gives_one_prediction_however_it_is_given(tmp_path, predictor)
     assert predictor(turned).size == pixels.shape[:2]
 
 
+def test_pil_images_of_more_than_8_bits_are_read_as_their_file(tmp_path, predictor):
+    info = dataclasses.replace(INFO, value_range=(0.0, 4095.0))
+    toy = Predictor(Bright(), RECIPE, info)
+    values = np.linspace(0, 4095, 40 * 48).reshape(40, 48).astype(np.uint16)
+    Image.fromarray(values).save(tmp_path / "a.png")
+    of_file, of_pil = toy([tmp_path / "a.png", Image.open(tmp_path / "a.png")])
+    assert np.array_equal(of_file.instances.mask(0), of_pil.instances.mask(0))
+    assert 0.2 < of_pil.instances.mask(0).mean() < 0.9
+    with pytest.raises(UsageError, match="image 0: its 32-bit floats have no fixed brightness range"):
+        Predictor(Bright(), RECIPE, INFO)(Image.fromarray(values.astype(np.float32)))
+
+
 def test_a_prediction_in_a_notebook(tmp_path, predictor):
     pixels = photo(tmp_path / "a.png")
     one = predictor(pixels)

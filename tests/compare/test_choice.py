@@ -42,6 +42,15 @@ def test_the_cheapest_of_those_that_cant_be_told_apart():
     assert said == "choose a, because 200 images can't tell b from it (1.0 ± 5.0 mask AP), and it costs less"
 
 
+def test_what_is_worse_than_another_is_no_candidate():
+    """b and c are both level with a, and c is worse than b: the cheapest is b, not c."""
+    rows = [row("a", 0.50, gflops=4.0), row("b", 0.49, gflops=1.0), row("c", 0.45, gflops=0.95)]
+    pairs = [pair("a", "b", 0.01, significant=False), pair("a", "c", 0.05, significant=False), pair("c", "b", -0.04)]
+    assert one(rows, pairs).startswith("choose b, because")
+    pairs[2] = pair("c", "b", -0.04, significant=False)
+    assert "too thin to choose between c and b: -4.0 ± 5.0 mask AP" in one(rows, pairs)
+
+
 @pytest.mark.parametrize(
     ("rows", "pairs", "says"),
     [

@@ -96,8 +96,24 @@ def test_a_runs_data_is_found_from_another_folder(trained, tmp_path, monkeypatch
     """Beside the recipe's folder or above; the working folder's own goes first; what is nowhere stays a name."""
     file = trained / "runs" / "tiny run" / "recipe.yaml"
     monkeypatch.chdir(tmp_path)
-    assert Recipe.load(file).data.root == str(trained / "data" / "tiny")
-    assert Recipe.load(file, {"data.root": "data/none"}).data.root == "data/none"
+    recipe, told = load(file)
+    assert recipe.data.root == str(trained / "data" / "tiny")
+    assert told == [f"{file}: data.root data/tiny is taken from {trained / 'data' / 'tiny'}"]
+    assert "root: data/tiny\n" in recipe.to_yaml(file), "in its own file it stays, so that both can be moved"
+    assert f"root: {trained}" in recipe.to_yaml(tmp_path / "other.yaml")
+    assert load(file, {"data.root": "data/tiny"})[0].data.root == "data/tiny", "a flag means the working folder"
     shutil.copytree(trained / "data", tmp_path / "data")
     assert Recipe.load(file).data.root == "data/tiny"
     assert Recipe.load("quickstart/mask_rcnn").data.root == "data/shapes"
+
+
+def test_the_recipes_own_dataset_by_another_path_is_no_other(tiny_copy, tmp_path, monkeypatch):
+    (tmp_path / "val.txt").write_text("five.png\n")
+    (tmp_path / "r.yaml").write_text(
+        "name: a\ntask: instance\nmodel: {name: rcnn_lite}\ntrain: {steps: 1}\n"
+        f"data: {{root: {tiny_copy.name}, split_file: val.txt}}\n"
+    )
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    recipe, told = load(tmp_path / "r.yaml", {"data.root": str(tiny_copy)})
+    assert (recipe.data.split_file, told) == ("val.txt", [])

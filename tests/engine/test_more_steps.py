@@ -2,11 +2,14 @@
 
 import json
 import shutil
+import subprocess
 
 import pytest
 import torch
 import yaml
 
+from segcli.commands.train import as_asked
+from segcli.core import own_path
 from segcli.core.recipe.recipe import Recipe
 from segcli.engine.checkpoint import load_state
 from segcli.engine.pace import Pace
@@ -71,22 +74,56 @@ def test_an_existing_run_as_out_is_answered_with_resume(segcli, run):
     assert f"segcli train --resume {run.path} goes on with it" in result.err
 
 
-@pytest.mark.parametrize("scored", [True, False])
-def test_a_run_is_a_start(segcli, run, tmp_path, scored):
-    """Its best weights, or its last ones; what its own weights are bound to goes along."""
+@pytest.mark.parametrize("start", ["runs/tiny run", "runs/tiny run/checkpoints/last.pt"])
+def test_a_run_is_a_start(segcli, run, tmp_path, start):
+    """Its best weights (its last ones where it was not scored), or a file; what they are bound to goes along."""
     recipe = yaml.safe_load((run.path / "recipe.yaml").read_text())
-    recipe |= {"name": "next", "init": "runs/tiny run"}
+    recipe |= {"name": "next", "init": start}
     recipe["train"] |= {"optimizer": {"lr": 1e-12}, "ema": None}
     (tmp_path / "next.yaml").write_text(yaml.safe_dump(recipe))
     environment = json.loads((run.path / "environment.json").read_text())
     environment["weights"] = [{"source": "maskformer/coco_r50", "licence": "CC BY-NC 4.0"}]
     (run.path / "environment.json").write_text(json.dumps(environment))
-    if not scored:
+    if start == "runs/tiny run":
         run.best.unlink()
     assert segcli("train", "next.yaml").code == 0
     first, second = load_state(run.last)["model"], load_state(RunFolder("runs/next").last)["model"]
     trained = [key for key in first if key.endswith("weight") and first[key].ndim == 4]
     assert all(torch.allclose(first[key], second[key], atol=1e-6) for key in trained)
     weights = RunFolder("runs/next").environment()["weights"]
-    assert [one["source"] for one in weights] == ["runs/tiny run", "maskformer/coco_r50"]
-    assert Recipe.load("next.yaml").init == "runs/tiny run"
+    assert [one["source"] for one in weights] == [start, "maskformer/coco_r50"]
+    assert Recipe.load("runs/next").init == str(tmp_path / start)  # the run is read from anywhere
+
+
+def test_class_layers_of_other_classes_begin_anew(segcli, run, tmp_path):
+    """As many classes, but other ones: the rows are not theirs."""
+    info = json.loads((tmp_path / "data/tiny/info.json").read_text())
+    info["categories"][0]["name"] = "tiger"
+    (tmp_path / "data/tiny/info.json").write_text(json.dumps(info))
+    recipe = yaml.safe_load((run.path / "recipe.yaml").read_text()) | {"name": "next", "init": "runs/tiny run"}
+    (tmp_path / "next.yaml").write_text(yaml.safe_dump(recipe))
+    done = segcli("train", "next.yaml")
+    assert done.code == 0, done.err
+    assert "other classes: begin anew: " in done.err
+
+
+@pytest.mark.parametrize("fault", ["data", "lock"])
+def test_more_steps_take_nothing_from_a_run_that_cant_go_on(segcli, run, tmp_path, fault):
+    if fault == "data":
+        shutil.rmtree(tmp_path / "data")
+        assert segcli("train", "--resume", run.path, "--set", "train.steps=6").code == 3
+    else:
+        with run.claimed():
+            command = own_path.command("train", "--resume", str(run.path), "--set", "train.steps=6")
+            done = subprocess.run(command, capture_output=True, text=True)
+        assert "is being trained by another process" in done.stderr
+    assert run.finished()
+    assert run.recipe().train.steps == 3
+
+
+def test_a_run_that_begins_again_has_its_minutes(run):
+    recipe = run.recipe()
+    decided = recipe.train.model_copy(update={"steps": 600, "retimed": [(8, 600)]})
+    run.write_environment({**run.environment(), "minutes": 10})
+    again = as_asked(run, recipe.model_copy(update={"train": decided}))
+    assert (again.train.minutes, again.train.steps, again.train.retimed) == (10, None, [])

@@ -24,16 +24,17 @@ def needs_folder(root: str | Path) -> Path:
 
 def find_root(root: str, recipe: Path | None) -> str:
     """`data.root` as it is where it is absolute or lies in the working folder; else below the recipe's folder or one
-    that holds it, such as that of `runs`, up to LEVELS above. A name that is found nowhere stays as it is."""
+    that holds it, such as that of `runs`, up to LEVELS of them. A name that is found nowhere stays as it is."""
     if recipe is None or os.path.isabs(root) or is_shipped(recipe) or os.path.isfile(os.path.join(root, "info.json")):
         return root
-    places = [os.path.join(folder, root) for folder in recipe.absolute().parents[:LEVELS]]
+    folders = Path(os.path.normpath(recipe.absolute())).parents[:LEVELS]
+    places = [os.path.normpath(os.path.join(folder, root)) for folder in folders]
     return next((place for place in places if os.path.isfile(os.path.join(place, "info.json"))), root)
 
 
-def leave_out(recipe: dict[str, Any], overrides: dict[str, Any]) -> list[str]:
-    """Remove from a recipe, as it was read, what belongs to its own dataset, where `data.root` among the overrides is
-    another prepared dataset. -> the keys that were removed.
+def leave_out(recipe: dict[str, Any], overrides: dict[str, Any], file: Path) -> list[str]:
+    """Remove from a recipe, as it was read from `file`, what belongs to its own dataset, where `data.root` among the
+    overrides is another prepared dataset. -> the keys that were removed.
 
     A key that is overridden, too, stays. A root without info.json is where the recipe's own dataset will be prepared.
     """
@@ -42,7 +43,7 @@ def leave_out(recipe: dict[str, Any], overrides: dict[str, Any]) -> list[str]:
         return []
     if not os.path.isfile(os.path.join(root, "info.json")):  # False for names that no system takes, too
         return []
-    if _same_place(section.get("root"), root) or (section.get("name") and section["name"] == _name(root)):
+    if _same_place(section.get("root"), root, file) or (section.get("name") and section["name"] == _name(root)):
         return []
     removed = [key for key in OF_DATASET if section.get(key) and f"data.{key}" not in overrides]
     for key in removed:
@@ -53,8 +54,15 @@ def leave_out(recipe: dict[str, Any], overrides: dict[str, Any]) -> list[str]:
     return [f"data.{key}" for key in removed]
 
 
-def _same_place(one: object, other: str) -> bool:
-    return isinstance(one, str) and Path(one).absolute() == Path(other).absolute()
+def _same_place(root: object, other: str, file: Path) -> bool:
+    """Whether a recipe's own `data.root` is the folder `other`."""
+    if not isinstance(root, str):
+        return False
+    own = find_root(root, file)
+    try:
+        return os.path.samefile(own, other)
+    except (OSError, ValueError):  # one is not there, or can't be
+        return os.path.abspath(own) == os.path.abspath(other)
 
 
 def _name(root: str) -> str | None:

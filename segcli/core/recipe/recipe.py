@@ -230,6 +230,7 @@ class Recipe(Settings):
     expect: dict[str, Expect] = {}
 
     _path: Path | None = pydantic.PrivateAttr(None)
+    _written_root: str | None = pydantic.PrivateAttr(None)  # data.root in the file, where it was found elsewhere
 
     @pydantic.field_validator("name")
     @classmethod
@@ -269,15 +270,18 @@ class Recipe(Settings):
         out, overrides = read_recipe(file), dict(overrides or {})
         if data is not None:
             overrides["data.root"] = str(own_data.needs_folder(data))
-            if file.name != "recipe.yaml":
+            if not (file.parent / "environment.json").is_file():  # a run's recipe keeps the run's name
                 overrides.setdefault("name", f"{Path(data).resolve().name}-{file.stem}")
-        removed = own_data.leave_out(out, overrides)
+        removed = own_data.leave_out(out, overrides, file)
         if removed:
             root = overrides["data.root"]
             warnings.warn(f"{path} is used on {root}: left out {', '.join(removed)} of its own dataset", stacklevel=2)
         for key, value in overrides.items():
             put(out, key, value)
-        return cls.parse(out, str(file), file, flags=list(overrides))
+        recipe = cls.parse(out, str(file), file, flags=list(overrides))
+        if "data.root" not in overrides:  # a flag's path is meant from the working folder
+            recipe._find_data()
+        return recipe
 
     @classmethod
     def parse(cls, data: dict[str, Any], where: str, path: Path | None = None, flags: Sequence[str] = ()) -> "Recipe":
@@ -287,8 +291,14 @@ class Recipe(Settings):
         except pydantic.ValidationError as error:
             raise UsageError(f"{where}: " + "; ".join(_explanations(error.errors(), flags))) from error
         recipe._path = path
-        recipe.data.root = own_data.find_root(recipe.data.root, path)
         return recipe
+
+    def _find_data(self) -> None:
+        """Look for a relative `data.root` around the recipe's file, and say so where it is taken from there."""
+        root = own_data.find_root(self.data.root, self._path)
+        if root != self.data.root:
+            warnings.warn(f"{self._path}: data.root {self.data.root} is taken from {root}", stacklevel=3)
+            self._written_root, self.data.root = self.data.root, root
 
     @contextlib.contextmanager
     def blamed(self, section: str) -> Iterator[None]:
@@ -305,9 +315,13 @@ class Recipe(Settings):
         beside = self._path.parent / name if self._path else Path(name)
         return beside if beside.exists() else Path(name)
 
-    def to_yaml(self) -> str:
-        """The recipe as a file; reading that file gives an equal recipe."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    def to_yaml(self, file: Path | None = None) -> str:
+        """The recipe as a file; reading that file gives an equal recipe. file: where it is written; its own keeps
+        `data.root` as it stands there, so that a run and its data can be moved together."""
+        out = self.model_dump(mode="json")
+        if self._written_root is not None and file is not None and file == self._path:
+            out["data"]["root"] = self._written_root
+        return yaml.safe_dump(out, sort_keys=False, allow_unicode=True)
 
 
 def schema() -> dict[str, Any]:
