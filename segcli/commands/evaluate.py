@@ -7,7 +7,8 @@ from segcli.data.dataset import Dataset
 from segcli.data.fingerprint import current
 from segcli.engine.diagnosis import print_causes
 from segcli.engine.evaluation import Scores, Suppression, score_model
-from segcli.engine.run_folder import RunFolder, open_model, prepare_layout
+from segcli.engine.opening import open_model, prepare_layout
+from segcli.engine.run_folder import RunFolder
 from segcli.engine.same_data import check_classes, say_changes
 from segcli.models.interface import Model
 

@@ -17,7 +17,7 @@ from segcli.core.recipe.recipe import Recipe
 from segcli.data.image import read_image
 from segcli.data.value_range import as_rgb
 from segcli.drawing.overlays import draw
-from segcli.engine.run_folder import open_model, prepare_layout
+from segcli.engine.opening import open_model, prepare_layout
 from segcli.models.interface import Model
 from segcli.predictions.coco_results import coco_results
 from segcli.types import Batch, Instances, Prediction

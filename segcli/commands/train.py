@@ -12,7 +12,8 @@ from segcli.core.errors import ModelError, UsageError
 from segcli.core.recipe.recipe import Recipe
 from segcli.engine.capacity import first_batch, refuse_batch, use_threads
 from segcli.engine.forecast import forecast
-from segcli.engine.run_folder import RunFolder, choose_device, start
+from segcli.engine.opening import choose_device, start
+from segcli.engine.run_folder import RunFolder
 from segcli.engine.training import measure_cost, open_datasets, train_joined
 
 

@@ -15,7 +15,7 @@ from segcli.data.dataset import Dataset
 from segcli.data.loader import Augment
 from segcli.drawing.overlays import draw
 from segcli.drawing.sheets import cell_width, choose_columns, contact_sheet, legend_of, sheet_names, text_panel
-from segcli.engine.run_folder import build
+from segcli.engine.opening import build
 from segcli.ops.preprocess import Preprocess
 from segcli.predictions.coco_results import write_image
 from segcli.types import Sample

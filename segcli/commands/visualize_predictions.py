@@ -11,7 +11,8 @@ from segcli.core.dataset_info import DatasetInfo
 from segcli.core.tasks import TASKS
 from segcli.data.dataset import Dataset
 from segcli.drawing.sheets import cell_width, contact_sheet, draw_labels_beside_predictions, sheet_names
-from segcli.engine.run_folder import RunFolder, fields_of
+from segcli.engine.opening import fields_of
+from segcli.engine.run_folder import RunFolder
 from segcli.metrics.image_quality import MEANING, MEANING_SEMANTIC, image_quality
 from segcli.predictions.coco_results import write_image
 from segcli.predictions.shown_score import USUAL, scores_of, shown_score

@@ -12,7 +12,7 @@ from segcli.core.tasks import TASKS
 from segcli.data.fingerprint import current
 from segcli.engine import cost
 from segcli.engine.forecast import forecast
-from segcli.engine.run_folder import build, choose_device, prepare_layout
+from segcli.engine.opening import build, choose_device, prepare_layout
 from segcli.engine.training import measure_cost, open_datasets
 from segcli.models.interface import Model
 from segcli.ops.preprocess import Preprocess

@@ -31,9 +31,10 @@ from segcli.engine.compilation import compiler_errors, uncompiled
 from segcli.engine.diagnosis import print_causes
 from segcli.engine.evaluation import Scores, check_expectations, score_model
 from segcli.engine.more_steps import add_steps
+from segcli.engine.opening import describe_environment, start
 from segcli.engine.optimizer import MovingAverage, build_optimizer, clip_gradients, rate_factor
 from segcli.engine.pace import Pace, keep_pace
-from segcli.engine.run_folder import RunFolder, describe_environment, start
+from segcli.engine.run_folder import RunFolder
 from segcli.engine.same_data import refuse_other_data
 from segcli.engine.session import Interrupt, Session
 from segcli.engine.work import CpuClock, step_gflops

@@ -32,7 +32,7 @@ from segcli.core.dataset_info import Category, DatasetInfo
 from segcli.core.recipe.recipe import Recipe
 from segcli.engine.checkpoint import load_strict
 from segcli.engine.cost import flops
-from segcli.engine.run_folder import prepare_layout
+from segcli.engine.opening import prepare_layout
 from segcli.models import build_model
 from segcli.ops.cpu.allocator import keep_freed_memory
 from segcli.types import Batch, Instances, Target

@@ -12,7 +12,7 @@ from segcli.compare.published import Counted, input_of, load, table
 from segcli.compare.untrained import COCO
 from segcli.core.dataset_info import Category, DatasetInfo
 from segcli.engine import cost
-from segcli.engine.run_folder import build
+from segcli.engine.opening import build
 
 ADE20K = DatasetInfo("ade20k", tuple(Category(f"class {i}", i, thing=i < 100) for i in range(150)), {})
 

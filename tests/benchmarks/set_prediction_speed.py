@@ -29,7 +29,7 @@ from transformers import (
 )
 
 from segcli.engine.cost import flops
-from segcli.engine.run_folder import prepare_layout
+from segcli.engine.opening import prepare_layout
 from segcli.models import build_model
 from segcli.ops import boxes
 from segcli.ops.cpu.allocator import keep_freed_memory

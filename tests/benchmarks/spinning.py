@@ -32,7 +32,7 @@ def measure(recipe_name: str, steps: int, images: int) -> dict[str, float]:
     from segcli.core.dataset_info import DatasetInfo
     from segcli.core.recipe.recipe import Recipe
     from segcli.data.dataset import Dataset
-    from segcli.engine.run_folder import choose_device, start
+    from segcli.engine.opening import choose_device, start
     from segcli.engine.training import trial_steps
 
     recipe = Recipe.load(recipe_name, {"hardware.device": "cpu"})

@@ -40,7 +40,7 @@ def compare(run: Path, rounds: int) -> None:
 def evaluate(run: Path, rounds: int) -> None:
     from segcli.data.dataset import Dataset
     from segcli.engine.evaluation import score_model
-    from segcli.engine.run_folder import open_model, prepare_layout
+    from segcli.engine.opening import open_model, prepare_layout
 
     opened = open_model(run)
     recipe, model = opened.recipe, prepare_layout(opened.model)

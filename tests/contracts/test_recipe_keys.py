@@ -28,8 +28,9 @@ from segcli.engine.accumulation import bfloat16, step_losses
 from segcli.engine.capacity import use_threads
 from segcli.engine.checkpoint import save_weights
 from segcli.engine.evaluation import check_expectations, score_model
+from segcli.engine.opening import build, choose_device, start
 from segcli.engine.optimizer import build_optimizer, rate_factor
-from segcli.engine.run_folder import RunFolder, build, choose_device, start
+from segcli.engine.run_folder import RunFolder
 from segcli.engine.session import Session
 
 CPU = torch.device("cpu")

@@ -9,7 +9,7 @@ from segcli.core.recipe.recipe import Recipe
 from segcli.engine import compilation
 from segcli.engine.accumulation import step_losses
 from segcli.engine.compilation import compile_backbone, compiler_errors, uncompiled
-from segcli.engine.run_folder import prepare_layout
+from segcli.engine.opening import prepare_layout
 from segcli.engine.training import make_loader, open_datasets
 from segcli.models import build_model
 

@@ -21,7 +21,8 @@ from segcli.core.trust import grant
 from segcli.data.dataset import Dataset
 from segcli.engine.diagnosis import answers, measure
 from segcli.engine.evaluation import Suppression, check_expectations, score_model
-from segcli.engine.run_folder import Opened, RunFolder
+from segcli.engine.opening import Opened
+from segcli.engine.run_folder import RunFolder
 from segcli.metrics import metric_for
 from segcli.models.interface import Model
 from segcli.ops.preprocess import Preprocess

@@ -8,7 +8,8 @@ import yaml
 import segcli
 from segcli.core.errors import ModelError
 from segcli.core.recipe.recipe import Recipe
-from segcli.engine.run_folder import RunFolder, open_model
+from segcli.engine.opening import open_model
+from segcli.engine.run_folder import RunFolder
 
 RESNET = {"name": "resnet", "depth": 18}
 RECIPE = {

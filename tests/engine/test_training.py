@@ -15,7 +15,8 @@ import torch
 import segcli
 from segcli.core.errors import ModelError, SegcliError, UsageError
 from segcli.core.recipe.recipe import Recipe
-from segcli.engine.run_folder import RunFolder, open_model
+from segcli.engine.opening import open_model
+from segcli.engine.run_folder import RunFolder
 from segcli.engine.session import Session
 
 SMALL = {

@@ -19,7 +19,7 @@ from segcli.core.recipe.recipe import Recipe
 from segcli.data.augment.compose import build_augment
 from segcli.data.dataset import Dataset
 from segcli.drawing.overlays import draw
-from segcli.engine.run_folder import build, fields_of
+from segcli.engine.opening import build, fields_of
 from segcli.engine.training import open_datasets
 from segcli.fields.keypoints import Keypoints
 from segcli.metrics.keypoints import build as build_metric

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from segcli.engine.run_folder import prepare_layout
+from segcli.engine.opening import prepare_layout
 from segcli.models import build_model
 from segcli.types import Batch
 

@@ -14,7 +14,7 @@ from segcli.core.dataset_info import Category, DatasetInfo
 from segcli.core.errors import DataError, ModelError, UsageError
 from segcli.core.recipe.recipe import Recipe
 from segcli.engine.checkpoint import load_strict, load_weights, save_weights
-from segcli.engine.run_folder import open_model, start
+from segcli.engine.opening import open_model, start
 from segcli.models import build_model
 from segcli.weights import official
 from segcli.weights.class_rows import layouts, official_info

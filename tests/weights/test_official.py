@@ -11,7 +11,7 @@ import torchvision
 from segcli.core.dataset_info import Category, DatasetInfo
 from segcli.core.errors import ModelError
 from segcli.core.recipe.recipe import Recipe, shipped
-from segcli.engine import checkpoint, run_folder
+from segcli.engine import checkpoint, opening
 from segcli.weights import backbones, official
 from segcli.weights.class_rows import layouts
 from segcli.weights.official import TABLE, find, licence, resolve
@@ -180,7 +180,7 @@ def test_the_coco_recipes_take_torchvisions_weights_whole(recipe, reference, mon
     assert loaded.init == f"torchvision/{reference}"
     with torch.device("meta"):
         state = getattr(torchvision.models.detection, reference)(weights=None, weights_backbone=None).state_dict()
-        model = run_folder.build(loaded, info)
+        model = opening.build(loaded, info)
     monkeypatch.setattr(checkpoint, "resolve", lambda name: name)
     monkeypatch.setattr(checkpoint, "read_state", lambda _: state)
     report = checkpoint.load_weights(model, loaded.init, info=info, partial=False)
