@@ -15,8 +15,8 @@ from pycocotools import mask as coco_mask
 from segcli.core.dataset_info import Category, DatasetInfo
 from segcli.data.augment.compose import build_augment
 from segcli.models import build_model
+from segcli.models.interface import Samples
 from segcli.models.rcnn.mask_targets import crop_targets
-from segcli.models.rcnn.roi_heads import Samples
 from segcli.ops.mask_inference import Enlarge, largest
 from segcli.ops.paste import paste_exact
 from segcli.ops.segments import label_maps, segments

@@ -25,9 +25,9 @@ from segcli.fields.keypoints import Keypoints
 from segcli.metrics.keypoints import build as build_metric
 from segcli.metrics.keypoints import deviations
 from segcli.models import build_model
+from segcli.models.interface import Samples
 from segcli.models.rcnn.heads.keypoint import build as build_head
 from segcli.models.rcnn.heads.lite_keypoint import LiteKeypointHead
-from segcli.models.rcnn.roi_heads import Samples
 from segcli.predictions.coco_results import coco_results
 from segcli.types import Batch, Instances, Prediction, Target
 from segcli.weights.class_rows import official_info

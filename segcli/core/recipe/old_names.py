@@ -18,11 +18,8 @@ BEFORE = {  # a model's name in recipes of earlier versions
     "per_pixel_plus": "per_pixel",
     "fcn": "per_pixel",
 }
-LITE_HEADS = {
-    "box": "iou_box",
-    "mask": "lite_mask",
-    "keypoint": "lite_keypoint",
-}  # rcnn's, and rcnn_lite's in its place
+# a lite R-CNN's heads before -> today's names; a copy of rcnn_lite's table, which may change while old recipes don't
+LITE_HEADS = {"box": "iou_box", "mask": "lite_mask", "keypoint": "lite_keypoint"}
 SWITCHES = {"box_queries": "{}_lite", "masked_attention": "mask2former_lite"}
 LITE = ("detr_lite", "maskformer_lite", "mask2former_lite")
 OF_BOXES = {"levels": 1, "deformable": False, "selection": False, "distinct": None, "denoising": 0, "groups": 1}

@@ -23,7 +23,7 @@ from segcli.models.detr.set_loss import DetrLoss
 from segcli.models.interface import Model
 from segcli.models.layers.flop_rule import count
 from segcli.models.layers.frozen_norm import hold_still
-from segcli.models.layers.set_model import check_task
+from segcli.models.layers.task_check import check_task
 from segcli.models.layers.transformer import Transformer, TransformerSettings
 from segcli.ops.detr_inference import confident, detections, panoptic, to_rles
 from segcli.ops.mask_inference import Enlarge
@@ -34,7 +34,8 @@ DOES = ("detection", "instance", "panoptic")
 
 @dataclasses.dataclass(frozen=True)
 class Inference:
-    """Section `model.inference` of detr. score: panoptic segments need a higher class probability."""
+    """Section `model.inference` of detr. score: panoptic segments need a higher class probability (task panoptic
+    alone reads it)."""
 
     score: float = 0.85
 
@@ -55,7 +56,7 @@ def build(
     with masks, train all at once (joint), or as the paper does first `boxes` with an idle mask head, then `masks` on
     that frozen detector (from `init`).
     """
-    classes = check_task("detr", DOES, task, num_classes, num_things)
+    classes = check_task("detr", DOES, task, num_classes=num_classes, num_things=num_things)
     if stage != "joint" and not TASKS[task].masks:
         raise UsageError(f"model.stage {stage} is for tasks with masks, and this one is detection")
     masks = TASKS[task].masks and stage != "boxes"

@@ -1,13 +1,14 @@
 """DETR for little data: its queries are boxes, refined layer by layer (DAB-DETR, Liu et al., 2022), each with a sigmoid
 a class whose target is the box's IoU (DEIM, 2025). See docs/little_data.md; the model is in layers/box_detector.py."""
 
-from segcli.core.errors import UsageError
-from segcli.core.tasks import TASKS
 from segcli.models import build_backbone
 from segcli.models.layers.box_detector import BoxDetector
 from segcli.models.layers.box_queries import BoxOptions, BoxQueries
 from segcli.models.layers.box_query_loss import BoxLoss
+from segcli.models.layers.task_check import check_task
 from segcli.models.layers.transformer import TransformerSettings
+
+DOES = ("detection",)
 
 
 def build(
@@ -24,13 +25,8 @@ def build(
     """backbone: a ResNet-50 by default. queries: at most so many objects an image. levels: how many of the coarsest
     maps are read (RT-DETR's encoder).
     """
-    if TASKS[task].masks or TASKS[task].fields:
-        raise UsageError(
-            f"model detr_lite does not do task {task!r}: it has boxes alone",
-            hint="task: detection" + (", or model.name: maskformer_lite" if TASKS[task].masks else ""),
-        )
-    if not num_things:
-        raise UsageError("model detr_lite needs thing classes, and the dataset declares none")
+    reason = "it has boxes alone"
+    check_task("detr_lite", DOES, task, num_things=num_things, reason=reason, with_masks="maskformer_lite")
     body = build_backbone({"name": "resnet", **(backbone or {})}, maps=levels)
     head = BoxQueries(body, levels, num_things, queries=queries, transformer=transformer, options=boxes, loss=loss)
     return BoxDetector(body, head, task=task, num_things=num_things)

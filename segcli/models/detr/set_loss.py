@@ -17,8 +17,8 @@ from segcli.ops.matcher import Matching, class_cost, giou_cost, l1_cost, match
 @dataclasses.dataclass(frozen=True)
 class DetrLoss:
     """Section `model.loss` of detr. class, l1, giou, mask (focal), dice: weights of the losses; the first three weigh
-    the matching costs, too. no_object: weight of that class in the cross-entropy. auxiliary: losses on every decoder
-    layer.
+    the matching costs, too; mask and dice have no effect in task detection. no_object: weight of that class in the
+    cross-entropy. auxiliary: losses on every decoder layer.
     """
 
     class_: float = 1.0

@@ -19,7 +19,8 @@ CLASS_COST = 2.0
 
 @dataclasses.dataclass(frozen=True)
 class BoxLoss:
-    """Section `model.loss` of detr_lite: weights of the losses and, with CLASS_COST, of the matching costs."""
+    """Section `model.loss` of detr_lite: weights of the losses. l1 and giou weigh the matching costs, too; the class
+    cost has the fixed weight CLASS_COST."""
 
     class_: float = 1.0
     l1: float = 5.0

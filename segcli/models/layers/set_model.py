@@ -4,8 +4,6 @@ import warnings
 
 from torch import Tensor
 
-from segcli.core.errors import UsageError
-from segcli.core.tasks import TASKS
 from segcli.models.interface import Model
 from segcli.models.layers.targets import Targets
 from segcli.ops.matcher import Matching
@@ -46,17 +44,6 @@ class SetModel(Model):
                 f"Set model.queries to at least {most}",
                 stacklevel=3,
             )
-
-
-def check_task(model: str, does: tuple[str, ...], task: str, num_classes: int, num_things: int) -> int:
-    """The number of classes that a model which `does` these tasks learns. Raises UsageError for any other task, or
-    where there is no such class."""
-    if task not in does:
-        raise UsageError(f"model {model} does not do task {task!r}", hint="tasks: " + ", ".join(does))
-    classes = num_classes if TASKS[task].stuff else num_things
-    if not classes:
-        raise UsageError(f"model {model} needs thing classes for task {task}, and the dataset declares none")
-    return classes
 
 
 def last_and_earlier(by_layer: dict[str, Tensor], auxiliary: bool) -> dict[str, Tensor]:

@@ -22,8 +22,9 @@ from segcli.models.interface import Backbone
 from segcli.models.layers.flop_rule import count
 from segcli.models.layers.mask_predictor import MaskPredictor
 from segcli.models.layers.pixel_decoder import FpnPixelDecoder, SegmentationHead, TransformerPixelDecoder
-from segcli.models.layers.set_model import SetModel, check_task, last_and_earlier, pairs_by_image
+from segcli.models.layers.set_model import SetModel, last_and_earlier, pairs_by_image
 from segcli.models.layers.targets import Targets, normalisers, segment_targets
+from segcli.models.layers.task_check import check_task
 from segcli.models.layers.transformer import TransformerSettings
 from segcli.models.maskformer.mask_set_loss import (
     MaskLoss,
@@ -71,11 +72,11 @@ def build(
     loss: MaskLoss,
     inference: Inference,
 ) -> "MaskFormer":
-    """backbone: a ResNet-50 by default. pixel_decoder: fpn, or transformer with encoder_layers (the papers' COCO
-    ResNets). queries: at most so many segments an image (null: 100; one a class with matching fixed). mask_dim: width
-    of the pixel embeddings (null: the transformer's). matching: fixed (an ablation of MaskFormer's paper; task
-    semantic): query i learns class i, none is matched. divisor: images are padded to multiples of it, 1: not at all
-    (null: 32 for task semantic, 1 for the others, as on COCO; the paper's ADE20K panoptic has 32).
+    """backbone: a ResNet-50 by default. pixel_decoder: transformer (the papers' COCO ResNets), or fpn, on which
+    transformer.encoder_layers has no effect. queries: at most so many segments an image (null: 100; one a class with
+    matching fixed). mask_dim: width of the pixel embeddings (null: the transformer's). matching: fixed (an ablation of
+    MaskFormer's paper; task semantic): query i learns class i, none is matched. divisor: images are padded to multiples
+    of it, 1: not at all (null: 32 for task semantic, 1 for the others, as on COCO; the paper's ADE20K panoptic has 32).
     """
     fixed = matching == "fixed"
     classes, queries = check("maskformer", task, num_classes, num_things, queries, fixed)
@@ -94,7 +95,7 @@ def check(
     model: str, task: str, num_classes: int, num_things: int, queries: int | None, fixed: bool
 ) -> tuple[int, int]:
     """(classes, queries) of a model of this family. Raises UsageError for a task or a dataset that it does not fit."""
-    classes = check_task(model, DOES, task, num_classes, num_things)
+    classes = check_task(model, DOES, task, num_classes=num_classes, num_things=num_things)
     if fixed and TASKS[task].things:
         raise UsageError("model.matching: fixed is for task semantic")
     if fixed and queries is not None:

@@ -38,8 +38,9 @@ from segcli.types import Batch, Prediction
 
 @dataclasses.dataclass(frozen=True)
 class PointMaskLoss:
-    """Section `model.loss` of maskformer_lite. class: weight of that loss and matching cost; mask, dice: of the masks'
-    cross-entropy and dice, at `points` sampled points a segment (Mask2Former)."""
+    """Section `model.loss` of maskformer_lite. class: weight of that loss (its matching cost has the fixed weight
+    CLASS_COST of layers/box_query_loss.py); mask, dice: of the masks' cross-entropy and dice, at `points` sampled
+    points a segment (Mask2Former), which have no matching cost."""
 
     class_: float = 1.0
     mask: float = 20.0

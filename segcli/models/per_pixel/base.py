@@ -8,26 +8,24 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segcli.core import distributed
-from segcli.core.errors import UsageError
-from segcli.core.tasks import TASKS
 from segcli.models.interface import Backbone, Model
 from segcli.models.layers.flop_rule import count
 from segcli.models.layers.mask_predictor import MaskPredictor
 from segcli.models.layers.pixel_decoder import FpnPixelDecoder, SegmentationHead
+from segcli.models.layers.task_check import check_task
 from segcli.ops.mask_inference import Enlarge, largest
 from segcli.ops.mask_losses import pixel_cross_entropy
 from segcli.ops.preprocess import Preprocess
 from segcli.ops.segments import label_maps
 from segcli.types import Batch, Prediction
 
+DOES = ("semantic",)
 
-def check_task(model: str, task: str) -> None:
-    """Raises UsageError for every task but semantic."""
-    if TASKS[task].things:
-        raise UsageError(
-            f"model {model} does not do task {task!r}: it has one label for each pixel",
-            hint="task: semantic" + (", or model.name: maskformer" if TASKS[task].masks else ""),
-        )
+
+def check_semantic(model: str, task: str, num_classes: int) -> None:
+    """Raises UsageError for a task that per-pixel models do not do."""
+    reason = "it has one label for each pixel"
+    check_task(model, DOES, task, num_classes=num_classes, reason=reason, with_masks="maskformer")
 
 
 def with_defaults(settings: dict[str, object] | None, given: dict[str, object]) -> dict[str, object]:

@@ -5,7 +5,7 @@ from torchvision.models.segmentation.fcn import FCNHead
 
 from segcli.models import build_backbone
 from segcli.models.interface import Backbone
-from segcli.models.per_pixel.base import PerPixel, check_task, with_defaults
+from segcli.models.per_pixel.base import PerPixel, check_semantic, with_defaults
 from segcli.ops.preprocess import Preprocess
 
 
@@ -13,7 +13,7 @@ def build(*, task: str, num_classes: int, backbone: dict[str, object] | None = N
     """backbone: a ResNet-50 with trainable norms and stride 8 by default. auxiliary: weight of the loss on the second
     head; 0 leaves it out.
     """
-    check_task("fcn", task)
+    check_semantic("fcn", task, num_classes)
     given = {"name": "resnet", "norm": "trainable", "frozen_stages": 0, "dilate_last": 2}
     return Fcn(build_backbone(with_defaults(backbone, given), maps=2 if auxiliary else 1), num_classes, auxiliary)
 

@@ -5,14 +5,14 @@ from torch import nn
 
 from segcli.models import build_backbone
 from segcli.models.layers.pixel_decoder import FpnPixelDecoder
-from segcli.models.per_pixel.base import PixelDecoderModel, check_task, with_defaults
+from segcli.models.per_pixel.base import PixelDecoderModel, check_semantic, with_defaults
 
 
 def build(
     *, task: str, num_classes: int, backbone: dict[str, object] | None = None, dim: int = 256
 ) -> PixelDecoderModel:
     """backbone: a ResNet-50 by default. dim: width of the pixel decoder."""
-    check_task("per_pixel", task)
+    check_semantic("per_pixel", task, num_classes)
     body = build_backbone(with_defaults(backbone, {"name": "resnet", "frozen_stages": 0}))
     predictor = _classifier(dim, num_classes)
     return PixelDecoderModel(body, FpnPixelDecoder(body.channels, dim, dim), predictor, 1.0)

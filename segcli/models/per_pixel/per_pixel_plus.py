@@ -5,7 +5,7 @@ from segcli.models import build_backbone
 from segcli.models.layers.mask_predictor import MaskPredictor
 from segcli.models.layers.pixel_decoder import FpnPixelDecoder
 from segcli.models.layers.transformer import TransformerSettings
-from segcli.models.per_pixel.base import PixelDecoderModel, check_task, with_defaults
+from segcli.models.per_pixel.base import PixelDecoderModel, check_semantic, with_defaults
 
 
 def build(
@@ -23,7 +23,7 @@ def build(
     """backbone: a ResNet-50 by default. decoder_layers, dropout, heads, ffn: of the transformer. auxiliary: weight of
     the losses on its earlier layers; 0 leaves them out. dim: width of the pixel decoder and of the transformer.
     """
-    check_task("per_pixel_plus", task)
+    check_semantic("per_pixel_plus", task, num_classes)
     body = build_backbone(with_defaults(backbone, {"name": "resnet", "frozen_stages": 0}))
     transformer = TransformerSettings(dim, heads, ffn, decoder_layers=decoder_layers, dropout=dropout)
     predictor = MaskPredictor(body.channels[-1], num_classes, transformer, classes=None)

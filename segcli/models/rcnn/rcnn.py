@@ -13,11 +13,13 @@ from segcli.core.tasks import TASKS
 from segcli.models import build_backbone
 from segcli.models.interface import DetectingHead, Detections, Model, RoIHead
 from segcli.models.layers.pyramid import FPN
+from segcli.models.layers.task_check import check_task
 from segcli.models.rcnn.roi_heads import RoIHeads
 from segcli.models.rcnn.rpn import RPN
 from segcli.ops.preprocess import Preprocess
 from segcli.types import Batch, Field, Instances, Prediction, Rle, Target
 
+DOES = tuple(name for name, task in TASKS.items() if task.objects)  # heads say which of them a model has
 STANDARD = {"box": "box", "mask": "mask", "keypoint": "keypoint"}  # slot -> the head that this model has there
 
 
@@ -40,7 +42,7 @@ def build(
     kept in training and at inference. samples: proposals an image that the heads learn from, of which at most the share
     `positive` are objects. foreground: IoU from which a proposal is an object's.
     """
-    check_task("rcnn", task, num_things)
+    check_task("rcnn", DOES, task, num_things=num_things)
     pyramid = FPN(build_backbone(backbone), width, fpn_norm)
     rpn = RPN(pyramid.channels, convolutions=rpn_convolutions, proposals=proposals)
     given: dict[str, object] = {"num_things": num_things, "num_keypoints": num_keypoints}
@@ -48,15 +50,6 @@ def build(
     built = build_heads(heads, task, STANDARD, given)
     roi_heads = RoIHeads(built, foreground=foreground, samples=samples, positive=positive)
     return RCNN(pyramid, rpn, roi_heads, Preprocess(800, 1333, "torchvision", "nearest"))
-
-
-def check_task(model: str, task: str, num_things: int) -> None:
-    """Raises UsageError for a task that no R-CNN does, or a dataset without things."""
-    if not TASKS[task].objects:
-        does = [name for name, other in TASKS.items() if other.objects]
-        raise UsageError(f"model {model} does not do task {task!r}", hint="tasks: " + ", ".join(does))
-    if not num_things:
-        raise UsageError(f"model {model} needs thing classes, and the dataset declares none")
 
 
 def build_heads(

@@ -8,16 +8,18 @@ Where the time of the standard one goes on two cores at 320 px: the stride-4 lev
 - group norm, and a trunk with folded batch norms whose first stages are frozen (backbones/efficientnet_lite0.py).
 """
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from segcli.core.errors import UsageError
-from segcli.core.recipe.old_names import LITE_HEADS
 from segcli.models import build_backbone
 from segcli.models.layers.dense_head import DenseProposals
 from segcli.models.layers.pyramid import LitePyramid
-from segcli.models.rcnn.rcnn import RCNN, build_heads, check_task
+from segcli.models.layers.task_check import check_task
+from segcli.models.rcnn.rcnn import DOES, RCNN, ProposalNetwork, build_heads
 from segcli.models.rcnn.roi_heads import RoIHeads
 from segcli.ops.preprocess import Preprocess
+
+STANDARD = {"box": "iou_box", "mask": "lite_mask", "keypoint": "lite_keypoint"}  # slot -> this model's head for it
 
 
 def build(
@@ -38,25 +40,28 @@ def build(
     samples: proposals an image that the heads learn from, of which at most the share `positive` are objects (null: all
     proposals). foreground: IoU from which a proposal is an object's.
     """
-    check_task("rcnn_lite", task, num_things)
+    check_task("rcnn_lite", DOES, task, num_things=num_things)
     for name in heads:
-        if name in LITE_HEADS:
-            raise UsageError(f"model.heads.{name} is a head of model rcnn", hint=f"rcnn_lite has {LITE_HEADS[name]}")
+        if name in STANDARD:
+            raise UsageError(f"model.heads.{name} is a head of model rcnn", hint=f"rcnn_lite has {STANDARD[name]}")
     pyramid = LitePyramid(build_backbone(backbone), width, fine)
     dense = DenseProposals(num_things, pyramid.channels, pyramid.strides[1:], proposals=proposals)
     given: dict[str, object] = {"num_things": num_things, "num_keypoints": num_keypoints}
     given |= {"channels": pyramid.channels, "strides": pyramid.strides, "fine": fine}
-    built = build_heads(heads, task, LITE_HEADS, given)
+    built = build_heads(heads, task, STANDARD, given)
     roi_heads = RoIHeads(built, foreground=foreground, samples=samples, positive=positive)
-    model = RCNNLite(pyramid, dense, roi_heads, Preprocess(None, 320, "opencv", square=True))
-    model.kept = proposals[1]
-    return model
+    preprocess = Preprocess(None, 320, "opencv", square=True)
+    return RCNNLite(pyramid, dense, roi_heads, preprocess, kept=proposals[1])
 
 
 class RCNNLite(RCNN):
     """The first map of its pyramid is the masks' own. kept: proposals of an image at inference."""
 
-    kept: int
+    def __init__(
+        self, backbone: nn.Module, rpn: ProposalNetwork, roi_heads: RoIHeads, preprocess: Preprocess, *, kept: int
+    ):
+        super().__init__(backbone, rpn, roi_heads, preprocess)
+        self.kept = kept
 
     def levels(self, features: list[Tensor]) -> list[Tensor]:
         return features[1:]

@@ -12,10 +12,7 @@ from torch import Tensor, nn
 from torchvision.models.detection._utils import Matcher
 from torchvision.ops import box_iou
 
-from segcli.models.interface import DetectingHead
-from segcli.models.interface import Detections as Detections
-from segcli.models.interface import RoIHead as RoIHead
-from segcli.models.interface import Samples as Samples
+from segcli.models.interface import DetectingHead, Detections, RoIHead, Samples
 from segcli.models.layers.sampler import BalancedSampler
 from segcli.types import Target
 
