@@ -7,154 +7,27 @@ import threading
 import numpy as np
 import pytest
 import torch
+from bright import INFO, RECIPE, Bright, photo
 from PIL import Image
 from pycocotools.coco import COCO
-from torch import nn
 
-import segcli
 from segcli.commands import predict
 from segcli.commands.predict import predict_files
 from segcli.commands.predictor import Predictor
 from segcli.core.dataset_info import Category, DatasetInfo
 from segcli.core.errors import DataError, SegcliError, UsageError
-from segcli.core.recipe.recipe import Recipe
 from segcli.data import image as data_image
 from segcli.data import inputs
 from segcli.data.inputs import find_images, output_names
 from segcli.fields.keypoints import Keypoints
-from segcli.models.interface import Model
-from segcli.ops.preprocess import Preprocess
 from segcli.predictions.coco_results import coco_annotation, coco_categories, coco_results
 from segcli.sources import unread
-from segcli.types import Instances, Panoptic, Prediction, Segment, encode_masks
-
-INFO = DatasetInfo("toy", (Category("고양이", 17), Category("dog", 3)), {"val": 1})
-RECIPE = Recipe.parse(
-    {
-        "name": "toy",
-        "task": "instance",
-        "data": {"root": "nowhere"},
-        "model": {"name": "fake"},
-        "train": {"steps": 1},
-        "eval": {"batch_size": 3},
-    },
-    "test",
-)
-
-
-class Bright(Model):
-    """Finds the bright pixels of an image (score .9, label 0), and its upper left quarter (score .4, label 1)."""
-
-    def __init__(self, kind="instance"):
-        super().__init__()
-        self.weight = nn.Parameter(torch.zeros(1))
-        self.preprocess = Preprocess(None, 64, "opencv", divisor=8)
-        self.kind, self.threads, self.batches = kind, set(), []
-
-    def predict(self, batch):
-        assert torch.is_inference_mode_enabled()
-        self.threads.add(threading.current_thread().name)
-        self.batches.append(len(batch.image_ids))
-        return [self.one(batch, i) for i in range(len(batch.image_ids))]
-
-    def one(self, batch, i):
-        (h, w), size = batch.sizes[i], batch.original_sizes[i]
-        bright = batch.images[i, 0, :h, :w] > 1
-        masks = torch.nn.functional.interpolate(bright[None, None].float(), size=size)[0].bool().numpy()
-        quarter = np.zeros_like(masks)
-        quarter[0, : size[0] // 2, : size[1] // 2] = True
-        if self.kind == "semantic":
-            return Prediction(batch.image_ids[i], size, semantic=masks[0].astype(np.uint8))
-        if self.kind == "panoptic":
-            found = Panoptic(masks[0].astype(np.int32) * 5, [Segment(5, 1, 0.8)])
-            return Prediction(batch.image_ids[i], size, panoptic=found)
-        boxes = torch.tensor([[0.0, 0, size[1], size[0]], [0, 0, size[1] / 2, size[0] / 2]])
-        rles = None if self.kind == "detection" else encode_masks(np.concatenate([masks, quarter]))
-        found = Instances(boxes, torch.tensor([0, 1]), torch.tensor([0.9, 0.4]), masks=rles)
-        return Prediction(batch.image_ids[i], size, found)
+from segcli.types import Instances, Prediction
 
 
 @pytest.fixture
 def predictor():
     return Predictor(Bright(), RECIPE, INFO)
-
-
-def photo(path, side=40, bright=(10, 20)):
-    """A dark image with a bright square, whose place tells images apart."""
-    pixels = np.full((side, side + 8, 3), 30, np.uint8)
-    pixels[bright[0] : bright[1], bright[0] : bright[1]] = 250
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)
-    return pixels
-
-
-def test_a_predictor_takes_paths_and_arrays_in_one_call(tmp_path, predictor):
-    pixels = photo(tmp_path / "a.png")
-    from_file, from_array, *_ = predictor([tmp_path / "a.png", pixels, str(tmp_path / "a.png"), pixels])
-    assert predictor.model.batches == [3, 1]
-    assert from_file.size == (40, 48)
-    assert np.array_equal(from_file.instances.mask(0), from_array.instances.mask(0))
-    assert from_file.instances.mask(0)[15, 15]
-    assert not from_file.instances.mask(0)[5, 5]
-    assert [p.image_id for p in predictor([pixels, pixels])] == [0, 1]
-    assert predictor([]) == []
-
-
-def test_a_predictor_refuses_what_is_not_an_image(tmp_path, predictor):
-    with pytest.raises(DataError, match=r"missing\.png"):
-        predictor([tmp_path / "missing.png"])
-    with pytest.raises(UsageError, match="image 1 is float32"):
-        predictor([np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4, 3), np.float32)])
-
-
-def test_one_image_gives_one_prediction_however_it_is_given(tmp_path, predictor):
-    pixels = photo(tmp_path / "a.png")
-    for picture in (tmp_path / "a.png", str(tmp_path / "a.png"), pixels, Image.fromarray(pixels)):
-        one = predictor(picture, score=0.5)
-        assert one.instances.scores.tolist() == pytest.approx([0.9])
-        assert np.array_equal(one.instances.mask(0), predictor([pixels])[0].instances.mask(0))
-    turned = Image.fromarray(np.rot90(pixels).copy())
-    turned.getexif()[0x0112] = 6  # to be shown turned by a quarter: as the file reader does it
-    assert predictor(turned).size == pixels.shape[:2]
-
-
-def test_pil_images_of_more_than_8_bits_are_read_as_their_file(tmp_path, predictor):
-    info = dataclasses.replace(INFO, value_range=(0.0, 4095.0))
-    toy = Predictor(Bright(), RECIPE, info)
-    values = np.linspace(0, 4095, 40 * 48).reshape(40, 48).astype(np.uint16)
-    Image.fromarray(values).save(tmp_path / "a.png")
-    of_file, of_pil = toy([tmp_path / "a.png", Image.open(tmp_path / "a.png")])
-    assert np.array_equal(of_file.instances.mask(0), of_pil.instances.mask(0))
-    assert 0.2 < of_pil.instances.mask(0).mean() < 0.9
-    with pytest.raises(UsageError, match="image 0: its 32-bit floats have no fixed brightness range"):
-        Predictor(Bright(), RECIPE, INFO)(Image.fromarray(values.astype(np.float32)))
-
-
-def test_a_prediction_in_a_notebook(tmp_path, predictor):
-    pixels = photo(tmp_path / "a.png")
-    one = predictor(pixels)
-    assert repr(one) == "<Prediction: 2 objects (고양이 0.90, dog 0.40) on 48 × 40 pixels>"
-    assert repr(predictor) == "<Predictor toy: fake, task instance, classes 고양이, dog>"
-    picture = one.draw(score=0.5)
-    assert isinstance(picture, Image.Image)
-    assert picture.width % 48 == 0
-    assert not np.array_equal(np.asarray(picture.resize((48, 40), Image.Resampling.NEAREST)), pixels)
-    first, second = one.to_coco()
-    assert (first["category_id"], second["category_id"], first["bbox"][2:]) == (17, 3, [48, 40])
-    table = one.to_dataframe()
-    assert table.columns.tolist() == ["label", "score", "x1", "y1", "x2", "y2", "area"]
-    assert table.label.tolist() == ["고양이", "dog"]
-    assert table.area[1] == 20 * 24
-
-
-@pytest.mark.parametrize(("kind", "says"), [("semantic", "a label map"), ("panoptic", "1 segment on")])
-def test_maps_have_no_objects_to_list(tmp_path, kind, says):
-    one = Predictor(Bright(kind), RECIPE, INFO)(photo(tmp_path / "a.png"))
-    assert says in repr(one)
-    assert one.draw()
-    for ask in (one.to_coco, one.to_dataframe):
-        with pytest.raises(UsageError, match="maps and no objects"):
-            ask()
 
 
 def test_a_folder_gives_overlays_results_and_numbered_masks(tmp_path, predictor):
@@ -371,14 +244,6 @@ def test_inputs_that_name_nothing_are_refused(tmp_path):
     with pytest.raises(DataError, match="the folder has no image file") as caught:
         find_images([tmp_path / "in"])
     assert "**" in caught.value.hint
-
-
-def test_load_gives_a_predictor(monkeypatch):
-    class Opened:
-        model, recipe, info = Bright(), RECIPE, INFO
-
-    monkeypatch.setattr("segcli.commands.predictor.open_model", lambda source, **_: Opened)
-    assert isinstance(segcli.load("runs/x"), Predictor)
 
 
 def test_what_is_left_aside_is_said(tmp_path):
