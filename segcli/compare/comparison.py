@@ -53,7 +53,7 @@ def compare_runs(
     """Compare run folders and recipes; None: every run below runs/, or with `published` what papers report alone.
 
     train: first train recipes without a finished run; data, minutes: see `study.train_missing`. sort: a column or
-    metric. announce is told before something slow begins. Raises ModelError where nothing gives a row.
+    metric. announce is called before something slow begins. Raises ModelError where nothing gives a row.
     """
     if items is None:
         items = [] if published else sorted(str(p.parent) for p in Path("runs").glob("*/recipe.yaml"))

@@ -23,7 +23,7 @@ Text = Annotated[str, pydantic.Field(max_length=10_000)]
 Pair = tuple[Count, Count]
 
 
-class Found(TypedDict):
+class Cause(TypedDict):
     """A cause of a low score, by its name."""
 
     cause: Text
@@ -43,7 +43,7 @@ class Metrics(TypedDict):
     data_changed: NotRequired[bool]
     fingerprint: NotRequired[Text | None]
     nms: NotRequired[dict[str, dict[str, Number | None]]]
-    diagnosis: NotRequired[list[Found] | None]
+    diagnosis: NotRequired[list[Cause] | None]
 
 
 class Latency(TypedDict):

@@ -37,12 +37,12 @@ def step_losses(
     pieces = split(same_canvas(batch), parts)
     shared = shared_normalisers(model, pieces)
     with first_batch("it can't be trained", first):
-        found = len(pieces) > 1 and model.shares_counts
-        totals = count(model, pieces, shared, device, autocast) if found else None
+        counts_first = len(pieces) > 1 and model.shares_counts
+        totals = count(model, pieces, shared, device, autocast) if counts_first else None
     for piece in pieces:
         piece = piece.to(device)
-        settled = distributed.pieces(len(pieces), totals)
-        with first_batch("it can't be trained", first), compiler_errors(), autocast, settled:
+        known_counts = distributed.pieces(len(pieces), totals)
+        with first_batch("it can't be trained", first), compiler_errors(), autocast, known_counts:
             losses = model(layout(piece), *shared)
         yield piece, {name: value / len(pieces) for name, value in losses.items()}
 

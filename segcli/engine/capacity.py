@@ -107,15 +107,15 @@ def refuse_weights(build: Callable[[], torch.nn.Module], where: str) -> None:
         )
 
 
-def use_threads(wanted: int | None) -> None:
-    """Set the number of CPU threads to `wanted` (None: torch's default), or to the most that are useful, with a
+def use_threads(threads: int | None) -> None:
+    """Set the number of CPU threads to `threads` (None: torch's default), or to the most that are useful, with a
     message: the system refuses to start thousands of threads and ends the process."""
-    if wanted is None:
+    if threads is None:
         return
     most = max(FEW_THREADS, THREADS * (os.cpu_count() or 1))
-    if wanted > most:
-        print(f"note: hardware.threads is {wanted}: {most} are used on this machine's CPUs", file=sys.stderr)
-    torch.set_num_threads(min(wanted, most))
+    if threads > most:
+        print(f"note: hardware.threads is {threads}: {most} are used on this machine's CPUs", file=sys.stderr)
+    torch.set_num_threads(min(threads, most))
 
 
 @contextlib.contextmanager

@@ -161,9 +161,9 @@ def _select_rows(
 ) -> list[str]:
     """Select the rows of the dataset's classes in the official class layers of `state`, if all classes are there."""
     layers = [key for key in state if key in own and key.startswith(classes) and state[key].ndim]
-    wanted = [info.names, info.names[: info.num_things]] if info else []  # of a layer: all classes, or the things
+    candidates = [info.names, info.names[: info.num_things]] if info else []  # of a layer: all classes, or the things
     for rows in sorted({len(state[key]) for key in layers}):
-        for names in wanted:
+        for names in candidates:
             order = order_of(layout, rows, names)
             if order is None or any(len(state[k]) % rows for k in layers):
                 continue

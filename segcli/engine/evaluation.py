@@ -228,8 +228,8 @@ def evaluating(model: Model, recipe: Recipe) -> Iterator[None]:
 def check_expectations(metrics: Mapping[str, float], expect: Mapping[str, Expect]) -> list[str]:
     """One sentence for each score outside its `expect:` range; [] if there is none."""
     out = []
-    for key, wanted in expect.items():
-        low, high = wanted.value - wanted.tolerance, wanted.value + wanted.tolerance
+    for key, expected in expect.items():
+        low, high = expected.value - expected.tolerance, expected.value + expected.tolerance
         value = metrics.get(key)
         if value is None:
             out.append(f"{key} was not measured, expected {low:.3f} to {high:.3f}")

@@ -63,9 +63,9 @@ def free_swap() -> float:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an error means out of memory, of the GPU or of the machine (told only by torch's message)."""
-    told = ("can't allocate memory", "not enough memory")
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(words in str(error) for words in told)
+    """Whether an error means out of memory, of the GPU or of the machine (known only from torch's message)."""
+    phrases = ("can't allocate memory", "not enough memory")
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(words in str(error) for words in phrases)
 
 
 def free_disk(folder: Path) -> float:

@@ -84,9 +84,9 @@ class Session:
             )
         try:
             load_strict(self.model, state["model"], f"{self.run.last}: model")
-            wanted = [dict(group) for group in self.optimizer.param_groups]
+            by_recipe = [dict(group) for group in self.optimizer.param_groups]
             self.optimizer.load_state_dict(state["optimizer"])
-            self._follow_recipe(wanted)
+            self._follow_recipe(by_recipe)
             if self.average is not None:
                 refuse_unusable(state["ema"], self.average.state, f"{self.run.last}: ema")
                 self.average.restore(state["ema"])
@@ -98,13 +98,13 @@ class Session:
             reason = str(error).splitlines()[0]
             raise ModelError(f"{self.run.last}: does not fit the run's recipe: {reason}") from error
 
-    def _follow_recipe(self, wanted: list[dict[str, Any]]) -> None:
+    def _follow_recipe(self, by_recipe: list[dict[str, Any]]) -> None:
         """If the recipe was edited since the checkpoint, use its rates and weight decays, and print the change.
 
-        wanted: the optimiser's parameter groups as the recipe defines them.
+        by_recipe: the optimiser's parameter groups as the recipe defines them.
         """
         changed: dict[str, None] = {}
-        for group, own in zip(self.optimizer.param_groups, wanted, strict=True):
+        for group, own in zip(self.optimizer.param_groups, by_recipe, strict=True):
             for key, value in own.items():
                 before = group[key]
                 if key in ("params", "lr") or before == value or (key == "betas" and tuple(before) == tuple(value)):

@@ -67,10 +67,10 @@ def _check_optimizer(stored: Any, where: str, optimizer: torch.optim.Optimizer) 
         raise ModelError(f"{where}: no state of an optimiser")
     if len(groups) != len(own["param_groups"]):
         raise ModelError(f"{where}: has {len(groups)} groups of parameters, the recipe's {len(own['param_groups'])}")
-    for number, (given, wanted) in enumerate(zip(groups, own["param_groups"], strict=True)):
-        if not isinstance(given, dict) or given.get("params") != wanted["params"]:
+    for number, (given, expected) in enumerate(zip(groups, own["param_groups"], strict=True)):
+        if not isinstance(given, dict) or given.get("params") != expected["params"]:
             raise ModelError(f"{where}: group {number} is of other parameters")
-        for key, value in wanted.items():
+        for key, value in expected.items():
             if key in given and not _alike(given[key], value):  # another version of torch may have more settings
                 raise ModelError(
                     f"{where}: group {number}: {key} is {given.get(key)!r:.80}, where {value!r:.80} stands"
@@ -94,12 +94,12 @@ def _check_optimizer(stored: Any, where: str, optimizer: torch.optim.Optimizer) 
                 raise ModelError(f"{where}: state {key}: {name} holds values that are not finite")
 
 
-def _alike(given: Any, wanted: Any) -> bool:
+def _alike(given: Any, expected: Any) -> bool:
     """Whether a stored setting has the type that this optimiser expects."""
-    if isinstance(wanted, bool) or wanted is None:
+    if isinstance(expected, bool) or expected is None:
         return given is None or isinstance(given, bool)
-    if isinstance(wanted, (int, float)):
+    if isinstance(expected, (int, float)):
         return type(given) in (int, float) and -1e300 < given < 1e300
-    if isinstance(wanted, (list, tuple)):
-        return isinstance(given, (list, tuple)) and len(given) == len(wanted) and all(map(_alike, given, wanted))
-    return type(given) is type(wanted)
+    if isinstance(expected, (list, tuple)):
+        return isinstance(given, (list, tuple)) and len(given) == len(expected) and all(map(_alike, given, expected))
+    return type(given) is type(expected)

@@ -41,15 +41,15 @@ def multiply_adds(operator: Any, args: Sequence[Any], kwargs: Mapping[str, Any],
     """Multiply-adds of one call of an operator (e.g. `torch.ops.aten.mm`) that returned `out`; 0 if it has none."""
     name = operator.__name__
     if name == "convolution_backward":
-        gradient, images, kernel, transposed, wanted = *args[:3], args[7], args[10]
-        return sum(wanted[:2]) * conv_flop_count(images.shape, kernel.shape, gradient.shape, transposed) // 2
+        gradient, images, kernel, transposed, computed = *args[:3], args[7], args[10]
+        return sum(computed[:2]) * conv_flop_count(images.shape, kernel.shape, gradient.shape, transposed) // 2
     if name.startswith("_scaled_dot_product") and "attention" in name:
         backward = name.endswith("_backward")
         query, key, value = args[1:4] if backward else args[:3]
         return (1 + backward) * prod(query.shape[:-1]) * key.shape[-2] * (query.shape[-1] + value.shape[-1])
     if name == "linear":
         return prod(args[0].shape) * args[1].shape[0]
-    if name == "linear_backward":  # (input, gradient, weight, wanted)
+    if name == "linear_backward":  # (input, gradient, weight, computed)
         return sum(args[3][:2]) * prod(args[0].shape) * args[2].shape[0]
     if operator in flop_registry:
         return int(flop_registry[operator](*args, **kwargs, out_val=out)) // 2

@@ -69,15 +69,15 @@ class BoundaryScores:
 
     def _matching(self, found: Instances, truth: Instances) -> list[dict[str, object]]:
         """One image's matching, an entry for each class that is labelled or found."""
-        labels, wanted = found.labels.cpu().numpy(), truth.labels.cpu().numpy()
+        labels, truth_labels = found.labels.cpu().numpy(), truth.labels.cpu().numpy()
         scores = np.zeros(0) if found.scores is None else found.scores.double().cpu().numpy()
         crowd = np.zeros(len(truth), bool) if truth.crowd is None else truth.crowd.cpu().numpy()
         found_rles, truth_rles = (i.rles() if len(i) else [] for i in (found, truth))
         out: list[dict[str, object]] = []
-        for label in np.union1d(labels, wanted).tolist():
+        for label in np.union1d(labels, truth_labels).tolist():
             mine = np.flatnonzero(labels == label)
             mine = mine[np.argsort(-scores[mine], kind="stable")][: self.max_detections]
-            theirs = np.flatnonzero(wanted == label)
+            theirs = np.flatnonzero(truth_labels == label)
             theirs = theirs[np.argsort(crowd[theirs], kind="stable")]
             ignored = crowd[theirs]
             ious = overlaps([found_rles[i] for i in mine], [truth_rles[i] for i in theirs], ignored)

@@ -22,14 +22,14 @@ def cross_entropy(logits_LBQC: Tensor, labels_LBQ: Tensor, no_object: float) -> 
     return loss.view(len(logits_LBQC), -1).sum(1)
 
 
-def matchability(logits: Tensor, goals: Tensor, gamma: float = 1.5) -> Tensor:
+def matchability(logits: Tensor, targets: Tensor, gamma: float = 1.5) -> Tensor:
     """Matchability-aware loss of a sigmoid a class (Huang et al., "DEIM", 2025, equation 6), unreduced.
 
-    goals: IoU^gamma at a matched query's class, else 0. Where nothing is matched, a logit counts by p^gamma, so that a
-    sure error costs most; a matched pair counts in full, however bad its box is yet.
+    targets: IoU^gamma at a matched query's class, else 0. Where nothing is matched, a logit counts by p^gamma, so that
+    a sure error costs most; a matched pair counts in full, however bad its box is yet.
     """
-    weight = torch.where(goals > 0, torch.ones_like(logits), logits.detach().sigmoid() ** gamma)
-    return F.binary_cross_entropy_with_logits(logits, goals, reduction="none") * weight
+    weight = torch.where(targets > 0, torch.ones_like(logits), logits.detach().sigmoid() ** gamma)
+    return F.binary_cross_entropy_with_logits(logits, targets, reduction="none") * weight
 
 
 def cross_entropy_count(matched: int, queries: int, no_object: float) -> float:

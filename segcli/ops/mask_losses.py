@@ -42,14 +42,14 @@ class _MaskLosses(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         count, small, size = len(logits_Mhw), logits_Mhw.shape[1:], masks_NHW.shape[1:]
         focal_M, dice_M = logits_Mhw.new_empty(2, count, dtype=torch.float32)
-        wanted = ctx.needs_input_grad[0]
-        gradients = logits_Mhw.new_empty(2, count if wanted else 0, *small, dtype=torch.float32)
+        needs_gradient = ctx.needs_input_grad[0]
+        gradients = logits_Mhw.new_empty(2, count if needs_gradient else 0, *small, dtype=torch.float32)
         step = max(1, PIXELS // max(1, size.numel()))
         for at in range(0, count, step):
             part = slice(at, at + step)
             masks = masks_NHW[object_M[part]]
             x = upsample(logits_Mhw[part].float(), size)
-            focal_M[part], dice_M[part], slopes = _losses_and_slopes(x, masks, alpha, gamma, wanted)
+            focal_M[part], dice_M[part], slopes = _losses_and_slopes(x, masks, alpha, gamma, needs_gradient)
             for gradient, slope in zip(gradients, slopes, strict=False):
                 gradient[part] = upsample_adjoint(slope, small)
         ctx.save_for_backward(*gradients)

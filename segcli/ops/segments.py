@@ -26,10 +26,10 @@ def segments(target: Target, task: str, *, num_things: int, canvas: tuple[int, i
                 f"image {target.image_id}: its objects have no masks, and task {task} needs them",
                 hint="annotate polygons or RLE, or train a detector (task: detection)",
             )
-        wanted = torch.ones_like(objects.labels, dtype=torch.bool) if objects.crowd is None else ~objects.crowd
-        wanted &= objects.labels < num_things
-        labels.append(objects.labels[wanted])
-        masks.append(masks_of.to(wanted.device)[wanted])
+        kept = torch.ones_like(objects.labels, dtype=torch.bool) if objects.crowd is None else ~objects.crowd
+        kept &= objects.labels < num_things
+        labels.append(objects.labels[kept])
+        masks.append(masks_of.to(kept.device)[kept])
     if TASKS[task].stuff:
         semantic = semantic_labels(target, task)
         present = semantic.unique()

@@ -74,11 +74,11 @@ def locate(
     names = [name.replace("\\", "/") for name in names]
     folders = list(_folders(usual, root, where.parent))
     given = [name if trusted else as_below(name) for name in names]
-    for wanted in _shortened(given):
-        base = _best(wanted, folders, labels)
+    for shortened in _shortened(given):
+        base = _best(shortened, folders, labels)
         if base is not None:
             listed: dict[Path, dict[str, Path]] = {}
-            return _elsewhere([_find(base, name, listed) for name in wanted], wanted, folders, labels)
+            return _elsewhere([_find(base, name, listed) for name in shortened], shortened, folders, labels)
     if not trusted and (outside := [name for name in names if not is_below(name)]):
         raise DataError(f"{where}: {outside[0]!r:.200} is not below {root}, nor is a file called like it", hint=TRUST)
     looked = ", ".join(map(str, folders[:4])) + (f" and {len(folders) - 4} more folders" if len(folders) > 4 else "")

@@ -53,8 +53,8 @@ class RPN(RegionProposalNetwork):
         self.fg_bg_sampler.seeds = seeds
         anchors: list[Tensor] = raw["anchors"]  # type: ignore[assignment]
         labels, matched = self.assign_targets_to_anchors(anchors, [_real(t) for t in targets])
-        goals = self.box_coder.encode(matched, anchors)
-        objectness, box = self.compute_loss(raw["objectness"], raw["deltas"], labels, goals)
+        delta_targets = self.box_coder.encode(matched, anchors)
+        objectness, box = self.compute_loss(raw["objectness"], raw["deltas"], labels, delta_targets)
         share = distributed.share(self.fg_bg_sampler.drawn)
         return {"loss_objectness": objectness * share, "loss_rpn_box_reg": box * share}
 

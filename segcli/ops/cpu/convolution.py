@@ -57,13 +57,13 @@ class _Convolution(torch.autograd.Function):
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         stride, padding, dilation = ctx.geometry
-        wanted = ctx.needs_input_grad
+        needed = ctx.needs_input_grad
         rest = (None, stride, padding, dilation, False, [0, 0], 1)
         by_x = by_weight = None
-        if wanted[0]:
+        if needed[0]:
             by_x = torch.ops.aten.convolution_backward(slope, x, weight, *rest, [True, False, False])[0]
-        if wanted[1]:
+        if needed[1]:
             plain = (slope.contiguous(), x.contiguous(), weight.contiguous())
             by_weight = torch.ops.aten.convolution_backward(*plain, *rest, [False, True, False])[1]
-        by_bias = slope.sum((0, 2, 3)) if wanted[2] else None
+        by_bias = slope.sum((0, 2, 3)) if needed[2] else None
         return by_x, by_weight, by_bias, None, None, None

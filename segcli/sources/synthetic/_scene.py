@@ -80,9 +80,9 @@ def _place(size: int, rng: np.random.Generator) -> tuple[list[_Shape], np.ndarra
     shapes: list[_Shape] = []
     whole: list[int] = []  # pixels of the whole shape, off-image ones included
     inside: list[int] = []  # of these, on the image
-    wanted = int(rng.integers(OBJECTS[0], OBJECTS[1] + 1))
-    for _ in range(10 * wanted):
-        if len(shapes) == wanted:
+    number = int(rng.integers(OBJECTS[0], OBJECTS[1] + 1))
+    for _ in range(10 * number):
+        if len(shapes) == number:
             break
         label = int(rng.integers(len(THINGS)))
         extent = float(np.exp(rng.uniform(np.log(SMALLEST), np.log(LARGEST * size))))

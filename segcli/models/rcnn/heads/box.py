@@ -54,8 +54,8 @@ class BoxHead(RoIHead):
     def loss(self, features: list[Tensor], samples: Samples) -> dict[str, Tensor]:
         """Softmax cross-entropy over C + 1 classes; smooth L1 (β = 1/9) on the deltas of the true class."""
         logits, deltas = self.predictor(self.head(self.pooler(features, samples.boxes)))
-        goals = self.coder.encode(samples.matched_boxes(), samples.boxes)
-        classifier, box = fastrcnn_loss(logits, deltas, samples.labels, list(goals))
+        delta_targets = self.coder.encode(samples.matched_boxes(), samples.boxes)
+        classifier, box = fastrcnn_loss(logits, deltas, samples.labels, list(delta_targets))
         share = distributed.share(len(logits))
         return {"loss_classifier": classifier * share, "loss_box_reg": box * share}
 

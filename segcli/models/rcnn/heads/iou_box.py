@@ -34,7 +34,7 @@ def build(
 class IoUBoxHead(RoIHead):
     """Differs from Mask R-CNN's box head in what it learns, for fast convergence on little data:
 
-    - sigmoid per class whose goal is the IoU of the refined box (Zhang et al., "VarifocalNet", 2021), not 0/1: the
+    - sigmoid per class whose target is the IoU of the refined box (Zhang et al., "VarifocalNet", 2021), not 0/1: the
       ranking that AP measures is trained directly;
     - one class-agnostic refinement with a GIoU loss (Rezatofighi et al., 2019);
     - the final score is the geometric mean with the proposal's own for the class (Zhou et al., 2021).
@@ -61,21 +61,21 @@ class IoUBoxHead(RoIHead):
 
     def loss(self, features: list[Tensor], samples: Samples) -> dict[str, Tensor]:
         logits_KC, refined_K4 = self._run(features, samples.boxes)
-        label_K, goal_K4 = torch.cat(samples.labels), torch.cat(samples.matched_boxes())
+        label_K, target_K4 = torch.cat(samples.labels), torch.cat(samples.matched_boxes())
         at = torch.where(label_K > 0)[0]
-        goal_KC = torch.zeros_like(logits_KC)
+        target_KC = torch.zeros_like(logits_KC)
         if len(at):
-            quality = ops_boxes.iou(refined_K4[at].detach(), goal_K4[at])
-            goal_KC[at, label_K[at] - 1] = quality.clamp(min=0.01)
-        total, share = distributed.mean(goal_KC.sum(), least=1.0), distributed.share(len(at))
-        importance = torch.where(goal_KC > 0, torch.ones_like(goal_KC), 0.75 * logits_KC.detach().sigmoid() ** 1.5)
-        entropy = F.binary_cross_entropy_with_logits(logits_KC, goal_KC, reduction="none")
+            quality = ops_boxes.iou(refined_K4[at].detach(), target_K4[at])
+            target_KC[at, label_K[at] - 1] = quality.clamp(min=0.01)
+        total, share = distributed.mean(target_KC.sum(), least=1.0), distributed.share(len(at))
+        importance = torch.where(target_KC > 0, torch.ones_like(target_KC), 0.75 * logits_KC.detach().sigmoid() ** 1.5)
+        entropy = F.binary_cross_entropy_with_logits(logits_KC, target_KC, reduction="none")
         losses = {"loss_classifier": (entropy * importance).sum() / total}
         if not len(at):
             return {**losses, "loss_box": refined_K4.sum() * 0}
-        giou = generalized_box_iou_loss(refined_K4[at], goal_K4[at]).mean()
-        side = (goal_K4[at, 2:] - goal_K4[at, :2]).mean(1, keepdim=True).clamp(min=8.0)
-        l1 = ((refined_K4[at] - goal_K4[at]).abs() / side).clamp(max=4.0).sum(1).mean()
+        giou = generalized_box_iou_loss(refined_K4[at], target_K4[at]).mean()
+        side = (target_K4[at, 2:] - target_K4[at, :2]).mean(1, keepdim=True).clamp(min=8.0)
+        l1 = ((refined_K4[at] - target_K4[at]).abs() / side).clamp(max=4.0).sum(1).mean()
         return {**losses, "loss_box": (2 * giou + l1) * share}
 
     def detect(

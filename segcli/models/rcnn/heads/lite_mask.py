@@ -47,10 +47,10 @@ class LiteMaskHead(RoIHead):
         share = distributed.share(len(logits))
         if not len(logits):
             return {"loss_mask": logits.sum() * 0, "loss_dice": logits.sum() * 0}
-        goal, label = crop_targets(positive, logits.shape[-1], aligned=True), torch.cat(positive.labels)
+        mask_targets, label = crop_targets(positive, logits.shape[-1], aligned=True), torch.cat(positive.labels)
         chosen = logits[torch.arange(len(label), device=label.device), label - 1]
-        entropy = F.binary_cross_entropy_with_logits(chosen, goal)
-        dice = losses.dice(chosen.flatten(1), goal.flatten(1))
+        entropy = F.binary_cross_entropy_with_logits(chosen, mask_targets)
+        dice = losses.dice(chosen.flatten(1), mask_targets.flatten(1))
         return {"loss_mask": 4 * entropy * share, "loss_dice": 3 * dice.mean() * share}
 
     def predict(self, features: list[Tensor], detections: list[Detections]) -> None:

@@ -45,12 +45,12 @@ class MaskHead(RoIHead):
         """Mean binary cross-entropy of the true class's channel over all pixels of all positive samples."""
         positive = samples.positives()
         logits = self.predictor(self.head(self.pooler(features, positive.boxes)))
-        goals, labels = crop_targets(positive, logits.shape[-1]), torch.cat(positive.labels)
-        share = distributed.share(len(goals))
-        if not len(goals):
+        mask_targets, labels = crop_targets(positive, logits.shape[-1]), torch.cat(positive.labels)
+        share = distributed.share(len(mask_targets))
+        if not len(mask_targets):
             return {"loss_mask": logits.sum() * 0}
         chosen = logits[torch.arange(len(labels), device=labels.device), labels]
-        return {"loss_mask": F.binary_cross_entropy_with_logits(chosen, goals) * share}
+        return {"loss_mask": F.binary_cross_entropy_with_logits(chosen, mask_targets) * share}
 
     def predict(self, features: list[Tensor], detections: list[Detections]) -> None:
         """Adds `masks` [n,28,28], the probability of the detected class's channel."""
