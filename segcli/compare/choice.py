@@ -44,8 +44,8 @@ def _choice(rows: Sequence[Row], pairs: Sequence[Pair], metric: str, by: str) ->
     if alike:
         names = _list([chosen.name, *(row.name for row in alike)])
         gap = next((p for p in pairs if {p.a, p.b} == {chosen.name, alike[0].name}), judged.get(chosen.name))
-        told = f"{amount(gap)} {title} " if gap else ""
-        return f"the evidence is too thin to choose{by} between {names}: {told}on {images}, at like FLOPs"
+        difference = f"{amount(gap)} {title} " if gap else ""
+        return f"the evidence is too thin to choose{by} between {names}: {difference}on {images}, at like FLOPs"
     if not level:
         second = min(judged.values(), key=lambda pair: pair.delta)
         reason = f"it is ahead of {second.b}, the next, by {amount(second)} {title}"
