@@ -59,6 +59,8 @@ def predict(
         print("note: " + report.left, file=sys.stderr)
     if report.dark:
         print("note: " + _said_of_dark(report.dark), file=sys.stderr)
+    if report.shrunk:
+        print("note: " + _said_of_shrunk(report.shrunk), file=sys.stderr)
     if json:
         failed = [{"file": str(file), "reason": reason} for file, reason in report.failed]
         facts: dict[str, object] = {
@@ -82,6 +84,16 @@ def _said_of_dark(dark: list[tuple[Path, float, float]]) -> str:
         f"{dark[0][0]}{others}: images of more than 8 bits with values from {low:g} to {high:g} look nearly black to "
         "this model, whose dataset recorded no range of values (value_range): train it on such images, or save these "
         "with 8 bits"
+    )
+
+
+def _said_of_shrunk(shrunk: list[tuple[Path, float]]) -> str:
+    """One sentence on images in which the usual object is hardly seen."""
+    file, pixels = min(shrunk, key=lambda one: one[1])
+    others = f" and {len(shrunk) - 1} more" if len(shrunk) > 1 else ""
+    return (
+        f"{file}{others}: in the model's input an object of the usual size has {count(round(pixels), 'pixel')} left, "
+        "and small ones are likely missed: train with a larger data.size, or cut tiles (segcli prepare --tile)"
     )
 
 

@@ -24,6 +24,7 @@ from segcli.core.plugins import nearest
 from segcli.data.image import dark_values, read_image
 from segcli.data.inputs import find_images, output_names, passed_over
 from segcli.drawing.overlays import draw
+from segcli.engine.object_size import too_small
 from segcli.predictions.coco_results import (
     JsonStream,
     coco_annotation,
@@ -55,14 +56,16 @@ Legend = dict[str, Meaning]  # by number
 class PredictReport:
     """images: how many were predicted; failed: (file, reason) of those that could not be read; detections: objects or
     segments with enough score; seconds: in all; dark: (file, least value, highest value) of those of more than 8 bits
-    that the model saw nearly black, since its dataset recorded no range of values; left: a sentence on the files of the
-    given folders and patterns that are no images, if there are any."""
+    that the model saw nearly black, since its dataset recorded no range of values; shrunk: (file, pixels) of those in
+    which an object of the training set's median size has fewer than 16 pixels left; left: a sentence on the files of
+    the given folders and patterns that are no images, if there are any."""
 
     images: int
     failed: list[tuple[Path, str]]
     detections: int
     seconds: float
     dark: list[tuple[Path, float, float]] = dataclasses.field(default_factory=list)
+    shrunk: list[tuple[Path, float]] = dataclasses.field(default_factory=list)
     left: str | None = None
 
 
@@ -142,6 +145,10 @@ def predict_files(
                 kept, name = above(prediction, score), names[item.position]
                 if item.dark is not None:
                     report.dark.append((files[item.position], *item.dark))
+                resized = (item.tensor.shape[1], item.tensor.shape[2])
+                left = too_small(predictor.object_pixels, prediction.size, resized)
+                if left is not None:
+                    report.shrunk.append((files[item.position], left))
                 job = writers.submit(_write, kept, item.image, predictor.info, out, name, save)
                 writing.append((item.position, kept, job))
             finish(2 * WRITERS)

@@ -18,6 +18,7 @@ from segcli.data.image import read_image
 from segcli.data.value_range import as_rgb
 from segcli.drawing.overlays import draw
 from segcli.engine.opening import open_model, prepare_layout
+from segcli.engine.run_folder import RunFolder
 from segcli.models.interface import Model
 from segcli.predictions.coco_results import coco_results
 from segcli.types import Batch, Instances, Prediction
@@ -34,7 +35,8 @@ def load(source: str | Path, weights: str | None = None, *, device: str | None =
     Raises ModelError where weights are missing or belong to another model.
     """
     opened = open_model(source, weights=weights, device=device)
-    return Predictor(opened.model, opened.recipe, opened.info)
+    pixels = RunFolder(opened.path).environment().get("object_pixels") if opened.path else None
+    return Predictor(opened.model, opened.recipe, opened.info, object_pixels=pixels)
 
 
 @dataclasses.dataclass(repr=False, kw_only=True)
@@ -101,12 +103,12 @@ class Predictor:
     """`predictor([image, ...])` -> one Result an image, on its own pixels; `predictor(image)` -> one Result.
 
     An image is a path, a PIL image or an RGB uint8 array [H,W,3] (not OpenCV's BGR). Attributes: model, recipe, info
-    (the classes that labels count in).
+    (the classes that labels count in), object_pixels (median √area of the training objects, None where not known).
     """
 
-    def __init__(self, model: Model, recipe: Recipe, info: DatasetInfo):
+    def __init__(self, model: Model, recipe: Recipe, info: DatasetInfo, *, object_pixels: float | None = None):
         self.model: Model = prepare_layout(model).eval()
-        self.recipe, self.info = recipe, info
+        self.recipe, self.info, self.object_pixels = recipe, info, object_pixels
         self.batch_size = recipe.eval.batch_size
 
     def __repr__(self) -> str:

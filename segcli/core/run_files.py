@@ -101,6 +101,7 @@ class Environment(TypedDict):
 
     dataset: Described
     minutes: NotRequired[Number | None]
+    object_pixels: NotRequired[Number | None]
     seed: NotRequired[int | None]
     weights: NotRequired[list[dict[str, object]] | None]
 

@@ -31,6 +31,7 @@ from segcli.engine.compilation import compiler_errors, uncompiled
 from segcli.engine.diagnosis import print_causes
 from segcli.engine.evaluation import Scores, check_expectations, score_model
 from segcli.engine.more_steps import add_steps
+from segcli.engine.object_size import median_extent
 from segcli.engine.opening import describe_environment, start
 from segcli.engine.optimizer import MovingAverage, build_optimizer, clip_gradients, rate_factor
 from segcli.engine.pace import Pace, keep_pace
@@ -69,7 +70,8 @@ def train_joined(
                 run.clear()
                 # the environment first: a folder with a recipe is a run, and must record its data
                 info = dataclasses.replace(info, fingerprint=current(Path(recipe.data.root), info))
-                run.write_environment({**describe_environment(recipe, info, used), "minutes": recipe.train.minutes})
+                more = {"minutes": recipe.train.minutes, "object_pixels": median_extent(train_set)}
+                run.write_environment({**describe_environment(recipe, info, used), **more})
                 run.write_recipe(recipe)
             else:
                 state = recover(run.last, run.previous)

@@ -1,5 +1,6 @@
 """Every command on a model of three training steps: what is printed, what is written, which code is returned."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -233,3 +234,13 @@ def test_train_takes_any_dataset(segcli, tiny_dataset):
     assert (Path("runs") / f"{tiny_dataset.name}-mask_rcnn_lite" / "metrics.json").is_file()
     assert "no prepared dataset" in segcli("train", "custom/fcn", "--data", "nowhere").error
     assert segcli("train", "--resume", "runs/x", "--data", tiny_dataset).code == 2
+
+
+def test_predict_says_where_the_usual_object_is_hardly_seen(here, trained, tmp_path):
+    """The run was trained on 64 pixels, where its objects have about 24; at 2,000 pixels they would have one."""
+    Image.new("RGB", (2000, 1500)).save(tmp_path / "large.png")
+    environment = json.loads((trained / "runs" / "tiny run" / "environment.json").read_text())
+    assert 15 < environment["object_pixels"] < 35
+    said = here("predict", "runs/tiny run", tmp_path / "large.png", "--out", tmp_path / "out").err
+    assert "large.png: in the model's input an object of the usual size has 1 pixel left" in said
+    assert "segcli prepare --tile" in said

@@ -19,6 +19,7 @@ from segcli.core.errors import DataError, SegcliError, UsageError
 from segcli.data import image as data_image
 from segcli.data import inputs
 from segcli.data.inputs import find_images, output_names
+from segcli.engine.object_size import too_small
 from segcli.fields.keypoints import Keypoints
 from segcli.predictions.coco_results import coco_annotation, coco_categories, coco_results
 from segcli.sources import unread
@@ -273,3 +274,16 @@ def test_heic_without_its_plugin_is_said(tmp_path, monkeypatch):
     Image.new("RGB", (8, 8)).save(tmp_path / "p" / "a.png")
     report = predict_files(Predictor(Bright(), RECIPE, INFO), [tmp_path / "p"], tmp_path / "out", progress=False)
     assert "1 HEIC photograph (phone.heic: pip install 'segcli[heic]' reads them)" in report.left
+
+
+def test_images_in_which_objects_become_too_small_are_named(tmp_path):
+    """The toy model sees 64 pixels at most: of 40 pixels an object keeps 8 in an image of 320, 32 in one of 80."""
+    toy = Predictor(Bright(), RECIPE, INFO, object_pixels=40.0)
+    photo(tmp_path / "in" / "large.png", side=312)
+    photo(tmp_path / "in" / "small.png", side=72)
+    report = predict_files(toy, [tmp_path / "in"], tmp_path / "out", progress=False)
+    ((file, pixels),) = report.shrunk
+    assert (file.name, round(pixels)) == ("large.png", 8)
+    unknown = predict_files(Predictor(Bright(), RECIPE, INFO), [tmp_path / "in"], tmp_path / "o", progress=False)
+    assert unknown.shrunk == []
+    assert too_small(10.0, (64, 64), (64, 64)) is None, "small already: nothing was lost"

@@ -88,7 +88,7 @@ def test_maps_have_no_objects_to_list(tmp_path, kind, says):
 
 def test_load_gives_a_predictor(monkeypatch):
     class Opened:
-        model, recipe, info = Bright(), RECIPE, INFO
+        model, recipe, info, path = Bright(), RECIPE, INFO, None
 
     monkeypatch.setattr("segcli.commands.predictor.open_model", lambda source, **_: Opened)
     assert isinstance(segcli.load("runs/x"), Predictor)
