@@ -1,5 +1,6 @@
 """`segcli compare`."""
 
+import math
 import sys
 from itertools import chain
 from pathlib import Path
@@ -80,6 +81,8 @@ def compare(
     """
     if minutes is not None and not train:
         raise UsageError("--minutes is for --train: nothing else is trained")
+    if minutes is not None and not 0 < minutes < math.inf:
+        raise UsageError(f"--minutes {minutes:g}: needs a number above 0")
     if train and not items and data is None:
         raise UsageError("--train needs recipes, or --data", hint="segcli compare quickstart/mask_rcnn --train")
     if data is not None and not items:

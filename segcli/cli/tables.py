@@ -10,6 +10,7 @@ from segcli.core.tasks import MATCHED
 if TYPE_CHECKING:
     from segcli.commands.recipes import Shipped
     from segcli.compare.row import Row
+    from segcli.core.run_files import Cost
     from segcli.data.findings import ReportJson
 
 SHARED = ("mIoU", "PQ", "PQ_things", "PQ_stuff", "mIoU_things")  # where families meet, after the primary metric
@@ -119,7 +120,7 @@ def forecast(document: dict[str, Any]) -> list[Grid | str]:
     ]
 
 
-def parts(cost: Mapping[str, Any]) -> Grid:
+def parts(cost: "Cost") -> Grid:
     """cost.json by part, with what is not counted."""
     from segcli.compare.tables import not_counted, part_cells
 

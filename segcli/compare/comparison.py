@@ -15,7 +15,8 @@ from segcli.compare.row import Row
 from segcli.compare.rows import collect
 from segcli.compare.study import train_missing
 from segcli.compare.verdict import verdict
-from segcli.core.errors import ModelError, SegcliError
+from segcli.core.errors import ModelError, SegcliError, UsageError
+from segcli.core.recipe.recipe import find_source
 
 
 @dataclasses.dataclass
@@ -53,12 +54,16 @@ def compare_runs(
     """Compare run folders and recipes; None: every run below runs/, or with `published` what papers report alone.
 
     train: first train recipes without a finished run; data, minutes: see `study.train_missing`. sort: a column or
-    metric. announce is called before something slow begins. Raises ModelError where nothing gives a row.
+    metric. announce is called before something slow begins. Raises ModelError where nothing gives a row, UsageError
+    for data or minutes where no item is a recipe.
     """
     if items is None:
         items = [] if published else sorted(str(p.parent) for p in Path("runs").glob("*/recipe.yaml"))
     if not items and not published:
         raise ModelError("there is no run below runs/", hint="segcli train quickstart/mask_rcnn, or name a recipe")
+    for flag, value in (("--data", data), ("--minutes", minutes)):
+        if value is not None and items and all(map(_is_run, items)):
+            raise UsageError(f"{flag} is for recipes, and {', '.join(map(str, items))} was trained as it is")
     folder = Path(data) if data is not None else None
     untrained: list[tuple[str, SegcliError]] = []
     if train:
@@ -83,3 +88,10 @@ def compare_runs(
         [*chain(*(choices(*one) for one in of_groups))],
         failed,
     )
+
+
+def _is_run(item: str | Path) -> bool:
+    try:
+        return find_source(item).is_dir()
+    except SegcliError:  # its row will say what is wrong
+        return False

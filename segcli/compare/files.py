@@ -5,7 +5,7 @@ import dataclasses
 import io
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain, count
 from pathlib import Path
 
@@ -62,7 +62,8 @@ def write_csv(groups: Sequence[Sequence[Row]], path: Path) -> None:
 
 def _cells(row: Row) -> dict[str, object]:
     """Column -> value; keys that are no column are left out by `write_csv`."""
-    latency, reached = row.latency_ms or {}, row.time_to_score
+    latency: Mapping[str, object] = row.latency_ms or {}
+    reached = row.time_to_score
     cells: dict[str, object] = {
         **vars(row),
         "gflops_mean": row.gflops_dataset and row.gflops_dataset["mean"],

@@ -6,7 +6,7 @@ Texts, sort keys, intervals and order are made here; the page's script shows, so
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypedDict
 
@@ -230,7 +230,8 @@ def _forecasts(rows: Sequence[Row]) -> PlainTable | None:
 
 def _costs(row: Row) -> Json:
     """The parts of a run's model, and how its latency was measured."""
-    cost, latency, where = read_cost(Path(row.path or "")), row.latency_ms or {}, row.measured_on or {}
+    cost, where = read_cost(Path(row.path or "")), row.measured_on or {}
+    latency: Mapping[str, object] = row.latency_ms or {}
     known = lambda values, key: values.get(key, "?")
     text = (
         f"At {' × '.join(map(str, row.gflops_input or ()))}, 1 multiply-add = 1 FLOP. Not counted, with the share of "
@@ -249,7 +250,10 @@ def _environment(runs: Sequence[Row]) -> PlainTable:
     """Versions, data and licences of every run."""
     found = [read_environment(Path(row.path or "")) for row in runs]
     data = [one["dataset"] for one in found]
-    weights = ["; ".join(f"{w['source']}: {w['licence']}" for w in one.get("weights") or ()) for one in found]
+    weights = [
+        "; ".join(f"{w['source']}: {w.get('licence') or 'licence unknown'}" for w in one.get("weights") or ())
+        for one in found
+    ]
     lines = [[key, *(one.get(key) for one in found)] for key in ENVIRONMENT]
     lines += [["dataset", *(one["name"] for one in data)], ["its licence", *(one.get("licence") for one in data)]]
     lines += [["its version", *((one.get("fingerprint") or "")[:12] for one in data)]]

@@ -7,29 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 from segcli.core.recipe.recipe import Recipe
-
-
-class Latency(TypedDict, total=False):
-    """Milliseconds an image, and how often that was measured; earlier versions stored the median alone."""
-
-    median: float
-    p95: float | None
-    repeats: int
-    warmup: int
-
-
-class Spread(TypedDict):
-    """GFLOPs over the sizes of a dataset's images."""
-
-    mean: float
-    sd: float | None
-
-
-class MachineShare(TypedDict):
-    """How much of a machine's speed at a large matrix product a model reaches."""
-
-    share: float | None
-    gflops_per_second: float
+from segcli.core.run_files import Latency, Share, Spread
 
 
 class TimeToScore(TypedDict):
@@ -84,7 +62,7 @@ class Row:
     not_compared: list[str] = dataclasses.field(default_factory=list)
     gflops_input: list[int] | None = None
     gflops_dataset: Spread | None = None
-    machine: MachineShare | None = None
+    machine: Share | None = None
     measured_on: dict[str, object] | None = None
     nms: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
     forecast: dict[str, Any] | None = None

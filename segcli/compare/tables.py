@@ -6,6 +6,7 @@ from typing import Any
 
 from segcli.compare.row import Row
 from segcli.core.formatting import MISSING, heading, is_fraction, number, score
+from segcli.core.run_files import Cost
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +64,7 @@ MORE = (
     _number("training\nsteps", lambda row: row.train_steps, less=False),
     _number("training\nimages", lambda row: row.images_seen, less=False),
     _number("training\nCPU min", lambda row: row.train_cpu_seconds, 60, 1),
-    _number("latency p95\nms", lambda row: (row.latency_ms or {}).get("p95")),
+    _number("latency p95\nms", lambda row: row.latency_ms and row.latency_ms.get("p95")),
     Column(
         "GFLOPs over\nthe dataset", _spread, lambda row: row.gflops_dataset and row.gflops_dataset["mean"], less=True
     ),
@@ -140,7 +141,7 @@ def can(forecast: Mapping[str, Any]) -> str:
     return "can do it" if forecast["possible"] else f"can't do it: {'; '.join(forecast['reasons'])}"
 
 
-def part_cells(cost: Mapping[str, Any]) -> list[list[str]]:
+def part_cells(cost: Cost) -> list[list[str]]:
     """cost.json's parts: name, parameters in millions, GFLOPs, regions × GFLOPs of each."""
     return [
         [
@@ -153,9 +154,12 @@ def part_cells(cost: Mapping[str, Any]) -> list[list[str]]:
     ]
 
 
-def not_counted(cost: Mapping[str, Any]) -> str:
-    """Operators without a formula, with their share of all calls that compute."""
+def not_counted(cost: Cost) -> str:
+    """Operators without a formula, with their share of all calls that compute, which runs of earlier versions lack."""
     operators = cost.get("flops_uncounted") or ()
-    named = [f"{u['op']} ×{u['calls']} ({u['share']:.0%})" for u in operators if not u["elementwise"]]
-    simple = sum(u["share"] for u in operators if u["elementwise"])
+    share = lambda entry: f" ({entry['share']:.0%})" if "share" in entry else ""
+    named = [f"{u['op']} ×{u['calls']}{share(u)}" for u in operators if not u.get("elementwise")]
+    if any("share" not in u for u in operators):
+        return ", ".join(named)
+    simple = sum(u["share"] for u in operators if u.get("elementwise"))
     return ", ".join([*named, f"elementwise ({simple:.0%})"])

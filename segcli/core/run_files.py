@@ -47,23 +47,44 @@ class Metrics(TypedDict):
 
 
 class Latency(TypedDict):
-    """Milliseconds."""
+    """Milliseconds an image, and how often that was measured; earlier versions stored the median alone."""
 
     median: Number
     p95: NotRequired[Number | None]
+    repeats: NotRequired[Count]
+    warmup: NotRequired[Count]
 
 
 class Spread(TypedDict):
-    """GFLOPs over a dataset's images."""
+    """GFLOPs over the sizes of a dataset's images."""
 
     mean: Number
     sd: NotRequired[Number | None]
 
 
 class Share(TypedDict):
-    """How much of the machine's speed a model reaches."""
+    """How much of a machine's speed at a large matrix product a model reaches."""
 
     share: NotRequired[Number | None]
+    gflops_per_second: NotRequired[Number | None]
+
+
+class Part(TypedDict):
+    """A part of a model: its parameters and GFLOPs; of one that runs for each region also how many, and GFLOPs each."""
+
+    params: Number
+    gflops: Number
+    regions: NotRequired[Number | None]
+    gflops_per_region: NotRequired[Number]
+
+
+class Uncounted(TypedDict):
+    """An operator without a formula; share: of all calls that compute. Earlier versions stored op and calls alone."""
+
+    op: Text
+    calls: Count
+    share: NotRequired[Number]
+    elementwise: NotRequired[bool]
 
 
 class Cost(TypedDict):
@@ -84,9 +105,9 @@ class Cost(TypedDict):
     gflops_dataset: NotRequired[Spread | None]
     machine: NotRequired[Share | None]
     measured_on: NotRequired[dict[str, object] | None]
-    parts: NotRequired[dict[str, object] | None]
+    parts: NotRequired[dict[str, Part] | None]
     flops_operators: NotRequired[dict[str, object] | None]
-    flops_uncounted: NotRequired[list[object] | None]
+    flops_uncounted: NotRequired[list[Uncounted] | None]
 
 
 class Described(TypedDict):
@@ -96,6 +117,13 @@ class Described(TypedDict):
     fingerprint: NotRequired[Text]
 
 
+class Weights(TypedDict):
+    """Weights that a training began with."""
+
+    source: Text
+    licence: NotRequired[Text | None]
+
+
 class Environment(TypedDict):
     """environment.json."""
 
@@ -103,7 +131,7 @@ class Environment(TypedDict):
     minutes: NotRequired[Number | None]
     object_pixels: NotRequired[Number | None]
     seed: NotRequired[int | None]
-    weights: NotRequired[list[dict[str, object]] | None]
+    weights: NotRequired[list[Weights] | None]
 
 
 class LogEntry(TypedDict):

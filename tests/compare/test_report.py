@@ -224,3 +224,14 @@ def test_the_report_names_no_winner_of_unequal_work(browser, runs, tmp_path):
     browser.run("document.querySelector('#plot select').value = 'gflops'")
     browser.run("document.querySelector('#plot select').dispatchEvent(new Event('change'))")
     assert "Dashed: the Pareto front" in browser.run(said)
+
+
+def test_runs_of_earlier_versions(fake_run, tmp_path):
+    """Of operators without a formula they stored name and calls; a licence may be missing."""
+    run = fake_run("old", parts={"head": {"params": 3, "gflops": 1}}, flops_uncounted=[{"op": "aten.max", "calls": 3}])
+    environment = json.loads((run / "environment.json").read_text())
+    (run / "environment.json").write_text(json.dumps(environment | {"weights": [{"source": "mine.pth"}]}))
+    report([run], tmp_path / "r.html")
+    text = (tmp_path / "r.html").read_text()
+    assert "that compute: aten.max ×3. Latency" in text
+    assert "mine.pth: licence unknown" in text

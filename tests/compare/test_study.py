@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from segcli.compare import study
+from segcli.compare import comparison, study
+from segcli.core.errors import SegcliError
 from segcli.core.recipe.recipe import Recipe
 from segcli.data.fingerprint import current
 from segcli.engine.run_folder import RunFolder
@@ -146,6 +147,7 @@ def test_families_are_trained_on_ones_own_data_for_as_many_minutes(segcli, write
     ("arguments", "says"),
     [
         (["--minutes", "5", "fcn"], "--minutes is for --train"),
+        (["--train", "--minutes", "0", "fcn"], "--minutes 0: needs a number above 0"),
         (["--data", "x"], "--data needs recipes, or --train"),
         (["--data", "x", "--train"], "--data x: no prepared dataset"),
     ],
@@ -156,6 +158,13 @@ def test_flags_without_their_partners(segcli, arguments, says):
 
 def test_without_names_those_families_that_suit_the_labels(segcli, write, tmp_path, tiny_copy, monkeypatch):
     asked = []
-    monkeypatch.setattr(study, "train_missing", lambda items, *_, **__: asked.append(items) or ([], []))
+    failed = [("one", SegcliError("it was not trained"))]
+    monkeypatch.setattr(comparison, "train_missing", lambda items, *_, **__: asked.append(items) or ([], failed))
     segcli("compare", "--train", "--data", tiny_copy)
     assert asked == [["custom/mask_rcnn", "custom/maskformer", "custom/detr"]]
+
+
+def test_flags_for_recipes_where_all_is_trained(segcli, fake_run):
+    run = fake_run("a")
+    for flags in (["--data", "x"], ["--train", "--minutes", "5"]):
+        assert f"{flags[-2]} is for recipes, and {run} was trained as it is" in segcli("compare", run, *flags).error

@@ -45,11 +45,23 @@ def test_what_is_wrong_is_named(tmp_path, change, place):
         run_files.read_metrics(tmp_path)
 
 
-@pytest.mark.parametrize("change", [{"params": "7"}, {"latency_ms": 3}, {"gflops_input": [1]}, {"machine": 4}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({"params": "7"}, {"latency_ms": 3}, {"gflops_input": [1]}, {"machine": 4}),
+        *({"parts": {"backbone": 3}}, {"flops_uncounted": [{"op": "max"}]}),
+    ],
+)
 def test_costs_of_another_kind(tmp_path, change):
     put(tmp_path, "cost.json", COST | change)
     with pytest.raises(ModelError, match=rf"cost\.json: {next(iter(change))}"):
         run_files.read_cost(tmp_path)
+
+
+def test_weights_without_a_source(tmp_path):
+    put(tmp_path, "environment.json", {"dataset": {"name": "x"}, "weights": [{}]})
+    with pytest.raises(ModelError, match=r"environment\.json: weights\.0\.source"):
+        run_files.read_environment(tmp_path)
 
 
 def test_a_run_that_is_not_finished(tmp_path):

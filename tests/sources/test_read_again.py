@@ -141,7 +141,7 @@ def test_a_deep_image_of_one_row_keeps_its_row(tmp_path):
 
 
 def test_a_labelmap_of_classes_that_are_called_by_numbers_has_colours(tmp_path):
-    from segcli.sources.class_legend import find
+    from segcli.sources.class_legend import in_folder
 
     (tmp_path / "labelmap.txt").write_text("0:0,0,0::\n1:128,0,0::\n", "utf-8")
-    assert [(row.value, row.name) for row in find(tmp_path).rows] == [(0, "0"), (128 << 16, "1")]
+    assert [(row.value, row.name) for row in in_folder(tmp_path).rows] == [(0, "0"), (128 << 16, "1")]
