@@ -56,7 +56,7 @@ def whole_training(recipe: Recipe) -> object:
         patch.setattr(training, "measure_cost", lambda *_: {})
         patch.setattr(training, "count_work", lambda *_: None)
         patch.setattr(Session, "save", lambda self: saved.append(self.progress.step))
-        run = training.train_joined(recipe, CPU, None, None, True, True)
+        run = training.train_joined(recipe, CPU, out=None, resume=None, steps=None, force=True, quiet=True)
     log = [{key: value for key, value in e.items() if key != "seconds"} for e in RunFolder(run).read_log()]
     return run.name, saved, log
 
