@@ -89,13 +89,16 @@ def compare(
         if not train:
             raise UsageError("--data needs recipes, or --train", hint=f"segcli compare --train --data {data}")
         items = _families(data)
+    from segcli.core.recipe.recipe_file import every_run
+
+    items = items or ([] if published else every_run())  # before anything heavy is imported
     from segcli.compare import files
     from segcli.compare.comparison import compare_runs
 
     announce = (lambda text: None) if quiet else _tell
     files.check(force, csv=csv, plot=plot, html=html)
     found = compare_runs(
-        items or None,
+        items,
         train=train,
         data=data,
         minutes=minutes,

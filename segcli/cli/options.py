@@ -26,8 +26,9 @@ def complete_recipes(incomplete: str) -> list[str]:
 
 def complete_sources(incomplete: str) -> list[str]:
     """Run folders below `runs`, then shipped recipe names, for the shell's completion."""
-    runs = sorted(p.parent.as_posix() for p in Path("runs").glob("*/recipe.yaml"))
-    return [name for name in runs if name.startswith(incomplete)] + complete_recipes(incomplete)
+    from segcli.core.recipe.recipe_file import runs_here
+
+    return [name for name in runs_here() if name.startswith(incomplete)] + complete_recipes(incomplete)
 
 
 def complete_data(incomplete: str) -> list[str]:

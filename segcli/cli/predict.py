@@ -43,9 +43,11 @@ def predict(
 
     from segcli.commands import predict
     from segcli.commands.predictor import load
+    from segcli.data.inputs import find_images
 
     if out is not None and not force and predict.is_finished(out):
         raise UsageError(f"{out} holds predictions already", hint="choose another --out, or --force to replace them")
+    find_images(inputs)  # what names no image is said before the model is loaded
     predictor = load(path, weights)
     target = out or _fresh(Path("predictions") / (path.name if path.is_dir() else recipe.name))
     choices = [part.strip() for part in save.split(",") if part.strip()]

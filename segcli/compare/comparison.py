@@ -17,6 +17,7 @@ from segcli.compare.study import train_missing
 from segcli.compare.verdict import verdict
 from segcli.core.errors import ModelError, SegcliError, UsageError
 from segcli.core.recipe.recipe import find_source
+from segcli.core.recipe.recipe_file import every_run
 
 
 @dataclasses.dataclass
@@ -58,9 +59,7 @@ def compare_runs(
     for data or minutes where no item is a recipe.
     """
     if items is None:
-        items = [] if published else sorted(str(p.parent) for p in Path("runs").glob("*/recipe.yaml"))
-    if not items and not published:
-        raise ModelError("there is no run below runs/", hint="segcli train quickstart/mask_rcnn, or name a recipe")
+        items = [] if published else every_run()
     for flag, value in (("--data", data), ("--minutes", minutes)):
         if value is not None and items and all(map(_is_run, items)):
             raise UsageError(f"{flag} is for recipes, and {', '.join(map(str, items))} was trained as it is")

@@ -27,7 +27,7 @@ from segcli.ops.cpu.allocator import keep_freed_memory
 from segcli.ops.cpu.convolution import use_fast_gradients
 from segcli.types import Field
 from segcli.weights.class_rows import official_info
-from segcli.weights.official import find, licence
+from segcli.weights.official import find, licence, official_of
 
 SETTINGS = "are the numbers of the recipe's model section as they should be?"
 
@@ -122,7 +122,9 @@ def open_model(
     else:
         recipe = Recipe.load(find_recipe(source), overrides)
         if weights is None and recipe.init is None:
-            raise ModelError(f"{source} is a recipe and names no weights", hint="train it, or give --weights FILE")
+            official = official_of(find_recipe(source))
+            hint = f"--weights {official}" if official else "train it, or give --weights FILE"
+            raise ModelError(f"{source} is a recipe and names no weights", hint=hint)
         file = weights or _named(recipe)
         info = _classes(recipe, file)
         model = build(recipe, info)

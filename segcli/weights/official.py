@@ -69,6 +69,15 @@ _PUBLISHERS: list[Publisher] = parsed(list[Publisher], read_yaml(_FILE), _FILE)
 TABLE = {name: one for publisher in _PUBLISHERS for name, one in publisher.checkpoints().items()}
 
 
+def official_of(recipe: Path) -> str | None:
+    """The official checkpoint of a paper's recipe, by their names: coco/detr_r50.yaml -> detr/r50,
+    ade20k/maskformer_r50.yaml -> maskformer/ade20k_r50; None where there is none."""
+    family, _, kind = recipe.stem.partition("_")
+    data = recipe.parent.name
+    names = (f"{family}/{kind}", f"{family}/{data}_{kind}", f"maskformer/{data}_{recipe.stem}")
+    return next((name for name in names if name in TABLE), None)
+
+
 def find(name: str | Path) -> Checkpoint | None:
     """The official checkpoint of that name, or the one whose file it is by a file name that bears its digest."""
     if not Path(name).is_file():

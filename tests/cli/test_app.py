@@ -1,15 +1,20 @@
 """The program as a whole: help, version, usage errors, quietness, and that help costs no torch."""
 
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from PIL import Image
+
+from segcli.core.recipe.recipe import find_recipe
 
 HEAVY = "('torch', 'torchvision', 'cv2', 'numpy', 'matplotlib', 'albumentations', 'timm')"
 
 
-COMMANDS = ("prepare", "train", "eval", "predict", "visualize", "compare")
+COMMANDS = ("prepare", "train", "eval", "predict", "visualize", "compare", "recipes")
 
 
 def modules_after(code: str, folder: str | os.PathLike[str] | None = None) -> str:
@@ -70,6 +75,38 @@ def test_a_missing_run_is_a_model_error(segcli, command):
     result = segcli(command, "runs/absent", *(["x"] if command == "predict" else []))
     assert result.code == 4
     assert "no run folder and no recipe is called 'runs/absent'" in result.err
+    assert "there is no run below runs/" in result.err
+    for name in ("good", "other"):
+        Path("runs", name).mkdir(parents=True)
+        Path("runs", name, "recipe.yaml").write_text("")
+    again = segcli(command, "runs/zzzzzzzzzzzz", "x" if command == "predict" else "-q")
+    assert "hint: choose from: runs/good, runs/other" in again.err
+
+
+@pytest.mark.parametrize(
+    ("recipe", "weights"),
+    [
+        ("coco/detr_r50", "detr/r50"),
+        ("ade20k/maskformer_swin_tiny", "maskformer/ade20k_swin_tiny"),
+        ("quickstart/fcn", ""),
+    ],
+)
+def test_a_papers_recipe_without_weights_names_the_official_ones(segcli, tmp_path, recipe, weights):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    result = segcli("predict", recipe, "a.png")
+    assert result.code == 4
+    assert f"hint: {f'--weights {weights}' if weights else 'train it'}" in result.err
+
+
+def test_a_folder_without_images_is_said_before_the_model_is_loaded(segcli, tmp_path, monkeypatch):
+    monkeypatch.setattr("segcli.commands.predictor.open_model", lambda *_, **__: pytest.fail("loaded"))
+    Path("runs/a").mkdir(parents=True)
+    shutil.copy(find_recipe("quickstart/fcn"), "runs/a/recipe.yaml")
+    (tmp_path / "photos" / "inner").mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save(tmp_path / "photos" / "inner" / "a.png")
+    result = segcli("predict", "runs/a", "photos")
+    assert result.code == 3
+    assert "its subfolders have some: give 'photos/**/*'" in result.err
 
 
 @pytest.mark.parametrize("where", ["before", "after"])

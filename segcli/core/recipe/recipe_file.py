@@ -53,6 +53,18 @@ def _shipped_file(name: str | Path) -> Path | None:
     return None
 
 
+def runs_here() -> list[str]:
+    """The run folders below runs/, sorted."""
+    return sorted(p.parent.as_posix() for p in Path("runs").glob("*/recipe.yaml"))
+
+
+def every_run() -> list[str]:
+    """`runs_here`. Raises ModelError where there is none."""
+    if not (runs := runs_here()):
+        raise ModelError("there is no run below runs/", hint="segcli train quickstart/mask_rcnn, or name a recipe")
+    return runs
+
+
 def find_source(name: str | Path) -> Path:
     """The run folder or the recipe file that `name` means, as `eval`, `predict` and `compare` take them.
 
@@ -68,10 +80,12 @@ def find_source(name: str | Path) -> Path:
     except UsageError:
         if path.suffix == ".yaml":
             raise
-        runs = [p.parent.as_posix() for p in Path("runs").glob("*/recipe.yaml")]
-        raise ModelError(
-            f"no run folder and no recipe is called {str(name)!r}", hint=nearest(str(name), [*runs, *shipped()])
-        ) from None
+        runs = runs_here()
+        if path.parts[:1] == ("runs",) and not runs:
+            hint = "there is no run below runs/; segcli train makes one"
+        else:
+            hint = nearest(str(name), runs if path.parts[:1] == ("runs",) else [*runs, *shipped()])
+        raise ModelError(f"no run folder and no recipe is called {str(name)!r}", hint=hint) from None
 
 
 def parse_overrides(pairs: list[str]) -> dict[str, Any]:
