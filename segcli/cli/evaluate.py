@@ -23,7 +23,9 @@ def evaluate(
     check: Annotated[
         bool,
         typer.Option(
-            "--check", metavar=options.FLAG, help="Exit 1 where a score leaves the range that the recipe expects."
+            "--check",
+            metavar=options.FLAG,
+            help="Exit 1 where a score leaves the range that the recipe expects on its own data; not with --data.",
         ),
     ] = False,
     nms: Annotated[

@@ -7,6 +7,7 @@ import typer
 
 from segcli.cli import options, output, tables
 from segcli.core.errors import DataError, UsageError
+from segcli.core.formatting import count
 
 if TYPE_CHECKING:
     from segcli.data.findings import Report
@@ -194,8 +195,8 @@ def _show_report(source: str, report: "Report", json: bool) -> None:
     else:
         output.show(*tables.findings(document))
     if not report.ok:
-        count = sum(f.count for f in report.findings if f.severity == "error")
-        raise DataError(f"{source}: {count} error{'s' * (count > 1)} in the data", hint="see the report above")
+        errors = sum(f.count for f in report.findings if f.severity == "error")
+        raise DataError(f"{source}: {count(errors, 'error')} in the data", hint="see the report above")
 
 
 def _whole(values: str | None) -> list[int] | None:

@@ -16,7 +16,7 @@ def recipes(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """List the recipes that come with segcli: task, data, length of training, measured score.
+    """List the recipes that come with segcli: task, data, length of training, expected score.
 
     Any of them trains on any prepared dataset of its task: segcli train RECIPE --data DIR.
     """
@@ -25,5 +25,7 @@ def recipes(
     rows = commands.recipes(task)
     if json:
         output.print_json({"schema_version": 1, "recipes": [dataclasses.asdict(row) for row in rows]})
-    else:
+    elif rows:
         output.show(tables.recipes(rows))
+    else:
+        typer.echo(f"no recipe that comes with segcli has the task {task}")

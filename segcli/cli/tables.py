@@ -278,7 +278,7 @@ def exported(facts: dict[str, Any]) -> list[Grid]:
 
 
 def recipes(rows: "Sequence[Shipped]") -> Grid:
-    """The shipped recipes; a dash for a score that was not measured with these settings."""
+    """The shipped recipes; a dash where a recipe expects no score."""
     columns = [
         Column("recipe", left=True),
         Column("task", left=True),
@@ -286,7 +286,7 @@ def recipes(rows: "Sequence[Shipped]") -> Grid:
         Column("data", left=True, drop=2),
         Column("begins with", left=True, drop=4),
         Column("training", drop=1),
-        Column("measured score", left=True),
+        Column("expected score", left=True),
     ]
     body = [
         [
@@ -296,7 +296,11 @@ def recipes(rows: "Sequence[Shipped]") -> Grid:
             row.data or "your own",
             row.start or MISSING,
             row.length,
-            ", ".join(f"{heading(key, ' ')} {percent(value)}" for key, value in row.scores.items()) or MISSING,
+            ", ".join(
+                f"{heading(key, ' ')} {score(key, one['value'])} ± {score(key, one['tolerance'])}"
+                for key, one in row.expected.items()
+            )
+            or MISSING,
         ]
         for row in rows
     ]

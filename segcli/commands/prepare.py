@@ -286,7 +286,7 @@ def describe(root: str | Path) -> dict[str, Any]:
     """What a prepared folder holds, as JSON values.
 
     {"name", "root", "categories", "licence", "fingerprint", "splits": {split: what `statistics.measure` says},
-    "advice": what `statistics.advise` says, "statistics" (embedded data: by split), "notes", "repairs" (of --fix),
+    "advice": what `doctor.advice.advise` says, "statistics" (embedded data: by split), "notes", "repairs" (of --fix),
     "samples" (the sheet of samples, None where there is none), "families": the recipes for one's own data that suit
     the labels, one a family, "next": the command to go on with, to train if anything is labelled}. Raises DataError.
     """

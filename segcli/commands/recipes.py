@@ -11,8 +11,8 @@ from segcli.core.tasks import TASKS
 @dataclasses.dataclass
 class Shipped:
     """One recipe. data: its folder, or None where it is for one's own. start: the weights that training begins with.
-    length: of the training, such as "12 minutes". scores: measured with these settings, as fractions 0..1; {} where
-    they were not."""
+    length: of the training, such as "12 minutes". expected: metric -> {"value", "tolerance"}, what
+    `eval --check` asks of a run, as fractions 0..1; {} where the recipe expects none."""
 
     name: str
     task: str
@@ -20,13 +20,14 @@ class Shipped:
     data: str | None
     start: str | None
     length: str
-    scores: dict[str, float]
+    expected: dict[str, dict[str, float]]
 
 
 def recipes(task: str | None = None) -> list[Shipped]:
     """Every shipped recipe, or those of a task, in order of their names. Raises UsageError for an unknown task."""
     if task is not None and task not in TASKS:
-        raise UsageError(f"there is no task {task!r}", hint="tasks: " + ", ".join(TASKS))
+        there = {row.task for row in recipes()}
+        raise UsageError(f"there is no task {task!r}", hint="tasks: " + ", ".join(t for t in TASKS if t in there))
     return [
         _row(name, recipe) for name in shipped() if (recipe := Recipe.load(find_recipe(name))).task == task or not task
     ]
@@ -49,5 +50,5 @@ def _row(name: str, recipe: Recipe) -> Shipped:
         None if own else recipe.data.name or recipe.data.root,
         start,
         length,
-        {key: expected.value for key, expected in recipe.expect.items()},
+        {key: expected.model_dump() for key, expected in recipe.expect.items()},
     )

@@ -38,7 +38,7 @@ def show_predictions(
     and, of 12 pairs each, predictions-SPLIT-2.jpg, ...
 
     out: the run's folder `pictures` by default. worst: the K images of the lowest quality, lowest first (see
-    `quality.image_quality`; the sheet's title says how it is computed); None: `count` images chosen by `seed`. score:
+    `metrics.image_quality`; the sheet's title says how it is computed); None: `count` images chosen by `seed`. score:
     the least score of a detection that is drawn and counted; None: 0.5,
     or less where no detection reaches it, which the title says (see `shown_score`).
     Raises ModelError for a folder that is no run, DataError where its data or its predictions can't be read, or a

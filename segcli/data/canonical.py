@@ -1,4 +1,5 @@
-"""Write the canonical dataset folder, the only one that segcli reads. It appears whole or not at all.
+"""The canonical dataset folder, the only one that segcli reads: its layout, and what converters give to have one
+written (see `write_folder`).
 
 info.json                  DatasetInfo
 prepared.json              what it was made from, with which settings, and what was left out

@@ -7,6 +7,7 @@ from typing import TypedDict
 from typing_extensions import NotRequired
 
 from segcli.core.dataset_info import DatasetInfo
+from segcli.core.formatting import count
 from segcli.doctor.statistics import SplitFacts
 
 CELLS = 16  # pixels that an object should be long after scaling: four cells of the finest map, which has stride 4
@@ -71,7 +72,7 @@ def advise(splits: Mapping[str, SplitFacts], info: DatasetInfo) -> list[Advice]:
     usual = facts["objects_per_image"]["percentiles"][4]
     limit = LIMIT if most <= LIMIT else math.ceil(1.2 * most / 50) * 50
     queries = max(QUERIES[0], math.ceil(QUERIES[1] * most / 10) * 10)
-    detections_why = f"an image has up to {most} object{'s' if most != 1 else ''} (crowds aside)"
+    detections_why = f"an image has up to {count(most, 'object')} (crowds aside)"
     detections_why += ", and that is the default" if most <= LIMIT else ""
     queries_why = "DETR and MaskFormer find no more objects than they have queries: "
     queries_why += f"{most} at most, {usual:g} in 95 % of images"

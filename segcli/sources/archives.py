@@ -110,7 +110,7 @@ def _unzip(pack: zipfile.ZipFile, entry: zipfile.ZipInfo, folder: Path, name: st
 
 def _untar(tar: tarfile.TarFile, item: tarfile.TarInfo, folder: Path, name: str) -> None:
     item.name = name
-    tar.extract(item, folder, filter="data")
+    tar.extract(item, folder, set_attrs=False, filter="data")  # its mode and date are of another machine
 
 
 def _safe_name(archive: Path, entry: _Entry) -> str:

@@ -1,5 +1,6 @@
 """The last check of a draft: every file that its converter means to read lies in the source."""
 
+import dataclasses
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,8 +59,8 @@ class _Rooms:
 
 
 def _files(value: object, depth: int = 3) -> Iterator[Path]:
-    """The paths that an entry holds: its own `path`, and those in its `label`, in tuples, lists of paths, and mappings
-    inside it."""
+    """The paths that an entry holds: its own `path`, and those in its `label` or, of a dataclass, in any field; in
+    tuples, lists of paths, and mappings inside these."""
     if isinstance(value, Path):
         yield value
     elif isinstance(value, (tuple, list, dict)):
@@ -67,6 +68,7 @@ def _files(value: object, depth: int = 3) -> Iterator[Path]:
         if depth and (not isinstance(value, list) or (value and isinstance(value[0], Path))):
             for one in inner:
                 yield from _files(one, depth - 1)
-    else:
-        yield from (own for own in (getattr(value, "path", None),) if isinstance(own, Path))
-        yield from _files(getattr(value, "label", None), depth - 1) if depth else ()
+    elif depth:
+        fields = dataclasses.fields(value) if dataclasses.is_dataclass(value) else ()
+        for name in dict.fromkeys(["path", "label", *(field.name for field in fields)]):
+            yield from _files(getattr(value, name, None), depth - 1)

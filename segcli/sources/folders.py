@@ -49,7 +49,10 @@ def walk(root: Path, *, hidden: bool = False, prepared: bool = False) -> Iterato
     """
     followed = 0
     given_name: set[str] = set()
-    for current, folders, _ in os.walk(root):  # before anything is entered: a link may stand for what lies before it
+    for current, folders, names in os.walk(root):  # before anything is entered: a link may stand for what lies before
+        if not prepared and {*names} >= PREPARED:
+            folders.clear()
+            continue
         folders[:] = [name for name in folders if hidden or not name.startswith(".")]
         given_name |= stand_ins(Path(current), folders)
     for current, folders, names in os.walk(root, followlinks=True, onerror=_refuse_closed):

@@ -14,6 +14,7 @@ import numpy as np
 
 from segcli.core.errors import DataError
 from segcli.core.files import open_regular
+from segcli.core.formatting import count
 from segcli.data import tiff
 from segcli.data.image import read_values
 from segcli.data.value_range import Range, choose
@@ -50,7 +51,7 @@ def survey(files: Iterable[Path]) -> Survey:
         if more:
             deep.append(file)
     for kind, found in bands.items():
-        out.notes.append(f"{_images(len(found))} {kind} ({_names(found)})")
+        out.notes.append(f"{count(len(found), 'image')} {kind} ({_names(found)})")
     if deep:
         _decide(deep, out)
     return out
@@ -128,8 +129,8 @@ def _decide(deep: Sequence[Path], out: Survey) -> None:
         low, high = choice.range
         kind = "floats" if floats else f"{max(wide)}-bit values"
         out.notes.append(
-            f"{_images(len(deep))} of {kind}: {choice.said}. Black is {low:g}, white {high:g}, in prediction, too "
-            f"(value_range in info.json; by {len(values)} of them)"
+            f"{count(len(deep), 'image')} of {kind}: {choice.said}. Black is {low:g}, white {high:g}, in prediction, "
+            f"too (value_range in info.json; by {len(values)} of them)"
         )
     low, high = choice.range or (0.0, 65536.0)
     dark = [file for file, found in values.items() if _brightest(found) < low + (high - low) / DARK]
@@ -143,10 +144,6 @@ def _decide(deep: Sequence[Path], out: Survey) -> None:
 def _brightest(values: np.ndarray) -> float:
     finite = values[np.isfinite(values)]
     return float(finite.max()) if finite.size else 0.0
-
-
-def _images(count: int) -> str:
-    return "1 image" if count == 1 else f"{count} images"
 
 
 def _names(files: Sequence[Path]) -> str:

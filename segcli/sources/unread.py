@@ -9,6 +9,7 @@ from pathlib import Path
 
 from segcli.core.files import open_regular
 from segcli.core.folders import LITTER, MANIFEST
+from segcli.core.formatting import count
 from segcli.data.decoders import FAILURES, open_image
 from segcli.data.image import PHONES, SUFFIXES
 from segcli.sources.files import some
@@ -85,4 +86,4 @@ def _count(names: list[str], one: str, which: str, remedy: str = "") -> str:
     """`2 files of a kind (a, b)`; empty where there are none."""
     if not names:
         return ""
-    return f"{len(names)} {one}{'s' if len(names) > 1 else ''}{which} ({some(names, SHOWN)}{remedy})"
+    return f"{count(len(names), one)}{which} ({some(names, SHOWN)}{remedy})"

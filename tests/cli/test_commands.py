@@ -220,10 +220,14 @@ def test_recipes_lists_what_is_shipped_by_task(segcli):
     rows = segcli("recipes", "--json").json["recipes"]
     one = next(row for row in rows if row["name"] == "pennfudan/mask_rcnn_lite")
     assert (one["task"], one["data"], one["length"]) == ("instance", "pennfudan", "12 minutes")
-    assert one["scores"]["segm_AP"] == 0.625
+    assert one["expected"]["segm_AP"] == {"value": 0.625, "tolerance": 0.04}
     assert {row["task"] for row in segcli("recipes", "--task", "panoptic", "--json").json["recipes"]} == {"panoptic"}
     assert "custom/detr" in segcli("recipes").out
-    assert "there is no task 'boxes'" in segcli("recipes", "--task", "boxes").error
+    unknown = segcli("recipes", "--task", "boxes")
+    assert "there is no task 'boxes'" in unknown.error
+    assert "panoptic" in unknown.err
+    assert "mesh" not in unknown.err
+    assert segcli("recipes", "--task", "mesh").out == "no recipe that comes with segcli has the task mesh\n"
 
 
 def test_train_takes_any_dataset(segcli, tiny_dataset):

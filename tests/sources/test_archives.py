@@ -112,3 +112,13 @@ def test_a_disk_that_is_too_small(tmp_path):
     with pytest.raises(SegcliError, match="are needed"):
         space_for(10**18, tmp_path / "not/there/yet")
     space_for(1, tmp_path)
+
+
+def test_modes_and_dates_of_another_machine_are_left_there(tmp_path):
+    item = tarfile.TarInfo("a/b.txt")
+    item.mode, item.mtime = 0o200, 1
+    unpack(tarred(tmp_path / "x.tar", {}, members=[item]), tmp_path / "out")
+    (tmp_path / "own").touch()
+    one, own = (tmp_path / "out/a/b.txt").stat(), (tmp_path / "own").stat()
+    assert one.st_mode == own.st_mode
+    assert abs(one.st_mtime - own.st_mtime) < 60

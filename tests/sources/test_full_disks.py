@@ -19,7 +19,7 @@ from segcli.sources.archives import unpack
 
 @pytest.fixture
 def source(tmp_path):
-    """Three photographs of 12 KB each, and 40 KB of labels."""
+    """Three photographs of 12 KB each, and 40 KB of labels: few and long, as each one is drawn for the sheet."""
     folder = tmp_path / "photos"
     (folder / "images").mkdir(parents=True)
     images, annotations = [], []
@@ -27,8 +27,8 @@ def source(tmp_path):
         pixels = np.random.default_rng(i).integers(0, 255, (64, 64, 3)).astype(np.uint8)
         Image.fromarray(pixels).save(folder / f"images/{i}.png")
         images.append({"id": i, "file_name": f"{i}.png", "width": 64, "height": 64})
-        for key in range(60 * i, 60 * i + 60):
-            points = np.random.default_rng(key).uniform(0, 64, 24).round(2).tolist()
+        for key in range(2 * i, 2 * i + 2):
+            points = np.random.default_rng(key).uniform(0, 64, 720).round(2).tolist()
             annotations.append({"id": key, "image_id": i, "category_id": 1, "segmentation": [points]})
     content = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "leaf"}]}
     (folder / "labels.json").write_text(json.dumps(content), "utf-8")

@@ -66,7 +66,9 @@ def build_augment(
         own = {key: value for key, value in chosen(settings).items() if owner.get(key) == name}
         own = {key: _usual(modules[name], key) if value is True else value for key, value in own.items()}
         if name not in own and not _optional(modules[name]):
-            problems += [f"data.augment.{key} needs data.augment.{name}" for key in own]
+            idle = {key: one.default for key, one in inspect.signature(modules[name].build).parameters.items()}
+            used = [key for key, value in own.items() if value != idle[key]]
+            problems += [f"data.augment.{key} needs data.augment.{name}" for key in used]
             continue
         try:
             stage = plugins.call(modules[name].build, own, "data.augment", info=info, longest=longest)

@@ -98,6 +98,12 @@ def test_wrong_settings_are_named(settings, message):
         build_augment(settings, canvas=(64, 64), info=INFO)
 
 
+def test_a_setting_without_effect_needs_no_partner():
+    assert build_augment({"scale_crop": 0, "flip": 0.5}, canvas=(64, 64), info=INFO) is not None
+    with pytest.raises(UsageError, match=r"needs data\.augment\.short_side"):
+        build_augment({"scale_crop": 0.1}, canvas=(64, 64), info=INFO)
+
+
 def test_scale_needs_a_canvas():
     with pytest.raises(UsageError, match="scale"):
         build_augment({"scale": [0.5, 1]}, canvas=None, info=INFO)
