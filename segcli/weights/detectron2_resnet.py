@@ -1,6 +1,6 @@
 """ResNet's parameter names: detectron2's (`stem.conv1.norm.weight`, `res2.0.shortcut.weight`) and torchvision's.
 
-One to one in both directions, for the 7×7 stem and for the three 3×3 convolutions of the "c" variants, which here
+One to one, for the 7×7 stem and for the three 3×3 convolutions of the "c" variants, which here
 bear the names that timm gives them (`conv1.0`, `conv1.1`, `conv1.3`, `conv1.4`, `conv1.6`, `bn1`).
 """
 
@@ -17,17 +17,7 @@ PLAIN_STEM = {"conv1": ("conv1", "bn1")}
 def to_torchvision(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """A detectron2 ResNet's state dict under torchvision's names. Raises ModelError for other keys."""
     stem = DEEP_STEM if "stem.conv2.weight" in state else PLAIN_STEM
-    return _rename(state, {**_stem_names(stem), **_block_names(state, r"res(\d)\.(\d+)\.", 2)}, "detectron2")
-
-
-def to_detectron2(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The inverse of `to_torchvision`."""
-    stem = DEEP_STEM if "conv1.0.weight" in state else PLAIN_STEM
-    names = {**_stem_names(stem), **_block_names(state, r"layer(\d)\.(\d+)\.", 1)}
-    return _rename(state, {theirs: ours for ours, theirs in names.items()}, "torchvision")
-
-
-def _rename(state: dict[str, Tensor], names: dict[str, str], source: str) -> dict[str, Tensor]:
+    names = {**_stem_names(stem), **_block_names(state)}
     unknown = []
     out = {}
     for key, value in state.items():
@@ -37,7 +27,7 @@ def _rename(state: dict[str, Tensor], names: dict[str, str], source: str) -> dic
         elif leaf != "num_batches_tracked":
             unknown.append(key)
     if unknown:
-        raise ModelError(f"{len(unknown)} keys are not of a {source} ResNet: {', '.join(unknown[:10])}")
+        raise ModelError(f"{len(unknown)} keys are not of a detectron2 ResNet: {', '.join(unknown[:10])}")
     return out
 
 
@@ -50,12 +40,11 @@ def _stem_names(stem: dict[str, tuple[str, str]]) -> dict[str, str]:
     return names
 
 
-def _block_names(state: dict[str, Tensor], pattern: str, first: int) -> dict[str, str]:
-    """The same for every block that `state` has; its stages are numbered from `first`."""
-    blocks = {(int(m[1]) - first, int(m[2])) for key in state if (m := re.match(pattern, key))}
+def _block_names(state: dict[str, Tensor]) -> dict[str, str]:
+    """The same for every block that `state` has."""
     names = {}
-    for stage, block in sorted(blocks):
-        theirs, ours = f"res{stage + 2}.{block}", f"layer{stage + 1}.{block}"
+    for stage, block in sorted({(int(m[1]), int(m[2])) for key in state if (m := re.match(r"res(\d)\.(\d+)\.", key))}):
+        theirs, ours = f"res{stage}.{block}", f"layer{stage - 1}.{block}"
         for i in (1, 2, 3):
             names[f"{theirs}.conv{i}"] = f"{ours}.conv{i}"
             names[f"{theirs}.conv{i}.norm"] = f"{ours}.bn{i}"

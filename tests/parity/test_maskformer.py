@@ -4,13 +4,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from detectron2_names import to_detectron2
 from transformers import MaskFormerConfig, MaskFormerForInstanceSegmentation, ResNetConfig, SwinConfig
 from transformers.models.maskformer.image_processing_maskformer import MaskFormerImageProcessor
 
 from segcli.models import build_model
 from segcli.ops.mask_inference import Enlarge, semantic
 from segcli.types import Batch, Instances, Target
-from segcli.weights.detectron2_resnet import to_detectron2, to_torchvision
+from segcli.weights.detectron2_resnet import to_torchvision
 from segcli.weights.huggingface_maskformer import to_official
 from segcli.weights.maskformer_official import from_official
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from detectron2_names import to_detectron2
 from torch import Tensor, nn
 
 import segcli
@@ -18,7 +19,6 @@ from segcli.engine.opening import open_model, start
 from segcli.models import build_model
 from segcli.weights import official
 from segcli.weights.class_rows import layouts, official_info
-from segcli.weights.detectron2_resnet import to_detectron2
 
 TRUNK = {"name": "timm", "model": "test_resnet"}  # half a million parameters
 RESNET = {"name": "resnet", "depth": 18}
