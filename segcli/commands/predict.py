@@ -108,6 +108,9 @@ def predict_files(
     inputs = list(inputs)
     files, out = find_images(inputs), Path(out)
     names = output_names(files)
+    for name, kind in (("recipe.yaml", "a run folder"), ("info.json", "a prepared dataset")):
+        if (out / name).is_file():
+            raise UsageError(f"{out} is {kind}: predictions would lie among its files", hint="choose another --out")
     folders.claim(out, _outputs(names, save), files, lambda: _of_before(out))
     remove_parts(out, out / "masks", out / "overlays")
     report = PredictReport(0, [], 0, 0.0, left=note_files(map(str, passed_over(inputs, files))))

@@ -287,3 +287,13 @@ def test_images_in_which_objects_become_too_small_are_named(tmp_path):
     unknown = predict_files(Predictor(Bright(), RECIPE, INFO), [tmp_path / "in"], tmp_path / "o", progress=False)
     assert unknown.shrunk == []
     assert too_small(10.0, (64, 64), (64, 64)) is None, "small already: nothing was lost"
+
+
+@pytest.mark.parametrize("name", ["recipe.yaml", "info.json"])
+def test_predictions_do_not_go_among_the_files_of_a_run_or_a_dataset(tmp_path, predictor, name):
+    photo(tmp_path / "a.png")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).write_text("{}")
+    with pytest.raises(UsageError, match="predictions would lie among its files"):
+        predict_files(predictor, [tmp_path / "a.png"], tmp_path / "out", progress=False)
+    assert [p.name for p in (tmp_path / "out").iterdir()] == [name]
