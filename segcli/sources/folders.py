@@ -49,17 +49,21 @@ def walk(root: Path, *, hidden: bool = False, prepared: bool = False) -> Iterato
     """
     followed = 0
     given_name: set[str] = set()
+    met: dict[str, tuple[list[str], list[str]]] = {}  # each is read once
     for current, folders, names in os.walk(root):  # before anything is entered: a link may stand for what lies before
-        if not prepared and {*names} >= PREPARED:
-            folders.clear()
-            continue
-        folders[:] = [name for name in folders if hidden or not name.startswith(".")]
-        given_name |= stand_ins(Path(current), folders)
-    for current, folders, names in os.walk(root, followlinks=True, onerror=_refuse_closed):
-        if not prepared and {*names} >= PREPARED:
-            folders.clear()
-            continue
         folders[:] = sorted(name for name in folders if hidden or not name.startswith("."))
+        met[current] = [*folders], names
+        if not prepared and {*names} >= PREPARED:
+            folders.clear()
+        given_name |= stand_ins(Path(current), folders)
+    waiting = [os.fspath(root)]
+    while waiting:
+        current = waiting.pop()
+        here = met.pop(current, None) or next(_inside(current), None)
+        if here is None or (not prepared and {*here[1]} >= PREPARED):
+            continue
+        folders, names = here
+        folders = sorted(name for name in folders if hidden or not name.startswith("."))
         given_name |= stand_ins(Path(current), folders)
         if given_name:
             folders[:] = [name for name in folders if os.path.abspath(os.path.join(current, name)) not in given_name]
@@ -72,6 +76,7 @@ def walk(root: Path, *, hidden: bool = False, prepared: bool = False) -> Iterato
         if followed > MOST_LINKS:
             raise DataError(f"{root}: more than {MOST_LINKS:,} links to folders: they lead round in circles")
         yield Path(current), folders, sorted(name for name in names if hidden or not name.startswith("."))
+        waiting += (os.path.join(current, name) for name in reversed(folders))
 
 
 def stand_ins(folder: Path, names: Iterable[str]) -> set[str]:
@@ -102,6 +107,13 @@ def refuse_links_out(root: Path, folders: Iterable[Folder], images: set[str]) ->
                 real = os.path.realpath(path)
                 if not Path(real).is_relative_to(top):
                     raise DataError(f"{path}: is a link that leads out of {root}, to {real}", hint=TRUST)
+
+
+def _inside(folder: str) -> Iterator[tuple[list[str], list[str]]]:
+    """Once the names of folders and of files in `folder`; nothing where it is none."""
+    for _, folders, names in os.walk(folder, onerror=_refuse_closed):
+        yield folders, names
+        return
 
 
 def _refuse_closed(error: OSError) -> None:
