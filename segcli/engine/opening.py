@@ -62,7 +62,16 @@ def choose_device(name: str) -> torch.device:
 def build(recipe: Recipe, info: DatasetInfo) -> Model:
     """The recipe's model for a dataset's classes, with random weights and the recipe's input size."""
     if TASKS[recipe.task].objects and not info.num_things:
-        raise UsageError(f"task {recipe.task} needs thing classes, and dataset {info.name!r} has stuff alone")
+        raise UsageError(
+            f"task {recipe.task} needs thing classes, and dataset {info.name!r} has stuff alone",
+            hint="segcli recipes --task semantic lists those that learn label maps",
+        )
+    if not TASKS[recipe.task].objects and len(info.categories) < 2:
+        raise UsageError(
+            f"task {recipe.task} needs two classes: dataset {info.name!r} has {info.names[0]!r} alone, right "
+            "everywhere",
+            hint="segcli recipes --task instance lists those that find objects; or declare the background as a class",
+        )
     counts = {"num_classes": len(info.categories), "num_things": info.num_things, "num_keypoints": info.num_keypoints}
     model: Model = _built(recipe, counts)
     model.preprocess = model.preprocess.with_size(recipe.data.size)

@@ -248,3 +248,20 @@ def test_predict_says_where_the_usual_object_is_hardly_seen(here, trained, tmp_p
     said = here("predict", "runs/tiny run", tmp_path / "large.png", "--out", tmp_path / "out").err
     assert "large.png: in the model's input an object of the usual size has 1 pixel left" in said
     assert "segcli prepare --tile" in said
+
+
+def test_one_class_alone_is_no_label_map_to_learn(segcli, tiny_copy):
+    """Every labelled pixel would be right: mIoU 100 after no step."""
+    info = json.loads((tiny_copy / "info.json").read_text())
+    info["categories"] = info["categories"][:1]
+    (tiny_copy / "info.json").write_text(json.dumps(info))
+    for split in ("train", "val"):
+        file = tiny_copy / "annotations" / f"{split}.json"
+        data = json.loads(file.read_text())
+        data["annotations"] = [a for a in data["annotations"] if a["category_id"] == 3]
+        data["categories"] = data["categories"][:1]
+        file.write_text(json.dumps(data))
+    result = segcli("train", "fcn", "--data", tiny_copy)
+    assert result.code == 2
+    assert "task semantic needs two classes: dataset 'tiny' has 'cat' alone" in result.err
+    assert "segcli recipes --task instance" in result.err
