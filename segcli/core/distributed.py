@@ -303,7 +303,7 @@ def _first_error(folder: Path) -> BaseException | None:
     if first["code"] == INTERRUPTED:
         return KeyboardInterrupt()
     kinds = {kind.exit_code: kind for kind in (SegcliError, UsageError, DataError, ModelError)}
-    error = kinds[first["code"]](first["message"], hint=first["hint"])
+    error = kinds.get(first["code"], SegcliError)(first["message"], hint=first["hint"])
     error.__cause__ = RuntimeError(first["traceback"])  # what --debug shows
     return error
 
