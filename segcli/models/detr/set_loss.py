@@ -39,9 +39,7 @@ def match_objects(
     """
     p_LBQC, predicted = logits_LBQC.detach().float().softmax(-1), boxes_LBQ4.detach().float()
     costs = []
-    for i, (labels, target) in enumerate(
-        zip(targets.labels.split(targets.counts), targets.boxes.split(targets.counts), strict=True)
-    ):
+    for i, (labels, target) in enumerate(targets.by_image(targets.labels, targets.boxes)):
         costs.append(
             weights.l1 * l1_cost(predicted[:, i], target)
             + weights.class_ * class_cost(p_LBQC[:, i], labels)

@@ -33,9 +33,7 @@ def match_boxes(
     """One-to-one pairs of least cost for every layer and image. boxes: cxcywh. Raises SegcliError on NaN."""
     logits, predicted = logits_LBQC.detach().float(), boxes_LBQ4.detach().float()
     costs = []
-    for i, (labels, target) in enumerate(
-        zip(targets.labels.split(targets.counts), targets.boxes.split(targets.counts), strict=True)
-    ):
+    for i, (labels, target) in enumerate(targets.by_image(targets.labels, targets.boxes)):
         costs.append(
             CLASS_COST * focal_class_cost(logits[:, i], labels)
             + weights.l1 * l1_cost(predicted[:, i], target)

@@ -4,6 +4,7 @@ Legend: N objects or segments of the whole batch; H W the canvas.
 """
 
 import dataclasses
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +24,10 @@ class Targets:
     labels: Tensor
     masks: Tensor
     counts: list[int]
+
+    def by_image(self, *values: Tensor) -> Iterator[tuple[Tensor, ...]]:
+        """Values of all targets, [N,…] each, image by image."""
+        return zip(*(value.split(self.counts) for value in values), strict=True)
 
 
 @dataclasses.dataclass(frozen=True)

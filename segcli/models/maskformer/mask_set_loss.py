@@ -55,9 +55,7 @@ def match_segments(out: MaskOutputs, targets: Targets, weights: MaskLoss, image_
     """The best one-to-one pairs by class, focal and dice cost at the mask logits' size, for every layer and image."""
     small_NP = shrink(targets.masks, (out.pixels.shape[2], out.pixels.shape[3]))
     costs = []
-    for i, (labels, masks_NP) in enumerate(
-        zip(targets.labels.split(targets.counts), small_NP.split(targets.counts), strict=True)
-    ):
+    for i, (labels, masks_NP) in enumerate(targets.by_image(targets.labels, small_NP)):
         by_mask = []
         for embeddings_QC in out.embeddings[:, i]:
             logits_1QP = (embeddings_QC @ out.pixels[i].flatten(1)).float()[None]

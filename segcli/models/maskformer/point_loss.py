@@ -48,9 +48,7 @@ def match_at_points(
 ) -> Matching:
     """One-to-one pairs by class, cross-entropy and dice at `points` random points of each image."""
     costs, alike, start = [], [torch.zeros_like(targets.labels[:0])], 0
-    for i, (labels, masks_NHW) in enumerate(
-        zip(targets.labels.split(targets.counts), targets.masks.split(targets.counts), strict=True)
-    ):
+    for i, (labels, masks_NHW) in enumerate(targets.by_image(targets.labels, targets.masks)):
         places = _random((1, points, 2), seeds[i] if seeds else i, 41, out.pixels.device)
         logits_LQP = out.embeddings[:, i] @ read_points(out.pixels[i : i + 1], places)[0]
         every = torch.arange(len(masks_NHW), device=places.device)
