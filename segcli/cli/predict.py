@@ -47,10 +47,11 @@ def predict(
 
     if out is not None and not force and predict.is_finished(out):
         raise UsageError(f"{out} holds predictions already", hint="choose another --out, or --force to replace them")
-    find_images(inputs)  # what names no image is said before the model is loaded
-    predictor = load(path, weights)
     target = out or _fresh(Path("predictions") / (path.name if path.is_dir() else recipe.name))
     choices = [part.strip() for part in save.split(",") if part.strip()]
+    predict.refuse(target, choices)  # what needs no model is refused before it is loaded
+    find_images(inputs)
+    predictor = load(path, weights)
     report = predict.predict_files(predictor, inputs, target, score=score, save=choices, progress=not quiet)
     for file, reason in report.failed if report.images else report.failed[1:]:  # else the first one is the error
         print(f"skipped: {reason if str(file) in reason else f'{file}: {reason}'}", file=sys.stderr)

@@ -77,7 +77,8 @@ def _section(path: str, one: Command) -> Iterator[str]:
         yield "\n".join("| {} | {} |".format(*(cell.replace("|", "\\|") for cell in row)) for row in rows)
         yield ""
     if path == "segcli":
-        yield "Every command takes `-q` or `--quiet` (no progress, no messages) and `--debug` (an error's traceback).\n"
+        quiet = "`-q` or `--quiet` (no progress; results, notes and errors stay)"
+        yield f"Every command takes {quiet} and `--debug` (an error's traceback).\n"
     yield "```sh\n" + "\n".join(examples(one)) + "\n```\n"
 
 

@@ -102,15 +102,11 @@ def predict_files(
     that would be written is an input, or is there and not of an earlier call.
     """
     begun = time.perf_counter()
-    for choice in save:
-        if choice not in SAVE:
-            raise UsageError(f"--save {choice} is unknown", hint=nearest(choice, list(SAVE)))
+    out = Path(out)
+    refuse(out, save)
     inputs = list(inputs)
-    files, out = find_images(inputs), Path(out)
+    files = find_images(inputs)
     names = output_names(files)
-    for name, kind in (("recipe.yaml", "a run folder"), ("info.json", "a prepared dataset")):
-        if (out / name).is_file():
-            raise UsageError(f"{out} is {kind}: predictions would lie among its files", hint="choose another --out")
     folders.claim(out, _outputs(names, save), files, lambda: _of_before(out))
     remove_parts(out, out / "masks", out / "overlays")
     report = PredictReport(0, [], 0, 0.0, left=note_files(map(str, passed_over(inputs, files))))
@@ -161,6 +157,16 @@ def predict_files(
     folders.note_written(out)
     report.seconds = time.perf_counter() - begun
     return report
+
+
+def refuse(out: Path, save: Sequence[str]) -> None:
+    """Raise UsageError for a kind of file that is not written, and for a folder that is a run's or a dataset's."""
+    for choice in save:
+        if choice not in SAVE:
+            raise UsageError(f"--save {choice} is unknown", hint=nearest(choice, list(SAVE)))
+    for name, kind in (("recipe.yaml", "a run folder"), ("info.json", "a prepared dataset")):
+        if (out / name).is_file():
+            raise UsageError(f"{out} is {kind}: predictions would lie among its files", hint="choose another --out")
 
 
 def is_finished(out: Path) -> bool:

@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, overload
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from segcli.core.dataset_info import DatasetInfo
 from segcli.core.errors import UsageError
 from segcli.core.formatting import count
 from segcli.core.recipe.recipe import Recipe
-from segcli.data.image import read_image
-from segcli.data.value_range import as_rgb
+from segcli.data.image import read_image, read_pillow
 from segcli.drawing.overlays import draw
 from segcli.engine.opening import open_model, prepare_layout
 from segcli.engine.run_folder import RunFolder
@@ -159,13 +158,11 @@ def above(prediction: Prediction, score: float) -> Prediction:
 
 def _pixels(picture: Picture, info: DatasetInfo, position: int) -> np.ndarray:
     """RGB uint8 [H,W,3] of an image, as a trained model of these classes reads it."""
-    if isinstance(picture, Image.Image) and picture.mode.startswith(("I", "F")):  # more than 8 bits
+    if isinstance(picture, Image.Image):
         try:
-            return as_rgb(np.asarray(ImageOps.exif_transpose(picture)), info.value_range)
+            return read_pillow(picture, info.value_range)
         except ValueError as error:
             raise UsageError(f"image {position}: {error}") from error
-    if isinstance(picture, Image.Image):
-        return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
     if not isinstance(picture, np.ndarray):
         return read_image(picture, info.value_range)
     if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8 or not picture.size:

@@ -4,7 +4,6 @@ import dataclasses
 
 from segcli.core.errors import UsageError
 from segcli.core.recipe.recipe import Recipe, shipped
-from segcli.core.recipe.recipe_file import find_recipe
 from segcli.core.tasks import TASKS
 
 
@@ -28,9 +27,7 @@ def recipes(task: str | None = None) -> list[Shipped]:
     if task is not None and task not in TASKS:
         there = {row.task for row in recipes()}
         raise UsageError(f"there is no task {task!r}", hint="tasks: " + ", ".join(t for t in TASKS if t in there))
-    return [
-        _row(name, recipe) for name in shipped() if (recipe := Recipe.load(find_recipe(name))).task == task or not task
-    ]
+    return [_row(name, recipe) for name in shipped() if (recipe := Recipe.load(name)).task == task or not task]
 
 
 def _row(name: str, recipe: Recipe) -> Shipped:

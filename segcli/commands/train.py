@@ -40,6 +40,8 @@ def train(
         recipe = Recipe.load(recipe, data=data)
     elif data is not None:
         raise UsageError("data goes with a recipe's name or file", hint="Recipe.load(…, data=…) for one that is loaded")
+    if steps is not None and resume is None:
+        raise UsageError("steps goes with resume, for a finished run", hint="set train.steps in the recipe")
     if resume is not None:
         run = RunFolder(resume)
         recipe = run.recipe()

@@ -57,6 +57,8 @@ def show_predictions(
     )
     stored = StoredPredictions(folder.path / "predictions" / f"{chosen_split}.json", dataset)
     weak = False
+    if score is None and (TASKS[recipe.task].panoptic or not TASKS[recipe.task].objects):
+        score = USUAL  # maps have no detections
     if score is None:
         some = np.linspace(0, len(dataset) - 1, min(len(dataset), SAMPLE)).round().astype(int).tolist()
         objects = sum(len(dataset.encoded_target(i).instances) for i in some)

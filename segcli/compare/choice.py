@@ -45,7 +45,8 @@ def _choice(rows: Sequence[Row], pairs: Sequence[Pair], metric: str, by: str) ->
         names = _list([chosen.name, *(row.name for row in alike)])
         gap = next((p for p in pairs if {p.a, p.b} == {chosen.name, alike[0].name}), judged.get(chosen.name))
         difference = f"{amount(gap)} {title} " if gap else ""
-        return f"the evidence is too thin to choose{by} between {names}: {difference}on {images}, at like FLOPs"
+        text = f"the evidence is too thin to choose{by} between {names}: {difference}on {images}, at like FLOPs"
+        return text + _not_judged(apart)
     if not level:
         second = min(judged.values(), key=lambda pair: pair.delta)
         reason = f"it is ahead of {second.b}, the next, by {amount(second)} {title}"
@@ -64,9 +65,13 @@ def _worse(row: Row, other: Row, pairs: Sequence[Pair]) -> bool:
     return any(pair.significant and not pair.unequal and pair.delta < 0 for pair in known)
 
 
+def _not_judged(names: Sequence[str]) -> str:
+    return f"; not judged: {_list(names)}" if names else ""
+
+
 def _reservations(chosen: Row, apart: Sequence[str]) -> str:
     """What the choice does not rest on, and what it binds one to."""
-    out = f"; not judged: {_list(apart)}" if apart else ""
+    out = _not_judged(apart)
     if (chosen.images or 0) < FEW:
         few = count(chosen.images or 0, "image")
         out += f"; {few} {'is' if chosen.images == 1 else 'are'} few: label more before you rely on it"

@@ -60,6 +60,8 @@ def compare_runs(
     """
     if items is None:
         items = [] if published else every_run()
+    if not items and not published:
+        raise UsageError("nothing to compare: give run folders or recipes")
     for flag, value in (("--data", data), ("--minutes", minutes)):
         if value is not None and items and all(map(_is_run, items)):
             raise UsageError(f"{flag} is for recipes, and {', '.join(map(str, items))} was trained as it is")

@@ -4,11 +4,10 @@ import functools
 from pathlib import Path
 
 import pydantic
-import yaml
 
 from segcli.compare.row import Row, describe
 from segcli.core.files import parsed
-from segcli.core.recipe.recipe import Recipe, find_recipe
+from segcli.core.recipe.recipe import Recipe, parse_overrides
 from segcli.core.yaml_file import read_yaml
 
 
@@ -90,7 +89,7 @@ def published_rows() -> list[Row]:
 def load(recipe: str) -> Recipe:
     """The recipe of a row: a shipped one's name, then what is changed in it, KEY=VALUE."""
     name, *changes = recipe.split()
-    return Recipe.load(find_recipe(name), {k: yaml.safe_load(v) for k, v in (c.split("=") for c in changes)})
+    return Recipe.load(name, parse_overrides(changes))
 
 
 def add_reported(row: Row, recipe: str) -> None:

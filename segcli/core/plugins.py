@@ -174,13 +174,15 @@ def _installed(kind: str) -> dict[str, importlib.metadata.EntryPoint]:
     """Name -> what a package has registered. Raises UsageError where two packages mean different plugins by one."""
     found: dict[str, importlib.metadata.EntryPoint] = {}
     for point in importlib.metadata.entry_points(group=GROUP):
+        if not _installed_properly(point):
+            continue
         own_kind, _, name = point.name.partition(":")
         if own_kind not in FILES or not name:
             raise UsageError(
                 f"{_package(point)} registers {point.name!r} ({point.value}), and a plugin is called KIND:NAME",
                 hint=nearest(own_kind, list(FILES)),
             )
-        if own_kind != kind or not _installed_properly(point):
+        if own_kind != kind:
             continue
         other = found.setdefault(name, point)
         if other.value != point.value:

@@ -40,6 +40,12 @@ def read_image(path: str | Path, value_range: Range | None = None, data: bytes |
     return _explained(path, lambda content: as_rgb(_stored(content), value_range), data)
 
 
+def read_pillow(image: Image.Image, value_range: Range | None = None) -> np.ndarray:
+    """An open Pillow image as `read_image` would give its file. Raises ValueError as `as_rgb` does."""
+    pixels = _by_pillow(image)  # this loads it: a TIFF is turned by Pillow then, which forgets how it lay
+    return as_rgb(upright(pixels, int(image.getexif().get(ORIENTATION, 1) or 1)), value_range)
+
+
 def read_values(path: str | Path) -> np.ndarray:
     """The stored values of an image of more than 8 bits, [H,W] or [H,W,bands], turned as the file says; those of
     others as `read_image` gives them. Raises DataError naming the file and the cause."""

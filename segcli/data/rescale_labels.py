@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from pycocotools import mask as coco_mask
 
-from segcli.core.coco_json import Annotation, JsonRle
+from segcli.core.coco_json import Annotation, JsonRle, as_json
 from segcli.core.errors import DataError
 from segcli.data import annotations as coco_file
 from segcli.data.canonical import Record
@@ -145,10 +145,9 @@ def _exchanged(annotation: Annotation, segmentation: JsonRle, size: tuple[int, i
     if overlap(coco_mask.toBbox(rle), box) >= MATCH:
         return swapped
     along = by_rows(rle)  # down the columns of the exchanged sides is along the rows of the image
-    return stored(coco_mask.decode(along)) if overlap(coco_mask.toBbox(along), box) >= MATCH else None
+    return as_json(along) if overlap(coco_mask.toBbox(along), box) >= MATCH else None
 
 
 def stored(mask: np.ndarray) -> JsonRle:
     """uint8 or bool [h,w] -> RLE as a json holds it."""
-    rle = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
-    return {"size": list(mask.shape), "counts": rle["counts"].decode("ascii")}
+    return as_json(coco_mask.encode(np.asfortranarray(mask.astype(np.uint8))))

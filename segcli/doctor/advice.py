@@ -106,7 +106,7 @@ def _input_size(facts: SplitFacts, longest: float) -> tuple[int, str]:
 def _anchors(facts: SplitFacts, scale: float) -> tuple[str, str]:
     """Whether R-CNN's standard anchors fit the objects, and why. scale: of the input to the images."""
     low, high = (round(facts["extent"][i] * scale) for i in (0, 4))
-    tall = max(facts["aspect"][4], 1 / facts["aspect"][0]) if facts["aspect"] else 1.0
+    tall = max(facts["aspect"][4], 1 / max(facts["aspect"][0], 0.01)) if facts["aspect"] else 1.0
     fits = low >= ANCHORS[0] / 2 and high <= 2 * ANCHORS[1] and tall <= LONG
     return (
         "those of the standard R-CNN fit" if fits else "model.name: rcnn_lite, which has none",

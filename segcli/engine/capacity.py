@@ -43,7 +43,8 @@ def refuse_batch(
     need = float(held * 3 * height * width * FLOAT)
     if training and free / LIKELY < need < free:
         with contextlib.suppress(RuntimeError, AssertionError, ValueError, TypeError):  # such a model is not refused
-            need += SURE * (images // recipe.train.accumulate) * kept_activations(model, (height, width), Model.trunk)
+            kept = kept_activations(model, (height, width), lambda copied: copied.trunk())
+            need += SURE * (images // recipe.train.accumulate) * kept
     if need <= free:
         return
     key = "train.batch_size" if training else "eval.batch_size"

@@ -66,7 +66,7 @@ def build(recipe: Recipe, info: DatasetInfo) -> Model:
             f"task {recipe.task} needs thing classes, and dataset {info.name!r} has stuff alone",
             hint="segcli recipes --task semantic lists those that learn label maps",
         )
-    if not TASKS[recipe.task].objects and len(info.categories) < 2:
+    if not TASKS[recipe.task].things and len(info.categories) < 2:
         raise UsageError(
             f"task {recipe.task} needs two classes: dataset {info.name!r} has {info.names[0]!r} alone, right "
             "everywhere",
@@ -137,7 +137,9 @@ def open_model(
         file = weights or _named(recipe)
         info = _classes(recipe, file)
         model = build(recipe, info)
-        load_weights(model, file, info=info, partial=False)
+        begun = None if weights else _source_run(recipe)
+        same = begun is None or begun.info().names == info.names
+        load_weights(model, file, info=info, same_classes=same, partial=False)
         run = None
     if model.preprocess.fixed_canvas() is not None:
         refuse_batch(recipe, model, [(1, 1)], 1, training=False)

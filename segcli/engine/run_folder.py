@@ -106,7 +106,7 @@ class RunFolder:
         """Write the resolved recipe and a copy of its split file, so that the run folder is self-contained; an `init`
         beside the recipe is named by its whole path."""
         start = recipe.init and recipe.resolve(recipe.init)
-        if start and start.exists():
+        if start and (start.is_file() or (start / "recipe.yaml").is_file()):
             recipe = recipe.model_copy(update={"init": str(start.absolute())})
         if recipe.data.split_file is not None:
             names = recipe.resolve(recipe.data.split_file)

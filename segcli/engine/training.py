@@ -38,6 +38,7 @@ from segcli.engine.pace import Pace, keep_pace
 from segcli.engine.run_folder import RunFolder
 from segcli.engine.same_data import refuse_other_data
 from segcli.engine.session import Interrupt, Session
+from segcli.engine.training_state import steps_done
 from segcli.engine.work import CpuClock, step_gflops
 from segcli.models.interface import Model
 from segcli.types import Batch, Field, Labelled
@@ -76,7 +77,7 @@ def train_joined(
             else:
                 state = recover(run.last, run.previous)
                 if steps is not None:
-                    add_steps(run, steps, int(state["progress"]["step"]))
+                    add_steps(run, steps, steps_done(state, str(run.last)))
                 if not (run.path / "environment.json").is_file():  # scoring the run reads it
                     info = dataclasses.replace(info, fingerprint=current(Path(recipe.data.root), info))
                     run.write_environment(describe_environment(recipe, info, []))

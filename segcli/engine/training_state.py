@@ -27,6 +27,14 @@ def weights_of(state: Any, where: str) -> dict[str, Tensor]:
     return model if state["ema"] is None else plain_tensors(state["ema"], f"{where}: ema")
 
 
+def steps_done(state: Any, where: str) -> int:
+    """The step that a training state stands at. Raises ModelError."""
+    progress = state.get("progress") if isinstance(state, dict) else None
+    if not isinstance(progress, dict) or type(progress.get("step")) is not int:
+        raise ModelError(f"{where}: not a readable checkpoint: it has no step")
+    return int(progress["step"])
+
+
 def check(state: Any, where: str, optimizer: torch.optim.Optimizer, progress: Any, total: int) -> None:
     """Raise ModelError unless `state` fits: `progress` is a dataclass of the stored kind, `total` the number of
     steps of the training."""

@@ -24,7 +24,7 @@ def metric_for(task: str, info: DatasetInfo, max_detections: int, *, resample: b
 
 def build_metric(name: str, **given: object) -> Metric:
     """Build a metric plugin with those of the `given` arguments that it names. Raises UsageError if it is no Metric."""
-    metric = call(find("metric", name, "a head's metric").build, {}, f"metric {name}", **given)
+    metric = call(find("metric", name, "a metric").build, {}, f"metric {name}", **given)
     if not isinstance(metric, Metric):
         raise UsageError(f"the metric plugin {name} builds a {type(metric).__name__}, without update, merge or compute")
     return metric

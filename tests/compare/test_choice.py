@@ -76,6 +76,12 @@ def test_no_choice_without_evidence(rows, pairs, says):
     assert one(rows, pairs).startswith(says)
 
 
+def test_what_was_not_judged_is_named_where_the_evidence_is_thin_too():
+    rows = [row("a", 0.50), row("b", 0.49), row("c", 0.2)]
+    pairs = [pair("a", "b", 0.01, significant=False), pair("a", "c", 0.3, unequal="c had less")]
+    assert one(rows, pairs).endswith("at like FLOPs; not judged: c")
+
+
 def test_one_run_or_none_is_no_choice():
     assert choices([row("a", 0.5), dataclasses.replace(row("r", 0.5), source="recipe")], [], ["segm_AP"]) == []
 

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from segcli.compare import comparison, study
-from segcli.core.errors import SegcliError
+from segcli.core.errors import SegcliError, UsageError
 from segcli.core.recipe.recipe import Recipe
 from segcli.data.fingerprint import current
 from segcli.engine.run_folder import RunFolder
@@ -168,3 +168,8 @@ def test_flags_for_recipes_where_all_is_trained(segcli, fake_run):
     run = fake_run("a")
     for flags in (["--data", "x"], ["--train", "--minutes", "5"]):
         assert f"{flags[-2]} is for recipes, and {run} was trained as it is" in segcli("compare", run, *flags).error
+
+
+def test_nothing_to_compare_is_said():
+    with pytest.raises(UsageError, match="nothing to compare"):
+        comparison.compare_runs([])

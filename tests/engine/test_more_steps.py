@@ -8,12 +8,14 @@ import pytest
 import torch
 import yaml
 
-from segcli.commands.train import as_asked
+from segcli.commands.train import as_asked, train
 from segcli.core import own_path
+from segcli.core.errors import ModelError, UsageError
 from segcli.core.recipe.recipe import Recipe
 from segcli.engine.checkpoint import load_state
 from segcli.engine.pace import Pace
 from segcli.engine.run_folder import RunFolder
+from segcli.engine.training_state import steps_done
 
 
 @pytest.fixture
@@ -127,3 +129,14 @@ def test_a_run_that_begins_again_has_its_minutes(run):
     run.write_environment({**run.environment(), "minutes": 10})
     again = as_asked(run, recipe.model_copy(update={"train": decided}))
     assert (again.train.minutes, again.train.steps, again.train.retimed) == (10, None, [])
+
+
+def test_steps_alone_are_refused():
+    with pytest.raises(UsageError, match="steps goes with resume"):
+        train("quickstart/fcn", steps=100)
+
+
+@pytest.mark.parametrize("state", [{}, {"progress": []}, {"progress": {"step": "3"}}])
+def test_a_checkpoint_without_a_step_is_an_error_of_its_own(state):
+    with pytest.raises(ModelError, match=r"last\.pt: not a readable checkpoint: it has no step"):
+        steps_done(state, "last.pt")

@@ -14,16 +14,16 @@ COLUMNS = {"file", "x1", "y1", "x2", "y2", "class"}
 
 
 def detect(path: Path) -> bool:
-    """Whether `path` is such a file; the first format that says so reads it."""
-    if path.suffix.lower() != ".csv":
+    """Whether `path` is such a file. Every format is asked, of whatever is given."""
+    if path.suffix.lower() != ".csv" or not path.is_file():
         return False
-    with path.open(encoding="utf-8", newline="") as file:
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
         return set(csv.DictReader(file).fieldnames or []) >= COLUMNS
 
 
 def build(*, path: Path, split: str = UNDECIDED, trusted: bool = False) -> Draft:
     """split: of all images; by default `prepare` divides them. trusted: names may lead out of the file's folder."""
-    with path.open(encoding="utf-8", newline="") as file:
+    with path.open(encoding="utf-8-sig", newline="") as file:
         rows = [*csv.DictReader(file)]
     names = sorted({row["class"] for row in rows})
     of_image: dict[str, list[dict[str, str]]] = {}

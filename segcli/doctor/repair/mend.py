@@ -12,7 +12,7 @@ from segcli.data.label_rules import label_problems, rle_of_another_size, sound
 from segcli.data.mask_order import MISSES, by_rows, overlap
 from segcli.data.mask_order import reading as order_of
 from segcli.data.outline_rules import crossings, depths
-from segcli.data.rescale_labels import refitted, stored
+from segcli.data.rescale_labels import refitted
 from segcli.doctor.repair.overview import Survey
 from segcli.doctor.repair.spellings import spelled
 from segcli.sources.coordinates import Reading, reread
@@ -151,4 +151,5 @@ def _drawn(parts: Polygons, size: tuple[int, int]) -> tuple[JsonRle, Rle]:
         if crossings(parts[i])[0]:
             part = ndimage.binary_fill_holes(part)
         mask[part.astype(bool)] = depth[i] % 2 == 0
-    return stored(mask), coco_mask.encode(np.asfortranarray(mask))
+    rle = coco_mask.encode(np.asfortranarray(mask))
+    return as_json(rle), rle

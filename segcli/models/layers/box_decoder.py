@@ -19,8 +19,8 @@ RARE = -4.0  # a class's first logit: objects are rare, so begin at 2 %
 
 @dataclasses.dataclass
 class Memory:
-    """The encoder's output: maps [B,D,h,w] of each level; tokens and keys [B,T,D] of all
-    levels (keys with positions) and the mask that is added to their attention logits, for global attention alone."""
+    """The encoder's output: maps [B,D,h,w] of each level; tokens and keys [B,T,D] of all levels (keys with positions)
+    and the mask that is added to their attention logits, for global attention alone."""
 
     maps: list[Tensor]
     tokens: Tensor | None = None

@@ -11,7 +11,7 @@ from segcli.core.errors import UsageError
 from segcli.core.plugins import call, find
 from segcli.core.tasks import TASKS
 from segcli.models import build_backbone
-from segcli.models.interface import DetectingHead, Detections, Model, RoIHead
+from segcli.models.interface import DetectingHead, Detections, Finished, Model, RoIHead
 from segcli.models.layers.pyramid import FPN
 from segcli.models.layers.task_check import check_task
 from segcli.models.rcnn.roi_heads import RoIHeads
@@ -141,6 +141,7 @@ class RCNN(Model):
         masks: list[Rle] | None = None
         for head in self.roi_heads.all():
             own = head.finish(found, size, original)
+            assert own.keys() <= Finished.__annotations__.keys(), f"a head gives {sorted(own)}"
             fields |= own.get("fields", {})
             scores, masks = own.get("scores", scores), own.get("masks", masks)
         scale = found.boxes.new_tensor([original[1] / size[1], original[0] / size[0]] * 2)
