@@ -23,15 +23,17 @@ HELP = options.example(
     "prepare my_photos --check",
     "prepare my_photos --fix",
     "prepare data/mine --to yolo --out mine_yolo",
+    "prepare data/mine corrected --out data/more",
 )
 
 
 def prepare(
     source: Annotated[
-        str,
+        list[str],
         typer.Argument(
             metavar="SOURCE",
-            help="A known dataset's name (made or downloaded), or a file or folder in a supported format.",
+            help="A known dataset's name (made or downloaded), or a file or folder in a supported format. Several, "
+            "prepared ones among them, are merged: classes by name, each image in its own split.",
         ),
     ],
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="What to write. [dim]default: data/NAME[/]")] = None,
@@ -136,11 +138,13 @@ def prepare(
     writes = {"--out": out, "--split": split, "--split-by": split_by, "--link": link, "--tile": tile}
     writes |= {"--overlap": overlap, "--force": force, "--drop": drop, "--crowd": crowd}
     _refuse_together(check, fix, drop, to, link, [flag for flag, value in writes.items() if value])
+    if len(source) > 1 and (alone := "--check" if check else "--to" if to is not None else None):
+        raise UsageError(f"{alone} goes with one source alone", hint="merge first, then give it the merged folder")
     if check:
         report = prepare.diagnose(
-            source, format=format, source_path=source_path, seed=seed, settings=settings, trusted=trust_paths
+            source[0], format=format, source_path=source_path, seed=seed, settings=settings, trusted=trust_paths
         )
-        return _show_report(source, report, json)
+        return _show_report(source[0], report, json)
     chosen = prepare.Options(
         format=format,
         source_path=source_path,
@@ -154,7 +158,7 @@ def prepare(
         settings=settings,
     )
     if to is not None:
-        written = prepare.export(source, to, out, force=force, options=chosen)
+        written = prepare.export(source[0], to, out, force=force, options=chosen)
         if json:
             return output.print_json({"schema_version": 1, **written})
         return output.show(*tables.exported(written))

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
+from segcli.commands.merge import merge_sources
 from segcli.commands.samples import write_samples
 from segcli.core import plugins, trust
 from segcli.core.dataset_info import DatasetInfo
@@ -50,7 +51,7 @@ class Options(TypedDict, total=False):
 
 
 def prepare(
-    source: str | Path,
+    source: str | Path | Sequence[str | Path],
     out: str | Path | None = None,
     *,
     format: str | None = None,
@@ -71,7 +72,8 @@ def prepare(
 ) -> Path:
     """Write the canonical folder of `source` and return it; `describe` says what it holds.
 
-    source: a known name, or a file or folder in a supported format (`format` names the converter, else it is detected).
+    source: a known name, or a file or folder in a supported format (`format` names the converter, else it is detected);
+    several, prepared folders among them, are merged (see merge.py).
     out: the folder, None = data/NAME; one that was made of the same with the same settings is left as it is.
     source_path: where a known dataset lies on disk; None: it is downloaded. split: shares such as "train=0.8,val=0.2",
     drawn with `seed`; split_by: a text file that names the val images, or a rule for the draw (see sources/split.py);
@@ -85,6 +87,26 @@ def prepare(
     settings: of the generator or converter, checked against its signature.
     Raises UsageError and DataError.
     """
+    if isinstance(source, Sequence) and not isinstance(source, str):
+        if len(source) != 1:
+            for flag, value in (("--source", source_path), ("--link", link), ("--fix", fix), ("--crowd", crowd)):
+                if value:
+                    raise UsageError(f"{flag} goes with one source alone", hint="prepare each by itself, then merge")
+            return merge_sources(
+                source,
+                None if out is None else Path(out),
+                FOLDER,
+                format=format,
+                split=split,
+                split_by=split_by,
+                seed=seed,
+                tiling=_tiling(tile, overlap),
+                force=force,
+                samples=samples,
+                trusted=trusted,
+                settings=settings,
+            )
+        source = source[0]
     again = fix and (Path(source) / "info.json").is_file()
     if again and settings:
         raise UsageError(f"{source} is prepared already: {', '.join(sorted(settings))} would change nothing")
@@ -103,9 +125,7 @@ def prepare(
         raise UsageError("--drop says what --fix may do: it goes with --fix alone")
     if crowd not in (None, AS_OBJECTS):
         raise UsageError(f"--crowd {crowd}: only {AS_OBJECTS} is known")
-    if overlap and tile is None:
-        raise UsageError("--overlap goes with --tile")
-    tiling = Tiling(tile, overlap) if tile is not None else None
+    tiling = _tiling(tile, overlap)
     if link and tiling:
         raise UsageError("--link and --tile exclude each other: tiles are new images")
     if plan.path is None and plan.known is None:
@@ -153,6 +173,12 @@ def prepare(
     if samples:
         write_samples(target)
     return target
+
+
+def _tiling(tile: int | None, overlap: int) -> Tiling | None:
+    if overlap and tile is None:
+        raise UsageError("--overlap goes with --tile")
+    return Tiling(tile, overlap) if tile is not None else None
 
 
 def trust_prepared(root: Path) -> None:

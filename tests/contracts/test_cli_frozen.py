@@ -6,7 +6,7 @@ EVERYWHERE = ["--quiet", "-q", "--debug"]
 FROZEN = {
     "segcli": ["--version", "--install-completion", "--show-completion"],
     "segcli prepare": [
-        *("SOURCE", "--out", "--format", "--source", "--split", "--split-by", "--seed", "--link", "--check"),
+        *("SOURCE…", "--out", "--format", "--source", "--split", "--split-by", "--seed", "--link", "--check"),
         *(
             "--fix",
             "--drop",
