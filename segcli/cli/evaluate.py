@@ -17,7 +17,12 @@ def evaluate(
     source: options.Source,
     weights: options.Weights = None,
     data: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Another dataset folder, with the same classes.")
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Another dataset folder, with the same classes.",
+            autocompletion=options.complete_data,
+        ),
     ] = None,
     split: Annotated[str | None, typer.Option(metavar="NAME", help="The split. [dim]default: the recipe's[/]")] = None,
     check: Annotated[

@@ -18,23 +18,65 @@ def _quiet(context: typer.Context, value: bool) -> bool:
 
 
 def complete_recipes(incomplete: str) -> list[str]:
-    """Shipped recipe names for the shell's completion."""
+    """Shipped recipe names, those of custom/ also bare, for the shell's completion."""
     from segcli.core.recipe.recipe import shipped
 
-    return [name for name in shipped() if name.startswith(incomplete)]
+    names = shipped()
+    bare = [name.removeprefix("custom/") for name in names if name.startswith("custom/")]
+    return [name for name in [*names, *bare] if name.startswith(incomplete)]
+
+
+def complete_runs(incomplete: str) -> list[str]:
+    """Run folders below `runs`, for the shell's completion."""
+    from segcli.core.recipe.recipe_file import runs_here
+
+    return [name for name in runs_here() if name.startswith(incomplete)]
 
 
 def complete_sources(incomplete: str) -> list[str]:
     """Run folders below `runs`, then shipped recipe names, for the shell's completion."""
-    from segcli.core.recipe.recipe_file import runs_here
-
-    return [name for name in runs_here() if name.startswith(incomplete)] + complete_recipes(incomplete)
+    return complete_runs(incomplete) + complete_recipes(incomplete)
 
 
 def complete_data(incomplete: str) -> list[str]:
     """Prepared datasets below data/, for the shell's completion."""
     found = sorted(p.parent.as_posix() for p in Path("data").glob("*/info.json"))
     return [name for name in found if name.startswith(incomplete)]
+
+
+def complete_prepare(incomplete: str) -> list[str]:
+    """Known datasets, then those prepared below data/, for the shell's completion."""
+    from segcli.sources.plan import known
+
+    return [name for name in known() if name.startswith(incomplete)] + complete_data(incomplete)
+
+
+def complete_formats(incomplete: str) -> list[str]:
+    """Formats that datasets are read from, for the shell's completion."""
+    from segcli.core.plugins import names
+
+    return [name for name in names("format") if name.startswith(incomplete)]
+
+
+def complete_tasks(incomplete: str) -> list[str]:
+    """Tasks, for the shell's completion."""
+    from segcli.core.tasks import TASKS
+
+    return [name for name in TASKS if name.startswith(incomplete)]
+
+
+def complete_keys(context: typer.Context, incomplete: str) -> list[str]:
+    """KEY= of every recipe, and of the one that was named before, for the shell's completion of --set."""
+    from segcli.core.errors import SegcliError
+    from segcli.core.recipe.keys import keys
+    from segcli.core.recipe.recipe_file import find_recipe, read_recipe
+
+    named = context.params.get("recipe")
+    try:
+        own = {} if named is None else read_recipe(find_recipe(named))
+    except SegcliError:
+        own = {}  # to be said when the command is run
+    return [f"{key}=" for key in keys(own) if key.startswith(incomplete)]
 
 
 Quiet = Annotated[

@@ -30,6 +30,10 @@ def predict(
     save: Annotated[
         str, typer.Option(metavar="LIST", help="overlay: pictures; coco: predictions.json; png: object numbers.")
     ] = "overlay,coco,png",
+    recursive: Annotated[
+        bool,
+        typer.Option("--recursive", metavar=options.FLAG, help="Read the folders inside the given folders, too."),
+    ] = False,
     force: options.Force = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -43,14 +47,20 @@ def predict(
 
     from segcli.commands import predict
     from segcli.commands.predictor import load
-    from segcli.data.inputs import find_images
+    from segcli.data.inputs import find_images, subfolders, with_subfolders
+    from segcli.sources.files import some
 
     if out is not None and not force and predict.is_finished(out):
         raise UsageError(f"{out} holds predictions already", hint="choose another --out, or --force to replace them")
     target = out or _fresh(Path("predictions") / (path.name if path.is_dir() else recipe.name))
     choices = [part.strip() for part in save.split(",") if part.strip()]
     predict.refuse(target, choices)  # what needs no model is refused before it is loaded
+    if recursive:
+        inputs = [str(given) for given in with_subfolders(inputs)]
     find_images(inputs)
+    unread = [] if recursive else [inner for one in inputs if Path(one).is_dir() for inner in subfolders(one)]
+    if unread:
+        print(f"note: images in {some(unread, 3)} are not read: --recursive reads them", file=sys.stderr)
     predictor = load(path, weights)
     report = predict.predict_files(predictor, inputs, target, score=score, save=choices, progress=not quiet)
     for file, reason in report.failed if report.images else report.failed[1:]:  # else the first one is the error

@@ -34,12 +34,17 @@ def prepare(
             metavar="SOURCE",
             help="A known dataset's name (made or downloaded), or a file or folder in a supported format. Several, "
             "prepared ones among them, are merged: classes by name, each image in its own split.",
+            autocompletion=options.complete_prepare,
         ),
     ],
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="What to write. [dim]default: data/NAME[/]")] = None,
     format: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help=f"The format, where it is not to be detected: {FORMATS}."),
+        typer.Option(
+            metavar="NAME",
+            help=f"The format, where it is not to be detected: {FORMATS}.",
+            autocompletion=options.complete_formats,
+        ),
     ] = None,
     source_path: Annotated[
         Path | None,

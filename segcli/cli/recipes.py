@@ -11,7 +11,10 @@ HELP = options.example("recipes", "recipes --task instance --json")
 
 
 def recipes(
-    task: Annotated[str | None, typer.Option(metavar="TASK", help="Only recipes of this task.")] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(metavar="TASK", help="Only recipes of this task.", autocompletion=options.complete_tasks),
+    ] = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,

@@ -29,7 +29,12 @@ def train(
     data: options.Data = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe key, such as train.epochs=3; repeatable."),
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Override a recipe key, such as train.epochs=3; repeatable.",
+            autocompletion=options.complete_keys,
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="The run folder. [dim]default: runs/NAME, then runs/NAME-2, …[/]")
@@ -39,6 +44,7 @@ def train(
         typer.Option(
             metavar="RUN",
             help="Go on with an interrupted run; with --set train.steps=N, with a finished one.",
+            autocompletion=options.complete_runs,
         ),
     ] = None,
     dry_run: Annotated[

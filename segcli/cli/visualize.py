@@ -23,7 +23,10 @@ Split = Annotated[str | None, typer.Option(metavar="NAME", help="Only this split
 
 @app.command("data", **HELP_DATA)
 def data(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A prepared dataset folder.")],
+    folder: Annotated[
+        Path,
+        typer.Argument(metavar="DIR", help="A prepared dataset folder.", autocompletion=options.complete_data),
+    ],
     augmented: Annotated[
         str | None,
         typer.Option(
@@ -61,7 +64,7 @@ def data(
 
 @app.command("predictions", **HELP_PREDICTIONS)
 def predictions(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A run folder.", autocompletion=options.complete_sources)],
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run folder.", autocompletion=options.complete_runs)],
     worst: Annotated[
         int | None, typer.Option(metavar="K", min=1, help="The K worst images, not a random choice.")
     ] = None,

@@ -1,11 +1,13 @@
 """Which image files a user means by files, folders and patterns, and names for what is made of them."""
 
 import glob
+import os
 import re
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from segcli.core.errors import DataError
+from segcli.core.folders import MANIFEST
 from segcli.data.image import PHONES, SUFFIXES
 
 
@@ -25,8 +27,7 @@ def find_images(inputs: Iterable[str | Path]) -> list[Path]:
             images = _images(path.iterdir())
             if not images:
                 phones = [p.name for p in path.iterdir() if p.suffix.lower() in PHONES and not p.name.startswith(".")]
-                below = any(p.suffix.lower() in SUFFIXES for p in path.glob("*/*"))
-                hint = f"its subfolders have some: give '{path}/**/*'" if below else None
+                hint = "its subfolders have some: --recursive reads them" if subfolders(path) else None
                 if phones:
                     hint = f"pip install 'segcli[heic]' reads its {len(phones)} HEIC photographs ({phones[0]}, …)"
                 raise DataError(f"{path}: the folder has no image file", hint=hint)
@@ -38,6 +39,32 @@ def find_images(inputs: Iterable[str | Path]) -> list[Path]:
             raise DataError(f"{path}: there is no such file or folder")
         out.update(dict.fromkeys(images))
     return list(out)
+
+
+def with_subfolders(inputs: Iterable[str | Path]) -> list[str | Path]:
+    """`inputs`, each folder followed by those below it, at any depth, that hold images; links are not followed, hidden
+    folders are left out. A folder without images, which has some below it, is left out itself."""
+    out: list[str | Path] = []
+    for given in inputs:
+        path = Path(given)
+        below = subfolders(path) if path.is_dir() else []
+        out += [given, *below] if not below or _holds_images(path) else below
+    return out
+
+
+def subfolders(path: str | Path) -> list[Path]:
+    """The folders below `path`, at any depth, that hold images themselves (HEIC counts), in natural order; what segcli
+    wrote is left out."""
+    out = []
+    for place, inner, names in os.walk(path):
+        inner[:] = [] if MANIFEST in names else [name for name in inner if not name.startswith(".")]
+        if (folder := Path(place)) != Path(path) and MANIFEST not in names and _holds_images(folder):
+            out.append(folder)
+    return sorted(out, key=natural)
+
+
+def _holds_images(folder: Path) -> bool:
+    return any(p.suffix.lower() in SUFFIXES | PHONES and not p.name.startswith(".") for p in folder.iterdir())
 
 
 def passed_over(inputs: Iterable[str | Path], taken: Collection[Path]) -> list[Path]:

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from segcli.cli.app import command
+from segcli.core.errors import ModelError
 from segcli.core.recipe.recipe import find_recipe
 
 HEAVY = "('torch', 'torchvision', 'cv2', 'numpy', 'matplotlib', 'albumentations', 'timm')"
@@ -106,7 +108,16 @@ def test_a_folder_without_images_is_said_before_the_model_is_loaded(segcli, tmp_
     Image.new("RGB", (8, 8)).save(tmp_path / "photos" / "inner" / "a.png")
     result = segcli("predict", "runs/a", "photos")
     assert result.code == 3
-    assert "its subfolders have some: give 'photos/**/*'" in result.err
+    assert "its subfolders have some: --recursive reads them" in result.err
+    Image.new("RGB", (8, 8)).save(tmp_path / "photos" / "b.png")
+
+    def said_before(*_, **__):
+        raise ModelError("the model is loaded now")
+
+    monkeypatch.setattr("segcli.commands.predictor.open_model", said_before)
+    note = "note: images in photos/inner are not read: --recursive reads them"
+    assert segcli("predict", "runs/a", "photos").err.splitlines()[0] == note
+    assert "note" not in segcli("predict", "runs/a", "photos", "--recursive").err
 
 
 @pytest.mark.parametrize("where", ["before", "after"])
@@ -126,6 +137,41 @@ def test_shells_complete_recipe_names(shell):
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert "quickstart/mask_rcnn" in done.stdout
     assert "pennfudan" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("line", "parameter", "begun", "expected"),
+    [
+        ("prepare", "source", "", ["pennfudan", "shapes", "data/mine"]),
+        ("prepare", "format", "c", ["coco", "cityscapes", "camvid"]),
+        ("train", "recipe", "mask_r", ["mask_rcnn", "mask_rcnn_coco"]),
+        ("train", "data", "data/", ["data/mine"]),
+        ("train", "resume", "runs/", ["runs/one"]),
+        ("train", "set_", "train.opt", ["train.optimizer.lr=", "train.optimizer.name="]),
+        ("train", "set_", "data.c", ["data.cache.gigabytes="]),
+        ("train quickstart/detr", "set_", "model.q", ["model.queries="]),
+        ("train no/such", "set_", "hardware.dev", ["hardware.device=", "hardware.devices="]),
+        ("eval", "source", "runs", ["runs/one"]),
+        ("eval", "data", "", ["data/mine"]),
+        ("compare", "items", "quick", ["quickstart/fcn"]),
+        ("visualize data", "folder", "", ["data/mine"]),
+        ("visualize predictions", "run", "", ["runs/one"]),
+        ("recipes", "task", "p", ["panoptic"]),
+    ],
+)
+def test_the_shell_completes_what_can_be_named(tmp_path, monkeypatch, line, parameter, begun, expected):
+    for name in ("runs/one/recipe.yaml", "data/mine/info.json"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    one, words = command(), line.split()
+    while words and hasattr(one, "commands"):
+        one = one.commands[words.pop(0)]
+    context = one.make_context(line, words, resilient_parsing=True)
+    asked = next(p for p in one.params if p.name == parameter)
+    offered = [item.value for item in asked.shell_complete(context, begun)]
+    assert set(expected) <= set(offered)
+    assert all(value.startswith(begun) for value in offered)
 
 
 def test_no_colour_where_stdout_is_no_terminal(segcli, fake_run):

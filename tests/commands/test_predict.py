@@ -18,7 +18,7 @@ from segcli.core.dataset_info import Category, DatasetInfo
 from segcli.core.errors import DataError, SegcliError, UsageError
 from segcli.data import image as data_image
 from segcli.data import inputs
-from segcli.data.inputs import find_images, output_names
+from segcli.data.inputs import find_images, output_names, subfolders, with_subfolders
 from segcli.engine.object_size import too_small
 from segcli.fields.keypoints import Keypoints
 from segcli.predictions.coco_results import coco_annotation, coco_categories, coco_results
@@ -244,7 +244,20 @@ def test_inputs_that_name_nothing_are_refused(tmp_path):
     photo(tmp_path / "in" / "below" / "a.png")
     with pytest.raises(DataError, match="the folder has no image file") as caught:
         find_images([tmp_path / "in"])
-    assert "**" in caught.value.hint
+    assert "--recursive" in caught.value.hint
+
+
+def test_folders_inside_are_read_where_that_is_asked(tmp_path):
+    for name in ("a.png", "in/b.png", "in/deep/c.png", ".hidden/d.png", "notes/e.txt", "made/f.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    (tmp_path / "made" / ".segcli-files.json").write_text("{}")
+    (tmp_path / "in" / "again").symlink_to(tmp_path)
+    assert subfolders(tmp_path) == [tmp_path / "in", tmp_path / "in/deep"]
+    assert [p.name for p in find_images(with_subfolders([tmp_path]))] == ["a.png", "b.png", "c.png"]
+    assert with_subfolders([tmp_path / "in/deep", "x*.png"]) == [tmp_path / "in/deep", "x*.png"]
+    (tmp_path / "a.png").unlink()
+    assert [p.name for p in find_images(with_subfolders([tmp_path]))] == ["b.png", "c.png"]
 
 
 def test_what_is_left_aside_is_said(tmp_path):

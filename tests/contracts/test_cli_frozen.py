@@ -22,7 +22,17 @@ FROZEN = {
     ],
     "segcli train": ["[RECIPE]", "--data", "--set…", "--out", "--resume", "--dry-run", "--force"],
     "segcli eval": ["RUN|RECIPE", "--weights", "--data", "--split", "--check", "--nms", "--json"],
-    "segcli predict": ["RUN|RECIPE", "INPUT…", "--weights", "--out", "--score", "--save", "--force", "--json"],
+    "segcli predict": [
+        "RUN|RECIPE",
+        "INPUT…",
+        "--weights",
+        "--out",
+        "--score",
+        "--save",
+        "--recursive",
+        "--force",
+        "--json",
+    ],
     "segcli compare": [
         "[RUN|RECIPE]…",
         "--train",
