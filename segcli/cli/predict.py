@@ -1,6 +1,7 @@
 """`segcli predict`."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -28,12 +29,21 @@ def predict(
         float, typer.Option(min=0.0, max=1.0, metavar="S", help="Keep detections with at least this score.")
     ] = 0.5,
     save: Annotated[
-        str, typer.Option(metavar="LIST", help="overlay: pictures; coco: predictions.json; png: object numbers.")
+        str,
+        typer.Option(
+            metavar="LIST",
+            help="overlay: pictures; coco: predictions.json; png: object numbers; labels to correct: labelme, yolo, "
+            "coco_annotations, geojson; crops: cut-outs; csv: counts and areas.",
+        ),
     ] = "overlay,coco,png",
     recursive: Annotated[
         bool,
         typer.Option("--recursive", metavar=options.FLAG, help="Read the folders inside the given folders, too."),
     ] = False,
+    pixel_size: Annotated[
+        float | None,
+        typer.Option(metavar="MM", help="The side of a pixel in millimetres: --save csv then has areas in mm², too."),
+    ] = None,
     force: options.Force = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -45,31 +55,36 @@ def predict(
     path = find_source(source)
     recipe = Recipe.load(path)
 
-    from segcli.commands import predict
+    from segcli.commands.predict import files
+    from segcli.commands.predict.journal import begun_by
     from segcli.commands.predictor import load
     from segcli.data.inputs import find_images, subfolders, with_subfolders
     from segcli.sources.files import some
 
-    if out is not None and not force and predict.is_finished(out):
+    if out is not None and not force and files.is_finished(out):
         raise UsageError(f"{out} holds predictions already", hint="choose another --out, or --force to replace them")
-    target = out or _fresh(Path("predictions") / (path.name if path.is_dir() else recipe.name))
-    choices = [part.strip() for part in save.split(",") if part.strip()]
-    predict.refuse(target, choices)  # what needs no model is refused before it is loaded
     if recursive:
         inputs = [str(given) for given in with_subfolders(inputs)]
+    usual = Path("predictions") / (path.name if path.is_dir() else recipe.name)
+    target = out or _fresh(usual, lambda folder: begun_by(folder) == inputs)
+    choices = [part.strip() for part in save.split(",") if part.strip()]
+    files.refuse(target, choices)  # what needs no model is refused before it is loaded
     find_images(inputs)
     unread = [] if recursive else [inner for one in inputs if Path(one).is_dir() for inner in subfolders(one)]
     if unread:
         print(f"note: images in {some(unread, 3)} are not read: --recursive reads them", file=sys.stderr)
     predictor = load(path, weights)
-    report = predict.predict_files(predictor, inputs, target, score=score, save=choices, progress=not quiet)
+    report = files.predict_files(
+        predictor, inputs, target, score=score, save=choices, pixel_size=pixel_size, progress=not quiet
+    )
     for file, reason in report.failed if report.images else report.failed[1:]:  # else the first one is the error
         print(f"skipped: {reason if str(file) in reason else f'{file}: {reason}'}", file=sys.stderr)
     if report.failed and not report.images:
         others = f", nor any of the {len(report.failed) - 1} others" if len(report.failed) > 1 else ""
         raise DataError(report.failed[0][1] + others)
-    if report.left:
-        print("note: " + report.left, file=sys.stderr)
+    for note in [report.left, *report.notes]:
+        if note:
+            print("note: " + note, file=sys.stderr)
     if report.dark:
         print("note: " + _said_of_dark(report.dark), file=sys.stderr)
     if report.shrunk:
@@ -86,6 +101,7 @@ def predict(
         return
     found = f"{count(report.images, 'image')}, {count(report.detections, 'object')} with a score of at least {score:g}"
     skipped = f", {len(report.failed)} skipped" if report.failed else ""
+    skipped += f", {report.earlier} of them before an interruption" if report.earlier else ""
     typer.echo(f"{found}{skipped}, {report.seconds:.1f} s: {target}")
 
 
@@ -110,9 +126,9 @@ def _said_of_shrunk(shrunk: list[tuple[Path, float]]) -> str:
     )
 
 
-def _fresh(path: Path) -> Path:
-    """`path`, or path-2, path-3, …: the first that is not there."""
+def _fresh(path: Path, interrupted: Callable[[Path], bool]) -> Path:
+    """`path`, or path-2, path-3, …: the first that is not there, or in which this command was interrupted."""
     count, out = 2, path
-    while out.exists():
+    while out.exists() and not interrupted(out):
         count, out = count + 1, path.with_name(f"{path.name}-{count}")
     return out

@@ -30,9 +30,9 @@ Segmentation = Polygons | JsonRle
 
 class Annotation(TypedDict, total=False):
     """One object. id: None for one that has none yet; category_id: the dataset's own; bbox: x, y, width, height in
-    pixels; keypoints: x, y, visibility times K; segment_id: the object's id in the panoptic map; source: the mask
-    picture that it was read from; visible, extent: of synthetic shapes, see `sources/synthetic/shapes.py`; difficult,
-    truncated, occluded: flags of Pascal VOC, 0 or 1."""
+    pixels; keypoints: x, y, visibility times K; score: of a predicted label; segment_id: the object's id in the
+    panoptic map; source: the mask picture that it was read from; visible, extent: of synthetic shapes, see
+    `sources/synthetic/shapes.py`; difficult, truncated, occluded: flags of Pascal VOC, 0 or 1."""
 
     id: int | None
     image_id: int
@@ -43,6 +43,7 @@ class Annotation(TypedDict, total=False):
     iscrowd: int
     keypoints: Sequence[float]
     num_keypoints: int
+    score: float
     segment_id: int
     source: str
     visible: float

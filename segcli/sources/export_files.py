@@ -4,7 +4,7 @@ import dataclasses
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -73,17 +73,27 @@ def export(root: Path, out: Path, module: ModuleType, *, force: bool = False) ->
     Raises DataError for broken annotations, missing images, an `out` that is there, or a `root` of label maps alone.
     """
     info = DatasetInfo.load(root)
+    refuse(out, force=force)
+    if not folders.is_empty(out) and root.resolve().is_relative_to(folders.real(out)):
+        raise UsageError(f"--out {out}: holds the source {root}", hint="choose another --out")
+    return publish(out, lambda folder, notes: _write(root, folder, info, module, notes))
+
+
+def refuse(out: Path, *, force: bool) -> None:
+    """Raise DataError where `out` is there, unless it was exported (`force`) and nothing in it was changed since."""
     if not folders.is_empty(out):
         if not (force and (out / MARK).is_file()):
             hint = "choose another --out" + (", or replace it with --force" if (out / MARK).is_file() else "")
             raise DataError(f"{out}: exists", hint=hint)
         folders.refuse_foreign(out)
-        if root.resolve().is_relative_to(folders.real(out)):
-            raise UsageError(f"--out {out}: holds the source {root}", hint="choose another --out")
+
+
+def publish(out: Path, write: Callable[[Path, list[str]], None]) -> list[str]:
+    """`write(folder, notes)` a folder that then takes the name `out`, and return its notes. Raises SegcliError."""
     notes: list[str] = []
     try:
         with building(out) as folder:
-            _write(root, folder, info, module, notes)
+            write(folder, notes)
             (folder / MARK).write_text("".join(f"{note}\n" for note in notes), encoding="utf-8")
             folders.list_files(folder)
             if left := folders.publish(folder, out):
@@ -92,6 +102,35 @@ def export(root: Path, out: Path, module: ModuleType, *, force: bool = False) ->
         place = out if error.filename2 else error.filename or out  # a copy names its source first
         raise SegcliError(f"{place}: can't be written: {error.strerror}", hint=why_not_written(error)) from error
     return notes
+
+
+def write_images(
+    images: Iterable[Exported], names: dict[int, str], out: Path, module: ModuleType, notes: list[str], file: Path
+) -> int:
+    """Write every image with what the format has a place for; the rest goes to the notes. -> how many objects went
+    out. names: source id -> class; file: where the labels come from, for messages. Raises DataError."""
+    left: dict[str, list[int | None]] = {}
+    total = 0
+    for image in images:
+        kept: list[Annotation] = []
+        for annotation in image.annotations:
+            leave = getattr(module, "left_out", None)
+            reason = leave(annotation, image.size) if leave is not None else None
+            if reason is None:
+                kept.append(annotation)
+            else:
+                left.setdefault(reason, []).append(annotation.get("id"))
+        total += len(kept)
+        if not os.path.isfile(image.path):
+            raise DataError(f"{image.path}: the image file is missing")
+        try:
+            module.export(dataclasses.replace(image, annotations=kept), names, out)
+        except ValueError as error:
+            if isinstance(error, SegcliError):
+                raise
+            raise DataError(f"{file}: {image.record['file_name']}: {error}") from error
+    notes += [f"{reason}: {len(ids)} left out (annotations {some(ids)})" for reason, ids in left.items()]
+    return total
 
 
 def check_names(file: Path, names: Sequence[str], back: Sequence[str]) -> None:
@@ -113,7 +152,6 @@ MARK = "exported_by_segcli.txt"  # notes; what has it may be replaced with --for
 def _write(root: Path, out: Path, info: DatasetInfo, module: ModuleType, notes: list[str]) -> None:
     names = dict(zip(info.source_ids, info.names, strict=True))
     place = images_of(root, info.image_root)
-    left: dict[str, list[int | None]] = {}
     used: dict[Path, str] = {}
     total = 0
     for split in info.splits:
@@ -126,24 +164,9 @@ def _write(root: Path, out: Path, info: DatasetInfo, module: ModuleType, notes: 
             raise DataError(f"{file}: {problem}", hint=f"segcli prepare {root} --check lists all")
         grouped: dict[int, list[Annotation]] = {image["id"]: [] for image in images}
         for annotation in listed:
-            size, leave = sizes[annotation["image_id"]], getattr(module, "left_out", None)
-            reason = leave(annotation, size) if leave is not None else None
-            if reason is None:
-                grouped[annotation["image_id"]].append(annotation)
-                total += 1
-            else:
-                left.setdefault(reason, []).append(annotation.get("id"))
-        for image in images:
-            path = place.path(image["file_name"], file)
-            if not os.path.isfile(path):
-                raise DataError(f"{path}: the image file is missing")
-            try:
-                module.export(Exported(split, image, path, grouped[image["id"]], used), names, out)
-            except ValueError as error:
-                if isinstance(error, SegcliError):
-                    raise
-                raise DataError(f"{file}: {image['file_name']}: {error}") from error
+            grouped[annotation["image_id"]].append(annotation)
+        made = (Exported(split, i, place.path(i["file_name"], file), grouped[i["id"]], used) for i in images)
+        total += write_images(made, names, out, module, notes, file)
     if not total and info.num_things == 0:
         raise DataError(f"{root}: holds label maps and no objects", hint="no format that is written here takes them")
-    notes += [f"{reason}: {len(ids)} left out (annotations {some(ids)})" for reason, ids in left.items()]
     module.finish(root, out, info, notes)

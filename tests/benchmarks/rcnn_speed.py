@@ -26,7 +26,7 @@ from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.ops import FrozenBatchNorm2d
 from torchvision.transforms.functional import pil_to_tensor
 
-from segcli.commands.predict import predict_files
+from segcli.commands.predict.files import predict_files
 from segcli.commands.predictor import Predictor
 from segcli.core.dataset_info import Category, DatasetInfo
 from segcli.core.recipe.recipe import Recipe

@@ -11,8 +11,8 @@ from bright import INFO, RECIPE, Bright, photo
 from PIL import Image
 from pycocotools.coco import COCO
 
-from segcli.commands import predict
-from segcli.commands.predict import predict_files
+from segcli.commands.predict import files, reading
+from segcli.commands.predict.files import predict_files
 from segcli.commands.predictor import Predictor
 from segcli.core.dataset_info import Category, DatasetInfo
 from segcli.core.errors import DataError, SegcliError, UsageError
@@ -202,7 +202,7 @@ def test_few_images_are_in_memory_at_a_time(tmp_path, predictor, monkeypatch):
     for k in range(40):
         photo(tmp_path / "in" / f"{k}.png")
     held, most, lock = [0], [0], threading.Lock()
-    read, write = predict.read_image, predict._write
+    read, write = reading.read_image, files.write_pictures
 
     def counted_read(path, *more):
         with lock:
@@ -216,10 +216,10 @@ def test_few_images_are_in_memory_at_a_time(tmp_path, predictor, monkeypatch):
             held[0] -= 1
         return result
 
-    monkeypatch.setattr(predict, "read_image", counted_read)
-    monkeypatch.setattr(predict, "_write", counted_write)
+    monkeypatch.setattr(reading, "read_image", counted_read)
+    monkeypatch.setattr(files, "write_pictures", counted_write)
     assert predict_files(predictor, [tmp_path / "in"], tmp_path / "out", progress=False).images == 40
-    assert most[0] <= 2 * predictor.batch_size + predict.READERS + 2 * predict.WRITERS + predictor.batch_size
+    assert most[0] <= 2 * predictor.batch_size + reading.READERS + 2 * files.WRITERS + predictor.batch_size
 
 
 def test_inputs_are_files_folders_and_patterns_each_file_once(tmp_path):

@@ -30,6 +30,7 @@ FROZEN = {
         "--score",
         "--save",
         "--recursive",
+        "--pixel-size",
         "--force",
         "--json",
     ],

@@ -102,7 +102,9 @@ def export(image: Exported, names: dict[int, str], out: Path) -> None:
     for group, annotation in enumerate(image.annotations):
         segmentation = annotation.get("segmentation")
         flags = {"iscrowd": True} if annotation.get("iscrowd") else {}
-        common = {"label": names[annotation["category_id"]], "flags": flags}
+        common: dict[str, object] = {"label": names[annotation["category_id"]], "flags": flags}
+        if "score" in annotation:  # LabelMe shows descriptions; other programs read the number
+            common |= {"description": f"score {annotation['score']:.2f}", "score": annotation["score"]}
         if not segmentation:
             x, y, w, h = annotation["bbox"]
             listed.append({**common, "shape_type": "rectangle", "points": [[x, y], [x + w, y + h]], "group_id": None})

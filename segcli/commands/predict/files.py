@@ -1,0 +1,227 @@
+"""`segcli predict`: a model on files and folders. Decoding, the forward pass, and drawing and writing overlap."""
+
+import dataclasses
+import json
+import sys
+import time
+from collections import deque
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import cast
+
+from tqdm import tqdm
+
+from segcli.commands.predict import labels
+from segcli.commands.predict.journal import FILE, Entry, Journal, regions, stamp
+from segcli.commands.predict.pictures import Legend, overlay_file, write_pictures
+from segcli.commands.predict.reading import READERS, Read, batches
+from segcli.commands.predict.tables import TABLES
+from segcli.commands.predictor import Predictor, above
+from segcli.core import folders
+from segcli.core.coco_json import Result
+from segcli.core.dataset_info import DatasetInfo
+from segcli.core.errors import DataError, UsageError
+from segcli.core.files import read_json, remove_parts
+from segcli.core.plugins import nearest
+from segcli.data.inputs import find_images, output_names, passed_over
+from segcli.engine.object_size import too_small
+from segcli.predictions.coco_results import JsonStream, coco_annotation, coco_categories
+from segcli.sources.unread import note_files
+from segcli.types import Prediction
+from segcli.weights.state_digest import weights_digest
+
+SAVE = ("overlay", "coco", "png")  # by default
+CHOICES = (*SAVE, *sorted(labels.CHOICES))
+WRITERS = 2  # threads; OpenCV and pycocotools release the interpreter while they work
+
+
+@dataclasses.dataclass
+class PredictReport:
+    """images: how many were predicted; failed: (file, reason) of those that could not be read; detections: objects or
+    segments with enough score; seconds: in all; dark: (file, least value, highest value) of those of more than 8 bits
+    that the model saw nearly black, since its dataset recorded no range of values; shrunk: (file, pixels) of those in
+    which an object of the training set's median size has fewer than 16 pixels left; left: a sentence on the files of
+    the given folders and patterns that are no images, if there are any; earlier: how many of the images an interrupted
+    call had predicted already; notes: sentences on what the formats of `save` have no place for."""
+
+    images: int
+    failed: list[tuple[Path, str]]
+    detections: int
+    seconds: float
+    dark: list[tuple[Path, float, float]] = dataclasses.field(default_factory=list)
+    shrunk: list[tuple[Path, float]] = dataclasses.field(default_factory=list)
+    left: str | None = None
+    earlier: int = 0
+    notes: list[str] = dataclasses.field(default_factory=list)
+
+
+def predict_files(
+    predictor: Predictor,
+    inputs: Iterable[str | Path],
+    out: str | Path,
+    *,
+    score: float = 0.5,
+    save: Sequence[str] = SAVE,
+    pixel_size: float | None = None,
+    progress: bool = True,
+) -> PredictReport:
+    """Predict files, folders and patterns (see data/inputs.py) and write below `out`, NAME being the file's stem:
+
+    - overlay: overlays/NAME.jpg, to be looked at (small images enlarged; .png beyond 65,000 pixels a side);
+    - coco: predictions.json, which pycocotools.COCO opens, with "annotations" (COCO results with ids and areas: RLE
+      masks, source category ids), "images" (id, file_name as given, output = NAME, height, width) and "categories";
+    - png: masks/NAME.png, where the model gives masks: 16-bit object numbers, 0 = none, better ones on top; for
+      the semantic task labels, of 8 bits for up to 254 classes, of 16 for more; and masks/legend.json: NAME.png ->
+      number -> {"label", "score"};
+    - labelme, yolo, coco_annotations, cvat, geojson, crops: a folder of that name, csv: two tables; see `labels.py`.
+
+    Only detections with at least `score` are kept. pixel_size: the side of a pixel in millimetres, for the tables.
+    A file that can't be read is reported and skipped; memory does not grow with the number of images. A call that was
+    interrupted goes on where it was, if everything is as it was. Raises DataError, before any work, where an input
+    names nothing, and where a file that would be written is an input, or is there and not of an earlier call.
+    """
+    begun = time.perf_counter()
+    out = Path(out)
+    refuse(out, save)
+    inputs = list(inputs)
+    files = find_images(inputs)
+    names = output_names(files)
+    labels.refuse(out, save, files)
+    folders.claim(out, _outputs(names, save), files, lambda: _of_before(out))
+    remove_parts(out, out / "masks", out / "overlays")
+    report = PredictReport(0, [], 0, 0.0, left=note_files(map(str, passed_over(inputs, files))))
+    settings = {
+        "weights": weights_digest(predictor.model.state_dict()),
+        "model": predictor.recipe.model_dump(mode="json")["model"],
+        "classes": predictor.info.names,
+        "inputs": [str(given) for given in inputs],
+        "score": score,
+        "save": sorted(save),
+    }
+    writing: deque[tuple[Entry, Future[Legend | None]]] = deque()
+    bar = tqdm(total=len(files), desc="predicting", unit="image", disable=not progress, file=sys.stderr)
+
+    def finish(limit: int) -> None:
+        """Take images from the writers, in order, until at most `limit` are under way there."""
+        while len(writing) > limit:
+            entry, job = writing.popleft()
+            journal.add({**entry, "legend": cast("dict[str, dict[str, str | float]] | None", job.result())})
+            bar.update(len(journal.places) + len(report.failed) - bar.n)
+
+    # the threads end first, then the files are closed, or left for the next call after an error
+    with Journal(out, settings) as journal:
+        journal.begin(files, names)
+        _drop_unfinished(journal, out, save)
+        report.earlier = len(journal.places)
+        waiting = ((i, file) for i, file in enumerate(files) if i not in journal.places)
+        bar.update(report.earlier)
+        with bar, ThreadPoolExecutor(READERS) as readers, ThreadPoolExecutor(WRITERS) as writers:
+            for ready in batches(predictor, waiting, readers, report.failed):
+                sizes = [(r.image.shape[0], r.image.shape[1]) for r in ready]
+                found = predictor.predict([r.tensor for r in ready], sizes, [r.position + 1 for r in ready])
+                for item, prediction in zip(ready, found, strict=True):
+                    kept, name = above(prediction, score), names[item.position]
+                    job = writers.submit(write_pictures, kept, item.image, predictor.info, out, name, save)
+                    writing.append((_entry(predictor, item, files[item.position], name, kept, save), job))
+                finish(2 * WRITERS)
+            finish(0)
+        for entry in journal.entries():
+            report.images += 1
+            report.detections += entry["count"]
+            if entry["dark"] is not None:
+                report.dark.append((Path(entry["file"]), *entry["dark"]))
+            if entry["shrunk"] is not None:
+                report.shrunk.append((Path(entry["file"]), entry["shrunk"]))
+        _write_files(journal, predictor.info, out, save)
+        report.notes = labels.write(journal.entries, predictor.info, out, save, pixel_size)
+    folders.note_written(out)
+    report.seconds = time.perf_counter() - begun
+    return report
+
+
+def _entry(predictor: Predictor, item: Read, file: Path, name: str, kept: Prediction, save: Sequence[str]) -> Entry:
+    wanted = kept.instances is not None or not labels.CHOICES.isdisjoint(save)  # regions of maps take time
+    resized = (item.tensor.shape[1], item.tensor.shape[2])
+    return {
+        "position": item.position,
+        "file": str(file),
+        "name": name,
+        "stamp": stamp(file),
+        "size": kept.size,
+        "results": cast("list[dict[str, object]]", regions(kept, predictor.info)) if wanted else [],
+        "listed": kept.instances is not None,
+        "count": _count(kept),
+        "legend": None,
+        "dark": item.dark,
+        "shrunk": too_small(predictor.object_pixels, kept.size, resized),
+    }
+
+
+def _drop_unfinished(journal: Journal, out: Path, save: Sequence[str]) -> None:
+    """Predict again what an earlier call noted and whose pictures are gone since."""
+    for entry in [*journal.entries()]:
+        pictures = [overlay_file(out, entry["name"], entry["size"])] if "overlay" in save else []
+        pictures += [out / "masks" / f"{entry['name']}.png"] if entry["legend"] is not None else []
+        if not all(picture.is_file() for picture in pictures):
+            del journal.places[entry["position"]]
+
+
+def _write_files(journal: Journal, info: DatasetInfo, out: Path, save: Sequence[str]) -> None:
+    """predictions.json and masks/legend.json."""
+    images: list[dict[str, object]] = []
+    with (
+        JsonStream(out / "predictions.json", '{"annotations": [', needed="coco" in save) as coco,
+        JsonStream(out / "masks" / "legend.json", "{", "}", needed=False) as legend,
+    ):
+        for entry in journal.entries():
+            if entry["legend"] is not None:
+                legend.add(entry["legend"], f"{entry['name']}.png")
+            if "coco" not in save:
+                continue
+            height, width = entry["size"]
+            image = {"id": entry["position"] + 1, "file_name": entry["file"], "output": entry["name"]}
+            images.append({**image, "height": height, "width": width})
+            for result in cast(list[Result], entry["results"]) if entry["listed"] else []:
+                coco.add(coco_annotation(result, coco.count + 1))
+        coco.tail = '],\n"images": ' + json.dumps(images, ensure_ascii=False)
+        coco.tail += ',\n"categories": ' + json.dumps(coco_categories(info), ensure_ascii=False) + "}"
+
+
+def refuse(out: Path, save: Sequence[str]) -> None:
+    """Raise UsageError for a kind of file that is not written, and for a folder that is a run's or a dataset's."""
+    for choice in save:
+        if choice not in CHOICES:
+            raise UsageError(f"--save {choice} is unknown", hint=nearest(choice, list(CHOICES)))
+    for name, kind in (("recipe.yaml", "a run folder"), ("info.json", "a prepared dataset")):
+        if (out / name).is_file():
+            raise UsageError(f"{out} is {kind}: predictions would lie among its files", hint="choose another --out")
+
+
+def is_finished(out: Path) -> bool:
+    """Whether an earlier call has ended there; one that was interrupted goes on with the same command."""
+    return not (out / FILE).is_file() and (folders.is_written(out) or (out / "predictions.json").is_file())
+
+
+def _of_before(out: Path) -> list[str]:
+    """What an earlier call wrote that noted nothing (on another machine, say): what its predictions.json speaks of."""
+    try:
+        found = read_json(out / "predictions.json")
+        names = [str(image["output"]) for image in found["images"] if found["annotations"] is not None]
+    except (DataError, KeyError, TypeError):
+        return []
+    return _outputs(names, SAVE)
+
+
+def _outputs(names: Sequence[str], save: Sequence[str]) -> list[str]:
+    """The files that `predict_files` may write below its folder."""
+    out = [FILE, *(["predictions.json"] if "coco" in save else []), *(TABLES if "csv" in save else [])]
+    if "overlay" in save:  # which of the two, an image's size decides
+        out += [f"overlays/{name}{suffix}" for name in names for suffix in (".jpg", ".png")]
+    return out + (["masks/legend.json", *(f"masks/{name}.png" for name in names)] if "png" in save else [])
+
+
+def _count(prediction: Prediction) -> int:
+    if prediction.panoptic is not None:
+        return len(prediction.panoptic.segments)
+    return 0 if prediction.instances is None else len(prediction.instances)

@@ -1,0 +1,72 @@
+"""One image's pictures: the overlay, and the numbered masks with their legend."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from pycocotools import mask as coco_mask
+from typing_extensions import TypedDict
+
+from segcli.core.dataset_info import DatasetInfo
+from segcli.data.annotations import crop_rle
+from segcli.drawing.overlays import draw
+from segcli.predictions.coco_results import label_map, write_image, write_png
+from segcli.types import Prediction
+
+LARGEST_JPEG = 65000  # pixels a side; beyond, overlays are PNG
+
+
+class Meaning(TypedDict, total=False):
+    """What a number in a mask file means; label maps have no scores."""
+
+    label: str
+    score: float
+
+
+Legend = dict[str, Meaning]  # by number
+
+
+def write_pictures(
+    prediction: Prediction, image: np.ndarray, info: DatasetInfo, out: Path, name: str, save: Sequence[str]
+) -> Legend | None:
+    """Write those that are wanted. -> the legend, where a mask file was written."""
+    if "overlay" in save:
+        write_image(overlay_file(out, name, prediction.size), draw(image, prediction, info))
+    numbered = number_masks(prediction, info) if "png" in save else None
+    if numbered is None:
+        return None
+    pixels, meaning = numbered
+    write_png(out / "masks" / f"{name}.png", pixels)
+    return meaning
+
+
+def overlay_file(out: Path, name: str, size: tuple[int, int]) -> Path:
+    """Where the overlay of an image of `size` (H, W) is written."""
+    return out / "overlays" / (name + (".jpg" if max(size) <= LARGEST_JPEG else ".png"))
+
+
+def number_masks(prediction: Prediction, info: DatasetInfo) -> tuple[np.ndarray, Legend] | None:
+    """One number a pixel [H,W] and what each number means; None where a prediction has neither masks nor a map.
+
+    Instances: uint16, their position + 1, better ones over worse ones. Panoptic: uint16, segment ids. Semantic: labels.
+    """
+    if prediction.panoptic is not None:
+        segments = prediction.panoptic.segments
+        meaning = {str(s.id): Meaning(label=info.names[s.label], score=round(s.score, 4)) for s in segments}
+        return prediction.panoptic.ids.astype(np.uint16), meaning
+    if prediction.semantic is not None:
+        present = np.unique(prediction.semantic).tolist()
+        return label_map(prediction.semantic, len(info.names)), {
+            str(v): Meaning(label=info.names[v]) for v in present if v < len(info.names)
+        }
+    found = prediction.instances
+    if found is None or found.masks is None:
+        return None
+    assert found.scores is not None
+    pixels = np.zeros(prediction.size, np.uint16)
+    rles = found.rles()
+    for i in reversed(range(len(found))):
+        x, y, w, h = (int(v) for v in coco_mask.toBbox(rles[i]))
+        pixels[y : y + h, x : x + w][crop_rle(rles[i], x, y, x + w, y + h)] = i + 1
+    entries = zip(found.labels.tolist(), found.scores.tolist(), strict=True)
+    return pixels, {str(i): Meaning(label=info.names[v], score=round(s, 4)) for i, (v, s) in enumerate(entries, 1)}
