@@ -32,7 +32,9 @@ def export(image: Exported, names: dict[int, str], out: Path) -> None:
         for annotation in image.annotations
     ]
     file = image.claim(out / f"{Path(image.record['file_name']).stem}.geojson")
-    file.write_text(json.dumps({"type": "FeatureCollection", "features": features}, ensure_ascii=False), "utf-8")
+    file.write_text(
+        json.dumps({"type": "FeatureCollection", "features": features}, ensure_ascii=False), encoding="utf-8"
+    )
 
 
 def finish(root: Path, out: Path, info: DatasetInfo, notes: list[str]) -> None:
