@@ -126,6 +126,10 @@ class Samples:
                 order = torch.randperm(len(at), generator=keyed_generator(seed, 3))
                 at = at[order[:limit].sort().values.to(at.device)]
             keep.append(at)
+        return self.only(keep)
+
+    def only(self, keep: list[Tensor]) -> "Samples":
+        """Those at `keep`, indices or bools an image."""
         pick = lambda values: [v[k] for v, k in zip(values, keep, strict=True)]
         return Samples(pick(self.boxes), pick(self.labels), pick(self.matched), self.targets, self.seeds)
 
@@ -161,6 +165,7 @@ class RoIHead(nn.Module):
     field also says how it is drawn and stored. `metric`: the metric plugin that scores it, beside the task's own.
     `masks`: whether `finish` gives masks, which task instance needs of one head. `slot`: the name that its parameters
     bear in place of the head's own (roi_heads.heads.SLOT), so that heads of one kind read one another's weights.
+    `described`: how many detections of an image it says something of, the best; None: all.
     `class_layers`: the layers with outputs for each class, as beginnings of their parameters' names.
     """
 
@@ -168,6 +173,7 @@ class RoIHead(nn.Module):
     metric: str | None = None
     masks: bool = False
     slot: str | None = None
+    described: int | None = None
     class_layers: tuple[str, ...] = ("predictor.",)
 
     def loss(self, features: list[Tensor], samples: Samples) -> dict[str, Tensor]:

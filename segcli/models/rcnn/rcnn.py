@@ -154,9 +154,11 @@ class RCNN(Model):
         return {"proposals": proposals, "proposal_outputs": raw, "features": features, "detections": found}
 
     def regions(self, proposals: int = 1000, detections: int = 100) -> dict[str, int]:
-        """On how many regions `network` runs each head: `proposals` in the one that detects, `detections` in others."""
+        """On how many regions `network` runs each head: `proposals` in the one that detects, in others `detections`, or
+        as many as the head describes."""
+        described = lambda head: min(detections, head.described or detections)
         return {
-            f"roi_heads.heads.{name}": proposals if isinstance(head, DetectingHead) else detections
+            f"roi_heads.heads.{name}": proposals if isinstance(head, DetectingHead) else described(head)
             for name, head in self.roi_heads.named().items()
         }
 

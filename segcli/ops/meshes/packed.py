@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import warnings
 from collections.abc import Iterable
 
 import torch
@@ -49,6 +50,13 @@ class Meshes:
         out.__dict__.update({name: self.__dict__[name] for name in kept if name in self.__dict__})
         return out
 
+    def to(self, device: torch.device | str) -> "Meshes":
+        """With edges, which the meta device could not find."""
+        out = Meshes(self.vertices.to(device), self.faces.to(device), self.vertex_counts, self.face_counts)
+        for name in ("vertex_mesh", "face_mesh", "edges"):
+            out.__dict__[name] = getattr(self, name).to(device)
+        return out
+
     @functools.cached_property
     def vertex_mesh(self) -> Tensor:
         """Which mesh each vertex belongs to, int64 [V]."""
@@ -75,9 +83,10 @@ class Meshes:
         both = both[(both[:, 0] * count + both[:, 1]).argsort()]
         rows = torch.zeros(count + 1, dtype=torch.int64, device=both.device)
         rows[1:] = torch.bincount(both[:, 0], minlength=count).cumsum(0)
-        return torch.sparse_csr_tensor(
-            rows, both[:, 1].contiguous(), torch.ones_like(both[:, 1]).float(), (count, count)
-        )
+        ones = torch.ones(len(both), device=both.device)
+        with warnings.catch_warnings():  # torch calls this format a beta
+            warnings.simplefilter("ignore", UserWarning)
+            return torch.sparse_csr_tensor(rows, both[:, 1].contiguous(), ones, (count, count), check_invariants=False)
 
     def normals_and_areas(self) -> tuple[Tensor, Tensor]:
         """Unit normals [F,3], counter-clockwise seen from outside, and areas [F]. A face without area has normal 0."""
