@@ -252,11 +252,32 @@ def cityscapes(root: Path) -> None:
             )
 
 
+def cvat(root: Path) -> None:
+    labels = "".join(f"<label><name>{name}</name><color>#33ddff</color><type>any</type></label>" for name in NAMES)
+    head = f"<version>1.1</version>\n<meta><project><labels>{labels}</labels></project></meta>"
+    images = []
+    for number, (name, split) in enumerate(SPLIT.items()):
+        photo(root / "images" / split / f"{name}.png")
+        (x1, y1, x2, y2), dog = SCENE[name]["cat"], corners(name)[1]
+        place = f'left="{x1}" top="{y1}" width="{x2 - x1}" height="{y2 - y1}"'
+        runs = f"0, {(x2 - x1) * (y2 - y1)}"
+        inner = f'<mask label="cat" source="manual" occluded="0" rle="{runs}" {place} z_order="0"></mask>'
+        for half in ([dog[0], dog[1], dog[2]], [dog[2], dog[3], dog[0]]):
+            points = ";".join(f"{x:.2f},{y:.2f}" for x, y in half)
+            inner += f'<polygon label="dog" occluded="0" points="{points}" z_order="0" group_id="1"></polygon>'
+        inner += '<polyline label="cat" occluded="0" points="1.00,1.00;5.00,5.00" z_order="0"></polyline>'
+        size = f'width="{W}" height="{H}"'
+        images.append(f'<image id="{number}" name="{name}.png" subset="{split}" task_id="1" {size}>{inner}</image>')
+    body = "\n".join(["<annotations>", head, *images, "</annotations>"])
+    text(root / "annotations.xml", f'<?xml version="1.0" encoding="utf-8"?>\n{body}\n')
+
+
 FORMATS: dict[str, Callable[[Path], None]] = {
     "coco": coco,
     "panoptic": panoptic,
     "labelme": labelme,
     "via": via,
+    "cvat": cvat,
     "yolo": yolo,
     "voc": voc,
     "voc_boxes": voc_boxes,

@@ -12,7 +12,7 @@ from segcli.core.formatting import count
 if TYPE_CHECKING:
     from segcli.data.findings import Report
 
-FORMATS = "coco, voc, yolo, labelme, via, masks, semantic, panoptic, cityscapes, camvid"
+FORMATS = "coco, voc, yolo, labelme, via, cvat, masks, semantic, panoptic, cityscapes, camvid"
 MASKS = ("instances", "classes", "binary", "split-components")
 HELP = options.example(
     "prepare shapes",
@@ -110,7 +110,7 @@ def prepare(
     ] = None,
     to: Annotated[
         str | None,
-        typer.Option(metavar="FORMAT", help="Write coco, yolo or labelme instead of segcli's own folder."),
+        typer.Option(metavar="FORMAT", help="Write coco, yolo, labelme or cvat instead of segcli's own folder."),
     ] = None,
     masks: Annotated[
         str | None,

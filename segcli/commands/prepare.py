@@ -254,8 +254,8 @@ def _tested(report: Report, root: Path) -> Report:
 def export(
     source: str, to: str, out: Path | None = None, *, force: bool = False, options: Options | None = None
 ) -> dict[str, object]:
-    """Write a prepared folder, or any source that `prepare` takes with `options`, in another format: coco, yolo or
-    labelme. -> {"name", "root", "format", "splits", "notes"}. out: the folder, None = data/NAME-FORMAT.
+    """Write a prepared folder, or any source that `prepare` takes with `options`, in another format: coco, yolo,
+    labelme or cvat. -> {"name", "root", "format", "splits", "notes"}. out: the folder, None = data/NAME-FORMAT.
 
     Raises UsageError and DataError.
     """

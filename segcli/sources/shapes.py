@@ -81,6 +81,21 @@ def ellipse(cx: float, cy: float, rx: float, ry: float, angle: float = 0.0) -> l
     return [float(v) for v in np.stack([cx + x * c - y * s, cy + x * s + y * c], 1).ravel()]
 
 
+def turned(points: list[float], angle: float, about: tuple[float, float] | None = None) -> list[float]:
+    """x, y, x, y, … turned by an angle in radians, from the x towards the y axis, about a point; None: their middle."""
+    xy = np.reshape(points, (-1, 2))
+    centre = xy.mean(0) if about is None else np.array(about)
+    c, s = math.cos(angle), math.sin(angle)
+    return [float(v) for v in ((xy - centre) @ np.array([[c, s], [-s, c]]) + centre).ravel()]
+
+
+def paint(pixels: np.ndarray, mask: np.ndarray, x: int, y: int) -> None:
+    """Add a bool mask [h,w] whose first pixel is at (y, x) to bool [H,W]; what reaches outside is cut."""
+    inside = mask[max(-y, 0) : max(pixels.shape[0] - y, 0), max(-x, 0) : max(pixels.shape[1] - x, 0)]
+    if inside.size:
+        pixels[max(y, 0) : max(y, 0) + inside.shape[0], max(x, 0) : max(x, 0) + inside.shape[1]] |= inside
+
+
 def outlines(mask: np.ndarray) -> list[np.ndarray]:
     """The borders of a bool mask [H,W], of its parts and of their holes, along pixel edges: int [N,2] of x, y."""
     place = extent(mask)

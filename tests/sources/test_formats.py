@@ -104,9 +104,10 @@ def test_what_is_no_object_is_counted(made):
     assert "__ignore__: 2 left out" in notes(made["labelme"][1])
     assert "shapes of type point: 2 left out" in notes(made["labelme"][1])
     assert "2 points have no area" in notes(made["via"][1])
+    assert "3 polylines have no area and are left out (a.png, b.png, c.png)" in notes(made["cvat"][1])
 
 
-@pytest.mark.parametrize("to", ["coco", "yolo", "labelme"])
+@pytest.mark.parametrize("to", ["coco", "yolo", "labelme", "cvat"])
 @pytest.mark.parametrize("name", [n for n in FORMATS if n not in MAPS and n != "voc_boxes"])
 def test_out_and_in_again(made, tmp_path, name, to):
     root = made[name][1]

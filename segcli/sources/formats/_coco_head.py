@@ -37,8 +37,8 @@ def categories(
             if used is not None and root and not {str(key), f"{key}.0"} & kinds:
                 aside[key] = name
                 continue
-            category = _category(path, key, name, entry)
-            if by_id.setdefault(key, category).name != name:
+            one = category(path, key, name, entry)
+            if by_id.setdefault(key, one).name != name:
                 raise DataError(
                     f"{path}: category {key} is called {name!r} here and {by_id[key].name!r} in another of the files"
                 )
@@ -48,17 +48,18 @@ def categories(
             for key, name in aside.items()
         ]
     ids: dict[str, int] = {}
-    for key, category in by_id.items():
-        if ids.setdefault(category.name, key) != key:
+    for key, one in by_id.items():
+        if ids.setdefault(one.name, key) != key:
             raise DataError(
-                f"{next(iter(declared))}: the categories {ids[category.name]} and {key} are both called "
-                f"{category.name!r}: a dataset declares a category once",
+                f"{next(iter(declared))}: the categories {ids[one.name]} and {key} are both called "
+                f"{one.name!r}: a dataset declares a category once",
                 hint="rename one in the json; if both are one class, give their annotations one category_id",
             )
     return tuple(sorted(by_id.values(), key=lambda c: (not c.thing, c.source_id)))
 
 
-def _category(path: Path, key: int, name: str, entry: Mapping[str, object]) -> Category:
+def category(path: Path, key: int, name: str, entry: Mapping[str, object]) -> Category:
+    """One category of the file `path` as COCO declares it. Raises DataError for keypoints and edges that are none."""
     named, drawn = entry.get("keypoints") or [], entry.get("skeleton") or []
     if not isinstance(named, list):
         raise DataError(f"{path}: the keypoints of {name!r} must be a list of names, not {named!r:.80}")

@@ -267,9 +267,7 @@ def _paint(pixels: np.ndarray, shape: Shape, where: str) -> None:
     if not shape.points:
         raise DataError(f"{where}: a mask needs the two corners that it lies between")
     x, y = (round(min(max(v, -1e6), 1e6)) for v in shape.points[0])
-    inside = mask[max(-y, 0) : max(pixels.shape[0] - y, 0), max(-x, 0) : max(pixels.shape[1] - x, 0)]
-    if inside.size:
-        pixels[max(y, 0) : max(y, 0) + inside.shape[0], max(x, 0) : max(x, 0) + inside.shape[1]] |= inside
+    shapes.paint(pixels, mask, x, y)
 
 
 def _stored(file: Path) -> bytes:
