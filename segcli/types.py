@@ -4,7 +4,8 @@ Boxes are xyxy in absolute pixels, half-open: x2 is the last column + 1. Labels 
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -15,6 +16,8 @@ from typing_extensions import Self  # in typing since Python 3.11
 
 from segcli.core.coco_json import Rle
 from segcli.core.dataset_info import DatasetInfo
+from segcli.core.errors import UsageError
+from segcli.core.files import resolve, write_atomic
 
 # The semantic label of pixels that count neither in a loss nor in a score must be none of the classes'. Maps of up to
 # EIGHT_BITS classes have 8 bits, in files and in memory, and IGNORE; maps of more have 16 bits and IGNORE_16
@@ -25,16 +28,74 @@ Index = slice | Tensor | np.ndarray  # objects by integers [K] or by bools [N]
 Colour = tuple[int, int, int]  # RGB, 0..255
 
 
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """Where one image's annotations come from: info of the dataset; size (h, w) of the image; folder of side files
+    (meshes, maps), out of which no name leads unless they are `trusted`; where: what errors name."""
+
+    info: DatasetInfo
+    size: tuple[int, int]
+    folder: Path
+    where: str
+    trusted: bool = False
+
+    def file(self, name: object) -> Path:
+        """The side file of that name; it need not exist. Raises DataError for one that lies elsewhere."""
+        return resolve(self.folder, name, self.where, trusted=self.trusted)
+
+
+@dataclasses.dataclass(frozen=True)
+class Store:
+    """Where one image's predictions are written: side files go to `folder`; None: there is no place for any."""
+
+    info: DatasetInfo
+    image_id: int
+    folder: Path | None
+
+    def file(self, field: str, arrays: Mapping[str, np.ndarray]) -> str:
+        """Write the side file of a field of this image. -> its name, for the entries: `Origin.file` finds it again.
+        Raises UsageError where there is no folder, SegcliError where it can't be written."""
+        if self.folder is None:
+            raise UsageError(f"{field} is stored in a file beside", hint="segcli predict --out FOLDER writes it")
+        save: Callable[..., None] = np.savez_compressed  # numpy's own types take any ** for allow_pickle
+        path = self.folder / side_file(self.image_id, field)
+
+        def write(part: Path) -> None:
+            with open(part, "wb") as file:
+                save(file, **arrays)
+
+        write_atomic(path, write, flush=False)
+        return path.name
+
+
+def side_file(image_id: int, field: str) -> str:
+    """What the side file of a field is called."""
+    return f"{image_id:06d}_{field}.npz"
+
+
+@dataclasses.dataclass(frozen=True)
+class Placed:
+    """How an annotation moves to another image: a point (x, y) to (scale · (x, y) - shift), on an image of `size` (h,
+    w); what is outside is cut off. box: the annotation's new box (x, y, width, height)."""
+
+    scale: tuple[float, float]
+    shift: tuple[float, float]
+    size: tuple[int, int]
+    box: Sequence[float]
+
+
 @runtime_checkable
 class Field(Protocol):
     """Per-instance data beyond box, label and mask (keypoints, DensePose, meshes), declared by the head that needs it.
 
-    A field knows how it is read from COCO annotations and how it follows the image, so that a new head edits nothing
-    here or in `data/`. Every method returns a new field. The Protocols below are what a field may define besides.
+    A field knows how it is read from the COCO annotations of one image and how it follows the image, so that a new head
+    edits nothing here or in `data/`. Every method returns a new field. The Protocols below are what a field may define
+    besides. As a plugin (`field:NAME`, `build() -> type[Field]`) it is also drawn, checked, cut and mended by
+    `prepare`, without any model.
     """
 
     @classmethod
-    def read(cls, annotations: Labels, info: DatasetInfo) -> Self: ...
+    def read(cls, annotations: Labels, origin: Origin) -> Self: ...
     def __len__(self) -> int: ...
     def __getitem__(self, index: Index) -> Self: ...
     def flip(self, width: float) -> Self: ...
@@ -55,16 +116,16 @@ class Rotatable(Field, Protocol):
 
 @runtime_checkable
 class Checked(Protocol):
-    """Checks a split's labels."""
+    """Checks the labels of one image."""
 
     @classmethod
-    def problems(cls, annotations: Labels, info: DatasetInfo) -> Iterator[str]:
+    def problems(cls, annotations: Labels, origin: Origin) -> Iterator[str]:
         """One sentence for each problem."""
 
 
 @runtime_checkable
 class Labelled(Protocol):
-    """Knows whether a train split has any label of it: else there is nothing to learn."""
+    """Knows whether one image has any label of it: where none of a train split has, there is nothing to learn."""
 
     @classmethod
     def labelled(cls, annotations: Labels) -> bool: ...
@@ -74,8 +135,34 @@ class Labelled(Protocol):
 class Written(Protocol):
     """Is stored with predictions."""
 
-    def write(self, labels: Sequence[int], info: DatasetInfo) -> Sequence[Mapping[str, object]]:
-        """Keys of each instance's entry in a prediction file, JSON values that `read` reads back."""
+    def write(self, labels: Sequence[int], store: Store) -> Sequence[Mapping[str, object]]:
+        """Keys of each instance's entry in a prediction file, JSON values that `read` reads back; what is too large for
+        them goes to `store.file`."""
+
+
+@runtime_checkable
+class Keyed(Protocol):
+    """Names the keys of an annotation that it reads, so that `prepare` knows which datasets have it."""
+
+    @classmethod
+    def reads(cls) -> tuple[str, ...]: ...
+
+
+@runtime_checkable
+class Moved(Keyed, Protocol):
+    """Follows an annotation onto a tile or an image of another size; other fields are refused there."""
+
+    @classmethod
+    def moved(cls, annotation: Mapping[str, object], placed: Placed) -> Mapping[str, object]:
+        """The keys that change. Raises ValueError where the label is malformed."""
+
+
+@runtime_checkable
+class Perfect(Protocol):
+    """Labels that can be scored as predictions: the self-test of `prepare` expects that they score 100."""
+
+    def perfect(self) -> tuple[Self, Tensor]:
+        """(what a model would predict that makes no mistake, bool [N]: which objects have a label)."""
 
 
 @runtime_checkable

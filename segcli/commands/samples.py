@@ -17,8 +17,9 @@ from segcli.data.dataset import Dataset
 from segcli.doctor.report_cache import SAMPLES
 from segcli.drawing.overlays import draw
 from segcli.drawing.sheets import cell_width, choose_columns, contact_sheet, legend_of
+from segcli.fields import fields_of
 from segcli.predictions.coco_results import write_image
-from segcli.types import Field, Target
+from segcli.types import Target
 
 COUNT = 12  # images
 WIDTH = 1600  # pixels of the sheet
@@ -61,12 +62,7 @@ def open_richest(
     root: str | Path, info: DatasetInfo, split: str | None = None, split_file: str | Path | None = None
 ) -> Dataset:
     """A dataset with its richest view: panoptic or semantic maps where it has them, else its objects."""
-    fields: dict[str, type[Field]] = {}
-    if info.num_keypoints:
-        from segcli.fields.keypoints import Keypoints  # brings torch along
-
-        fields = {"keypoints": Keypoints}
-    return Dataset(root, split, task=richest_task(info), split_file=split_file, fields=fields)
+    return Dataset(root, split, task=richest_task(info), split_file=split_file, fields=fields_of(info))
 
 
 def choose(dataset: Dataset, info: DatasetInfo) -> list[int]:

@@ -5,7 +5,7 @@ import colorsys
 import dataclasses
 import typing
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import pydantic
 
@@ -56,6 +56,7 @@ class DatasetInfo:
     semantic: bool = False  # has semantic/{split}/*.png; without them the views are derived from instances
     panoptic: bool = False  # has panoptic/{split}.json
     value_range: tuple[Finite, Finite] | None = None  # of images of more than 8 bits, see data/value_range.py
+    declared: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)  # field name -> what heads are given
 
     def __post_init__(self) -> None:
         for name in self.splits:
@@ -100,6 +101,11 @@ class DatasetInfo:
         return max((len(c.keypoints) for c in self.categories if c.thing), default=0)
 
     @property
+    def fields(self) -> tuple[str, ...]:
+        """The names of the per-instance data, beside boxes and masks, that objects have labels of."""
+        return (*(["keypoints"] if self.num_keypoints else []), *self.declared)
+
+    @property
     def names(self) -> list[str]:
         return [c.name for c in self.categories]
 
@@ -120,6 +126,8 @@ class DatasetInfo:
         out = {"version": VERSION, **dataclasses.asdict(self)}
         if self.value_range is None:  # as for every dataset of 8 bits: then earlier versions read it, too
             del out["value_range"]
+        if not self.declared:
+            del out["declared"]
         return out
 
     @classmethod
@@ -133,7 +141,8 @@ class DatasetInfo:
                 f"{where}: version {version!r:.80} is not {VERSION}", hint="run `segcli prepare` again with this segcli"
             )
         types = typing.get_type_hints(cls, include_extras=True)
-        required = {f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING}
+        without = (dataclasses.MISSING, dataclasses.MISSING)
+        required = {f.name for f in dataclasses.fields(cls) if (f.default, f.default_factory) == without}
         given = {key: value for key, value in data.items() if key != "version"}
         for key in [*sorted(required - given.keys()), *(key for key in given if key not in types)]:
             raise DataError(f"{where}: {key!r:.80} is {'missing' if key in types else 'no field of it'}")

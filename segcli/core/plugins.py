@@ -28,6 +28,7 @@ FILES = {  # the files of segcli/ that are plugins of a kind, if they define `bu
     "model": "models/*/*.py",
     "backbone": "models/backbones/*.py",
     "head": "models/rcnn/heads/*.py",
+    "field": "fields/*.py",
     "format": "sources/formats/*.py",
     "synthetic": "sources/synthetic/*.py",
     "metric": "metrics/*.py",

@@ -9,7 +9,8 @@ from segcli.core.dataset_info import DatasetInfo
 class Task:
     """primary: the score that decides which checkpoint is best. things: every thing is detected on its own. stuff:
     every pixel gets a class, stuff too. masks: labels need masks. fields: of every object (types.Field), by name.
-    metric: the plugin of metrics/ that scores it (None: nothing does yet); kinds: what the instance metric matches by.
+    metric: the plugin of metrics/ that scores it; kinds: what the instance metric matches by. A task with fields is
+    also scored by the metrics of the heads that learn them.
     """
 
     primary: str
@@ -17,7 +18,7 @@ class Task:
     stuff: bool = False
     masks: bool = False
     fields: tuple[str, ...] = ()
-    metric: str | None = "instance"
+    metric: str = "instance"
     kinds: tuple[str, ...] = ()
 
     @property
@@ -35,9 +36,9 @@ TASKS = {
     "instance": Task("segm_AP", masks=True, kinds=("bbox", "segm")),
     "semantic": Task("mIoU", things=False, stuff=True, masks=True, metric="semantic"),
     "panoptic": Task("PQ", stuff=True, masks=True, metric="panoptic"),
-    "keypoints": Task("keypoints_AP", fields=("keypoints",), kinds=("bbox",)),  # and the keypoint head's own metric
-    "densepose": Task("densepose_part_accuracy", fields=("densepose",), metric=None),
-    "mesh": Task("mesh_AP", fields=("mesh",), metric=None),
+    "keypoints": Task("keypoints_AP", fields=("keypoints",), kinds=("bbox",)),
+    "densepose": Task("densepose_part_accuracy", fields=("densepose",), kinds=("bbox",)),
+    "mesh": Task("mesh_AP", fields=("mesh",), kinds=("bbox",)),
 }
 
 # what a metric's objects are matched by, as titles call it, in order of showing
@@ -51,9 +52,9 @@ def labelled_tasks(info: DatasetInfo, *, masks: bool) -> list[str]:
         "instance" if masks else "detection": info.num_things,
         "semantic": info.semantic,
         "panoptic": info.panoptic,
-        "keypoints": info.num_keypoints,
     }
-    return [task for task, labels in has.items() if labels]
+    of_fields = [name for name, task in TASKS.items() if task.fields and set(task.fields) <= set(info.fields)]
+    return [*(task for task, labels in has.items() if labels), *of_fields]
 
 
 def richest_task(info: DatasetInfo) -> str:

@@ -343,3 +343,13 @@ def number(value: object) -> int | None:
 def whole(value: object) -> int | None:
     """The value itself where it is a whole number, else None."""
     return value if _is_int(value) else None
+
+
+def refuse(
+    path: Path, problems: Iterable[str], hint: str = "segcli prepare ... --check lists all, --fix repairs"
+) -> None:
+    """Raise DataError with the first problem and the number of the others."""
+    listed = list(problems)
+    if listed:
+        others = f" (and {len(listed) - 1} more such problems)" if len(listed) > 1 else ""
+        raise DataError(f"{path}: {listed[0]}{others}", hint=hint)

@@ -9,13 +9,14 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from segcli.core.downloads import cache_dir
 from segcli.core.errors import SegcliError
 from segcli.core.files import write_atomic
 from segcli.data.dataset import Dataset, decoded
 from segcli.data.geometry import Geometry, resize, transform
-from segcli.types import Instances, Sample, encode_masks
+from segcli.types import Field, Instances, Sample, encode_masks
 
 LIMIT = 2**30  # bytes of memory
 HEADER = np.dtype([("name", "<i8"), ("bytes", "<i8"), ("changed", "<i8"), ("height", "<i8"), ("width", "<i8")])
@@ -47,7 +48,17 @@ def _bytes(sample: Sample) -> int:
     masks = target.instances.masks or []
     maps = target.semantic.nbytes if target.semantic is not None else 0
     maps += target.panoptic.ids.nbytes if target.panoptic is not None else 0
+    maps += sum(_held(field) for field in target.instances.fields.values())
     return sample.image.nbytes + maps + sum(len(m["counts"]) + 300 for m in masks if isinstance(m, dict)) + 2000
+
+
+def _held(value: object) -> int:
+    """Bytes of the tensors that a field holds, however they are nested in it."""
+    if isinstance(value, (torch.Tensor, np.ndarray)):
+        return value.nbytes
+    if isinstance(value, (list, tuple)):
+        return sum(map(_held, value))
+    return sum(map(_held, vars(value).values())) if isinstance(value, Field) else 0
 
 
 class ImageCache:

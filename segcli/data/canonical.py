@@ -11,6 +11,7 @@ semantic/SPLIT/NAME.png    8-bit labels, 255 = ignore; for more than 254 classes
                            the last part of file_name, no suffix; where an image before it has that, the whole path,
                            which is then the image's `label_map`
 panoptic/SPLIT.json        COCO panoptic, with panoptic/SPLIT/NAME.png (id = R + 256 G + 65536 B, 0 = void)
+files/NAME                 side files that annotations name: meshes, voxels, tables of info.declared
 """
 
 import dataclasses
@@ -31,6 +32,7 @@ from segcli.data.annotations import annotation_problems, image_problems, load, l
 from segcli.data.findings import Item
 
 SEE_ALL = "segcli prepare SOURCE --check lists everything that is wrong, --fix mends what has one meaning"
+FILES = "files"  # the folder of side files
 UNDECIDED = "all"  # the one split of a source that has none
 
 
@@ -66,8 +68,9 @@ class Record:
 
     size: (H, W). image: the file to copy or to link, or the content of a new file. annotations: COCO dicts whose
     category_id is a source id; `id` is kept where it is unique in the dataset. semantic, panoptic: PNG content;
-    segments: COCO's segments_info. extra: further fields of the COCO image. problem: what is wrong with the maps, where
-    that is known, or the error that kept its labels from being read; such a record is written for the doctor alone.
+    segments: COCO's segments_info. extra: further fields of the COCO image. files: side files by name. problem: what is
+    wrong with the maps, where that is known, or the error that kept its labels from being read; such a record is
+    written for the doctor alone.
     """
 
     file_name: str
@@ -79,6 +82,7 @@ class Record:
     panoptic: bytes | None = None
     segments: list[SegmentInfo] = dataclasses.field(default_factory=list)
     extra: dict[str, object] = dataclasses.field(default_factory=dict)
+    files: Mapping[str, "Path | bytes"] = dataclasses.field(default_factory=dict)
     problem: str | DataError | None = None
 
 
@@ -89,7 +93,7 @@ class Draft:
     The one split UNDECIDED means that the source has none. image_root: the folder that file names are relative to, None
     where images are made. notes: sentences on what was left out or changed; `records` may add to them. refused: images
     whose labels could not be read, as far as they were met. stored: whether some images stand inside label files.
-    lost: annotations of the source that belong to none of its images.
+    lost: annotations of the source that belong to none of its images. files: side files of the whole dataset.
     """
 
     info: DatasetInfo
@@ -101,6 +105,7 @@ class Draft:
     stored: bool = False
     masks: MaskFacts = dataclasses.field(default_factory=MaskFacts)
     lost: int = 0
+    files: dict[str, "Path | bytes"] = dataclasses.field(default_factory=dict)
 
 
 def existing(out: Path, settings: Mapping[str, object], force: bool = False) -> DatasetInfo | None:

@@ -4,7 +4,7 @@ import copy
 import dataclasses
 import itertools
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +20,10 @@ from segcli.core.tasks import TASKS
 from segcli.core.trust import images_of
 from segcli.data import annotations as coco_file
 from segcli.data import index, views
-from segcli.data.canonical import label_name
+from segcli.data.canonical import FILES, label_name
 from segcli.data.image import read_image
 from segcli.data.split_file import named_images
-from segcli.types import Checked, Field, Instances, Panoptic, Sample, Target, ignore_label
+from segcli.types import Checked, Field, Instances, Origin, Panoptic, Sample, Target, ignore_label
 
 
 @dataclasses.dataclass(slots=True)
@@ -96,8 +96,10 @@ class Dataset:
         for field in self.fields.values():
             if issubclass(field, Checked):
                 for name, own in itertools.groupby(self._records, lambda r: r.split):
-                    problems = field.problems([a for r in own for a in r.annotations], self.info)
-                    _refuse(self.root / "annotations" / f"{name}.json", problems, "mend them there, or in the source")
+                    problems = (p for r in own for p in field.problems(r.annotations, self.origin(r)))
+                    coco_file.refuse(
+                        self.root / "annotations" / f"{name}.json", problems, "mend them there, or in the source"
+                    )
         self.image_ids = [r.id for r in self._records]
         self.file_names = [r.file_name for r in self._records]
         self.sizes = [r.size for r in self._records]
@@ -141,6 +143,10 @@ class Dataset:
     def annotations(self, i: int) -> list[Annotation]:
         """The raw COCO annotations of image i."""
         return self._records[i].annotations
+
+    def each_annotations(self) -> Iterator[list[Annotation]]:
+        """The raw annotations image by image: never those of a whole split at once."""
+        return (record.annotations for record in self._records)
 
     def target(self, i: int) -> Target:
         """Image i's labels on its own pixels, masks as bool [N,H,W]; the image is not read."""
@@ -206,7 +212,7 @@ class Dataset:
         path = self.root / "annotations" / f"{split}.json"
         known = index.load(path)
         if known is not None:
-            _refuse(path, coco_file.name_problems(known.images))
+            coco_file.refuse(path, coco_file.name_problems(known.images))
         if known is not None and set(np.unique(known.category).tolist()) <= self._labels.keys():
             bare = np.concatenate([[0], np.cumsum(~known.mask)])[known.first]
             spans, bare = known.starts.tolist(), np.diff(bare).tolist()
@@ -223,9 +229,9 @@ class Dataset:
                 for i, image in enumerate(known.images)
             ]
         images, annotations = coco_file.load(path)
-        _refuse(path, coco_file.image_problems(images))
+        coco_file.refuse(path, coco_file.image_problems(images))
         sizes = {image["id"]: (image["height"], image["width"]) for image in images}
-        _refuse(path, coco_file.annotation_problems(annotations, sizes, set(self._labels)))
+        coco_file.refuse(path, coco_file.annotation_problems(annotations, sizes, set(self._labels)))
         grouped: dict[int, list[Annotation]] = {key: [] for key in sizes}
         for annotation in annotations:
             grouped[annotation["image_id"]].append(annotation)
@@ -298,9 +304,14 @@ class Dataset:
             labels=torch.tensor([self._labels[a["category_id"]] for a in kept], dtype=torch.int64),
             crowd=torch.tensor([bool(a.get("iscrowd")) for a in kept], dtype=torch.bool),
             masks=masks if self.has_masks else None,
-            fields={name: field.read(kept, self.info) for name, field in self.fields.items()},
+            fields={name: field.read(kept, self.origin(record)) for name, field in self.fields.items()},
         )
         return instances, kept
+
+    def origin(self, record: _Record) -> Origin:
+        """Where an image's annotations come from, for its fields."""
+        where = f"{self.root}/annotations/{record.split}.json: {record.file_name}"
+        return Origin(self.info, record.size, self.root / FILES, where, self.images.trusted)
 
     def _encode(self, annotations: list[Annotation], record: _Record) -> list[Rle]:
         try:
@@ -370,10 +381,6 @@ class Dataset:
         return entries
 
 
-def _bare(annotation: Annotation) -> bool:
-    return not annotation.get("segmentation")
-
-
 def decoded(target: Target) -> Target:
     """RLE masks -> bool [N,H,W], laid out column by column as COCO has it: decoding is then the only cost, cutting and
     encoding again need no copy."""
@@ -386,11 +393,5 @@ def decoded(target: Target) -> Target:
     return dataclasses.replace(target, instances=dataclasses.replace(target.instances, masks=dense))
 
 
-def _refuse(
-    path: Path, problems: Iterable[str], hint: str = "segcli prepare ... --check lists all, --fix repairs"
-) -> None:
-    """Raise DataError with the first problem and the number of the others."""
-    listed = list(problems)
-    if listed:
-        others = f" (and {len(listed) - 1} more such problems)" if len(listed) > 1 else ""
-        raise DataError(f"{path}: {listed[0]}{others}", hint=hint)
+def _bare(annotation: Annotation) -> bool:
+    return not annotation.get("segmentation")

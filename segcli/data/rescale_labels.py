@@ -3,13 +3,15 @@
 import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
 from pycocotools import mask as coco_mask
 
+from segcli import fields
 from segcli.core.coco_json import Annotation, JsonRle, as_json
-from segcli.core.errors import DataError
+from segcli.core.errors import DataError, UsageError
 from segcli.data import annotations as coco_file
 from segcli.data.canonical import Record
 from segcli.data.decoders import MOST_PIXELS
@@ -17,6 +19,7 @@ from segcli.data.image import SIDEWAYS, exif_turn, read_values, upright
 from segcli.data.label_rules import sound
 from segcli.data.mask_order import by_rows, overlap
 from segcli.ops.resize_labels import resize_masks
+from segcli.types import Placed
 
 SHAPE = 0.01  # share by which the sides may be stretched differently where labels were made on a scaled image
 MATCH = 0.9  # IoU of the box with the mask that says how an RLE of exchanged sides is meant
@@ -64,7 +67,25 @@ def fitted(record: Record, say: Callable[[str, str], None], on_file: Mapping[boo
     move = (lambda m: upright(m, turn)) if turned else lambda m: _scaled(m, (h, w))
     scale = 1.0 if turned else h * w / (old[0] * old[1])
     moved = [_moved(a, old, point, move, scale) for a in record.annotations]
+    others = [_others(a) for a in record.annotations]
+    if turned and (lost := next((name for names in others for name in names), None)):
+        say("image_size", f"left out: its {lost} can't be turned as EXIF turns the image")
+        return None
+    if any(others):
+        sides = (w / old[1], h / old[0])
+        placed = [Placed(sides, (0, 0), (h, w), after.get("bbox", ())) for after in moved]
+        pairs = zip(record.annotations, moved, placed, strict=True)
+        try:
+            moved = [cast(Annotation, {**fields.moved(before, where), **after}) for before, after, where in pairs]
+        except (UsageError, ValueError) as error:
+            say("image_size", f"left out: {error}")
+            return None
     return dataclasses.replace(record, size=(h, w), annotations=moved)
+
+
+def _others(annotation: Annotation) -> set[str]:
+    """The fields of an annotation beside keypoints."""
+    return fields.labelled_in(annotation).keys() - {"keypoints"}
 
 
 def _turn_point(turn: int, size: tuple[int, int]) -> Point:

@@ -7,6 +7,7 @@ import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NoReturn, cast
 
 from tqdm import tqdm
@@ -16,10 +17,11 @@ from segcli.core.building import building
 from segcli.core.coco_json import Annotation, ImageEntry
 from segcli.core.dataset_info import DatasetInfo
 from segcli.core.errors import DataError, SegcliError, UsageError
-from segcli.core.files import why_not_written, write_json
+from segcli.core.files import resolve, why_not_written, write_json
 from segcli.data import fingerprint
 from segcli.data.annotations import area_of
 from segcli.data.canonical import (
+    FILES,
     SEE_ALL,
     MaskFacts,
     Prepared,
@@ -50,13 +52,15 @@ def write_folder(
     strict: bool = True,
     force: bool = False,
     total: int | None = None,
+    files: Mapping[str, Path | bytes] = MappingProxyType({}),
 ) -> DatasetInfo:
     """Write the folder `out` and return its description with splits and fingerprint filled in.
 
     Everything goes into a hidden folder beside `out`, which takes the name at the end. `settings` (JSON values) say
     what the dataset is made of: an `out` with equal settings is left alone, any other is replaced only with `force`.
     With `link`, info.image_root must be set and no image is copied. `notes` and `repairs` (dataclasses; what --fix did)
-    are written last, so that they may still grow. total: how many images there are, where that is known.
+    are written last, so that they may still grow. total: how many images there are, where that is known. files: side
+    files of the whole dataset, by name.
     strict=False writes what can't be read later, too (missing images, broken annotations), for the doctor to list.
     Raises DataError where `out` is something else or a file name repeats; SegcliError where the disk refuses;
     UsageError for a link to images that are made.
@@ -79,6 +83,7 @@ def write_folder(
                 mininterval=0.1 if terminal else 10,
             ) as bar:
                 folder = _Folder(root, info, link=link, strict=strict, bar=bar)
+                folder.write_files(files)
                 counts = {split: folder.write_split(split, records) for split, records in splits.items()}
             info = dataclasses.replace(info, splits=counts)
             if strict:  # the doctor's copy goes at once
@@ -160,6 +165,7 @@ class _Folder:
         self.root, self.info, self.link, self.strict, self.bar = root, info, link, strict, bar
         self.declared = set(info.source_ids)
         self.names, self.ids = _Names(), _Ids()
+        self.files: dict[str, Path | bytes] = {}
 
     def write_split(self, split: str, records: Iterable[Record]) -> int:
         """Write the images and labels of a split. -> how many images it has."""
@@ -179,6 +185,7 @@ class _Folder:
                     _write_file(self.root / "images" / record.file_name, record.image)
                 annotations.add([{**a, "id": self._id(a), "image_id": image_id} for a in record.annotations])
                 images.append(_entry(record, image_id))
+                self.write_files(record.files)
                 name = self._write_maps(split, record, images[-1], labels)
                 if record.panoptic is not None and panoptic is not None:
                     panoptic.add([{"image_id": image_id, "file_name": name, "segments_info": record.segments}])
@@ -190,6 +197,15 @@ class _Folder:
         listed = "".join(f"{image['file_name']}\n" for image in images)
         _write_file(self.root / "splits" / f"{split}.txt", listed.encode("utf-8"))
         return len(images)
+
+    def write_files(self, files: Mapping[str, Path | bytes]) -> None:
+        """Write side files. Raises DataError for a name that leads out, or that two different files have."""
+        for name, content in files.items():
+            path = resolve(self.root / FILES, name, f"{self.info.name}: a side file")
+            if self.files.setdefault(name, content) != content:
+                raise DataError(f"{name}: two side files have this name")
+            if not path.exists():
+                _write_file(path, content)
 
     def _checked(self, record: Record) -> Record:
         """The record, every annotation with an area. Raises DataError for what can't be read later."""

@@ -9,16 +9,16 @@ from pycocotools import mask as coco_mask
 
 from segcli.core.coco_json import Annotation
 from segcli.core.dataset_info import DatasetInfo
+from segcli.core.plugins import names
 from segcli.core.tasks import TASKS, labelled_tasks
 from segcli.data.dataset import Dataset
 from segcli.data.findings import Item
-from segcli.fields.keypoints import Keypoints
-from segcli.metrics import Scorer, metric_for
-from segcli.metrics.keypoints import MOST, KeypointScores
-from segcli.types import Panoptic, Prediction, Target
+from segcli.fields import fields_of
+from segcli.metrics import Scorer, build_metric, metric_for
+from segcli.types import Panoptic, Perfect, Prediction, Target
 
-MAIN = ("segm_AP", "bbox_AP", "mIoU", "PQ", "keypoints_AP")
-FIELDS = {"keypoints": Keypoints}
+MAIN = ("segm_AP", "bbox_AP", "mIoU", "PQ")
+MOST = 20  # detections of an image that count in the scores of fields
 PERFECT = 1 - 1e-9  # sums of a hundred ones round
 SAME = 0.95  # IoU that a label must have with itself: the strictest threshold of AP
 
@@ -26,8 +26,9 @@ SAME = 0.95  # IoU that a label must have with itself: the strictest threshold o
 def self_test(root: str | Path) -> tuple[dict[str, float], list[Item]]:
     """({"val/segm_AP": 1.0, ...}, the images whose labels do not score 100, and why) of a prepared folder.
 
-    Every split, as every task that it has labels for; with as many detections as its fullest image has objects, and
-    an image at a time. Raises DataError where the labels can't be read.
+    Every split, as every task that it has labels for, and each of its fields that has a metric of its name; with as
+    many detections as its fullest image has objects, and an image at a time. Raises DataError where the labels can't be
+    read.
     """
     info = DatasetInfo.load(root)
     scores: dict[str, float] = {}
@@ -35,8 +36,13 @@ def self_test(root: str | Path) -> tuple[dict[str, float], list[Item]]:
     for split in (name for name, images in info.splits.items() if images):
         without_masks = labelled_tasks(info, masks=False)
         masks = bool(info.num_things) and Dataset(root, split, task=without_masks[0]).has_masks
-        for task in labelled_tasks(info, masks=masks):
-            dataset = Dataset(root, split, task=task, fields={name: FIELDS[name] for name in TASKS[task].fields})
+        datasets = [
+            Dataset(root, split, task=task) for task in labelled_tasks(info, masks=masks) if not TASKS[task].fields
+        ]
+        for name, kind in fields_of(info).items():
+            if issubclass(kind, Perfect) and name in names("metric"):
+                datasets.append(Dataset(root, split, task="detection", fields={name: kind}))
+        for dataset in datasets:
             most = max(1, *(len(dataset.annotations(i)) for i in range(len(dataset))))
             reached = _score(dataset, range(len(dataset)), most)
             scores |= {f"{split}/{key}": value for key, value in reached.items()}
@@ -46,14 +52,18 @@ def self_test(root: str | Path) -> tuple[dict[str, float], list[Item]]:
 
 
 def _score(dataset: Dataset, positions: Iterable[int], most: int) -> dict[str, float]:
-    keypoints = "keypoints" in TASKS[dataset.task].fields
-    metric = KeypointScores(dataset.info) if keypoints else metric_for(dataset.task, dataset.info, most)
+    field = next(iter(dataset.fields), None)
+    metric = metric_for(dataset.task, dataset.info, most)
+    if field is not None:
+        metric = build_metric(field, info=dataset.info, max_detections=MOST, resample=False)
     for i in positions:
-        if keypoints and len(dataset.annotations(i)) > MOST:
+        if field is not None and len(dataset.annotations(i)) > MOST:
             continue  # no more detections than these count, so that labels can't score 100 there
         target, annotations = dataset.annotated_target(i)
         Scorer([metric]).update(perfect(target, annotations), target, annotations)
-    return {key: value for key, value in metric.compute().items() if key in MAIN}
+    reached = metric.compute()
+    main = [key for key in reached if "error" not in key][:1] if field is not None else MAIN
+    return {key: value for key, value in reached.items() if key in main}
 
 
 def _blame(dataset: Dataset, most: int) -> list[Item]:
@@ -74,8 +84,8 @@ def _blame(dataset: Dataset, most: int) -> list[Item]:
 
 
 def perfect(target: Target, annotations: list[Annotation]) -> Prediction:
-    """What a model would say that makes no mistake: every label but crowd regions, with the annotated boxes; of a task
-    with keypoints, every object that has some."""
+    """What a model would say that makes no mistake: every label but crowd regions, with the annotated boxes; of a
+    dataset with fields, every object that is labelled in each."""
     instances = target.instances
     boxes = instances.boxes.clone()
     for i, annotation in enumerate(annotations):
@@ -84,9 +94,12 @@ def perfect(target: Target, annotations: list[Annotation]) -> Prediction:
             boxes[i] = torch.tensor([x, y, x + w, y + h])
     scored = torch.ones(len(instances))
     single = torch.ones(len(instances), dtype=torch.bool) if instances.crowd is None else ~instances.crowd
-    if "keypoints" in instances.fields:  # without labelled ones there is nothing to say
-        single = single & (Keypoints.of(instances).points[..., 2] > 0).any(1)
-    everything = type(instances)(boxes, instances.labels, scored, masks=instances.masks, fields=instances.fields)
+    fields = dict(instances.fields)
+    for name, field in instances.fields.items():
+        if isinstance(field, Perfect):
+            fields[name], has = field.perfect()
+            single = single & has  # without a label there is nothing to say
+    everything = type(instances)(boxes, instances.labels, scored, masks=instances.masks, fields=fields)
     panoptic = target.panoptic
     if panoptic is not None:
         crowds = [s.id for s in panoptic.segments if s.crowd]

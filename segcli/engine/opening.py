@@ -72,22 +72,23 @@ def build(recipe: Recipe, info: DatasetInfo) -> Model:
             "everywhere",
             hint="segcli recipes --task instance lists those that find objects; or declare the background as a class",
         )
-    counts = {"num_classes": len(info.categories), "num_things": info.num_things, "num_keypoints": info.num_keypoints}
-    model: Model = _built(recipe, counts)
+    model: Model = _built(recipe, info)
     model.preprocess = model.preprocess.with_size(recipe.data.size)
     model.max_detections = recipe.eval.max_detections
     return model
 
 
-def _built(recipe: Recipe, counts: dict[str, int]) -> Model:
+def _built(recipe: Recipe, info: DatasetInfo) -> Model:
     """`build_model`, whose errors for settings that fit no model become one UsageError: numbers that do not divide each
     other, weights that exceed memory."""
     where = f"{recipe.path}: model" if recipe.path else "model"
+    counts = {"num_classes": len(info.categories), "num_things": info.num_things, "num_keypoints": info.num_keypoints}
+    made = lambda: build_model(recipe.model, task=recipe.task, declared=info.declared, **counts)
     try:
         if model_numbers.largest(recipe.model) > model_numbers.WIDE:
-            refuse_weights(lambda: build_model(recipe.model, task=recipe.task, **counts), where)
+            refuse_weights(made, where)
         with recipe.blamed("model"):
-            return build_model(recipe.model, task=recipe.task, **counts)
+            return made()
     except MemoryError as error:
         raise UsageError(f"{where}: its weights need more memory than there is", hint=SETTINGS) from error
     except SegcliError:

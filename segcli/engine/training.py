@@ -253,8 +253,7 @@ def open_datasets(recipe: Recipe, fields: dict[str, type[Field]]) -> tuple[Datas
     names = str(recipe.resolve(recipe.data.split_file)) if recipe.data.split_file else None
     train_set = Dataset(recipe.data.root, "train", split_file=names, task=recipe.task, fields=fields)
     for name, field in fields.items():
-        annotations = [a for i in range(len(train_set)) for a in train_set.annotations(i)]
-        if issubclass(field, Labelled) and not field.labelled(annotations):
+        if issubclass(field, Labelled) and not any(field.labelled(own) for own in train_set.each_annotations()):
             raise DataError(f"{recipe.data.root}: no object of its train split has {name}: there is nothing to learn")
     val_set = Dataset(recipe.data.root, recipe.eval.split, split_file=names, task=recipe.task, fields=fields)
     return train_set, val_set

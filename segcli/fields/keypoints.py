@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import cast
 
 import cv2
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from segcli.core.dataset_info import DatasetInfo
 from segcli.core.errors import UsageError
-from segcli.types import Colour, Index, Instances, Labels
+from segcli.types import Colour, Index, Instances, Labels, Origin, Placed, Store
 
 SURE = 0.3  # predicted keypoints below this confidence are drawn hollow, like hidden ones
 
@@ -31,8 +31,13 @@ class Keypoints:
     upright: bool = False
 
     @classmethod
-    def read(cls, annotations: Labels, info: DatasetInfo) -> "Keypoints":
+    def reads(cls) -> tuple[str, ...]:
+        return ("keypoints",)
+
+    @classmethod
+    def read(cls, annotations: Labels, origin: Origin) -> "Keypoints":
         """COCO's `keypoints`, [x, y, v] times K; an annotation without them has none labelled."""
+        info = origin.info
         categories = {c.source_id: c for c in info.categories}
         points = torch.zeros(len(annotations), info.num_keypoints, 3)
         mirror = torch.arange(info.num_keypoints).repeat(len(annotations), 1)
@@ -44,9 +49,9 @@ class Keypoints:
         return cls(points, mirror, any(c.upright for c in info.categories))
 
     @classmethod
-    def problems(cls, annotations: Labels, info: DatasetInfo) -> Iterator[str]:
-        """One sentence for each problem of a split's labels."""
-        declared = {c.source_id: len(c.keypoints) for c in info.categories}
+    def problems(cls, annotations: Labels, origin: Origin) -> Iterator[str]:
+        """One sentence for each problem of an image's labels."""
+        declared = {c.source_id: len(c.keypoints) for c in origin.info.categories}
         for annotation in annotations:
             given, name = annotation.get("keypoints") or [], f"annotation {annotation.get('id')}"
             count = declared[cast(int, annotation["category_id"])]
@@ -106,9 +111,25 @@ class Keypoints:
         mirror = None if self.mirror is None else self.mirror.to(device)
         return dataclasses.replace(self, points=self.points.to(device), mirror=mirror)
 
-    def write(self, labels: Sequence[int], info: DatasetInfo) -> list[dict[str, object]]:
+    @classmethod
+    def moved(cls, annotation: Mapping[str, object], placed: Placed) -> dict[str, object]:
+        """COCO's triples on another image; a point that is not on it counts as not labelled."""
+        values = annotation["keypoints"]
+        if not isinstance(values, list) or len(values) % 3 or not all(type(v) in (int, float) for v in values):
+            raise ValueError("keypoints are no list of x, y and visibility")
+        (sx, sy), (dx, dy), (h, w) = placed.scale, placed.shift, placed.size
+        out: list[float] = []
+        for x, y, seen in zip(values[0::3], values[1::3], values[2::3], strict=True):
+            at = sx * x - dx, sy * y - dy
+            out += [*at, seen] if seen and 0 <= at[0] <= w and 0 <= at[1] <= h else [0, 0, 0]
+        return {"keypoints": out, "num_keypoints": sum(bool(v) for v in out[2::3])}
+
+    def perfect(self) -> "tuple[Keypoints, Tensor]":
+        return self, (self.points[..., 2] > 0).any(1)
+
+    def write(self, labels: Sequence[int], store: Store) -> list[dict[str, object]]:
         """Keys of COCO results: `keypoints`, [x, y, confidence] times as many as the class has."""
-        counts = [len(info.categories[label].keypoints) for label in labels]
+        counts = [len(store.info.categories[label].keypoints) for label in labels]
         rows = self.points.double().cpu().numpy().round(4)
         return [{"keypoints": row[:n].ravel().tolist()} for row, n in zip(rows, counts, strict=True)]
 
@@ -134,3 +155,7 @@ class Keypoints:
 
     def _with(self, points: Tensor) -> "Keypoints":
         return dataclasses.replace(self, points=points)
+
+
+def build() -> type[Keypoints]:
+    return Keypoints

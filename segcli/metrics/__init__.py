@@ -14,11 +14,8 @@ from segcli.types import Prediction, Target
 
 
 def metric_for(task: str, info: DatasetInfo, max_detections: int, *, resample: bool = False) -> Metric:
-    """The metric of a task. resample: it will be asked for `replicates`. Raises UsageError for a task without."""
+    """The metric of a task, beside those of its fields. resample: it will be asked for `replicates`."""
     name, kinds = TASKS[task].metric, TASKS[task].kinds
-    if name is None:
-        scored = [other for other, row in TASKS.items() if row.metric]
-        raise UsageError(f"task {task!r} has no score yet", hint="tasks that have: " + ", ".join(scored))
     return build_metric(name, info=info, kinds=kinds, max_detections=max_detections, resample=resample)
 
 

@@ -1,23 +1,31 @@
 """`build_model`: from a recipe's `model` section and a dataset's class counts to a module with random weights."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from segcli.core.errors import UsageError
 from segcli.core.plugins import call, find
-from segcli.models.interface import Backbone, Model, Prunable
+from segcli.models.interface import Backbone, Declared, Model, Prunable
 
 
 def build_model(
-    settings: Mapping[str, object], *, task: str, num_classes: int, num_things: int, num_keypoints: int = 0
+    settings: Mapping[str, object],
+    *,
+    task: str,
+    num_classes: int,
+    num_things: int,
+    num_keypoints: int = 0,
+    declared: Declared = MappingProxyType({}),
 ) -> Model:
     """Build `settings["name"]` for `num_classes` categories, of which the first `num_things` are things, with at most
-    `num_keypoints` keypoints each.
+    `num_keypoints` keypoints each. declared: what the dataset declares for each field of its objects.
 
     Never loads weights. Raises UsageError for an unknown name or setting, or a plugin that builds no Model.
     """
     settings = dict(settings)
     name = str(settings.pop("name"))
-    given = {"task": task, "num_classes": num_classes, "num_things": num_things, "num_keypoints": num_keypoints}
+    given: dict[str, object] = {"task": task, "num_classes": num_classes, "num_things": num_things}
+    given |= {"num_keypoints": num_keypoints, "declared": declared}
     model = call(find("model", name, "model.name").build, settings, "model", **given)
     if not isinstance(model, Model):
         raise UsageError(

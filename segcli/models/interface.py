@@ -1,6 +1,7 @@
 """What models, their backbones and the heads of R-CNNs have: nothing outside this room asks what kind one is."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Protocol, TypedDict, runtime_checkable
 
 import torch
@@ -9,6 +10,8 @@ from torch import Tensor, nn
 from segcli.models.layers.sampler import keyed_generator
 from segcli.ops.preprocess import Preprocess
 from segcli.types import Batch, Field, Prediction, Rle, Target
+
+Declared = Mapping[str, Mapping[str, object]]  # field name -> what a dataset declares for it
 
 
 class Model(nn.Module):

@@ -4,6 +4,7 @@
   annotation files), bbox [x, y, width, height], score, and segmentation as compressed RLE. Mind that pycocotools sorts
   masks into size ranges by the box's area where a result has a bbox too: leave bbox out when scoring masks with it.
 - `NAME_panoptic.json` + `NAME_panoptic/*.png`: COCO panoptic format (id = R + 256 G + 65536 B, 0 = void).
+- `NAME_files/*`: what fields store of an image (meshes, DensePose maps); entries name them.
 - `NAME_semantic/*.png`: labels as in the dataset's own maps, 255 = none (above 254 classes 65535).
 """
 
@@ -26,7 +27,7 @@ from segcli.core.errors import SegcliError
 from segcli.core.files import part_beside, resolve, why_not_written, write_atomic
 from segcli.data import canonical
 from segcli.data.png import encode_png
-from segcli.types import Panoptic, Prediction, Written, label_type
+from segcli.types import Panoptic, Prediction, Store, Written, label_type
 
 
 class JsonStream:
@@ -99,6 +100,7 @@ class ResultsWriter:
 
     def __init__(self, path: Path, info: DatasetInfo):
         self.path, self.info = path, info
+        self.files = path.with_name(f"{path.stem}_files")
         self.instances: JsonStream | None = None
         self.panoptic: JsonStream | None = None
 
@@ -107,7 +109,7 @@ class ResultsWriter:
         if prediction.instances is not None:
             if self.instances is None:
                 self.instances = JsonStream(self.path)
-            for entry in coco_results(prediction, self.info):
+            for entry in coco_results(prediction, self.info, self.files):
                 self.instances.add(entry)
         if prediction.panoptic is not None:
             self._add_panoptic(prediction, file_name)
@@ -160,8 +162,10 @@ def coco_annotation(result: Result, number: int) -> dict[str, object]:
     return out
 
 
-def coco_results(prediction: Prediction, info: DatasetInfo) -> list[Result]:
-    """One image's detections as COCO results. Numbers are the shortest that give the same float32 again."""
+def coco_results(prediction: Prediction, info: DatasetInfo, files: Path | None = None) -> list[Result]:
+    """One image's detections as COCO results. Numbers are the shortest that give the same float32 again.
+
+    files: the folder of side files. Raises UsageError where a field needs one and there is none."""
     found = prediction.instances
     assert found is not None
     assert found.scores is not None
@@ -182,9 +186,10 @@ def coco_results(prediction: Prediction, info: DatasetInfo) -> list[Result]:
             text = counts.decode("ascii") if isinstance(counts, bytes) else counts
             entry["segmentation"] = {"size": [int(v) for v in rles[i]["size"]], "counts": text}
         out.append(entry)
+    store = Store(info, prediction.image_id, files)
     for field in found.fields.values():
         if isinstance(field, Written):
-            for entry, more in zip(out, field.write(found.labels.tolist(), info), strict=True):
+            for entry, more in zip(out, field.write(found.labels.tolist(), store), strict=True):
                 entry |= cast(Result, more)
     return out
 

@@ -14,7 +14,7 @@ from segcli.data import views
 from segcli.data.annotations import FAR, encode_all, panoptic_entries
 from segcli.data.dataset import Dataset
 from segcli.predictions.coco_results import map_names
-from segcli.types import Instances, Prediction
+from segcli.types import Instances, Origin, Prediction
 
 AGAIN = "segcli eval RUN writes it again"
 
@@ -43,7 +43,7 @@ class StoredPredictions:
         image_id, size = self.dataset.image_ids[i], self.dataset.sizes[i]
         if self.results is not None:
             try:
-                return Prediction(image_id, size, self._instances(self.results[image_id], size))
+                return Prediction(image_id, size, self._instances(self.results[image_id], size, image_id))
             except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, RuntimeError) as error:
                 why = f"there is no {error}" if isinstance(error, KeyError) else str(error)
                 message = f"{self.path}: image {image_id}: not COCO results ({why:.200})"
@@ -90,7 +90,9 @@ class StoredPredictions:
             raise DataError(f"{path}: it has nothing for image {missing} of {self.dataset.root}", hint=AGAIN)
         return found
 
-    def _instances(self, entries: list[Result], size: tuple[int, int]) -> Instances:
+    def _instances(self, entries: list[Result], size: tuple[int, int], image_id: int) -> Instances:
+        folder = self.path.with_name(f"{self.path.stem}_files")
+        origin = Origin(self.dataset.info, size, folder, f"{self.path}: image {image_id}", trust.everything())
         corners = [(x, y, x + w, y + h) for x, y, w, h in (e["bbox"] for e in entries)]
         for e in entries:
             if not all(type(v) in (int, float) and abs(v) <= FAR * max(*size, 64) for v in (*e["bbox"], e["score"])):
@@ -106,7 +108,7 @@ class StoredPredictions:
             labels=torch.tensor([self.labels[e["category_id"]] for e in entries], dtype=torch.int64),
             scores=torch.tensor([e["score"] for e in entries], dtype=torch.float32),
             masks=masks,
-            fields={name: field.read(entries, self.dataset.info) for name, field in self.dataset.fields.items()},
+            fields={name: field.read(entries, origin) for name, field in self.dataset.fields.items()},
         )
 
 

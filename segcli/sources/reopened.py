@@ -8,7 +8,7 @@ from pathlib import Path
 
 from segcli.core.coco_json import Annotation, ImageEntry, PanopticEntry
 from segcli.core.dataset_info import DatasetInfo
-from segcli.core.files import read_bytes, resolve
+from segcli.core.files import inside, read_bytes, resolve
 from segcli.core.trust import images_of
 from segcli.data import annotations as coco_file
 from segcli.data import canonical, index
@@ -63,7 +63,15 @@ def reopened(root: Path) -> Draft:
         notes,
         lost=lost,
         masks=canonical.prepared(root).get("masks", {}),
+        files=_side_files(root),
     )
+
+
+def _side_files(root: Path) -> dict[str, Path | bytes]:
+    """Name -> path of the side files of a prepared folder; links that lead out are none of them."""
+    folder = root / canonical.FILES
+    found = [path for path in folder.rglob("*") if path.is_file() and inside(path, folder)]
+    return {path.relative_to(folder).as_posix(): path for path in sorted(found)}
 
 
 def _key(image_id: object) -> str:

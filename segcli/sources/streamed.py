@@ -23,7 +23,8 @@ class Streamed:
     """A COCO file without its annotations in memory.
 
     head: everything else, `images` among it. codes: image id -> number of the images that annotations name, in the
-    order of their first annotation. categories: the category ids that annotations name. Of each image's annotations
+    order of their first annotation. categories: the category ids that annotations name. samples: of each key that has a
+    value, the first annotation. Of each image's annotations
     sixteen bytes are held: where they stand.
     """
 
@@ -32,6 +33,7 @@ class Streamed:
         self.path = path
         self.codes: dict[Id, int] = {}
         self.categories: set[Id] = set()
+        self.samples: dict[str, dict[str, object]] = {}
         try:
             with open(path, "rb") as file:
                 content = self._read(_Text(path, file))
@@ -68,6 +70,9 @@ class Streamed:
             if not isinstance(item, dict):
                 wrong = [item]
                 continue
+            for key in item.keys() - self.samples.keys():
+                if item[key]:
+                    self.samples[key] = item
             image, category = item.get("image_id"), item.get("category_id")
             if isinstance(category, (int, float, str)):
                 self.categories.add(category)

@@ -6,8 +6,9 @@ cut; a remain is dropped where it has less than REMAIN of its object's pixels an
 """
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
+from typing import cast
 
 import numpy as np
 from pycocotools import mask as coco_mask
@@ -20,11 +21,12 @@ from segcli.data.decoders import open_image
 from segcli.data.image import read_image
 from segcli.data.png import encode_png
 from segcli.data.value_range import Range
+from segcli.fields import moved
 from segcli.sources.files import some
+from segcli.types import Placed
 
 REMAIN = 0.1
 SPECK = 0.01
-NOT_CUT = ("dp_masks", "dp_I", "mesh")  # fields that are relative to the whole object
 
 
 @dataclasses.dataclass
@@ -135,18 +137,19 @@ class Tiling:
                 return None
             self.cut_objects += 1
         annotation |= {"bbox": box, "area": area}
-        if one.annotation.get("keypoints"):
-            annotation |= _keypoints(one.annotation["keypoints"], tile)
-        return annotation
+        placed = Placed((1.0, 1.0), (tile[0], tile[1]), (tile_h, tile_w), box)
+        try:
+            return cast(Annotation, {**annotation, **moved(one.annotation, placed)})
+        except UsageError as error:
+            raise UsageError(f"--tile: {name}: {error}") from error
+        except ValueError as error:
+            raise DataError(f"{name}: annotation {one.annotation.get('id')}: {error}") from error
 
 
 class _Object:
     """An annotation with its box (x1, y1, x2, y2), its area, and its mask inside the box, None for a box alone."""
 
     def __init__(self, annotation: Annotation, record: Record):
-        field = next((key for key in NOT_CUT if annotation.get(key)), None)
-        if field is not None:
-            raise UsageError(f"--tile: {record.file_name}: {field} of annotation {annotation.get('id')} can't be cut")
         self.annotation, self.mask = annotation, None
         h, w = record.size
         if annotation.get("segmentation"):
@@ -169,15 +172,6 @@ def _starts(length: int, size: int, overlap: int) -> list[int]:
     if length <= size:
         return [0]
     return [*range(0, length - size, size - overlap), length - size]
-
-
-def _keypoints(values: Sequence[float], tile: tuple[int, int, int, int]) -> Annotation:
-    """COCO's triples (x, y, visibility) on the tile; a point that is not on it counts as not labelled."""
-    out: list[float] = []
-    for x, y, seen in zip(values[0::3], values[1::3], values[2::3], strict=True):
-        here = seen and tile[0] <= x < tile[2] and tile[1] <= y < tile[3]
-        out += [x - tile[0], y - tile[1], seen] if here else [0, 0, 0]
-    return {"keypoints": out, "num_keypoints": sum(bool(v) for v in out[2::3])}
 
 
 def _segments(rgb: np.ndarray, segments: list[SegmentInfo]) -> list[SegmentInfo]:

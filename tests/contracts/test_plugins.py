@@ -10,12 +10,25 @@ from sources import FORMATS
 
 from segcli.core import plugins
 from segcli.core.dataset_info import Category, DatasetInfo
-from segcli.fields.keypoints import Keypoints
+from segcli.fields import field
 from segcli.metrics import build_metric
 from segcli.metrics.interface import Metric
 from segcli.models import build_backbone, build_model
 from segcli.models.interface import Backbone, DetectingHead, RoIHead
-from segcli.types import Checked, Drawn, Field, Instances, Labelled, Rotatable, Written
+from segcli.types import (
+    Checked,
+    Drawn,
+    Field,
+    Instances,
+    Keyed,
+    Labelled,
+    Moved,
+    Origin,
+    Perfect,
+    Rotatable,
+    Store,
+    Written,
+)
 
 BACKBONE = {"name": "resnet", "depth": 18}
 LITE = {"name": "efficientnet_lite0"}
@@ -127,6 +140,7 @@ def test_every_converter_plugin_has_a_source_that_is_tested():
 
 INFO = DatasetInfo("d", (Category("a", 1, keypoints=("x", "y")), Category("b", 2)), {})
 GIVEN = {"num_things": 2, "num_keypoints": 2, "channels": 32, "strides": [4, 8, 16, 32, 64], "fine": 16}
+GIVEN["declared"] = {}
 
 
 @pytest.mark.parametrize("name", plugins.names("head"))
@@ -149,10 +163,17 @@ def test_metrics_are_what_the_interface_says(name):
 
 
 def test_fields_are_what_the_interface_says():
-    assert issubclass(Keypoints, Field)
-    assert all(issubclass(Keypoints, optional) for optional in (Checked, Drawn, Labelled, Rotatable, Written))
-    objects = Instances.empty()
-    assert isinstance(Keypoints.read([], INFO)[objects.labels].flip(9).crop(0, 0, 9, 9).scale(2, 2).to("cpu"), Field)
+    origin, objects = Origin(INFO, (9, 9), Path("files"), "labels"), Instances.empty()
+    for name in plugins.names("field"):
+        kind = field(name)
+        assert issubclass(kind, Field)
+        assert all(
+            issubclass(kind, one) for one in (Checked, Drawn, Keyed, Labelled, Moved, Perfect, Rotatable, Written)
+        )
+        none = kind.read([], origin)[objects.labels].flip(9).crop(0, 0, 9, 9).scale(2, 2).to("cpu")
+        assert isinstance(none, Field)
+        assert len(none) == 0
+        assert none.write([], Store(INFO, 1, None)) == []
 
 
 @pytest.mark.parametrize("name", sorted(BACKBONES))

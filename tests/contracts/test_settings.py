@@ -70,7 +70,7 @@ OTHER = {  # another value than the one in BASE, or than the default; with what 
     "boxes.groups": {"boxes.groups": 2},
     "kernels": {"kernels": True},
 }
-GIVEN = {"task", "num_classes", "num_things", "num_keypoints"}
+GIVEN = {"task", "num_classes", "num_things", "num_keypoints", "declared"}
 DEFAULTS = {name: plugins.defaults(plugins.find("model", name).build) for name in plugins.names("model")}
 CASES = [(name, setting) for name, settings in DEFAULTS.items() for setting in settings if setting not in GIVEN]
 
@@ -153,6 +153,7 @@ HEADS = {  # another value of each setting
     "lite_keypoint": {"pooler": "roi_pool", "width": 32, "convolutions": 1},
 }
 SHAPES = {"num_things": 2, "num_keypoints": 2, "channels": 32, "strides": [4, 8, 16, 32, 64], "fine": 32}
+SHAPES["declared"] = {}
 
 
 def own_settings(kind: str, name: str) -> set[str]:

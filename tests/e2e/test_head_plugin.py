@@ -70,7 +70,7 @@ def test_from_the_labels_to_the_comparison(with_plugin, segcli, tmp_path):
 
 
 def test_labels_that_are_no_directions_and_half_a_command_are_refused(with_plugin, tmp_path):
-    from segcli_orientation.head import Orientation
+    from segcli_orientation.field import Orientation
 
     wrong = [{"id": i, "orientation": v} for i, v in enumerate(("north", None, float("inf"), float("nan"), 12.5))]
     assert [text.split(":")[0] for text in Orientation.problems([*wrong, {"id": 9}], None)] == [
@@ -84,7 +84,7 @@ def test_labels_that_are_no_directions_and_half_a_command_are_refused(with_plugi
 
 
 def test_the_field_follows_the_image_and_is_drawn(with_plugin, tiny_copy):
-    from segcli_orientation.head import Orientation
+    from segcli_orientation.field import Orientation
 
     from segcli.data.dataset import Dataset
     from segcli.drawing.overlays import draw
@@ -108,7 +108,7 @@ def test_the_field_follows_the_image_and_is_drawn(with_plugin, tiny_copy):
 
 
 def test_every_parameter_learns_and_objects_without_labels_do_not_harm(with_plugin):
-    from segcli_orientation.head import Orientation
+    from segcli_orientation.field import Orientation
 
     from segcli.models import build_model
     from segcli.types import Batch, Instances, Target

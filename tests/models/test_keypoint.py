@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+from pathlib import Path
 
 import cv2
 import hotcoco
@@ -29,11 +30,12 @@ from segcli.models.interface import Samples
 from segcli.models.rcnn.heads.keypoint import build as build_head
 from segcli.models.rcnn.heads.lite_keypoint import LiteKeypointHead
 from segcli.predictions.coco_results import coco_results
-from segcli.types import Batch, Instances, Prediction, Target
+from segcli.types import Batch, Instances, Origin, Prediction, Target
 from segcli.weights.class_rows import official_info
 
 CAT = Category("cat", 3, keypoints=("nose", "left ear", "right ear"), skeleton=((0, 1), (0, 2)), flip_pairs=((1, 2),))
 INFO = DatasetInfo("two", (CAT, Category("dog", 17, keypoints=("nose",))), {})
+ORIGIN = Origin(INFO, (64, 64), Path("files"), "labels")
 LABELS = [
     {"id": 1, "category_id": 3, "keypoints": [10, 20, 2, 5, 6, 1, 0, 0, 0]},
     {"id": 2, "category_id": 17, "keypoints": [30, 31, 2]},
@@ -42,7 +44,7 @@ LABELS = [
 
 
 def field() -> Keypoints:
-    return Keypoints.read(LABELS, INFO)
+    return Keypoints.read(LABELS, ORIGIN)
 
 
 def test_labels_are_read_by_class():
@@ -296,7 +298,7 @@ def test_predictions_are_stored_by_class_and_read_back():
     found = Instances(torch.ones(3, 4), torch.tensor([0, 1, 0]), torch.ones(3), fields={"keypoints": field()})
     entries = coco_results(Prediction(1, (64, 64), found), INFO)
     assert [len(e["keypoints"]) for e in entries] == [9, 3, 9]
-    again = Keypoints.read(entries, INFO)
+    again = Keypoints.read(entries, ORIGIN)
     assert torch.equal(again.points, field().points)
 
 

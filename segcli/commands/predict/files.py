@@ -28,11 +28,12 @@ from segcli.data.inputs import find_images, output_names, passed_over
 from segcli.engine.object_size import too_small
 from segcli.predictions.coco_results import JsonStream, coco_annotation, coco_categories
 from segcli.sources.unread import note_files
-from segcli.types import Prediction
+from segcli.types import Prediction, side_file
 from segcli.weights.state_digest import weights_digest
 
 SAVE = ("overlay", "coco", "png")  # by default
 CHOICES = (*SAVE, *sorted(labels.CHOICES))
+SIDE = "predictions_files"  # what fields of objects store, beside predictions.json
 WRITERS = 2  # threads; OpenCV and pycocotools release the interpreter while they work
 
 
@@ -88,7 +89,8 @@ def predict_files(
     files = find_images(inputs)
     names = output_names(files)
     labels.refuse(out, save, files)
-    folders.claim(out, _outputs(names, save), files, lambda: _of_before(out))
+    stored = [f"{SIDE}/{side_file(i + 1, field)}" for i in range(len(files)) for field in predictor.model.fields]
+    folders.claim(out, [*_outputs(names, save), *stored], files, lambda: _of_before(out))
     remove_parts(out, out / "masks", out / "overlays")
     report = PredictReport(0, [], 0, 0.0, left=note_files(map(str, passed_over(inputs, files))))
     settings = {
@@ -123,7 +125,7 @@ def predict_files(
                 for item, prediction in zip(ready, found, strict=True):
                     kept, name = above(prediction, score), names[item.position]
                     job = writers.submit(write_pictures, kept, item.image, predictor.info, out, name, save)
-                    writing.append((_entry(predictor, item, files[item.position], name, kept, save), job))
+                    writing.append((_entry(predictor, item, files[item.position], name, kept, save, out / SIDE), job))
                 finish(2 * WRITERS)
             finish(0)
         for entry in journal.entries():
@@ -140,7 +142,9 @@ def predict_files(
     return report
 
 
-def _entry(predictor: Predictor, item: Read, file: Path, name: str, kept: Prediction, save: Sequence[str]) -> Entry:
+def _entry(
+    predictor: Predictor, item: Read, file: Path, name: str, kept: Prediction, save: Sequence[str], side: Path
+) -> Entry:
     wanted = kept.instances is not None or not labels.CHOICES.isdisjoint(save)  # regions of maps take time
     resized = (item.tensor.shape[1], item.tensor.shape[2])
     return {
@@ -149,7 +153,7 @@ def _entry(predictor: Predictor, item: Read, file: Path, name: str, kept: Predic
         "name": name,
         "stamp": stamp(file),
         "size": kept.size,
-        "results": cast("list[dict[str, object]]", regions(kept, predictor.info)) if wanted else [],
+        "results": cast("list[dict[str, object]]", regions(kept, predictor.info, side)) if wanted else [],
         "listed": kept.instances is not None,
         "count": _count(kept),
         "legend": None,

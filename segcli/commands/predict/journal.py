@@ -140,8 +140,9 @@ def stamp(file: Path) -> list[int]:
     return [facts.st_size, facts.st_mtime_ns]
 
 
-def regions(prediction: Prediction, info: DatasetInfo) -> list[Result]:
-    """As COCO results: detections, or of maps the segments, or a region a class (without a score)."""
+def regions(prediction: Prediction, info: DatasetInfo, files: Path | None = None) -> list[Result]:
+    """As COCO results: detections, or of maps the segments, or a region a class (without a score). files: the folder of
+    side files."""
     if prediction.panoptic is not None:
         ids = prediction.panoptic.ids
         listed = [(s.label, s.score, ids == s.id) for s in prediction.panoptic.segments]
@@ -150,7 +151,7 @@ def regions(prediction: Prediction, info: DatasetInfo) -> list[Result]:
         found = prediction.semantic
         present = [label for label in np.unique(found).tolist() if label < len(info.names)]
         return [_region(info.source_ids[label], found == label, None) for label in present]
-    return coco_results(prediction, info) if prediction.instances is not None else []
+    return coco_results(prediction, info, files) if prediction.instances is not None else []
 
 
 def _region(category: int, mask: np.ndarray, score: float | None) -> Result:

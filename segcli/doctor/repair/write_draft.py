@@ -98,6 +98,7 @@ def write_draft(
         strict=strict,
         force=force,
         total=sum(map(len, splits.values())),
+        files=draft.files,
     )
 
 

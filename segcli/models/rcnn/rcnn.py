@@ -3,6 +3,7 @@
 torchvision's, number for number (tests/parity). The same design for little data and a CPU is rcnn_lite.py.
 """
 
+from types import MappingProxyType
 from typing import Protocol
 
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from segcli.core.errors import UsageError
 from segcli.core.plugins import call, find
 from segcli.core.tasks import TASKS
 from segcli.models import build_backbone
-from segcli.models.interface import DetectingHead, Detections, Finished, Model, RoIHead
+from segcli.models.interface import Declared, DetectingHead, Detections, Finished, Model, RoIHead
 from segcli.models.layers.pyramid import FPN
 from segcli.models.layers.task_check import check_task
 from segcli.models.rcnn.roi_heads import RoIHeads
@@ -28,6 +29,7 @@ def build(
     task: str,
     num_things: int,
     num_keypoints: int = 0,
+    declared: Declared = MappingProxyType({}),
     backbone: dict[str, object],
     heads: dict[str, dict[str, object]],
     width: int = 256,
@@ -45,7 +47,7 @@ def build(
     check_task("rcnn", DOES, task, num_things=num_things)
     pyramid = FPN(build_backbone(backbone), width, fpn_norm)
     rpn = RPN(pyramid.channels, convolutions=rpn_convolutions, proposals=proposals)
-    given: dict[str, object] = {"num_things": num_things, "num_keypoints": num_keypoints}
+    given: dict[str, object] = {"num_things": num_things, "num_keypoints": num_keypoints, "declared": declared}
     given |= {"channels": pyramid.channels, "strides": pyramid.strides, "fine": None}
     built = build_heads(heads, task, STANDARD, given)
     roi_heads = RoIHeads(built, foreground=foreground, samples=samples, positive=positive)
@@ -76,6 +78,8 @@ def build_heads(
         if not any(field in head.needs for head in built.values()):
             hint = advice("box", "keypoint") if field == "keypoints" else "docs/write_a_head.md shows how one is added"
             raise UsageError(f"task {task} needs a head that learns {field}", hint=hint)
+        if not any(field in head.needs and head.metric for head in built.values()):
+            raise UsageError(f"task {task}: no head that learns {field} names a metric, so nothing would score it")
     return built
 
 

@@ -8,10 +8,13 @@ Where the time of the standard one goes on two cores at 320 px: the stride-4 lev
 - group norm, and a trunk with folded batch norms whose first stages are frozen (backbones/efficientnet_lite0.py).
 """
 
+from types import MappingProxyType
+
 from torch import Tensor, nn
 
 from segcli.core.errors import UsageError
 from segcli.models import build_backbone
+from segcli.models.interface import Declared
 from segcli.models.layers.dense_head import DenseProposals
 from segcli.models.layers.pyramid import LitePyramid
 from segcli.models.layers.task_check import check_task
@@ -27,6 +30,7 @@ def build(
     task: str,
     num_things: int,
     num_keypoints: int = 0,
+    declared: Declared = MappingProxyType({}),
     backbone: dict[str, object],
     heads: dict[str, dict[str, object]],
     width: int = 128,
@@ -46,7 +50,7 @@ def build(
             raise UsageError(f"model.heads.{name} is a head of model rcnn", hint=f"rcnn_lite has {STANDARD[name]}")
     pyramid = LitePyramid(build_backbone(backbone), width, fine)
     dense = DenseProposals(num_things, pyramid.channels, pyramid.strides[1:], proposals=proposals)
-    given: dict[str, object] = {"num_things": num_things, "num_keypoints": num_keypoints}
+    given: dict[str, object] = {"num_things": num_things, "num_keypoints": num_keypoints, "declared": declared}
     given |= {"channels": pyramid.channels, "strides": pyramid.strides, "fine": fine}
     built = build_heads(heads, task, STANDARD, given)
     roi_heads = RoIHeads(built, foreground=foreground, samples=samples, positive=positive)

@@ -1,12 +1,19 @@
 """What stands once in a COCO file: its categories, its licence and source."""
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+import shutil
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 from segcli.core.dataset_info import Category
 from segcli.core.errors import DataError
+from segcli.core.files import parsed, resolve
 from segcli.data.annotations import LARGEST_ID, number, whole
+from segcli.data.canonical import FILES
+from segcli.fields import by_key
+from segcli.sources.streamed import Streamed
+from segcli.types import Labelled
 
 SIDE = re.compile(r"left|right|(?<![a-z])[lr](?![a-z])")  # in lower case; l and r where no letter is beside them
 
@@ -115,3 +122,41 @@ def _licence(data: Mapping[str, object]) -> str:
 
 def _list(value: object) -> list[object]:
     return value if isinstance(value, list) else []
+
+
+def declared_fields(files: Iterable[Streamed]) -> dict[str, dict[str, object]]:
+    """What a dataset declares for the fields of its objects, beside keypoints: the file's own `declared`, and nothing
+    more than their names for known fields that annotations have. Raises DataError where it is malformed."""
+    out: dict[str, dict[str, object]] = {}
+    for one in files:
+        given = cast(dict[str, object], one.head).get("declared", {})
+        out |= parsed(dict[str, dict[str, object]], given, f"{one.path}: declared")
+        for key, (name, kind) in by_key().items():
+            sample = one.samples.get(key)
+            if sample is not None and name != "keypoints" and issubclass(kind, Labelled) and kind.labelled([sample]):
+                out.setdefault(name, {})
+    return out
+
+
+def side_files(one: Streamed, source: Path, trusted: bool) -> dict[str, Path]:
+    """Name -> path of what a file lists as `files` (meshes, tables), which lie in files/ or beside it. Raises DataError
+    for one that is missing or lies elsewhere."""
+    names = parsed(list[str], cast(dict[str, object], one.head).get("files", []), f"{one.path}: files")
+    out: dict[str, Path] = {}
+    for name in names:
+        places = [source / FILES, source, one.path.parent]
+        found = [resolve(place, name, str(one.path), within=source, trusted=trusted) for place in places]
+        there = next((path for path in found if path.is_file()), None)
+        if there is None:
+            raise DataError(f"{one.path}: files: {name!r:.200} is not in {source}")
+        out[name] = there
+    return out
+
+
+def copy_side_files(root: Path, out: Path) -> list[str]:
+    """Copy a prepared folder's side files. -> their names."""
+    folder = root / FILES
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    if names and not (out / FILES).exists():
+        shutil.copytree(folder, out / FILES)
+    return names

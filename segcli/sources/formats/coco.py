@@ -7,6 +7,7 @@ are kept as they are: polygons stay polygons, RLE stays RLE, and every further f
 """
 
 import contextlib
+import dataclasses
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,7 +26,7 @@ from segcli.sources.draft import Entry, draft, each
 from segcli.sources.export_files import Exported
 from segcli.sources.files import has_keys, some, without_empty
 from segcli.sources.folders import SPLITS
-from segcli.sources.formats._coco_head import about, categories
+from segcli.sources.formats._coco_head import about, categories, copy_side_files, declared_fields, side_files
 from segcli.sources.images import locate, refuse_outside, size_of
 from segcli.sources.streamed import Streamed, require_lists
 
@@ -91,6 +92,9 @@ def build(*, path: Path, images: str | None = None, labels: str = "instances", t
             )
     out = draft(path, found, declared, lambda entries: _records(entries, trusted), notes, about=credits)
     out.lost = lost
+    out.info = dataclasses.replace(out.info, declared=declared_fields(parsed.values()))
+    for one in parsed.values():
+        out.files |= side_files(one, path if path.is_dir() else path.parent, trusted)
     return out
 
 
@@ -278,7 +282,10 @@ def finish(root: Path, out: Path, info: DatasetInfo, notes: list[str]) -> None:
                 rle = encode(of, sizes[one["image_id"]])
                 one |= {"bbox": coco_mask.toBbox(rle).tolist(), "area": int(coco_mask.area(rle)), **one}
             one |= {"iscrowd": 0, "area": one["bbox"][2] * one["bbox"][3], **one}
-        write_json(out / "annotations" / f"instances_{split}.json", {**data, "info": {"description": info.citation}})
+        once: dict[str, object] = {"info": {"description": info.citation}}
+        if info.declared:
+            once |= {"declared": info.declared, "files": copy_side_files(root, out)}
+        write_json(out / "annotations" / f"instances_{split}.json", {**data, **once})
         if info.panoptic:
             shutil.copytree(root / "panoptic" / split, out / "annotations" / f"panoptic_{split}")
             shutil.copyfile(root / "panoptic" / f"{split}.json", out / "annotations" / f"panoptic_{split}.json")
