@@ -325,8 +325,8 @@ class Names:
         self.ids = np.asarray(ids)
 
     @classmethod
-    def read(cls, annotations, info):
-        assert info.names == ["cat", "dog"]
+    def read(cls, annotations, origin):
+        assert origin.info.names == ["cat", "dog"]
         return cls([a["id"] for a in annotations])
 
     def __len__(self):

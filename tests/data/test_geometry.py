@@ -20,7 +20,7 @@ class Points:
         self.at = at
 
     @classmethod
-    def read(cls, annotations, info):
+    def read(cls, annotations, origin):
         raise AssertionError
 
     def __len__(self):

@@ -90,7 +90,9 @@ def test_a_run_stores_side_files_and_reads_them_back(with_plugin, source, segcli
     assert segcli("predict", run, "raw/images", "--score", "0", "--out", "out").code == 0
     listed = json.loads((tmp_path / "out" / "predictions.json").read_text(encoding="utf-8"))["annotations"]
     assert all((tmp_path / "out" / "predictions_files" / entry["mark"]).is_file() for entry in listed)
-    assert segcli("predict", run, "raw/images", "--score", "0", "--out", "out", "--force").code == 0  # its own files are replaced
+    assert (
+        segcli("predict", run, "raw/images", "--score", "0", "--out", "out", "--force").code == 0
+    )  # its own files are replaced
     (tmp_path / "data/tiny/files/marks/3.txt").unlink()
     refused = segcli("train", "r.yaml", "--set", "hardware.workers=0")
     assert refused.code == 3
