@@ -94,12 +94,10 @@ def trained(tmp_path_factory, tiny_dataset) -> Path:
     folder = tmp_path_factory.mktemp("a folder")
     shutil.copytree(tiny_dataset, folder / "data" / "tiny")
     (folder / "r.yaml").write_text(yaml.safe_dump(TINY_RECIPE), encoding="utf-8")
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("TQDM_DISABLE", "0")  # which -q sets for the whole process
         assert app.run(["train", "r.yaml", "-q"]) == 0
-    finally:
-        os.chdir(before)
     return folder
 
 

@@ -122,8 +122,9 @@ def compare(
 
         pairs, verdicts = [*chain(*found.pairs)], [*chain(*found.verdicts), *found.choices]
         missing = write_report(found.groups, html, pairs=pairs, verdicts=verdicts, skipped=found.failed)
-        for note in [*missing, f"report: {html}"]:
-            announce(note)
+        for note in missing:
+            _tell(note)
+        announce(f"report: {html}")
 
 
 def _show(found: "Comparison") -> None:

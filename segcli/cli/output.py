@@ -8,9 +8,11 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -42,7 +44,9 @@ class Grid:
     caption: str = ""
     bold: Sequence[int] = ()
 
-    def render(self, hidden: Sequence[Column] = ()) -> Table:
+    def render(self, hidden: Sequence[Column] = (), widths: Mapping[int, int] = MappingProxyType({})) -> Table:
+        """The table without `hidden` columns. widths: of columns, by position, where they are not as wide as their
+        text."""
         notes = [self.caption] if self.caption else []
         if titles := [c.title.replace("\n", " ") for c in self.columns if c in hidden and c.title]:
             notes.append(f"too narrow for: {', '.join(titles)}")
@@ -65,6 +69,7 @@ class Grid:
                 justify="left" if column.left else "right",
                 style="bold cyan" if column.best else None,
                 overflow="fold",
+                width=widths.get(i),
             )
         for number, row in enumerate(self.rows):
             table.add_row(*[Text(shown(row[i])) for i in kept], style="bold" if number in self.bold else None)
@@ -78,7 +83,22 @@ class Grid:
             if console.measure(self.render(hidden), options=unbounded).maximum <= console.width:
                 break
             hidden.append(column)
-        return self.render(hidden)
+        total = console.measure(self.render(hidden), options=unbounded).maximum
+        return self.render(hidden, self._between_words(hidden, total - console.width))
+
+    def _between_words(self, hidden: Sequence[Column], excess: int) -> dict[int, int]:
+        """The widths of columns that together are `excess` characters narrower than their text, the widest ones first,
+        none narrower than its longest word; empty where that can't be: words are cut then."""
+        kept = [i for i, column in enumerate(self.columns) if column not in hidden]
+        cells = {i: [shown(t) for t in (self.columns[i].title, *(row[i] for row in self.rows))] for i in kept}
+        width = {i: max(cell_len(line) for text in cells[i] for line in text.split("\n")) for i in kept}
+        word = {i: max((cell_len(part) for text in cells[i] for part in text.split()), default=0) for i in kept}
+        for _ in range(max(excess, 0)):
+            wide = [i for i in kept if width[i] > word[i]]
+            if not wide:
+                return {}
+            width[max(wide, key=width.__getitem__)] -= 1
+        return width if excess > 0 else {}
 
 
 def shown(text: str) -> str:

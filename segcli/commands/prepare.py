@@ -16,6 +16,7 @@ from segcli.core.dataset_info import DatasetInfo
 from segcli.core.errors import DataError, SegcliError, UsageError
 from segcli.core.files import inside, is_plain, read_json
 from segcli.core.folders import real
+from segcli.core.progress import say
 from segcli.core.recipe.recipe import Recipe
 from segcli.core.recipe.recipe_file import shipped
 from segcli.data import canonical, index
@@ -304,7 +305,7 @@ def prepare_for(recipe: Recipe) -> Path:
         return root
     if data.name not in known() and data.source is None:
         raise DataError(f"{root}: not a prepared dataset", hint=f"segcli prepare SOURCE --out {shlex.quote(str(root))}")
-    print(f"preparing {data.name or data.source} in {root}", file=sys.stderr)
+    say(f"preparing {data.name or data.source} in {root}")
     return prepare(data.name or str(data.source), root, source_path=data.source, settings=data.prepare)
 
 

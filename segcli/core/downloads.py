@@ -14,6 +14,7 @@ from requests.exceptions import ChunkedEncodingError
 from tqdm import tqdm
 
 from segcli.core.errors import ModelError, SegcliError
+from segcli.core.progress import say
 
 try:
     import fcntl
@@ -95,9 +96,13 @@ def _download(address: str, part: Path, progress: bool, timeout: float, error: t
             have = part.stat().st_size if part.is_file() else 0
             failures = 1 if have > before else failures + 1
             if failures >= ATTEMPTS:
-                hint = "try again: what has arrived is kept and continued" if have else "is there a connection?"
+                hint = "try again: what has arrived is kept and continued" if have else _carry(part)
                 raise error(f"{address} can't be downloaded: {_cause(problem)}", hint=hint) from problem
             time.sleep(BACKOFF * 2 ** (failures - 1))
+
+
+def _carry(part: Path) -> str:
+    return f"without a connection, load it on another machine and put it here: {part.with_suffix('')}"
 
 
 def _attempt(address: str, part: Path, progress: bool, timeout: float, error: type[SegcliError]) -> dict[str, str]:
@@ -214,7 +219,7 @@ def lock(target: Path) -> Iterator[None]:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                print(f"waiting for another process that is bringing {target.name}", file=sys.stderr)
+                say(f"waiting for another process that is bringing {target.name}")
                 fcntl.flock(file, fcntl.LOCK_EX)
         yield
         held.unlink(missing_ok=True)  # only now: who waits for it, or comes later, finds the target

@@ -226,14 +226,12 @@ def part_beside(path: Path) -> Path:
 
 
 def why_not_written(problem: BaseException) -> str | None:
-    """A hint, where the disk is full or what is there is no file."""
+    """A hint, where the disk is full or what is there is no file; None for a library's error that does not say why."""
     number = getattr(problem, "errno", None)
     if number in (errno.ENOSPC, errno.EDQUOT):
         return "the disk is full: make room, or write elsewhere; an earlier file of this name is untouched"
     if number in (errno.EISDIR, errno.ENOTDIR):
         return "a folder stands where a file belongs, or a file where a folder does: move it away"
-    if number is None:  # a library's own error, which does not say why
-        return "is the disk full? an earlier file of this name is untouched"
     return None
 
 

@@ -25,7 +25,7 @@ def add_steps(run: RunFolder, steps: int, done: int) -> None:
         raise UsageError(f"train.steps={steps}: {run.path} has done {done} already", hint="give the steps in all")
     retimed = [*(recipe.train.retimed or [(0, done)]), (done, steps)]
     lengths = {"epochs": None, "minutes": None, "steps": steps, "retimed": retimed}
-    print(f"{run.path}: {steps - done} more steps, a warm restart at the full learning rate", file=sys.stderr)
+    print(f"note: {run.path}: {steps - done} more steps, a warm restart at the full learning rate", file=sys.stderr)
     run.write_recipe(recipe.model_copy(update={"train": recipe.train.model_copy(update=lengths)}))
     for name in ("cost.json", "metrics.json"):
         (run.path / name).unlink(missing_ok=True)

@@ -92,7 +92,7 @@ def train_joined(
             state = None  # or its weights would fill memory until the training ends
             trained = session.progress.step >= session.total
             if trained and run.finished():
-                print(f"{run.path} is finished already", file=sys.stderr)
+                print(f"note: {run.path} is finished already", file=sys.stderr)
                 return run.path
             if not distributed.rank():
                 run.rewind(session.progress.step, scored=not trained)  # the final scores follow the last checkpoint

@@ -78,7 +78,7 @@ def obtain(name: str) -> tuple[Path, dict[str, str]]:
             if missing:
                 size = sum(archive.size for archive in missing)
                 about = f", {size / 1e9:.2g} GB" if size else ""
-                print(f"downloading {name}{about} from {known.home}; licence: {known.licence}", file=sys.stderr)
+                print(f"note: downloading {name}{about} from {known.home}; licence: {known.licence}", file=sys.stderr)
                 space_for(2 * size, store)  # packed and unpacked: images hardly shrink
             for archive in missing:
                 _bring(archive, store)

@@ -15,7 +15,8 @@ from segcli.weights.official import TABLE, resolve
 from segcli.weights.reading import read_state
 
 T = TypeVar("T")
-OFFLINE = "without a connection: weights: null, a file, or the backbone efficientnet_lite0 with weights: imagenet"
+OFFLINE = "what needs no connection: weights: null, a file, or the backbone efficientnet_lite0 with weights: imagenet"
+HUB = f"carry over $HF_HOME (~/.cache/huggingface) of a machine that has loaded them; {OFFLINE}"
 
 
 class Backbone(Protocol):
@@ -64,7 +65,7 @@ def _official(name: str) -> tuple[dict[str, Tensor], str, str]:
     try:
         return read_state(resolve(name)), name, TABLE[name].licence
     except ModelError as error:
-        raise ModelError(str(error), hint=OFFLINE) from error
+        raise ModelError(str(error), hint=f"{error.hint}; {OFFLINE}" if error.hint else OFFLINE) from error
 
 
 def _resnet(settings: Mapping[str, object]) -> tuple[dict[str, Tensor], str, str]:
@@ -95,4 +96,4 @@ def _download(get: Callable[[], T], what: str) -> T:
         return get()
     except Exception as error:  # a hub client raises dozens of kinds; to the user all mean: not to be had now
         reason = " ".join(str(error).split())[:160]
-        raise ModelError(f"the weights {what} can't be downloaded: {reason}", hint=OFFLINE) from error
+        raise ModelError(f"the weights {what} can't be downloaded: {reason}", hint=HUB) from error

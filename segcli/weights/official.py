@@ -114,7 +114,7 @@ def resolve(name: str | Path, *, progress: bool = True) -> Path:
         if target.is_file():
             return target
     size = f", {known.megabytes:.0f} MB" if known.megabytes else ""
-    print(f"loading {name}{size}, licence {known.licence}, from {known.address}", file=sys.stderr)
+    print(f"note: loading {name}{size}, licence {known.licence}, from {known.address}", file=sys.stderr)
     digests = known.digests
     try:
         return fetch(known.address, targets[0], progress=progress, sha256=digests.get("sha256"), md5=digests.get("md5"))

@@ -265,3 +265,33 @@ def test_one_class_alone_is_no_label_map_to_learn(segcli, tiny_copy):
     assert result.code == 2
     assert "task semantic needs two classes: dataset 'tiny' has 'cat' alone" in result.err
     assert "segcli recipes --task instance" in result.err
+
+
+NOTES = ("note: ", "diagnosis: ", "skipped: ", "error: ", "hint: ", "mine: not among the pictures")
+
+
+def test_quiet_leaves_results_notes_and_errors_alone(segcli, trained, tmp_path, monkeypatch):
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
+    picture = "data/tiny/images/three.png"
+    small = ["--set", "data.prepare={train: 4, val: 2, size: 96}", "--set", "train.steps=1", "--set", "data.size=64"]
+    calls = [
+        ("prepare", "data/tiny", "data/tiny", "--out", "data/two"),
+        ("prepare", "data/tiny", "--check"),
+        ("prepare", "data/tiny", "--fix"),
+        ("prepare", "data/tiny", "--to", "yolo"),
+        ("train", "quickstart/fcn", *small, "--set", "data.root=data/shapes"),
+        ("train", "--resume", "runs/tiny run"),
+        ("eval", "runs/tiny run"),
+        ("predict", "runs/tiny run", picture),
+        ("visualize", "data", "data/tiny"),
+        ("visualize", "predictions", "runs/tiny run"),
+        ("compare", "--html", "r.html", "--csv", "c.csv"),
+        ("compare", "r.yaml", "--train"),
+        ("recipes",),
+    ]
+    for place in ("before", "after"):
+        for call in calls if place == "after" else calls[6:8]:
+            result = segcli(*(["-q", *call] if place == "before" else [*call, "-q"]))
+            assert result.code == 0, result.err
+            assert [line for line in result.err.splitlines() if not line.startswith(NOTES)] == [], call
+            assert result.out

@@ -246,7 +246,7 @@ def test_nobody_there(monkeypatch, tmp_path, server):
     server.server_close()
     with pytest.raises(ModelError, match="connection was refused") as caught:
         fetch(address, tmp_path / "a", progress=False)
-    assert caught.value.hint == "is there a connection?"
+    assert caught.value.hint == f"without a connection, load it on another machine and put it here: {tmp_path / 'a'}"
 
 
 def test_a_full_disk_is_one_line(server, tmp_path, monkeypatch):
