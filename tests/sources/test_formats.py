@@ -104,7 +104,7 @@ def test_what_is_no_object_is_counted(made):
     assert "__ignore__: 2 left out" in notes(made["labelme"][1])
     assert "shapes of type point: 2 left out" in notes(made["labelme"][1])
     assert "2 points have no area" in notes(made["via"][1])
-    assert "3 polylines have no area and are left out (a.png, b.png, c.png)" in notes(made["cvat"][1])
+    assert "2 polylines have no area and are left out: train/a.png, train/b.png" in notes(made["cvat"][1])
 
 
 @pytest.mark.parametrize("to", ["coco", "yolo", "labelme", "cvat"])

@@ -8,7 +8,6 @@ cvat/apps/dataset_manager/formats/cvat.py in https://github.com/cvat-ai/cvat
 """
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from xml.etree.ElementTree import Element, ParseError, fromstring
@@ -26,7 +25,7 @@ from segcli.data.annotations import encode
 from segcli.data.canonical import UNDECIDED, Draft, Record
 from segcli.sources.draft import Entry, draft, each
 from segcli.sources.export_files import Exported, check_names
-from segcli.sources.files import some, split_folders
+from segcli.sources.files import note_names, some, split_folders
 from segcli.sources.folders import SPLITS
 from segcli.sources.formats._coco_head import category
 from segcli.sources.formats._cvat_shapes import AREA, CROWD, NO_AREA, as_coco
@@ -132,8 +131,7 @@ def _records(
     notes: list[str],
     trusted: bool,
 ) -> Iterator[Record]:
-    left: Counter[str] = Counter()
-    places: dict[str, list[str]] = {}
+    left: dict[str, list[str]] = {}
 
     def read(entry: Entry[Label]) -> Record:
         file, image = entry.label
@@ -146,8 +144,7 @@ def _records(
         for number, shape in enumerate(image, 1):
             label = shape.get("label") or ""
             if shape.tag in NO_AREA:
-                left[shape.tag] += 1
-                places.setdefault(shape.tag, []).append(entry.file_name)
+                left.setdefault(shape.tag, []).append(entry.file_name)
                 continue
             if shape.tag not in AREA:
                 raise DataError(f"{where}: shape {number}: no shape of CVAT is called {shape.tag!r:.40}")
@@ -160,9 +157,9 @@ def _records(
         return Record(entry.file_name, size, entry.path, [one for one in made if one is not None])
 
     yield from each(entries, read)
-    for tag, count in left.items():
+    for tag, names in left.items():
         plural = tag if tag.endswith("s") else f"{tag}s"
-        notes.append(f"{count} {plural} have no area and are left out ({some(list(dict.fromkeys(places[tag])))})")
+        note_names(notes, names, f"{plural} have no area and are left out")
 
 
 def export(image: Exported, names: dict[int, str], out: Path) -> None:
