@@ -78,6 +78,8 @@ def merge_sources(
         parts.append(Part(name, draft, splits))
     together = merge(target.name if out is not None else "+".join(plan.name for plan in plans), parts)
     write_draft(target, together, together.splits, recorded, link=False, force=force, tiling=tiling)
+    for draft in drafts:
+        draft.close()
     if samples:
         write_samples(target)
     return target

@@ -29,7 +29,7 @@ from segcli.doctor.report_cache import SAMPLES, checked, listing
 from segcli.doctor.rules.crowds import AS_OBJECTS, Singled
 from segcli.doctor.statistics import measure
 from segcli.sources import export_files
-from segcli.sources.plan import known, plan_for, reopen
+from segcli.sources.plan import Packed, known, plan_for, reopen
 from segcli.sources.split import assign_splits, is_file
 from segcli.sources.tile import Tiling
 
@@ -129,6 +129,8 @@ def prepare(
     tiling = _tiling(tile, overlap)
     if link and tiling:
         raise UsageError("--link and --tile exclude each other: tiles are new images")
+    if link and isinstance(plan, Packed):
+        raise UsageError(f"--link: {source} is an archive, whose images are nowhere else", hint="unpack it, or copy")
     if plan.path is None and plan.known is None:
         for flag, value in (("--split", split), ("--split-by", split_by), ("--link", link)):
             if value:
@@ -170,6 +172,7 @@ def prepare(
         singled=singled,
         drop=drop,
     )
+    draft.close()
     _note_images(target, DatasetInfo.load(target), plan.path, trusted, keep=link is not None)
     if samples:
         write_samples(target)
@@ -227,6 +230,7 @@ def diagnose(
     with tempfile.TemporaryDirectory(prefix="segcli-check-") as folder:
         target = Path(folder) / plan.name
         write_draft(target, draft, draft.splits, {}, link=None, strict=False)
+        draft.close()
         _grant_here(target, plan.path, trusted)
         return dataclasses.replace(
             _tested(check(target, notes=draft.notes, refused=draft.refused), target), root=source

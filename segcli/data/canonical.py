@@ -86,14 +86,19 @@ class Record:
     problem: str | DataError | None = None
 
 
+def _nothing() -> None:
+    pass
+
+
 @dataclasses.dataclass
 class Draft:
     """What a converter or a generator offers: a description, its images by split, and how to read them.
 
     The one split UNDECIDED means that the source has none. image_root: the folder that file names are relative to, None
     where images are made. notes: sentences on what was left out or changed; `records` may add to them. refused: images
-    whose labels could not be read, as far as they were met. stored: whether some images stand inside label files.
-    lost: annotations of the source that belong to none of its images. files: side files of the whole dataset.
+    whose labels could not be read, as far as they were met. stored: whether some images stand inside label files or an
+    archive, where no link can lead. lost: annotations of the source that belong to none of its images. files: side
+    files of the whole dataset. close: to be called once it is written.
     """
 
     info: DatasetInfo
@@ -106,6 +111,7 @@ class Draft:
     masks: MaskFacts = dataclasses.field(default_factory=MaskFacts)
     lost: int = 0
     files: dict[str, "Path | bytes"] = dataclasses.field(default_factory=dict)
+    close: Callable[[], None] = _nothing
 
 
 def existing(out: Path, settings: Mapping[str, object], force: bool = False) -> DatasetInfo | None:

@@ -1,11 +1,13 @@
 """Unpack zip and tar archives that somebody else made: nothing may leave the folder, link, or fill the disk."""
 
+import contextlib
 import functools
 import re
 import shutil
 import stat
 import sys
 import tarfile
+import weakref
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -14,10 +16,13 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
+from segcli.core.building import building
+from segcli.core.downloads import cache_dir
 from segcli.core.errors import DataError, SegcliError
 
 RATIO = 200  # label PNGs shrink a hundredfold at most; a bomb, a thousandfold and more
 FREE = 64 * 2**20  # bytes that an archive may hold whatever its ratio
+SUFFIXES = (".zip", ".tar", ".tgz", ".tbz2", ".txz", ".tar.gz", ".tar.bz2", ".tar.xz")
 MOST = 3_000_000  # entries; COCO has 123,000 images
 
 
@@ -74,6 +79,28 @@ def unpack(archive: Path, folder: Path, *, progress: bool = True) -> int:
     if not names:
         raise DataError(f"{archive}: holds no file")
     return len(names)
+
+
+def is_archive(path: Path) -> bool:
+    """Whether a file is called as a zip or tar archive is."""
+    return path.is_file() and path.name.lower().endswith(SUFFIXES)
+
+
+class Unpacked:
+    """The files of an archive, in a folder of the cache that is gone once this is closed, at the latest with the
+    process."""
+
+    def __init__(self, archive: Path):
+        with contextlib.ExitStack() as stack:
+            around = stack.enter_context(building(cache_dir() / "unpacked" / archive.name))
+            self.folder = around / archive.name  # messages that name a file name the archive
+            space_for(archive.stat().st_size, around)
+            unpack(archive, self.folder)
+            self._end = weakref.finalize(self, stack.pop_all().close)
+
+    def close(self) -> None:
+        """Remove them."""
+        self._end()
 
 
 def space_for(size: int, folder: Path) -> None:

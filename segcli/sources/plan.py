@@ -16,9 +16,11 @@ from segcli.core.files import is_plain, read_json
 from segcli.data.canonical import Draft
 from segcli.data.image import PHONES, SUFFIXES
 from segcli.sources import class_names
+from segcli.sources.archives import SUFFIXES as ARCHIVES
+from segcli.sources.archives import Unpacked, is_archive
 from segcli.sources.confined import confine
 from segcli.sources.empty_splits import note_empty
-from segcli.sources.folders import Folder, listed, refuse_links_out
+from segcli.sources.folders import SPLITS, Folder, listed, refuse_links_out
 from segcli.sources.known import KNOWN, Known, inside, obtain
 from segcli.sources.reopened import reopened
 from segcli.sources.unread import note_unread
@@ -79,6 +81,38 @@ class Plan:
             raise UsageError(f"{', '.join(unfit)}: {kind} has no mask pictures whose values could be meant otherwise")
 
 
+@dataclasses.dataclass(frozen=True)
+class Packed(Plan):
+    """An archive: it is unpacked when it is built, until its draft is closed, and only then its format is known.
+
+    module: unused. format, seed: as given to `plan_for`.
+    """
+
+    format: str | None = None
+    seed: int = 0
+
+    def build(self) -> Draft:
+        assert self.path is not None
+        unpacked = Unpacked(self.path)
+        folder = unpacked.folder
+        while self.format is None and self.known is None and not _fitting(folder) and (inner := _only_folder(folder)):
+            folder = inner
+        known, at = (self.name, folder) if self.known else (str(folder), None)
+        draft = plan_for(known, self.format, at, self.seed, self.settings, self.trusted).build()
+        draft.info = dataclasses.replace(draft.info, name=self.name)
+        draft.stored, draft.close = True, unpacked.close
+        return draft
+
+    def __post_init__(self) -> None:
+        """What is in it says which flags fit."""
+
+
+def _only_folder(folder: Path) -> Path | None:
+    """The folder that an archive has around its files; None where it has several things, or a split."""
+    inner = [path for path in folder.iterdir() if not path.name.startswith((".", "__MACOSX"))]
+    return inner[0] if len(inner) == 1 and inner[0].is_dir() and inner[0].name.lower() not in SPLITS else None
+
+
 def plan_for(
     source: str,
     format: str | None,
@@ -116,6 +150,10 @@ def plan_for(
     if (path / "info.json").is_file():
         show = f"segcli visualize data {shlex.quote(source)} shows it, prepare --check looks it through"
         raise DataError(f"{path}: is a prepared dataset already", hint=show)
+    if is_archive(path):
+        name = source if entry else path.name[: -len(next(s for s in ARCHIVES if path.name.lower().endswith(s)))]
+        about: dict[str, object] = {"source": str(path), "format": format, "settings": chosen}
+        return Packed(name, SimpleNamespace(), chosen, about, path, entry, trusted, format=format, seed=seed)
     name = source if entry or (source_path is not None and is_plain(source)) else _name(path)
     folders = listed(path) if path.is_dir() else []
     if not trusted and not trust.everything():
@@ -130,19 +168,23 @@ def plan_for(
     return Plan(name, module, chosen, recorded, path, entry, trusted, folders)
 
 
+def _fitting(path: Path) -> list[str]:
+    """The formats that a file or folder is in."""
+    return [name for name in plugins.names("format") if plugins.find("format", name).detect(path)]
+
+
 def _detect(path: Path) -> str:
-    names = plugins.names("format")
-    fitting = [name for name in names if plugins.find("format", name).detect(path)]
+    fitting = _fitting(path)
     if not fitting:
         for file in [path] if path.is_file() else sorted(path.glob("*.json")):
             if file.suffix.lower() == ".json":
                 read_json(file)  # a file that was cut off fits nothing
         inner = [p for p in sorted(path.iterdir()) if p.is_dir()][:20] if path.is_dir() else []
-        fit = [f"{p.name} ({n})" for p in inner for n in names if plugins.find("format", n).detect(p)]
+        fit = [f"{p.name} ({n})" for p in inner for n in _fitting(p)]
         if fit:
             raise DataError(f"{path}: holds {', '.join(fit)}, but is itself in no format", hint="give one as SOURCE")
         raise DataError(
-            f"{path}: in no format that segcli knows ({', '.join(names)})",
+            f"{path}: in no format that segcli knows ({', '.join(plugins.names('format'))})",
             hint="docs/own_data.md shows the layouts; --format NAME says why one does not fit",
         )
     if len(fitting) > 1:
