@@ -27,7 +27,7 @@ from segcli.types import Checked, Field, Instances, Origin, Panoptic, Sample, Ta
 
 
 @dataclasses.dataclass(slots=True)
-class _Record:
+class ImageRecord:
     """One image as its annotation file has it. `split` is that file's, also where a split file says otherwise.
     label_map: the name of its semantic PNG.
 
@@ -208,7 +208,7 @@ class Dataset:
             ],
         }
 
-    def _load(self, split: str) -> list[_Record]:
+    def _load(self, split: str) -> list[ImageRecord]:
         path = self.root / "annotations" / f"{split}.json"
         known = index.load(path)
         if known is not None:
@@ -217,7 +217,7 @@ class Dataset:
             bare = np.concatenate([[0], np.cumsum(~known.mask)])[known.first]
             spans, bare = known.starts.tolist(), np.diff(bare).tolist()
             return [
-                _Record(
+                ImageRecord(
                     image["id"],
                     image["file_name"],
                     (image["height"], image["width"]),
@@ -236,13 +236,13 @@ class Dataset:
         for annotation in annotations:
             grouped[annotation["image_id"]].append(annotation)
         return [
-            _Record(i["id"], i["file_name"], sizes[i["id"]], split, label_name(i), own, sum(map(_bare, own)))
+            ImageRecord(i["id"], i["file_name"], sizes[i["id"]], split, label_name(i), own, sum(map(_bare, own)))
             for i in images
             for own in [grouped[i["id"]]]
         ]
 
     def _check_unique(self) -> None:
-        by_id: dict[int, _Record] = {}
+        by_id: dict[int, ImageRecord] = {}
         for record in self._records:
             other = by_id.setdefault(record.id, record)
             if other is not record:
@@ -266,7 +266,7 @@ class Dataset:
             )
         return not without
 
-    def _instances(self, record: _Record) -> tuple[Instances, list[Annotation]]:
+    def _instances(self, record: ImageRecord) -> tuple[Instances, list[Annotation]]:
         """Things and stuff regions of one image that are not empty, masks as RLE, and their raw annotations."""
         annotations = record.annotations
         try:
@@ -282,7 +282,7 @@ class Dataset:
         problem = next(coco_file.annotation_problems(annotations, sizes, set(self._labels)), str(wrong))
         raise DataError(f"{self.root}/annotations/{record.split}.json: {record.file_name}: {problem}") from wrong
 
-    def _decoded(self, record: _Record, annotations: list[Annotation]) -> tuple[Instances, list[Annotation]]:
+    def _decoded(self, record: ImageRecord, annotations: list[Annotation]) -> tuple[Instances, list[Annotation]]:
         """`_instances` of annotations that are as they should be."""
         h, w = record.size
         kept: list[Annotation] = []
@@ -308,12 +308,12 @@ class Dataset:
         )
         return instances, kept
 
-    def origin(self, record: _Record) -> Origin:
+    def origin(self, record: ImageRecord) -> Origin:
         """Where an image's annotations come from, for its fields."""
         where = f"{self.root}/annotations/{record.split}.json: {record.file_name}"
         return Origin(self.info, record.size, self.root / FILES, where, self.images.trusted)
 
-    def _encode(self, annotations: list[Annotation], record: _Record) -> list[Rle]:
+    def _encode(self, annotations: list[Annotation], record: ImageRecord) -> list[Rle]:
         try:
             checked = isinstance(record.held, list)  # when the file was opened; spans are read from it only now
             return coco_file.encode_all([a["segmentation"] for a in annotations], record.size, checked=checked)
@@ -327,7 +327,7 @@ class Dataset:
                     ) from error
             raise
 
-    def _drop(self, annotation: Annotation, record: _Record) -> None:
+    def _drop(self, annotation: Annotation, record: ImageRecord) -> None:
         key = annotation.get("id", -1)
         if key not in self.dropped:
             self.dropped.append(key)
@@ -339,7 +339,7 @@ class Dataset:
                 stacklevel=2,
             )
 
-    def _maps(self, record: _Record, instances: Instances) -> tuple[np.ndarray | None, Panoptic | None]:
+    def _maps(self, record: ImageRecord, instances: Instances) -> tuple[np.ndarray | None, Panoptic | None]:
         """(semantic [H,W] of labels, panoptic) as far as the task needs them: read where stored, else derived."""
         task = TASKS[self.task]
         if not task.stuff:
@@ -363,7 +363,7 @@ class Dataset:
                 semantic = views.semantic_from_instances(instances, record.size, self.ignore)
         return semantic, panoptic if task.things else None
 
-    def _map(self, kind: str, record: _Record, name: str) -> Path:
+    def _map(self, kind: str, record: ImageRecord, name: str) -> Path:
         """A stored label map. Raises DataError where its name leads out of its folder."""
         where = f"{self.root}/annotations/{record.split}.json: the map of {record.file_name}"
         return resolve(self.root / kind / record.split, name, where, within=self.root, trusted=self.images.trusted)

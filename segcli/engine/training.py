@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from segcli.core import distributed
 from segcli.core.dataset_info import DatasetInfo
-from segcli.core.errors import DataError, NotFiniteError
+from segcli.core.errors import DataError, NotFiniteError, UsageError
 from segcli.core.recipe.recipe import Recipe
 from segcli.data.augment.compose import build_augment
 from segcli.data.cache import ImageCache
@@ -41,6 +41,7 @@ from segcli.engine.session import Interrupt, Session
 from segcli.engine.training_state import steps_done
 from segcli.engine.work import CpuClock, step_gflops
 from segcli.models.interface import Model
+from segcli.sources.drawn import DrawnDataset
 from segcli.types import Batch, Field, Labelled
 
 
@@ -251,12 +252,22 @@ def measure_cost(model: Model, dataset: Dataset, device: torch.device, repeats: 
 def open_datasets(recipe: Recipe, fields: dict[str, type[Field]]) -> tuple[Dataset, Dataset]:
     """The train split and the split that the recipe evaluates on."""
     names = str(recipe.resolve(recipe.data.split_file)) if recipe.data.split_file else None
-    train_set = Dataset(recipe.data.root, "train", split_file=names, task=recipe.task, fields=fields)
+    train_set = _train_set(recipe, names, fields)
     for name, field in fields.items():
         if issubclass(field, Labelled) and not any(field.labelled(own) for own in train_set.each_annotations()):
             raise DataError(f"{recipe.data.root}: no object of its train split has {name}: there is nothing to learn")
     val_set = Dataset(recipe.data.root, recipe.eval.split, split_file=names, task=recipe.task, fields=fields)
     return train_set, val_set
+
+
+def _train_set(recipe: Recipe, names: str | None, fields: dict[str, type[Field]]) -> Dataset:
+    """Read from the recipe's folder, or drawn."""
+    data = recipe.data
+    if data.drawn is None:
+        return Dataset(data.root, "train", split_file=names, task=recipe.task, fields=fields)
+    if data.name is None or names is not None:
+        raise UsageError("data.drawn: only embedded data can be drawn, by its data.name, and has no split_file")
+    return DrawnDataset(data.root, data.name, data.drawn, settings=data.prepare, task=recipe.task, fields=fields)
 
 
 def make_loader(recipe: Recipe, model: Model, train_set: Dataset, first_step: int) -> Iterator[Batch]:

@@ -84,6 +84,8 @@ class Data(Settings):
     """Where the raw data lies, when `train` has to prepare it and it is not to be downloaded."""
     prepare: dict[str, Any] = {}
     """Settings of the embedded generator (`shapes`: train, val, seed, size)."""
+    drawn: int | None = pydantic.Field(None, ge=1, le=10**6)
+    """Train on so many images of the embedded generator, each drawn when it is needed and none stored."""
     split_file: Place | None = None
     """A text file beside the recipe that names the val images, one a line; everything else is train."""
     size: Side | tuple[Side, Side] | None = None
