@@ -35,7 +35,7 @@ class DrawnDataset(Dataset):
         task: str,
         fields: dict[str, type[Field]],
     ):
-        plan = plan_for(name, None, None, 0, {**settings, "train": count, "val": 1})
+        plan = plan_for(name, None, None, 0, {**settings, "train": count})
         if plan.path is not None or plan.known is not None:
             raise UsageError(f"data.drawn: {name} is not made by segcli, and can't be drawn", hint="leave it out")
         super().__init__(root, "train", task=task, fields=fields)

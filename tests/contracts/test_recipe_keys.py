@@ -113,6 +113,12 @@ def prepared(recipe: Recipe) -> object:
     return info.name, info.splits, info.names
 
 
+def drawn(recipe: Recipe) -> object:
+    """How many training images there are of embedded data, stored or drawn."""
+    command.prepare_for(recipe)
+    return len(datasets(recipe)[0])
+
+
 def predicted(recipe: Recipe) -> object:
     """How many images are predicted at a time, and how many detections there are of each."""
     info, found = DatasetInfo.load(recipe.data.root), []
@@ -191,6 +197,7 @@ CASES = {
     "data.root": Case(prepared, "elsewhere"),
     "data.source": Case(prepared, "nothing here", {"data.root": "made"}),
     "data.prepare": Case(prepared, {"train": 3, "val": 1, "size": 64}, SYNTHETIC),
+    "data.drawn": Case(drawn, 5, SYNTHETIC),
     "data.split_file": Case(lambda recipe: [d.image_ids for d in datasets(recipe)], SPLIT_FILE),
     "data.size": Case(batch, 96),
     "data.augment": Case(batch, {"colour": 1.0}),

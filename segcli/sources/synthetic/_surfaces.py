@@ -49,6 +49,7 @@ def surface(height: int, width: int, colours: np.ndarray, rng: np.random.Generat
 
 def ground(kind: str, height: int, width: int, colours: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """One of GROUNDS, float32 [H,W,3], about 0..255."""
+    level: np.ndarray
     if kind == "clouds":
         level = 0.5 + 0.35 * noise(height, width, 1.3, rng)
     elif kind == "grain":

@@ -1,0 +1,45 @@
+"""Training on images that are drawn when they are needed."""
+
+import json
+
+import pytest
+
+import segcli
+from segcli.commands.prepare import prepare
+from segcli.core.errors import UsageError
+from segcli.core.recipe.recipe import Recipe
+
+SETTINGS = {"train": 3, "val": 2, "size": 64}
+SMALL = {
+    "data.prepare": SETTINGS,
+    "data.size": 64,
+    "model.backbone.weights": None,
+    "train.batch_size": 2,
+    "train.steps": 3,
+    "train.log_every": 1,
+    "train.evaluations": 1,
+    "train.schedule.warmup_steps": 1,
+    "hardware.workers": 0,
+}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return prepare("scenes", tmp_path_factory.mktemp("drawn") / "scenes", settings=SETTINGS)
+
+
+def losses(root, out, **changes):
+    recipe = Recipe.load("pretrain/mask_rcnn", {**SMALL, "data.root": str(root), **changes})
+    run = segcli.train(recipe, out=out, quiet=True)
+    return [json.loads(line).get("loss") for line in (run / "log.jsonl").read_text().splitlines()]
+
+
+def test_training_on_drawn_images_is_training_on_the_stored_ones(root, tmp_path):
+    stored = losses(root, tmp_path / "stored", **{"data.drawn": None})
+    assert len([loss for loss in stored if loss]) == 3
+    assert losses(root, tmp_path / "drawn", **{"data.drawn": 3}) == stored
+
+
+def test_only_embedded_data_is_drawn(root, tmp_path, tiny_dataset):
+    with pytest.raises(UsageError, match=r"data\.drawn"):
+        losses(tiny_dataset, tmp_path / "run", **{"data.name": None})
