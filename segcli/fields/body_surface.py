@@ -1,0 +1,95 @@
+"""The charts that cover the surface of a body, and what becomes of them in a mirror image.
+
+What a dataset declares in info.json under `declared.densepose` (all optional):
+- charts: how many there are (24); coarse: coarse parts (14);
+- mirror: of each chart, the one in its place in a mirror image; mirror_coarse: the same for coarse parts;
+- mirror_uv: "1-u", where u runs the other way in a mirror image and v stays, or a side file (.npz) with arrays U and V
+  [charts, R, R]: what u and v of chart c become at row v · (R - 1), column u · (R - 1).
+Without mirror and mirror_uv a flip is refused: for the body of DensePose-COCO they are the tables of its authors.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from segcli.core.errors import DataError, UsageError
+from segcli.types import Origin
+
+
+@dataclasses.dataclass(frozen=True)
+class Surface:
+    """The charts of a body: how many, how many coarse parts, and what becomes of them in a mirror image.
+
+    mirror [charts + 1], mirror_coarse [coarse + 1]: with 0, the background, in front; mirror_uv: "1-u", a file, or
+    None.
+    """
+
+    charts: int = 24
+    coarse: int = 14
+    mirror: tuple[int, ...] | None = None
+    mirror_coarse: tuple[int, ...] | None = None
+    mirror_uv: str | Path | None = None
+
+    def flipped(self, points: Tensor) -> Tensor:
+        """Chart, u and v [P,3] in a mirror image. Raises UsageError without tables."""
+        if self.mirror is None or self.mirror_uv is None:
+            raise UsageError(
+                "data.augment.flip: the dataset declares no mirror tables of its DensePose charts",
+                hint="--set data.augment.flip=0, or declare mirror and mirror_uv (docs/densepose.md)",
+            )
+        chart, u, v = points[:, 0].long(), points[:, 1], points[:, 2]
+        other = torch.tensor(self.mirror, device=points.device)[chart].to(points)
+        if self.mirror_uv == "1-u":
+            return torch.stack([other, 1 - u, v], 1)
+        tables = _tables(Path(self.mirror_uv)).to(points)
+        side = tables.shape[-1] - 1
+        row, column = (v * side).round().long(), (u * side).round().long()
+        return torch.stack([other, *tables[:, (chart - 1).clamp(min=0), row, column]], 1)
+
+
+def surface(declared: Mapping[str, object], origin: Origin | None = None) -> Surface:
+    """What a dataset declares for densepose. origin: finds its tables; a head, which only counts, has none.
+
+    Raises DataError for what is malformed, naming the key.
+    """
+    where = "info.json: declared.densepose"
+    unknown = declared.keys() - {field.name for field in dataclasses.fields(Surface)}
+    if unknown:
+        raise DataError(f"{where}: {sorted(unknown)[0]!r:.80} is no key of it")
+    counts = {"charts": declared.get("charts", 24), "coarse": declared.get("coarse", 14)}
+    for key, count in counts.items():
+        if type(count) is not int or not 1 <= count <= 254:
+            raise DataError(f"{where}.{key}: is no number from 1 to 254, but {count!r:.80}")
+    charts, coarse = cast("list[int]", [*counts.values()])
+    mirror, mirror_coarse = (
+        _places(declared.get(key), count, f"{where}.{key}")
+        for key, count in (("mirror", charts), ("mirror_coarse", coarse))
+    )
+    uv = declared.get("mirror_uv")
+    if uv is not None and uv != "1-u":
+        uv = origin.file(uv) if origin is not None else Path(str(uv))
+    return Surface(charts, coarse, mirror, mirror_coarse, cast("str | Path | None", uv))
+
+
+def _places(given: object, count: int, where: str) -> tuple[int, ...] | None:
+    """A list of 1 to count in another order, with 0 in front."""
+    if given is None:
+        return None
+    if not isinstance(given, list) or sorted(given) != list(range(1, count + 1)):
+        raise DataError(f"{where}: is no list of the numbers 1 to {count}, each once")
+    return (0, *given)
+
+
+def _tables(path: Path) -> Tensor:
+    """float32 [2, charts, R, R]. Raises DataError."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            tables = np.stack([file["U"], file["V"]]).astype(np.float32)
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"{path}: holds no mirror tables U and V: {error}") from error
+    return torch.from_numpy(tables)
