@@ -37,7 +37,8 @@ def test_an_installed_package_has_every_file(tmp_path):
     script = (
         "import inspect; from segcli.compare.published import table; from segcli.weights.official import TABLE; "
         "from segcli.sources.known import KNOWN; from segcli.drawing.page import page; "
-        "print(all((table().groups, TABLE, KNOWN, page({}))), inspect.getfile(page))"
+        "print(all((table().groups, TABLE, KNOWN, page({}, title='', scripts=['page.js', 'explain.js', "
+        "'report.js']))), inspect.getfile(page))"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path / "site"), *filter(None, sys.path)])}
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, env=environment)

@@ -79,6 +79,13 @@ def complete_keys(context: typer.Context, incomplete: str) -> list[str]:
     return [f"{key}=" for key in keys(own) if key.startswith(incomplete)]
 
 
+def complete_views(incomplete: str) -> list[str]:
+    """Views of `visualize explain`, for the shell's completion."""
+    from segcli.core.plugins import names
+
+    return [name for name in names("view") if name.startswith(incomplete)]
+
+
 Quiet = Annotated[
     bool,
     typer.Option(

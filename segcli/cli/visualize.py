@@ -1,4 +1,4 @@
-"""`segcli visualize data` and `segcli visualize predictions`."""
+"""`segcli visualize data`, `segcli visualize predictions` and `segcli visualize explain`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,11 +9,19 @@ from segcli.cli import options, output, tables
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Draw a dataset's labels, or a run's predictions beside the labels.",
-    **options.example("visualize data data/shapes", "visualize predictions runs/quickstart-mask_rcnn --worst 12"),
+    help="Draw a dataset's labels, a run's predictions beside the labels, or what its model does inside.",
+    **options.example(
+        "visualize data data/shapes",
+        "visualize predictions runs/quickstart-mask_rcnn --worst 12",
+        "visualize explain runs/quickstart-mask_rcnn --image photo.jpg",
+    ),
 )
 HELP_DATA = options.example(
     "visualize data data/shapes --split val", "visualize data data/shapes --augmented quickstart/mask_rcnn"
+)
+HELP_EXPLAIN = options.example(
+    "visualize explain runs/quickstart-mask_rcnn --image photo.jpg",
+    "visualize explain runs/quickstart-mask_rcnn --image photo.jpg --what roi_align --what mask_channels",
 )
 HELP_PREDICTIONS = options.example("visualize predictions runs/quickstart-mask_rcnn --worst 12")
 
@@ -80,4 +88,37 @@ def predictions(
     from segcli.core.recipe.recipe import find_source
 
     for path in show_predictions(find_source(run), out, split=split, worst=worst, progress=not quiet):
+        typer.echo(path)
+
+
+@app.command("explain", **HELP_EXPLAIN)
+def explain(
+    source: options.Source,
+    image: Annotated[
+        Path, typer.Option(metavar="FILE", help="The image to explain; with labels if it is of the data.")
+    ],
+    what: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="VIEW",
+            help="Only this view; repeatable. [dim]default: all that the model has[/]",
+            autocompletion=options.complete_views,
+        ),
+    ] = None,
+    weights: options.Weights = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where to write. [dim]default: RUN/pictures[/]")
+    ] = None,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Draw what a model does inside on one image: pictures, and a page to click at.
+
+    R-CNNs: proposals, RoIAlign, mask channels. DETR and MaskFormer: attention, queries, the matching. Per-pixel models:
+    score maps, entropy.
+    """
+    from segcli.core.recipe.recipe import find_source
+    from segcli.explain.explain import explain as draw
+
+    for path in draw(find_source(source), image, what=what or (), out=out, weights=weights, progress=not quiet):
         typer.echo(path)

@@ -29,6 +29,7 @@ USUAL = re.compile(r"_(AP|AP50|APs|APm|APl)$|^(mIoU|PQ|SQ|RQ)$")  # scores among
 FORECAST = "Recipes that are not trained: what training takes here"
 PAIRS = "Every pair: a − b and its 95 % interval"
 SMOOTH = 0.15  # share of a new loss in the moving average
+SCRIPTS = ("page.js", "report_pictures.js", "report.js")
 Json = dict[str, object]
 
 
@@ -72,7 +73,7 @@ def write_report(
         "costs": [{"row": i, **_costs(rows[i])} for i in runs],
         "environment": _environment([rows[i] for i in runs]) if runs else None,
     }
-    write_bytes(path, page(shown).encode("utf-8"))
+    write_bytes(path, page(shown, title="segcli compare", scripts=SCRIPTS, with_plotly=True).encode("utf-8"))
     return missing
 
 

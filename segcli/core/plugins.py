@@ -33,6 +33,7 @@ FILES = {  # the files of segcli/ that are plugins of a kind, if they define `bu
     "synthetic": "sources/synthetic/*.py",
     "metric": "metrics/*.py",
     "augmentation": "data/augment/*.py",
+    "view": "explain/views/*.py",
 }
 GROUP = "segcli.plugins"
 ANY_TYPE = pydantic.ConfigDict(arbitrary_types_allowed=True)  # a plugin may take what only Python can pass

@@ -1,46 +1,16 @@
 "use strict";
 // The report of `segcli compare --html`: compare/report.py has made every text, sort key and interval in `data`; this
 // shows, sorts and filters them.
-const data = JSON.parse(document.getElementById("data").textContent);
 const rows = data.rows;
 const COLOURS = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#A08400", "#7F7F7F"];
 const DASHES = ["solid", "dash", "dot", "dashdot"];
 const SYMBOLS = ["circle", "square", "triangle-up", "diamond", "triangle-down", "pentagon", "x", "star"];
 const hidden = new Set(); // numbers of rows that are switched off
-const redraws = []; // what is drawn again when a model is switched on or off, or the theme changes
-const main = document.getElementById("report");
-
-// ---- small builders
-function el(tag, attributes = {}, ...children) {
-  const svg = ["svg", "image", "path", "rect", "text", "g"].includes(tag);
-  const node = svg ? document.createElementNS("http://www.w3.org/2000/svg", tag) : document.createElement(tag);
-  for (const [key, value] of Object.entries(attributes)) {
-    if (key.startsWith("on")) node.addEventListener(key.slice(2), value);
-    else if (value !== false && value != null) node.setAttribute(key, value === true ? "" : value);
-  }
-  node.append(...children.flat().filter((child) => child != null));
-  return node;
-}
 const colourOf = (i) => COLOURS[i % COLOURS.length];
 const swatch = (colour) => el("span", { class: "swatch", style: `background:${colour}` });
-const known = (value) => value !== null && value !== undefined;
 const shownOf = (numbers) => numbers.filter((i) => !hidden.has(Number(i)));
 const plain = (name) => name.replaceAll("&", "&amp;").replaceAll("<", "&lt;"); // plotly reads text as HTML
-function section(id, title, ...content) {
-  const node = el("section", { id, "aria-labelledby": `${id}-title` }, el("h2", { id: `${id}-title` }, title), ...content);
-  main.append(node);
-}
-function choice(label, options, onchange) {
-  const select = el("select", { onchange: () => onchange(select.value) }, options.map(([value, text]) => el("option", { value }, text)));
-  return el("label", {}, label, select);
-}
 const choose = (scores) => scores.map((one) => [one.key, one.title]);
-function check(label, on, onchange) {
-  const box = el("input", { type: "checkbox", checked: on, onchange: () => onchange(box.checked) });
-  return el("label", {}, box, label);
-}
-const controls = (...parts) => el("div", { class: "controls" }, ...parts);
-const scroll = (caption, table) => el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": caption }, table);
 
 // ---- tables
 // columns: {title, left, less, main}; lines: [{cells: [[text, sort key, small, shade]], mark}]
@@ -200,15 +170,8 @@ function classTable({ classes }) {
 
 // ---- the page
 function build() {
-  const redraw = () => redraws.forEach((one) => one());
-  const theme = el("button", { type: "button", onclick: () => {
-    const chosen = document.documentElement.dataset.theme;
-    const dark = chosen ? chosen === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
-    document.documentElement.dataset.theme = dark ? "light" : "dark";
-    redraw();
-  } }, "light / dark");
   const nav = el("nav", { "aria-label": "sections" });
-  main.append(el("header", {}, el("h1", {}, "segcli compare"), theme, nav));
+  main.append(el("header", {}, el("h1", {}, "segcli compare"), themeButton(), nav));
   if (data.verdict.length) main.append(el("div", { class: "verdict", id: "verdict" }, data.verdict.map((line) => el("p", {}, line))));
   if (rows.length > 1) {
     main.append(el("div", { class: "bar", role: "group", "aria-label": "models shown" }, rows.map((row, i) => {
@@ -234,7 +197,6 @@ function build() {
   const different = data.groups.filter((group) => group.recipes.lines.length).map((group) => titled(group.title, plainTable(group.recipes)));
   if (different.length) section("recipes", "Where the recipes differ", different.flat());
   if (environment) section("environment", "Environment and licences", plainTable(environment), el("p", { class: "faint" }, `Made by segcli ${data.version}. This file holds all that it shows: it loads nothing from elsewhere.`));
-  for (const one of main.querySelectorAll("section")) nav.append(el("a", { href: `#${one.id}` }, one.querySelector("h2").textContent));
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
+  listSections(nav);
 }
 build();

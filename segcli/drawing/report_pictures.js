@@ -1,5 +1,5 @@
 "use strict";
-// The images of the report: labels and predictions side by side, and the enlarged view. Helpers are in report.js.
+// The images of the report: labels and predictions side by side, and the enlarged view. Builders are in page.js.
 const look = { masks: true, boxes: false, names: true, labels: true, score: 0.5 };
 function panel(picture, shown, classes) {
   const letters = Math.max(7, Math.max(picture.width, picture.height) / 34); // height of a name

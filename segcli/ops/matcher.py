@@ -69,6 +69,14 @@ def match(costs: list[Tensor], image_ids: list[int]) -> Matching:
     return Matching(*index)
 
 
+def total(parts: dict[str, Tensor]) -> Tensor:
+    """The sum of costs, in their order."""
+    first, *others = parts.values()
+    for part in others:
+        first = first + part
+    return first
+
+
 def in_order(matching: Matching, alike_N: Tensor) -> Matching:
     """The matching, where objects that cost the same are dealt out in their own order: first query, first object.
 

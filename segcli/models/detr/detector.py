@@ -8,6 +8,7 @@ Legend: B images, T = h·w tokens, Q queries, L decoder layers, D width, C class
 """
 
 import dataclasses
+from collections import deque
 
 import torch
 import torch.nn.functional as F
@@ -17,9 +18,10 @@ from segcli.models.detr import set_loss
 from segcli.models.detr.set_loss import DetrLoss
 from segcli.models.interface import Backbone
 from segcli.models.layers.flop_rule import count
+from segcli.models.layers.hybrid_encoder import shrink_padding
 from segcli.models.layers.mlp import MLP
 from segcli.models.layers.position import SinePosition
-from segcli.models.layers.set_model import SetModel, last_and_earlier, pairs_by_image
+from segcli.models.layers.set_model import SetModel, last_and_earlier, last_costs, pairs_by_image
 from segcli.models.layers.targets import BoxTargets, Targets, box_targets, normalisers
 from segcli.models.layers.transformer import Record, Transformer, attention_mask
 from segcli.ops import boxes
@@ -160,34 +162,46 @@ class DETR(SetModel):
     def inspect(self, batch: Batch) -> dict[str, object]:
         """What explain views draw.
 
-        class_probabilities [B,Q,C+1]; boxes [B,Q,4] xyxy in pixels of each image on the canvas; features: the
-        backbone's maps; decoder_attention [L,B,heads,Q,h,w]: where each query looks; encoder_attention [B,heads,T,h,w]
-        of the last encoder layer: where each token looks. With targets also labels [N], target_boxes [N,4] xyxy and
-        matching: for each image (queries, objects), objects counted over the batch.
+        class_probabilities [B,Q,C+1], the last one's being "no object" (no_object); boxes [B,Q,4] xyxy in pixels of
+        each image on the canvas, layer_boxes [L,B,Q,4] those of every decoder layer; features: the backbone's maps;
+        projected [B,D,h,w]: what the tokens are made of, position [B,D,h,w]: what is added to them; decoder_attention
+        [L,B,heads,Q,h,w]: where each query looks, query_attention [B,Q,h,w]: in the last layer, mean over heads;
+        encoder_attention [B,heads,T,h,w] of the last encoder layer: where each token looks. With targets also labels
+        [N], target_boxes [N,4] xyxy, matching: for each image (queries, objects), objects counted over the batch, and
+        costs: for each image the parts of what it is matched by, [Q,N].
         """
         return self.inspect_with_outputs(batch)[0]
 
     def inspect_with_outputs(self, batch: Batch) -> tuple[dict[str, object], DetrOutputs]:
-        """(the views of `inspect`, the outputs behind them)."""
-        encoder: list[Tensor] = []
+        """(the views of `inspect`, the outputs behind them, of every layer)."""
+        encoder: Record = deque(maxlen=1)  # every layer's together may be gigabytes
         decoder: list[Tensor] = []
-        out = self.run(batch.images, padding(batch), every_layer=False, encoder_record=encoder, decoder_record=decoder)
+        out = self.run(batch.images, padding(batch), every_layer=True, encoder_record=encoder, decoder_record=decoder)
         scale = out.boxes.new_tensor([[w, h, w, h] for h, w in batch.sizes])
+        layer_boxes = boxes.to_xyxy(out.boxes) * scale[:, None]
+        padded = None if padding(batch) is None else shrink_padding(batch.padding, out.size)
         views: dict[str, object] = {
             "class_probabilities": out.logits[-1].softmax(-1),
-            "boxes": boxes.to_xyxy(out.boxes[-1]) * scale[:, None],
+            "no_object": True,
+            "boxes": layer_boxes[-1],
+            "layer_boxes": layer_boxes,
             "features": out.features,
+            "projected": out.projected,
+            "position": self.position(out.size, padded, batch.images.device).permute(0, 3, 1, 2),
             "decoder_attention": torch.stack(decoder).unflatten(-1, out.size),
+            "query_attention": decoder[-1].mean(1).unflatten(-1, out.size),
         }
         if encoder:
             views["encoder_attention"] = encoder[-1].unflatten(-1, out.size)
         if batch.targets is not None:
             targets = self.targets(batch)
-            matching = self.match(out, targets, batch)
+            last = dataclasses.replace(out, logits=out.logits[-1:], boxes=out.boxes[-1:])
+            matching = self.match(last, targets, batch)
             of_object = torch.repeat_interleave(torch.tensor(targets.counts)).to(scale.device)
             views["labels"] = targets.labels
             views["target_boxes"] = boxes.to_xyxy(targets.boxes) * scale[of_object]
             views["matching"] = pairs_by_image(matching, 0, len(batch.images))
+            views["costs"] = last_costs(set_loss.costs(last.logits, last.boxes, targets, self.loss))
         return views, out
 
     def paper_gflops(self) -> float:

@@ -11,7 +11,7 @@ from segcli.core import distributed
 from segcli.models.layers.targets import BoxTargets
 from segcli.ops import boxes, losses
 from segcli.ops.mask_losses import mask_losses
-from segcli.ops.matcher import Matching, class_cost, giou_cost, l1_cost, match
+from segcli.ops.matcher import Matching, class_cost, giou_cost, l1_cost, match, total
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +30,22 @@ class DetrLoss:
     auxiliary: bool = True
 
 
+def costs(logits_LBQC: Tensor, boxes_LBQ4: Tensor, targets: BoxTargets, weights: DetrLoss) -> list[dict[str, Tensor]]:
+    """For each image the weighted matching costs {"l1", "class", "giou"}, [L,Q,N] each; their sum is what is matched
+    by.
+
+    boxes: cxcywh."""
+    p_LBQC, predicted = logits_LBQC.detach().float().softmax(-1), boxes_LBQ4.detach().float()
+    return [
+        {
+            "l1": weights.l1 * l1_cost(predicted[:, i], target),
+            "class": weights.class_ * class_cost(p_LBQC[:, i], labels),
+            "giou": weights.giou * giou_cost(boxes.to_xyxy(predicted[:, i]), boxes.to_xyxy(target)),
+        }
+        for i, (labels, target) in enumerate(targets.by_image(targets.labels, targets.boxes))
+    ]
+
+
 def match_objects(
     logits_LBQC: Tensor, boxes_LBQ4: Tensor, targets: BoxTargets, weights: DetrLoss, image_ids: list[int]
 ) -> Matching:
@@ -37,15 +53,7 @@ def match_objects(
 
     boxes: cxcywh. Raises NotFiniteError on NaN.
     """
-    p_LBQC, predicted = logits_LBQC.detach().float().softmax(-1), boxes_LBQ4.detach().float()
-    costs = []
-    for i, (labels, target) in enumerate(targets.by_image(targets.labels, targets.boxes)):
-        costs.append(
-            weights.l1 * l1_cost(predicted[:, i], target)
-            + weights.class_ * class_cost(p_LBQC[:, i], labels)
-            + weights.giou * giou_cost(boxes.to_xyxy(predicted[:, i]), boxes.to_xyxy(target))
-        )
-    return match(costs, image_ids)
+    return match([total(parts) for parts in costs(logits_LBQC, boxes_LBQ4, targets, weights)], image_ids)
 
 
 def class_and_box_losses(

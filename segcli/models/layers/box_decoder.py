@@ -53,7 +53,7 @@ class BoxDecoderLayer(nn.Module):
         x = self.norm1(x_BQD + self.dropout(self.self_attn(at, at, x_BQD, mask)))
         at = x + position
         if isinstance(self.cross_attn, DeformableAttention):
-            attended = self.cross_attn(at, boxes_BQ4, memory.maps)
+            attended = self.cross_attn(at, boxes_BQ4, memory.maps, record)
         else:
             assert memory.keys is not None
             assert memory.tokens is not None
@@ -92,7 +92,8 @@ class BoxDecoder(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """(hidden [L,B,Q,D], class logits [L,B,Q,C], boxes [L,B,Q,4] cxcywh as shares of the canvas).
 
-        mask: added to the logits of the queries' self-attention, broadcastable to [B,heads,Q,Q].
+        mask: added to the logits of the queries' self-attention, broadcastable to [B,heads,Q,Q]. record receives each
+        layer's attention to the image, [B,heads,Q,T], or what deformable attention records.
         """
         x, hidden, logits, refined = content_BQD, [], [], []
         for layer, classify, refine in zip(self.layers, self.classes, self.boxes, strict=True):

@@ -4,15 +4,18 @@ Legend: B images, Q queries, L decoder layers, C classes.
 """
 
 import dataclasses
+from collections import deque
 
 import torch
 from torch import Tensor
 
 from segcli.core.tasks import TASKS
 from segcli.models.interface import Backbone
+from segcli.models.layers import box_query_loss
 from segcli.models.layers.box_queries import BoxOutputs, BoxQueries
-from segcli.models.layers.set_model import SetModel, pairs_by_image
+from segcli.models.layers.set_model import SetModel, last_costs, pairs_by_image
 from segcli.models.layers.targets import BoxTargets, Targets, box_targets
+from segcli.models.layers.transformer import Record
 from segcli.ops import boxes
 from segcli.ops.matcher import Matching
 from segcli.ops.preprocess import Preprocess
@@ -121,28 +124,44 @@ class BoxDetector(SetModel):
     def inspect(self, batch: Batch) -> dict[str, object]:
         """What explain views draw.
 
-        class_probabilities [B,Q,C]; boxes [L,B,Q,4] xyxy in pixels of the canvas, as the layers refine them; features:
-        the backbone's maps; maps: the encoder's. With targets also labels [N], target_boxes [N,4] and matching: for
-        each image (queries, objects), objects counted over the batch.
+        class_probabilities [B,Q,C], each on its own (no_object: False); boxes [B,Q,4] xyxy in pixels of the canvas,
+        layer_boxes [L,B,Q,4] as the layers refine them; features: the backbone's maps; maps: the encoder's;
+        encoder_attention [B,heads,T,h,w] of its last layer, where it has any; decoder_points, of every layer
+        [B,Q,heads,S,P,3]: where each query reads the maps (x, y in pixels of the canvas) and with what weight, or,
+        without deformable attention and with one map, query_attention [B,Q,h,w] of the last one, mean over heads. With
+        targets also labels [N], target_boxes [N,4], matching: for each image (queries, objects), objects counted over
+        the batch, and costs: for each image its parts, [Q,N].
         """
         return self.inspect_with_outputs(batch)[0]
 
     def inspect_with_outputs(self, batch: Batch) -> tuple[dict[str, object], BoxOutputs, list[Tensor]]:
         """(the views of `inspect`, the outputs and the features behind them)."""
         features = self.backbone(batch.images)
-        out = self.head(features[-self.levels :], batch)
+        encoder: Record = deque(maxlen=1)
+        decoder: list[Tensor] = []
+        out = self.head(features[-self.levels :], batch, record=decoder, encoder_record=encoder)
         height, width = batch.images.shape[2:]
         scale = out.boxes.new_tensor([width, height, width, height])
+        layer_boxes = boxes.to_xyxy(out.boxes) * scale
         views: dict[str, object] = {
             "class_probabilities": out.logits[-1].sigmoid(),
-            "boxes": boxes.to_xyxy(out.boxes) * scale,
+            "no_object": False,
+            "boxes": layer_boxes[-1],
+            "layer_boxes": layer_boxes,
             "features": features,
             "maps": out.maps,
         }
+        if encoder:
+            views["encoder_attention"] = encoder[-1].unflatten(-1, out.maps[-1].shape[2:])
+        if self.head.options.deformable:
+            views["decoder_points"] = [read * read.new_tensor([width, height, 1]) for read in decoder]
+        elif self.levels == 1:
+            views["query_attention"] = decoder[-1].mean(1).unflatten(-1, out.maps[0].shape[2:])
         if batch.targets is not None:
             targets = self.targets(batch)
             matching = self.match(out, targets, batch)
             last = len(out.logits) - 1
             views["labels"], views["target_boxes"] = targets.labels, boxes.to_xyxy(targets.boxes) * scale
             views["matching"] = pairs_by_image(matching, last, len(batch.images))
+            views["costs"] = last_costs(box_query_loss.costs(out.logits, out.boxes, targets, self.head.loss))
         return views, out, features

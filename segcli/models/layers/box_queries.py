@@ -114,13 +114,19 @@ class BoxQueries(nn.Module):
         return ("decoder.classes.", "dense.classes.", "label_embed.")
 
     def forward(
-        self, features: list[Tensor], batch: Batch, targets: BoxTargets | None = None, record: Record | None = None
+        self,
+        features: list[Tensor],
+        batch: Batch,
+        targets: BoxTargets | None = None,
+        record: Record | None = None,
+        encoder_record: Record | None = None,
     ) -> BoxOutputs:
-        """targets: the labelled objects, with which denoising trains; None leaves it out."""
+        """targets: the labelled objects, with which denoising trains; None leaves it out. record: see `BoxDecoder`;
+        encoder_record: receives the self-attention of the encoder's layers."""
         canvas = (batch.images.shape[2], batch.images.shape[3])
         padded = any(size != canvas for size in batch.sizes)
         padding = batch.padding if padded else None
-        maps = self.encoder(features, padding)
+        maps = self.encoder(features, padding, encoder_record)
         raw, content, anchors, group_mask = self._start(maps, batch, canvas)
         noise = None
         if self.label_embed is not None and targets is not None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from segcli.models.layers.denoising import Noise
 from segcli.models.layers.targets import BoxTargets
 from segcli.ops import boxes, losses
-from segcli.ops.matcher import Matching, focal_class_cost, giou_cost, l1_cost, match
+from segcli.ops.matcher import Matching, focal_class_cost, giou_cost, l1_cost, match, total
 
 GAMMA = 1.5  # of the target IoU^gamma and of the weight of unmatched queries
 CLASS_COST = 2.0
@@ -27,19 +27,27 @@ class BoxLoss:
     giou: float = 2.0
 
 
+def costs(logits_LBQC: Tensor, boxes_LBQ4: Tensor, targets: BoxTargets, weights: BoxLoss) -> list[dict[str, Tensor]]:
+    """For each image the weighted matching costs {"class", "l1", "giou"}, [L,Q,N] each; their sum is what is matched
+    by.
+
+    boxes: cxcywh."""
+    logits, predicted = logits_LBQC.detach().float(), boxes_LBQ4.detach().float()
+    return [
+        {
+            "class": CLASS_COST * focal_class_cost(logits[:, i], labels),
+            "l1": weights.l1 * l1_cost(predicted[:, i], target),
+            "giou": weights.giou * giou_cost(boxes.to_xyxy(predicted[:, i]), boxes.to_xyxy(target)),
+        }
+        for i, (labels, target) in enumerate(targets.by_image(targets.labels, targets.boxes))
+    ]
+
+
 def match_boxes(
     logits_LBQC: Tensor, boxes_LBQ4: Tensor, targets: BoxTargets, weights: BoxLoss, image_ids: list[int]
 ) -> Matching:
     """One-to-one pairs of least cost for every layer and image. boxes: cxcywh. Raises SegcliError on NaN."""
-    logits, predicted = logits_LBQC.detach().float(), boxes_LBQ4.detach().float()
-    costs = []
-    for i, (labels, target) in enumerate(targets.by_image(targets.labels, targets.boxes)):
-        costs.append(
-            CLASS_COST * focal_class_cost(logits[:, i], labels)
-            + weights.l1 * l1_cost(predicted[:, i], target)
-            + weights.giou * giou_cost(boxes.to_xyxy(predicted[:, i]), boxes.to_xyxy(target))
-        )
-    return match(costs, image_ids)
+    return match([total(parts) for parts in costs(logits_LBQC, boxes_LBQ4, targets, weights)], image_ids)
 
 
 def class_and_box_losses(

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segcli.models.layers.hybrid_encoder import to_tokens
+from segcli.models.layers.transformer import Record
 
 
 class DeformableAttention(nn.Module):
@@ -37,14 +38,18 @@ class DeformableAttention(nn.Module):
         nn.init.zeros_(self.weights.weight)
         nn.init.zeros_(self.weights.bias)
 
-    def forward(self, query_BQD: Tensor, boxes_BQ4: Tensor, maps: list[Tensor]) -> Tensor:
-        """[B,Q,D]. boxes: cxcywh, shares of the canvas, around which to look; maps: [B,D,h,w] each."""
+    def forward(self, query_BQD: Tensor, boxes_BQ4: Tensor, maps: list[Tensor], record: Record | None = None) -> Tensor:
+        """[B,Q,D]. boxes: cxcywh, shares of the canvas, around which to look; maps: [B,D,h,w] each.
+
+        record receives where it reads and with what weight, [B,Q,N,S,P,3]: x, y as shares of the canvas, weight."""
         batch, queries, dim = query_BQD.shape
         shape = (batch, queries, self.heads, self.levels, self.points)
         offsets = self.offsets(query_BQD).view(*shape, 2)
         weights = self.weights(query_BQD).view(batch, queries, self.heads, -1).softmax(-1)
         box = boxes_BQ4[:, :, None, None, None]
         places = box[..., :2] + offsets * (box[..., 2:] * (0.5 / self.points))
+        if record is not None:
+            record.append(torch.cat([places, weights.view(shape)[..., None]], -1))
         grid = (2 * places - 1).permute(3, 0, 2, 1, 4, 5).flatten(1, 2)  # [S,B·N,Q,P,2]
         read = []
         for level, at in zip(maps, grid, strict=True):

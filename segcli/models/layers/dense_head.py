@@ -56,6 +56,11 @@ class DenseProposals(nn.Module):
             scores.append(score_NC[at[keep]])
         return kept, scores, raw
 
+    def candidates(self, raw: dict[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """(boxes [N,4] on the canvas, best class's score [N] 0..1) of every cell, an image: before any is
+        suppressed."""
+        return list(zip(raw["boxes"], raw["logits"].sigmoid().amax(-1), strict=True))
+
     def outputs(self, features: list[Tensor]) -> tuple[dict[str, Tensor], Tensor]:
         """({"logits" [B,N,C], "boxes" [B,N,4] xyxy on the canvas, "points" [N,2]} of cells, the tower's [B,N,D])."""
         towers = [self.tower(f) for f in features]

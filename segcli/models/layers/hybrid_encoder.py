@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from segcli.models.layers.position import SinePosition
 from segcli.models.layers.pyramid import conv_norm
-from segcli.models.layers.transformer import Encoder, TransformerSettings, attention_mask
+from segcli.models.layers.transformer import Encoder, Record, TransformerSettings, attention_mask
 
 
 class HybridEncoder(nn.Module):
@@ -24,13 +24,15 @@ class HybridEncoder(nn.Module):
         self.smooth = nn.ModuleList(conv_norm(dim, dim) for _ in channels[1:])
         self.position = SinePosition(dim)
 
-    def forward(self, features: list[Tensor], padding_BHW: Tensor | None) -> list[Tensor]:
-        """[B,D,h,w] each. padding (True = padded) of the canvas; None: nothing is padded."""
+    def forward(self, features: list[Tensor], padding_BHW: Tensor | None, record: Record | None = None) -> list[Tensor]:
+        """[B,D,h,w] each. padding (True = padded) of the canvas; None: nothing is padded. record receives the layers'
+        attention."""
         maps = [lateral(f) for lateral, f in zip(self.lateral, features, strict=True)]
         size = (maps[-1].shape[2], maps[-1].shape[3])
         padding = shrink_padding(padding_BHW, size)
         position = self.position(size, padding, maps[-1].device).flatten(1, 2)
-        maps[-1] = to_map(self.encoder(to_tokens(maps[-1]), position, attention_mask(padding)), size)
+        tokens = self.encoder(to_tokens(maps[-1]), position, attention_mask(padding), record)
+        maps[-1] = to_map(tokens, size)
         for i in range(len(maps) - 2, -1, -1):
             above = F.interpolate(maps[i + 1], size=maps[i].shape[-2:])
             maps[i] = self.smooth[i](maps[i] + above)

@@ -55,3 +55,8 @@ def last_and_earlier(by_layer: dict[str, Tensor], auxiliary: bool) -> dict[str, 
 def pairs_by_image(matching: Matching, layer: int, images: int) -> list[tuple[Tensor, Tensor]]:
     """For each image (queries, targets) [m] of one layer, targets counted over the batch."""
     return [matching.pairs(layer, i) for i in range(images)]
+
+
+def last_costs(costs: list[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
+    """The last layer's [Q,N] of every image's parts of the matching cost [L,Q,N]."""
+    return [{name: part[-1] for name, part in parts.items()} for parts in costs]

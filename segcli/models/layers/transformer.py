@@ -5,12 +5,14 @@ D width, N heads, L decoder layers. Everything is batch-first.
 """
 
 import dataclasses
+from collections import deque
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-Record = list[Tensor]  # receives each layer's attention weights [B,N,Q,S], where someone wants to see them
+# receives each layer's attention weights [B,N,Q,S], where someone wants to see them; a deque keeps the last ones alone
+Record = list[Tensor] | deque[Tensor]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,7 +16,7 @@ from segcli.core import distributed
 from segcli.models.layers.targets import Targets
 from segcli.ops import losses
 from segcli.ops.mask_losses import mask_losses
-from segcli.ops.matcher import Matching, class_cost, dice_cost, focal_cost, match
+from segcli.ops.matcher import Matching, class_cost, dice_cost, focal_cost, match, total
 from segcli.ops.segments import shrink
 
 
@@ -51,19 +51,25 @@ class MaskOutputs:
 
 
 @torch.no_grad()
-def match_segments(out: MaskOutputs, targets: Targets, weights: MaskLoss, image_ids: list[int]) -> Matching:
-    """The best one-to-one pairs by class, focal and dice cost at the mask logits' size, for every layer and image."""
+def segment_costs(out: MaskOutputs, targets: Targets, weights: MaskLoss) -> list[dict[str, Tensor]]:
+    """For each image the weighted matching costs {"mask" (focal), "dice", "class"}, [L,Q,N] each, at the mask logits'
+    size; their sum is what is matched by."""
     small_NP = shrink(targets.masks, (out.pixels.shape[2], out.pixels.shape[3]))
     costs = []
     for i, (labels, masks_NP) in enumerate(targets.by_image(targets.labels, small_NP)):
-        by_mask = []
+        focal, dice = [], []
         for embeddings_QC in out.embeddings[:, i]:
             logits_1QP = (embeddings_QC @ out.pixels[i].flatten(1)).float()[None]
-            cost = weights.mask * focal_cost(logits_1QP, masks_NP) + weights.dice * dice_cost(logits_1QP, masks_NP)
-            by_mask.append(cost)
-        by_class = class_cost(out.logits[:, i].float().softmax(-1), labels)
-        costs.append(torch.cat(by_mask) + weights.class_ * by_class)
-    return match(costs, image_ids)
+            focal.append(weights.mask * focal_cost(logits_1QP, masks_NP))
+            dice.append(weights.dice * dice_cost(logits_1QP, masks_NP))
+        by_class = weights.class_ * class_cost(out.logits[:, i].float().softmax(-1), labels)
+        costs.append({"mask": torch.cat(focal), "dice": torch.cat(dice), "class": by_class})
+    return costs
+
+
+def match_segments(out: MaskOutputs, targets: Targets, weights: MaskLoss, image_ids: list[int]) -> Matching:
+    """The best one-to-one pairs by class, focal and dice cost, for every layer and image."""
+    return match([total(parts) for parts in segment_costs(out, targets, weights)], image_ids)
 
 
 def set_losses(

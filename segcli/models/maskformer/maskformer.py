@@ -8,8 +8,9 @@ B images, Q queries, L decoder layers, C channels, M matched pairs, N segments o
 quarter of the canvas). Parameter names are the official ones but for a ResNet's (weights/detectron2_resnet.py).
 """
 
+import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import torch
@@ -22,7 +23,7 @@ from segcli.models.interface import Backbone
 from segcli.models.layers.flop_rule import count
 from segcli.models.layers.mask_predictor import MaskPredictor
 from segcli.models.layers.pixel_decoder import FpnPixelDecoder, SegmentationHead, TransformerPixelDecoder
-from segcli.models.layers.set_model import SetModel, last_and_earlier, pairs_by_image
+from segcli.models.layers.set_model import SetModel, last_and_earlier, last_costs, pairs_by_image
 from segcli.models.layers.targets import Targets, normalisers, segment_targets
 from segcli.models.layers.task_check import check_task
 from segcli.models.layers.transformer import TransformerSettings
@@ -31,6 +32,7 @@ from segcli.models.maskformer.mask_set_loss import (
     MaskOutputs,
     match_segments,
     pair_losses,
+    segment_costs,
     set_losses,
 )
 from segcli.models.maskformer.masked_decoder import MaskedPredictor
@@ -201,7 +203,9 @@ class MaskFormer(SetModel):
 
     def predict(self, batch: Batch) -> list[Prediction]:
         """What `outputs` names, on the original images' pixels."""
-        logits_BQC, masks_BQhw = self.network(batch.images)
+        return self._read_all(*self.network(batch.images), batch)
+
+    def _read_all(self, logits_BQC: Tensor, masks_BQhw: Tensor, batch: Batch) -> list[Prediction]:
         direct = self.inference.upsampling == "direct"
         canvas = (batch.images.shape[2], batch.images.shape[3])
         return [
@@ -210,6 +214,15 @@ class MaskFormer(SetModel):
                 zip(batch.sizes, batch.original_sizes, batch.image_ids, strict=True)
             )
         ]
+
+    @contextlib.contextmanager
+    def reading(self, outputs: Sequence[str]) -> Iterator[None]:
+        """Within the context, the same outputs are read as these of semantic, instance and panoptic."""
+        own, self.outputs = self.outputs, outputs
+        try:
+            yield
+        finally:
+            self.outputs = own
 
     def _read(self, logits_QC: Tensor, masks_Qhw: Tensor, enlarge: Enlarge, image_id: int) -> Prediction:
         out = Prediction(image_id, enlarge.original)
@@ -227,26 +240,36 @@ class MaskFormer(SetModel):
     def inspect(self, batch: Batch) -> dict[str, object]:
         """What explain views draw.
 
-        features: the backbone's maps; pixels [B,C,h,w]; class_probabilities [B,Q,C+1]; mask_logits [B,Q,h,w];
-        attention, of every decoder layer: [B,Q,H,W] on the map that it attends to, mean over heads. With targets also
-        labels [N], masks [N,H,W] and matching: for each image (queries, segments), segments counted over the batch."""
+        features: the backbone's maps; pixel_decoder_maps: the pixel decoder's, coarse to fine; pixels [B,C,h,w];
+        class_probabilities [B,Q,C+1], the last one's being "no object" (no_object); mask_embeddings [B,Q,C];
+        mask_logits [B,Q,h,w]; attention, of every decoder layer: [B,Q,H,W] on the map that it attends to, mean over
+        heads, and query_attention, that of the last one; readings: `Prediction`s with all that these outputs can be
+        read as. With targets also labels [N], masks [N,H,W], matching: for each image (queries, segments), segments
+        counted over the batch, and, where whole masks are matched, costs: for each image its parts, [Q,N]."""
         features = self.backbone(batch.images)
-        attention: list[Tensor] = []
-        out, maps = self.decode(features, attention)
+        record: list[Tensor] = []
+        out, maps = self.decode(features, record)
+        attention = [weights.mean(1).unflatten(-1, maps[i % len(maps)].shape[2:]) for i, weights in enumerate(record)]
         views: dict[str, object] = {
             "features": features,
+            "pixel_decoder_maps": self.sem_seg_head.pixel_decoder.every_map(features)[1],
             "pixels": out.pixels,
             "class_probabilities": out.logits[-1].softmax(-1),
+            "no_object": True,
+            "mask_embeddings": out.embeddings[-1],
             "mask_logits": mask_logits(out),
-            "attention": [
-                weights.mean(1).unflatten(-1, maps[i % len(maps)].shape[2:]) for i, weights in enumerate(attention)
-            ],
+            "attention": attention,
+            "query_attention": attention[-1],
         }
+        with self.reading(DOES if self.num_things else ("semantic",)):
+            views["readings"] = self._read_all(out.logits[-1], mask_logits(out), batch)
         if batch.targets is not None:
             targets = self.targets(batch)
             matching = self.match(out.last(), targets, batch)
             views["labels"], views["masks"] = targets.labels, targets.masks
             views["matching"] = pairs_by_image(matching, 0, len(batch.images))
+            if not self.fixed and self.loss.points is None:
+                views["costs"] = last_costs(segment_costs(out.last(), targets, self.loss))
         return views
 
     def paper_gflops(self, size: tuple[int, int] | None = None) -> float:

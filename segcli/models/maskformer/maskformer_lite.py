@@ -26,7 +26,7 @@ from segcli.models.layers.sampler import keyed_generator
 from segcli.models.layers.targets import BoxTargets
 from segcli.models.layers.transformer import TransformerSettings
 from segcli.models.maskformer.box_masks import BoxMasks, sample_points
-from segcli.models.maskformer.maskformer import check
+from segcli.models.maskformer.maskformer import DOES, check
 from segcli.models.maskformer.point_loss import masks_at
 from segcli.models.maskformer.stuff_kernels import StuffKernels
 from segcli.ops import losses
@@ -215,11 +215,15 @@ class MaskFormerLite(BoxDetector):
         return out.logits[-1], torch.stack(drawn), *more
 
     def inspect(self, batch: Batch) -> dict[str, object]:
-        """The views of `BoxDetector.inspect`, and pixels [B,E,h,w], mask_logits [B,Q,h,w] of the last layer."""
+        """The views of `BoxDetector.inspect`, and of the last layer pixels [B,E,h,w], mask_embeddings [B,Q,E],
+        mask_logits [B,Q,h,w]; readings: `Prediction`s with all that these outputs can be read as."""
         views, out, features = self.inspect_with_outputs(batch)
         pixels = self.masks.pixels(out.maps[0], features[0])
-        views["pixels"] = pixels
+        views["pixels"], views["mask_embeddings"] = pixels, self.masks.code(out.hidden[-1])[0]
         views["mask_logits"] = torch.stack(
             [self.masks.inside(*row) for row in zip(pixels, out.hidden[-1], out.boxes[-1], strict=True)]
         )
+        own, self.outputs = self.outputs, DOES if self.num_things else ("semantic",)
+        views["readings"] = [self._read(out, pixels[i], batch, i) for i in range(len(batch.images))]
+        self.outputs = own
         return views

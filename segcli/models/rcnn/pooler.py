@@ -1,5 +1,7 @@
 """Pool each region of interest from the pyramid level that fits its size, by RoIAlign or RoIPool."""
 
+from typing import Protocol, runtime_checkable
+
 import torch
 from torch import Tensor, nn
 from torchvision.ops import roi_align, roi_pool
@@ -72,3 +74,10 @@ class Pooler(nn.Module):
         if feature.device.type == "cpu":
             return roi_align_rows(feature, boxes, self.size, scale, self.sampling, self.aligned)
         return roi_align(feature, boxes, size, scale, self.sampling, self.aligned)
+
+
+@runtime_checkable
+class Pooling(Protocol):
+    """A head that pools regions."""
+
+    pooler: Pooler

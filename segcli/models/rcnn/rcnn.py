@@ -15,6 +15,7 @@ from segcli.models import build_backbone
 from segcli.models.interface import Declared, DetectingHead, Detections, Finished, Model, RoIHead
 from segcli.models.layers.pyramid import FPN
 from segcli.models.layers.task_check import check_task
+from segcli.models.rcnn.pooler import Pooling
 from segcli.models.rcnn.roi_heads import RoIHeads
 from segcli.models.rcnn.rpn import RPN
 from segcli.ops.preprocess import Preprocess
@@ -91,6 +92,7 @@ class ProposalNetwork(Protocol):
     def propose(
         self, batch: Batch, features: list[Tensor], /
     ) -> tuple[list[Tensor], list[Tensor], dict[str, Tensor]]: ...
+    def candidates(self, raw: dict[str, Tensor], /) -> list[tuple[Tensor, Tensor]]: ...
     def loss(self, raw: dict[str, Tensor], targets: list[Target], seeds: list[int], /) -> dict[str, Tensor]: ...
     def count(self, features: list[Tensor], /) -> None: ...
 
@@ -130,14 +132,16 @@ class RCNN(Model):
 
     def predict(self, batch: Batch) -> list[Prediction]:
         """Detections on the original images' pixels, best first."""
-        found = self._detect(batch)[0]
+        found = self._detect(batch)[-1]
         return [self._finish(d, batch, i) for i, d in enumerate(found)]
 
-    def _detect(self, batch: Batch) -> tuple[list[Detections], list[Tensor], dict[str, Tensor], list[Tensor]]:
+    def _detect(
+        self, batch: Batch
+    ) -> tuple[list[Tensor], list[Tensor], list[Tensor], dict[str, Tensor], list[Detections]]:
         features = self.backbone(batch.images)
         proposals, scores, raw = self.rpn.propose(batch, self.levels(features))
         found = self.roi_heads.predict(features, proposals, scores, batch.sizes, self.max_detections)
-        return found, proposals, raw, features
+        return features, proposals, scores, raw, found
 
     def _finish(self, found: Detections, batch: Batch, i: int) -> Prediction:
         size, original = batch.sizes[i], batch.original_sizes[i]
@@ -153,9 +157,24 @@ class RCNN(Model):
         return Prediction(batch.image_ids[i], original, instances[scores.cpu().argsort(descending=True, stable=True)])
 
     def inspect(self, batch: Batch) -> dict[str, object]:
-        """Proposals, detections with every mask channel, the pyramid: what `predict` computes on its way."""
-        found, proposals, raw, features = self._detect(batch)
-        return {"proposals": proposals, "proposal_outputs": raw, "features": features, "detections": found}
+        """What `predict` computes on its way.
+
+        features: the pyramid, and its strides; proposals: [n,4] an image, their scores [n] or [n,C], and the raw
+        outputs that they were chosen from (`rpn.candidates` reads them); detections: `Detections` an image, and under
+        its own name an entry an image of what heads add in `extra`, such as mask_channels [n,C,28,28] and keypoint_maps
+        [n,K,56,56]; pooling_heads: name -> head, of those that pool regions.
+        """
+        features, proposals, scores, raw, found = self._detect(batch)
+        return {
+            **{key: [one.extra[key] for one in found] for key in found[0].extra},
+            "features": features,
+            "strides": self.backbone.strides,
+            "proposal_outputs": raw,
+            "proposals": proposals,
+            "proposal_scores": scores,
+            "detections": found,
+            "pooling_heads": {name: head for name, head in self.roi_heads.named().items() if isinstance(head, Pooling)},
+        }
 
     def regions(self, proposals: int = 1000, detections: int = 100) -> dict[str, int]:
         """On how many regions `network` runs each head: `proposals` in the one that detects, in others `detections`, or

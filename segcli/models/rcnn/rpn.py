@@ -48,6 +48,12 @@ class RPN(RegionProposalNetwork):
         raw = {"objectness": objectness_flat, "deltas": deltas_flat, "anchors": anchors}
         return kept, scores, raw
 
+    def candidates(self, raw: dict[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """(boxes [N,4] on the canvas, objectness [N] 0..1) of every anchor, an image: before any is suppressed."""
+        anchors: list[Tensor] = raw["anchors"]  # type: ignore[assignment]
+        boxes = self.box_coder.decode(raw["deltas"], anchors).view(len(anchors), -1, 4)
+        return list(zip(boxes, raw["objectness"].view(len(anchors), -1).sigmoid(), strict=True))
+
     def loss(self, raw: dict[str, Tensor], targets: list[Target], seeds: list[int]) -> dict[str, Tensor]:
         """Binary cross-entropy on 256 drawn anchors an image, smooth L1 (β = 1/9) on the positive ones."""
         self.fg_bg_sampler.seeds = seeds

@@ -1,0 +1,149 @@
+"""`segcli visualize explain`: what a model computes on its way from one image to its prediction, drawn view by view."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from segcli.core import folders, plugins
+from segcli.core.errors import DataError, UsageError
+from segcli.core.formatting import count
+from segcli.data.dataset import Dataset, decoded
+from segcli.data.image import read_image
+from segcli.engine.evaluation import evaluating
+from segcli.engine.opening import Opened, open_model, prepare_layout
+from segcli.explain.page import Section, explain_page
+from segcli.explain.scene import Scene
+from segcli.explain.sheet import sheet
+from segcli.explain.view import Shown, View
+from segcli.predictions.coco_results import write_bytes, write_png
+from segcli.types import Batch, Target
+
+ORDER = (  # of the views on the page: as an image goes through a model; views of other packages come last
+    *("features", "positions", "self_attention", "pixel_embeddings", "proposals", "roi_align", "mask_channels"),
+    *("keypoint_maps", "paste", "query_attention", "sampling_points", "layers", "query_scores", "query_masks"),
+    *("dot_product", "readings", "class_maps", "entropy", "matching", "duplicates"),
+)
+
+
+def explain(
+    source: str | Path,
+    image: str | Path,
+    *,
+    what: Sequence[str] = (),
+    out: str | Path | None = None,
+    weights: str | None = None,
+    score: float = 0.5,
+    progress: bool = True,
+) -> list[Path]:
+    """Draw the views `what` (none named: all that the model has) of one image: a PNG each, and an HTML page of them
+    all, which needs no network. -> the files written, the page first.
+
+    source: a run folder, or a recipe with weights. out: by default the run's folder `pictures`, or pictures/NAME of a
+    recipe. Labels are known where the image is one of the run's dataset. Raises UsageError for a view that there is
+    not, that the model does not have, or that needs labels which are not known; ModelError and DataError where the run
+    or the image can't be read.
+    """
+    views = views_named(what)
+    pixels = read_image(image)  # before the model, which takes longer
+    opened = open_model(source, weights=weights)
+    if opened.info.value_range is not None:
+        pixels = read_image(image, opened.info.value_range)
+    prepare_layout(opened.model)
+    folder = Path(out) if out is not None else (opened.path or Path("pictures") / opened.recipe.name)
+    folder = folder / "pictures" if out is None and opened.path else folder
+    target = labels_of(opened, Path(image))
+    scene = look(opened, pixels, target, score)
+    chosen = available(scene, views, named=bool(what))
+    stem = f"explain-{Path(image).stem}"
+    names = [f"{stem}.html", *(f"{stem}-{name}.png" for name in chosen)]
+    if out is not None or opened.path is None:
+        folders.claim(folder, names, [Path(image)])
+    title = f"{opened.recipe.name}: {Path(image).name}"
+    sections: list[Section] = []
+    for name, shown in _draw(scene, chosen, progress):
+        view = chosen[name]
+        write_png(folder / f"{stem}-{name}.png", sheet(view, shown))
+        sections.append(Section(name, view, shown))
+    write_bytes(folder / names[0], explain_page(title, scene, sections).encode("utf-8"))
+    if out is not None or opened.path is None:
+        folders.note_written(folder)
+    return [folder / name for name in names]
+
+
+def views_named(what: Sequence[str]) -> dict[str, View]:
+    """The named views, or all there are, in the page's order. Raises UsageError for one that there is not."""
+    names = list(dict.fromkeys(what)) or plugins.names("view")
+    place = {name: i for i, name in enumerate(ORDER)}
+    return {
+        name: plugins.call(plugins.find("view", name, "--what").build, {}, f"view {name}")
+        for name in sorted(names, key=lambda name: (place.get(name, len(place)), name))
+    }
+
+
+def available(scene: Scene, views: dict[str, View], *, named: bool) -> dict[str, View]:
+    """Those of the views that this model and this image have. Raises UsageError where a named one is not among them."""
+    has = lambda view: all(key in scene.inside for key in view.needs)
+    there = {name: view for name, view in views.items() if has(view)}
+    if named and (missing := [name for name in views if name not in there]):
+        all_there = [name for name, view in views_named(()).items() if has(view)]
+        raise UsageError(f"--what {missing[0]}: this model has no such view", hint="it has " + ", ".join(all_there))
+    if scene.batch.targets is not None:
+        return there
+    labelled = [name for name, view in there.items() if view.labels]
+    if labelled:
+        why = "needs the image's labels, and it is none of the run's dataset"
+        if named:
+            raise UsageError(
+                f"--what {labelled[0]} {why}", hint="give an image of the dataset that the run was trained on"
+            )
+        print(f"note: without {', '.join(labelled)}, which {why}", file=sys.stderr)
+    return {name: view for name, view in there.items() if not view.labels}
+
+
+def look(opened: Opened, pixels: np.ndarray, target: Target | None, score: float) -> Scene:
+    """Run the model on one image, as `predict` does."""
+    model, preprocess = opened.model, opened.model.preprocess
+    tensor = preprocess.image(pixels)
+    images, padding = preprocess.pad([tensor])
+    size, content = (pixels.shape[0], pixels.shape[1]), (tensor.shape[1], tensor.shape[2])
+    if target is not None and target.size != size:
+        raise DataError(f"the image is {size[1]} × {size[0]}, its labels say {target.size[1]} × {target.size[0]}")
+    targets = None if target is None else [preprocess.target(decoded(target))]
+    images = images.contiguous(memory_format=torch.channels_last)
+    device = next(model.parameters()).device
+    batch = Batch(images, padding, [content], [size], [0 if target is None else target.image_id], targets, [0]).to(
+        device
+    )
+    with torch.inference_mode(), evaluating(model, opened.recipe):
+        inside = model.inspect(batch)
+        prediction = model.predict(batch)[0]
+    return Scene(pixels, model, batch, inside, prediction, opened.info, score)
+
+
+def labels_of(opened: Opened, image: Path) -> Target | None:
+    """The labels of an image of the recipe's dataset; None of any other, or where the dataset is not there."""
+    root = Path(opened.recipe.data.root)
+    if not (root / "info.json").is_file():
+        return None
+    try:
+        dataset = Dataset(root, task=opened.recipe.task, fields=opened.model.fields)
+        own = [i for i, name in enumerate(dataset.file_names) if Path(name).name == image.name]
+        at = next((i for i in own if dataset.path(i).resolve() == image.resolve()), None)
+        alike = [(c.name, c.thing) for c in dataset.info.categories] == [
+            (c.name, c.thing) for c in opened.info.categories
+        ]
+        return dataset.encoded_target(at) if at is not None and alike else None
+    except DataError as error:
+        print(f"note: without labels: {error}", file=sys.stderr)
+        return None
+
+
+def _draw(scene: Scene, views: dict[str, View], progress: bool) -> Iterator[tuple[str, Shown]]:
+    for number, (name, view) in enumerate(views.items(), start=1):
+        if progress:
+            print(f"{number} of {count(len(views), 'view')}: {name}", file=sys.stderr)
+        with torch.inference_mode():
+            yield name, view.draw(scene)

@@ -1,0 +1,119 @@
+"""All views of an image as one HTML page that needs no network: pictures, and what one can click."""
+
+import base64
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+import segcli
+from segcli.data.png import encode_png
+from segcli.drawing.page import page
+from segcli.explain.pictures import fitted
+from segcli.explain.scene import Scene
+from segcli.explain.view import Boxes, Maps, Matrix, Shown, View, Widget
+
+SIDE = 900  # pixels of the longest side of the image that is clicked at
+MOST = 1_500_000  # values of a widget's maps: more are thinned out
+QUALITY = 88  # of JPEG
+Json = dict[str, object]
+
+
+class Section(NamedTuple):
+    name: str
+    view: View
+    shown: Shown
+
+
+def explain_page(title: str, scene: Scene, sections: list[Section]) -> str:
+    """HTML text; the script is drawing/explain.js."""
+    height, width = scene.size
+    data: Json = {
+        "title": title,
+        "image": _jpeg(fitted(scene.canvas, min(SIDE, max(scene.size)) if max(scene.size) > SIDE else SIDE)[0]),
+        "width": width,
+        "height": height,
+        "sections": [_section(*section) for section in sections],
+    }
+    return page(data, title=title, scripts=("page.js", "explain.js"))
+
+
+def _section(name: str, view: View, shown: Shown) -> Json:
+    code = Path(segcli.__file__).parent / view.code
+    return {
+        "name": name,
+        "title": view.title,
+        "sees": view.sees,
+        "paper": view.paper,
+        "code": [f"segcli/{view.code}", code.as_uri()],
+        "facts": shown.facts,
+        "columns": shown.columns or 3,
+        "pictures": [
+            [_picture(p.pixels), p.caption, p.group, p.pixels.shape[1], p.pixels.shape[0]] for p in shown.pictures
+        ],
+        "widgets": [_widget(one) for one in shown.widgets],
+    }
+
+
+def _widget(widget: Widget) -> Json:
+    if isinstance(widget, Maps):
+        return _maps(widget)
+    if isinstance(widget, Boxes):
+        sets = [
+            {"name": name, "boxes": _rounded(boxes), "texts": list(texts), "strengths": _rounded(strengths, 3)}
+            for name, (boxes, texts, strengths) in widget.sets.items()
+        ]
+        return {"kind": "boxes", "sets": sets, "shown": widget.shown}
+    assert isinstance(widget, Matrix)
+    return {
+        "kind": "matrix",
+        "values": _rounded(widget.values, 4),
+        "rows": list(widget.rows),
+        "columns": list(widget.columns),
+        "marked": [list(place) for place in widget.marked],
+        "parts": {name: _rounded(values, 4) for name, values in widget.parts.items()},
+    }
+
+
+def _maps(widget: Maps) -> Json:
+    """Maps as bytes, each scaled to its own maximum, in one grey PNG: map k begins at row (k // across)·h of column
+    (k % across)·w."""
+    count, h, w = widget.values.shape
+    scaled = widget.values / np.maximum(widget.values.max((1, 2), keepdims=True), 1e-12)
+    values = np.clip(scaled * 255, 0, 255).round().astype(np.uint8)
+    across = max(1, round((count * h / w) ** 0.5))
+    down = -(-count // across)
+    sprite = np.zeros((down * h, across * w), np.uint8)
+    for k, one in enumerate(values):
+        row, column = divmod(k, across)
+        sprite[row * h : row * h + h, column * w : column * w + w] = one
+    return {
+        "kind": "maps",
+        "sprite": "data:image/png;base64," + base64.b64encode(encode_png(sprite, level=9)).decode("ascii"),
+        "size": [h, w],
+        "across": across,
+        "names": list(widget.names),
+        "most": _rounded(widget.values.max((1, 2)), 6),
+        "covered": list(widget.covered),
+        "boxes": None if widget.boxes is None else _rounded(widget.boxes),
+        "cells": widget.cells,
+        "points": None if widget.points is None else [_rounded(points, 2) for points in widget.points],
+    }
+
+
+def _rounded(values: np.ndarray, digits: int = 1) -> list[object]:
+    return np.asarray(values, np.float64).round(digits).tolist()
+
+
+def _picture(pixels: np.ndarray) -> str:
+    """Few colours (cells) as PNG where that is smaller."""
+    jpeg = _jpeg(pixels)
+    png = "data:image/png;base64," + base64.b64encode(encode_png(pixels, level=9)).decode("ascii")
+    return min(jpeg, png, key=len)
+
+
+def _jpeg(pixels: np.ndarray) -> str:
+    done, data = cv2.imencode(".jpg", pixels[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+    assert done, "pictures here are small"
+    return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode("ascii")

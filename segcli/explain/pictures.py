@@ -1,0 +1,150 @@
+"""Numbers as pictures: heat over the image, features as colours, boxes, cells that one can count."""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from segcli.drawing.chips import Chip, draw_chips
+from segcli.drawing.colours import Rgb, ink_on, oklch
+from segcli.drawing.sheets import INK, PAPER, TEXT
+from segcli.drawing.text import draw_text, text_size, text_width
+
+TABLE = 780  # pixels that a table is wide at least: text then has its own size on a sheet of two columns
+SIDE = 560  # pixels of the longest side of a picture, about
+_SUB = 4  # bits after the point in OpenCV's coordinates
+
+
+def fitted(image: np.ndarray, side: int = SIDE) -> tuple[np.ndarray, float]:
+    """(the picture with its longest side of `side` pixels, how many of its pixels one of the image's has become)."""
+    factor = side / max(image.shape[:2])
+    size = (max(1, round(image.shape[1] * factor)), max(1, round(image.shape[0] * factor)))
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC), factor
+
+
+def cells(values_hw: np.ndarray, side: int = SIDE) -> np.ndarray:
+    """A small map [h,w] or [h,w,3] uint8 with its cells as squares, its longest side about `side` pixels."""
+    times = max(1, round(side / max(values_hw.shape[:2])))
+    return np.repeat(np.repeat(values_hw, times, 0), times, 1)
+
+
+def heat(values_hw: np.ndarray, most: float | None = None) -> np.ndarray:
+    """Values ≥ 0 as colours, black (0) over red to yellow (`most`; None: the largest), uint8 RGB [h,w,3]."""
+    top = float(values_hw.max(initial=0)) if most is None else most
+    scaled = np.clip(values_hw / max(top, 1e-12) * 255, 0, 255).astype(np.uint8)
+    return cv2.applyColorMap(scaled, cv2.COLORMAP_INFERNO)[:, :, ::-1].copy()
+
+
+def heat_over(image: np.ndarray, values_hw: Tensor, covered: tuple[float, float], side: int = SIDE) -> np.ndarray:
+    """Heat over the greyed image. covered: (h, w) in the image's pixels that the map lies over, see `Scene.covered`."""
+    picture, factor = fitted(image, side)
+    values = values_hw.float().cpu().numpy()
+    large = cv2.resize(
+        values,
+        (max(1, round(covered[1] * factor)), max(1, round(covered[0] * factor))),
+        interpolation=cv2.INTER_NEAREST,
+    )
+    large = cv2.copyMakeBorder(
+        large[: picture.shape[0], : picture.shape[1]],
+        *(0, max(0, picture.shape[0] - large.shape[0]), 0, max(0, picture.shape[1] - large.shape[1])),
+        cv2.BORDER_REPLICATE,
+    )
+    grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)[:, :, None].astype(np.float32)
+    share = np.clip(large / max(float(values.max(initial=0)), 1e-12), 0, 1)[:, :, None] ** 0.7
+    colour = heat(large).astype(np.float32)
+    return np.clip(grey * (0.75 - 0.6 * share) + colour * (0.1 + 0.85 * share), 0, 255).astype(np.uint8)
+
+
+def feature_colours(
+    map_Chw: Tensor, basis: tuple[Tensor, Tensor] | None = None
+) -> tuple[np.ndarray, tuple[Tensor, Tensor]]:
+    """(uint8 RGB [h,w,3], the basis): the map's three main directions as red, green and blue, from their 1st to their
+    99th percentile; with a `basis` (mean [C], directions [C,3]) two maps are coloured alike."""
+    rows = map_Chw.float().flatten(1).T
+    if basis is None:
+        mean = rows.mean(0)
+        centred = rows - mean
+        directions = torch.linalg.eigh(centred.T @ centred)[1][:, -3:].flip(1)
+        directions = directions * directions.sum(0).sign()  # a direction and its opposite are the same: choose one
+        basis = mean, directions
+    axes = ((rows - basis[0]) @ basis[1]).unflatten(0, map_Chw.shape[1:]).cpu().numpy()
+    if axes.shape[2] < 3:  # a map of one or two channels
+        axes = np.repeat(axes[:, :, :1], 3, 2)
+    low, high = np.percentile(axes, 1, (0, 1)), np.percentile(axes, 99, (0, 1))
+    return np.clip((axes - low) / np.maximum(high - low, 1e-9) * 255, 0, 255).astype(np.uint8), basis
+
+
+def boxes_over(
+    image: np.ndarray,
+    boxes_N4: Tensor,
+    colours: Sequence[Rgb],
+    texts: Sequence[str] | None = None,
+    *,
+    width: int = 2,
+    side: int = SIDE,
+) -> np.ndarray:
+    """The image under boxes (xyxy in its pixels), the last ones on top, each with its text where there is room."""
+    picture, factor = fitted(image, side)
+    corners = boxes_N4.float().cpu().numpy().reshape(-1, 4) * factor
+    for box, colour in zip(corners, colours, strict=True):
+        rectangle(picture, box, colour, width)
+    if texts is not None:
+        rows = [
+            Chip([text], colour, tuple(box)) for text, colour, box in zip(texts, colours, corners, strict=True) if text
+        ]
+        draw_chips(picture, rows[::-1], text_size(picture.shape[:2]))
+    return picture
+
+
+def rectangle(picture: np.ndarray, box: np.ndarray, colour: Rgb, width: int) -> None:
+    """The outline of a box (xyxy in the picture's pixels), with a dark seam that shows on any ground."""
+    corners = np.rint((box - 0.5) * 2**_SUB).astype(int)
+    for ink, wide in (((0, 0, 0), width + 2), (colour, width)):
+        cv2.rectangle(picture, corners[:2].tolist(), corners[2:].tolist(), ink, wide, cv2.LINE_AA, _SUB)
+
+
+def dot(picture: np.ndarray, x: float, y: float, colour: Rgb, radius: float) -> None:
+    """A filled circle with a dark seam, at a place in the picture's pixels."""
+    at = [round((v - 0.5) * 2**_SUB) for v in (x, y)]
+    for ink, size in (((0, 0, 0), radius + 1), (colour, radius)):
+        cv2.circle(picture, at, round(size * 2**_SUB), ink, -1, cv2.LINE_AA, _SUB)
+
+
+def crop_around(image: np.ndarray, box_4: Tensor, margin: float = 0.3) -> tuple[np.ndarray, tuple[int, int]]:
+    """(the part of an image around a box, (x, y) of its corner): the box and, on every side, a share of its longer
+    one."""
+    x1, y1, x2, y2 = box_4.tolist()
+    more = margin * max(x2 - x1, y2 - y1, 8)
+    left, top = max(0, int(x1 - more)), max(0, int(y1 - more))
+    right, bottom = min(image.shape[1], int(x2 + more) + 1), min(image.shape[0], int(y2 + more) + 1)
+    return image[top : max(bottom, top + 1), left : max(right, left + 1)], (left, top)
+
+
+def hues(count: int) -> list[Rgb]:
+    """As many colours as one can tell apart."""
+    return [oklch(0.74 - 0.08 * (k % 2), 0.17, 40 + 360 * (k * 0.618034 % 1)) for k in range(count)]
+
+
+def table(
+    values: np.ndarray, rows: Sequence[str], columns: Sequence[str], marked: Sequence[tuple[int, int]] = ()
+) -> np.ndarray:
+    """Numbers [R,C] as a table with colours from low to high, uint8 RGB; `marked` cells have a frame."""
+    wide = max(70, *(text_width(name, TEXT) + 16 for name in columns))
+    left, line = max(text_width(name, TEXT) for name in rows) + 24, 30
+    picture = np.full((line * (len(rows) + 1), max(TABLE, left + wide * len(columns)), 3), PAPER, np.uint8)
+    share = (values - values.min()) / max(float(np.ptp(values)), 1e-9)
+    colours = heat(share, 1.0)
+    for c, name in enumerate(columns):
+        draw_text(picture, name, left + c * wide + 6, 5, TEXT, INK)
+    for r, name in enumerate(rows):
+        draw_text(picture, name, 8, (r + 1) * line + 5, TEXT, INK)
+        for c in range(len(columns)):
+            x, y = left + c * wide, (r + 1) * line
+            picture[y + 1 : y + line - 1, x + 1 : x + wide - 1] = colours[r, c]
+            red, green, blue = colours[r, c].tolist()
+            draw_text(picture, f"{values[r, c]:.2f}", x + 8, y + 5, TEXT, ink_on((red, green, blue)))
+            if (r, c) in marked:
+                cv2.rectangle(picture, (x + 1, y + 1), (x + wide - 3, y + line - 3), (90, 200, 255), 3)
+    return picture

@@ -1,0 +1,114 @@
+"""One image, the model, and all that the model computed on its way to the prediction: what views draw from."""
+
+import dataclasses
+import functools
+import math
+
+import cv2
+import numpy as np
+from torch import Tensor
+
+from segcli.core.dataset_info import DatasetInfo
+from segcli.models.interface import Detections, Model
+from segcli.types import Batch, Prediction
+
+FEW = 8  # objects or queries of which the page has pictures, best first
+
+
+@dataclasses.dataclass(frozen=True)
+class Scene:
+    """image: uint8 RGB [H,W,3], the file's own pixels; batch: of this one image, with targets where its labels are
+    known; inside: `model.inspect(batch)`; prediction: `model.predict(batch)`; score: of detections that views call
+    found."""
+
+    image: np.ndarray
+    model: Model
+    batch: Batch
+    inside: dict[str, object]
+    prediction: Prediction
+    info: DatasetInfo
+    score: float = 0.5
+
+    @functools.cached_property
+    def canvas(self) -> np.ndarray:
+        """uint8 RGB [h,w,3]: the image as the model sees it, without padding. Boxes and maps of `inside` lie on it."""
+        height, width = self.size
+        return cv2.resize(self.image, (width, height), interpolation=cv2.INTER_AREA)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(h, w) of the image on the model's canvas, padding left out."""
+        return self.batch.sizes[0]
+
+    def content(self, maps: Tensor) -> Tensor:
+        """Maps [...,h,w] over the canvas -> the cells that the image covers, at least by a part."""
+        height, width = maps.shape[-2:]
+        rows, columns = (
+            max(1, -(-shown * cells // whole))
+            for shown, cells, whole in zip(self.size, (height, width), self.batch.images.shape[2:], strict=True)
+        )
+        return maps[..., :rows, :columns]
+
+    def covered(self, maps: Tensor) -> tuple[float, float]:
+        """(h, w) in canvas pixels of the area that the cells of `content(maps)` cover: a little more than the image."""
+        rows, columns = self.content(maps).shape[-2:]
+        down, across = (
+            self.step(cells, whole) for cells, whole in zip(maps.shape[-2:], self.batch.images.shape[2:], strict=True)
+        )
+        return rows * down, columns * across
+
+    @staticmethod
+    def step(cells: int, whole: int) -> float:
+        """Pixels of one of the `cells` of a canvas side: the power of two that strides are, whose last cell may reach
+        beyond the canvas."""
+        stride = 2.0 ** round(math.log2(whole / cells))
+        return stride if -(-whole // stride) == cells else whole / cells
+
+    def tensor(self, key: str) -> Tensor:
+        value = self.inside[key]
+        assert isinstance(value, Tensor), key
+        return value.float().cpu() if value.is_floating_point() else value.cpu()
+
+    def tensors(self, key: str) -> list[Tensor]:
+        """The first image's own, of a list with an entry a map."""
+        value = self.inside[key]
+        assert isinstance(value, list), key
+        return [one[0].float().cpu() for one in value]
+
+    def of_image(self, key: str) -> Tensor:
+        """The image's entry of a list with one an image."""
+        value = self.inside[key]
+        assert isinstance(value, list), key
+        return value[0].float().cpu()
+
+    def detections(self) -> Detections:
+        """An R-CNN's, those with at least `score` or, if there is none, the best one."""
+        value = self.inside["detections"]
+        assert isinstance(value, list)
+        found: Detections = value[0]
+        order = found.scores.argsort(descending=True, stable=True)
+        keep = order[: max(1, int((found.scores >= self.score).sum()))]
+        extra = {key: value[keep] for key, value in found.extra.items()}
+        return Detections(found.boxes[keep], found.labels[keep], found.scores[keep], extra)
+
+    def queries(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Of a model with queries: (their numbers, best first, [Q]; the score [Q] and the class [Q] of each in that
+        order). "No object" is no class."""
+        p_QC = self.tensor("class_probabilities")[0]
+        scores, labels = (p_QC[:, :-1] if self.inside["no_object"] else p_QC).max(-1)
+        order = scores.argsort(descending=True, stable=True)
+        return order, scores[order], labels[order]
+
+    def sure(self, most: int = FEW) -> tuple[Tensor, Tensor, Tensor]:
+        """Those of `queries` with at least `score`, at most so many; the best one where there is none."""
+        order, scores, labels = self.queries()
+        count = min(most, max(1, int((scores >= self.score).sum())))
+        return order[:count], scores[:count], labels[:count]
+
+    def query_name(self, query: int, label: int, score: float) -> str:
+        return f"query {query + 1}: {self.name(label, score)}"
+
+    def name(self, label: int, score: float | None = None) -> str:
+        """A class and, in percent, its score; "no object" above the classes."""
+        name = self.info.names[label] if label < len(self.info.names) else "no object"
+        return name if score is None else f"{name} {100 * score:.0f} %"

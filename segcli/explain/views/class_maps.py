@@ -1,0 +1,38 @@
+"""A per-pixel model's answer: for every class a map of how probable it is."""
+
+import torch
+import torch.nn.functional as F
+
+from segcli.explain.pictures import heat_over
+from segcli.explain.scene import Scene
+from segcli.explain.view import Maps, Picture, Shown, View
+
+PICTURES, LISTED = 12, 60  # classes of the PNG and of the page
+SIDE = 128  # cells of the page's maps at most
+
+
+def build() -> View:
+    return View(
+        "A probability map for each class",
+        "Every pixel divides a probability of 1 among the classes, and the largest share names it. Nothing here "
+        "knows of objects: two cars side by side are one region.",
+        ("FCN, section 4", "https://arxiv.org/abs/1411.4038"),
+        "models/per_pixel/base.py",
+        ("probabilities",),
+        draw,
+    )
+
+
+def draw(scene: Scene) -> Shown:
+    maps = scene.tensor("probabilities")[0]
+    covered, inside = scene.covered(maps), scene.content(maps)
+    chosen = torch.bincount(inside.argmax(0).flatten(), minlength=len(inside)) / inside[0].numel()
+    order = (chosen + 1e-3 * inside.mean((1, 2))).argsort(descending=True).tolist()
+    name = lambda k: f"{scene.info.names[k]}: {100 * chosen[k]:.0f} % of the image"
+    pictures = [Picture(heat_over(scene.canvas, inside[k], covered), name(k)) for k in order[:PICTURES]]
+    listed, factor = inside[order[:LISTED]], SIDE / max(inside.shape[1:])
+    if factor < 1:
+        listed = F.interpolate(listed[None], scale_factor=factor, mode="area")[0]
+    names = [name(k) for k in order[:LISTED]]
+    facts = [f"The {PICTURES} of {len(inside)} classes with most pixels."] if len(inside) > PICTURES else []
+    return Shown(pictures, [Maps(listed.numpy(), names, covered)], facts, columns=4)

@@ -1,0 +1,57 @@
+"""The dot product that makes a mask: channels of the pixel embeddings, weighed by a query's embedding, and their
+sum."""
+
+import numpy as np
+import torch
+
+from segcli.explain.pictures import cells, heat_over
+from segcli.explain.scene import FEW, Scene
+from segcli.explain.view import Picture, Shown, View
+
+CHANNELS = 6  # shown of each query
+
+
+def build() -> View:
+    return View(
+        "A mask is a dot product",
+        "The query's embedding holds a weight for each channel of the pixel embeddings. Here are the channels that "
+        "move its mask most (red: for the object, blue: against it), the sum of all, and the mask that it becomes.",
+        ("MaskFormer, section 3.3, segmentation module", "https://arxiv.org/abs/2107.06278"),
+        "models/maskformer/maskformer.py",
+        ("pixels", "mask_embeddings", "mask_logits"),
+        draw,
+    )
+
+
+def draw(scene: Scene) -> Shown:
+    pixels, logits = scene.tensor("pixels")[0], scene.tensor("mask_logits")[0]
+    embeddings = scene.tensor("mask_embeddings")[0]
+    covered, inside = scene.covered(pixels), scene.content(pixels)
+    shown = Shown(columns=4)
+    for query, score, label in zip(*(v.tolist() for v in scene.sure(FEW)), strict=True):
+        group = scene.query_name(query, label, score)
+        terms = embeddings[query][:, None, None] * inside  # [C,h,w], whose sum is the product
+        best = terms.flatten(1).std(1).argsort(descending=True)[:CHANNELS].tolist()
+        top = (
+            float(terms[best].abs().quantile(0.995)) if terms[best].numel() < 2**24 else float(terms[best].abs().max())
+        )
+        for c in best:
+            weight = float(embeddings[query, c])
+            shown.pictures.append(Picture(_signed(terms[c], top), f"channel {c + 1} × {weight:+.2f}", group))
+        total = terms.sum(0)
+        shown.pictures.append(
+            Picture(_signed(total, float(total.abs().quantile(0.995))), f"sum of all {len(terms)}", group)
+        )
+        mask = scene.content(logits[query : query + 1])[0].sigmoid()
+        shown.pictures.append(Picture(heat_over(scene.canvas, mask, covered), "the mask, as probabilities", group))
+    if "boxes" in scene.inside:
+        shown.facts = ["This model adds a small map of the query's own over its box, and cuts the mask there."]
+    return shown
+
+
+def _signed(values_hw: torch.Tensor, most: float) -> np.ndarray:
+    """Red above 0, blue below, light at 0: uint8 RGB, enlarged."""
+    share = np.clip(values_hw.numpy() / max(most, 1e-9), -1, 1)[..., None]
+    ends = np.where(share > 0, np.array([178, 24, 43]), np.array([33, 102, 172]))
+    colours = (247 + (ends - 247) * np.abs(share)).astype(np.uint8)
+    return cells(colours)
