@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import browser as chromium
 import pytest
 import torch
 import yaml
@@ -22,7 +23,7 @@ SLOW = [
     *("core/test_distributed.py", "engine/test_accumulation.py", "engine/test_capacity.py", "engine/test_damage.py"),
     *("engine/test_diagnosis.py", "engine/test_equal_steps.py", "engine/test_forecast.py", "engine/test_input_rule.py"),
     *("engine/test_training.py", "models/test_box_queries.py", "models/test_detr.py", "models/test_exact_labels.py"),
-    "models/test_maskformer.py",
+    *("models/test_maskformer.py", "explain/test_views.py"),
 ]
 
 
@@ -158,3 +159,13 @@ def fake_run(tmp_path):
         return run
 
     return make
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A Chromium; without one, or without its driver, the test is skipped."""
+    made = chromium.start()
+    if isinstance(made, str):
+        pytest.skip(made)
+    yield made
+    made.close()

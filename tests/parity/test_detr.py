@@ -130,6 +130,22 @@ def test_logits_and_boxes(full: bool):
 
 
 @torch.no_grad()
+def test_the_attention_that_is_shown_is_the_attention_that_is_computed():
+    theirs, ours = pair("detection")
+    theirs.set_attn_implementation("eager")  # fused attention gives no weights
+    batch = padded_batch()
+    pixel_mask = (~batch.padding).long()
+    expected = theirs(pixel_values=batch.images, pixel_mask=pixel_mask, output_attentions=True)
+    found = ours.inspect(batch)
+    shown = found["encoder_attention"].flatten(-2)  # of the last layer
+    assert_diverse(expected.encoder_attentions[-1])
+    assert_close(shown, expected.encoder_attentions[-1])
+    assert_close(found["decoder_attention"].flatten(-2), torch.stack(expected.cross_attentions))
+    assert_close(found["query_attention"].flatten(-2), expected.cross_attentions[-1].mean(1))
+    assert_close(found["class_probabilities"], expected.logits.softmax(-1))
+
+
+@torch.no_grad()
 def test_an_image_without_padding_needs_no_mask():
     theirs, ours = pair("detection")
     images = padded_batch().images[2:]

@@ -19,11 +19,11 @@ def build() -> View:
         ("FCN, section 4", "https://arxiv.org/abs/1411.4038"),
         "models/per_pixel/base.py",
         ("probabilities",),
-        draw,
+        _draw,
     )
 
 
-def draw(scene: Scene) -> Shown:
+def _draw(scene: Scene) -> Shown:
     maps = scene.tensor("probabilities")[0]
     covered, inside = scene.covered(maps), scene.content(maps)
     chosen = torch.bincount(inside.argmax(0).flatten(), minlength=len(inside)) / inside[0].numel()

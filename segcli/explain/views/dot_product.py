@@ -19,11 +19,11 @@ def build() -> View:
         ("MaskFormer, section 3.3, segmentation module", "https://arxiv.org/abs/2107.06278"),
         "models/maskformer/maskformer.py",
         ("pixels", "mask_embeddings", "mask_logits"),
-        draw,
+        _draw,
     )
 
 
-def draw(scene: Scene) -> Shown:
+def _draw(scene: Scene) -> Shown:
     pixels, logits = scene.tensor("pixels")[0], scene.tensor("mask_logits")[0]
     embeddings = scene.tensor("mask_embeddings")[0]
     covered, inside = scene.covered(pixels), scene.content(pixels)

@@ -19,11 +19,11 @@ def build() -> View:
         ("DETR, section 4.2 and figure 4", "https://arxiv.org/abs/2005.12872"),
         "ops/detr_inference.py",
         ("boxes", "class_probabilities"),
-        draw,
+        _draw,
     )
 
 
-def draw(scene: Scene) -> Shown:
+def _draw(scene: Scene) -> Shown:
     order, scores, labels = scene.queries()
     seen = scores >= LEAST
     order, scores, labels = order[seen], scores[seen], labels[seen]

@@ -16,11 +16,11 @@ def build() -> View:
         ("Feature Pyramid Networks, section 3", "https://arxiv.org/abs/1612.03144"),
         "models/layers/pyramid.py",
         ("features",),
-        draw,
+        _draw,
     )
 
 
-def draw(scene: Scene) -> Shown:
+def _draw(scene: Scene) -> Shown:
     colours, strength = [], []
     for features in scene.tensors("features"):
         inside = scene.content(features)

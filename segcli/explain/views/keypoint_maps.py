@@ -16,11 +16,11 @@ def build() -> View:
         ("Mask R-CNN, section 5", "https://arxiv.org/abs/1703.06870"),
         "models/rcnn/heads/keypoint.py",
         ("detections", "keypoint_maps", "keypoints"),
-        draw,
+        _draw,
     )
 
 
-def draw(scene: Scene) -> Shown:
+def _draw(scene: Scene) -> Shown:
     found = scene.detections()
     if not len(found.boxes):
         return Shown(facts=["The model found nothing: there is no keypoint."])

@@ -14,11 +14,11 @@ def build() -> View:
         ("DETR, figure 4", "https://arxiv.org/abs/2005.12872"),
         "models/detr/detector.py",
         ("layer_boxes", "class_probabilities"),
-        draw,
+        _draw,
     )
 
 
-def draw(scene: Scene) -> Shown:
+def _draw(scene: Scene) -> Shown:
     layers = scene.tensor("layer_boxes")[:, 0]
     query, scores, labels = scene.sure(FEW)
     names = [scene.query_name(*row) for row in zip(query.tolist(), labels.tolist(), scores.tolist(), strict=True)]

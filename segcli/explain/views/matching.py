@@ -23,12 +23,12 @@ def build() -> View:
         ("DETR, section 3.1, equations 1 and 2", "https://arxiv.org/abs/2005.12872"),
         "ops/matcher.py",
         ("matching", "costs", "labels"),
-        draw,
+        _draw,
         labels=True,
     )
 
 
-def draw(scene: Scene) -> Shown:
+def _draw(scene: Scene) -> Shown:
     pairs, costs = scene.inside["matching"], scene.inside["costs"]
     assert isinstance(pairs, list)
     assert isinstance(costs, list)

@@ -17,11 +17,11 @@ def build() -> View:
         ("Mask R-CNN, section 3.1, inference", "https://arxiv.org/abs/1703.06870"),
         "ops/paste.py",
         ("detections", "masks", "mask_channels"),
-        draw,
+        _draw,
     )
 
 
-def draw(scene: Scene) -> Shown:
+def _draw(scene: Scene) -> Shown:
     found, instances = scene.detections(), scene.prediction.instances
     assert instances is not None
     if not len(found.boxes) or not len(instances):

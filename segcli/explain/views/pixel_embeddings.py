@@ -13,11 +13,11 @@ def build() -> View:
         ("MaskFormer, section 3.3, pixel-level module", "https://arxiv.org/abs/2107.06278"),
         "models/layers/pixel_decoder.py",
         ("pixels",),
-        draw,
+        _draw,
     )
 
 
-def draw(scene: Scene) -> Shown:
+def _draw(scene: Scene) -> Shown:
     maps = scene.tensors("pixel_decoder_maps" if "pixel_decoder_maps" in scene.inside else "maps")
     maps.sort(key=lambda one: one.shape[1])
     pictures = []

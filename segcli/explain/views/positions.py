@@ -1,5 +1,6 @@
 """DETR's tokens: the backbone's coarsest map, and the sines that tell each cell where it is."""
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -16,11 +17,11 @@ def build() -> View:
         ("DETR, section 3.2 and appendix A.4", "https://arxiv.org/abs/2005.12872"),
         "models/layers/position.py",
         ("projected", "position"),
-        draw,
+        _draw,
     )
 
 
-def draw(scene: Scene) -> Shown:
+def _draw(scene: Scene) -> Shown:
     features, position = (scene.content(scene.tensor(key)[0]) for key in ("projected", "position"))
     channels, (h, w) = len(position), features.shape[1:]
     unit = F.normalize(position.flatten(1), dim=0)
@@ -36,5 +37,5 @@ def draw(scene: Scene) -> Shown:
     for k in waves:
         wave = ((position[k] + 1) * 127.5).round().to(torch.uint8).numpy()
         axis = "row" if k < channels // 2 else "column"
-        pictures.append(Picture(cells(wave), f"channel {k + 1} of the position: {axis}"))
+        pictures.append(Picture(cells(np.repeat(wave[..., None], 3, 2)), f"channel {k + 1} of the position: {axis}"))
     return Shown(pictures, [Maps(alike.numpy(), [], covered, cells=True)], columns=4)

@@ -21,11 +21,11 @@ def build() -> View:
         ("Faster R-CNN, section 3.1", "https://arxiv.org/abs/1506.01497"),
         "models/rcnn/rpn.py",
         ("proposals", "proposal_scores", "proposal_outputs"),
-        draw,
+        _draw,
     )
 
 
-def draw(scene: Scene) -> Shown:
+def _draw(scene: Scene) -> Shown:
     raw, model = scene.inside["proposal_outputs"], scene.model
     assert isinstance(raw, dict)
     assert isinstance(model, RCNN)

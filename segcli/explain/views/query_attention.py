@@ -15,11 +15,11 @@ def build() -> View:
         ("DETR, figure 6", "https://arxiv.org/abs/2005.12872"),
         "models/layers/transformer.py",
         ("query_attention", "class_probabilities"),
-        draw,
+        _draw,
     )
 
 
-def draw(scene: Scene) -> Shown:
+def _draw(scene: Scene) -> Shown:
     attention = scene.tensor("query_attention")[0]
     covered, inside = scene.covered(attention), scene.content(attention)
     order, scores, labels = scene.queries()

@@ -19,11 +19,11 @@ def build() -> View:
         ("MaskFormer, section 3.2, mask classification", "https://arxiv.org/abs/2107.06278"),
         "models/maskformer/maskformer.py",
         ("mask_logits", "class_probabilities"),
-        draw,
+        _draw,
     )
 
 
-def draw(scene: Scene) -> Shown:
+def _draw(scene: Scene) -> Shown:
     logits = scene.tensor("mask_logits")[0]
     covered, masks = scene.covered(logits), scene.content(logits).sigmoid()
     order, scores, labels = scene.queries()

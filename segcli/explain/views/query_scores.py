@@ -17,11 +17,11 @@ def build() -> View:
         ("DETR, section 3.1", "https://arxiv.org/abs/2005.12872"),
         "models/detr/detector.py",
         ("class_probabilities", "no_object"),
-        draw,
+        _draw,
     )
 
 
-def draw(scene: Scene) -> Shown:
+def _draw(scene: Scene) -> Shown:
     p_QC = scene.tensor("class_probabilities")[0]
     order, _, _ = scene.queries()
     classes = p_QC.shape[1] - bool(scene.inside["no_object"])

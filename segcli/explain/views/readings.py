@@ -15,11 +15,11 @@ def build() -> View:
         ("MaskFormer, section 3.4", "https://arxiv.org/abs/2107.06278"),
         "ops/mask_inference.py",
         ("readings",),
-        draw,
+        _draw,
     )
 
 
-def draw(scene: Scene) -> Shown:
+def _draw(scene: Scene) -> Shown:
     readings = scene.inside["readings"]
     assert isinstance(readings, list)
     one: Prediction = readings[0]

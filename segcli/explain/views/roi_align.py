@@ -22,11 +22,11 @@ def build() -> View:
         ("Mask R-CNN, section 3 and figure 3", "https://arxiv.org/abs/1703.06870"),
         "models/rcnn/pooler.py",
         ("pooling_heads", "detections", "strides"),
-        draw,
+        _draw,
     )
 
 
-def draw(scene: Scene) -> Shown:
+def _draw(scene: Scene) -> Shown:
     heads, strides = scene.inside["pooling_heads"], scene.inside["strides"]
     assert isinstance(heads, dict)
     assert isinstance(strides, list)

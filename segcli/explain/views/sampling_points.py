@@ -18,11 +18,11 @@ def build() -> View:
         ("Deformable DETR, section 4.1", "https://arxiv.org/abs/2010.04159"),
         "models/layers/deformable.py",
         ("decoder_points", "boxes"),
-        draw,
+        _draw,
     )
 
 
-def draw(scene: Scene) -> Shown:
+def _draw(scene: Scene) -> Shown:
     read = scene.tensors("decoder_points")[-1]  # [Q,heads,levels,points,3]
     points = read.flatten(1, 3).numpy()
     points[..., 2] /= max(float(points[..., 2].max()), 1e-9)

@@ -18,11 +18,11 @@ def build() -> View:
         ("DETR, figure 3", "https://arxiv.org/abs/2005.12872"),
         "models/layers/transformer.py",
         ("encoder_attention",),
-        draw,
+        _draw,
     )
 
 
-def draw(scene: Scene) -> Shown:
+def _draw(scene: Scene) -> Shown:
     attention = scene.tensor("encoder_attention")[0].mean(0)  # [T,h,w]
     covered = scene.covered(attention)
     rows, columns = scene.content(attention).shape[1:]

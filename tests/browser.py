@@ -1,4 +1,4 @@
-"""A real browser for the report's tests: Chromium by the W3C WebDriver protocol, and no client library."""
+"""A real browser for the tests of pages: Chromium by the W3C WebDriver protocol, and no client library."""
 
 import base64
 import os
@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import pytest
 import requests
 
 
@@ -92,15 +91,12 @@ class Browser:
             self.process.wait()
 
 
-@pytest.fixture(scope="session")
-def browser():
-    """A Chromium; without one, or without its driver, the test is skipped."""
+def start() -> Browser | str:
+    """A Chromium, or what is missing here."""
     names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
     chromium = next(filter(None, map(shutil.which, names)), None)
     driver = shutil.which("chromedriver")
     if chromium is None or driver is None:
         missing = "Chromium" if chromium is None else "chromedriver"
-        pytest.skip(f"there is no {missing} here (Debian: apt install chromium chromium-driver)")
-    made = Browser(chromium, driver)
-    yield made
-    made.close()
+        return f"there is no {missing} here (Debian: apt install chromium chromium-driver)"
+    return Browser(chromium, driver)

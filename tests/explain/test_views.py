@@ -1,0 +1,133 @@
+"""Every view draws, of every family that has it; what is shown is what the losses use."""
+
+import numpy as np
+import pytest
+import torch
+from batches import LAYERS, RESNET, batch, rectangles, small_detr, small_maskformer
+from scipy.optimize import linear_sum_assignment
+
+from segcli.core import plugins
+from segcli.core.dataset_info import Category, DatasetInfo
+from segcli.core.recipe.recipe import Recipe
+from segcli.engine.opening import Opened, build
+from segcli.explain.explain import available, look, views_named
+from segcli.explain.page import Section, explain_page
+from segcli.explain.sheet import sheet
+from segcli.models import build_model
+from segcli.ops.matcher import total
+from segcli.types import Instances, Target, encode_masks
+
+POINTS = ("left", "right")
+INFO = DatasetInfo(
+    "scene",
+    (Category("cat", 1, keypoints=POINTS), Category("dog", 2, keypoints=POINTS), Category("sky", 3, thing=False)),
+    {"val": 1},
+)
+SMALL = {"backbone": RESNET, "queries": 9, "transformer": {"dim": 64, "heads": 4, "ffn": 64, **LAYERS}}
+CHOSEN = {**SMALL, "levels": 2, "boxes": {"deformable": True, "selection": True}}
+LITE = {"backbone": {"name": "efficientnet_lite0"}, "width": 32, "proposals": [8, 8]}
+MODELS = [  # (task, model, views that it must have)
+    ("instance", {"name": "rcnn", "backbone": RESNET, "heads": {"box": {"width": 32}, "mask": {"width": 32}}}, "paste"),
+    ("instance", {"name": "rcnn_lite", **LITE, "heads": {"iou_box": {}, "lite_mask": {}}}, "mask_channels"),
+    ("keypoints", {"name": "rcnn_lite", **LITE, "heads": {"iou_box": {}, "lite_keypoint": {}}}, "keypoint_maps"),
+    ("detection", {"name": "detr", **SMALL}, "self_attention positions matching duplicates query_attention layers"),
+    ("detection", {"name": "detr_lite", **CHOSEN}, "sampling_points matching self_attention"),
+    ("detection", {"name": "detr_lite", **SMALL}, "query_attention"),
+    ("panoptic", {"name": "maskformer", **SMALL, "transformer": LAYERS}, "dot_product query_masks matching readings"),
+    ("instance", {"name": "maskformer_lite", **CHOSEN}, "dot_product sampling_points readings"),
+    ("semantic", {"name": "per_pixel", "backbone": RESNET}, "class_maps entropy features"),
+]
+
+
+def opened(task, settings):
+    settings = {"name": "explained", "task": task, "data": {"root": "data/none", "size": 96}, "model": settings}
+    recipe = Recipe.parse({**settings, "train": {"steps": 1}, "eval": {"max_detections": 3}}, "test")
+    torch.manual_seed(0)
+    return Opened(build(recipe, INFO).eval(), recipe, INFO, None)
+
+
+def labels(count=2):
+    xyxy = torch.tensor([[10.0, 8, 50, 60], [60, 20, 110, 66]])[:count]
+    masks = rectangles(xyxy, (72, 120))
+    semantic = torch.full((72, 120), 2)
+    for k, mask in enumerate(masks):
+        semantic[mask] = k
+    kept = Instances(xyxy, torch.arange(count), masks=encode_masks(masks.numpy()))
+    return Target(5, (72, 120), kept, semantic)
+
+
+PIXELS = np.random.default_rng(0).integers(0, 255, (72, 120, 3)).astype(np.uint8)
+
+
+@pytest.mark.parametrize(("task", "settings", "expected"), MODELS)
+def test_every_view_of_a_model_draws_and_is_on_the_page(task, settings, expected):
+    model = opened(task, settings)
+    scene = look(model, PIXELS, None if task == "keypoints" else labels(), 0.5)
+    views = available(scene, views_named(()), named=False)
+    assert set(expected.split()) | {"features"} <= views.keys()
+    sections = [Section(name, view, view.draw(scene)) for name, view in views.items()]
+    for name, view, shown in sections:
+        assert shown.pictures or shown.facts, name
+        assert sheet(view, shown).shape[1:] == (1600, 3)
+    page = explain_page("a <title>", scene, sections)
+    assert len(page) < 10e6
+    assert "<title>a &lt;title&gt;</title>" in page
+    assert all(f'"name":"{name}"' in page for name in views)
+
+
+def test_every_view_is_of_some_model_above():
+    named = {name for *_, views in MODELS for name in views.split()}
+    assert named | {"features", "proposals", "roi_align", "pixel_embeddings", "query_scores"} == {
+        *plugins.names("view")
+    }
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_images_with_no_object_and_with_more_than_queries(count):
+    model = opened("detection", {"name": "detr", **SMALL, "queries": 1})
+    if count:
+        with pytest.warns(UserWarning, match="2 objects and model.queries is 1"):
+            scene = look(model, PIXELS, labels(count), 0.5)
+    else:
+        scene = look(model, PIXELS, labels(count), 0.5)
+    shown = views_named(["matching"])["matching"].draw(scene)
+    assert ("no labelled object" if not count else "1 teach nothing") in " ".join(shown.facts)
+
+
+@pytest.mark.parametrize("family", ["detr", "maskformer", "detr_lite"])
+def test_the_matching_that_is_shown_is_the_one_that_the_losses_use(family):
+    if family == "detr_lite":
+        torch.manual_seed(0)
+        model = build_model({"name": "detr_lite", **CHOSEN}, task="detection", num_classes=4, num_things=2)
+    else:
+        model = small_detr("detection") if family == "detr" else small_maskformer("instance")
+    one, used = batch((3, 2)), []
+    model.eval()
+    match = model.match
+    model.match = lambda *given: used.append(match(*given)) or used[-1]
+    with torch.no_grad():
+        model(one)  # the losses
+        found = model.inspect(one)
+    layers = int(used[0].layer.max()) + 1
+    before = 0
+    for i, (queries, objects) in enumerate(found["matching"]):
+        expected = used[0].pairs(layers - 1, i)
+        assert torch.equal(queries, expected[0])
+        assert torch.equal(objects, expected[1])
+        cost = total(found["costs"][i])
+        assert len(found["costs"][i]) == 3
+        rows, columns = linear_sum_assignment(cost.numpy())
+        assert (rows.tolist(), (columns + before).tolist()) == (queries.tolist(), objects.tolist())
+        before += cost.shape[1]
+    assert before == 5
+
+
+def test_boxes_of_the_last_layer_are_those_of_the_prediction():
+    model = opened("detection", {"name": "detr", **SMALL})
+    scene = look(model, PIXELS, None, 0.5)
+    order, scores, _ = scene.queries()
+    shown = scene.tensor("layer_boxes")[-1, 0][order] * (PIXELS.shape[1] / scene.size[1])
+    found = scene.prediction.instances
+    torch.testing.assert_close(found.scores, scores)
+    inside = shown.clamp(min=0).minimum(torch.tensor([120.0, 72, 120, 72]))
+    torch.testing.assert_close(found.boxes, inside, atol=0.5, rtol=0)
