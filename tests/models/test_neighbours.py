@@ -32,7 +32,7 @@ def outputs(model, images):
     batch = Batch(padded, padding, sizes, originals, list(range(len(images))))
     found = model.inspect(batch)
     keys = ("class_probabilities", "boxes", "mask_logits", "probabilities", "pixels")
-    values = [(found[k] if k != "boxes" else found[k][-1]) for k in keys if k in found]
+    values = [found[k] for k in keys if k in found]
     values += list((found.get("proposal_outputs") or {}).values())[:2]
     return values
 
