@@ -347,3 +347,29 @@ def test_formats_that_are_no_converter(tmp_path):
 def test_palette_files_are_read_as_indices(made):
     with Image.open(made["voc"][0] / "SegmentationObject/a.png") as image:
         assert image.mode == "P"
+
+
+def test_masks_go_out_to_labelme_as_polygons_that_can_be_edited(tmp_path):
+    """A disc with a hole, and two parts: few points, nearly the same pixels."""
+    y, x = np.mgrid[:120, :160]
+    disc = np.hypot(x - 50, y - 60) < 40
+    disc &= np.hypot(x - 50, y - 60) > 12
+    parts = np.zeros((120, 160), bool)
+    parts[10:60, 100:120] = parts[70:100, 110:150] = True
+    Image.fromarray(np.zeros((120, 160, 3), np.uint8)).save(tmp_path / "a.png")
+    annotations = []
+    for number, (mask, crowd) in enumerate(((disc, 0), (parts, 0), (parts, 1)), 1):
+        found = shapes.of_pixels(mask)
+        annotations.append({**found, "id": number, "image_id": 1, "iscrowd": crowd})
+    image = {"id": 1, "file_name": "a.png", "width": 160, "height": 120}
+    content = {"images": [image], "annotations": annotations, "categories": [{"id": 1, "name": "cell"}]}
+    (tmp_path / "labels.json").write_text(json.dumps(content))
+    root = prepare(tmp_path / "labels.json", tmp_path / "data", split="train=1")
+    export(str(root), "labelme", tmp_path / "out")
+    drawn = json.loads((tmp_path / "out/train/a.json").read_text())["shapes"]
+    assert [shape["shape_type"] for shape in drawn] == ["polygon", "polygon", "polygon", "mask"]
+    assert [shape["group_id"] for shape in drawn] == [None, 1, 1, None]
+    assert len(drawn[0]["points"]) < 60
+    back = masks_of(prepare(tmp_path / "out", tmp_path / "back", split="train=1"))["a.png"]
+    for (_, mask), wanted in zip(back, (disc, parts), strict=False):
+        assert (mask & wanted).sum() / (mask | wanted).sum() >= 0.99

@@ -96,8 +96,9 @@ def build(*, path: Path, classes: list[str] | None = None, trusted: bool = False
 
 
 def export(image: Exported, names: dict[int, str], out: Path) -> None:
-    """Write one image and its json into the folder of its split. Polygons stay polygons, RLE becomes masks; what
-    LabelMe has no place for (crowd) is a flag of the shape."""
+    """Write one image and its json into the folder of its split. Polygons stay polygons, an RLE becomes polygons of few
+    points (see `shapes.simplified`), which can be edited; what LabelMe has no place for (crowd) is a flag of the shape,
+    which stays a mask."""
     listed: list[dict[str, object]] = []
     for group, annotation in enumerate(image.annotations):
         segmentation = annotation.get("segmentation")
@@ -116,9 +117,15 @@ def export(image: Exported, names: dict[int, str], out: Path) -> None:
                 listed[-1]["group_id"] = group if len(parts) > 1 else None
         else:
             x, y, crop = image.crop(encode(segmentation, image.size))
-            corners = [[x, y], [x + crop.shape[1] - 1, y + crop.shape[0] - 1]]
-            text = base64.b64encode(encode_map(crop.astype(np.uint8) * 255)).decode("ascii")
-            listed.append({**common, "shape_type": "mask", "points": corners, "mask": text, "group_id": None})
+            if annotation.get("iscrowd"):  # very many parts, which nobody corrects point by point
+                corners = [[x, y], [x + crop.shape[1] - 1, y + crop.shape[0] - 1]]
+                text = base64.b64encode(encode_map(crop.astype(np.uint8) * 255)).decode("ascii")
+                listed.append({**common, "shape_type": "mask", "points": corners, "mask": text, "group_id": None})
+                continue
+            loops = [shapes.joined(part) + (x, y) for part in shapes.simplified(crop)]
+            for loop in loops:
+                listed.append({**common, "shape_type": "polygon", "points": loop.tolist()})
+                listed[-1]["group_id"] = group if len(loops) > 1 else None
     file = image.copy(out / image.split)
     content: dict[str, object] = {
         "version": "5.5.0",
