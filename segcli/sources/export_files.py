@@ -4,7 +4,7 @@ import dataclasses
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -105,11 +105,15 @@ def publish(out: Path, write: Callable[[Path, list[str]], None]) -> list[str]:
 
 
 def write_images(
-    images: Iterable[Exported], names: dict[int, str], out: Path, module: ModuleType, notes: list[str], file: Path
+    images: Iterable[Exported],
+    names: dict[int, str],
+    out: Path,
+    module: ModuleType,
+    left: dict[str, list[int | None]],
+    file: Path,
 ) -> int:
-    """Write every image with what the format has a place for; the rest goes to the notes. -> how many objects went
-    out. names: source id -> class; file: where the labels come from, for messages. Raises DataError."""
-    left: dict[str, list[int | None]] = {}
+    """Write every image with what the format has a place for; the ids of the rest go to `left`, by reason. -> how many
+    objects went out. names: source id -> class; file: where the labels come from, for messages. Raises DataError."""
     total = 0
     for image in images:
         kept: list[Annotation] = []
@@ -129,8 +133,12 @@ def write_images(
             if isinstance(error, SegcliError):
                 raise
             raise DataError(f"{file}: {image.record['file_name']}: {error}") from error
-    notes += [f"{reason}: {len(ids)} left out (annotations {some(ids)})" for reason, ids in left.items()]
     return total
+
+
+def said(left: Mapping[str, Sequence[int | None]]) -> list[str]:
+    """A note for each reason why annotations were left out."""
+    return [f"{reason}: {len(ids)} left out (annotations {some(ids)})" for reason, ids in left.items()]
 
 
 def check_names(file: Path, names: Sequence[str], back: Sequence[str]) -> None:
@@ -153,7 +161,7 @@ def _write(root: Path, out: Path, info: DatasetInfo, module: ModuleType, notes: 
     names = dict(zip(info.source_ids, info.names, strict=True))
     place = images_of(root, info.image_root)
     used: dict[Path, str] = {}
-    total = 0
+    total, left = 0, dict[str, list[int | None]]()
     for split in info.splits:
         file = root / "annotations" / f"{split}.json"
         images, listed = coco_file.load(file)
@@ -166,7 +174,8 @@ def _write(root: Path, out: Path, info: DatasetInfo, module: ModuleType, notes: 
         for annotation in listed:
             grouped[annotation["image_id"]].append(annotation)
         made = (Exported(split, i, place.path(i["file_name"], file), grouped[i["id"]], used) for i in images)
-        total += write_images(made, names, out, module, notes, file)
+        total += write_images(made, names, out, module, left, file)
+    notes += said(left)
     if not total and info.num_things == 0:
         raise DataError(f"{root}: holds label maps and no objects", hint="no format that is written here takes them")
     module.finish(root, out, info, notes)

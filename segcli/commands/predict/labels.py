@@ -85,7 +85,9 @@ def _write_folder(
             file = Path(place) / "annotations" / f"{SPLIT}.json"
             with JsonStream(file, '{"annotations": [') as stream:
                 images: list[ImageEntry] = []
-                export_files.write_images(_labelled(entries, used, stream, images), names, folder, module, notes, file)
+                left: dict[str, list[int | None]] = {}
+                export_files.write_images(_labelled(entries, used, stream, images), names, folder, module, left, file)
+                notes += export_files.said(left)
                 stream.tail = '],\n"images": ' + json.dumps(images, ensure_ascii=False)
                 stream.tail += ',\n"categories": ' + json.dumps(coco_categories(info), ensure_ascii=False) + "}"
             module.finish(Path(place), folder, described, notes)

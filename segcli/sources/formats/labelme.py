@@ -122,7 +122,7 @@ def export(image: Exported, names: dict[int, str], out: Path) -> None:
                 text = base64.b64encode(encode_map(crop.astype(np.uint8) * 255)).decode("ascii")
                 listed.append({**common, "shape_type": "mask", "points": corners, "mask": text, "group_id": None})
                 continue
-            loops = [shapes.joined(part) + (x, y) for part in shapes.simplified(crop)]
+            loops = [shapes.joined(part) + np.array([x, y]) for part in shapes.simplified(crop)]
             for loop in loops:
                 listed.append({**common, "shape_type": "polygon", "points": loop.tolist()})
                 listed[-1]["group_id"] = group if len(loops) > 1 else None
