@@ -29,7 +29,7 @@ from segcli.doctor.report_cache import SAMPLES, checked, listing
 from segcli.doctor.rules.crowds import AS_OBJECTS, Singled
 from segcli.doctor.statistics import measure
 from segcli.sources import export_files
-from segcli.sources.plan import Packed, known, plan_for, reopen
+from segcli.sources.plan import Packed, known, plan_for, reopen, takes
 from segcli.sources.split import assign_splits, is_file
 from segcli.sources.tile import Tiling
 
@@ -131,18 +131,22 @@ def prepare(
         raise UsageError("--link and --tile exclude each other: tiles are new images")
     if link and isinstance(plan, Packed):
         raise UsageError(f"--link: {source} is an archive, whose images are nowhere else", hint="unpack it, or copy")
-    if plan.path is None and plan.known is None:
+    generated = plan.path is None and plan.known is None
+    read = Path(plan.settings["source"]) if generated and plan.settings.get("source") else plan.path
+    if generated:
+        if split and takes(plan.module, "split"):
+            plan.settings["split"], split = split, None
         for flag, value in (("--split", split), ("--split-by", split_by), ("--link", link)):
             if value:
                 raise UsageError(f"{flag}: {source} is made by segcli, with splits and images of its own")
     recorded = {
         **plan.recorded,
-        "split": split,
+        "split": plan.settings.get("split") if generated else split,
         "split_by": _digest(Path(split_by)) if split_by is not None and by_file else split_by,
         "seed": seed,
         "link": link,
         **({"tile": tile, "overlap": overlap} if tiling else {}),
-        "source files": listing([plan.path], target) if plan.path is not None else None,
+        "source files": listing([read], target) if read is not None else None,
         **({"fix": True} if fix else {}),
         **({"drop": True} if drop else {}),
         **({"crowd": crowd} if crowd else {}),
@@ -154,7 +158,7 @@ def prepare(
         return target
     draft = plan.build()
     look_at_images(draft, refuse=not fix)
-    as_it_was = again and split is None and split_by is None
+    as_it_was = (again or generated) and split is None and split_by is None
     divided = draft.splits if as_it_was else assign_splits(draft, split, split_by, seed)
     repairs = Repairs(draft.info, surveyed(draft, divided)) if fix else None
     if (meaning := draft.masks.get("said")) and meaning not in draft.notes:

@@ -127,11 +127,15 @@ def plan_for(
     """
     chosen = dict(settings or {})
     if source in plugins.names("synthetic"):
-        if format is not None or source_path is not None:
+        module = plugins.find("synthetic", source)
+        if format is not None or (source_path is not None and not takes(module, "source")):
             raise UsageError(f"{source} is made by segcli: --format and --source do not apply")
         if seed:
             chosen.setdefault("seed", seed)
-        module = plugins.find("synthetic", source)
+        if source_path is not None:
+            chosen["source"] = str(Path(source_path).absolute())
+            if not Path(source_path).exists():
+                raise _unknown(source, Path(source_path), True)
         defaults = {name: p.default for name, p in inspect.signature(module.build).parameters.items()}
         recorded = {"source": source, "settings": {**defaults, **chosen}}
         return Plan(source, module, chosen, recorded)
@@ -171,6 +175,11 @@ def plan_for(
 def _fitting(path: Path) -> list[str]:
     """The formats that a file or folder is in."""
     return [name for name in plugins.names("format") if plugins.find("format", name).detect(path)]
+
+
+def takes(module: ModuleType | SimpleNamespace, setting: str) -> bool:
+    """Whether a converter or a generator has a setting of that name."""
+    return setting in inspect.signature(module.build).parameters
 
 
 def _detect(path: Path) -> str:

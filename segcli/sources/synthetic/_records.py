@@ -3,12 +3,13 @@
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple, Protocol, TypeVar
 
 import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
+from typing_extensions import Self
 
 from segcli.core.coco_json import Annotation, SegmentInfo, as_json
 from segcli.data.canonical import Record
@@ -17,6 +18,18 @@ from segcli.sources.shapes import extent
 
 SPLITS = {"train": 0, "val": 1}  # part of every image's random key
 SIDES = (64, 1024)  # image sides that the makers are meant for
+
+
+Key = TypeVar("Key")
+
+
+class Renamed(Protocol):
+    """A key of an image that can be given another file name."""
+
+    def _replace(self, *, file_name: str) -> Self: ...
+
+
+Named = TypeVar("Named", bound=Renamed)
 
 
 class Index(NamedTuple):
@@ -34,14 +47,25 @@ class Index(NamedTuple):
         return [cls(f"{split}/{i + 1:06d}.png", i, split, seed, size) for i in range(count)]
 
 
-def in_processes(record: Callable[[Index], Record], entries: Sequence[Index]) -> Iterator[Record]:
-    """The records of `entries`, in order, made by as many processes as there are processors."""
+def in_processes(record: Callable[[Key], Record], entries: Sequence[Key]) -> Iterator[Record]:
+    """The records of `entries`, in order, made by as many processes as there are processors. `record` is a function of
+    a module, so that processes find it."""
     processes = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 8)
     if processes == 1 or len(entries) < 100:
         yield from map(record, entries)
         return
     with multiprocessing.Pool(processes, initializer=_quiet) as pool:
         yield from pool.imap(record, entries, chunksize=16)
+
+
+def divided(splits: Mapping[str, Sequence[Named]], shares: Mapping[str, float]) -> dict[str, list[Named]]:
+    """The images of all splits, in order, divided anew by shares that add up to 1, and called after their split."""
+    everything = [entry for part in splits.values() for entry in part]
+    ends = np.rint(np.cumsum([0, *shares.values()]) * len(everything)).astype(int).tolist()
+    out: dict[str, list[Named]] = {}
+    for (name, _), first, end in zip(shares.items(), ends[:-1], ends[1:], strict=True):
+        out[name] = [e._replace(file_name=f"{name}/{i + 1:06d}.png") for i, e in enumerate(everything[first:end])]
+    return out
 
 
 def labelled(
