@@ -229,6 +229,13 @@ def semantic(root: Path) -> None:
     text(root / "legend.csv", "value,name,kind\n4,cat,stuff\n9,dog,stuff\n0,other,ignore\n")
 
 
+def pairs(root: Path) -> None:
+    for name, split in SPLIT.items():
+        photo(root / "imgs" / split / f"{name}.png")
+        picture(root / "Masks" / split / f"{name}_mask.png", ids(name, 4, 9))
+    text(root / "legend.csv", "value,name,kind\n4,cat,object\n9,dog,object\n")
+
+
 def camvid(root: Path) -> None:
     for name, split in SPLIT.items():
         photo(root / split / f"{name}.png")
@@ -282,6 +289,7 @@ FORMATS: dict[str, Callable[[Path], None]] = {
     "voc": voc,
     "voc_boxes": voc_boxes,
     "masks": masks,
+    "pairs": pairs,
     "semantic": semantic,
     "camvid": camvid,
     "cityscapes": cityscapes,

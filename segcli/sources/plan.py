@@ -173,8 +173,11 @@ def plan_for(
 
 
 def _fitting(path: Path) -> list[str]:
-    """The formats that a file or folder is in."""
-    return [name for name in plugins.names("format") if plugins.find("format", name).detect(path)]
+    """The formats that a file or folder is in; of those that are LAST only where no other fits."""
+    modules = {name: plugins.find("format", name) for name in plugins.names("format")}
+    first, last = ([n for n, m in modules.items() if getattr(m, "LAST", False) == late] for late in (False, True))
+    fitting = [name for name in first if modules[name].detect(path)]
+    return fitting or [name for name in last if modules[name].detect(path)]
 
 
 def takes(module: ModuleType | SimpleNamespace, setting: str) -> bool:

@@ -42,19 +42,19 @@ def detect(path: Path) -> bool:
         if labels is None or not label_files(labels) or any(labels.glob("*.json")):
             continue
         if labels.name == "masks":
-            return names_pixels(path, [folder, labels], label_files(labels))
+            legend = class_legend.around(path, [folder, labels])
+            return legend is not None and names_pixels(legend, label_files(labels))
         if next(find_files(labels, ".png"), None) is not None:
             return True
     return False
 
 
-def names_pixels(path: Path, folders: list[Path], files: list[Path]) -> bool:
-    """Whether a legend in `path` or `folders` says that the values of the mask `files` are classes of pixels.
+def names_pixels(legend: Legend, files: list[Path]) -> bool:
+    """Whether a legend says that the values of the mask `files` are classes of pixels.
 
     A list of one name beside numbers that go on behind it says what the objects are.
     """
-    legend = class_legend.around(path, folders)
-    if legend is None or any(row.kind in ("object", "regions") for row in legend.rows):
+    if any(row.kind in ("object", "regions") for row in legend.rows):
         return False
     return of_objects(legend, files) is None
 

@@ -289,15 +289,14 @@ def _is_voc(file: Path) -> bool:
 
 
 def _splits(root: Path, kind: str) -> dict[str, str]:
-    """Image name without suffix -> split, by ImageSets/KIND/{train,val,test}.txt."""
+    """Image name without suffix -> split, by ImageSets/KIND/{train,val,test}.txt, in any letter case."""
     out: dict[str, str] = {}
-    for word, split in SPLITS.items():
-        file = root / "ImageSets" / kind / f"{word}.txt"
-        for line in lines(file) if file.is_file() else []:
-            if line:
-                stem = line.split()[0]
-                if out.setdefault(stem, split) != split:
-                    raise DataError(f"{file}: {stem} is also in the split {out[stem]!r}")
+    for file in sorted((root / "ImageSets" / kind).glob("*.txt")):  # tools call them as their subsets: Train.txt
+        split = SPLITS.get(file.stem.lower())
+        for line in lines(file) if split and file.is_file() else []:
+            stem = line.split()[0] if line else ""
+            if stem and split and out.setdefault(stem, split) != split:
+                raise DataError(f"{file}: {stem} is also in the split {out[stem]!r}")
     return out
 
 
