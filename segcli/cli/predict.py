@@ -19,7 +19,12 @@ HELP = options.example(
 
 def predict(
     source: options.Source,
-    inputs: Annotated[list[str], typer.Argument(metavar="INPUT", help="Image files, folders, or patterns in quotes.")],
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="INPUT", help="Image files, folders, patterns in quotes, web addresses; - reads a list from stdin."
+        ),
+    ],
     weights: options.Weights = None,
     out: Annotated[
         Path | None,
@@ -33,9 +38,23 @@ def predict(
         typer.Option(
             metavar="LIST",
             help="overlay: pictures; coco: predictions.json; png: object numbers; labels to correct: labelme, yolo, "
-            "coco_annotations, geojson; crops: cut-outs; csv: counts and areas.",
+            "coco_annotations, cvat, geojson; crops: cut-outs; csv: counts and areas.",
         ),
     ] = "overlay,coco,png",
+    classes: Annotated[
+        str | None, typer.Option(metavar="LIST", help="Keep these classes alone. [dim]default: all[/]")
+    ] = None,
+    tta: Annotated[
+        bool,
+        typer.Option("--tta", metavar=options.FLAG, help="Predict the mirror image, too, and take the mean of both."),
+    ] = False,
+    tile: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Predict larger images in tiles of N × N pixels, and join what lies on seams."),
+    ] = None,
+    overlap: Annotated[
+        int | None, typer.Option(metavar="N", help="By how many pixels tiles overlap. [dim]default: a quarter[/]")
+    ] = None,
     recursive: Annotated[
         bool,
         typer.Option("--recursive", metavar=options.FLAG, help="Read the folders inside the given folders, too."),
@@ -56,26 +75,39 @@ def predict(
     recipe = Recipe.load(path)
 
     from segcli.commands.predict import files
+    from segcli.commands.predict.addresses import is_address
     from segcli.commands.predict.journal import begun_by
     from segcli.commands.predictor import load
-    from segcli.data.inputs import find_images, subfolders, with_subfolders
+    from segcli.data.inputs import find_images, listed, subfolders, with_subfolders
     from segcli.sources.files import some
 
     if out is not None and not force and files.is_finished(out):
         raise UsageError(f"{out} holds predictions already", hint="choose another --out, or --force to replace them")
+    inputs = listed(inputs, sys.stdin)
     if recursive:
         inputs = [str(given) for given in with_subfolders(inputs)]
     usual = Path("predictions") / (path.name if path.is_dir() else recipe.name)
     target = out or _fresh(usual, lambda folder: begun_by(folder) == inputs)
     choices = [part.strip() for part in save.split(",") if part.strip()]
+    files.tiling(tile, overlap)
     files.refuse(target, choices)  # what needs no model is refused before it is loaded
-    find_images(inputs)
+    find_images(one for one in inputs if not is_address(one))
     unread = [] if recursive else [inner for one in inputs if Path(one).is_dir() for inner in subfolders(one)]
     if unread:
         print(f"note: images in {some(unread, 3)} are not read: --recursive reads them", file=sys.stderr)
     predictor = load(path, weights)
     report = files.predict_files(
-        predictor, inputs, target, score=score, save=choices, pixel_size=pixel_size, progress=not quiet
+        predictor,
+        inputs,
+        target,
+        score=score,
+        save=choices,
+        classes=[name.strip() for name in classes.split(",")] if classes is not None else None,
+        tta=tta,
+        tile=tile,
+        overlap=overlap,
+        pixel_size=pixel_size,
+        progress=not quiet,
     )
     for file, reason in report.failed if report.images else report.failed[1:]:  # else the first one is the error
         print(f"skipped: {reason if str(file) in reason else f'{file}: {reason}'}", file=sys.stderr)
@@ -88,7 +120,7 @@ def predict(
     if report.dark:
         print("note: " + _said_of_dark(report.dark), file=sys.stderr)
     if report.shrunk:
-        print("note: " + _said_of_shrunk(report.shrunk), file=sys.stderr)
+        print("note: " + _said_of_shrunk(report.shrunk, predictor.model.preprocess.longest), file=sys.stderr)
     if json:
         failed = [{"file": str(file), "reason": reason} for file, reason in report.failed]
         facts: dict[str, object] = {
@@ -116,13 +148,13 @@ def _said_of_dark(dark: list[tuple[Path, float, float]]) -> str:
     )
 
 
-def _said_of_shrunk(shrunk: list[tuple[Path, float]]) -> str:
-    """One sentence on images in which the usual object is hardly seen."""
+def _said_of_shrunk(shrunk: list[tuple[Path, float]], seen: int) -> str:
+    """One sentence on images in which the usual object is hardly seen. seen: pixels of the model's input a side."""
     file, pixels = min(shrunk, key=lambda one: one[1])
     others = f" and {len(shrunk) - 1} more" if len(shrunk) > 1 else ""
     return (
         f"{file}{others}: in the model's input an object of the usual size has {count(round(pixels), 'pixel')} left, "
-        "and small ones are likely missed: train with a larger data.size, or cut tiles (segcli prepare --tile)"
+        f"and small ones are likely missed: predict it in tiles (--tile {seen}), or train with a larger data.size"
     )
 
 

@@ -41,6 +41,22 @@ def find_images(inputs: Iterable[str | Path]) -> list[Path]:
     return list(out)
 
 
+def listed(inputs: Iterable[str], lines: Iterable[str]) -> list[str]:
+    """`inputs`, with the `lines` of standard input in place of "-". Raises DataError where it holds nothing."""
+    out: list[str] = []
+    for given in inputs:
+        if given != "-":
+            out.append(given)
+            continue
+        names = [name for line in lines if (name := line.rstrip("\r\n"))]
+        if not names:
+            raise DataError(
+                "-: standard input lists no file", hint="a name a line: find photos -name '*.jpg' | segcli …"
+            )
+        out += names
+    return out
+
+
 def with_subfolders(inputs: Iterable[str | Path]) -> list[str | Path]:
     """`inputs`, each folder followed by those below it, at any depth, that hold images; links are not followed, hidden
     folders are left out. A folder without images, which has some below it, is left out itself."""

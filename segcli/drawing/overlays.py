@@ -7,6 +7,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from segcli.core.dataset_info import DatasetInfo
+from segcli.data.annotations import crop_rle
 from segcli.drawing.chips import CROWD, Chip, draw_chips
 from segcli.drawing.colours import Rgb, class_colours, object_colours
 from segcli.drawing.text import text_size
@@ -38,8 +39,9 @@ def draw(
     a lower score), else `object_colours`. Crowd regions are hatched.
     """
     factor = width / image.shape[1] if width else float(max(1, round(SMALLEST / max(image.shape[:2]))))
-    canvas = image.copy()
-    if factor != 1:
+    if factor == 1:
+        canvas = image.copy()
+    else:
         size = max(1, round(image.shape[1] * factor)), max(1, round(image.shape[0] * factor))
         canvas = cv2.resize(image, size, interpolation=cv2.INTER_CUBIC if factor > 1 else cv2.INTER_AREA)
     if found.panoptic is not None:
@@ -142,12 +144,12 @@ def _label_box(mask: np.ndarray, x: int, y: int, factor: float, thing: bool) -> 
 
 
 def _crop(found: Instances, i: int) -> tuple[np.ndarray, int, int] | None:
-    """Object i's mask cut to its box; one mask is decoded at a time, since images may be very large."""
+    """Object i's mask cut to its box; the whole mask is never unpacked, since images may be very large."""
     if isinstance(found.masks, list):
         x, y, w, h = (int(v) for v in coco_mask.toBbox(found.masks[i]))
         if not w or not h:
             return None
-        return np.ascontiguousarray(coco_mask.decode(found.masks[i])[y : y + h, x : x + w]), x, y
+        return np.ascontiguousarray(crop_rle(found.masks[i], x, y, x + w, y + h)).astype(np.uint8), x, y
     return _cut(found.mask(i))
 
 

@@ -86,8 +86,8 @@ class Tiling:
         empty = [one.annotation.get("id") for one in objects if not one.area]
         self.dropped += [f"{record.file_name} (annotation {key}, which is empty)" for key in empty]
         pure = PurePosixPath(record.file_name)
-        for y in _starts(h, self.size, self.overlap):
-            for x in _starts(w, self.size, self.overlap):
+        for y in starts(h, self.size, self.overlap):
+            for x in starts(w, self.size, self.overlap):
                 box = (x, y, min(x + self.size, w), min(y + self.size, h))
                 where = np.s_[box[1] : box[3], box[0] : box[2]]
                 name = str(pure.with_name(f"{pure.stem}_x{x}_y{y}.png"))
@@ -167,7 +167,7 @@ class _Object:
             self.area = max(self.box[2] - self.box[0], 0) * max(self.box[3] - self.box[1], 0)
 
 
-def _starts(length: int, size: int, overlap: int) -> list[int]:
+def starts(length: int, size: int, overlap: int) -> list[int]:
     """First rows or columns of the tiles that cover `length` pixels."""
     if length <= size:
         return [0]

@@ -247,7 +247,7 @@ def test_predict_says_where_the_usual_object_is_hardly_seen(here, trained, tmp_p
     assert 15 < environment["object_pixels"] < 35
     said = here("predict", "runs/tiny run", tmp_path / "large.png", "--out", tmp_path / "out").err
     assert "large.png: in the model's input an object of the usual size has 1 pixel left" in said
-    assert "segcli prepare --tile" in said
+    assert "in tiles (--tile " in said
 
 
 def test_one_class_alone_is_no_label_map_to_learn(segcli, tiny_copy):

@@ -97,6 +97,7 @@ def test_scores_and_source_ids_go_along(predicted):
     assert shapes[0]["score"] == 0.99
     assert shapes[0]["description"] == "score 0.99"
     assert {shape["shape_type"] for shape in shapes} == {"polygon"}, "editable"
+    assert '<attribute name="score">0.9900</attribute>' in (predicted / "cvat" / "annotations.xml").read_text("utf-8")
     coco = json.loads((predicted / "coco_annotations" / "annotations" / "instances_train.json").read_text("utf-8"))
     assert {a["category_id"] for a in coco["annotations"]} == {17, 3}
     assert coco["annotations"][0]["score"] == 0.99

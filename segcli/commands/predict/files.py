@@ -13,20 +13,23 @@ from typing import cast
 from tqdm import tqdm
 
 from segcli.commands.predict import labels
-from segcli.commands.predict.journal import FILE, Entry, Journal, regions, stamp
+from segcli.commands.predict.addresses import FOLDER, bring, is_address, name_of
+from segcli.commands.predict.inference import How, predict_each
+from segcli.commands.predict.journal import FILE, Entry, Journal, begun_by, regions, stamp
 from segcli.commands.predict.pictures import Legend, overlay_file, write_pictures
-from segcli.commands.predict.reading import READERS, Read, batches
+from segcli.commands.predict.reading import Read
 from segcli.commands.predict.tables import TABLES
-from segcli.commands.predictor import Predictor, above
+from segcli.commands.predictor import Predictor
 from segcli.core import folders
 from segcli.core.coco_json import Result
 from segcli.core.dataset_info import DatasetInfo
 from segcli.core.errors import DataError, UsageError
 from segcli.core.files import read_json, remove_parts
 from segcli.core.plugins import nearest
+from segcli.core.tasks import TASKS
 from segcli.data.inputs import find_images, output_names, passed_over
-from segcli.engine.object_size import too_small
 from segcli.predictions.coco_results import JsonStream, coco_annotation, coco_categories
+from segcli.sources.tile import Tiling
 from segcli.sources.unread import note_files
 from segcli.types import Prediction, side_file
 from segcli.weights.state_digest import weights_digest
@@ -64,10 +67,15 @@ def predict_files(
     *,
     score: float = 0.5,
     save: Sequence[str] = SAVE,
+    classes: Sequence[str] | None = None,
+    tta: bool = False,
+    tile: int | None = None,
+    overlap: int | None = None,
     pixel_size: float | None = None,
     progress: bool = True,
 ) -> PredictReport:
-    """Predict files, folders and patterns (see data/inputs.py) and write below `out`, NAME being the file's stem:
+    """Predict files, folders, patterns (see data/inputs.py) and web addresses and write below `out`, NAME being the
+    file's stem:
 
     - overlay: overlays/NAME.jpg, to be looked at (small images enlarged; .png beyond 65,000 pixels a side);
     - coco: predictions.json, which pycocotools.COCO opens, with "annotations" (COCO results with ids and areas: RLE
@@ -77,7 +85,10 @@ def predict_files(
       number -> {"label", "score"};
     - labelme, yolo, coco_annotations, cvat, geojson, crops: a folder of that name, csv: two tables; see `labels.py`.
 
-    Only detections with at least `score` are kept. pixel_size: the side of a pixel in millimetres, for the tables.
+    Only detections with at least `score` are kept, and of `classes` (names; None: all). tta: the mean of the prediction
+    and of that for the mirror image. tile, overlap: images larger than that are predicted in tiles of so
+    many pixels a side (see tiles.py); overlap None: a quarter of it. pixel_size: the side of a pixel in millimetres,
+    for the tables.
     A file that can't be read is reported and skipped; memory does not grow with the number of images. A call that was
     interrupted goes on where it was, if everything is as it was. Raises DataError, before any work, where an input
     names nothing, and where a file that would be written is an input, or is there and not of an earlier call.
@@ -85,24 +96,35 @@ def predict_files(
     begun = time.perf_counter()
     out = Path(out)
     refuse(out, save)
+    how = How(score, chosen_labels(predictor.info, classes), tiling(tile, overlap), tta)
+    task = TASKS[predictor.recipe.task]
+    if tta and (not task.objects or task.fields):
+        raise UsageError(f"--tta: two views of a {predictor.recipe.task} prediction have no mean", hint="leave it away")
     inputs = list(inputs)
-    files = find_images(inputs)
+    report = PredictReport(0, [], 0, 0.0)
+    addresses = [name_of(str(one)) for one in inputs if is_address(one)]
+    if addresses:
+        folders.claim(out, [f"{FOLDER}/{name}" for name in addresses])
+    at, origin = bring(inputs, out, again=begun_by(out) is not None, failed=report.failed)
+    files = find_images(at)
     names = output_names(files)
     labels.refuse(out, save, files)
     stored = [f"{SIDE}/{side_file(i + 1, field)}" for i in range(len(files)) for field in predictor.model.fields]
     folders.claim(out, [*_outputs(names, save), *stored], files, lambda: _of_before(out))
     remove_parts(out, out / "masks", out / "overlays")
-    report = PredictReport(0, [], 0, 0.0, left=note_files(map(str, passed_over(inputs, files))))
+    report.left = note_files(map(str, passed_over(at, files)))
     settings = {
         "weights": weights_digest(predictor.model.state_dict()),
         "model": predictor.recipe.model_dump(mode="json")["model"],
         "classes": predictor.info.names,
         "inputs": [str(given) for given in inputs],
-        "score": score,
+        "how": dataclasses.asdict(how),
         "save": sorted(save),
     }
     writing: deque[tuple[Entry, Future[Legend | None]]] = deque()
-    bar = tqdm(total=len(files), desc="predicting", unit="image", disable=not progress, file=sys.stderr)
+    bar = tqdm(
+        total=len(files) + len(report.failed), desc="predicting", unit="image", disable=not progress, file=sys.stderr
+    )
 
     def finish(limit: int) -> None:
         """Take images from the writers, in order, until at most `limit` are under way there."""
@@ -118,23 +140,24 @@ def predict_files(
         report.earlier = len(journal.places)
         waiting = ((i, file) for i, file in enumerate(files) if i not in journal.places)
         bar.update(report.earlier)
-        with bar, ThreadPoolExecutor(READERS) as readers, ThreadPoolExecutor(WRITERS) as writers:
-            for ready in batches(predictor, waiting, readers, report.failed):
-                sizes = [(r.image.shape[0], r.image.shape[1]) for r in ready]
-                found = predictor.predict([r.tensor for r in ready], sizes, [r.position + 1 for r in ready])
-                for item, prediction in zip(ready, found, strict=True):
-                    kept, name = above(prediction, score), names[item.position]
-                    job = writers.submit(write_pictures, kept, item.image, predictor.info, out, name, save)
-                    writing.append((_entry(predictor, item, files[item.position], name, kept, save, out / SIDE), job))
-                finish(2 * WRITERS)
+        with bar, ThreadPoolExecutor(WRITERS) as writers:
+            for item, found, shrunk in predict_each(predictor, waiting, report.failed, how):
+                file, name = files[item.position], names[item.position]
+                given = origin.get(file, str(file))
+                # regions of maps take time
+                wanted = found.instances is not None or not labels.CHOICES.isdisjoint(save)
+                results = regions(found, predictor.info, out / SIDE) if wanted else []
+                job = writers.submit(write_pictures, found, item.image, predictor.info, out, name, save)
+                writing.append((_entry(item, (file, given), name, found, shrunk, results), job))
+                finish(0 if how.tiling else 2 * WRITERS)
             finish(0)
         for entry in journal.entries():
             report.images += 1
             report.detections += entry["count"]
             if entry["dark"] is not None:
-                report.dark.append((Path(entry["file"]), *entry["dark"]))
+                report.dark.append((Path(entry["given"]), *entry["dark"]))
             if entry["shrunk"] is not None:
-                report.shrunk.append((Path(entry["file"]), entry["shrunk"]))
+                report.shrunk.append((Path(entry["given"]), entry["shrunk"]))
         _write_files(journal, predictor.info, out, save)
         report.notes = labels.write(journal.entries, predictor.info, out, save, pixel_size)
     folders.note_written(out)
@@ -143,22 +166,22 @@ def predict_files(
 
 
 def _entry(
-    predictor: Predictor, item: Read, file: Path, name: str, kept: Prediction, save: Sequence[str], side: Path
+    item: Read, file: tuple[Path, str], name: str, kept: Prediction, shrunk: float | None, results: list[Result]
 ) -> Entry:
-    wanted = kept.instances is not None or not labels.CHOICES.isdisjoint(save)  # regions of maps take time
-    resized = (item.tensor.shape[1], item.tensor.shape[2])
+    """file: where it is, and what the user called it."""
     return {
         "position": item.position,
-        "file": str(file),
+        "file": str(file[0]),
+        "given": file[1],
         "name": name,
-        "stamp": stamp(file),
+        "stamp": stamp(file[0]),
         "size": kept.size,
-        "results": cast("list[dict[str, object]]", regions(kept, predictor.info, side)) if wanted else [],
+        "results": cast("list[dict[str, object]]", results),
         "listed": kept.instances is not None,
         "count": _count(kept),
         "legend": None,
         "dark": item.dark,
-        "shrunk": too_small(predictor.object_pixels, kept.size, resized),
+        "shrunk": shrunk,
     }
 
 
@@ -184,7 +207,7 @@ def _write_files(journal: Journal, info: DatasetInfo, out: Path, save: Sequence[
             if "coco" not in save:
                 continue
             height, width = entry["size"]
-            image = {"id": entry["position"] + 1, "file_name": entry["file"], "output": entry["name"]}
+            image = {"id": entry["position"] + 1, "file_name": entry["given"], "output": entry["name"]}
             images.append({**image, "height": height, "width": width})
             for result in cast(list[Result], entry["results"]) if entry["listed"] else []:
                 coco.add(coco_annotation(result, coco.count + 1))
@@ -200,6 +223,23 @@ def refuse(out: Path, save: Sequence[str]) -> None:
     for name, kind in (("recipe.yaml", "a run folder"), ("info.json", "a prepared dataset")):
         if (out / name).is_file():
             raise UsageError(f"{out} is {kind}: predictions would lie among its files", hint="choose another --out")
+
+
+def chosen_labels(info: DatasetInfo, classes: Sequence[str] | None) -> list[int] | None:
+    """The labels of classes by name. Raises UsageError for one that the model does not know."""
+    for name in classes or ():
+        if name not in info.names:
+            raise UsageError(f"--classes {name}: the model knows no such class", hint=nearest(name, info.names))
+    return None if classes is None else [label for label, name in enumerate(info.names) if name in classes]
+
+
+def tiling(tile: int | None, overlap: int | None) -> Tiling | None:
+    """How images are cut. Raises UsageError for what leaves no step."""
+    if tile is None:
+        if overlap is not None:
+            raise UsageError("--overlap goes with --tile")
+        return None
+    return Tiling(tile, tile // 4 if overlap is None else overlap)
 
 
 def is_finished(out: Path) -> bool:

@@ -25,12 +25,13 @@ FILE = ".predicting.jsonl"
 
 
 class Entry(TypedDict):
-    """One image. position: among the files of the call; name: of what is made of it; stamp: size and time of the file;
-    results: `regions`; listed: whether these are detections, which predictions.json lists; count: objects or segments;
-    dark, shrunk: see `PredictReport`."""
+    """One image. position: among the files of the call; given: what the user called the file (an address); name: of
+    what is made of it; stamp: size and time of the file; results: `regions`; listed: whether these are detections,
+    which predictions.json lists; count: objects or segments; dark, shrunk: see `PredictReport`."""
 
     position: int
     file: str
+    given: str
     name: str
     stamp: list[int]
     size: tuple[int, int]

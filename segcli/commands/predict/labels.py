@@ -32,7 +32,7 @@ from segcli.sources import export_files
 from segcli.sources.export_files import Exported
 from segcli.sources.shapes import joined, simplified
 
-FORMATS = {"labelme": "labelme", "yolo": "yolo", "coco_annotations": "coco"}  # --save -> plugin
+FORMATS = {"labelme": "labelme", "yolo": "yolo", "coco_annotations": "coco", "cvat": "cvat"}  # --save -> plugin
 FOLDERS = (*FORMATS, "geojson", "crops")
 CHOICES = frozenset({*FOLDERS, "csv"})
 SPLIT = "train"

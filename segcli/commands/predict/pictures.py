@@ -14,6 +14,7 @@ from segcli.predictions.coco_results import label_map, write_image, write_png
 from segcli.types import Prediction
 
 LARGEST_JPEG = 65000  # pixels a side; beyond, overlays are PNG
+MOST_DRAWN = 64_000_000  # pixels of an overlay; larger images are drawn smaller
 
 
 class Meaning(TypedDict, total=False):
@@ -31,7 +32,10 @@ def write_pictures(
 ) -> Legend | None:
     """Write those that are wanted. -> the legend, where a mask file was written."""
     if "overlay" in save:
-        write_image(overlay_file(out, name, prediction.size), draw(image, prediction, info))
+        height, width = prediction.size
+        smaller = min(1.0, (MOST_DRAWN / (height * width)) ** 0.5)
+        picture = draw(image, prediction, info, width=round(width * smaller) if smaller < 1 else None)
+        write_image(overlay_file(out, name, prediction.size), picture)
     numbered = number_masks(prediction, info) if "png" in save else None
     if numbered is None:
         return None

@@ -24,8 +24,19 @@ class Read:
 
     position: int
     image: np.ndarray
-    tensor: Tensor
     dark: tuple[float, float] | None
+    preprocessed: Tensor | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W)."""
+        return self.image.shape[0], self.image.shape[1]
+
+    def tensor(self) -> Tensor:
+        """The model's input [3,h,w], which is handed out once."""
+        tensor, self.preprocessed = self.preprocessed, None
+        assert tensor is not None
+        return tensor
 
 
 def batches(
@@ -41,7 +52,7 @@ def batches(
     ready: list[Read] = []
     while True:
         for position, file in itertools.islice(upcoming, predictor.batch_size + READERS - len(reading)):
-            reading.append((file, readers.submit(_read, predictor, file, position)))
+            reading.append((file, readers.submit(_ready, predictor, file, position)))
         if not reading:
             break
         file, job = reading.popleft()
@@ -56,8 +67,14 @@ def batches(
         yield ready
 
 
-def _read(predictor: Predictor, file: Path, position: int) -> Read:
+def read(predictor: Predictor, file: Path, position: int) -> Read:
+    """One image as the model's dataset was read. Raises DataError."""
     given = predictor.info.value_range
     image = read_image(file, given)
-    dark = dark_values(file, image) if given is None else None
-    return Read(position, image, predictor.model.preprocess.image(image), dark)
+    return Read(position, image, dark_values(file, image) if given is None else None)
+
+
+def _ready(predictor: Predictor, file: Path, position: int) -> Read:
+    out = read(predictor, file, position)
+    out.preprocessed = predictor.model.preprocess.image(out.image)
+    return out

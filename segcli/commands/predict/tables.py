@@ -36,7 +36,7 @@ def write_tables(
                 box = [f"{v:g}" for v in result["bbox"]]
                 score = f"{result['score']:.4f}" if "score" in result else ""
                 name = names[result["category_id"]]
-                table.writerow([entry["file"], number, name, score, *box, f"{area:g}", *in_mm2(area)])
+                table.writerow([entry["given"], number, name, score, *box, f"{area:g}", *in_mm2(area)])
 
     def write_counts(file: TextIO) -> None:
         table = csv.writer(file)
@@ -47,7 +47,7 @@ def write_tables(
                 areas[result["category_id"]].append(_area(result, entry["size"]))
             for key, of in areas.items():
                 share = sum(of) / (entry["size"][0] * entry["size"][1])
-                row = [entry["file"], names[key], len(of), f"{sum(of):g}", f"{share:.4f}"]
+                row = [entry["given"], names[key], len(of), f"{sum(of):g}", f"{share:.4f}"]
                 table.writerow([*row, *in_mm2(sum(of))])
 
     _write(out / OBJECTS, write_objects)

@@ -164,7 +164,7 @@ def _records(
 
 def export(image: Exported, names: dict[int, str], out: Path) -> None:
     """Copy one image into images/SPLIT and add it to annotations.xml: boxes as they are, polygons as polygons, of
-    several parts in a group, RLE as masks; crowd is the attribute is_crowd."""
+    several parts in a group, RLE as masks; crowd is the attribute is_crowd, a predicted label's score is score."""
     file = out / XML
     if not file.is_file():
         file.write_text(_head(names.values()), encoding="utf-8")
@@ -173,6 +173,7 @@ def export(image: Exported, names: dict[int, str], out: Path) -> None:
         segmentation = annotation.get("segmentation")
         common = f'label={quoteattr(names[annotation["category_id"]])} source="manual" occluded="0"'
         inner = f'<attribute name="{CROWD}">true</attribute>' if annotation.get("iscrowd") else ""
+        inner += f'<attribute name="score">{annotation["score"]:.4f}</attribute>' if "score" in annotation else ""
         if not segmentation:
             x, y, w, h = annotation["bbox"]
             sides = f'xtl="{x:.9g}" ytl="{y:.9g}" xbr="{x + w:.9g}" ybr="{y + h:.9g}"'
@@ -214,7 +215,9 @@ def finish(root: Path, out: Path, info: DatasetInfo, notes: list[str]) -> None:
 def _head(names: Iterable[str]) -> str:
     """The beginning of annotations.xml. Raises DataError for a class that it can't name."""
     attribute = f"<attributes><attribute><name>{CROWD}</name><mutable>False</mutable><input_type>checkbox</input_type>"
-    attribute += "<default_value>false</default_value><values></values></attribute></attributes>"
+    attribute += "<default_value>false</default_value><values></values></attribute>"
+    attribute += "<attribute><name>score</name><mutable>False</mutable><input_type>text</input_type>"
+    attribute += "<default_value></default_value><values></values></attribute></attributes>"
     labels = "\n".join(f"<label><name>{escape(name)}</name><type>any</type>{attribute}</label>" for name in names)
     head = '<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n  <version>1.1</version>\n'
     head += f"  <meta><project><labels>\n{labels}\n  </labels></project></meta>\n"
