@@ -40,6 +40,14 @@ def evaluate(
             help="Suppress duplicates at this IoU, or not at all. [dim]default: as the model does it[/]",
         ),
     ] = None,
+    diagnose: Annotated[
+        bool,
+        typer.Option(
+            "--diagnose",
+            metavar=options.FLAG,
+            help="Also say what costs most of the score, and what to change.",
+        ),
+    ] = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
@@ -62,7 +70,9 @@ def evaluate(
     from segcli.engine.evaluation import Suppression, check_expectations
 
     suppression = None if nms is None else Suppression(overlap)
-    scores = score_run(path, weights=weights, data=data, split=split, progress=not quiet, nms=suppression)
+    scores = score_run(
+        path, weights=weights, data=data, split=split, progress=not quiet, nms=suppression, diagnose=diagnose
+    )
     chosen = split or recipe.eval.split
     document = {"schema_version": 1, **scores.to_json(recipe, split=chosen, weights=weights or "last")}
     outside = check_expectations(scores.metrics, recipe.expect)
@@ -70,6 +80,8 @@ def evaluate(
         output.print_json({**document, "outside_expectations": outside} if check else document)
     else:
         output.show(*tables.scores(document, title=f"{path}, {count(scores.images, f'{chosen} image')}"))
+        if diagnose:
+            output.show(*tables.behind(scores.findings or []))
     if check and outside:
         raise SegcliError(f"{source}: " + "; ".join(outside))
 

@@ -305,3 +305,9 @@ def recipes(rows: "Sequence[Shipped]") -> Grid:
         for row in rows
     ]
     return Grid(columns, body)
+
+
+def behind(found: Sequence[Mapping[str, object]]) -> list[str]:
+    """What costs most of a score, the costliest first."""
+    lines = [f"{number}. {one['what']}. {one['advice']}." for number, one in enumerate(found, start=1)]
+    return lines or ["Nothing stands out: no kind of error, class or size costs a hundredth of the score."]

@@ -7,6 +7,7 @@ from segcli.data.dataset import Dataset
 from segcli.data.fingerprint import current
 from segcli.engine.diagnosis import print_causes
 from segcli.engine.evaluation import Scores, Suppression, score_model
+from segcli.engine.findings import findings
 from segcli.engine.opening import open_model, prepare_layout
 from segcli.engine.run_folder import RunFolder
 from segcli.engine.same_data import check_classes, say_changes
@@ -38,12 +39,14 @@ def score_run(
     split: str | None = None,
     progress: bool = True,
     nms: Suppression | None = None,
+    diagnose: bool = False,
 ) -> Scores:
     """`evaluate` with everything it measured.
 
     The run's files are updated only if its own last weights were scored on its own data: predictions/SPLIT.json, and
     metrics.json if the split is the recipe's. Other weights or other data write nothing. With `nms` (see
-    `score_model`) a run's metrics.json alone is added to: its "nms" holds the scores with each setting.
+    `score_model`) a run's metrics.json alone is added to: its "nms" holds the scores with each setting. diagnose: also
+    the findings that matter most.
     """
     opened = open_model(run, weights=weights)
     recipe = opened.recipe
@@ -70,7 +73,12 @@ def score_run(
     if folder and keep:
         folder.read_log()  # that tells why it scores as it does, afterwards
     device = next(model.parameters()).device
-    scores = score_model(model, dataset, recipe, device=device, progress=progress, keep=keep, nms=nms)
+    scores = score_model(
+        model, dataset, recipe, device=device, progress=progress, keep=keep, nms=nms, diagnose=diagnose
+    )
+    if diagnose:
+        found = findings(recipe, model, scores.metrics, scores.per_class, scores.behind)
+        scores.findings = [dataclasses.asdict(one) for one in found]
     if changed:
         scores.changed_data = current(dataset.root, dataset.info)
     if folder and keep:

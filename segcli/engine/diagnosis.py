@@ -176,14 +176,14 @@ def _from_classes(recipe: Recipe, hits: Hits, model: Model) -> list[Cause]:
                     f"{hits.any:.0%} of the objects have a box on them, {hits.right:.0%} with the right class, and the "
                     f"weights come from {recipe.init}",
                     f"Give the class layers a higher rate (train.optimizer.lr_scales: {{{scales}}}) and more "
-                    f"steps ({_longer(recipe)})",
+                    f"steps ({longer(recipe)})",
                 )
             ]
         return [
             Cause(
                 "classes not learned",
                 f"{hits.any:.0%} of the objects have a box on them, {hits.right:.0%} with the right class",
-                f"Train longer ({_longer(recipe)}); check with segcli visualize data that the labels are right",
+                f"Train longer ({longer(recipe)}); check with segcli visualize data that the labels are right",
             )
         ]
     if hits.sure < UNSURE:
@@ -199,7 +199,7 @@ def _from_classes(recipe: Recipe, hits: Hits, model: Model) -> list[Cause]:
 
 def _against_silence(recipe: Recipe, model: Model) -> str:
     """Advice for a model without detections: settings of this model that the recipe has not set yet."""
-    given, choices = recipe.model, [f"Train longer ({_longer(recipe)})"]
+    given, choices = recipe.model, [f"Train longer ({longer(recipe)})"]
     own = _settings(recipe)
     if model.lite:
         choices.append(f"set model.name: {model.lite} and its options (docs/little_data.md)")
@@ -218,7 +218,7 @@ def _settings(recipe: Recipe) -> dict[str, object]:
     return defaults(find("model", recipe.model["name"], "model.name").build)
 
 
-def _longer(recipe: Recipe, steps: int | None = None) -> str:
+def longer(recipe: Recipe, steps: int | None = None) -> str:
     """Advice to train longer, with the recipe's own key; `steps`: the number of steps to set instead of the present."""
     length = next(key for key in ("minutes", "epochs", "steps") if getattr(recipe.train, key) is not None)
     if steps is None:
@@ -275,7 +275,7 @@ def _too_short(recipe: Recipe, log: Sequence[Mapping[str, Any]], model: Model) -
         Cause(
             "too few steps",
             f"{done} steps of {batch} images are done, and {recipe.model['name']} needs about {needed}",
-            f"Set {_longer(recipe, needed)}{more}",
+            f"Set {longer(recipe, needed)}{more}",
         )
     ]
 

@@ -52,6 +52,8 @@ class Scores:
     per_class: class name -> its own numbers. seconds: the whole evaluation, reading and scoring included.
     changed_data: the present fingerprint of the run's dataset if it has changed since the training.
     diagnosis: causes of a low score (see `diagnosis.print_causes`); None if none was made.
+    behind: the first metric's `diagnostics()`, where it was asked for or the predictions are kept.
+    findings: what matters most behind the score (see `findings`), where it was asked for.
     """
 
     metrics: dict[str, float]
@@ -60,6 +62,8 @@ class Scores:
     seconds: float
     changed_data: str | None = None
     diagnosis: list[dict[str, str]] | None = None
+    behind: dict[str, object] = dataclasses.field(default_factory=dict)
+    findings: list[dict[str, object]] | None = None
 
     def to_json(self, recipe: Recipe, *, split: str, weights: str) -> dict[str, object]:
         """The contents of metrics.json."""
@@ -73,6 +77,7 @@ class Scores:
             "split": split,
             "weights": weights,
             **({} if self.diagnosis is None else {"diagnosis": self.diagnosis}),
+            **({} if self.findings is None else {"findings": self.findings}),
             **({"data_changed": True, "fingerprint": self.changed_data} if self.changed_data else {}),
         }
 
@@ -86,14 +91,16 @@ def score_model(
     progress: bool = True,
     keep: Path | None = None,
     nms: Suppression | None = None,
+    diagnose: bool = False,
 ) -> Scores:
     """Predict and score every image of `dataset` with `recipe.eval`'s limits. The model is left as it was.
 
     keep: where to store the predictions, e.g. predictions/val.json (see predictions/coco_results.py for the files
     beside it), with the resampled scores for `compare` (val_bootstrap.npz) and the diagnostics (val_diagnostics.json).
-    nms: in place of the model's own suppression; None keeps that. Raises UsageError for a task without a metric.
+    nms: in place of the model's own suppression; None keeps that. diagnose: measure what lies behind the scores, also
+    where nothing is kept. Raises UsageError for a task without a metric.
     """
-    scorers = build_scorers(recipe, dataset, model, resample=keep is not None)
+    scorers = build_scorers(recipe, dataset, model, resample=keep is not None or diagnose)
     dataset = dataset.viewed_as("panoptic") if _meets_other_families(recipe, dataset.info) else dataset
     refuse_batch(recipe, model, dataset.sizes, min(recipe.eval.batch_size, len(dataset)), training=False)
     position = {image_id: i for i, image_id in enumerate(dataset.image_ids)}
@@ -119,9 +126,10 @@ def score_model(
                     images += 1
                     bar.update()
         scores, per_class = combine(scorers)
+    behind = diagnostics(scorers) if keep or diagnose else {}
     if keep:
-        store_intervals(keep, scorers, dataset.image_ids)
-    return Scores(scores, per_class, images, time.perf_counter() - begun)
+        store_intervals(keep, scorers, dataset.image_ids, behind)
+    return Scores(scores, per_class, images, time.perf_counter() - begun, behind=behind)
 
 
 def build_scorers(recipe: Recipe, dataset: Dataset, model: Model, *, resample: bool = False) -> list[Scorer]:
@@ -174,16 +182,21 @@ def _each(scorers: list[Scorer]) -> list[tuple[Scorer, Metric]]:
     return [(scorer, metric) for scorer in scorers for metric in scorer.metrics]
 
 
-def store_intervals(keep: Path, scorers: list[Scorer], image_ids: list[int]) -> None:
-    """Store the scores of 1,000 resamples of the images, and the first metric's diagnostics, beside
+def diagnostics(scorers: list[Scorer]) -> dict[str, object]:
+    """What lies behind the scores of the first metric that tells it; {} where none does."""
+    for scorer, metric in _each(scorers):
+        if isinstance(metric, Diagnosed) and scorer.keys is None and (behind := metric.diagnostics()):
+            return behind
+    return {}
+
+
+def store_intervals(keep: Path, scorers: list[Scorer], image_ids: list[int], behind: Mapping[str, object]) -> None:
+    """Store the scores of 1,000 resamples of the images, and what lies behind the scores, beside
     predictions/val.json."""
     times, replicates = bootstrap.draw(len(image_ids)), dict[str, np.ndarray]()
-    diagnostics: dict[str, object] = {}
     for scorer, metric in _each(scorers):
         if isinstance(metric, Resampled):
             replicates |= {key: values for key, values in metric.replicates(times).items() if scorer.counts(key)}
-        if isinstance(metric, Diagnosed) and scorer.keys is None and not diagnostics:
-            diagnostics = metric.diagnostics()
     arrays = {key: values.astype(np.float32) for key, values in replicates.items()}
 
     savez: Callable[..., None] = np.savez  # numpy's own types take any ** for allow_pickle, which numpy 1 lacks
@@ -193,7 +206,7 @@ def store_intervals(keep: Path, scorers: list[Scorer], image_ids: list[int]) -> 
             savez(file, digest=np.array(bootstrap.digest(image_ids)), **arrays)
 
     write_atomic(keep.with_name(f"{keep.stem}_bootstrap.npz"), save)
-    text = json.dumps({"schema_version": 1, **diagnostics})
+    text = json.dumps({"schema_version": 1, **behind})
     write_atomic(keep.with_name(f"{keep.stem}_diagnostics.json"), lambda p: p.write_text(text, encoding="utf-8"))
 
 

@@ -15,8 +15,8 @@ from segcli.explain.scene import Scene
 from segcli.explain.view import Boxes, Maps, Matrix, Shown, View, Widget
 
 SIDE = 900  # pixels of the longest side of the image that is clicked at
-MOST = 1_500_000  # values of a widget's maps: more are thinned out
-QUALITY = 88  # of JPEG
+MOST_TIMES = 80  # pixels of a cell at most
+QUALITY = 80  # of JPEG
 Json = dict[str, object]
 
 
@@ -107,10 +107,14 @@ def _rounded(values: np.ndarray, digits: int = 1) -> list[object]:
 
 
 def _picture(pixels: np.ndarray) -> str:
-    """Enlarged cells as PNG, which keeps their borders, all else as JPEG."""
-    if (pixels[:, 1:] == pixels[:, :-1]).mean() < 0.6:
-        return _jpeg(pixels)
-    return "data:image/png;base64," + base64.b64encode(encode_png(pixels)).decode("ascii")
+    """Enlarged cells as a small PNG of one pixel a cell, which the page enlarges again; all else as JPEG."""
+    for times in range(MOST_TIMES, 1, -1):
+        small = pixels[::times, ::times]
+        if pixels.shape[0] % times or pixels.shape[1] % times:
+            continue
+        if np.array_equal(pixels, np.repeat(np.repeat(small, times, 0), times, 1)):
+            return "data:image/png;base64," + base64.b64encode(encode_png(small)).decode("ascii")
+    return _jpeg(pixels)
 
 
 def _jpeg(pixels: np.ndarray) -> str:

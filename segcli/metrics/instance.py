@@ -16,6 +16,7 @@ from pycocotools import mask as coco_mask
 from segcli.core.coco_json import Annotation
 from segcli.core.dataset_info import DatasetInfo
 from segcli.core.errors import SegcliError
+from segcli.metrics.errors import ErrorTally
 from segcli.ops.bootstrap import ApTally, mean_of_known
 from segcli.types import Instances, Prediction, Target
 
@@ -65,6 +66,7 @@ class InstanceScores:
         self.max_detections = max_detections
         self.categories = [{"id": label + 1, "name": name} for label, name in enumerate(self.names)]
         self.streams, self.tallies = {}, {}
+        self.errors: dict[str, ErrorTally] = {}
         self.waiting: list[tuple[dict[str, Any], list[dict[str, Any]], dict[str, Any]]] = []
         for kind in self.kinds:
             params = self._params(kind)
@@ -72,6 +74,8 @@ class InstanceScores:
             if resample:
                 areas = list(zip(params.area_rng_lbl, params.area_rng, strict=True))
                 self.tallies[kind] = ApTally(len(self.names), areas, len(params.iou_thrs))
+                if kind in KINDS:
+                    self.errors[kind] = ErrorTally(self.categories, kind, self._params(kind))
 
     def update(
         self,
@@ -123,6 +127,8 @@ class InstanceScores:
                         of_image[one["image_id"]].append(one)
                 for image_id, matching in of_image.items():
                     self.tallies[kind].add(image_id, matching)
+                if kind in self.errors:
+                    self.errors[kind].add(list(images), labelled, together)
 
     def merge(self, other: "InstanceScores") -> None:
         """Take in the images that `other` has seen (another process's share)."""
@@ -132,6 +138,8 @@ class InstanceScores:
             self.streams[kind] = hotcoco.StreamingEval.merge([self.streams[kind], other.streams[kind]])
         for kind, tally in self.tallies.items():
             tally.merge(other.tallies[kind])
+        for kind, errors in self.errors.items():
+            errors.merge(other.errors[kind])
 
     def compute(self) -> dict[str, float]:
         """{"bbox_AP", "bbox_AP50", "bbox_AP75", "bbox_APs", "bbox_APm", "bbox_APl", "segm_AP", ...}."""
@@ -170,31 +178,28 @@ class InstanceScores:
         return out
 
     def diagnostics(self) -> dict[str, Any]:
-        """What lies behind the AP of the last kind (masks before boxes), as plain numbers for JSON.
+        """What lies behind the AP, as plain numbers for JSON: of the last kind (masks before boxes) and, under
+        "kinds", of each; {} unless built with resample=True. Of detections scored LEAST or more (metrics/errors.py):
 
         confusion: objects by labelled (row) and predicted class (column) at IoU 0.5 and score >= 0.5, last = none; null
         above MOST classes, where it would be larger than all the rest.
-        tide: AP50 points lost to each type of error (Bolya et al., "TIDE", 2020): class, localisation, both, duplicate,
+        tide: AP50 lost to each type of error (Bolya et al., "TIDE", 2020): class, localisation, both, duplicate,
         background, missed. calibration: how far scores are from the share that is right (expected and largest error).
-        precision: per class at 101 recalls from 0 to 1, IoU 0.5; null where a class has no object.
+        precision (of all detections): per class at 101 recalls from 0 to 1, IoU 0.5; null where a class has no object.
         """
-        self._match()
-        kind = self.kinds[-1]
-        result = hotcoco.StreamingEval.merge([self.streams[kind]]).finalize()
-        result.accumulate()
-        assert result.eval is not None
-        precision = result.eval["precision"][_AP50, :, :, _ALL, 0]
-        curves = {name: precision[:, i].round(4).tolist() for i, name in enumerate(self.names)}
-        tide, calibration = result.tide_errors(), result.calibration()
-        lost = {name: round(float(value), 4) for name, value in tide["delta_ap"].items() if name not in ("FP", "FN")}
-        return {
-            "kind": kind,
-            "classes": [*self.names, "none"],
-            "confusion": result.confusion_matrix(min_score=0.5)["matrix"].tolist() if len(self.names) <= MOST else None,
-            "tide": {"lost": lost, "counts": tide["counts"]},
-            "calibration": {key: calibration[key] for key in ("ece", "mce", "bins")},
-            "precision": {name: values if max(values) > -1 else None for name, values in curves.items()},
-        }
+        kinds = {}
+        for kind, precision in self._precision():
+            if kind not in self.errors:
+                continue
+            curves = {name: precision[_AP50, :, i, _ALL].round(4).tolist() for i, name in enumerate(self.names)}
+            kinds[kind] = {
+                **self.errors[kind].diagnostics(confusion=len(self.names) <= MOST),
+                "precision": {name: values if max(values) > -1 else None for name, values in curves.items()},
+            }
+        if not kinds:
+            return {}
+        last = self.kinds[-1]
+        return {"kind": last, "classes": [*self.names, "none"], **kinds[last], "kinds": kinds}
 
     def _params(self, kind: str) -> hotcoco.Params:
         params = hotcoco.Params(kind)

@@ -21,7 +21,7 @@ FROZEN = {
         *("--trust-paths", "--force", "--json"),
     ],
     "segcli train": ["[RECIPE]", "--data", "--set…", "--out", "--resume", "--dry-run", "--force"],
-    "segcli eval": ["RUN|RECIPE", "--weights", "--data", "--split", "--check", "--nms", "--json"],
+    "segcli eval": ["RUN|RECIPE", "--weights", "--data", "--split", "--check", "--nms", "--diagnose", "--json"],
     "segcli predict": [
         "RUN|RECIPE",
         "INPUT…",

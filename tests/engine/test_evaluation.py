@@ -262,6 +262,8 @@ def test_resamples_and_diagnostics_are_stored_with_the_predictions(tmp_path, tas
     behind = json.loads((tmp_path / "val_diagnostics.json").read_text())
     if task in ("detection", "instance"):
         assert np.array(behind["confusion"]).shape == (3, 3)
+        assert np.array(behind["confusion"]).sum() > 0
+        assert behind["kinds"].keys() == ({"bbox"} if task == "detection" else {"bbox", "segm"})
         assert behind["tide"]["counts"].keys() == {"Cls", "Loc", "Both", "Dupe", "Bkg", "Miss"}
         assert 0 <= behind["calibration"]["ece"] <= 1
         assert len(behind["precision"]["cat"]) == 101
