@@ -8,7 +8,6 @@ wrote there is noted with this user's state.
 
 import dataclasses
 import hashlib
-import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -17,7 +16,7 @@ from pathlib import Path
 
 from segcli.core import trust
 from segcli.core.errors import DataError, SegcliError, UsageError
-from segcli.core.files import PART, digest, is_below, read_json, write_text
+from segcli.core.files import PART, digest, is_below, read_json, write_json
 from segcli.core.state import remember, remembered
 
 MANIFEST = ".segcli-files.json"
@@ -84,7 +83,7 @@ def list_too(folder: Path, path: Path) -> None:
 
 def _save(folder: Path, files: Mapping[str, object]) -> None:
     """Write the list itself: name -> [size, time, digest]."""
-    write_text(folder / MANIFEST, json.dumps({"version": 1, "files": files}, ensure_ascii=False, indent=0))
+    write_json(folder / MANIFEST, {"version": 1, "files": files}, indent=0)
 
 
 def listed(folder: Path) -> dict[str, Own] | None:

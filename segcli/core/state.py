@@ -4,14 +4,13 @@ One small JSON file a kind and a folder, below $XDG_STATE_HOME/segcli (by defaul
 """
 
 import hashlib
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from segcli.core.errors import SegcliError
-from segcli.core.files import read_json, write_text
+from segcli.core.files import read_json, write_json
 
 
 def state_dir() -> Path:
@@ -27,7 +26,7 @@ def state_dir() -> Path:
 
 def remember(kind: str, folder: Path, value: Mapping[str, object]) -> None:
     """Keep `value` about `folder` until the next call. Raises SegcliError where it can't be written."""
-    write_text(_file(kind, folder), json.dumps({"folder": os.path.realpath(folder), **value}, ensure_ascii=False))
+    write_json(_file(kind, folder), {"folder": os.path.realpath(folder), **value})
 
 
 def remembered(kind: str, folder: Path) -> dict[str, Any] | None:

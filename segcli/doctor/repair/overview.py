@@ -24,13 +24,11 @@ CLEAR = 20  # times as many images must say one thing as say the other
 
 @dataclasses.dataclass
 class Survey:
-    """objects, images: of all records. rows: masks run along the rows, by their boxes. sides: images whose recorded
+    """rows: masks run along the rows, by their boxes. sides: images whose recorded
     size is not the file's have labels on the pixels of the file; by whether the two sides are exchanged. crowds: of
     classes that have crowd regions alone, how many by id. again: file name -> what its further listings in the same
     split have, for every image that is listed again in any. coordinates: how they are written, by split."""
 
-    objects: int = 0
-    images: int = 0
     rows: bool = False
     sides: dict[bool, bool] = dataclasses.field(default_factory=dict)
     crowds: dict[int, int] = dataclasses.field(default_factory=dict)
@@ -50,15 +48,14 @@ def overview(splits: Iterable[tuple[str, Iterator[Record]]], info: DatasetInfo, 
     kinds: dict[bool, Counter[int]] = {True: Counter(), False: Counter()}
     first: dict[str, tuple[str, int]] = {}
     again: dict[str, list[Annotation]] = defaultdict(list)
-    all_of_them = Coordinates()
+    all_of_them, images = Coordinates(), 0
     for split, records in splits:
         written = out.coordinates[split] = all_of_them if divided else Coordinates()
         for record in records:
             fits = upright(record)
-            out.images += 1
-            out.objects += len(record.annotations)
-            listed = first.setdefault(record.file_name, (split, out.images))
-            if listed[1] != out.images:
+            images += 1
+            listed = first.setdefault(record.file_name, (split, images))
+            if listed[1] != images:
                 again[record.file_name] += record.annotations if listed[0] == split else []
             spelled_here = [spelled(a, record.size, names)[0] for a in record.annotations]
             for annotation in spelled_here:
