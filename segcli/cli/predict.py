@@ -38,7 +38,7 @@ def predict(
         typer.Option(
             metavar="LIST",
             help="overlay: pictures; coco: predictions.json; png: object numbers; labels to correct: labelme, yolo, "
-            "coco_annotations, cvat, geojson; crops: cut-outs; csv: counts and areas.",
+            "coco_annotations, cvat, geojson; crops: cut-outs; csv: counts and areas; obj, glb: meshes.",
         ),
     ] = "overlay,coco,png",
     classes: Annotated[

@@ -12,6 +12,7 @@ import torch
 from pycocotools import mask as coco_mask
 
 from segcli.compare.row import Row
+from segcli.compare.solids import Solid, solids
 from segcli.core.dataset_info import DatasetInfo
 from segcli.core.errors import DataError, SegcliError
 from segcli.data import views
@@ -42,10 +43,11 @@ class Shape(TypedDict):
 
 
 class Panel(TypedDict):
-    """row: the position of the run among the group's rows, or the kind of the labels."""
+    """row: the position of the run among the group's rows, or the kind of the labels. solids: meshes to turn about."""
 
     row: int | str
     objects: list[Shape]
+    solids: list[Solid]
 
 
 class Picture(TypedDict):
@@ -226,8 +228,11 @@ def _picture(value: float, image_id: int, runs: Sequence[Run], least: float) -> 
         kind = _kind(prediction)
         if kind not in labels:
             target = run.dataset.encoded_target(run.at[image_id])
-            labels[kind] = Panel(row=kind, objects=_objects(target, kind, factor, ignore, least))
-        predicted.append(Panel(row=run.row, objects=_objects(prediction, kind, factor, ignore, least)))
+            labels[kind] = Panel(
+                row=kind, objects=_objects(target, kind, factor, ignore, least), solids=solids(target, least)
+            )
+        objects = _objects(prediction, kind, factor, ignore, least)
+        predicted.append(Panel(row=run.row, objects=objects, solids=solids(prediction, least)))
     return Picture(
         disagreement=value,
         name=first.file_names[runs[0].at[image_id]],

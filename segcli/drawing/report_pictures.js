@@ -19,6 +19,20 @@ function panel(picture, shown, classes) {
   return el("svg", { class: "look", viewBox: `0 0 ${picture.width} ${picture.height}`, preserveAspectRatio: "xMidYMid meet", style: `--size:${letters}px` },
     el("image", { href: `data:image/jpeg;base64,${picture.jpeg}`, width: picture.width, height: picture.height }), layer, names);
 }
+// a button that shows the meshes of a panel, to be turned by the pointer; null without any
+function solid(shown, title, classes) {
+  const wanted = (shown.solids || []).filter((s) => !known(s.score) || s.score >= look.score);
+  if (!wanted.length) return null;
+  const holder = el("div", { class: "solid" });
+  return el("div", {}, el("button", { type: "button", "aria-label": `3D view, ${title}`, onclick: (event) => {
+    event.target.remove();
+    const every = (values, k) => values.filter((_, i) => i % 3 === k);
+    const traces = wanted.map((s) => ({ type: "mesh3d", name: classes[s.label].name, hoverinfo: "name", flatshading: true, color: `rgb(${classes[s.label].colour.join(",")})`,
+      x: every(s.points, 0), y: every(s.points, 1), z: every(s.points, 2), i: every(s.corners, 0), j: every(s.corners, 1), k: every(s.corners, 2) }));
+    const axis = { visible: false };
+    Plotly.newPlot(holder, traces, { margin: { l: 0, r: 0, t: 0, b: 0 }, paper_bgcolor: "rgba(0,0,0,0)", scene: { xaxis: axis, yaxis: axis, zaxis: axis, aspectmode: "data", camera: { up: { x: 0, y: 1, z: 0 }, eye: { x: 0.6, y: 0.5, z: 1.6 } } } }, { displayModeBar: false, responsive: true });
+  } }, "3D"), holder);
+}
 // [panel, title, mark] of those that are switched on; a panel's row is a position in its group, or the kind of labels
 function panelsOf(picture, group) {
   const labels = picture.panels.filter((p) => typeof p.row === "string").length;
@@ -37,7 +51,7 @@ function pictures(group) {
     holder.replaceChildren(...found.images.map((picture, at) => el("article", { class: "case" },
       el("h3", {}, `${at + 1}. ${picture.name} `, el("span", { class: "faint" }, `disagreement ${picture.disagreement.toFixed(2)}`)),
       el("div", { class: "panels" }, panelsOf(picture, group).map(([p, title, mark]) => el("figure", {}, el("figcaption", {}, mark, title),
-        el("button", { type: "button", "aria-label": `enlarge ${picture.name}, ${title}`, onclick: () => enlarge(group, at) }, panel(picture, p, found.classes))))))));
+        el("button", { type: "button", "aria-label": `enlarge ${picture.name}, ${title}`, onclick: () => enlarge(group, at) }, panel(picture, p, found.classes)), solid(p, title, found.classes)))))));
   }
   redraws.push(fill);
   fill();

@@ -121,14 +121,14 @@ def load_weights(
 ) -> dict[str, list[str]]:
     """Load a weight file, or an official checkpoint by name, into a model. -> the report of keys.
 
-    source: auto, segcli, torchvision, detr, maskformer or huggingface: the naming scheme of the file's keys. info: the
-    dataset's classes. If all of them are classes of the official checkpoint, class layers take its rows by class name;
-    class layers of any other size keep their random start, and so do all where the file's classes are not the model's
-    (same_classes=False). Whole heads may be missing in the file (they stay random) or in the model (they are skipped).
-    All this is printed on stderr and returned in the report: "loaded", "reinitialised", "missing", "unexpected",
-    "selected" (class rows by name), "ignored" (constants, counters). No other difference is allowed. `partial=False`
-    (for a model that is not trained further) allows no random weights.
-    Raises ModelError that lists every difference, leaving the model unchanged; UsageError for an unknown source.
+    source: auto, segcli, torchvision, detr, maskformer, detectron2 or huggingface: the naming scheme of the file's
+    keys. info: the dataset's classes. If all of them are classes of the official checkpoint, class layers take its rows
+    by class name; class layers of any other size keep their random start, and so do all where the file's classes are
+    not the model's (same_classes=False). Whole heads may be missing in the file (they stay random) or in the model
+    (they are skipped). All this is printed on stderr and returned in the report: "loaded", "reinitialised", "missing",
+    "unexpected", "selected" (class rows by name), "ignored" (constants, counters). No other difference is allowed.
+    `partial=False` (for a model that is not trained further) allows no random weights. Raises ModelError that lists
+    every difference, leaving the model unchanged; UsageError for an unknown source.
     """
     known = find(file)
     if known is not None and known.source == "backbone":

@@ -4,9 +4,15 @@ from torch import Tensor
 
 from segcli.core.errors import UsageError
 from segcli.core.plugins import nearest
-from segcli.weights import huggingface_detr, huggingface_maskformer, maskformer_official, torchvision_rcnn
+from segcli.weights import (
+    detectron2_rcnn,
+    huggingface_detr,
+    huggingface_maskformer,
+    maskformer_official,
+    torchvision_rcnn,
+)
 
-SOURCES = ("auto", "segcli", "torchvision", "detr", "maskformer", "huggingface")
+SOURCES = ("auto", "segcli", "torchvision", "detr", "maskformer", "detectron2", "huggingface")
 MASK_PARTS = ("bbox_attention.", "mask_head.")  # what DETR's mask head adds beside `detr.`
 
 COCO_ROWS = (92, 251)  # DETR's classes by COCO id, boxes and panoptic
@@ -28,6 +34,8 @@ def translate(state: dict[str, Tensor], own: set[str], source: str = "auto") -> 
         source = "maskformer" if masks else "detr"
     elif source == "torchvision":
         state = torchvision_rcnn.from_torchvision(state)
+    elif source == "detectron2":
+        state = detectron2_rcnn.from_detectron2(state)
     elif source == "maskformer":
         state = maskformer_official.from_official(state)
     if any(key.endswith("class_embed.weight") for key in own):
@@ -42,6 +50,7 @@ def guess(state: dict[str, Tensor], own: set[str]) -> str:
         return "detr" if rows and rows[0] in COCO_ROWS else "segcli"  # names alike; the official ones keep COCO's gaps
     marks = {
         "huggingface": ("model.pixel_level_module.", "class_labels_classifier.", "detr.class_labels_classifier."),
+        "detectron2": ("backbone.bottom_up.", "proposal_generator."),
         "torchvision": ("roi_heads.box_head.", "roi_heads.box_predictor."),
         "maskformer": ("backbone.res2.", "sem_seg_head."),
         "detr": ("backbone.0.body.", "detr.backbone.0.body."),

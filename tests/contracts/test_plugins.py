@@ -130,7 +130,7 @@ def test_every_head_plugin_is_tested():
     """In a model above, or in a file of its own."""
     above = {head for name in ("rcnn", "rcnn_lite") for settings, _ in MODELS[name] for head in settings["heads"]}
     own = {path.stem.removeprefix("test_") for path in (Path(__file__).parent.parent / "models").glob("test_*.py")}
-    assert {name.removeprefix("lite_") for name in plugins.names("head")} <= above | own
+    assert {name.removeprefix("lite_").removeprefix("legacy_") for name in plugins.names("head")} <= above | own
 
 
 def test_every_converter_plugin_has_a_source_that_is_tested():

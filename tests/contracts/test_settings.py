@@ -130,7 +130,7 @@ BACKBONES = {  # a small one of each, and another value of each of its settings
         {"depth": 50},
         {
             **{"depth": 18, "norm": "trainable", "norm_eps": 0.1, "frozen_stages": 0, "dilate_last": 1},
-            **{"stem": "3x3", "multi_grid": (1, 2, 4)},
+            **{"stem": "3x3", "multi_grid": (1, 2, 4), "stride_in": "1x1"},
         },
     ),
     "efficientnet_lite0": ({}, {"norm": "frozen", "frozen_stages": 0, "levels": [1, 2]}),
@@ -144,6 +144,7 @@ BACKBONES = {  # a small one of each, and another value of each of its settings
         {"model": "deit_tiny_distilled_patch16_224", "width": 64, "drop_path": 0.9},
     ),
 }
+MESH = {"pooler": "roi_pool", "grid": 8, "width": 32, "stages": 0, "start": "sphere", "pixel_aligned": False}
 HEADS = {  # another value of each setting
     "box": {"pooler": "roi_pool", "width": 64, "convolutions": 1, "score": 0.9, "nms": None},
     "iou_box": {"pooler": "roi_pool", "width": 64, "score": 0.9, "nms": None},
@@ -151,6 +152,9 @@ HEADS = {  # another value of each setting
     "lite_mask": {"pooler": "roi_pool"},
     "keypoint": {"pooler": "roi_pool", "width": 32, "convolutions": 1},
     "lite_keypoint": {"pooler": "roi_pool", "width": 32, "convolutions": 1},
+    **{f"{kind}densepose": {"pooler": "roi_pool", "width": 32, "convolutions": 1} for kind in ("", "legacy_", "lite_")},
+    "mesh": {**MESH, "align": "topleft"},
+    "lite_mesh": MESH,
 }
 SHAPES = {"num_things": 2, "num_keypoints": 2, "channels": 32, "strides": [4, 8, 16, 32, 64], "fine": 32}
 SHAPES["declared"] = {}
@@ -193,6 +197,9 @@ def head_says(name: str, key: str | None) -> str:
     settings = {key: HEADS[name][key]} if key else {}
     head = plugins.call(plugins.find("head", name).build, settings, f"heads.{name}", **SHAPES).eval()
     torch.manual_seed(1)
+    for parameter in head.parameters():
+        if not parameter.any():  # a layer that begins at zero would hide what lies before it
+            torch.nn.init.normal_(parameter, std=0.1)
     features = [torch.randn(1, 32, 128 // stride, 128 // stride) for stride in SHAPES["strides"]]
     boxes = torch.tensor([[8.0, 9, 60, 70], [8, 9, 61, 72], [40, 30, 120, 119]])
     detections = [Detections(boxes, torch.tensor([0, 0, 1]), torch.tensor([0.9, 0.8, 0.7]))]

@@ -28,6 +28,7 @@ from segcli.core.files import read_json, remove_parts
 from segcli.core.plugins import nearest
 from segcli.core.tasks import TASKS
 from segcli.data.inputs import find_images, output_names, passed_over
+from segcli.predictions import meshes
 from segcli.predictions.coco_results import JsonStream, coco_annotation, coco_categories
 from segcli.sources.tile import Tiling
 from segcli.sources.unread import note_files
@@ -35,7 +36,7 @@ from segcli.types import Prediction, side_file
 from segcli.weights.state_digest import weights_digest
 
 SAVE = ("overlay", "coco", "png")  # by default
-CHOICES = (*SAVE, *sorted(labels.CHOICES))
+CHOICES = (*SAVE, *sorted({*labels.CHOICES, *meshes.KINDS}))
 SIDE = "predictions_files"  # what fields of objects store, beside predictions.json
 WRITERS = 2  # threads; OpenCV and pycocotools release the interpreter while they work
 
@@ -83,6 +84,7 @@ def predict_files(
     - png: masks/NAME.png, where the model gives masks: 16-bit object numbers, 0 = none, better ones on top; for
       the semantic task labels, of 8 bits for up to 254 classes, of 16 for more; and masks/legend.json: NAME.png ->
       number -> {"label", "score"};
+    - obj, glb: meshes/NAME/1.obj, 2.obj, …, where the model gives meshes, see predictions/meshes.py;
     - labelme, yolo, coco_annotations, cvat, geojson, crops: a folder of that name, csv: two tables; see `labels.py`.
 
     Only detections with at least `score` are kept, and of `classes` (names; None: all). tta: the mean of the prediction
@@ -262,6 +264,8 @@ def _outputs(names: Sequence[str], save: Sequence[str]) -> list[str]:
     out = [FILE, *(["predictions.json"] if "coco" in save else []), *(TABLES if "csv" in save else [])]
     if "overlay" in save:  # which of the two, an image's size decides
         out += [f"overlays/{name}{suffix}" for name in names for suffix in (".jpg", ".png")]
+    kinds = [kind for kind in meshes.KINDS if kind in save]
+    out += [f"meshes/{name}/{i}.{kind}" for name in names for i in range(1, meshes.MOST + 1) for kind in kinds]
     return out + (["masks/legend.json", *(f"masks/{name}.png" for name in names)] if "png" in save else [])
 
 

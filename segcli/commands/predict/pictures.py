@@ -11,6 +11,7 @@ from segcli.core.dataset_info import DatasetInfo
 from segcli.data.annotations import crop_rle
 from segcli.drawing.overlays import draw
 from segcli.predictions.coco_results import label_map, write_image, write_png
+from segcli.predictions.meshes import write_meshes
 from segcli.types import Prediction
 
 LARGEST_JPEG = 65000  # pixels a side; beyond, overlays are PNG
@@ -31,6 +32,7 @@ def write_pictures(
     prediction: Prediction, image: np.ndarray, info: DatasetInfo, out: Path, name: str, save: Sequence[str]
 ) -> Legend | None:
     """Write those that are wanted. -> the legend, where a mask file was written."""
+    write_meshes(prediction, info, out, name, save)
     if "overlay" in save:
         height, width = prediction.size
         smaller = min(1.0, (MOST_DRAWN / (height * width)) ** 0.5)

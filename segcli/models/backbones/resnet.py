@@ -21,16 +21,18 @@ def build(
     dilate_last: int = 0,
     stem: Literal["7x7", "3x3"] = "7x7",
     multi_grid: tuple[int, int, int] = (1, 1, 1),
+    stride_in: Literal["3x3", "1x1"] = "3x3",
 ) -> "ResNet":
     """depth: 18, 34, 50 or 101. norm: `frozen` (statistics and affine are constants, as detectors use it on small
     batches) or `trainable`. norm_eps: torchvision's official detection weights need 0.0. frozen_stages: how many of
     stem, layer1..layer4 keep their weights (2 = stem and layer1). dilate_last: how many of the last stages dilate in
     place of their stride (1: DETR's DC5; 2: FCN). stem: `7x7`, or three 3x3 convolutions with 128 channels and
-    multi_grid (1, 2, 4), the dilations of layer4's blocks: together the R101c of DeepLab and MaskFormer.
+    multi_grid (1, 2, 4), the dilations of layer4's blocks: together the R101c of DeepLab and MaskFormer. stride_in:
+    which convolution of a bottleneck strides; `1x1` in the weights of detectron2 that began from MSRA's.
     """
     if depth not in CHANNELS:
         raise ValueError(f"ResNet depth must be one of {sorted(CHANNELS)}, not {depth}")
-    return ResNet(depth, norm, norm_eps, frozen_stages, dilate_last, stem == "3x3", multi_grid)
+    return ResNet(depth, norm, norm_eps, frozen_stages, dilate_last, stem == "3x3", multi_grid, stride_in == "1x1")
 
 
 class ResNet(nn.Module):
@@ -45,6 +47,7 @@ class ResNet(nn.Module):
         dilate_last: int = 0,
         deep_stem: bool = False,
         multi_grid: tuple[int, int, int] = (1, 1, 1),
+        stride_first: bool = False,
     ):
         super().__init__()
         norms: dict[str, Callable[..., nn.Module]] = {
@@ -65,6 +68,11 @@ class ResNet(nn.Module):
         self.layer1, self.layer2, self.layer3, self.layer4 = net.layer1, net.layer2, net.layer3, net.layer4
         if deep_stem:
             self._deepen(norms[norm])
+        if stride_first:
+            if depth < 50:
+                raise ValueError("stride_in: 1x1 needs bottleneck blocks: depth 50 or 101")
+            for layer in (self.layer2, self.layer3, self.layer4):
+                layer[0].conv1.stride, layer[0].conv2.stride = layer[0].conv2.stride, layer[0].conv1.stride
         for block, rate in zip(self.layer4, multi_grid, strict=False):
             if rate > 1:
                 block.conv2.dilation = block.conv2.padding = (rate * block.conv2.dilation[0],) * 2

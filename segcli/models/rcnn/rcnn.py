@@ -22,7 +22,8 @@ from segcli.ops.preprocess import Preprocess
 from segcli.types import Batch, Field, Instances, Prediction, Rle, Target
 
 DOES = tuple(name for name, task in TASKS.items() if task.objects)  # heads say which of them a model has
-STANDARD = {"box": "box", "mask": "mask", "keypoint": "keypoint"}  # slot -> the head that this model has there
+SLOTS = ("box", "mask", "keypoint", "densepose", "mesh")
+STANDARD = {slot: slot for slot in SLOTS}  # slot -> the head that this model has there
 
 
 def build(
@@ -77,7 +78,8 @@ def build_heads(
         raise UsageError(f"task {task} needs a head that gives masks", hint=advice("box", "mask"))
     for field in TASKS[task].fields:
         if not any(field in head.needs for head in built.values()):
-            hint = advice("box", "keypoint") if field == "keypoints" else "docs/write_a_head.md shows how one is added"
+            slot = field if field in standard else field.removesuffix("s")
+            hint = advice("box", slot) if slot in standard else "docs/write_a_head.md shows how one is added"
             raise UsageError(f"task {task} needs a head that learns {field}", hint=hint)
         if not any(field in head.needs and head.metric for head in built.values()):
             raise UsageError(f"task {task}: no head that learns {field} names a metric, so nothing would score it")

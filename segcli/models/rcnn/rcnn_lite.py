@@ -18,11 +18,11 @@ from segcli.models.interface import Declared
 from segcli.models.layers.dense_head import DenseProposals
 from segcli.models.layers.pyramid import LitePyramid
 from segcli.models.layers.task_check import check_task
-from segcli.models.rcnn.rcnn import DOES, RCNN, ProposalNetwork, build_heads
+from segcli.models.rcnn.rcnn import DOES, RCNN, SLOTS, ProposalNetwork, build_heads
 from segcli.models.rcnn.roi_heads import RoIHeads
 from segcli.ops.preprocess import Preprocess
 
-STANDARD = {"box": "iou_box", "mask": "lite_mask", "keypoint": "lite_keypoint"}  # slot -> this model's head for it
+STANDARD = {slot: f"lite_{slot}" for slot in SLOTS} | {"box": "iou_box"}  # slot -> this model's head for it
 
 
 def build(

@@ -60,8 +60,13 @@ def cubify(occupancy: Tensor, threshold: float | Tensor, align: Align = "corner"
 def icosphere(level: int) -> tuple[Tensor, Tensor]:
     """A unit sphere of 20·4^level faces, an icosahedron whose triangles are split: vertices [v,3] float32, faces [f,3].
 
-    level 2 has 162 vertices, 3 has 642, 4 has 2,562.
+    level 2 has 162 vertices, 3 has 642, 4 has 2,562. On the CPU, whatever the default device is.
     """
+    with torch.device("cpu"):
+        return _icosphere(level)
+
+
+def _icosphere(level: int) -> tuple[Tensor, Tensor]:
     t = (1 + 5**0.5) / 2
     signs = [(a, b) for a in (-1.0, 1.0) for b in (-t, t)]
     corners = [turned for a, b in signs for turned in ((0.0, a, b), (a, b, 0.0), (b, 0.0, a))]
