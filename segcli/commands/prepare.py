@@ -363,6 +363,8 @@ def next_command(name: str, root: Path, recipe: str, advice: Sequence[Advice] = 
     folder = "quickstart" if name in plugins.names("synthetic") else name  # recipes lie in folders called as their data
     kind = recipe.removeprefix("custom/").removesuffix("_many_small")
     own = [shown for shown in shipped() if shown.startswith(f"{folder}/{kind}")]
+    if not own and folder != name:
+        own = [shown for shown in shipped() if shown.startswith(f"{name}/") and _of_task(shown, recipe)]
     own = [shown for shown in own if Recipe.load(shown).init is None]  # trains without a download
     if own and Path(Recipe.load(own[0]).data.root) == root:
         return f"segcli train {own[0]}"
@@ -371,6 +373,10 @@ def next_command(name: str, root: Path, recipe: str, advice: Sequence[Advice] = 
     has = {"data.size": usual.data.size, "eval.max_detections": usual.eval.max_detections}
     given = {one["key"]: one["value"] for one in advice if "key" in one and not own}
     return " ".join([command, *(f"--set {key}={given[key]}" for key in has if given.get(key, has[key]) != has[key])])
+
+
+def _of_task(one: str, other: str) -> bool:
+    return Recipe.load(one).task == Recipe.load(other).task
 
 
 def _digest(path: Path) -> str:

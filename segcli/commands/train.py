@@ -11,6 +11,7 @@ from segcli.core.dataset_info import DatasetInfo
 from segcli.core.errors import ModelError, UsageError
 from segcli.core.recipe.recipe import Recipe
 from segcli.engine.capacity import first_batch, refuse_batch, use_threads
+from segcli.engine.evaluation import build_scorers
 from segcli.engine.forecast import forecast
 from segcli.engine.opening import choose_device, start
 from segcli.engine.run_folder import RunFolder
@@ -92,6 +93,7 @@ def dry_run(recipe: Recipe) -> dict[str, Any]:
     use_threads(recipe.hardware.threads)
     model, used = start(recipe, DatasetInfo.load(recipe.data.root))
     train_set, val_set = open_datasets(recipe, model.fields)
+    build_scorers(recipe, val_set, model)
     refuse_batch(recipe, model.to(device), train_set.sizes, recipe.train.batch_size, training=True)
     with first_batch("it can't be run"):
         measured = measure_cost(model, train_set, device, repeats=5)

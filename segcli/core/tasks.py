@@ -10,7 +10,7 @@ class Task:
     """primary: the score that decides which checkpoint is best. things: every thing is detected on its own. stuff:
     every pixel gets a class, stuff too. masks: labels need masks. fields: of every object (types.Field), by name.
     metric: the plugin of metrics/ that scores it; kinds: what the instance metric matches by. A task with fields is
-    also scored by the metrics of the heads that learn them.
+    also scored by the metrics of the heads that learn them. recipe: what one's own data with such fields is trained by.
     """
 
     primary: str
@@ -20,6 +20,7 @@ class Task:
     fields: tuple[str, ...] = ()
     metric: str = "instance"
     kinds: tuple[str, ...] = ()
+    recipe: str | None = None
 
     @property
     def objects(self) -> bool:
@@ -36,7 +37,7 @@ TASKS = {
     "instance": Task("segm_AP", masks=True, kinds=("bbox", "segm")),
     "semantic": Task("mIoU", things=False, stuff=True, masks=True, metric="semantic"),
     "panoptic": Task("PQ", stuff=True, masks=True, metric="panoptic"),
-    "keypoints": Task("keypoints_AP", fields=("keypoints",), kinds=("bbox",)),
+    "keypoints": Task("keypoints_AP", fields=("keypoints",), kinds=("bbox",), recipe="custom/keypoint_rcnn"),
     "densepose": Task("densepose_part_accuracy", fields=("densepose",), kinds=("bbox",)),
     "mesh": Task("mesh_AP", fields=("mesh",), kinds=("bbox",)),
 }
@@ -55,6 +56,15 @@ def labelled_tasks(info: DatasetInfo, *, masks: bool) -> list[str]:
     }
     of_fields = [name for name, task in TASKS.items() if task.fields and set(task.fields) <= set(info.fields)]
     return [*(task for task, labels in has.items() if labels), *of_fields]
+
+
+def field_task(info: DatasetInfo) -> str | None:
+    """The task of the fields that every thing class of a dataset is meant to have, the last in the table that has a
+    recipe; None where there is none."""
+    bare = any(c.thing and not c.keypoints for c in info.categories)
+    known = [name for name in labelled_tasks(info, masks=False) if TASKS[name].recipe and not info.panoptic]
+    known = [name for name in known if name != "keypoints" or not bare]
+    return known[-1] if known else None
 
 
 def richest_task(info: DatasetInfo) -> str:

@@ -8,6 +8,7 @@ from typing_extensions import NotRequired
 
 from segcli.core.dataset_info import DatasetInfo
 from segcli.core.formatting import count
+from segcli.core.tasks import TASKS, field_task
 from segcli.doctor.statistics import SplitFacts
 
 CELLS = 16  # pixels that an object should be long after scaling: four cells of the finest map, which has stride 4
@@ -33,8 +34,8 @@ def recipe_for(splits: Mapping[str, SplitFacts], info: DatasetInfo) -> str:
     """The recipe of recipes/custom that such data is trained with."""
     if not any(split["extent"] for split in splits.values()):
         return "custom/fcn" if info.semantic or info.panoptic else "custom/mask_rcnn"
-    if not info.panoptic and all(category.keypoints for category in info.categories if category.thing):
-        return "custom/keypoint_rcnn"
+    if (task := field_task(info)) is not None:
+        return str(TASKS[task].recipe)
     if any(split["without_mask"] for split in splits.values()):
         return "custom/faster_rcnn"
     most = max(split["objects_per_image"]["max"] for split in splits.values())
@@ -118,8 +119,8 @@ def _anchors(facts: SplitFacts, scale: float) -> tuple[str, str]:
 def _family(splits: Mapping[str, SplitFacts], facts: SplitFacts, info: DatasetInfo, most: int) -> tuple[str, str]:
     """The model family and its recipe, and why. facts: of the train split; most: objects of the fullest image."""
     recipe = recipe_for(splits, info)
-    if recipe == "custom/keypoint_rcnn":
-        return f"rcnn, recipe {recipe}", "there are keypoints, and R-CNN alone has a head for them"
+    if (task := field_task(info)) is not None:
+        return f"rcnn, recipe {recipe}", f"there are labels of {task}, and R-CNN alone has a head for them"
     if recipe == "custom/faster_rcnn":
         bare = sum(split["without_mask"] for split in splits.values())
         return f"rcnn or detr with task: detection, recipe {recipe}", f"{bare:,} objects have a box and no mask"

@@ -29,7 +29,7 @@ from segcli.engine.capacity import refuse_batch
 from segcli.engine.checkpoint import recover, save_weights
 from segcli.engine.compilation import compiler_errors, uncompiled
 from segcli.engine.diagnosis import print_causes
-from segcli.engine.evaluation import Scores, check_expectations, score_model
+from segcli.engine.evaluation import Scores, build_scorers, check_expectations, score_model
 from segcli.engine.more_steps import add_steps
 from segcli.engine.object_size import median_extent
 from segcli.engine.opening import describe_environment, start
@@ -61,6 +61,7 @@ def train_joined(
     model, used = start(recipe, info, load=resume is None)
     build_optimizer(model, recipe.train.optimizer)  # raises for bad settings before a run folder exists
     train_set, val_set = open_datasets(recipe, model.fields)
+    build_scorers(recipe, val_set, model)  # a score that nobody can compute is said before the training
     refuse_batch(recipe, model.to(device), train_set.sizes, recipe.train.batch_size, training=True)
     admit(recipe, model.queries, quiet)
     state = None

@@ -109,6 +109,18 @@ def test_what_no_one_can_score_or_cut_is_refused_before_any_work(with_plugin, so
             prepare(source, tmp_path / "data")
 
 
+def test_a_score_that_no_plugin_gives_is_missed_before_the_training(with_plugin, source, segcli, tmp_path, monkeypatch):
+    prepare(source, tmp_path / "data" / "tiny")
+    model = {"name": "rcnn", "backbone": {"name": "resnet", "depth": 18}, "heads": {"box": {}, "mark": {}}}
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump({**TINY_RECIPE, "task": "detection", "model": model}))
+    monkeypatch.setattr("mark_plugin.MarkHead.metric", "marks")
+    for more in ([], ["--dry-run"]):
+        refused = segcli("train", "r.yaml", *more)
+        assert refused.code == 2
+        assert "no metric is called 'marks'" in refused.err
+    assert not (tmp_path / "runs").exists()
+
+
 def test_the_cache_counts_what_fields_hold(with_plugin, tiny_dataset):
     class Large(Mark):
         @classmethod
