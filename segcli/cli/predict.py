@@ -3,13 +3,16 @@
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from segcli.cli import options, output
 from segcli.core.errors import DataError, UsageError
 from segcli.core.formatting import count
+
+if TYPE_CHECKING:
+    from segcli.commands.predict.video import VideoReport
 
 HELP = options.example(
     "predict runs/quickstart-mask_rcnn data/shapes/images",
@@ -22,7 +25,9 @@ def predict(
     inputs: Annotated[
         list[str],
         typer.Argument(
-            metavar="INPUT", help="Image files, folders, patterns in quotes, web addresses; - reads a list from stdin."
+            metavar="INPUT",
+            help="Image files, folders, patterns in quotes, web addresses, videos, a camera's number; - reads a list "
+            "from stdin.",
         ),
     ],
     weights: options.Weights = None,
@@ -76,7 +81,10 @@ def predict(
 
     from segcli.commands.predict import files
     from segcli.commands.predict.addresses import is_address
+    from segcli.commands.predict.frames import is_video
+    from segcli.commands.predict.inference import How
     from segcli.commands.predict.journal import begun_by
+    from segcli.commands.predict.video import predict_videos
     from segcli.commands.predictor import load
     from segcli.data.inputs import find_images, listed, subfolders, with_subfolders
     from segcli.sources.files import some
@@ -88,9 +96,22 @@ def predict(
         inputs = [str(given) for given in with_subfolders(inputs)]
     usual = Path("predictions") / (path.name if path.is_dir() else recipe.name)
     target = out or _fresh(usual, lambda folder: begun_by(folder) == inputs)
+    wanted = [name.strip() for name in classes.split(",")] if classes is not None else None
     choices = [part.strip() for part in save.split(",") if part.strip()]
-    files.tiling(tile, overlap)
+    videos = [one for one in inputs if is_video(one)]
+    if videos and len(videos) < len(inputs):
+        raise UsageError("videos and images are predicted by two calls", hint=f"first {videos[0]} alone, say")
+    if videos and (tile, overlap, pixel_size) != (None, None, None):
+        raise UsageError("--tile, --overlap and --pixel-size are for images")
+    cut = files.tiling(tile, overlap)
     files.refuse(target, choices)  # what needs no model is refused before it is loaded
+    if videos:
+        predictor = load(path, weights)
+        how = How(score, files.chosen_labels(predictor.info, wanted), cut, tta)
+        kinds = ["overlay", "coco"] if choices == list(files.SAVE) else choices
+        seen = predict_videos(predictor, videos, target, how, save=kinds, progress=not quiet)
+        _tell_of_videos(seen, target, kinds, json)
+        return
     find_images(one for one in inputs if not is_address(one))
     unread = [] if recursive else [inner for one in inputs if Path(one).is_dir() for inner in subfolders(one)]
     if unread:
@@ -102,7 +123,7 @@ def predict(
         target,
         score=score,
         save=choices,
-        classes=[name.strip() for name in classes.split(",")] if classes is not None else None,
+        classes=wanted,
         tta=tta,
         tile=tile,
         overlap=overlap,
@@ -135,6 +156,25 @@ def predict(
     skipped = f", {len(report.failed)} skipped" if report.failed else ""
     skipped += f", {report.earlier} of them before an interruption" if report.earlier else ""
     typer.echo(f"{found}{skipped}, {report.seconds:.1f} s: {target}")
+
+
+def _tell_of_videos(report: "VideoReport", out: Path, saved: list[str], json: bool) -> None:
+    """Print what came of videos. Raises DataError where none could be read."""
+    for source, reason in report.failed if report.videos else report.failed[1:]:
+        print(f"skipped: {reason if source in reason else f'{source}: {reason}'}", file=sys.stderr)
+    if not report.videos:
+        raise DataError(report.failed[0][1])
+    if report.broken:
+        print(
+            f"note: {count(report.broken, 'packet')} of frames could not be decoded and are left out", file=sys.stderr
+        )
+    if json:
+        facts = {key: value for key, value in vars(report).items() if key != "failed"}
+        failed = [{"file": source, "reason": reason} for source, reason in report.failed]
+        output.print_json({"schema_version": 1, "out": str(out), "saved": saved, **facts, "failed": failed})
+        return
+    what = f"{count(report.videos, 'video')}, {count(report.frames, 'frame')}, {count(report.objects, 'object')}"
+    typer.echo(f"{what} followed, {report.seconds:.1f} s: {out}")
 
 
 def _said_of_dark(dark: list[tuple[Path, float, float]]) -> str:

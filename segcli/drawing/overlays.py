@@ -29,6 +29,7 @@ def draw(
     alpha: float = 0.42,
     width: int | None = None,
     colours: list[Rgb] | None = None,
+    numbers: list[int] | None = None,
 ) -> np.ndarray:
     """What is predicted or labelled, over the image: uint8 RGB [H,W,3] -> uint8 RGB [kH,kW,3].
 
@@ -36,7 +37,7 @@ def draw(
     k is 1, or a whole number that brings the longest side of a small image to about `SMALLEST` pixels; with `width` it
     is what makes the picture that wide, and lines and text are drawn for that size. boxes: thin box lines; None draws
     them where there are no masks. alpha: strength of the fill. colours: RGB of each instance (of all, also those with
-    a lower score), else `object_colours`. Crowd regions are hatched.
+    a lower score), else `object_colours`. numbers: what to call each instance besides. Crowd regions are hatched.
     """
     factor = width / image.shape[1] if width else float(max(1, round(SMALLEST / max(image.shape[:2]))))
     if factor == 1:
@@ -54,7 +55,8 @@ def draw(
         if score > 0 and instances.scores is not None:
             kept = (instances.scores >= score).nonzero()[:, 0]
             instances, colours = instances[kept], [colours[i] for i in kept.tolist()]
-        chips = _draw_instances(canvas, instances, info, colours, factor, alpha, boxes)
+            numbers = [numbers[i] for i in kept.tolist()] if numbers else None
+        chips = _draw_instances(canvas, instances, info, colours, factor, alpha, boxes, numbers)
     if labels:
         draw_chips(canvas, chips, text_size(canvas.shape[:2]))
     return canvas
@@ -68,6 +70,7 @@ def _draw_instances(
     factor: float,
     alpha: float,
     boxes: bool | None,
+    numbers: list[int] | None,
 ) -> list[Chip]:
     names = info.names
     corners = found.boxes.double().cpu().numpy() * factor
@@ -94,6 +97,8 @@ def _draw_instances(
         if found.scores is not None:
             percent = f"{round(100 * float(found.scores[i]))} %"
             texts = [f"{names[label]} {percent}", percent]
+            if numbers is not None:
+                texts = [f"{names[label]} {numbers[i]}, {percent}", str(numbers[i])]
         elif found.crowd is not None and bool(found.crowd[i]):
             texts = [f"{names[label]} (crowd)", names[label]]
         x1, y1, x2, y2 = corners[i].tolist()

@@ -65,6 +65,14 @@ def predict_each(
                 yield one, how.keep(prediction, predictor.info), too_small(predictor.object_pixels, one.size, resized)
 
 
+def predict_images(predictor: Predictor, images: list[np.ndarray], how: How) -> list[Prediction]:
+    """What is wanted of RGB uint8 images [H,W,3] that are in memory, each as a whole."""
+    tensors = [predictor.model.preprocess.image(image) for image in images]
+    sizes = [(image.shape[0], image.shape[1]) for image in images]
+    found = _predict(predictor, tensors, sizes, [0] * len(images), how.tta)
+    return [how.keep(one, predictor.info) for one in found]
+
+
 def _predict(
     predictor: Predictor, tensors: list[Tensor], sizes: list[tuple[int, int]], ids: list[int], tta: bool
 ) -> list[Prediction]:
