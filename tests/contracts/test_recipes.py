@@ -57,7 +57,7 @@ def test_it_begins_with_the_command_that_runs_it(name):
 def test_an_expected_score_is_one_of_its_task(name):
     recipe = Recipe.load(name)
     known = {"detection": "bbox_", "instance": ("bbox_", "segm_"), "semantic": ("mIoU", "fwIoU"), "panoptic": ("PQ",)}
-    known["keypoints"] = ("bbox_", "keypoints_")
+    known |= {task: ("bbox_", f"{task}_") for task in ("keypoints", "densepose", "mesh")}
     assert all(key.startswith(known[recipe.task]) for key in recipe.expect)
 
 
