@@ -105,7 +105,7 @@ def most_disagreed(rows: Sequence[Row], count: int = 12) -> tuple[Pictures | Non
     for position, row in enumerate(rows):
         if row.source == "run":
             try:
-                dataset, stored = _open(row)
+                dataset, stored = open_run(row)
                 runs[position] = Run(position, dataset, stored, {key: i for i, key in enumerate(dataset.image_ids)})
             except SegcliError as error:
                 notes.append(f"{row.name}: not among the pictures: {error}")
@@ -204,7 +204,8 @@ def _semantic(prediction: Prediction, ignore: int) -> np.ndarray | None:
     return views.semantic_from_instances(found, prediction.size, ignore)
 
 
-def _open(row: Row) -> tuple[Dataset, StoredPredictions]:
+def open_run(row: Row) -> tuple[Dataset, StoredPredictions]:
+    """A run's dataset and what it predicted for it. Raises SegcliError where either can't be read."""
     folder = RunFolder(row.path or "")
     recipe = folder.recipe()
     names = recipe.resolve(recipe.data.split_file) if recipe.data.split_file else None

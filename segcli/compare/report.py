@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from segcli.compare import tables
+from segcli.compare.behind import behind
 from segcli.compare.curves import curves
 from segcli.compare.disagreement import most_disagreed
 from segcli.compare.intervals import Pair
@@ -29,7 +30,7 @@ USUAL = re.compile(r"_(AP|AP50|APs|APm|APl)$|^(mIoU|PQ|SQ|RQ)$")  # scores among
 FORECAST = "Recipes that are not trained: what training takes here"
 PAIRS = "Every pair: a − b and its 95 % interval"
 SMOOTH = 0.15  # share of a new loss in the moving average
-SCRIPTS = ("page.js", "report_pictures.js", "report.js")
+SCRIPTS = ("page.js", "report_pictures.js", "report_errors.js", "report.js")
 Json = dict[str, object]
 
 
@@ -60,7 +61,13 @@ def write_report(
     for group in groups:
         pictures, more = most_disagreed(group)
         missing += more
-        parts.append(_group(group, range(start, start + len(group))) | {"pictures": pictures})
+        behind_runs = {}
+        for i, row in enumerate(group, start=start):
+            if row.source == "run":
+                behind_runs[i], more = behind(row)
+                missing += more
+        known = {i: one for i, one in behind_runs.items() if one is not None}
+        parts.append(_group(group, range(start, start + len(group))) | {"pictures": pictures, "behind": known})
         start += len(group)
     remarks = [*notes(groups), *missing, *(f"skipped {item}: {error}" for item, error in skipped)]
     shown = {

@@ -144,9 +144,61 @@ class LogEntry(TypedDict):
     metrics: NotRequired[dict[str, Logged | None] | None]
 
 
+class Errors(TypedDict):
+    """TIDE: error type -> AP50 lost, and how often."""
+
+    lost: dict[str, Number]
+    counts: dict[str, Count]
+
+
+class Bin(TypedDict):
+    """Detections of a range of scores."""
+
+    bin_lower: Number
+    bin_upper: Number
+    avg_confidence: Number
+    avg_accuracy: Number
+    count: Count
+
+
+class Calibration(TypedDict):
+    ece: Number
+    bins: list[Bin]
+
+
+class Behind(TypedDict):
+    """What lies behind the scores by boxes, masks or pixels, see `InstanceScores.diagnostics`."""
+
+    confusion: NotRequired[list[list[Count]] | None]
+    tide: NotRequired[Errors]
+    calibration: NotRequired[Calibration]
+    precision: NotRequired[dict[str, list[Number] | None]]
+
+
+class Diagnostics(Behind):
+    """predictions/SPLIT_diagnostics.json."""
+
+    classes: NotRequired[list[Text]]
+    kinds: NotRequired[dict[str, Behind]]
+
+
 def read_metrics(run: Path) -> Metrics:
     """metrics.json. Raises ModelError."""
     return _read(run / "metrics.json", Metrics, hint=f"segcli eval {run} writes it again")
+
+
+def read_diagnostics(run: Path, split: str) -> Diagnostics | None:
+    """predictions/SPLIT_diagnostics.json; None where there is none. Raises ModelError."""
+    path = run / "predictions" / f"{split}_diagnostics.json"
+    if not path.exists():
+        return None
+    found = _read(path, Diagnostics, hint=f"segcli eval {run} writes it again")
+    size = len(found.get("classes", []))
+    for one in (found, *found.get("kinds", {}).values()):
+        rows = one.get("confusion") or []
+        if rows and (len(rows) not in (size - 1, size) or any(len(row) != size for row in rows)):
+            raise ModelError(f"{path}: confusion: not of the {size} classes", hint=f"segcli eval {run} writes it again")
+    return found
 
 
 def read_cost(run: Path) -> Cost:

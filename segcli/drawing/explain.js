@@ -11,7 +11,7 @@ const strength = (share) => `hsl(${265 - 210 * share} 85% ${38 + 22 * share}%)`;
 // the image with a layer of SVG in its pixels; onpick(x, y) with the pixel that was clicked
 function board(onpick) {
   const layer = el("g");
-  const svg = el("svg", { class: "look", viewBox: `0 0 ${data.width} ${data.height}`, role: "img", "aria-label": `${data.title}: click to choose` },
+  const svg = el("svg", { class: "look", viewBox: `0 0 ${data.width} ${data.height}`, preserveAspectRatio: "xMinYMin meet", role: "img", "aria-label": `${data.title}: click to choose` },
     el("image", { href: data.image, width: data.width, height: data.height }), layer);
   if (onpick) {
     svg.style.cursor = "crosshair";

@@ -187,9 +187,10 @@ function build() {
     forecasts && titled(forecasts.caption, plainTable(forecasts)), data.notes.length ? el("ul", { class: "faint" }, data.notes.map((note) => el("li", {}, note))) : null);
   const plots = data.groups.filter((group) => group.plot).map((group) => titled(group.title, paretoPlot(group)));
   look.score = Math.min(...data.groups.map((group) => (group.pictures ? group.pictures.score : look.score)), look.score); // of weak models
-  const classes = each(classTable), images = each(pictures), logs = each(curves);
+  const classes = each(classTable), images = each(pictures), logs = each(curves), errors = each(behind);
   if (plots.length) section("plot", "Score against cost", plots.flat());
   if (classes.length) section("classes", "Class by class", classes);
+  if (errors.length) section("errors", "Behind the scores", errors);
   if (images.length) section("images", "Where they disagree", images);
   if (logs.length) section("curves", "Training", logs);
   const costs = data.costs.map((one) => folded(false, [swatch(colourOf(one.row)), ` ${rows[one.row].name}`], plainTable(one.table), el("p", { class: "faint" }, one.text)));
