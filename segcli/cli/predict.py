@@ -64,6 +64,12 @@ def predict(
         bool,
         typer.Option("--recursive", metavar=options.FLAG, help="Read the folders inside the given folders, too."),
     ] = False,
+    uncertain: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="K", help="Write the K images alone that are most worth labelling next, and why (see docs)."
+        ),
+    ] = None,
     pixel_size: Annotated[
         float | None,
         typer.Option(metavar="MM", help="The side of a pixel in millimetres: --save csv then has areas in mm², too."),
@@ -80,12 +86,15 @@ def predict(
     recipe = Recipe.load(path)
 
     from segcli.commands.predict import files
+    from segcli.commands.predict import uncertain as uncertainty
     from segcli.commands.predict.addresses import is_address
     from segcli.commands.predict.frames import is_video
     from segcli.commands.predict.inference import How
     from segcli.commands.predict.journal import begun_by
+    from segcli.commands.predict.uncertain import Doubt, most_uncertain, write_reasons
     from segcli.commands.predict.video import predict_videos
     from segcli.commands.predictor import load
+    from segcli.core import folders
     from segcli.data.inputs import find_images, listed, subfolders, with_subfolders
     from segcli.sources.files import some
 
@@ -103,6 +112,8 @@ def predict(
         raise UsageError("videos and images are predicted by two calls", hint=f"first {videos[0]} alone, say")
     if videos and (tile, overlap, pixel_size) != (None, None, None):
         raise UsageError("--tile, --overlap and --pixel-size are for images")
+    if uncertain is not None and (videos or any(map(is_address, inputs))):
+        raise UsageError("--uncertain chooses among images on disk, not videos and addresses")
     cut = files.tiling(tile, overlap)
     files.refuse(target, choices)  # what needs no model is refused before it is loaded
     if videos:
@@ -117,9 +128,16 @@ def predict(
     if unread:
         print(f"note: images in {some(unread, 3)} are not read: --recursive reads them", file=sys.stderr)
     predictor = load(path, weights)
+    chosen: list[Doubt] = []
+    unreadable: list[tuple[Path, str]] = []
+    if uncertain is not None:
+        folders.claim(target, [uncertainty.FILE])
+        chosen = most_uncertain(predictor, find_images(inputs), uncertain, unreadable, progress=not quiet)
+        write_reasons(chosen, target, predictor.info.names)
+        choices = ["overlay", "labelme"] if choices == list(files.SAVE) else choices
     report = files.predict_files(
         predictor,
-        inputs,
+        [one.file for one in chosen] if uncertain is not None else inputs,
         target,
         score=score,
         save=choices,
@@ -130,6 +148,7 @@ def predict(
         pixel_size=pixel_size,
         progress=not quiet,
     )
+    report.failed += unreadable
     for file, reason in report.failed if report.images else report.failed[1:]:  # else the first one is the error
         print(f"skipped: {reason if str(file) in reason else f'{file}: {reason}'}", file=sys.stderr)
     if report.failed and not report.images:
@@ -150,12 +169,19 @@ def predict(
             "seconds": round(report.seconds, 2),
         }
         facts |= {"failed": failed, "left_aside": report.left}
+        if uncertain is not None:
+            facts["uncertain"] = [
+                {"file": str(one.file), "sum": round(one.total, 4), "why": one.why(predictor.info.names)}
+                for one in chosen
+            ]
         output.print_json({"schema_version": 1, "out": str(target), "saved": choices, **facts})
         return
     found = f"{count(report.images, 'image')}, {count(report.detections, 'object')} with a score of at least {score:g}"
     skipped = f", {len(report.failed)} skipped" if report.failed else ""
     skipped += f", {report.earlier} of them before an interruption" if report.earlier else ""
     typer.echo(f"{found}{skipped}, {report.seconds:.1f} s: {target}")
+    for one in chosen[:5]:
+        typer.echo(f"  {one.file}: {one.why(predictor.info.names)} ({one.total:.2f})")
 
 
 def _tell_of_videos(report: "VideoReport", out: Path, saved: list[str], json: bool) -> None:

@@ -34,6 +34,7 @@ FROZEN = {
         "--tile",
         "--overlap",
         "--recursive",
+        "--uncertain",
         "--pixel-size",
         "--force",
         "--json",
