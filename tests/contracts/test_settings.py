@@ -31,6 +31,8 @@ BASE = {  # small models, and the task in which most of their settings count
     "per_pixel": {"backbone": BACKBONE, "dim": 32, "task": "semantic"},
     "per_pixel_plus": {"backbone": BACKBONE, **WIDTHS, "task": "semantic"},
     "fcn": {"backbone": BACKBONE, "task": "semantic"},
+    "deeplabv3": {"backbone": BACKBONE, "task": "semantic"},
+    "lraspp": {"backbone": BACKBONE, "task": "semantic"},
 }
 OTHER = {  # another value than the one in BASE, or than the default; with what else must be set for it to count
     "backbone": {"backbone": {"name": "timm", "model": "test_efficientnet"}},
@@ -44,6 +46,10 @@ OTHER = {  # another value than the one in BASE, or than the default; with what 
     "per_pixel_plus.dim": {"dim": 64},
     "per_pixel_plus.heads": {"heads": 8},
     "rcnn_lite.width": {"width": 64},
+    "lraspp.width": {"width": 64},
+    "anchors": {"anchors": [[16, 32]] * 5},
+    "candidates": {"candidates": (4, 4)},
+    "proposal_score": {"proposal_score": 0.9},
     "fine": {"fine": 32},
     "fpn_norm": {"fpn_norm": True},
     "proposals": {"proposals": (10, 10)},
@@ -138,6 +144,7 @@ BACKBONES = {  # a small one of each, and another value of each of its settings
         {"model": "test_resnet"},
         {"model": "test_efficientnet", "levels": [1, 2], "norm": "trainable", "frozen_stages": 1},
     ),
+    "mobilenet_v3_large": ({}, {"levels": (2, 5), "norm": "trainable", "frozen_stages": 0, "dilated": True}),
     "swin": ({}, {"variant": "small", "window": 4, "drop_path": 0.9}),
     "vit": (
         {"model": "vit_tiny_patch16_224"},

@@ -1,4 +1,4 @@
-"""FCN against torchvision's: its state dict loads strictly, and both compute the same."""
+"""FCN, DeepLabV3 and Lite R-ASPP against torchvision's: state dicts load strictly, and both compute the same."""
 
 import pytest
 import torch
@@ -6,23 +6,41 @@ import torch.nn.functional as F
 import torchvision
 
 from segcli.models import build_model
+from segcli.models.layers.flop_rule import count
 from segcli.types import IGNORE, Batch, Instances, Target
 
+SMALL = {
+    **{"name": "mobilenet_v3_large", "levels": [2, 5], "norm": "trainable"},
+    **{"frozen_stages": 0, "dilated": True},
+}
+MODELS = {
+    "fcn_resnet50": {"name": "fcn"},
+    "fcn_resnet101": {"name": "fcn", "backbone": {"depth": 101}},
+    "deeplabv3_resnet50": {"name": "deeplabv3"},
+    "deeplabv3_mobilenet_v3_large": {"name": "deeplabv3", "backbone": SMALL},
+    "lraspp_mobilenet_v3_large": {"name": "lraspp"},
+}
 
-@pytest.fixture(scope="module")
-def pair():
+
+def ours(name, classes):
+    return build_model(MODELS[name], task="semantic", num_classes=classes, num_things=0)
+
+
+@pytest.fixture(scope="module", params=["fcn_resnet50", "deeplabv3_mobilenet_v3_large", "lraspp_mobilenet_v3_large"])
+def pair(request):
     torch.manual_seed(0)
-    build = torchvision.models.segmentation.fcn_resnet50
-    theirs = build(weights=None, weights_backbone=None, num_classes=7, aux_loss=True).eval()
+    second = {} if request.param.startswith("lraspp") else {"aux_loss": True}
+    build = getattr(torchvision.models.segmentation, request.param)
+    theirs = build(weights=None, weights_backbone=None, num_classes=7, **second).eval()
     with torch.no_grad():
         for name, value in theirs.state_dict().items():
             if name.endswith("running_mean"):
                 value.normal_(0, 0.1)
             if name.endswith("running_var"):
                 value.uniform_(0.8, 1.2)
-    ours = build_model({"name": "fcn"}, task="semantic", num_classes=7, num_things=0).eval()
-    ours.load_state_dict(theirs.state_dict())
-    return ours, theirs
+    model = ours(request.param, 7).eval()
+    model.load_state_dict(theirs.state_dict())
+    return model, theirs
 
 
 def batch_of(images, labels):
@@ -53,13 +71,26 @@ def test_losses_are_those_of_the_reference_training(pair):
     assert losses["pixel"].item() == pytest.approx(
         F.cross_entropy(out["out"], labels, ignore_index=IGNORE).item(), rel=1e-5
     )
+    if "aux" not in out:
+        assert set(losses) == {"pixel"}
+        return
     aux = 0.5 * F.cross_entropy(out["aux"], labels, ignore_index=IGNORE)
     assert losses["pixel_aux"].item() == pytest.approx(aux.item(), rel=1e-5)
 
 
-@pytest.mark.parametrize(("depth", "parameters"), [(50, 35_322_218), (101, 54_314_346)])
-def test_parameter_counts(depth, parameters):
-    settings = {"name": "fcn", "backbone": {"depth": depth}}
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        *(("fcn_resnet50", 35_322_218), ("fcn_resnet101", 54_314_346), ("deeplabv3_resnet50", 42_004_074)),
+        *(("deeplabv3_mobilenet_v3_large", 11_029_328), ("lraspp_mobilenet_v3_large", 3_221_538)),
+    ],
+)
+def test_parameter_counts_and_gflops(name, parameters):
+    """torchvision's meta data counts the auxiliary head's multiply-adds, too."""
     with torch.device("meta"):
-        model = build_model(settings, task="semantic", num_classes=21, num_things=0)
+        model = ours(name, 21)
     assert sum(p.numel() for p in model.parameters()) == parameters
+    [weights] = torchvision.models.get_model_weights(name)
+    counted = count(model, lambda m, x: m.maps(x, every=True), (520, 520))
+    assert weights.meta["num_params"] == parameters
+    assert counted == pytest.approx(weights.meta["_ops"], rel=1.5e-2)

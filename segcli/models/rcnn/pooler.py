@@ -35,13 +35,13 @@ class Pooler(nn.Module):
             raise UsageError(f"pooler must be one of {', '.join(METHODS)}, not {method!r}")
         self.size, self.strides, self.method = size, strides, method
         self.sampling, self.aligned, self.canonical = sampling, aligned, canonical
-        self.lowest = strides[0].bit_length() - 1  # log2 of the finest stride
+        self.lowest, self.highest = strides[0].bit_length() - 1, strides[-1].bit_length() - 1  # log2 of the strides
 
     def levels(self, boxes_K4: Tensor) -> Tensor:
         """The index into `strides` for each box [K]."""
         side = ((boxes_K4[:, 2] - boxes_K4[:, 0]) * (boxes_K4[:, 3] - boxes_K4[:, 1])).clamp(min=0).sqrt()
         level = torch.floor(4 + torch.log2(side / self.canonical) + 1e-6)
-        return level.clamp(self.lowest, self.lowest + len(self.strides) - 1).long() - self.lowest
+        return level.clamp(self.lowest, self.highest).long() - self.lowest
 
     def forward(self, features: list[Tensor], boxes: list[Tensor]) -> Tensor:
         """features: one [B,C,H,W] a stride; boxes: B tensors [n,4] xyxy on the canvas. -> [Σn, C, size, size]"""

@@ -37,23 +37,45 @@ def build(
     width: int = 256,
     fpn_norm: bool = False,
     rpn_convolutions: int = 1,
+    anchors: list[list[float]] | None = None,
+    candidates: tuple[int, int] = (2000, 1000),
     proposals: tuple[int, int] = (2000, 1000),
+    proposal_score: float = 0.0,
     samples: int = 512,
     positive: float = 0.25,
     foreground: float = 0.5,
 ) -> "RCNN":
-    """width: channels of the pyramid. fpn_norm, rpn_convolutions: the v2 models' batch norm and 2 layers. proposals:
-    kept in training and at inference. samples: proposals an image that the heads learn from, of which at most the share
-    `positive` are objects. foreground: IoU from which a proposal is an object's.
+    """width: channels of the pyramid. fpn_norm, rpn_convolutions: the v2 models' batch norm and 2 layers. anchors: for
+    each map of the pyramid, the pooled one included, the sides of its anchors in pixels of the canvas (null: one a map,
+    512 on the last and half of the next one's on the others). candidates: kept a map before suppression, proposals:
+    kept an image after it, each in training and at inference. proposal_score: lowest objectness of a proposal. samples:
+    proposals an image that the heads learn from, of which at most the share `positive` are objects. foreground: IoU
+    from which a proposal is an object's.
     """
     check_task("rcnn", DOES, task, num_things=num_things)
     pyramid = FPN(build_backbone(backbone), width, fpn_norm)
-    rpn = RPN(pyramid.channels, convolutions=rpn_convolutions, proposals=proposals)
+    strides = pyramid.strides
+    sides = _anchor_sides(anchors, strides)
+    kept = {"candidates": candidates, "proposals": proposals}
+    rpn = RPN(pyramid.channels, sides, convolutions=rpn_convolutions, **kept, score=proposal_score)
     given: dict[str, object] = {"num_things": num_things, "num_keypoints": num_keypoints, "declared": declared}
-    given |= {"channels": pyramid.channels, "strides": pyramid.strides, "fine": None}
+    if len(strides) < 5:  # heads read four maps at most, and never the pooled one
+        strides = strides[:-1]
+    given |= {"channels": pyramid.channels, "strides": strides, "fine": None}
     built = build_heads(heads, task, STANDARD, given)
     roi_heads = RoIHeads(built, foreground=foreground, samples=samples, positive=positive)
-    return RCNN(pyramid, rpn, roi_heads, Preprocess(800, 1333, "torchvision", "nearest"))
+    return RCNN(pyramid, rpn, roi_heads, Preprocess(800, 1333, "torchvision", "nearest"), kept=proposals[1])
+
+
+def _anchor_sides(anchors: list[list[float]] | None, strides: list[int]) -> list[list[float]]:
+    if anchors is None:
+        return [[512.0 / 2**finer] for finer in reversed(range(len(strides)))]
+    if len(anchors) != len(strides) or len({len(sides) for sides in anchors}) != 1 or not anchors[0]:
+        raise UsageError(
+            f"model.anchors has {len(anchors)} lists for the pyramid's {len(strides)} maps, or lists of unequal length",
+            hint=f"as many sides for each of its strides {strides}",
+        )
+    return anchors
 
 
 def build_heads(
@@ -100,14 +122,17 @@ class ProposalNetwork(Protocol):
 
 
 class RCNN(Model):
-    """backbone (pyramid) -> rpn (proposals) -> roi_heads."""
+    """backbone (pyramid) -> rpn (proposals) -> roi_heads. kept: proposals of an image at inference."""
 
     images_needed = 1_000  # by this project's own runs on small data (docs/little_data.md)
     shares_counts = True
     rpn: ProposalNetwork
 
-    def __init__(self, backbone: nn.Module, rpn: ProposalNetwork, roi_heads: RoIHeads, preprocess: Preprocess):
+    def __init__(
+        self, backbone: nn.Module, rpn: ProposalNetwork, roi_heads: RoIHeads, preprocess: Preprocess, *, kept: int
+    ):
         super().__init__()
+        self.kept = kept
         self.backbone, self.rpn, self.roi_heads = backbone, rpn, roi_heads
         self.preprocess = preprocess
         self.fields = {name: field for head in roi_heads.all() for name, field in head.needs.items()}
@@ -179,11 +204,11 @@ class RCNN(Model):
         }
 
     def regions(self, proposals: int = 1000, detections: int = 100) -> dict[str, int]:
-        """On how many regions `network` runs each head: `proposals` in the one that detects, in others `detections`, or
-        as many as the head describes."""
+        """On how many regions `network` runs each head: `proposals` in the one that detects, or as many as the model
+        keeps, in others `detections`, or as many as the head describes."""
         described = lambda head: min(detections, head.described or detections)
         return {
-            f"roi_heads.heads.{name}": proposals if isinstance(head, DetectingHead) else described(head)
+            f"roi_heads.heads.{name}": min(proposals, self.kept) if isinstance(head, DetectingHead) else described(head)
             for name, head in self.roi_heads.named().items()
         }
 

@@ -10,7 +10,7 @@ Where the time of the standard one goes on two cores at 320 px: the stride-4 lev
 
 from types import MappingProxyType
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from segcli.core.errors import UsageError
 from segcli.models import build_backbone
@@ -18,7 +18,7 @@ from segcli.models.interface import Declared
 from segcli.models.layers.dense_head import DenseProposals
 from segcli.models.layers.pyramid import LitePyramid
 from segcli.models.layers.task_check import check_task
-from segcli.models.rcnn.rcnn import DOES, RCNN, SLOTS, ProposalNetwork, build_heads
+from segcli.models.rcnn.rcnn import DOES, RCNN, SLOTS, build_heads
 from segcli.models.rcnn.roi_heads import RoIHeads
 from segcli.ops.preprocess import Preprocess
 
@@ -59,17 +59,7 @@ def build(
 
 
 class RCNNLite(RCNN):
-    """The first map of its pyramid is the masks' own. kept: proposals of an image at inference."""
-
-    def __init__(
-        self, backbone: nn.Module, rpn: ProposalNetwork, roi_heads: RoIHeads, preprocess: Preprocess, *, kept: int
-    ):
-        super().__init__(backbone, rpn, roi_heads, preprocess)
-        self.kept = kept
+    """The first map of its pyramid is the masks' own."""
 
     def levels(self, features: list[Tensor]) -> list[Tensor]:
         return features[1:]
-
-    def regions(self, proposals: int = 1000, detections: int = 100) -> dict[str, int]:
-        """As `RCNN.regions`, with at most as many proposals as the model keeps."""
-        return super().regions(min(proposals, self.kept), detections)

@@ -1,5 +1,7 @@
 """Faster R-CNN's region proposal network on torchvision's parts, with a sampler keyed by image."""
 
+from collections.abc import Sequence
+
 from torch import Tensor
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
@@ -9,30 +11,40 @@ from segcli.core import distributed
 from segcli.models.layers.sampler import BalancedSampler
 from segcli.types import Batch, Target
 
-SIZES = ((32,), (64,), (128,), (256,), (512,))
-RATIOS = ((0.5, 1.0, 2.0),) * 5
+RATIOS = (0.5, 1.0, 2.0)
 
 
 class RPN(RegionProposalNetwork):
-    """Anchors on five levels, objectness and box deltas for each, non-maximum suppression a level (Ren et al., 2015).
+    """Anchors on every level, objectness and box deltas for each, non-maximum suppression a level (Ren et al., 2015).
 
-    Parameter names and numbers are torchvision's (`rpn.head.…`). proposals: kept in training and at inference.
+    Parameter names and numbers are torchvision's (`rpn.head.…`). anchors: for each level the sides of its anchors in
+    pixels of the canvas, as many on every level. candidates: kept a level before suppression, proposals: kept an image
+    after it, each in training and at inference. score: lowest objectness of a proposal.
     """
 
     class_layers: tuple[str, ...] = ()
 
-    def __init__(self, channels: int, *, convolutions: int = 1, proposals: tuple[int, int] = (2000, 1000)):
-        train, test = proposals
+    def __init__(
+        self,
+        channels: int,
+        anchors: Sequence[Sequence[float]],
+        *,
+        convolutions: int = 1,
+        candidates: tuple[int, int] = (2000, 1000),
+        proposals: tuple[int, int] = (2000, 1000),
+        score: float = 0.0,
+    ):
         super().__init__(
-            AnchorGenerator(SIZES, RATIOS),
-            RPNHead(channels, 3, conv_depth=convolutions),
+            AnchorGenerator(tuple(tuple(sides) for sides in anchors), (RATIOS,) * len(anchors)),
+            RPNHead(channels, len(RATIOS) * len(anchors[0]), conv_depth=convolutions),
             fg_iou_thresh=0.7,
             bg_iou_thresh=0.3,
             batch_size_per_image=256,
             positive_fraction=0.5,
-            pre_nms_top_n={"training": 2000, "testing": 1000},
-            post_nms_top_n={"training": train, "testing": test},
+            pre_nms_top_n=dict(zip(("training", "testing"), candidates, strict=True)),
+            post_nms_top_n=dict(zip(("training", "testing"), proposals, strict=True)),
             nms_thresh=0.7,
+            score_thresh=score,
         )
         self.fg_bg_sampler = BalancedSampler(256, 0.5, salt=1)
 
