@@ -15,7 +15,8 @@ from segcli.core.dataset_info import DatasetInfo
 from segcli.core.errors import ModelError
 from segcli.core.files import part_beside, write_atomic
 from segcli.engine.training_state import weights_of
-from segcli.models.interface import Backbone, Model
+from segcli.models.interface import Backbone, Model, Started
+from segcli.weights import transformers_checkpoint
 from segcli.weights.backbones import load_backbone
 from segcli.weights.class_rows import order_of, take_rows
 from segcli.weights.official import Checkpoint, find, resolve
@@ -89,7 +90,12 @@ def load_state(path: Path) -> dict[str, Any]:
 
 def save_weights(path: Path, state: dict[str, Tensor], metadata: dict[str, str]) -> None:
     """Weights alone, as safetensors, with a digest of them."""
-    plain = {k: v.detach().contiguous().cpu() for k, v in state.items()}
+    plain: dict[str, Tensor] = {}
+    stored: set[int] = set()  # safetensors refuses tensors that share memory, as tied weights do
+    for key, value in state.items():
+        tensor = value.detach().contiguous().cpu()
+        plain[key] = tensor.clone() if tensor.data_ptr() in stored else tensor
+        stored.add(plain[key].data_ptr())
     described = {**metadata, DIGEST: weights_digest(plain)}
 
     def write(part: Path) -> None:
@@ -101,13 +107,37 @@ def save_weights(path: Path, state: dict[str, Tensor], metadata: dict[str, str])
     write_atomic(path, write)
 
 
-def initialise(model: nn.Module) -> list[dict[str, str]]:
-    """Load the pretrained backbone weights that a recipe's `model` section names. -> source and licence of each."""
+def initialise(model: nn.Module, info: DatasetInfo | None = None, *, partial: bool = True) -> list[dict[str, str]]:
+    """Load the pretrained weights that a recipe's `model` section names: of backbones, or of a whole model, whose class
+    layers take rows by the names of the dataset's classes. -> source and licence of each.
+
+    `partial=False` (for a model that is not trained further) allows no random weights. Raises ModelError.
+    """
     used = []
+    if isinstance(model, Started):
+        used.append(_start_whole(model, info, partial))
     for module in model.modules():
         if isinstance(module, Backbone) and module.pretrained is not None:
             used.append(load_backbone(module, module.pretrained, module.settings))
     return used
+
+
+def _start_whole(model: Started, info: DatasetInfo | None, partial: bool) -> dict[str, str]:
+    found = transformers_checkpoint.read(model.begins_with, model.architecture)
+    own = model.net.state_dict()
+    layers = [key.removeprefix("net.") for key in model.class_layers]
+    names = info.names[: model.labels] if info else []
+    try:
+        state, anew = transformers_checkpoint.for_classes(found, own, layers, names)
+    except ModelError as error:
+        raise ModelError(f"{model.begins_with}: {error}") from error
+    note = f"class layers begin anew, for {model.labels} classes" if anew else "class rows taken by name"
+    if anew and not partial:
+        raise ModelError(f"{model.begins_with}: has other classes than the dataset", hint="train from it first")
+    print(f"note: {model.begins_with}: {note}", file=sys.stderr)
+    refuse_unusable(state, own, model.begins_with)
+    model.net.load_state_dict({**own, **state})
+    return {"source": model.begins_with, "licence": found.licence}
 
 
 def load_weights(

@@ -28,6 +28,7 @@ from segcli.ops.cpu.convolution import use_fast_gradients
 from segcli.types import Field
 from segcli.weights.class_rows import official_info
 from segcli.weights.official import find, licence, official_of
+from segcli.weights.transformers_checkpoint import classes_of
 
 SETTINGS = "are the numbers of the recipe's model section as they should be?"
 
@@ -131,16 +132,22 @@ def open_model(
             load_weights(model, run.best if weights == "best" else str(weights), info=info, partial=False)
     else:
         recipe = Recipe.load(find_recipe(source), overrides)
-        if weights is None and recipe.init is None:
+        begins = recipe.model.get("checkpoint") if weights is None and recipe.init is None else None
+        if begins is None and weights is None and recipe.init is None:
             official = official_of(find_recipe(source))
             hint = f"--weights {official}" if official else "train it, or give --weights FILE"
             raise ModelError(f"{source} is a recipe and names no weights", hint=hint)
-        file = weights or _named(recipe)
-        info = _classes(recipe, file)
-        model = build(recipe, info)
-        begun = None if weights else _source_run(recipe)
-        same = begun is None or begun.info().names == info.names
-        load_weights(model, file, info=info, same_classes=same, partial=False)
+        if begins is not None:
+            info = _own_classes(recipe, str(begins))
+            model = build(recipe, info)
+            initialise(model, info, partial=False)
+        else:
+            file = weights or _named(recipe)
+            info = _classes(recipe, file)
+            model = build(recipe, info)
+            begun = None if weights else _source_run(recipe)
+            same = begun is None or begun.info().names == info.names
+            load_weights(model, file, info=info, same_classes=same, partial=False)
         run = None
     if model.preprocess.fixed_canvas() is not None:
         refuse_batch(recipe, model, [(1, 1)], 1, training=False)
@@ -164,7 +171,7 @@ def start(recipe: Recipe, info: DatasetInfo, *, load: bool = True) -> tuple[Mode
     model = build(recipe, info)
     used: list[dict[str, str]] = []
     if load and recipe.init is None:
-        used = initialise(model)
+        used = initialise(model, info)
     elif load:  # official weights include the backbone
         used = _start_from(model, recipe, info)
     prepare_layout(model)
@@ -178,6 +185,14 @@ def _classes(recipe: Recipe, weights: str | Path) -> DatasetInfo:
     if known is not None and known.classes is not None and not (Path(recipe.data.root) / "info.json").is_file():
         return official_info(known.classes)
     return DatasetInfo.load(recipe.data.root)
+
+
+def _own_classes(recipe: Recipe, checkpoint: str) -> DatasetInfo:
+    """The classes of the recipe's dataset; without it, those of the checkpoint that its model begins with."""
+    if (Path(recipe.data.root) / "info.json").is_file():
+        return DatasetInfo.load(recipe.data.root)
+    task = TASKS[recipe.task]
+    return classes_of(checkpoint, stuff=task.stuff, things=task.things)
 
 
 def _named(recipe: Recipe) -> str | Path:

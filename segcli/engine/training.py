@@ -40,6 +40,7 @@ from segcli.engine.same_data import refuse_other_data
 from segcli.engine.session import Interrupt, Session
 from segcli.engine.training_state import steps_done
 from segcli.engine.work import CpuClock, step_gflops
+from segcli.models import settled
 from segcli.models.interface import Model
 from segcli.sources.drawn import DrawnDataset
 from segcli.types import Batch, Field, Labelled
@@ -56,6 +57,7 @@ def train_joined(
 ) -> Path:
     """Build model, optimiser and data, start or resume the run folder, and train; see `commands.train.train`."""
     info = DatasetInfo.load(recipe.data.root)
+    recipe = recipe.model_copy(update={"model": settled(recipe.model)})
     if resume is not None and not distributed.rank():
         refuse_other_data(RunFolder(resume), Path(recipe.data.root), info)
     model, used = start(recipe, info, load=resume is None)

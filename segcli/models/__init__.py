@@ -34,6 +34,14 @@ def build_model(
     return model
 
 
+def settled(settings: Mapping[str, object]) -> dict[str, object]:
+    """A recipe's `model` section with what building needs from elsewhere (a checkpoint's configuration) written into
+    it, as the plugin's `settled` does it, so that a run opens by itself."""
+    plugin = find("model", str(settings["name"]), "model.name")
+    settle = getattr(plugin, "settled", None)
+    return dict(settings) if settle is None else settle(dict(settings))
+
+
 def build_backbone(settings: Mapping[str, object], *, maps: int | None = None) -> Backbone:
     """Build `settings["name"]` from the backbone folder. The weights that the key `weights` names are not loaded here.
 

@@ -99,6 +99,20 @@ class Backbone(Protocol):
 
 
 @runtime_checkable
+class Started(Protocol):
+    """A model that begins with a checkpoint of the library `transformers`: where that is, of which of its classes, and
+    the library's module that its tensors belong to."""
+
+    begins_with: str
+    architecture: str
+    net: nn.Module
+    labels: int
+
+    @property
+    def class_layers(self) -> tuple[str, ...]: ...
+
+
+@runtime_checkable
 class Prunable(Protocol):
     """A backbone whose finer maps have parameters of their own, which get no gradient where nothing reads the maps."""
 

@@ -34,6 +34,8 @@ class Preprocess:
     growing, sides rounded).
     targets: how masks and label maps follow, see ops/resize_labels.py. The lite models read them exactly (area); each
     official one as its reference does, for its weights were learned so.
+    stretch: the (height, width) that every image gets, whatever its shape; shortest and longest are these two. bicubic:
+    the filter of the methods pil and detectron2.
     keep_size: images are not resized at all: augmentation has given them their size.
     divisor: the canvas is padded at right and bottom to a multiple of it. square: pad every image to longest × longest.
     mean, std: RGB in 0..1.
@@ -45,6 +47,8 @@ class Preprocess:
     targets: Way = "area"
     divisor: int = 32
     square: bool = False
+    stretch: tuple[int, int] | None = None
+    bicubic: bool = False
     keep_size: bool = False
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
@@ -54,11 +58,15 @@ class Preprocess:
 
         With N, and with (N, M) for models whose own rule is square (the lite ones), images lie on a square canvas of
         the longest side, whatever shape they and their neighbours have: group norms and convolutions see the padding,
-        so a prediction would depend on who else is in the batch. Targets are then exact, but for
+        so a prediction would depend on who else is in the batch. A rule that stretches has both sides N, or height N
+        and width M. Targets are then exact, but for
         torchvision's Mask R-CNN: that also crops masks half a pixel off, to the other side, and the two cancel.
         """
         if size is None:
             return self
+        if self.stretch is not None:
+            sides = (size, size) if isinstance(size, int) else size
+            return dataclasses.replace(self, shortest=min(sides), longest=max(sides), stretch=sides)
         if isinstance(size, int):
             targets = self.targets if self.method == "torchvision" else "area"
             return dataclasses.replace(self, shortest=None, longest=size, square=True, targets=targets)
@@ -67,12 +75,14 @@ class Preprocess:
     def fixed_canvas(self) -> tuple[int, int] | None:
         """The (H, W) that every image has to fit, where that is the same for all; None where a shortest side decides,
         too: augmented images then have no common size that they must not exceed."""
-        return (self.longest, self.longest) if self.shortest is None else None
+        return self.stretch or ((self.longest, self.longest) if self.shortest is None else None)
 
     def output_size(self, height: int, width: int) -> tuple[int, int]:
         """(h, w) after resizing, before padding."""
         if self.keep_size:
             return height, width
+        if self.stretch is not None:
+            return self.stretch
         short, long = min(height, width), max(height, width)
         if self.method == "pil" and self.shortest is not None:
             side = self.shortest
@@ -104,7 +114,8 @@ class Preprocess:
         if (h, w) == image.shape[:2]:
             return image
         if self.method in ("pil", "detectron2"):
-            return np.array(Image.fromarray(image).resize((w, h), Image.Resampling.BILINEAR))
+            kernel = Image.Resampling.BICUBIC if self.bicubic else Image.Resampling.BILINEAR
+            return np.array(Image.fromarray(image).resize((w, h), kernel))
         shrink = h * w < image.shape[0] * image.shape[1]
         return cv2.resize(image, (w, h), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_LINEAR)
 

@@ -80,6 +80,7 @@ MODELS = {
     ],
     "deeplabv3": [({"backbone": LITE}, "semantic")],
     "lraspp": [({}, "semantic"), ({"backbone": LITE}, "semantic")],
+    "transformers": [],  # every architecture, in tests/models/test_transformers.py
 }
 CASES = [(name, settings, task) for name, cases in MODELS.items() for settings, task in cases]
 BACKBONES = {

@@ -1,0 +1,149 @@
+"""Which architectures of the library `transformers` are models here, and how one is made of a checkpoint's files.
+
+Each does what its class's name says; all that are listed were tried (tests/models/test_transformers.py).
+"""
+
+import dataclasses
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from segcli.core.errors import ModelError, UsageError
+from segcli.core.files import read_json
+from segcli.core.hub import folder_of
+from segcli.core.plugins import nearest
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel
+    from transformers.image_processing_utils import BaseImageProcessor
+
+BOXES, MASKED_BOXES, SEGMENTS, PIXELS = "boxes", "boxes with masks", "segments", "pixels"  # what a model gives
+TASKS_OF = {
+    BOXES: ("detection",),
+    MASKED_BOXES: ("instance",),
+    SEGMENTS: ("semantic", "instance", "panoptic"),
+    PIXELS: ("semantic",),
+}
+READERS = {  # detectors -> whose post-processing reads their outputs; checkpoints may name another for their images
+    "DetrForObjectDetection": "DetrImageProcessor",
+    "YolosForObjectDetection": "YolosImageProcessor",
+    **dict.fromkeys(
+        ["ConditionalDetrForObjectDetection", "DabDetrForObjectDetection"], "ConditionalDetrImageProcessor"
+    ),
+    **dict.fromkeys(["DeformableDetrForObjectDetection", "LwDetrForObjectDetection"], "DeformableDetrImageProcessor"),
+    **dict.fromkeys(["RTDetrForObjectDetection", "RTDetrV2ForObjectDetection"], "RTDetrImageProcessor"),
+    **dict.fromkeys(["DFineForObjectDetection", "Deimv2ForObjectDetection"], "RTDetrImageProcessor"),
+    "RfDetrForObjectDetection": "RfDetrImageProcessor",
+}
+KINDS = {
+    **dict.fromkeys(READERS, BOXES),
+    "RfDetrForInstanceSegmentation": MASKED_BOXES,
+    **dict.fromkeys(["EomtDinov3ForUniversalSegmentation", "EomtForUniversalSegmentation"], SEGMENTS),
+    **dict.fromkeys(["Mask2FormerForUniversalSegmentation", "MaskFormerForInstanceSegmentation"], SEGMENTS),
+    **dict.fromkeys(["BeitForSemanticSegmentation", "DPTForSemanticSegmentation"], PIXELS),
+    **dict.fromkeys(["MobileViTForSemanticSegmentation", "SegformerForSemanticSegmentation"], PIXELS),
+    "UperNetForSemanticSegmentation": PIXELS,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Files:
+    """A checkpoint's config.json and preprocessor_config.json, as they stand there."""
+
+    config: dict[str, object]
+    processor: dict[str, object]
+
+    @property
+    def architecture(self) -> str:
+        found = self.config.get("architectures")
+        return str(found[0]) if isinstance(found, list) and found else ""
+
+
+def library() -> ModuleType:
+    """The package itself. Raises ModelError with the command that installs it."""
+    try:
+        import transformers
+    except ImportError as error:
+        raise ModelError(
+            "model transformers needs the package transformers", hint="pip install 'segcli[transformers]'"
+        ) from error
+    return transformers
+
+
+def read_files(checkpoint: str) -> Files:
+    """Raises ModelError for a checkpoint that can't be had, or one without a processor."""
+    folder = folder_of(checkpoint)
+    config = _object(folder / "config.json")
+    if (folder / "preprocessor_config.json").is_file():
+        return Files(config, _object(folder / "preprocessor_config.json"))
+    if (folder / "processor_config.json").is_file():
+        processor = _object(folder / "processor_config.json").get("image_processor")
+        if isinstance(processor, dict):
+            return Files(config, processor)
+    raise ModelError(
+        f"{checkpoint}: no preprocessor_config.json: how its images are prepared is not known",
+        hint="AutoImageProcessor.from_pretrained(ORIGINAL).save_pretrained(FOLDER) writes it",
+    )
+
+
+def _object(path: Path) -> dict[str, object]:
+    found = read_json(path, error=ModelError)
+    if not isinstance(found, dict):
+        raise ModelError(f"{path}: holds no JSON object")
+    return found
+
+
+def check(files: Files, checkpoint: str, task: str) -> str:
+    """The kind of the checkpoint's model. Raises ModelError where it is none of KINDS or needs code of its own,
+    UsageError where it does not do the task."""
+    name = files.architecture
+    if "auto_map" in files.config or "auto_map" in files.processor:
+        raise ModelError(f"{checkpoint}: needs code of its own (auto_map), which is never run")
+    if name not in KINDS:
+        stated = f"is a {name}" if name else "names no architecture"
+        raise ModelError(f"{checkpoint}: {stated}, which is not one of the supported", hint=nearest(name, [*KINDS]))
+    kind = KINDS[name]
+    if task not in TASKS_OF[kind]:
+        raise UsageError(f"{checkpoint}: {name} does not do task {task!r}", hint="tasks: " + ", ".join(TASKS_OF[kind]))
+    return kind
+
+
+def configuration(files: Files, labels: int | None = None) -> "PretrainedConfig":
+    """The library's configuration; with `labels`, for so many classes, called 0, 1, …; weights of a trunk alone are
+    never loaded by it."""
+    values = {k: v for k, v in files.config.items() if k not in ("dtype", "torch_dtype")}
+    if labels is not None:
+        values = {k: v for k, v in values.items() if k not in ("num_labels", "label2id", "id2label")}
+        values["id2label"] = {i: str(i) for i in range(labels)}
+        values["label2id"] = {str(i): i for i in range(labels)}
+    config: PretrainedConfig = getattr(library(), files.architecture).config_class.from_dict(values)
+    for part in (config, getattr(config, "backbone_config", None)):
+        if part is not None and getattr(part, "use_pretrained_backbone", False):
+            part.use_pretrained_backbone = False
+    return config
+
+
+def build_network(files: Files, labels: int) -> "PreTrainedModel":
+    """The architecture for so many classes, with random weights."""
+    network: PreTrainedModel = getattr(library(), files.architecture)(configuration(files, labels))
+    return network
+
+
+def build_processor(files: Files) -> "BaseImageProcessor":
+    """The image processor that the checkpoint names."""
+    from transformers.models.auto.image_processing_auto import get_image_processor_class_from_name
+
+    stated = files.processor.get("image_processor_type") or files.processor.get("feature_extractor_type")
+    name = str(stated).removesuffix("Fast").replace("FeatureExtractor", "ImageProcessor")
+    found = get_image_processor_class_from_name(name)
+    if found is None:
+        raise ModelError(f"its image processor {stated} is none of transformers")
+    processor: BaseImageProcessor = found.from_dict(dict(files.processor))
+    return processor
+
+
+def build_reader(architecture: str) -> "BaseImageProcessor | None":
+    """What reads a detector's outputs; None for other kinds."""
+    name = READERS.get(architecture)
+    reader: BaseImageProcessor | None = getattr(library(), name)() if name else None
+    return reader

@@ -1,0 +1,126 @@
+"""Weights of a checkpoint of the library `transformers`, for a model with other classes."""
+
+import dataclasses
+import sys
+from pathlib import Path
+
+import safetensors
+import torch
+from torch import Tensor
+
+from segcli.core.dataset_info import Category, DatasetInfo
+from segcli.core.errors import ModelError
+from segcli.core.files import read_json
+from segcli.core.hub import folder_of, licence_of
+from segcli.weights.class_rows import official_info
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """state: under the library's names of today; names: its classes, by their rows; licence: as its card says."""
+
+    state: dict[str, Tensor]
+    names: list[str]
+    licence: str
+
+
+def read(checkpoint: str, architecture: str) -> Checkpoint:
+    """Every tensor of a checkpoint, through the library's own loader, which knows older names of its parameters.
+
+    Only safetensors are read. Says the licence of a name on the hub before it is loaded. Raises ModelError where a
+    tensor is missing, damaged or of another architecture.
+    """
+    import transformers
+
+    small = folder_of(checkpoint)
+    licence = licence_of(small)
+    if small != Path(checkpoint).expanduser():
+        print(f"loading {checkpoint}, licence {licence}, from huggingface.co", file=sys.stderr)
+    folder = folder_of(checkpoint, weights=True)
+    _refuse_damage(folder)
+    given = {"use_safetensors": True, "local_files_only": True, "trust_remote_code": False, "dtype": torch.float32}
+    try:
+        found, report = getattr(transformers, architecture).from_pretrained(folder, output_loading_info=True, **given)
+    except Exception as error:  # the library raises many kinds; each means that the files are unusable
+        raise ModelError(f"{checkpoint}: can't be loaded: {' '.join(str(error).split())[:200]}") from error
+    problems = {k: sorted(map(str, report[k])) for k in ("missing_keys", "mismatched_keys") if report.get(k)}
+    if problems:
+        kind, keys = next(iter(problems.items()))
+        raise ModelError(
+            f"{checkpoint}: weights of another model: {len(keys)} {kind.replace('_', ' ')} ({', '.join(keys[:4])})"
+        )
+    return Checkpoint(found.state_dict(), class_names(folder), licence)
+
+
+def class_names(folder: Path) -> list[str]:
+    """A checkpoint's classes in the order of their rows."""
+    table = read_json(folder / "config.json", error=ModelError).get("id2label")
+    if not isinstance(table, dict):
+        return []
+    return [str(table[key]) for key in sorted(table, key=int)]
+
+
+def classes_of(checkpoint: str, *, stuff: bool, things: bool) -> DatasetInfo:
+    """A checkpoint's own classes, enough to predict without a dataset. stuff, things: of the task.
+
+    Raises ModelError where both are asked for and nothing tells which is which.
+    """
+    names = class_names(folder_of(checkpoint))
+    if not names:
+        raise ModelError(f"{checkpoint}: its config.json names no classes", hint="--data DIR with the dataset's own")
+    if stuff and things:
+        known = official_info("coco_panoptic")
+        if names != known.names:
+            raise ModelError(
+                f"{checkpoint}: which of its {len(names)} classes are things is not known", hint="prepare the dataset"
+            )
+        return known
+    return DatasetInfo(checkpoint, tuple(Category(n, i + 1, thing=things) for i, n in enumerate(_distinct(names))), {})
+
+
+def for_classes(
+    found: Checkpoint, own: dict[str, Tensor], class_layers: list[str], names: list[str]
+) -> tuple[dict[str, Tensor], list[str]]:
+    """(the state for a model whose tensors are `own`, the class layers that keep their own values).
+
+    Layers of classes take the checkpoint's rows by name where every one of `names` has one; rows behind the classes (no
+    object, the padding of denoising) stay behind them. Raises ModelError where anything else differs.
+    """
+    rows = {name.lower(): i for i, name in enumerate(found.names)}
+    order = [rows[name.lower()] for name in names] if all(name.lower() in rows for name in names) else None
+    state, anew = {}, []
+    for key, value in own.items():
+        given = found.state.get(key)
+        if given is None:
+            raise ModelError(f"weights of another model: {key} is missing")
+        if key in class_layers:
+            behind = len(value) - len(names)
+            fits = order is not None and len(given) - behind == len(found.names) and given.shape[1:] == value.shape[1:]
+            if not fits:
+                anew.append(key)
+                continue
+            assert order is not None
+            given = given[[*order, *range(len(found.names), len(given))]]
+        if given.shape != value.shape:
+            raise ModelError(f"weights of another model: {key} is {list(given.shape)} for {list(value.shape)}")
+        state[key] = given
+    return state, anew
+
+
+def _refuse_damage(folder: Path) -> None:
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            with safetensors.safe_open(path, "pt"):
+                pass
+        except (OSError, safetensors.SafetensorError) as error:
+            raise ModelError(f"{path}: is damaged, or half a download: {' '.join(str(error).split())[:160]}") from error
+
+
+def _distinct(names: list[str]) -> list[str]:
+    """Placeholders of unused ids (N/A) bear one name."""
+    seen: dict[str, int] = {}
+    out = []
+    for name in names:
+        seen[name] = seen.get(name, 0) + 1
+        out.append(name if seen[name] == 1 else f"{name} {seen[name]}")
+    return out

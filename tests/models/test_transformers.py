@@ -1,0 +1,330 @@
+"""Models of the library `transformers`: each that is offered learns and predicts, and is the library's own."""
+
+import dataclasses
+import json
+import math
+import shutil
+import sys
+
+import numpy as np
+import pytest
+import tiny_checkpoints
+import torch
+import torch.nn.functional as F
+import yaml
+from batches import batch
+from PIL import Image
+from tiny import TINY_RECIPE
+from tiny_checkpoints import CONFIGS
+
+import segcli
+from segcli.core.dataset_info import Category, DatasetInfo
+from segcli.core.errors import ModelError, UsageError
+from segcli.core.recipe.recipe import Recipe
+from segcli.engine.checkpoint import initialise
+from segcli.engine.cost import flops
+from segcli.engine.run_folder import RunFolder
+from segcli.engine.session import Session
+from segcli.models import build_model
+from segcli.models.transformers.architectures import KINDS, SEGMENTS, TASKS_OF
+from segcli.types import IGNORE, Batch
+
+RTDETR, RFDETR = "RTDetrV2ForObjectDetection", "RfDetrForInstanceSegmentation"
+MASK2FORMER, SEGFORMER = "Mask2FormerForUniversalSegmentation", "SegformerForSemanticSegmentation"
+DETR, DPT = "DetrForObjectDetection", "DPTForSemanticSegmentation"
+CASES = [(name, TASKS_OF[kind][-1]) for name, kind in KINDS.items()]
+CASES += [(MASK2FORMER, task) for task in TASKS_OF[SEGMENTS][:-1]]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """Architecture -> the folder of a tiny checkpoint of it, made once."""
+    made = {}
+
+    def get(name):
+        if name not in made:
+            made[name] = tiny_checkpoints.save(name, tmp_path_factory.mktemp(name))
+        return made[name]
+
+    return get
+
+
+def model_of(folder, task, things=2):
+    settings = {"name": "transformers", "checkpoint": str(folder)}
+    return build_model(settings, task=task, num_classes=3, num_things=things)
+
+
+def test_every_architecture_is_tried():
+    assert set(KINDS) == set(CONFIGS)
+
+
+@pytest.mark.parametrize(("name", "task"), CASES)
+def test_it_learns_from_every_batch_predicts_on_original_pixels_and_is_counted(checkpoint, name, task):
+    torch.manual_seed(0)
+    model = model_of(checkpoint(name), task).train()
+    for counts in ((3, 1), (0, 0)):
+        model.zero_grad(set_to_none=True)
+        losses = model(batch(counts))
+        assert all(value.ndim == 0 and math.isfinite(value.item()) for value in losses.values()), losses
+        sum(losses.values()).backward()
+        assert [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
+    with torch.inference_mode():
+        found = model.eval().predict(batch((1, 1)))
+        assert model.inspect(batch((1, 1)))
+    assert [(p.size, p.image_id) for p in found] == [((123, 101), 7), ((70, 105), 8)]
+    for prediction in found:
+        if task == "semantic":
+            assert prediction.semantic.shape == prediction.size
+        elif task == "panoptic":
+            assert prediction.panoptic.ids.shape == prediction.size
+        else:
+            boxes, (height, width) = prediction.instances.boxes, prediction.size
+            assert (boxes >= 0).all()
+            assert (boxes[:, 2:] <= torch.tensor([width, height])).all()
+            assert task == "detection" or all(tuple(r["size"]) == prediction.size for r in prediction.instances.rles())
+    counted = flops(model, model.preprocess.stretch or (96, 96))
+    assert counted["gflops"] > 0.001
+    assert name.startswith("UperNet") or {"aten.bmm", "aten.baddbmm"} & set(counted["operators"])  # attention
+
+
+def full_canvas(images_BCHW, original=(96, 96)):
+    """Two images that fill the canvas, with objects and stuff on it."""
+    side = images_BCHW.shape[2]
+    targets = []
+    for target in batch((3, 2)).targets:
+        height, width = target.size
+        room = (0, 96 - width, 0, 96 - height)
+        instances = dataclasses.replace(target.instances, masks=F.pad(target.instances.masks, room))
+        semantic = F.pad(target.semantic, room, value=IGNORE)
+        targets.append(dataclasses.replace(target, size=(96, 96), instances=instances, semantic=semantic))
+    padding = torch.zeros(2, side, side, dtype=torch.bool)
+    return Batch(images_BCHW, padding, [(side, side)] * 2, [original] * 2, [7, 8], targets, [1, 2])
+
+
+def noise(side):
+    return torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(1))
+
+
+def shares(target, side):
+    x1, y1, x2, y2 = (target.instances.boxes / side).unbind(1)
+    return torch.stack([(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1], 1)
+
+
+def library_labels(full, task, side):
+    if task == "semantic":
+        return {"labels": torch.stack([t.semantic for t in full.targets])}
+    masks = [t.instances.masks.float() for t in full.targets]
+    if task == "panoptic":
+        classes, masks = [], []
+        for target in full.targets:
+            stuff = target.semantic == 2
+            classes.append(torch.cat([target.instances.labels, torch.tensor([2])]))
+            masks.append(torch.cat([target.instances.masks, stuff[None]]).float())
+        return {"class_labels": classes, "mask_labels": masks}
+    labels = [{"class_labels": t.instances.labels, "boxes": shares(t, side)} for t in full.targets]
+    if task == "instance":
+        for label, mask in zip(labels, masks, strict=True):
+            label["masks"] = F.pad(mask, (0, side - 96, 0, side - 96))
+    return {"labels": labels}
+
+
+@pytest.mark.parametrize(
+    ("name", "task"),
+    [
+        (RTDETR, "detection"),
+        (DETR, "detection"),
+        (RFDETR, "instance"),
+        (MASK2FORMER, "panoptic"),
+        (SEGFORMER, "semantic"),
+    ],
+)
+def test_the_loss_is_the_librarys_own(checkpoint, name, task):
+    model = model_of(checkpoint(name), task).eval()
+    side = 112 if name == RFDETR else 96  # where the canvas is larger than the images on it
+    full = full_canvas(F.pad(noise(96), (0, side - 96, 0, side - 96)))
+    full = dataclasses.replace(full, sizes=[(96, 96)] * 2)
+    torch.manual_seed(5)  # of the points that mask losses are read at
+    mine = model(full)["total"].item()
+    torch.manual_seed(5)
+    theirs = model.net(pixel_values=full.images, **library_labels(full, task, side)).loss.sum().item()
+    assert mine == pytest.approx(theirs, rel=1e-5)
+    assert theirs > 0.1
+
+
+def largest_first(scores, labels, areas):
+    return np.array(sorted(zip(scores, labels, areas, strict=True), reverse=True), float)
+
+
+@pytest.mark.parametrize(
+    ("name", "task"), [(RTDETR, "detection"), (RFDETR, "instance"), (MASK2FORMER, "instance"), (SEGFORMER, "semantic")]
+)
+@torch.inference_mode()
+def test_predictions_are_those_of_the_librarys_post_processing(checkpoint, name, task):
+    """On images of 384 pixels, the size that the library takes masks over."""
+    model, original = model_of(checkpoint(name), task).eval(), (384, 384)
+    model.max_detections = model.queries or 0  # as many as the library gives
+    images = noise((model.preprocess.stretch or original)[0])
+    found, out = model.predict(full_canvas(images, original)), model.net(pixel_values=images)
+    process, given = model.reader or model.processor, {"target_sizes": [original] * 2}
+    if task == "semantic":
+        for p, expected in zip(found, process.post_process_semantic_segmentation(out, **given), strict=True):
+            assert (torch.from_numpy(p.semantic.astype(int)) == expected).float().mean() > 0.9999
+        return
+    if task == "detection":
+        for p, expected in zip(found, process.post_process_object_detection(out, threshold=0.0, **given), strict=True):
+            assert p.instances.labels.tolist() == expected["labels"].tolist()
+            assert torch.allclose(p.instances.scores, expected["scores"], atol=1e-5)
+            assert torch.allclose(p.instances.boxes, expected["boxes"].clamp(0, 384), atol=1e-2)
+        return
+    masks = process.post_process_instance_segmentation(out, threshold=0.0, return_binary_maps=True, **given)
+    for p, expected in zip(found, masks, strict=True):
+        parts = expected["segments_info"]
+        areas = [int(mask.sum()) for mask in expected["segmentation"]]
+        theirs = largest_first([s["score"] for s in parts], [s["label_id"] for s in parts], areas)
+        own = p.instances
+        mine = largest_first(own.scores.tolist(), own.labels.tolist(), [own.mask(i).sum() for i in range(len(own))])
+        assert len(mine) == len(theirs) > 0
+        assert np.allclose(mine[:, 0], theirs[:, 0], atol=2e-5)
+        assert np.allclose(mine[:, 2].sum(), theirs[:, 2].sum(), rtol=1e-3)
+
+
+def info(*names):
+    return DatasetInfo("d", tuple(Category(name, i + 1) for i, name in enumerate(names)), {})
+
+
+def test_class_rows_are_taken_by_name_or_all_begin_anew(checkpoint, capsys):
+    folder = checkpoint(RTDETR)
+    source = model_of(folder, "detection", things=3)
+    initialise(source, info("cat", "dog", "sky"))
+    model = model_of(folder, "detection")
+    initialise(model, info("Sky", "cat"))
+    assert "class rows taken by name" in capsys.readouterr().err
+    for key in ("class_embed.0.weight", "model.enc_score_head.bias", "model.denoising_class_embed.weight"):
+        given, taken = source.net.state_dict()[key], model.net.state_dict()[key]
+        assert torch.equal(taken[:2], given[[2, 0]])
+        assert len(taken) == 2 or torch.equal(taken[2], given[3])  # the padding of denoising
+    trunk = "model.backbone.model.embedder.embedder.0.convolution.weight"
+    assert torch.equal(model.net.state_dict()[trunk], source.net.state_dict()[trunk])
+    other = model_of(folder, "detection")
+    before = other.net.state_dict()["class_embed.0.weight"].clone()
+    initialise(other, info("cat", "horse"))
+    assert "begin anew" in capsys.readouterr().err
+    assert torch.equal(other.net.state_dict()["class_embed.0.weight"], before)
+    with pytest.raises(ModelError, match="other classes"):
+        initialise(other, info("cat", "horse"), partial=False)
+
+
+def test_images_become_what_the_librarys_processor_makes_of_them(checkpoint):
+    image = np.random.default_rng(0).integers(0, 256, (70, 110, 3), dtype=np.uint8)
+    for name, task in ((RTDETR, "detection"), (DETR, "detection"), (DPT, "semantic")):
+        model = model_of(checkpoint(name), task)
+        expected = model.processor(images=Image.fromarray(image), return_tensors="pt")["pixel_values"][0]
+        found = model.preprocess.image(image)
+        assert found.shape == expected.shape
+        assert (found - expected).abs().max() < 0.03  # a level of 255, rounded otherwise
+
+
+@pytest.fixture(scope="module")
+def trained_run(checkpoint, tiny_dataset, tmp_path_factory):
+    """A folder for a run of two steps and checkpoint."""
+    folder = tmp_path_factory.mktemp("transformers run")
+    shutil.copytree(checkpoint(RTDETR), folder / "checkpoint")
+    model = {"name": "transformers", "checkpoint": str(folder / "checkpoint")}
+    data = {**TINY_RECIPE["data"], "root": str(tiny_dataset), "size": None}
+    settings = {**TINY_RECIPE, "task": "detection", "data": data, "model": model}
+    settings["train"] = {**settings["train"], "steps": 2, "ema": 0.9}
+    return Recipe.parse(settings, "tiny"), folder
+
+
+def test_a_run_resumes_bitwise_and_opens_without_its_checkpoint(trained_run, monkeypatch):
+    recipe, folder = trained_run
+    often = recipe.model_copy(update={"train": recipe.train.model_copy(update={"save_minutes": 1e-9})})
+    whole = segcli.train(recipe, out=folder / "whole", quiet=True)
+    original = Session.save
+
+    def save_and_stop(session):
+        original(session)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Session, "save", save_and_stop)
+        with pytest.raises(KeyboardInterrupt):
+            segcli.train(often, out=folder / "halves", quiet=True)
+    shutil.rmtree(folder / "checkpoint")
+    segcli.train(None, resume=folder / "halves", quiet=True)
+    first, second = (torch.load(RunFolder(run).last, weights_only=True) for run in (whole, folder / "halves"))
+    for key, value in first["model"].items():
+        assert torch.equal(value, second["model"][key]), key
+    assert "bbox_AP" in segcli.evaluate(folder / "halves", split="val")
+
+
+def test_a_recipe_predicts_with_the_classes_of_its_checkpoint(checkpoint, segcli, tmp_path):
+    model = {"name": "transformers", "checkpoint": str(checkpoint(RTDETR))}
+    recipe = {"name": "x", "task": "detection", "data": {"root": "none"}, "model": model, "train": {"steps": 1}}
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    Image.new("RGB", (60, 40)).save(tmp_path / "photo.png")
+    result = segcli("predict", "r.yaml", "photo.png", "--out", "out", "--score", 0, "--json")
+    assert result.code == 0, result.err
+    assert "cat" in result.out + (tmp_path / "out" / "predictions.json").read_text(encoding="utf-8")
+
+
+def edited(folder, tmp_path, **changes):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    config = {**json.loads((copy / "config.json").read_text()), **changes}
+    (copy / "config.json").write_text(json.dumps(config))
+    return copy
+
+
+def test_what_cannot_be_a_model_is_refused_in_one_sentence(checkpoint, tmp_path, monkeypatch):
+    folder = checkpoint(RTDETR)
+    with pytest.raises(UsageError, match=r"RTDetrV2ForObjectDetection does not do task 'semantic'"):
+        model_of(folder, "semantic")
+    copy = edited(folder, tmp_path, architectures=["RTDetrV3ForObjectDetection"])
+    with pytest.raises(ModelError, match="not one of the supported") as caught:
+        model_of(copy, "detection")
+    assert "RTDetrV2ForObjectDetection" in caught.value.hint
+    shutil.rmtree(copy)
+    copy = edited(folder, tmp_path, auto_map={"AutoModel": "code.py"})
+    with pytest.raises(ModelError, match="code of its own"):
+        model_of(copy, "detection")
+    shutil.rmtree(copy)
+    copy = edited(folder, tmp_path)
+    weights = copy / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(ModelError, match="half a download"):
+        initialise(model_of(copy, "detection"), info("cat", "dog"))
+    weights.rename(copy / "pytorch_model.bin")
+    with pytest.raises(ModelError, match="pickled"):
+        initialise(model_of(copy, "detection"), info("cat", "dog"))
+    (copy / "preprocessor_config.json").unlink()
+    with pytest.raises(ModelError, match=r"no preprocessor_config\.json"):
+        model_of(copy, "detection")
+    with pytest.raises(ModelError, match="no such folder"):
+        model_of(tmp_path / "absent", "detection")
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(ModelError, match="needs the package transformers") as caught:
+        model_of(folder, "detection")
+    assert "pip install 'segcli[transformers]'" in caught.value.hint
+
+
+def test_a_network_that_breaks_off_is_one_sentence(monkeypatch):
+    import huggingface_hub
+
+    def broken(*_, **__):
+        raise ConnectionError("the connection\nbroke off")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", broken)
+    with pytest.raises(ModelError, match="OWNER/NAME can't be loaded from the hub: the connection broke off"):
+        model_of("OWNER/NAME", "detection")
+
+
+def test_every_setting_does_something(checkpoint):
+    """checkpoint, and the two that stand for its files."""
+    model = model_of(checkpoint(RTDETR), "detection")
+    files = model._files
+    other = {**files.config, "num_queries": 7}
+    rule = {**files.processor, "size": {"height": 64, "width": 64}}
+    given = {"name": "transformers", "checkpoint": str(checkpoint(RTDETR)), "config": other, "processor": rule}
+    changed = build_model(given, task="detection", num_classes=3, num_things=2)
+    assert (model.queries, changed.queries) == (10, 7)
+    assert (model.preprocess.stretch, changed.preprocess.stretch) == ((96, 96), (64, 64))
