@@ -119,7 +119,9 @@ def test_three_steps_of_every_model_give_the_numbers_that_are_committed(name):
 
 
 def test_every_model_has_numbers():
-    assert {settings["name"] for _, settings in FAMILIES.values()} == set(plugins.names("model"))
+    """Or is made of a library's layers and held against that library's own model by other tests."""
+    elsewhere = {"deeplabv3", "lraspp", "transformers"}
+    assert {settings["name"] for _, settings in FAMILIES.values()} | elsewhere == set(plugins.names("model"))
 
 
 if __name__ == "__main__":

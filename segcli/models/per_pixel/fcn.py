@@ -17,8 +17,9 @@ def build(*, task: str, num_classes: int, backbone: dict[str, object] | None = N
     """
     check_semantic("fcn", task, num_classes)
     body = build_backbone(with_defaults(backbone, STRIDE_8), maps=2 if auxiliary else 1)
+    classifier = FCNHead(body.channels[-1], num_classes)
     second = FCNHead(body.channels[-2], num_classes) if auxiliary else None
-    return Fcn(body, FCNHead(body.channels[-1], num_classes), second, auxiliary)
+    return Fcn(body, classifier, second, auxiliary)
 
 
 class Fcn(PerPixel):

@@ -11,6 +11,7 @@ import torch
 from pycocotools import mask as coco_mask
 from torch import Tensor
 
+from segcli.core.tasks import TASKS
 from segcli.ops import mask_inference
 from segcli.ops.boxes import clamp, to_xyxy
 from segcli.ops.mask_inference import Enlarge, largest
@@ -58,9 +59,9 @@ def segments(out: Any, batch: Batch, task: str, num_things: int, limit: int) -> 
     for i, enlarge in enumerate(_enlargers(batch)):
         logits_QC, masks_Qhw = out.class_queries_logits[i].float(), out.masks_queries_logits[i].float()
         one = Prediction(batch.image_ids[i], enlarge.original)
-        if task == "semantic":
+        if not TASKS[task].things:
             one.semantic = mask_inference.semantic(logits_QC, masks_Qhw, enlarge)
-        elif task == "instance":
+        elif not TASKS[task].stuff:
             one.instances = mask_inference.instances(logits_QC, masks_Qhw, enlarge, classes=num_things, limit=limit)
         else:
             one.panoptic = panoptic(logits_QC, masks_Qhw, enlarge, num_things=num_things, score=0.8, overlap=0.8)
