@@ -279,6 +279,22 @@ def cvat(root: Path) -> None:
     text(root / "annotations.xml", f'<?xml version="1.0" encoding="utf-8"?>\n{body}\n')
 
 
+def pix3d(root: Path) -> None:
+    """The model is a tetrahedron, before a camera that looks at the middle of the image."""
+    text(root / "model/cat/model.obj", "v -1 -1 0\nv 1 -1 0\nv 0 1 0\nv 0 0 1\nf 1 2 3\nf 1 4 2\nf 2 4 3\nf 3 4 1\n")
+    entries = []
+    for name in SCENE:
+        photo(root / f"img/{name}.png")
+        for number, category in enumerate(NAMES):
+            mask = f"mask/{category}/{name}.png"
+            picture(root / mask, ids(name, *(255 * (k == number) for k in range(2))))
+            one = {"img": f"img/{name}.png", "category": category, "img_size": [W, H], "mask": mask}
+            one |= {"model": "model/cat/model.obj", "rot_mat": np.eye(3).tolist(), "trans_mat": [0, 0, 4]}
+            x1, y1, x2, y2 = SCENE[name][category]
+            entries.append({**one, "focal_length": 32.0, "bbox": [x1, y1, x2, y2], "truncated": False})
+    text(root / "pix3d.json", entries)
+
+
 FORMATS: dict[str, Callable[[Path], None]] = {
     "coco": coco,
     "panoptic": panoptic,
@@ -293,4 +309,5 @@ FORMATS: dict[str, Callable[[Path], None]] = {
     "semantic": semantic,
     "camvid": camvid,
     "cityscapes": cityscapes,
+    "pix3d": pix3d,
 }

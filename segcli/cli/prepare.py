@@ -12,7 +12,7 @@ from segcli.core.formatting import count
 if TYPE_CHECKING:
     from segcli.data.findings import Report
 
-FORMATS = "coco, voc, yolo, labelme, via, cvat, masks, pairs, semantic, panoptic, cityscapes, camvid"
+FORMATS = "coco, voc, yolo, labelme, via, cvat, masks, pairs, semantic, panoptic, cityscapes, camvid, pix3d"
 MASKS = ("instances", "classes", "binary", "split-components")
 HELP = options.example(
     "prepare shapes",
