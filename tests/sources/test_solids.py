@@ -1,5 +1,7 @@
 """Solids: the same for the same seed, masks and boxes where their meshes project, folders of meshes, broken ones."""
 
+import json
+
 import numpy as np
 import pytest
 import trimesh
@@ -12,6 +14,7 @@ from segcli.doctor.self_test import self_test
 from segcli.fields.mesh import PosedMeshes
 from segcli.meshes.files import obj_text
 from segcli.meshes.raster import rasterise
+from segcli.sources.plan import plan_for
 from segcli.sources.synthetic import solids
 from segcli.sources.synthetic._families import FAMILIES, made
 
@@ -49,6 +52,11 @@ def test_labels_are_where_the_posed_meshes_are(root):
             assert mask.sum() / seen.sum() == pytest.approx(visible, abs=0.02)
             assert visible > 0.3
     assert all(value > 1 - 1e-9 for key, value in self_test(root)[0].items() if "mesh" not in key)
+
+
+def test_a_recipe_without_settings_takes_what_prepare_made():
+    settings = plan_for("solids", None, None, 0, {}).recorded
+    assert json.loads(json.dumps(settings)) == settings  # prepared.json gives them back as they are
 
 
 def test_an_image_depends_on_seed_split_and_number_alone():

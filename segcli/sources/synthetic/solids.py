@@ -63,12 +63,13 @@ def build(
     val: int = 200,
     seed: int = 0,
     size: int = 160,
-    families: Sequence[str] = USUAL,
+    families: Sequence[str] | None = None,
     source: Path | None = None,
     split: str | None = None,
 ) -> Draft:
-    """`train` and `val` images of `size` × `size` pixels. families: of the procedural solids. source: a folder of mesh
-    files, or one, instead; with few of them, VIEWS images each. split: shares, such as "val=1.0", of all images.
+    """`train` and `val` images of `size` × `size` pixels. families: of the procedural solids, None = USUAL. source: a
+    folder of mesh files, or one, instead; with few of them, VIEWS images each. split: shares of all images, such as
+    "val=1.0".
 
     Raises UsageError for numbers out of range and unknown families, DataError for mesh files that can't be used.
     """
@@ -79,12 +80,13 @@ def build(
         raise UsageError(f"solids: seed must be 0 or more, and an image must be made, not {seed}, {train + val}")
     files = () if source is None else _files(Path(source))
     notes: list[str] = []
-    pool = models(tuple(families), files, seed, notes)
+    shown = USUAL if families is None else tuple(families)
+    pool = models(shown, files, seed, notes)
     if source is not None:
         total = min(train + val, VIEWS * len(pool))
         train, val = round(total * train / (train + val)), total - round(total * train / (train + val))
     entries = {
-        part: [Index(f"{part}/{i + 1:06d}.png", i, part, seed, size, tuple(families), files) for i in range(count)]
+        part: [Index(f"{part}/{i + 1:06d}.png", i, part, seed, size, shown, files) for i in range(count)]
         for part, count in (("train", train), ("val", val))
         if count
     }
