@@ -12,13 +12,14 @@ from typing import Any
 from segcli.core import plugins, trust
 from segcli.core.dataset_info import DatasetInfo
 from segcli.core.errors import DataError, UsageError
-from segcli.core.files import is_plain, read_json
+from segcli.core.files import is_plain
 from segcli.data.canonical import Draft
 from segcli.data.image import PHONES, SUFFIXES
 from segcli.sources import class_names
 from segcli.sources.archives import SUFFIXES as ARCHIVES
 from segcli.sources.archives import Unpacked, is_archive
 from segcli.sources.confined import confine
+from segcli.sources.detection import detect, fitting
 from segcli.sources.empty_splits import note_empty
 from segcli.sources.folders import SPLITS, Folder, listed, refuse_links_out
 from segcli.sources.known import KNOWN, Known, inside, obtain
@@ -95,7 +96,7 @@ class Packed(Plan):
         assert self.path is not None
         unpacked = Unpacked(self.path)
         folder = unpacked.folder
-        while self.format is None and self.known is None and not _fitting(folder) and (inner := _only_folder(folder)):
+        while self.format is None and self.known is None and not fitting(folder) and (inner := _only_folder(folder)):
             folder = inner
         known, at = (self.name, folder) if self.known else (str(folder), None)
         draft = plan_for(known, self.format, at, self.seed, self.settings, self.trusted).build()
@@ -162,7 +163,7 @@ def plan_for(
     folders = listed(path) if path.is_dir() else []
     if not trusted and not trust.everything():
         refuse_links_out(path, folders, SUFFIXES | PHONES)
-    kind = format or (entry.converter if entry else _detect(path))
+    kind = format or (entry.converter if entry else detect(path))
     if entry is not None:
         path = inside(path, entry)
         folders = [folder for folder in folders if folder.path.is_relative_to(path)]
@@ -172,36 +173,9 @@ def plan_for(
     return Plan(name, module, chosen, recorded, path, entry, trusted, folders)
 
 
-def _fitting(path: Path) -> list[str]:
-    """The formats that a file or folder is in; of those that are LAST only where no other fits."""
-    modules = {name: plugins.find("format", name) for name in plugins.names("format")}
-    first, last = ([n for n, m in modules.items() if getattr(m, "LAST", False) == late] for late in (False, True))
-    fitting = [name for name in first if modules[name].detect(path)]
-    return fitting or [name for name in last if modules[name].detect(path)]
-
-
 def takes(module: ModuleType | SimpleNamespace, setting: str) -> bool:
     """Whether a converter or a generator has a setting of that name."""
     return setting in inspect.signature(module.build).parameters
-
-
-def _detect(path: Path) -> str:
-    fitting = _fitting(path)
-    if not fitting:
-        for file in [path] if path.is_file() else sorted(path.glob("*.json")):
-            if file.suffix.lower() == ".json":
-                read_json(file)  # a file that was cut off fits nothing
-        inner = [p for p in sorted(path.iterdir()) if p.is_dir()][:20] if path.is_dir() else []
-        fit = [f"{p.name} ({n})" for p in inner for n in _fitting(p)]
-        if fit:
-            raise DataError(f"{path}: holds {', '.join(fit)}, but is itself in no format", hint="give one as SOURCE")
-        raise DataError(
-            f"{path}: in no format that segcli knows ({', '.join(plugins.names('format'))})",
-            hint="docs/own_data.md shows the layouts; --format NAME says why one does not fit",
-        )
-    if len(fitting) > 1:
-        raise DataError(f"{path}: could be {' or '.join(fitting)}", hint="choose one with --format")
-    return fitting[0]
 
 
 def reopen(root: Path) -> Plan:

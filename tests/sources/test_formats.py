@@ -247,7 +247,7 @@ def test_a_legend_says_whether_colours_are_classes_or_objects(tmp_path):
         ("yolo", "labels/train/a.txt", ("0 0.0625", "5 0.0625"), "a.txt, line 1: class 5"),
         ("yolo", "labels/train/a.txt", ("0 0.0625", "0 62.5"), "is not a part of the image's size"),
         ("yolo", "labels/train/a.txt", ("0 0.0625", "0"), "8 numbers are neither"),
-        ("yolo", "data.yaml", ("names:", "kpt_shape: [17, 3]\nnames:"), "keypoints"),
+        ("yolo", "data.yaml", ("names:", "kpt_shape: [17, 4]\nnames:"), "kpt_shape"),
         ("yolo", "data.yaml", ("names:", "x: !!python/object/apply:os.system [echo]\nnames:"), "not valid YAML"),
         ("voc_boxes", "train/a.xml", ("<annotation>", "<!DOCTYPE x [<!ENTITY y 'z'>]><annotation>"), "entities"),
         ("voc_boxes", "train/a.xml", ("<xmin>3", "<xmin>300"), "object 1 (cat): the box"),

@@ -1,14 +1,13 @@
 """YOLO text labels: `class x y w h` is a box, `class x1 y1 x2 y2 …` a polygon, in parts of the image's size.
 
-SOURCE is the data.yaml, or a folder with one, or a folder with `images/` and `labels/` and a `classes.txt`. The yaml's
-`train`, `val` and `test` may be folders, lists of folders, or text files that name images. Nothing else in it is
-followed: `download` is not run. An image without a text file has no objects. Labels with keypoints are not read.
+SOURCE is the data.yaml, or a folder with one, or a folder of images with text files beside them or in folders of their
+own and a list of classes (classes.txt, obj.names, _darknet.labels), as labelImg, AnyLabeling, CVAT and Darknet have it.
+The yaml's `train`, `val` and `test` may be folders, images, lists of these, or text files that name images. Nothing
+else in it is followed: `download` is not run. An image without a text file has no objects. With `kpt_shape` in the yaml
+a row is a box with keypoints: https://docs.ultralytics.com/datasets/pose/
 """
 
-import codecs
-import itertools
-import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -19,19 +18,17 @@ from pycocotools import mask as coco_mask
 from segcli.core.coco_json import Annotation
 from segcli.core.dataset_info import Category, DatasetInfo
 from segcli.core.errors import DataError
-from segcli.core.files import TRUST, inside, is_below, open_regular
 from segcli.data.annotations import encode
-from segcli.data.canonical import UNDECIDED, Draft, Record
-from segcli.data.image import SUFFIXES, image_size
+from segcli.data.canonical import Draft, Record
+from segcli.data.image import image_size
 from segcli.sources import shapes
 from segcli.sources.draft import Entry, draft, each
 from segcli.sources.export_files import Exported, check_names
-from segcli.sources.files import LOOK, empty_split, find_files, lines, note_names, some, split_of
-from segcli.sources.folders import SPLITS
-from segcli.sources.formats._yolo_rows import load, refuse_keypoints
-from segcli.sources.images import by_last_parts, is_folder, is_there
+from segcli.sources.files import lines, note_names, some
+from segcli.sources.formats._yolo_paths import in_folder, label_file, labelled, listed, lists_of_names, texts, unused
+from segcli.sources.formats._yolo_rows import Pose, load, pose_of, refuse_keypoints
+from segcli.sources.images import is_there
 
-NAMES = ("classes.txt", "obj.names", "labels/classes.txt")  # beside folders without a data.yaml
 LOOKED = 50  # about as many label files are looked at for keypoints
 PIXELS = 2.0  # a coordinate above it was not divided by the image's size
 
@@ -40,7 +37,9 @@ def detect(path: Path) -> bool:
     """Whether `path` is a data.yaml, or a folder with one or with text labels."""
     if path.is_file():
         return path.suffix.lower() in (".yaml", ".yml") and _describes(path)
-    return bool(_yamls(path)) or _labelled(path)
+    if not path.is_dir() or _yamls(path):
+        return path.is_dir()
+    return not any(inner.is_dir() and _yamls(inner) for inner in path.iterdir()) and labelled(path)
 
 
 def build(*, path: Path, classes: list[str] | None = None, trusted: bool = False) -> Draft:
@@ -55,28 +54,27 @@ def build(*, path: Path, classes: list[str] | None = None, trusted: bool = False
         raise DataError(f"{path}: {some(described)} all describe a dataset", hint="give one as SOURCE")
     content = load(described[0]) if described else {}
     base = described[0].parent if described else path
-    names = dict(enumerate(classes)) if classes is not None else _names(content, base, described)
-    images = _listed(described[0], content, notes, trusted) if described else []
-    if not images:
-        pictures = (file for file in find_files(base, *SUFFIXES) if "images" in _parts(file, base))
-        images = [(split_of(file, base), file) for file in pictures]
-    found, bare, seen = [], [], set()
-    for split, image in images:
-        text = _label_file(image, base)
-        seen.add(text)
-        if not is_there(text):
-            bare.append(image.name)
-        found.append((split, image, text))
-    looked = [text for _, _, text in found[:: max(1, len(found) // LOOKED)] if is_there(text)]
-    refuse_keypoints((text, line.split()) for text in looked for line in lines(text) if line)
+    images = listed(described[0], content, notes, trusted) if described else []
+    images = images or in_folder(base, notes, trusted)
+    places = {} if described else texts(base, [image for _, image in images])
+    found = [(split, image, places.get(image) or label_file(image, base)) for split, image in images]
+    bare = [image.name for _, image, text in found if not is_there(text)]
     note_names(notes, bare, "images have no label file and count as images without objects")
-    texts = (f for f in find_files(base, ".txt") if "labels" in _parts(f, base) and f.name != NAMES[0])
-    lost = [f for f in texts if f not in seen]
+    labels = {text for _, _, text in found}
+    lists = lists_of_names(base, sorted(labels))
+    names = dict(enumerate(classes)) if classes is not None else _names(content, base, described, lists)
+    pose = pose_of(content, described[0]) if described else None
+    if pose is None:
+        looked = [text for _, _, text in found[:: max(1, len(found) // LOOKED)] if is_there(text)]
+        refuse_keypoints((text, line.split()) for text in looked for line in lines(text) if line)
+    elif not pose.named:
+        notes.append(f"{described[0].name}: has no kpt_names: keypoints are called by their numbers")
+    lost = unused(base, labels, apart=not described)
     note_names(notes, [file.name for file in lost], "label files belong to no image and are left aside")
     if content.get("download"):
         notes.append(f"{described[0].name}: download is not followed")
-    read = partial(_record, classes=names.keys())
-    categories = [Category(name, key) for key, name in names.items()]
+    read = partial(_record, classes=names.keys(), pose=pose)
+    categories = [pose.category(name, key) if pose else Category(name, key) for key, name in names.items()]
     return draft(path, found, categories, lambda entries: each(entries, read), notes)
 
 
@@ -142,37 +140,21 @@ def _describes(file: Path) -> bool:
     return b"names" in text and any(f"{word}:".encode() in text for word in ("train", "val"))
 
 
-def _labelled(path: Path) -> bool:
-    """Text labels in labels/, and images/ beside them or in folders of splits."""
-    files = (file for file in find_files(path, ".txt") if "labels" in _parts(file, path))
-    if not any(map(_label_like, itertools.islice(files, LOOK))):
-        return False
-    return any((folder / "images").is_dir() for folder in (path, *path.iterdir()))
-
-
-def _label_like(file: Path) -> bool:
-    if not file.is_file():
-        return False
-    with open_regular(file) as stream:
-        first = stream.read(200).removeprefix(codecs.BOM_UTF8).split(b"\n")[0].split()
-    return len(first) >= 5 and first[0].isdigit()
-
-
-def _parts(file: Path, base: Path) -> tuple[str, ...]:
-    return file.relative_to(base).parts[:-1] if file.is_relative_to(base) else file.parts[:-1]
-
-
-def _names(content: Mapping[str, object], base: Path, described: list[Path]) -> dict[int, str]:
+def _names(
+    content: Mapping[str, object], base: Path, described: list[Path], lists: Sequence[Path] = ()
+) -> dict[int, str]:
     """Class number -> name."""
     names = content.get("names")
     if not described:
-        file = next((base / name for name in NAMES if (base / name).is_file()), None)
-        if file is None:
+        if not lists:
             hint = "write classes.txt: a name a line"
             if others := sorted([*base.glob("*.yaml"), *base.glob("*.yml")]):
                 raise DataError(f"{some(others)}: names no classes, with names: and train:", hint=hint)
             raise DataError(f"{base}: what the classes are called is not said", hint=hint)
-        names = [line for line in lines(file) if line]
+        read = {file: [line for line in lines(file) if line] for file in lists}
+        names = read[lists[0]]
+        if other := next((file for file, listed in read.items() if listed != names), None):
+            raise DataError(f"{lists[0]} and {other} name different classes", hint="keep one of them")
     if isinstance(names, list):
         names = dict(enumerate(names))
     if not isinstance(names, dict) or not names:
@@ -183,101 +165,24 @@ def _names(content: Mapping[str, object], base: Path, described: list[Path]) -> 
     return {key: str(names[key]).strip() for key in sorted(names)}
 
 
-def _listed(file: Path, content: Mapping[str, object], notes: list[str], trusted: bool) -> list[tuple[str, Path]]:
-    """(split, image) of everything that train, val and test of a data.yaml name. Splits of the same images are none."""
-    by_split: dict[str, list[Path]] = {}
-    empty: list[tuple[str, str]] = []
-    for word in ("train", "val", "valid", "test"):
-        given = content.get(word)
-        for value in given if isinstance(given, list) else [given] if given is not None else []:
-            if not isinstance(value, str) or not value.strip("./\\ "):
-                raise DataError(f"{file}: {word}: {value!r:.60} is not a path")
-            place = _place(file, content.get("path"), value, trusted)
-            if place is None:  # many a yaml promises a part that was never published, or whose share was 0 %
-                outside = not is_below(value) and os.path.exists(file.parent / value)
-                if isinstance(given, list) or (outside and word != "test"):
-                    hint = TRUST if not is_below(value) else "paths are relative to the yaml's folder"
-                    raise DataError(f"{file}: {word}: there is no {value}", hint=hint)
-                aside = f" below {file.parent} ({TRUST})" if outside else ""
-                empty.append((SPLITS[word], f"{word}: there is no {value}{aside}"))
-                continue
-            found = _images_in(file, place, trusted)
-            if not found:
-                empty.append((SPLITS[word], f"{word}: {place} holds no image"))
-            by_split.setdefault(SPLITS[word], []).extend(found)
-    if empty and not any(by_split.values()):
-        raise DataError(f"{file}: {empty[0][1]}", hint="paths are relative to the yaml's folder")
-    for split, problem in empty:
-        notes.append(f"{file.name}: {problem}" + ("" if by_split.get(split) else f": {empty_split(split)}"))
-    by_split = {split: images for split, images in by_split.items() if images}
-    train = sorted(by_split.get("train", []))
-    same = [split for split, images in by_split.items() if split != "train" and sorted(images) == train]
-    for split in same:
-        notes.append(f"{file.name}: {split} names the same images as train: they are divided anew")
-        del by_split[split]
-    return [(UNDECIDED if same and s == "train" else s, image) for s, images in by_split.items() for image in images]
-
-
-def _place(file: Path, base: object, value: str, trusted: bool) -> Path | None:
-    """Where a path of the yaml is: from its own base, from its folder, or (as some exports have it) without `../`. In
-    that folder, unless `trusted`: of an absolute path the last parts count."""
-    value, root = value.replace("\\", "/"), file.parent
-    bases = [root / base] if isinstance(base, str) else []
-    places = [*(b / value for b in (*bases, root)), root / value.removeprefix("../")]
-    places += [root / Path(value).name / "images", root / "images" / Path(value).name]
-    if not trusted:
-        top = os.path.abspath(root)
-        places = [p for p in places if Path(os.path.abspath(p)).is_relative_to(top)]
-        places = [p for p in (*places, *by_last_parts(value, [root])) if inside(p, root)]
-    return next((p for p in places if "\0" not in str(p) and (is_there(p) or is_folder(p))), None)
-
-
-def _images_in(file: Path, place: Path, trusted: bool) -> list[Path]:
-    if place.is_dir():
-        return list(find_files(place, *SUFFIXES))
-    named, folders = [line for line in lines(place) if line], (place.parent, file.parent)
-
-    def places(name: str) -> Iterator[Path]:
-        """Where a listed image may be: what is absolute or climbs out of the yaml's folder, by its last parts."""
-        for folder in folders:
-            path = Path(os.path.normpath(folder / name))
-            if trusted or Path(os.path.abspath(path)).is_relative_to(os.path.abspath(file.parent)):
-                yield path
-        if not is_below(name):
-            yield from by_last_parts(name, folders)
-
-    found = [next((p for p in places(n) if is_there(p)), None) for n in named]
-    lost = [name for name, path in zip(named, found, strict=True) if path is None]
-    if lost:
-        hint = None if all(map(is_below, lost)) else TRUST
-        raise DataError(f"{place}: {len(lost)} of its images are not there: {some(lost)}", hint=hint)
-    return [path for path in found if path is not None]
-
-
-def _label_file(image: Path, base: Path) -> Path:
-    """images/…/a.jpg -> labels/…/a.txt, below `base`; else beside the image, or above `base`, where it is there."""
-    parts, first = image.parts, len(base.parts) if image.is_relative_to(base) else 0
-    found = [i for i in range(len(parts) - 2, -1, -1) if parts[i] == "images"]
-    swapped = {i: Path(*parts[:i], "labels", *parts[i + 1 :]).with_suffix(".txt") for i in found}
-    below = [place for i, place in swapped.items() if i >= first]
-    places = [*below, image.with_suffix(".txt"), *(place for i, place in swapped.items() if i < first)]
-    return next((place for place in places if is_there(place)), places[0])
-
-
-def _record(entry: Entry[Path], classes: Collection[int]) -> Record:
+def _record(entry: Entry[Path], classes: Collection[int], pose: Pose | None) -> Record:
     size = image_size(entry.path)
     annotations = []
     for number, line in enumerate(lines(entry.label) if is_there(entry.label) else [], 1):
         if line:
-            annotations.append(_annotation(line.split(), size, classes, f"{entry.label}, line {number}"))
+            annotations.append(_annotation(line.split(), size, classes, pose, f"{entry.label}, line {number}"))
     return Record(entry.file_name, size, entry.path, annotations)
 
 
-def _annotation(words: list[str], size: tuple[int, int], classes: Collection[int], where: str) -> Annotation:
+def _annotation(
+    words: list[str], size: tuple[int, int], classes: Collection[int], pose: Pose | None, where: str
+) -> Annotation:
     try:
         values = np.array(words, np.float64)
     except ValueError:
         raise DataError(f"{where}: {' '.join(words)[:60]!r} is not a row of numbers") from None
+    keypoints = pose.read(values[5:], size, where) if pose else []
+    values = values[:5] if pose else values
     if len(values) != 5 and (len(values) < 7 or len(values) % 2 == 0):
         raise DataError(f"{where}: {len(values)} numbers are neither a box (5) nor a polygon (an odd number from 7 on)")
     if not np.isfinite(values).all() or values[0] not in classes:
@@ -291,4 +196,7 @@ def _annotation(words: list[str], size: tuple[int, int], classes: Collection[int
     (cx, cy), (w, h) = points.tolist()
     if min(w, h) < 0:
         raise DataError(f"{where}: the box has a negative size")
-    return shapes.of_box(cx - w / 2, cy - h / 2, w, h, int(values[0]))
+    out = shapes.of_box(cx - w / 2, cy - h / 2, w, h, int(values[0]))
+    if pose:
+        out |= {"keypoints": keypoints, "num_keypoints": sum(v > 0 for v in keypoints[2::3])}
+    return out
