@@ -4,6 +4,7 @@ from segcli.drawing.overlays import draw as overlay
 from segcli.explain.pictures import SIDE
 from segcli.explain.scene import Scene
 from segcli.explain.view import Picture, Shown, View
+from segcli.models.layers.set_model import SetModel
 from segcli.types import Prediction
 
 
@@ -33,6 +34,10 @@ def _draw(scene: Scene) -> Shown:
         if way.semantic is not None or way.instances is not None or way.panoptic is not None:
             width = round(SIDE * min(1.0, one.size[1] / one.size[0]))
             shown.pictures.append(Picture(overlay(scene.image, way, scene.info, score=scene.score, width=width), name))
+    if isinstance(scene.model, SetModel):
+        shown.facts = [
+            f"The model learned task {scene.model.task}: the other readings show what that teaches of theirs."
+        ]
     if len(shown.pictures) == 1:
         shown.facts = ["The dataset has no things, so that there is nothing to be told apart."]
     return shown

@@ -61,7 +61,7 @@ def _region(scene: Scene, pooler: Pooler, box: Tensor, stride: int, features: Te
             dot(picture, (x - corner[0]) * factor, (y - corner[1]) * factor, POINT, max(1.5, 0.07 * stride * factor))
     for number, one in enumerate((bins * stride).numpy()):
         inset = 0.1 * stride * (number % 2 + number // pooler.size % 2)  # neighbours share cells: told apart
-        rectangle(rounded[0], (one - [*rounded[1], *rounded[1]] + [inset, inset, -inset, -inset]) * rounded[2], BIN, 1)
+        rectangle(rounded[0], (one - [*rounded[1], *rounded[1]] + [inset, inset, -inset, -inset]) * rounded[2], BIN, 2)
     for picture, corner, factor in (whole, near, rounded):
         rectangle(picture, (box.numpy() - [*corner, *corner]) * factor, BOX, 2)
     pictures = [

@@ -13,8 +13,8 @@ AT = ((0.35, 0.3), (0.35, 0.7), (0.65, 0.3), (0.65, 0.7), (0.5, 0.5))  # (row, c
 def build() -> View:
     return View(
         "Encoder self-attention",
-        "Where the cell under the blue dot looks, in the last encoder layer, mean over the heads: in a trained model "
-        "mostly at its own object, so that objects are apart before any query asks.",
+        "Where the cell under the blue dot looks, in the last encoder layer, mean over the heads. In the paper's "
+        "DETR that is mostly its own object; what all cells look at alike holds something about the whole image.",
         ("DETR, figure 3", "https://arxiv.org/abs/2005.12872"),
         "models/layers/transformer.py",
         ("encoder_attention",),

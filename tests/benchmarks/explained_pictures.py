@@ -1,0 +1,51 @@
+"""Draws the pictures of docs/mask_rcnn.md, detr.md, maskformer.md and per_pixel.md again, on the embedded shapes.
+
+    python tests/benchmarks/explained_pictures.py [--data data/shapes] [--image FILE] [--runs runs]
+
+reads runs of the quick-start recipes (`segcli train quickstart/mask_rcnn`, detr, maskformer, per_pixel) below --runs,
+NAME or quickstart-NAME, and writes docs/images/explain_VIEW.jpg. A run that is not there is named and left out.
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import cv2
+
+from segcli.explain.explain import explain
+
+PICTURES = {  # the views of each run that a page shows
+    "mask_rcnn": ("proposals", "roi_align", "mask_channels", "paste"),
+    "detr": ("self_attention", "sampling_points", "layers", "matching"),
+    "maskformer": ("query_masks", "dot_product", "readings"),
+    "per_pixel": ("class_maps", "entropy"),
+}
+OUT = Path(__file__).parents[2] / "docs" / "images"
+WIDTH = 1100  # pixels
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--data", type=Path, default=Path("data/shapes"))
+    parser.add_argument("--image", type=Path)
+    parser.add_argument("--runs", type=Path, default=Path("runs"))
+    given = parser.parse_args()
+    image = given.image or sorted((given.data / "images" / "val").iterdir())[0]
+    for name, views in PICTURES.items():
+        run = next((p for p in (given.runs / name, given.runs / f"quickstart-{name}") if p.is_dir()), None)
+        if run is None:
+            print(f"{given.runs}: no run called {name} or quickstart-{name}")
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            explain(run, image, what=views, out=folder, progress=False)
+            for view in views:
+                sheet = cv2.imread(str(Path(folder) / f"explain-{image.stem}-{view}.png"))
+                height = round(sheet.shape[0] * WIDTH / sheet.shape[1])
+                small = cv2.resize(sheet, (WIDTH, height), interpolation=cv2.INTER_AREA)
+                file = OUT / f"explain_{view}.jpg"
+                cv2.imwrite(str(file), small, [cv2.IMWRITE_JPEG_QUALITY, 80])
+                print(file, f"{file.stat().st_size / 1024:.0f} KB")
+
+
+if __name__ == "__main__":
+    main()
