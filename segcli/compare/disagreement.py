@@ -20,6 +20,7 @@ from segcli.data.dataset import Dataset
 from segcli.data.fingerprint import changes
 from segcli.drawing.colours import class_colours
 from segcli.engine.run_folder import RunFolder
+from segcli.fields import field
 from segcli.metrics.image_quality import image_quality
 from segcli.predictions.shown_score import scores_of, shown_score
 from segcli.predictions.store import StoredPredictions
@@ -209,7 +210,10 @@ def open_run(row: Row) -> tuple[Dataset, StoredPredictions]:
     folder = RunFolder(row.path or "")
     recipe = folder.recipe()
     names = recipe.resolve(recipe.data.split_file) if recipe.data.split_file else None
-    dataset = Dataset(recipe.data.root, row.split, split_file=names, task=recipe.task)
+    shown = (
+        {"mesh": field("mesh")} if "mesh" in DatasetInfo.load(recipe.data.root).fields else {}
+    )  # of fields, the 3D view's
+    dataset = Dataset(recipe.data.root, row.split, split_file=names, task=recipe.task, fields=shown)
     if row.fingerprint and changes(row.fingerprint, dataset.root, dataset.info):
         raise DataError(f"{dataset.root} is not the data that it was trained on")
     return dataset, StoredPredictions(folder.path / "predictions" / f"{row.split}.json", dataset)

@@ -9,7 +9,7 @@ from segcli.fields.mesh import PosedMeshes
 from segcli.predictions.meshes import before_camera
 from segcli.types import Prediction, Target
 
-MOST = 6  # objects of a panel
+MOST = 4  # objects of a panel
 FACES = 6_000  # of an object: more would only make the file large
 
 
