@@ -1,14 +1,16 @@
 """What models, their backbones and the heads of R-CNNs have: nothing outside this room asks what kind one is."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol, TypedDict, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
+from segcli.core.errors import UsageError
 from segcli.models.layers.sampler import keyed_generator
 from segcli.ops.preprocess import Preprocess
+from segcli.ops.preprocess_graph import Framed
 from segcli.types import Batch, Field, Prediction, Rle, Target
 
 Declared = Mapping[str, Mapping[str, object]]  # field name -> what a dataset declares for it
@@ -56,6 +58,11 @@ class Model(nn.Module):
     def predict(self, batch: Batch) -> list[Prediction]:
         """Predictions on the original images' pixels."""
         raise AssertionError("a model defines this")
+
+    def deploy(self, framed: Framed) -> dict[str, Tensor]:
+        """What `predict` gives of one image, in tensors alone and without a Python branch on a value, for exported
+        files; names and shapes: see docs/export.md. Raises UsageError where a model has no such form."""
+        raise UsageError(f"{type(self).__name__} can't be exported: it defines no deploy")
 
     def inspect(self, batch: Batch) -> dict[str, object]:
         """The intermediate tensors of `predict`, for views."""
@@ -204,6 +211,12 @@ class RoIHead(nn.Module):
         """One image's predictions on the original image. size, original: (h, w) on the canvas and of the file."""
         return {}
 
+    def deploy(self, found: Detections, framed: Framed) -> dict[str, Tensor]:
+        """`finish` of one image as tensors, see `Model.deploy`: masks bool [n,H,W], scores [n], keypoints [n,K,3]."""
+        if type(self).finish is not RoIHead.finish:
+            raise UsageError(f"{type(self).__name__} can't be exported: it defines no deploy")
+        return {}
+
     def count(self, features: list[Tensor], regions: int) -> None:
         """Pool `regions` regions (`Pooler.fixed`) and run the head's layers on them, for counting and timing."""
 
@@ -225,8 +238,8 @@ class DetectingHead(Protocol):
         features: list[Tensor],
         proposals: list[Tensor],
         scores: list[Tensor],
-        sizes: list[tuple[int, int]],
+        sizes: Sequence[tuple[int | Tensor, int | Tensor]],
         limit: int,
     ) -> list[Detections]:
         """At most `limit` detections an image, best first. proposals: [n,4] an image on the canvas, scores: their own
-        [n] or [n,C], sizes: (h, w) of the images' contents on the canvas."""
+        [n] or [n,C], sizes: (h, w) of the images' contents on the canvas, numbers or scalars."""

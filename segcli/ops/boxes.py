@@ -40,12 +40,10 @@ def giou(a: Tensor, b: Tensor) -> Tensor:
     return iou - (hull - union) / hull.clamp(min=_TINY)
 
 
-def clamp(boxes: Tensor, size: tuple[int, int]) -> Tensor:
-    """xyxy pixels [...,4], moved inside an image of `size` (h, w)."""
-    h, w = size
-    return torch.stack(
-        [boxes[..., 0].clamp(0, w), boxes[..., 1].clamp(0, h), boxes[..., 2].clamp(0, w), boxes[..., 3].clamp(0, h)], -1
-    )
+def clamp(boxes: Tensor, size: tuple[int | Tensor, int | Tensor]) -> Tensor:
+    """xyxy pixels [...,4], moved inside an image of `size` (h, w), numbers or scalars."""
+    high = torch.stack([torch.as_tensor(side, device=boxes.device) for side in (size[1], size[0])] * 2)
+    return torch.minimum(boxes.clamp(min=0), high.to(boxes.dtype))
 
 
 def from_masks(masks_NHW: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 from torchvision.ops import batched_nms
+from torchvision.ops import nms as plain_nms
 
 
 def select(
@@ -19,7 +20,10 @@ def select(
     solid = ((box[:, 2:] - box[:, :2]) >= 1e-2).all(1)
     row, label, score, box = row[solid], label[solid], score[solid], box[solid]
     if nms is None:
-        keep = score.argsort(descending=True, stable=True)
+        keep = score.argsort(descending=True, stable=not torch.compiler.is_exporting())  # ONNX has no stable one
+    elif torch.compiler.is_exporting():  # without torchvision's branch on how many boxes there are
+        largest = torch.cat([box.flatten(), box.new_zeros(1)]).max()
+        keep = plain_nms(box + label.to(box)[:, None] * (largest + 1), score, nms)
     else:
         keep = batched_nms(box, score, label, nms)
     keep = keep[:limit]

@@ -24,10 +24,11 @@ from segcli.models.layers.position import SinePosition
 from segcli.models.layers.set_model import SetModel, last_and_earlier, last_costs, pairs_by_image
 from segcli.models.layers.targets import BoxTargets, Targets, box_targets, normalisers
 from segcli.models.layers.transformer import Record, Transformer, attention_mask
-from segcli.ops import boxes
+from segcli.ops import boxes, dense_masks
 from segcli.ops.detr_inference import detections
 from segcli.ops.matcher import Matching
 from segcli.ops.preprocess import Preprocess
+from segcli.ops.preprocess_graph import Framed
 from segcli.types import Batch, Prediction
 
 PAPER_SIZE = (800, 1130)  # the mean size of COCO's images behind the paper's tables
@@ -153,6 +154,18 @@ class DETR(SetModel):
             )
             for i, (image_id, original) in enumerate(zip(batch.image_ids, batch.original_sizes, strict=True))
         ]
+
+    def deploy(self, framed: Framed) -> dict[str, Tensor]:
+        return self.deployed(framed)[0]
+
+    def deployed(self, framed: Framed) -> tuple[dict[str, Tensor], DetrOutputs, Tensor]:
+        """(detections of one image, the outputs behind them, their queries [n])."""
+        out = self.run(framed.image, framed.padding, every_layer=False)
+        scores_Q, labels_Q = out.logits[-1, 0].float().softmax(-1)[:, :-1].max(-1)
+        query = dense_masks.ranked(scores_Q)[: self.max_detections]
+        found = dense_masks.scaled(boxes.to_xyxy(out.boxes[-1, 0, query].float()), framed.original)
+        found = boxes.clamp(found, framed.original)
+        return {"boxes": found, "labels": labels_Q[query], "scores": scores_Q[query]}, out, query
 
     def network(self, images_BCHW: Tensor) -> tuple[Tensor, Tensor]:
         """The last layer's class logits [B,Q,C+1] and boxes [B,Q,4]."""

@@ -11,6 +11,7 @@ import dataclasses
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segcli.core.errors import UsageError
@@ -27,6 +28,7 @@ from segcli.models.layers.task_check import check_task
 from segcli.models.layers.transformer import Transformer, TransformerSettings
 from segcli.ops.detr_inference import confident, detections, panoptic, to_rles
 from segcli.ops.mask_inference import Enlarge
+from segcli.ops.preprocess_graph import Framed
 from segcli.types import Batch, Prediction
 
 DOES = ("detection", "instance", "panoptic")
@@ -144,6 +146,24 @@ class DETRMasks(Model):
                 zip(batch.image_ids, batch.sizes, batch.original_sizes, strict=True)
             )
         ]
+
+    def deploy(self, framed: Framed) -> dict[str, Tensor]:
+        """Task instance; raises UsageError for task panoptic."""
+        if TASKS[self.task].panoptic:
+            raise UsageError(
+                "DETR's panoptic maps can't be exported: small segments are dropped one after another, in a loop whose "
+                "length the image decides",
+                hint="train it for task instance, or a MaskFormer for task panoptic",
+            )
+        found, out, query = self.detr.deployed(framed)
+        masks = self.masks(out, torch.zeros_like(query), query)
+        canvas = framed.image.shape[2:]
+        shown = F.interpolate(masks[None].float(), size=canvas, mode="bilinear", align_corners=False)[0] > 0
+        rows, columns = (
+            (torch.arange(n, device=shown.device) * (c / o)).floor().long()  # the nearest of F.interpolate
+            for n, c, o in zip(framed.size, framed.content, framed.original, strict=True)
+        )
+        return {**found, "masks": shown.index_select(1, rows).index_select(2, columns)}
 
     def _instances(self, out: DetrOutputs, i: int, image_id: int, enlarge: Enlarge) -> Prediction:
         instances, query = detections(out.logits[-1, i], out.boxes[-1, i], enlarge.original, self.max_detections)

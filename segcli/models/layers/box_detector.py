@@ -16,9 +16,10 @@ from segcli.models.layers.box_queries import BoxOutputs, BoxQueries
 from segcli.models.layers.set_model import SetModel, last_costs, pairs_by_image
 from segcli.models.layers.targets import BoxTargets, Targets, box_targets
 from segcli.models.layers.transformer import Record
-from segcli.ops import boxes
+from segcli.ops import boxes, dense_masks
 from segcli.ops.matcher import Matching
 from segcli.ops.preprocess import Preprocess
+from segcli.ops.preprocess_graph import Framed
 from segcli.types import Batch, Instances, Prediction, Target
 
 
@@ -93,6 +94,26 @@ class BoxDetector(SetModel):
             Prediction(batch.image_ids[i], original, self.detections(out, batch, i)[0])
             for i, original in enumerate(batch.original_sizes)
         ]
+
+    def deploy(self, framed: Framed) -> dict[str, Tensor]:
+        out, _ = self.deployed_outputs(framed)
+        scores_QC = out.logits[-1, 0].float().sigmoid()[:, : self.num_things]
+        scores, at = scores_QC.flatten().topk(min(self.max_detections, scores_QC.numel()))
+        query, label = at // scores_QC.shape[1], at % scores_QC.shape[1]
+        return {"boxes": self.deployed_boxes(out, framed)[query], "labels": label, "scores": scores}
+
+    def deployed_outputs(self, framed: Framed) -> tuple[BoxOutputs, list[Tensor]]:
+        """(the outputs, the backbone's maps) of one image."""
+        features = self.backbone(framed.image)
+        canvas = (framed.image.shape[2], framed.image.shape[3])
+        batch = Batch(framed.image, framed.padding, [canvas], [canvas], [0])
+        return self.head.run(features[-self.levels :], batch, framed.padding), features
+
+    def deployed_boxes(self, out: BoxOutputs, framed: Framed) -> Tensor:
+        """xyxy of every query on the original pixels, [Q,4]."""
+        canvas = framed.image.shape[2:]
+        sides = [c * o / h for c, h, o in zip(canvas, framed.content, framed.original, strict=True)]
+        return boxes.clamp(dense_masks.scaled(boxes.to_xyxy(out.boxes[-1, 0].float()), sides), framed.original)
 
     def detections(self, out: BoxOutputs, batch: Batch, i: int) -> tuple[Instances, Tensor]:
         """(image i's best (query, class) pairs among the things, on its original pixels; their queries [n])."""

@@ -124,10 +124,21 @@ class BoxQueries(nn.Module):
         """targets: the labelled objects, with which denoising trains; None leaves it out. record: see `BoxDecoder`;
         encoder_record: receives the self-attention of the encoder's layers."""
         canvas = (batch.images.shape[2], batch.images.shape[3])
-        padded = any(size != canvas for size in batch.sizes)
-        padding = batch.padding if padded else None
+        padding = batch.padding if any(size != canvas for size in batch.sizes) else None
+        return self.run(features, batch, padding, targets, record, encoder_record)
+
+    def run(
+        self,
+        features: list[Tensor],
+        batch: Batch,
+        padding: Tensor | None,
+        targets: BoxTargets | None = None,
+        record: Record | None = None,
+        encoder_record: Record | None = None,
+    ) -> BoxOutputs:
+        """`forward` with the padding [B,H,W] of the batch; None: nothing is padded."""
         maps = self.encoder(features, padding, encoder_record)
-        raw, content, anchors, group_mask = self._start(maps, batch, canvas)
+        raw, content, anchors, group_mask = self._start(maps, batch.padding)
         noise = None
         if self.label_embed is not None and targets is not None:
             seeds = batch.seeds or list(range(len(batch.images)))
@@ -158,14 +169,14 @@ class BoxQueries(nn.Module):
         return out
 
     def _start(
-        self, maps: list[Tensor], batch: Batch, canvas: tuple[int, int]
+        self, maps: list[Tensor], padding_BHW: Tensor
     ) -> tuple[dict[str, Tensor] | None, Tensor, Tensor, Tensor | None]:
         """(the dense head's raw outputs, content [B,Q,D], boxes [B,Q,4], self-attention mask [Q,Q] between groups)."""
         if self.dense is None:
             groups = self.options.groups if self.training else 1
             count = groups * self.queries
-            content = self.learned.weight[:count].expand(len(batch.images), -1, -1)
-            anchors = self.anchors.weight[:count].sigmoid().expand(len(batch.images), -1, -1)
+            content = self.learned.weight[:count].expand(len(padding_BHW), -1, -1)
+            anchors = self.anchors.weight[:count].sigmoid().expand(len(padding_BHW), -1, -1)
             if groups == 1:
                 return None, content, anchors, None
             group = torch.arange(count, device=content.device) // self.queries
@@ -173,11 +184,10 @@ class BoxQueries(nn.Module):
             return None, content, anchors, torch.zeros_like(apart, dtype=torch.float32).masked_fill(apart, -torch.inf)
         raw, towers_BTD = self.dense.outputs(maps)
         score_BT = raw["logits"].detach().amax(-1)
-        limits = score_BT.new_tensor([[w, h] for h, w in batch.sizes])
-        score_BT = score_BT.masked_fill((raw["points"] >= limits[:, None]).any(-1), -torch.inf)
+        score_BT = score_BT.masked_fill(_outside(raw["points"], padding_BHW), -torch.inf)
         boxes_BT4 = raw["boxes"].detach()
         best = best_cells(score_BT, boxes_BT4, self.queries, self.options.distinct)[..., None]
-        height, width = canvas
+        height, width = padding_BHW.shape[1:]
         corners = boxes_BT4.gather(1, best.expand(-1, -1, 4))
         shares = corners / corners.new_tensor([width, height, width, height])
         anchors = boxes.to_cxcywh(shares.clamp(0, 1)).clamp(1e-3, 1 - 1e-3)
@@ -236,6 +246,14 @@ class BoxQueries(nn.Module):
         return losses
 
 
+def _outside(points_T2: Tensor, padding_BHW: Tensor) -> Tensor:
+    """[B,T]: which points (x, y), in pixels, lie in the padding or beyond the canvas."""
+    height, width = padding_BHW.shape[1:]
+    x, y = points_T2.unbind(-1)
+    padded_BT = padding_BHW[:, y.long().clamp(max=height - 1), x.long().clamp(max=width - 1)]
+    return padded_BT | (x >= width) | (y >= height)
+
+
 def best_cells(score_BT: Tensor, boxes_BT4: Tensor, count: int, distinct: float | None) -> Tensor:
     """The cells [B,n] with the highest scores, n = count or all T. boxes: xyxy; score -inf: not in the image.
 
@@ -249,7 +267,7 @@ def best_cells(score_BT: Tensor, boxes_BT4: Tensor, count: int, distinct: float 
     rows = []
     for score_P, cell_P, box_T4 in zip(score_BP, cell_BP, boxes_BT4, strict=True):
         first = nms(box_T4[cell_P], score_P, distinct)
-        first = first[score_P[first].isfinite()]
-        others = torch.ones_like(score_P, dtype=torch.bool).index_fill_(0, first, False).nonzero()[:, 0]
-        rows.append(cell_P[torch.cat([first, others])[:count]])
+        distinct_P = torch.zeros_like(cell_P).index_fill(0, first, 1) * score_P.isfinite()
+        place_P = torch.arange(len(cell_P), device=cell_P.device) - distinct_P * len(cell_P)
+        rows.append(cell_P[place_P.argsort()[:count]])
     return torch.stack(rows)

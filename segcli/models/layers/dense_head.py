@@ -8,10 +8,12 @@ object agree, not by fixed overlaps (Feng et al., "TOOD", 2021), so every object
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import clip_boxes_to_image, generalized_box_iou_loss, nms
+from torchvision.ops import generalized_box_iou_loss, nms
 
 from segcli.core import distributed
 from segcli.models.layers.pyramid import conv_norm
+from segcli.ops.boxes import clamp
+from segcli.ops.preprocess_graph import Framed
 from segcli.types import Batch, Target
 
 
@@ -47,19 +49,31 @@ class DenseProposals(nn.Module):
         kept, scores = [], []
         limit = self.proposals[0 if self.training else 1]
         for score_NC, boxes_N4, size in zip(logit_BNC.detach().sigmoid(), boxes_BN4.detach(), batch.sizes, strict=True):
-            best, at = score_NC.amax(1).topk(min(4 * limit, len(score_NC)))
-            box = clip_boxes_to_image(boxes_N4[at], size)
-            solid = ((box[:, 2:] - box[:, :2]) >= 1.0).all(1)
-            box, best, at = box[solid], best[solid], at[solid]
-            keep = nms(box, best, self.overlap)[:limit]
-            kept.append(box[keep])
-            scores.append(score_NC[at[keep]])
+            box, score = self.best(score_NC, boxes_N4, size, limit)
+            kept.append(box)
+            scores.append(score)
         return kept, scores, raw
 
     def candidates(self, raw: dict[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
         """(boxes [N,4] on the canvas, best class's score [N] 0..1) of every cell, an image: before any is
         suppressed."""
         return list(zip(raw["boxes"], raw["logits"].sigmoid().amax(-1), strict=True))
+
+    def deploy(self, framed: Framed, features: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """(proposals [n,4], scores [n,C]) of one image."""
+        raw, _ = self.outputs(features)
+        return self.best(raw["logits"][0].sigmoid(), raw["boxes"][0], framed.content, self.proposals[1])
+
+    def best(
+        self, score_NC: Tensor, boxes_N4: Tensor, size: tuple[int | Tensor, int | Tensor], limit: int
+    ) -> tuple[Tensor, Tensor]:
+        """One image's proposals [n,4] inside `size` (h, w), and their scores [n,C]."""
+        best, at = score_NC.amax(1).topk(min(4 * limit, len(score_NC)))
+        box = clamp(boxes_N4[at], size)
+        solid = ((box[:, 2:] - box[:, :2]) >= 1.0).all(1)
+        box, best, at = box[solid], best[solid], at[solid]
+        keep = nms(box, best, self.overlap)[:limit]
+        return box[keep], score_NC[at[keep]]
 
     def outputs(self, features: list[Tensor]) -> tuple[dict[str, Tensor], Tensor]:
         """({"logits" [B,N,C], "boxes" [B,N,4] xyxy on the canvas, "points" [N,2]} of cells, the tower's [B,N,D])."""

@@ -37,11 +37,12 @@ from segcli.models.maskformer.mask_set_loss import (
 )
 from segcli.models.maskformer.masked_decoder import MaskedPredictor
 from segcli.models.maskformer.point_loss import losses_at_points, match_at_points
-from segcli.ops import mask_inference
+from segcli.ops import dense_masks, mask_inference
 from segcli.ops.mask_inference import Enlarge
 from segcli.ops.matcher import Matching, fixed
 from segcli.ops.panoptic import panoptic
 from segcli.ops.preprocess import Preprocess
+from segcli.ops.preprocess_graph import Framed
 from segcli.types import Batch, Prediction
 
 DOES = ("semantic", "instance", "panoptic")
@@ -235,6 +236,22 @@ class MaskFormer(SetModel):
         if "panoptic" in self.outputs:
             thresholds = {"score": self.inference.score, "overlap": self.inference.overlap}
             out.panoptic = panoptic(logits_QC, masks_Qhw, enlarge, num_things=self.num_things, **thresholds)
+        return out
+
+    def deploy(self, framed: Framed) -> dict[str, Tensor]:
+        logits_1QC, masks_1Qhw = self.network(framed.image)
+        p_QC, masks_Qhw = logits_1QC[0].float().softmax(-1), masks_1Qhw[0]
+        direct, out = self.inference.upsampling == "direct", dict[str, Tensor]()
+        if "semantic" in self.outputs:
+            out["semantic"] = dense_masks.semantic(p_QC[:, :-1], masks_Qhw, framed, direct=direct)
+        if "instance" in self.outputs:
+            things = p_QC[:, : self.num_things]
+            out |= dense_masks.instances(things, masks_Qhw, framed, self.max_detections, direct=direct)
+        if "panoptic" in self.outputs:
+            p_Q, label_Q = p_QC.max(-1)
+            keep_Q = (label_Q != p_QC.shape[-1] - 1) & (p_Q > self.inference.score)
+            rule = {"num_things": self.num_things, "overlap": self.inference.overlap}
+            out |= dense_masks.panoptic(p_Q, label_Q, keep_Q, masks_Qhw, framed, **rule, direct=direct)
         return out
 
     def inspect(self, batch: Batch) -> dict[str, object]:

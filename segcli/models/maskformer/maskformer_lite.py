@@ -29,10 +29,11 @@ from segcli.models.maskformer.box_masks import BoxMasks, sample_points
 from segcli.models.maskformer.maskformer import DOES, check
 from segcli.models.maskformer.point_loss import masks_at
 from segcli.models.maskformer.stuff_kernels import StuffKernels
-from segcli.ops import losses
+from segcli.ops import dense_masks, losses
 from segcli.ops.mask_inference import Enlarge, instances_of, semantic_of
 from segcli.ops.matcher import Matching
 from segcli.ops.panoptic import panoptic_of
+from segcli.ops.preprocess_graph import Framed
 from segcli.types import Batch, Prediction
 
 
@@ -204,6 +205,33 @@ class MaskFormerLite(BoxDetector):
                 self.inference.overlap,
             )
         return prediction
+
+    def deploy(self, framed: Framed) -> dict[str, Tensor]:
+        found, features = self.deployed_outputs(framed)
+        pixels_EHW = self.masks.pixels(found.maps[0], features[0])[0]
+        p_QC, boxes_Q4 = found.logits[-1, 0].float().sigmoid(), found.boxes[-1, 0]
+        masks_Qhw = self.masks.inside(pixels_EHW, found.hidden[-1, 0], boxes_Q4).float()
+        stuff_S, maps_Shw = p_QC.new_zeros(0), masks_Qhw[:0]
+        if self.stuff is not None:
+            cells, canvas = pixels_EHW.shape[1:], framed.image.shape[2:]
+            rows, columns = (torch.ceil(s * n / c) for s, n, c in zip(framed.content, cells, canvas, strict=True))
+            stuff_S, maps_Shw = self.stuff.read(self.stuff(pixels_EHW[None])[0], (rows, columns))
+        every, out = torch.cat([masks_Qhw, maps_Shw]), dict[str, Tensor]()
+        if "semantic" in self.outputs:
+            p = torch.block_diag(p_QC, torch.ones_like(stuff_S).diag())
+            out["semantic"] = dense_masks.semantic(p, every, framed, direct=True)
+        if "instance" in self.outputs:
+            things, corners = p_QC[:, : self.num_things], self.deployed_boxes(found, framed)
+            limit = self.max_detections
+            out |= dense_masks.instances(things, masks_Qhw, framed, limit, direct=True, boxes_Q4=corners)
+        if "panoptic" in self.outputs:
+            p_Q, label_Q = p_QC.max(-1)
+            p_Q, numbers = torch.cat([p_Q, stuff_S]), torch.arange(len(stuff_S), device=p_Q.device)
+            label_Q = torch.cat([label_Q, self.num_things + numbers])
+            rule = {"num_things": self.num_things, "overlap": self.inference.overlap}
+            keep_Q = p_Q > self.inference.score
+            out |= dense_masks.panoptic(p_Q, label_Q, keep_Q, every, framed, **rule, direct=True)
+        return out
 
     def network(self, images_BCHW: Tensor) -> tuple[Tensor, ...]:
         """Class logits [B,Q,C] and mask logits [B,Q,H/4,W/4] of the last layer; the kernels' [B,S+1,H/4,W/4]."""

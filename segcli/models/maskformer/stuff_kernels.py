@@ -45,11 +45,12 @@ class StuffKernels(nn.Module):
         sums_B = pixel_cross_entropy(logits_BS1hw, labels_BHW, ignore)
         return (sums_B / (~unknown).sum((1, 2)).clamp(min=1)).sum() / (images or len(targets))
 
-    def read(self, logits_S1hw: Tensor, content: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    def read(self, logits_S1hw: Tensor, content: tuple[int | Tensor, int | Tensor]) -> tuple[Tensor, Tensor]:
         """One image's logits [S+1,h,w] -> (scores [S]: the mean probability of the cells where it is at least one half,
         0 where it is so nowhere; mask logits [S,h,w]). content: rows and columns that show the image, not padding."""
         p_Shw = logits_S1hw.float().softmax(0)[:-1]
-        shown_Shw = p_Shw[:, : content[0], : content[1]]
-        inside = shown_Shw >= 0.5
-        score_S = (shown_Shw * inside).sum((1, 2)) / inside.sum((1, 2)).clamp(min=1)
+        sides = zip(p_Shw.shape[1:], content, strict=True)
+        rows_h, columns_w = (torch.arange(n, device=p_Shw.device) < shown for n, shown in sides)
+        inside = (p_Shw >= 0.5) & rows_h[:, None] & columns_w
+        score_S = (p_Shw * inside).sum((1, 2)) / inside.sum((1, 2)).clamp(min=1)
         return score_S, torch.logit(p_Shw, eps=1e-6)

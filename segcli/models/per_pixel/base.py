@@ -13,9 +13,11 @@ from segcli.models.layers.flop_rule import count
 from segcli.models.layers.mask_predictor import MaskPredictor
 from segcli.models.layers.pixel_decoder import FpnPixelDecoder, SegmentationHead
 from segcli.models.layers.task_check import check_task
+from segcli.ops import dense_masks
 from segcli.ops.mask_inference import Enlarge, largest
 from segcli.ops.mask_losses import pixel_cross_entropy
 from segcli.ops.preprocess import Preprocess
+from segcli.ops.preprocess_graph import Framed
 from segcli.ops.segments import label_maps
 from segcli.types import Batch, Prediction
 
@@ -80,6 +82,10 @@ class PerPixel(Model):
             labels = largest(partial(_enlarge_part, logits, enlarge), len(logits), enlarge)
             predictions.append(Prediction(batch.image_ids[i], batch.original_sizes[i], semantic=labels))
         return predictions
+
+    def deploy(self, framed: Framed) -> dict[str, Tensor]:
+        (logits_1Chw,) = self.maps(framed.image, every=False)
+        return {"semantic": dense_masks.largest(dense_masks.enlarge(logits_1Chw[0].float(), framed))}
 
     def inspect(self, batch: Batch) -> dict[str, object]:
         """{"logits" [B,C,h,w], "probabilities" [B,C,h,w], "features": the backbone's maps}."""

@@ -1,5 +1,6 @@
 """Pool each region of interest from the pyramid level that fits its size, by RoIAlign or RoIPool."""
 
+from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -48,12 +49,13 @@ class Pooler(nn.Module):
         if len(self.strides) == 1:
             return self._pool(features[0], boxes, self.strides[0])
         level = self.levels(torch.cat(boxes))
-        levels = level.split([len(b) for b in boxes])
+        levels = by_image(level, boxes)
         pooled = []
         for i, stride in enumerate(self.strides):
             chosen = [b[at == i] for b, at in zip(boxes, levels, strict=True)]
             pooled.append(self._pool(features[i], chosen, stride))
-        place = level.argsort(stable=True).argsort()  # of each box among those sorted by level
+        order = torch.arange(level.shape[0], device=level.device)
+        place = (level * level.shape[0] + order).argsort().argsort()  # of each box among those sorted by level
         return torch.cat(pooled).index_select(0, place)
 
     def fixed(self, features: list[Tensor], regions: int) -> Tensor:
@@ -71,7 +73,7 @@ class Pooler(nn.Module):
         size, scale = (self.size, self.size), 1 / stride
         if self.method == "roi_pool":
             return roi_pool(feature, boxes, size, scale)
-        if feature.device.type == "cpu":
+        if feature.device.type == "cpu" and not torch.compiler.is_exporting():
             return roi_align_rows(feature, boxes, self.size, scale, self.sampling, self.aligned)
         return roi_align(feature, boxes, size, scale, self.sampling, self.aligned)
 
@@ -81,3 +83,9 @@ class Pooling(Protocol):
     """A head that pools regions."""
 
     pooler: Pooler
+
+
+def by_image(rows: Tensor, images: Sequence[Tensor]) -> list[Tensor]:
+    """Split the rows of all images into each one's own, as many as its tensor has. One image's need no splitting, and
+    an exporter doesn't know how many they are."""
+    return [rows] if len(images) == 1 else list(rows.split([len(own) for own in images]))

@@ -18,7 +18,9 @@ from segcli.models.layers.task_check import check_task
 from segcli.models.rcnn.pooler import Pooling
 from segcli.models.rcnn.roi_heads import RoIHeads
 from segcli.models.rcnn.rpn import RPN
+from segcli.ops import dense_masks
 from segcli.ops.preprocess import Preprocess
+from segcli.ops.preprocess_graph import Framed
 from segcli.types import Batch, Field, Instances, Prediction, Rle, Target
 
 DOES = tuple(name for name, task in TASKS.items() if task.objects)  # heads say which of them a model has
@@ -117,6 +119,7 @@ class ProposalNetwork(Protocol):
         self, batch: Batch, features: list[Tensor], /
     ) -> tuple[list[Tensor], list[Tensor], dict[str, Tensor]]: ...
     def candidates(self, raw: dict[str, Tensor], /) -> list[tuple[Tensor, Tensor]]: ...
+    def deploy(self, framed: Framed, features: list[Tensor], /) -> tuple[Tensor, Tensor]: ...
     def loss(self, raw: dict[str, Tensor], targets: list[Target], seeds: list[int], /) -> dict[str, Tensor]: ...
     def count(self, features: list[Tensor], /) -> None: ...
 
@@ -182,6 +185,17 @@ class RCNN(Model):
         scale = found.boxes.new_tensor([original[1] / size[1], original[0] / size[0]] * 2)
         instances = Instances(found.boxes * scale, found.labels, scores, masks=masks, fields=fields).to("cpu")
         return Prediction(batch.image_ids[i], original, instances[scores.cpu().argsort(descending=True, stable=True)])
+
+    def deploy(self, framed: Framed) -> dict[str, Tensor]:
+        features = self.backbone(framed.image)
+        proposals, scores = self.rpn.deploy(framed, self.levels(features))
+        [found] = self.roi_heads.predict(features, [proposals], [scores], [framed.content], self.max_detections)
+        sides = [o / c for o, c in zip(framed.original, framed.content, strict=True)]
+        out = {"boxes": dense_masks.scaled(found.boxes, sides), "labels": found.labels, "scores": found.scores}
+        for head in self.roi_heads.all():
+            out |= head.deploy(found, framed)
+        order = dense_masks.ranked(out["scores"])
+        return {name: value[order] for name, value in out.items()}
 
     def inspect(self, batch: Batch) -> dict[str, object]:
         """What `predict` computes on its way.

@@ -5,6 +5,7 @@ of them; exactly one detects (a `DetectingHead`), the others describe its detect
 adding a head (He et al., 2017, section 5).
 """
 
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -83,7 +84,7 @@ class RoIHeads(nn.Module):
         features: list[Tensor],
         proposals: list[Tensor],
         scores: list[Tensor],
-        sizes: list[tuple[int, int]],
+        sizes: Sequence[tuple[int | Tensor, int | Tensor]],
         limit: int,
     ) -> list[Detections]:
         """At most `limit` detections an image. scores: the proposals' own [n]."""

@@ -2,13 +2,17 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead, concat_box_prediction_layers
+from torchvision.ops import nms
 
 from segcli.core import distributed
 from segcli.models.layers.sampler import BalancedSampler
+from segcli.ops.boxes import clamp
+from segcli.ops.preprocess_graph import Framed
 from segcli.types import Batch, Target
 
 RATIOS = (0.5, 1.0, 2.0)
@@ -65,6 +69,27 @@ class RPN(RegionProposalNetwork):
         anchors: list[Tensor] = raw["anchors"]  # type: ignore[assignment]
         boxes = self.box_coder.decode(raw["deltas"], anchors).view(len(anchors), -1, 4)
         return list(zip(boxes, raw["objectness"].view(len(anchors), -1).sigmoid(), strict=True))
+
+    def deploy(self, framed: Framed, features: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """(proposals [n,4], scores [n]) of one image, as `filter_proposals` chooses them."""
+        objectness, deltas = self.head(features)
+        canvas = (framed.image.shape[2], framed.image.shape[3])
+        [anchors] = self.anchor_generator(ImageList(framed.image, [canvas]), features)
+        counts = [o[0].numel() for o in objectness]
+        logits, deltas_flat = concat_box_prediction_layers(objectness, deltas)
+        boxes = self.box_coder.decode(deltas_flat, [anchors]).view(-1, 4)
+        kept, scores = [], []
+        for box, logit in zip(boxes.split(counts), logits.flatten().split(counts), strict=True):
+            best, at = logit.topk(min(self.pre_nms_top_n(), len(logit)))
+            box, score = clamp(box[at], framed.content), best.sigmoid()
+            solid = ((box[:, 2:] - box[:, :2]) >= self.min_size).all(1)
+            box, score = box[solid], score[solid]
+            keep = nms(box, score, self.nms_thresh)
+            kept.append(box[keep])
+            scores.append(score[keep])
+        score = torch.cat(scores)
+        order = score.argsort(descending=True)[: self.post_nms_top_n()]
+        return torch.cat(kept)[order], score[order]
 
     def loss(self, raw: dict[str, Tensor], targets: list[Target], seeds: list[int]) -> dict[str, Tensor]:
         """Binary cross-entropy on 256 drawn anchors an image, smooth L1 (β = 1/9) on the positive ones."""

@@ -1,15 +1,18 @@
 """The box head of Faster R-CNN (Ren et al., 2015): class and refined box of every proposal. Equal to torchvision's."""
 
+from collections.abc import Sequence
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.detection._utils import BoxCoder
 from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead, FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.roi_heads import fastrcnn_loss
-from torchvision.ops import clip_boxes_to_image
 
 from segcli.core import distributed
 from segcli.models.interface import Detections, RoIHead, Samples
-from segcli.models.rcnn.pooler import Pooler
+from segcli.models.rcnn.pooler import Pooler, by_image
+from segcli.ops.boxes import clamp
 from segcli.ops.selection import select
 
 
@@ -64,17 +67,15 @@ class BoxHead(RoIHead):
         features: list[Tensor],
         proposals: list[Tensor],
         scores: list[Tensor],
-        sizes: list[tuple[int, int]],
+        sizes: Sequence[tuple[int | Tensor, int | Tensor]],
         limit: int,
     ) -> list[Detections]:
         logits, deltas = self.predictor(self.head(self.pooler(features, proposals)))
-        counts = [len(p) for p in proposals]
-        # without any proposal the coder leaves the deltas' shape
-        boxes = self.coder.decode(deltas, proposals).reshape(*logits.shape, 4).split(counts)
-        probabilities = F.softmax(logits, -1).split(counts)
+        boxes = by_image(self.coder.decode_single(deltas, torch.cat(proposals)).reshape(*logits.shape, 4), proposals)
+        probabilities = by_image(F.softmax(logits, -1), proposals)
         found = []
         for boxes_NC4, probability_NC, size in zip(boxes, probabilities, sizes, strict=True):
-            chosen = clip_boxes_to_image(boxes_NC4, size)[:, 1:]
+            chosen = clamp(boxes_NC4, size)[:, 1:]
             found.append(Detections(*select(chosen, probability_NC[:, 1:], self.score, self.nms, limit)))
         return found
 

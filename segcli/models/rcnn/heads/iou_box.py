@@ -1,15 +1,17 @@
 """The lite box head: one box for all classes, scores that say how good the box is."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.detection._utils import BoxCoder
 from torchvision.models.detection.faster_rcnn import TwoMLPHead
-from torchvision.ops import clip_boxes_to_image, generalized_box_iou_loss
+from torchvision.ops import generalized_box_iou_loss
 
 from segcli.core import distributed
 from segcli.models.interface import Detections, RoIHead, Samples
-from segcli.models.rcnn.pooler import Pooler
+from segcli.models.rcnn.pooler import Pooler, by_image
 from segcli.ops import boxes as ops_boxes
 from segcli.ops.selection import select
 
@@ -56,8 +58,7 @@ class IoUBoxHead(RoIHead):
 
     def _run(self, features: list[Tensor], boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
         x = self.head(self.pooler(features[1:], boxes))
-        refined = self.coder.decode(self.refine(x), boxes).reshape(len(x), 4)
-        return self.classes(x), refined
+        return self.classes(x), self.coder.decode_single(self.refine(x), torch.cat(boxes))
 
     def loss(self, features: list[Tensor], samples: Samples) -> dict[str, Tensor]:
         logits_KC, refined_K4 = self._run(features, samples.boxes)
@@ -83,17 +84,16 @@ class IoUBoxHead(RoIHead):
         features: list[Tensor],
         proposals: list[Tensor],
         scores: list[Tensor],
-        sizes: list[tuple[int, int]],
+        sizes: Sequence[tuple[int | Tensor, int | Tensor]],
         limit: int,
     ) -> list[Detections]:
         logits, refined = self._run(features, proposals)
-        counts = [len(p) for p in proposals]
         found = []
         for logit_NC, box_N4, score_NC, size in zip(
-            logits.split(counts), refined.split(counts), scores, sizes, strict=True
+            by_image(logits, proposals), by_image(refined, proposals), scores, sizes, strict=True
         ):
             final = (logit_NC.sigmoid() * score_NC).sqrt()
-            boxes = clip_boxes_to_image(box_N4, size)[:, None]
+            boxes = ops_boxes.clamp(box_N4, size)[:, None]
             found.append(Detections(*select(boxes, final, self.score, self.nms, limit)))
         return found
 

@@ -18,7 +18,9 @@ from segcli.core import distributed
 from segcli.core.errors import UsageError
 from segcli.fields.keypoints import Keypoints
 from segcli.models.interface import Detections, Finished, RoIHead, Samples
-from segcli.models.rcnn.pooler import Pooler
+from segcli.models.rcnn.pooler import Pooler, by_image
+from segcli.ops import keypoint_places
+from segcli.ops.preprocess_graph import Framed
 
 
 def build(
@@ -79,14 +81,17 @@ class KeypointHead(RoIHead):
     def predict(self, features: list[Tensor], detections: list[Detections]) -> None:
         """Adds `keypoint_maps` [n,K,56,56], `keypoints` [n,K,2] on the canvas, `keypoint_scores` [n,K], the map's
         highest value, and `keypoint_sure` [n,K]: how probable the 3×3 cells around it are."""
-        maps = self._run(features, [d.boxes for d in detections])
-        for found, own in zip(detections, maps.split([len(d.boxes) for d in detections]), strict=True):
+        boxes = [d.boxes for d in detections]
+        maps = self._run(features, boxes)
+        for found, own in zip(detections, by_image(maps, boxes), strict=True):
             near = F.avg_pool2d(own.flatten(2).softmax(-1).view_as(own), 3, 1, 1) * 9
             found.extra["keypoint_maps"], found.extra["keypoint_sure"] = own, near.flatten(2).amax(-1).clamp(max=1)
             found.extra["keypoints"], found.extra["keypoint_scores"] = self.read(own, found.boxes)
 
     def read(self, maps: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
         """maps [n,K,S,S], boxes [n,4] -> places [n,K,2] on the canvas and the maps' highest values [n,K]."""
+        if torch.compiler.is_exporting():  # torchvision enlarges each map to the size of its own box
+            return keypoint_places.read(maps, boxes)
         points, values = heatmaps_to_keypoints(maps, boxes)
         return points[..., :2], values
 
@@ -94,6 +99,11 @@ class KeypointHead(RoIHead):
         points, sure = found.extra["keypoints"], found.extra["keypoint_sure"]
         scale = points.new_tensor([original[1] / size[1], original[0] / size[0]])
         return {"fields": {"keypoints": Keypoints(torch.cat([points * scale, sure[..., None]], -1))}}
+
+    def deploy(self, found: Detections, framed: Framed) -> dict[str, Tensor]:
+        points, sure = found.extra["keypoints"], found.extra["keypoint_sure"]
+        x, y = (framed.original[i] / framed.content[i] for i in (1, 0))
+        return {"keypoints": torch.cat([points * torch.stack([x, y]).to(points.dtype), sure[..., None]], -1)}
 
     def count(self, features: list[Tensor], regions: int) -> None:
         self.predictor(self.head(self.pooler.fixed(features, regions)))

@@ -8,9 +8,10 @@ from segcli.core import distributed
 from segcli.models.interface import Detections, Finished, RoIHead, Samples
 from segcli.models.layers.pyramid import conv_norm
 from segcli.models.rcnn.mask_targets import crop_targets
-from segcli.models.rcnn.pooler import Pooler
-from segcli.ops import losses
+from segcli.models.rcnn.pooler import Pooler, by_image
+from segcli.ops import dense_masks, losses
 from segcli.ops.paste import paste_exact
+from segcli.ops.preprocess_graph import Framed
 
 LIMIT = 10  # positive samples an image: the head's time is proportional to it
 
@@ -55,9 +56,10 @@ class LiteMaskHead(RoIHead):
 
     def predict(self, features: list[Tensor], detections: list[Detections]) -> None:
         """Adds `masks` [n,28,28] and the channels of all classes, and rescales the scores."""
-        logits = self._run(self.pooler(features[:1], [d.boxes for d in detections]))
-        for found, logit in zip(detections, logits.split([len(d.boxes) for d in detections]), strict=True):
-            mask = logit[torch.arange(len(found.labels), device=logit.device), found.labels].sigmoid()
+        boxes = [d.boxes for d in detections]
+        logits = self._run(self.pooler(features[:1], boxes))
+        for found, logit in zip(detections, by_image(logits, boxes), strict=True):
+            mask = logit[torch.arange(found.labels.shape[0], device=logit.device), found.labels].sigmoid()
             found.extra["mask_channels"], found.extra["masks"] = logit, mask
             inside = (mask > 0.5).float()
             sure = (mask * inside).sum((1, 2)) / inside.sum((1, 2)).clamp(min=1.0)
@@ -65,6 +67,10 @@ class LiteMaskHead(RoIHead):
 
     def finish(self, found: Detections, size: tuple[int, int], original: tuple[int, int]) -> Finished:
         masks = paste_exact(found.extra["masks"], found.boxes, size, original)
+        return {"masks": masks, "scores": found.scores * found.extra["mask_quality"]}
+
+    def deploy(self, found: Detections, framed: Framed) -> dict[str, Tensor]:
+        masks = dense_masks.paste(found.extra["masks"], found.boxes, framed, exact=True)
         return {"masks": masks, "scores": found.scores * found.extra["mask_quality"]}
 
     def count(self, features: list[Tensor], regions: int) -> None:

@@ -8,8 +8,10 @@ from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredic
 from segcli.core import distributed
 from segcli.models.interface import Detections, Finished, RoIHead, Samples
 from segcli.models.rcnn.mask_targets import crop_targets
-from segcli.models.rcnn.pooler import Pooler
+from segcli.models.rcnn.pooler import Pooler, by_image
+from segcli.ops import dense_masks
 from segcli.ops.paste import paste_masks
+from segcli.ops.preprocess_graph import Framed
 
 
 def build(
@@ -54,15 +56,18 @@ class MaskHead(RoIHead):
 
     def predict(self, features: list[Tensor], detections: list[Detections]) -> None:
         """Adds `masks` [n,28,28], the probability of the detected class's channel."""
-        logits = self.predictor(self.head(self.pooler(features, [d.boxes for d in detections])))
-        counts = [len(d.boxes) for d in detections]
-        for found, logit in zip(detections, logits.split(counts), strict=True):
-            at = torch.arange(len(found.labels), device=logit.device)
+        boxes = [d.boxes for d in detections]
+        logits = self.predictor(self.head(self.pooler(features, boxes)))
+        for found, logit in zip(detections, by_image(logits, boxes), strict=True):
+            at = torch.arange(found.labels.shape[0], device=logit.device)
             found.extra["mask_channels"] = logit
             found.extra["masks"] = logit[at, found.labels + 1].sigmoid()
 
     def finish(self, found: Detections, size: tuple[int, int], original: tuple[int, int]) -> Finished:
         return {"masks": paste_masks(found.extra["masks"], found.boxes, size, original)}
+
+    def deploy(self, found: Detections, framed: Framed) -> dict[str, Tensor]:
+        return {"masks": dense_masks.paste(found.extra["masks"], found.boxes, framed, exact=False)}
 
     def count(self, features: list[Tensor], regions: int) -> None:
         self.predictor(self.head(self.pooler.fixed(features, regions)))
