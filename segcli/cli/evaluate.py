@@ -14,7 +14,7 @@ HELP = options.example("eval runs/quickstart-mask_rcnn", "eval runs/quickstart-m
 
 
 def evaluate(
-    source: options.Source,
+    source: options.ModelSource,
     weights: options.Weights = None,
     data: Annotated[
         Path | None,
@@ -53,10 +53,16 @@ def evaluate(
     debug: options.Debug = False,
 ) -> None:
     """Score a trained model on a split, at the images' original resolution."""
+    from segcli.core.exported_files import is_exported
     from segcli.core.recipe.recipe import Recipe, find_source
 
     path = find_source(source)
-    recipe = Recipe.load(path)
+    if is_exported(path):
+        from segcli.engine.exported import recipe_of
+
+        recipe = recipe_of(path)
+    else:
+        recipe = Recipe.load(path)
     if check and not recipe.expect:
         raise UsageError(f"{source}: --check needs a recipe that expects a score", hint="add expect: to it")
     if check and data is not None:

@@ -108,6 +108,14 @@ Weights = Annotated[
 Source = Annotated[
     str, typer.Argument(metavar="RUN|RECIPE", help="A run folder, or a recipe.", autocompletion=complete_sources)
 ]
+ModelSource = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN|RECIPE|MODEL.onnx",
+        help="A run folder, a recipe, or an exported model's file (.onnx, .xml).",
+        autocompletion=complete_sources,
+    ),
+]
 
 
 def example(*commands: str) -> dict[str, Any]:

@@ -21,7 +21,7 @@ HELP = options.example(
 
 
 def predict(
-    source: options.Source,
+    source: options.ModelSource,
     inputs: Annotated[
         list[str],
         typer.Argument(
@@ -80,10 +80,11 @@ def predict(
     debug: options.Debug = False,
 ) -> None:
     """Draw and save a trained model's predictions on images of your own."""
+    from segcli.core.exported_files import is_exported
     from segcli.core.recipe.recipe import Recipe, find_source
 
     path = find_source(source)
-    recipe = Recipe.load(path)
+    name = path.stem if is_exported(path) else path.name if path.is_dir() else Recipe.load(path).name
 
     from segcli.commands.predict import files
     from segcli.commands.predict import uncertain as uncertainty
@@ -103,7 +104,7 @@ def predict(
     inputs = listed(inputs, sys.stdin)
     if recursive:
         inputs = [str(given) for given in with_subfolders(inputs)]
-    usual = Path("predictions") / (path.name if path.is_dir() else recipe.name)
+    usual = Path("predictions") / name
     target = out or _fresh(usual, lambda folder: begun_by(folder) == inputs)
     wanted = [name.strip() for name in classes.split(",")] if classes is not None else None
     choices = [part.strip() for part in save.split(",") if part.strip()]

@@ -7,6 +7,7 @@ from segcli.data.dataset import Dataset
 from segcli.data.fingerprint import current
 from segcli.engine.diagnosis import print_causes
 from segcli.engine.evaluation import Scores, Suppression, score_model
+from segcli.engine.exported import results_folder
 from segcli.engine.findings import findings
 from segcli.engine.opening import open_model, prepare_layout
 from segcli.engine.run_folder import RunFolder
@@ -22,7 +23,8 @@ def evaluate(
     split: str | None = None,
     progress: bool = True,
 ) -> dict[str, float]:
-    """Score a run folder, or a recipe with weights. -> {"segm_AP": 0.43, ...}, as in metrics.json.
+    """Score a run folder, a recipe with weights or an exported file. -> {"segm_AP": 0.43, ...}, as in metrics.json.
+    A file's scores and predictions are kept in the run folder beside it, FILE.run.
 
     weights: `last` (default), `best` or a file. data: another dataset's folder, with the same classes. split: the
     recipe's by default. A run's own metrics.json and predictions/ are rewritten (see `score_run`).
@@ -51,6 +53,8 @@ def score_run(
     opened = open_model(run, weights=weights)
     recipe = opened.recipe
     model: Model = prepare_layout(opened.model)
+    if opened.exported is not None and data is None:
+        opened.path = results_folder(opened.exported, opened.model, recipe)
     chosen = split or recipe.eval.split
     names = recipe.data.split_file if data is None else None
     dataset = Dataset(
@@ -61,7 +65,7 @@ def score_run(
         fields=model.fields,
     )
     check_classes(opened.info, dataset.info, str(run), str(dataset.root))
-    if opened.path:  # values of more than 8 bits are read as in training, whatever was decided for other data
+    if opened.path or opened.exported:  # more than 8 bits are read as in training, whatever was decided for other data
         dataset.info = dataclasses.replace(dataset.info, value_range=opened.info.value_range)
     own = opened.path is not None and data is None
     changed = own and say_changes(opened.info, dataset.root, dataset.info, Path(run))
@@ -72,7 +76,7 @@ def score_run(
         beside.read_metrics()  # a run that is not finished has none: an error before any work
     if folder and keep:
         folder.read_log()  # that tells why it scores as it does, afterwards
-    device = next(model.parameters()).device
+    device = model.device
     scores = score_model(
         model, dataset, recipe, device=device, progress=progress, keep=keep, nms=nms, diagnose=diagnose
     )

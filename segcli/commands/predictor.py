@@ -143,9 +143,8 @@ class Predictor:
         images, padding = self.model.preprocess.pad(tensors)
         images = images.contiguous(memory_format=torch.channels_last)
         content = [(t.shape[1], t.shape[2]) for t in tensors]
-        device = next((p.device for p in self.model.parameters()), torch.device("cpu"))
         with torch.inference_mode():
-            return self.model.predict(Batch(images, padding, content, sizes, image_ids).to(device))
+            return self.model.predict(Batch(images, padding, content, sizes, image_ids).to(self.model.device))
 
 
 def above(prediction: Prediction, score: float) -> Prediction:

@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from segcli.compare.row import Row, describe
-from segcli.core.errors import SegcliError
+from segcli.core.errors import ModelError, SegcliError
+from segcli.core.exported_files import is_exported, results
 from segcli.core.recipe.recipe import Recipe, find_source
 from segcli.core.run_files import read_cost, read_environment, read_log, read_metrics
 
@@ -26,7 +27,9 @@ def collect(
             if path.resolve() in taken:
                 continue
             taken.add(path.resolve())
-            if path.is_dir():
+            if is_exported(path):
+                rows.append(exported_row(path))
+            elif path.is_dir():
                 rows.append(run_row(path))
             else:
                 recipe = Recipe.load(path, data=data)
@@ -60,6 +63,19 @@ def run_row(path: Path) -> Row:
     row.nms = {setting: _measured(found) for setting, found in scores.get("nms", {}).items()}
     if scores.get("data_changed"):
         row.notes = [f"{path.name} was scored on data that has changed since"]
+    return row
+
+
+def exported_row(path: Path) -> Row:
+    """The row of an exported model's file: its scores and its latency are its own, all else is its run's. Raises
+    ModelError where the file was not scored."""
+    folder = results(path)
+    if not (folder / "metrics.json").is_file():
+        raise ModelError(f"{path}: was not scored", hint=f"segcli eval {path}")
+    row = run_row(folder)
+    row.name = path.name
+    if row.latency_ms is not None:
+        row.notes.append(f"{path.name}'s latency is of the whole file: resizing the image and drawing masks included")
     return row
 
 

@@ -32,7 +32,7 @@ def refuse_batch(
     """Raise UsageError if memory can't hold `images` images of the smallest of `sizes` (height, width): their pixels
     and, in training, the activations that the backbone's backward pass needs."""
     canvas = smallest_canvas(recipe, model, sizes, training)
-    device = next(model.parameters()).device
+    device = model.device
     free = machine.free_memory(device)
     if canvas is None or free is None:
         return

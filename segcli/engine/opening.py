@@ -11,6 +11,7 @@ import torchvision
 import segcli
 from segcli.core.dataset_info import DatasetInfo
 from segcli.core.errors import ModelError, SegcliError, UsageError
+from segcli.core.exported_files import is_exported
 from segcli.core.git_head import commit
 from segcli.core.recipe import model_numbers
 from segcli.core.recipe.recipe import Recipe, find_recipe
@@ -19,6 +20,7 @@ from segcli.engine import input_rule
 from segcli.engine.capacity import refuse_batch, refuse_weights
 from segcli.engine.checkpoint import initialise, load_state, load_strict, load_weights
 from segcli.engine.compilation import compile_backbone
+from segcli.engine.exported import open_exported
 from segcli.engine.run_folder import RunFolder
 from segcli.engine.training_state import weights_of
 from segcli.models import build_model
@@ -35,12 +37,14 @@ SETTINGS = "are the numbers of the recipe's model section as they should be?"
 
 @dataclasses.dataclass
 class Opened:
-    """A model ready to predict, with the recipe and the classes that it was built from; path: the run's, or None."""
+    """A model ready to predict, with the recipe and the classes that it was built from; path: the run's, or None.
+    exported: the exported model's file that it is."""
 
     model: Model
     recipe: Recipe
     info: DatasetInfo
     path: Path | None
+    exported: Path | None = None
 
 
 def choose_device(name: str) -> torch.device:
@@ -113,11 +117,17 @@ def open_model(
     device: str | None = None,
 ) -> Opened:
     """Open a run folder (with its last weights, averaged if it averages; `weights="best"`: the best on val; or a weight
-    file), or a recipe with `weights` (or its `init`).
+    file), a recipe with `weights` (or its `init`), or an exported model's file.
 
     Raises ModelError if weights are missing or belong to another model.
     """
     path = Path(source)
+    if is_exported(path):
+        if weights is not None:
+            raise UsageError(
+                f"{path}: an exported model has the weights that lie in its file", hint="leave --weights out"
+            )
+        return Opened(*open_exported(path), None, path)
     if path.is_dir():
         run = RunFolder(path)
         recipe, info = run.recipe(), run.info()

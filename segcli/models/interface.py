@@ -43,6 +43,11 @@ class Model(nn.Module):
     def class_layers(self) -> tuple[str, ...]:
         return ()
 
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are; of a model without any (an exported file), the CPU."""
+        return next((parameter.device for parameter in self.parameters()), torch.device("cpu"))
+
     def forward(self, batch: Batch, normalisers: dict[str, float] | None = None) -> dict[str, Tensor]:
         """Weighted losses, scalars. Every trainable parameter gets a gradient on every batch, empty images included.
 

@@ -4,6 +4,7 @@ paste.py compute image by image and part by part, in one piece and without a bra
 N maps of any kind, Q queries, C classes (without "no object"); h w the maps' size, H W the original image.
 """
 
+import dataclasses
 from collections.abc import Sequence
 
 import torch
@@ -94,27 +95,28 @@ def ranked(scores_N: Tensor) -> Tensor:
     return scores_N.argsort(descending=True)
 
 
+@dataclasses.dataclass(frozen=True)
+class PanopticRule:
+    """See `panoptic.panoptic_of`; direct: see `enlarge`."""
+
+    num_things: int
+    overlap: float
+    direct: bool
+
+
 def panoptic(
-    p_Q: Tensor,
-    label_Q: Tensor,
-    keep_Q: Tensor,
-    mask_logits_Qhw: Tensor,
-    framed: Framed,
-    *,
-    num_things: int,
-    overlap: float,
-    direct: bool = False,
+    p_Q: Tensor, label_Q: Tensor, keep_Q: Tensor, mask_logits_Qhw: Tensor, framed: Framed, rule: PanopticRule
 ) -> dict[str, Tensor]:
     """`panoptic.panoptic_of` of the queries that `keep_Q` says: panoptic [H,W] int32 (0 = void), and of its segments,
     numbered from 1, segment_labels and segment_scores [n]."""
-    masks_QHW = enlarge(mask_logits_Qhw.float(), framed, direct=direct).sigmoid()
+    masks_QHW = enlarge(mask_logits_Qhw.float(), framed, direct=rule.direct).sigmoid()
     area_Q = (masks_QHW >= 0.5).sum((1, 2))
     value_HW, owner_HW = torch.where(keep_Q[:, None, None], masks_QHW * p_Q[:, None, None], -1.0).max(0)
     taken_HW = value_HW >= 0
     won_Q = torch.zeros_like(area_Q).scatter_add(0, owner_HW.flatten(), taken_HW.flatten().long())
-    real_Q = keep_Q & (won_Q > 0) & (area_Q > 0) & (won_Q >= overlap * area_Q)
+    real_Q = keep_Q & (won_Q > 0) & (area_Q > 0) & (won_Q >= rule.overlap * area_Q)
     number = torch.arange(len(p_Q), device=p_Q.device)
-    same = (label_Q[:, None] == label_Q) & (label_Q >= num_things) & real_Q[:, None] & real_Q
+    same = (label_Q[:, None] == label_Q) & (label_Q >= rule.num_things) & real_Q[:, None] & real_Q
     same = same | (number[:, None] == number)
     first_Q = same.long().argmax(1)  # the first query of its stuff class: their segments are one
     begins_Q = real_Q & (first_Q == number)

@@ -49,7 +49,7 @@ def test_without_a_command_it_helps(segcli):
     [
         (["trian"], "error: no such command 'trian'. Did you mean 'train'?", "segcli --help"),
         (["compare", "--srot", "x"], "error: segcli compare has no option --srot", "did you mean '--sort'?"),
-        (["predict"], "error: missing argument 'RUN|RECIPE'", "segcli predict --help"),
+        (["predict"], "error: missing argument 'RUN|RECIPE|MODEL.onnx'", "segcli predict --help"),
         (["predict", "a", "b", "--score", "x"], "error: invalid value for '--score'", "segcli predict --help"),
         (["predict", "a", "b", "--score", "2"], "error: invalid value for '--score'", "segcli predict --help"),
         (["train"], "error: train needs a RECIPE", "segcli train quickstart/mask_rcnn"),

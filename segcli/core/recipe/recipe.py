@@ -282,7 +282,7 @@ class Recipe(Settings):
             put(out, key, value)
         recipe = cls.parse(out, str(file), file, flags=list(overrides))
         if "data.root" not in overrides:  # a flag's path is meant from the working folder
-            recipe._find_data()
+            recipe.find_data()
         return recipe
 
     @classmethod
@@ -295,7 +295,7 @@ class Recipe(Settings):
         recipe._path = path
         return recipe
 
-    def _find_data(self) -> None:
+    def find_data(self) -> None:
         """Look for a relative `data.root` around the recipe's file, and say so where it is taken from there."""
         root = own_data.find_root(self.data.root, self._path)
         if root != self.data.root:

@@ -8,6 +8,7 @@ from typing import Any
 
 from segcli.core import trust
 from segcli.core.errors import ModelError, UsageError
+from segcli.core.exported_files import is_exported
 from segcli.core.files import resolve
 from segcli.core.plugins import nearest
 from segcli.core.recipe import old_names
@@ -66,11 +67,14 @@ def every_run() -> list[str]:
 
 
 def find_source(name: str | Path) -> Path:
-    """The run folder or the recipe file that `name` means, as `eval`, `predict` and `compare` take them.
+    """The run folder, recipe file or exported model's file that `name` means, as `eval`, `predict` and `compare` take
+    them.
 
     Raises ModelError for a run that is not there, UsageError for a recipe that is not there.
     """
     path = Path(name)
+    if is_exported(path) and path.is_file():
+        return path
     if path.is_dir():
         if not (path / "recipe.yaml").is_file():
             raise ModelError(f"{path}: not a run folder (no recipe.yaml)", hint="runs are made by segcli train")

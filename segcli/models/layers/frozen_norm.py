@@ -28,7 +28,8 @@ class NormedConv(Conv2d):
     kept: tuple[tuple[object, ...], Tensor, Tensor] | None = None  # (state, weight, bias) of the last prediction
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._conv_forward(x, *(self._scaled() if torch.is_grad_enabled() else self._kept()))
+        anew = torch.is_grad_enabled() or torch.compiler.is_exporting()
+        return self._conv_forward(x, *(self._scaled() if anew else self._kept()))
 
     def _scaled(self) -> tuple[Tensor, Tensor]:
         norm = self.norm[0]

@@ -250,8 +250,8 @@ class MaskFormer(SetModel):
         if "panoptic" in self.outputs:
             p_Q, label_Q = p_QC.max(-1)
             keep_Q = (label_Q != p_QC.shape[-1] - 1) & (p_Q > self.inference.score)
-            rule = {"num_things": self.num_things, "overlap": self.inference.overlap}
-            out |= dense_masks.panoptic(p_Q, label_Q, keep_Q, masks_Qhw, framed, **rule, direct=direct)
+            rule = dense_masks.PanopticRule(self.num_things, self.inference.overlap, direct)
+            out |= dense_masks.panoptic(p_Q, label_Q, keep_Q, masks_Qhw, framed, rule)
         return out
 
     def inspect(self, batch: Batch) -> dict[str, object]:

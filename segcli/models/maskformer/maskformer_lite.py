@@ -228,9 +228,9 @@ class MaskFormerLite(BoxDetector):
             p_Q, label_Q = p_QC.max(-1)
             p_Q, numbers = torch.cat([p_Q, stuff_S]), torch.arange(len(stuff_S), device=p_Q.device)
             label_Q = torch.cat([label_Q, self.num_things + numbers])
-            rule = {"num_things": self.num_things, "overlap": self.inference.overlap}
+            rule = dense_masks.PanopticRule(self.num_things, self.inference.overlap, direct=True)
             keep_Q = p_Q > self.inference.score
-            out |= dense_masks.panoptic(p_Q, label_Q, keep_Q, every, framed, **rule, direct=True)
+            out |= dense_masks.panoptic(p_Q, label_Q, keep_Q, every, framed, rule)
         return out
 
     def network(self, images_BCHW: Tensor) -> tuple[Tensor, ...]:
