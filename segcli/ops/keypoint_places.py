@@ -10,15 +10,16 @@ LARGEST = 1400  # pixels of a region's longer side; of a longer one not every pi
 
 def read(maps_NKSS: Tensor, boxes_N4: Tensor) -> tuple[Tensor, Tensor]:
     """torchvision's `heatmaps_to_keypoints`: the highest pixel of each map enlarged bicubically to its box, as places
-    [N,K,2] on the canvas, and its value [N,K]. Only pixels within AROUND cells of the map's highest cell are read: the
-    same places but where two cells far apart are nearly as high."""
+    [N,K,2] on the canvas, and its value [N,K]. Of sides longer than some hundred pixels only those within AROUND cells
+    of the map's highest cell are read: the same places but where two cells far apart are nearly as high."""
     side = maps_NKSS.shape[-1]
     best_NK = maps_NKSS.flatten(2).argmax(-1)
     window = 2 * AROUND * (-(-LARGEST // side)) + 2
     weights, valid, pixels = [], [], []
     for axis, cell_NK in ((1, best_NK // side), (0, best_NK % side)):
         length_N11 = (boxes_N4[:, axis + 2] - boxes_N4[:, axis]).clamp(min=1).ceil()[:, None, None]
-        first = ((cell_NK[..., None] + 0.5 - AROUND) * length_N11 / side).floor()
+        near = ((cell_NK[..., None] + 0.5 - AROUND) * length_N11 / side).floor()
+        first = torch.where(length_N11 <= window, 0.0, near)
         pixel_NKP = first + torch.arange(window, device=maps_NKSS.device)
         weights.append(_bicubic((pixel_NKP + 0.5) * side / length_N11 - 0.5, side))
         valid.append((pixel_NKP >= 0) & (pixel_NKP < length_N11))
