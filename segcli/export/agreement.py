@@ -9,7 +9,8 @@ from segcli.core.errors import ModelError
 from segcli.fields.keypoints import Keypoints
 from segcli.types import Instances, Panoptic, Prediction
 
-LOWEST = 0.05  # detections of a lower score are left out: there a thousandth decides which of them there are
+LOWEST = 0.05  # detections of a lower score need no counterpart: there a thousandth decides which of them there are
+FEWEST = 5  # but for an image's best ones, however unsure the model is
 NEAR = 1.0  # pixels within which a box counts as the same object's, also of another score
 FAR = 1e3
 
@@ -81,10 +82,11 @@ class Comparison:
         self.pixels += same.size
 
     def _objects(self, one: Instances, other: Instances) -> None:
-        one, other = (_scored(instances) for instances in (one, other))
-        pairs = _match(one, other)
-        self.found.detections += len(one)
-        self.found.unmatched += len(one) + len(other) - 2 * len(pairs)
+        counted = [_counted(instances) for instances in (one, other)]
+        pairs = [(i, j) for i, j in _match(one, other) if i < counted[0] or j < counted[1]]
+        self.found.detections += counted[0]
+        self.found.unmatched += counted[0] - sum(i < counted[0] for i, _ in pairs)
+        self.found.unmatched += counted[1] - sum(j < counted[1] for _, j in pairs)
         assert one.scores is not None
         assert other.scores is not None
         for i, j in pairs:
@@ -109,9 +111,10 @@ def require(found: Agreement, file: str) -> None:
         )
 
 
-def _scored(instances: Instances) -> Instances:
+def _counted(instances: Instances) -> int:
+    """How many of an image's detections, best first, need a counterpart."""
     assert instances.scores is not None
-    return instances[instances.scores >= LOWEST]
+    return max(int((instances.scores >= LOWEST).sum()), min(len(instances), FEWEST))
 
 
 def _match(one: Instances, other: Instances) -> list[tuple[int, int]]:

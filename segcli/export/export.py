@@ -73,8 +73,8 @@ def export_run(
     and activations with ranges of train images; its scores on val are measured in place of the check. Raises UsageError
     for missing packages and for what the target has no operator for, ModelError where the file predicts otherwise.
     """
-    runtime(to)
     if to != "torch":
+        runtime(to)
         runtime("onnx")
         _require("onnxscript", to)
     if int8 and to == "torch":

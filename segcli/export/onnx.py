@@ -45,7 +45,15 @@ def translate(program: ExportedProgram, names: list[str]) -> onnx.ModelProto:
         for logger, level in zip(quiet, levels, strict=True):
             logger.setLevel(level)
     assert found is not None
-    return found.model_proto
+    model = found.model_proto
+    graph = model.graph
+    sides = [side.dim_param for side in graph.input[0].type.tensor_type.shape.dim][:2]
+    named = dict(zip(sides, ("height", "width"), strict=True))
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        for side in value.type.tensor_type.shape.dim:
+            if side.dim_param in named:
+                side.dim_param = named[side.dim_param]
+    return model
 
 
 def write(model: onnx.ModelProto, path: Path, description: Description) -> None:

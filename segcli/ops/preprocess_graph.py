@@ -87,29 +87,36 @@ def linear_places(side: int, content: Tensor, original: Tensor) -> Tensor:
     return torch.minimum(((at + 0.5) * (original / content) - 0.5).clamp(min=0), original - 1)
 
 
+# Weights are quotients of whole numbers below 2^31, each computed by one division: a runtime that has no 64-bit floats
+# gets the same ones, and means that lie between two 8-bit values fall to the same side.
+
+
+def _steps(side: int, length: int, content: Tensor, original: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Whole numbers: rows of the canvas [side,1], rows of the image [length], content, original."""
+    rows = torch.arange(side, device=content.device)[:, None]
+    return rows, torch.arange(length, device=content.device), content.long(), original.long()
+
+
 def _linear(side: int, length: int, content: Tensor, original: Tensor) -> Tensor:
     """[side, length] float64: how much each of an image's `length` rows counts in each row of the canvas."""
-    source = torch.arange(length, device=content.device, dtype=torch.float64)
-    return (1 - (linear_places(side, content, original)[:, None] - source).abs()).clamp(min=0)
+    at, source, inside, whole = _steps(side, length, content, original)
+    place = torch.minimum(((2 * at + 1) * whole - inside).clamp(min=0), 2 * inside * (whole - 1))  # times 2 · inside
+    return (2 * inside - (place - 2 * inside * source).abs()).clamp(min=0).double() / (2 * inside)
 
 
 def _pillow(side: int, length: int, content: Tensor, original: Tensor) -> Tensor:
     """Pillow's antialiased triangle."""
-    scale = original / content
-    at = torch.arange(side, device=content.device, dtype=torch.float64)[:, None] + 0.5
-    source = torch.arange(length, device=content.device, dtype=torch.float64) + 0.5
-    triangle = (1 - ((source - at * scale) / scale.clamp(min=1)).abs()).clamp(min=0)
-    return torch.round(triangle / triangle.sum(1, keepdim=True).clamp(min=1e-9) * PILLOW_STEPS) / PILLOW_STEPS
+    at, source, inside, whole = _steps(side, length, content, original)
+    reach = 2 * torch.maximum(inside, whole)
+    triangle = (reach - ((2 * source + 1) * inside - (2 * at + 1) * whole).abs()).clamp(min=0).double()
+    return torch.round(triangle / triangle.sum(1, keepdim=True).clamp(min=1) * PILLOW_STEPS) / PILLOW_STEPS
 
 
 def _area(side: int, length: int, content: Tensor, original: Tensor) -> Tensor:
     """The share of each source row in what a row of the canvas covers."""
-    scale = original / content
-    at = torch.arange(side, device=content.device, dtype=torch.float64)[:, None]
-    source = torch.arange(length, device=content.device, dtype=torch.float64)
-    low, high = at * scale, torch.minimum((at + 1) * scale, original)
-    cover = (torch.minimum(high, source + 1) - torch.maximum(low, source)).clamp(min=0)
-    return cover / cover.sum(1, keepdim=True).clamp(min=1e-9)
+    at, source, inside, whole = _steps(side, length, content, original)
+    low, high = torch.maximum(at * whole, source * inside), torch.minimum((at + 1) * whole, (source + 1) * inside)
+    return (high - low).clamp(min=0).double() / whole
 
 
 def _opencv(pixels_3HW: Tensor, sides: list[tuple[int, int, Tensor, Tensor]]) -> Tensor:
@@ -121,8 +128,9 @@ def _opencv(pixels_3HW: Tensor, sides: list[tuple[int, int, Tensor, Tensor]]) ->
     grown_YH, grown_XW = (torch.round(_linear(*side) * LINEAR_STEPS) for side in sides)
     columns_XW = torch.where(shrunk, area_XW, grown_XW).float()
     across = pixels_3HW @ columns_XW.T
-    at = linear_places(sides[0][0], h, height).floor()[:, None]
-    first = torch.arange(sides[0][1], device=h.device) == at
+    at, source, inside, whole = _steps(*sides[0])
+    place = torch.minimum(((2 * at + 1) * whole - inside).clamp(min=0), 2 * inside * (whole - 1))
+    first = source == place // (2 * inside)
     first_YH = torch.where(shrunk, area_YH, grown_YH * first).float()
     second_YH = torch.where(shrunk, 0.0, grown_YH * ~first).float()
     across = torch.where(shrunk, across, torch.floor(across / 16) / 65536)
