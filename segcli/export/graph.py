@@ -34,7 +34,9 @@ def on_fixed_canvas(model: Model) -> tuple[int, int]:
     rule = model.preprocess
     if rule.keep_size:
         raise UsageError("a model that resizes no image has no size to export", hint="set data.size")
-    model.preprocess = dataclasses.replace(rule, square=True)
+    if not rule.square:  # DETR's rounding lets the longer side exceed its limit by some pixels
+        rule = dataclasses.replace(rule, square=True, divisor=max(rule.divisor, 32))
+    model.preprocess = rule
     return fixed_canvas(model.preprocess)
 
 

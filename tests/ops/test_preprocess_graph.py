@@ -11,7 +11,7 @@ from segcli.ops.preprocess_graph import frame
 RULES = {
     "opencv": Preprocess(None, 96, "opencv", square=True),
     "opencv, two sides": Preprocess(64, 96, "opencv", square=True),
-    "pil": Preprocess(60, 97, "pil", square=True, divisor=1),
+    "pil": Preprocess(60, 97, "pil", square=True),
     "pil, one side": Preprocess(None, 96, "pil", square=True),
     "detectron2": Preprocess(60, 97, "detectron2", square=True),
     "torchvision": Preprocess(60, 97, "torchvision", square=True),
@@ -31,4 +31,4 @@ def test_it_makes_the_same_input(rule, size):
     assert torch.equal(found.padding, padding)
     levels = (found.image - images).abs() * torch.tensor(rule.std)[:, None, None] * 255
     assert float(levels.max()) < 1.02
-    assert float((levels > 0.02).float().mean()) < 0.005  # values between two whole ones may fall to either
+    assert float((levels > 0.02).float().mean()) < 0.01  # values between two whole ones may fall to either
