@@ -21,7 +21,16 @@ FROZEN = {
         *("--trust-paths", "--force", "--json"),
     ],
     "segcli train": ["[RECIPE]", "--data", "--set…", "--out", "--resume", "--dry-run", "--force"],
-    "segcli eval": ["RUN|RECIPE|MODEL.onnx", "--weights", "--data", "--split", "--check", "--nms", "--diagnose", "--json"],
+    "segcli eval": [
+        "RUN|RECIPE|MODEL.onnx",
+        "--weights",
+        "--data",
+        "--split",
+        "--check",
+        "--nms",
+        "--diagnose",
+        "--json",
+    ],
     "segcli predict": [
         "RUN|RECIPE|MODEL.onnx",
         "INPUT…",
