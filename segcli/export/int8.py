@@ -29,6 +29,7 @@ def require() -> None:
 
 
 def quantise_onnx(model: "onnx.ModelProto", images: Sequence[np.ndarray]) -> "onnx.ModelProto":
+    """With ranges of uint8 images [H,W,3]."""
     for i, node in enumerate(model.graph.node):
         node.name = node.name or f"node {i}"
     constant = {tensor.name for tensor in model.graph.initializer}
@@ -41,6 +42,7 @@ def quantise_onnx(model: "onnx.ModelProto", images: Sequence[np.ndarray]) -> "on
 
 
 def quantise_openvino(model: "openvino.Model", images: Sequence[np.ndarray]) -> "openvino.Model":
+    """As `quantise_onnx`."""
     loose = [
         node.get_friendly_name()
         for node in model.get_ops()

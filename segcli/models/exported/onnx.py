@@ -15,6 +15,7 @@ STANDARD = ("", "ai.onnx")  # the domains of ONNX's own operators
 
 
 def contents(path: Path) -> tuple[str | None, bytes]:
+    """See `description.Runtime`."""
     try:
         model = onnx.load_model_from_string(read_bytes(path, error=ModelError, largest=2**31))
     except ModelError:
@@ -50,6 +51,7 @@ def refuse_foreign(model: onnx.ModelProto, path: Path) -> None:
 
 
 def load(path: Path, threads: int) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+    """See `description.Runtime`."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3

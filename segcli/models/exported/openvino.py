@@ -15,6 +15,7 @@ ENTRY = re.compile(rb"<" + KEY.encode() + rb' value="([^"]*)" ?/>')
 
 
 def contents(path: Path) -> tuple[str | None, bytes]:
+    """See `description.Runtime`."""
     text = read_bytes(path, error=ModelError, largest=2**28)
     weights = read_bytes(path.with_suffix(".bin"), error=ModelError, largest=2**31)
     found = ENTRY.search(text)
@@ -24,6 +25,7 @@ def contents(path: Path) -> tuple[str | None, bytes]:
 
 
 def load(path: Path, threads: int) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+    """See `description.Runtime`."""
     core = openvino.Core()
     try:
         model = core.read_model(path, path.with_suffix(".bin"))
