@@ -38,8 +38,8 @@ TASKS = {
     "semantic": Task("mIoU", things=False, stuff=True, masks=True, metric="semantic"),
     "panoptic": Task("PQ", stuff=True, masks=True, metric="panoptic"),
     "keypoints": Task("keypoints_AP", fields=("keypoints",), kinds=("bbox",), recipe="custom/keypoint_rcnn"),
-    "densepose": Task("densepose_part_accuracy", fields=("densepose",), kinds=("bbox",)),
-    "mesh": Task("mesh_AP", fields=("mesh",), kinds=("bbox",)),
+    "densepose": Task("densepose_part_accuracy", fields=("densepose",), kinds=("bbox",), recipe="puppets/densepose"),
+    "mesh": Task("mesh_AP", fields=("mesh",), kinds=("bbox",), recipe="solids/mesh_rcnn"),
 }
 
 # what a metric's objects are matched by, as titles call it, in order of showing
