@@ -7,6 +7,7 @@ Three images of 32 x 24 pixels, split train (a, b) and val (c) where the format 
 import base64
 import csv
 import io
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -295,12 +296,38 @@ def pix3d(root: Path) -> None:
     text(root / "pix3d.json", entries)
 
 
+def brush(mask: np.ndarray) -> list[int]:
+    """A bool mask [H,W] as Label Studio's runs of RGBA values: words of 8 bits, runs of up to 16 bits."""
+    values = np.repeat(mask.ravel().astype(int) * 255, 4)
+    ends = [0, *(np.flatnonzero(np.diff(values)) + 1).tolist(), len(values)]
+    bits = f"{len(values):032b}{7:05b}" + f"{15:04b}" * 4
+    bits += "".join(f"1{0:02b}{b - a - 1:016b}{values[a]:08b}" for a, b in itertools.pairwise(ends))
+    bits += "0" * (-len(bits) % 8)
+    return [int(bits[i : i + 8], 2) for i in range(0, len(bits), 8)]
+
+
+def label_studio(root: Path) -> None:
+    tasks = []
+    for number, (name, split) in enumerate(SPLIT.items()):
+        photo(root / "images" / split / f"{name}.png")
+        cat = {"format": "rle", "rle": brush(ids(name, 1, 0) == 1), "brushlabels": ["cat"]}
+        points = [[x * 100 / W, y * 100 / H] for x, y in corners(name)[1]]
+        values = [("brush", cat), ("polygon", {"points": points, "closed": True, "polygonlabels": ["dog"]})]
+        values.append(("keypoint", {"x": 50, "y": 50, "width": 0.3, "keypointlabels": ["cat"]}))
+        common = {"original_width": W, "original_height": H, "image_rotation": 0, "to_name": "image"}
+        result = [{**common, "id": f"r{i}", "type": f"{k}labels", "value": v} for i, (k, v) in enumerate(values)]
+        data = {"image": f"/data/local-files/?d=me/images/{split}/{name}.png"}
+        tasks.append({"id": number, "data": data, "annotations": [{"result": result, "was_cancelled": False}]})
+    text(root / "project-1-at-2024-05-01.json", tasks)
+
+
 FORMATS: dict[str, Callable[[Path], None]] = {
     "coco": coco,
     "panoptic": panoptic,
     "labelme": labelme,
     "via": via,
     "cvat": cvat,
+    "label_studio": label_studio,
     "yolo": yolo,
     "voc": voc,
     "voc_boxes": voc_boxes,

@@ -12,7 +12,9 @@ from segcli.core.formatting import count
 if TYPE_CHECKING:
     from segcli.data.findings import Report
 
-FORMATS = "coco, voc, yolo, labelme, via, cvat, masks, pairs, semantic, panoptic, cityscapes, camvid, pix3d"
+FORMATS = (
+    "coco, voc, yolo, labelme, via, cvat, label_studio, masks, pairs, semantic, panoptic, cityscapes, camvid, pix3d"
+)
 MASKS = ("instances", "classes", "binary", "split-components")
 HELP = options.example(
     "prepare shapes",

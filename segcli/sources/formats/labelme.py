@@ -36,6 +36,8 @@ from segcli.sources.images import by_last_parts, is_there, refuse_outside, size_
 
 NO_OBJECT = ("__ignore__", "_background_")
 NO_AREA = ("point", "points", "line", "linestrip")
+# rectangles of four corners, as X-AnyLabeling and LabelMe call them; X-AnyLabeling writes plain ones so, too
+TURNED = ("rotation", "oriented_rectangle")
 Number = pydantic.FiniteFloat
 
 
@@ -246,6 +248,8 @@ def _object(
 
 def _outline(shape: Shape, where: str) -> list[float]:
     points = shape.points
+    if shape.shape_type in ("rectangle", *TURNED) and len(points) == 4:
+        return [v for point in points for v in point]
     if shape.shape_type in ("rectangle", "circle"):
         if len(points) != 2:
             raise DataError(f"{where}: a {shape.shape_type} has two points, not {len(points)}")
@@ -257,7 +261,7 @@ def _outline(shape: Shape, where: str) -> list[float]:
     if shape.shape_type not in ("polygon", None):
         raise DataError(
             f"{where}: shapes of type {shape.shape_type!r} are not read",
-            hint="polygon, rectangle, circle and mask are; remove it, or label it __ignore__",
+            hint="polygon, rectangle (also turned), circle and mask are; remove it, or label it __ignore__",
         )
     if len(points) < 3:
         raise DataError(f"{where}: a polygon needs three points, not {len(points)}")
