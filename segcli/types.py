@@ -115,6 +115,14 @@ class Rotatable(Field, Protocol):
 
 
 @runtime_checkable
+class Coloured(Field, Protocol):
+    """Depends on the image's colours: follows augmentations of pixels (colour, blur), or refuses them."""
+
+    def recolour(self, before: np.ndarray, after: np.ndarray) -> Self:
+        """before, after: the image on its canvas, uint8 RGB [H,W,3]. Raises UsageError where it can't follow."""
+
+
+@runtime_checkable
 class Checked(Protocol):
     """Checks the labels of one image."""
 

@@ -34,7 +34,7 @@ from segcli.data.augment.stages import (
     chosen,
 )
 from segcli.data.geometry import Geometry, Scene, transform
-from segcli.types import Sample
+from segcli.types import Coloured, Sample
 
 # the order in which augmentations of a stage draw, which the numbers of every recipe depend on: others follow by name
 ORDER = ("rot90", "flip_vertical", "flip", "scale", "aspect", "colour", "blur")
@@ -148,7 +148,10 @@ class Augment:
             one.change(scene, draw, rng)
         if self.pixels is not None:
             self.pixels.set_random_seed(int(rng.integers(2**31)))
-            scene.image = self.pixels(image=scene.image)["image"]
+            before, scene.image = scene.image, self.pixels(image=scene.image)["image"]
+            for name, field in scene.fields.items():
+                if isinstance(field, Coloured):
+                    scene.fields[name] = field.recolour(before, scene.image)
         return scene.sample(sample, self.kept(scene))
 
     def kept(self, scene: Scene) -> np.ndarray:

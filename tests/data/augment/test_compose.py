@@ -232,6 +232,45 @@ def test_what_fields_do_not_know_is_refused(settings):
         [run(settings, seed, sample=known_scene(fields=True)) for seed in range(8)]
 
 
+class Brightness(Corners):
+    """A field that depends on colours: how bright the image is at each object's first corner. None: it can't follow."""
+
+    @classmethod
+    def read(cls, annotations, origin):
+        raise NotImplementedError
+
+    def to(self, device):
+        return self
+
+    def recolour(self, before, after):
+        assert before.shape == after.shape
+        assert not np.array_equal(before, after)
+        if self.points is None:
+            raise UsageError("data.augment.colour: brightness is that of the photograph")
+        x, y = (self.points[:, 0] + 2).astype(int).T
+        out = Brightness(self.points)
+        out.seen, out.was = after[y, x], before[y, x]
+        return out
+
+
+def test_fields_that_depend_on_colours_follow_them_or_refuse(monkeypatch):
+    sample = known_scene(fields=True)
+    instances = sample.target.instances
+    instances.fields["corners"] = Brightness(instances.fields["corners"].points)
+    monkeypatch.setattr(Corners, "__getitem__", lambda self, index: self)  # nothing is dropped here
+    monkeypatch.setattr(Corners, "scale", lambda self, x, y: self)
+    monkeypatch.setattr(Corners, "crop", lambda self, *_: self)
+    out = run({"colour": 1.0}, 0, sample=sample)
+    found = out.target.instances.fields["corners"]
+    assert (found.was == COLOURS).all()
+    x, y = (found.points[:, 0] + 2).astype(int).T
+    assert (found.seen == out.image[y, x]).all()
+    instances.fields["corners"] = Brightness(None)
+    monkeypatch.setattr(Corners, "__len__", lambda self: 4)
+    with pytest.raises(UsageError, match="brightness is that of the photograph"):
+        run({"colour": 1.0}, 0, sample=sample)
+
+
 def test_objects_of_which_too_little_is_left_are_dropped():
     source = known_scene()
     augment = build_augment({"flip": 0.5}, canvas=None, info=INFO)
