@@ -3,26 +3,9 @@
 import json
 from pathlib import Path
 
-import pytest
 from PIL import Image
 
-from segcli.core.recipe.recipe import Recipe
-
 DOCS = Path(__file__).parents[2] / "docs"
-TINY = {"train.steps": 2, "train.evaluations": 1, "data.size": 64, "hardware.workers": 0}
-
-
-@pytest.fixture
-def short(monkeypatch):
-    """Recipes train two steps where their length is not given."""
-    load = Recipe.load.__func__
-
-    def tiny(cls, path, overrides=None, *, data=None):
-        given = dict(overrides or {})
-        whole = TINY if "train.minutes" not in given and Path(path).name != "recipe.yaml" else {}
-        return load(cls, path, {**whole, **given}, data=data)
-
-    monkeypatch.setattr(Recipe, "load", classmethod(tiny))
 
 
 def test_every_block_runs(tmp_path, monkeypatch, capsys, short):

@@ -1,0 +1,120 @@
+"""Every shell line of the first pages does what it says, from the first to the last, on eight small photographs."""
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[2]
+PAGES = [
+    ROOT / "README.md",
+    *(ROOT / "docs" / f"{name}.md" for name in ("own_data", "correct_and_merge", "compare", "predict")),
+    *sorted((ROOT / "docs").glob("write_a_*.md")),
+]
+NOT_RUN = {  # programs other than segcli, and why they are not started
+    "pip install .": "test_package.py builds and installs the package",
+    "pip install '.[test]'": "needs a network",
+    "pytest": "is what runs this",
+    "labelme": "opens a window, and is no part of segcli",
+}
+SMALLER = {
+    "recipes/quickstart/*.yaml": "recipes/quickstart/fcn.yaml",
+    "make_arrows.py arrows": "make_arrows.py arrows 8 3",
+}
+
+
+def photos(folder: Path, names: list[str], seed: int) -> None:
+    """Photographs of 64 x 48 pixels with a LabelMe file each: a leaf and a stone, of their own colours."""
+    rng = np.random.default_rng(seed)
+    for name in names:
+        pixels = rng.integers(90, 140, (48, 64, 3)).astype(np.uint8)
+        shapes = []
+        for label, colour, left in (("leaf", (40, 200, 40), 4), ("stone", (200, 60, 60), 34)):
+            x, y = left + int(rng.integers(4)), int(rng.integers(4, 16))
+            pixels[y : y + 20, x : x + 20] = colour
+            corners = [[x, y], [x + 20, y], [x + 20, y + 20], [x, y + 20]]
+            shapes.append({"label": label, "points": corners, "shape_type": "polygon"})
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(folder / name)
+        content = {"shapes": shapes, "imagePath": Path(name).name, "imageHeight": 48, "imageWidth": 64}
+        (folder / name).with_suffix(".json").write_text(json.dumps(content))
+
+
+def lines(page: Path) -> list[str]:
+    """The commands of a page's shell blocks, comments cut, one a `&&`."""
+    out = []
+    for block in re.findall(r"^```(?:sh|bash)\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S):
+        for line in block.replace("\\\n", " ").splitlines():
+            out += [part.strip() for part in re.split(r"\s#\s", line)[0].split("&&")]
+    return [line for line in out if line]
+
+
+@pytest.fixture
+def desk(tmp_path, short):
+    """What a reader has: photographs, new ones, and, where the page begins later, the runs that it speaks of."""
+    photos(tmp_path / "photos", [f"p{i}.jpg" for i in range(7)] + ["more/p7.jpg"], 0)
+    photos(tmp_path / "new_photos", ["n1.jpg", "n2.jpg"], 1)
+    for file in (tmp_path / "new_photos").glob("*.json"):
+        file.unlink()
+    shutil.copy(tmp_path / "new_photos/n1.jpg", tmp_path / "one_more.png")
+    shutil.copy(tmp_path / "new_photos/n2.jpg", tmp_path / "a.jpg")
+    (tmp_path / "boxes.csv").write_text("file,x1,y1,x2,y2,class\na.jpg,10,20,60,40,leaf\nn1.jpg,1,2,30,40,leaf\n")
+    shutil.copy(tmp_path / "new_photos/n1.jpg", tmp_path / "n1.jpg")
+    shutil.copytree(ROOT / "recipes", tmp_path / "recipes")
+    shutil.copytree(ROOT / "docs/examples", tmp_path / "docs/examples")
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory) -> Path:
+    """Runs that several pages take for granted, trained once."""
+    return tmp_path_factory.mktemp("store")
+
+
+def begin(segcli, page: Path, store: Path) -> None:
+    """Make the runs that a page takes for granted."""
+    text = " ".join(lines(page))
+    needed = {*re.findall(r"\bruns/[\w-]+", text)} - {*re.findall(r"--out (runs/[\w-]+)", text)}
+    if page.name in ("README.md", "own_data.md") or page.name.startswith("write_a"):
+        return  # these begin at the beginning
+    assert segcli("prepare", "photos", "--out", "data/mine").code == 0
+    for run in sorted(needed):
+        kind = run.split("-")[-1]
+        if not (store / kind).is_dir():
+            assert segcli("train", kind, "--data", "data/mine", "--out", run, "-q").code == 0
+            shutil.copytree(run, store / kind)
+        elif not Path(run).is_dir():
+            shutil.copytree(store / kind, run)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_line_of_the_page_runs(segcli, desk, register, store, page):
+    begin(segcli, page, store)
+    ran = 0
+    for line in lines(page):
+        for long, small in SMALLER.items():
+            line = line.replace(long, small)
+        words = shlex.split(line)
+        if words[:3] == ["pip", "install", words[-1]] and words[-1].startswith("./docs"):
+            register(desk / words[-1])
+        elif words[0] == "python":
+            subprocess.run([sys.executable, *words[1:]], check=True)
+        elif words[0] == "segcli":
+            result = segcli(*words[1:])
+            assert result.code == 0, f"{page.name}: {line}: {result.err}"
+            assert "Traceback" not in result.err
+            ran += 1
+        else:
+            assert any(line.startswith(known) for known in NOT_RUN), f"{page.name}: nothing here runs: {line}"
+    assert ran
+
+
+def test_python_is_on_the_page_whose_blocks_a_test_runs_alone():
+    assert [page.name for page in PAGES if "```python" in page.read_text(encoding="utf-8")] == []
