@@ -13,10 +13,10 @@ import pytest
 from PIL import Image
 
 ROOT = Path(__file__).parents[2]
-PAGES = [
-    ROOT / "README.md",
-    *(ROOT / "docs" / f"{name}.md" for name in ("own_data", "correct_and_merge", "compare", "predict")),
-    *sorted((ROOT / "docs").glob("write_a_*.md")),
+DESKS = [  # pages that one reader reads one after the other, in one folder
+    ["README", "docs/compare", "docs/predict"],
+    ["docs/own_data", "docs/correct_and_merge"],
+    *([page.relative_to(ROOT).with_suffix("").as_posix()] for page in sorted((ROOT / "docs").glob("write_a_*.md"))),
 ]
 NOT_RUN = {  # programs other than segcli, and why they are not started
     "pip install .": "test_package.py builds and installs the package",
@@ -25,6 +25,7 @@ NOT_RUN = {  # programs other than segcli, and why they are not started
     "labelme": "opens a window, and is no part of segcli",
 }
 SMALLER = {
+    " --minutes 5": "",
     "recipes/quickstart/*.yaml": "recipes/quickstart/fcn.yaml",
     "make_arrows.py arrows": "make_arrows.py arrows 8 3",
 }
@@ -65,6 +66,7 @@ def desk(tmp_path, short):
         file.unlink()
     shutil.copy(tmp_path / "new_photos/n1.jpg", tmp_path / "one_more.png")
     shutil.copy(tmp_path / "new_photos/n2.jpg", tmp_path / "a.jpg")
+    Image.new("RGB", (700, 560), (90, 120, 60)).save(tmp_path / "slide.tif")
     (tmp_path / "boxes.csv").write_text("file,x1,y1,x2,y2,class\na.jpg,10,20,60,40,leaf\nn1.jpg,1,2,30,40,leaf\n")
     shutil.copy(tmp_path / "new_photos/n1.jpg", tmp_path / "n1.jpg")
     shutil.copytree(ROOT / "recipes", tmp_path / "recipes")
@@ -72,31 +74,22 @@ def desk(tmp_path, short):
     return tmp_path
 
 
-@pytest.fixture(scope="session")
-def store(tmp_path_factory) -> Path:
-    """Runs that several pages take for granted, trained once."""
-    return tmp_path_factory.mktemp("store")
-
-
-def begin(segcli, page: Path, store: Path) -> None:
-    """Make the runs that a page takes for granted."""
+def begin(segcli, page: Path) -> None:
+    """Make the runs that a page takes for granted, where the pages before it have not."""
     text = " ".join(lines(page))
-    needed = {*re.findall(r"\bruns/[\w-]+", text)} - {*re.findall(r"--out (runs/[\w-]+)", text)}
-    if page.name in ("README.md", "own_data.md") or page.name.startswith("write_a"):
-        return  # these begin at the beginning
-    assert segcli("prepare", "photos", "--out", "data/mine").code == 0
-    for run in sorted(needed):
-        kind = run.split("-")[-1]
-        if not (store / kind).is_dir():
-            assert segcli("train", kind, "--data", "data/mine", "--out", run, "-q").code == 0
-            shutil.copytree(run, store / kind)
-        elif not Path(run).is_dir():
-            shutil.copytree(store / kind, run)
+    for run in sorted({*re.findall(r"\bruns/mine-[\w]+", text)} - {*re.findall(r"--out (runs/[\w-]+)", text)}):
+        if "segcli prepare photos" not in text and not Path(run).is_dir():
+            assert segcli("train", run.split("-")[-1], "--data", "data/mine", "--out", run, "-q").code == 0
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_every_line_of_the_page_runs(segcli, desk, register, store, page):
-    begin(segcli, page, store)
+@pytest.mark.parametrize("names", DESKS, ids=" ".join)
+def test_every_line_of_the_pages_runs(segcli, desk, register, names):
+    for page in [ROOT / f"{name}.md" for name in names]:
+        begin(segcli, page)
+        run_page(segcli, desk, register, page)
+
+
+def run_page(segcli, desk, register, page: Path) -> None:
     ran = 0
     for line in lines(page):
         for long, small in SMALLER.items():
@@ -117,4 +110,5 @@ def test_every_line_of_the_page_runs(segcli, desk, register, store, page):
 
 
 def test_python_is_on_the_page_whose_blocks_a_test_runs_alone():
-    assert [page.name for page in PAGES if "```python" in page.read_text(encoding="utf-8")] == []
+    pages = [ROOT / f"{name}.md" for names in DESKS for name in names]
+    assert [page.name for page in pages if "```python" in page.read_text(encoding="utf-8")] == []
