@@ -105,6 +105,14 @@ def explain(
             autocompletion=options.complete_views,
         ),
     ] = None,
+    over_time: Annotated[
+        bool,
+        typer.Option(
+            "--over-time",
+            metavar=options.FLAG,
+            help="Of a run: before its first step and at its checkpoints, one below the other.",
+        ),
+    ] = False,
     weights: options.Weights = None,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Where to write. [dim]default: RUN/pictures[/]")
@@ -120,5 +128,14 @@ def explain(
     from segcli.core.recipe.recipe import find_source
     from segcli.explain.explain import explain as draw
 
-    for path in draw(find_source(source), image, what=what or (), out=out, weights=weights, progress=not quiet):
+    done = draw(
+        find_source(source),
+        image,
+        what=what or (),
+        out=out,
+        weights=weights,
+        over_time=over_time,
+        progress=not quiet,
+    )
+    for path in done:
         typer.echo(path)

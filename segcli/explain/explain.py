@@ -14,6 +14,7 @@ from segcli.data.dataset import Dataset, decoded
 from segcli.data.image import read_image
 from segcli.engine.evaluation import evaluating
 from segcli.engine.opening import Opened, open_model, prepare_layout
+from segcli.explain.over_time import moments, together
 from segcli.explain.page import Section, explain_page
 from segcli.explain.scene import Scene
 from segcli.explain.sheet import sheet
@@ -36,6 +37,7 @@ def explain(
     out: str | Path | None = None,
     weights: str | None = None,
     score: float = 0.5,
+    over_time: bool = False,
     progress: bool = True,
 ) -> list[Path]:
     """Draw the views `what` (none named: all that the model has) of one image: a PNG each, and an HTML page of them
@@ -47,6 +49,8 @@ def explain(
     or the image can't be read.
     """
     views = views_named(what)
+    if over_time and weights is not None:
+        raise UsageError("--over-time shows a run's own checkpoints: leave --weights out")
     pixels = read_image(image)  # before the model, which takes longer
     opened = open_model(source, weights=weights)
     if opened.info.value_range is not None:
@@ -57,15 +61,17 @@ def explain(
     target = labels_of(opened, Path(image))
     scene = look(opened, pixels, target, score)
     chosen = available(scene, views, named=bool(what))
-    stem = f"explain-{Path(image).stem}"
+    stem = f"explain-{Path(image).stem}" + ("-over-time" if over_time else "")
     names = [f"{stem}.html", *(f"{stem}-{name}.png" for name in chosen)]
     if out is not None or opened.path is None:
         folders.claim(folder, names, [Path(image)])
     title = f"{opened.recipe.name}: {Path(image).name}"
     sections: list[Section] = []
-    for name, shown in _draw(scene, chosen, progress):
+    drawn = _over_time(opened, pixels, target, score, chosen) if over_time else _draw(scene, chosen, progress)
+    for name, shown in drawn:
         view = chosen[name]
-        write_png(folder / f"{stem}-{name}.png", sheet(view, shown))
+        picture = sheet(view, shown, every_group=over_time)
+        write_png(folder / f"{stem}-{name}.png", picture)
         sections.append(Section(name, view, shown))
     write_bytes(folder / names[0], explain_page(title, scene, sections).encode("utf-8"))
     if out is not None or opened.path is None:
@@ -147,3 +153,17 @@ def _draw(scene: Scene, views: dict[str, View], progress: bool) -> Iterator[tupl
             print(f"{number} of {count(len(views), 'view')}: {name}", file=sys.stderr)
         with torch.inference_mode():
             yield name, view.draw(scene)
+
+
+def _over_time(
+    opened: Opened, pixels: np.ndarray, target: Target | None, score: float, views: dict[str, View]
+) -> Iterator[tuple[str, Shown]]:
+    """Each view at all moments of the run; one moment's model at a time."""
+    shown: dict[str, dict[str, Shown]] = {name: {} for name in views}
+    for moment, one in moments(opened):
+        scene = look(one, pixels, target, score)
+        with torch.inference_mode():
+            for name, view in views.items():
+                shown[name][moment] = view.draw(scene)
+    for name, by_moment in shown.items():
+        yield name, together(by_moment)

@@ -9,19 +9,20 @@ from segcli.explain.view import Shown, View
 WIDTH = 1600  # pixels
 
 
-def sheet(view: View, shown: Shown) -> np.ndarray:
-    """uint8 RGB [H,WIDTH,3]: of pictures in groups the first group alone."""
-    first = shown.pictures[0].group if shown.pictures else ""
-    pictures = [picture for picture in shown.pictures if picture.group == first]
-    title = view.title + (f" · {first}" if first else "")
+def sheet(view: View, shown: Shown, *, every_group: bool = False) -> np.ndarray:
+    """uint8 RGB [H,WIDTH,3]: of pictures in groups the first group alone or, one below the other, all of them."""
+    groups = list(dict.fromkeys(picture.group for picture in shown.pictures))
+    first = groups[0] if groups else ""
+    title = view.title + (f" · {first}" if first and not every_group else "")
     place = f"{view.paper[0]} · segcli/{view.code}"
     lines = [title, *wrapped(" ".join([view.sees, *shown.facts]), WIDTH - 2 * GAP), place]
-    panel = text_panel(lines, WIDTH)
-    if not pictures:
-        return panel
-    columns = shown.columns or 3
-    captions = [picture.caption for picture in pictures]
-    return np.concatenate([panel, contact_sheet([p.pixels for p in pictures], captions, columns=columns, width=WIDTH)])
+    parts = [text_panel(lines, WIDTH)]
+    for group in groups if every_group else groups[:1]:
+        own = [picture for picture in shown.pictures if picture.group == group]
+        captions, heading = [picture.caption for picture in own], group if every_group else ""
+        pixels = [picture.pixels for picture in own]
+        parts.append(contact_sheet(pixels, captions, columns=shown.columns or 3, width=WIDTH, title=heading))
+    return np.concatenate(parts)
 
 
 def wrapped(text: str, width: int) -> list[str]:

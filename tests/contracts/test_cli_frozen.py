@@ -65,7 +65,7 @@ FROZEN = {
     "segcli recipes": ["--task", "--json"],
     "segcli visualize": [],
     "segcli visualize data": ["DIR", "--augmented", "--split", "--out"],
-    "segcli visualize explain": ["RUN|RECIPE", "--image", "--what…", "--weights", "--out"],
+    "segcli visualize explain": ["RUN|RECIPE", "--image", "--what…", "--over-time", "--weights", "--out"],
     "segcli visualize predictions": ["RUN", "--worst", "--split", "--out"],
 }
 

@@ -54,6 +54,19 @@ def test_errors_say_what_there_is(segcli, run, tmp_path):
     assert early.code == 4
 
 
+def test_the_same_view_over_time(segcli, run, tmp_path):
+    once = segcli("visualize", "explain", run, "--image", IMAGE, "--what", "proposals", "-q")
+    done = segcli("visualize", "explain", run, "--image", IMAGE, "--what", "proposals", "--over-time", "-q")
+    assert done.code == 0, done.err
+    page, picture = (tmp_path / line for line in done.out.splitlines())
+    assert picture.name == "explain-five-over-time-proposals.png"
+    text = page.read_text(encoding="utf-8")
+    assert '"step 0"' in text
+    assert '"step 3"' in text
+    alone = cv2.imread(str(tmp_path / once.out.splitlines()[1]))
+    assert cv2.imread(str(picture)).shape[0] > 1.7 * alone.shape[0]
+
+
 def test_an_image_of_ten_thousand_pixels_width(segcli, run, tmp_path):
     cv2.imwrite(str(tmp_path / "wide.png"), np.full((300, 10_000, 3), 128, np.uint8))
     done = segcli("visualize", "explain", run, "--image", "wide.png", "--out", "w", "-q")
