@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 import segcli
-from segcli.cli import compare, evaluate, export, options, output, predict, prepare, recipes, train, visualize
+from segcli.cli import compare, evaluate, export, models, options, output, predict, prepare, recipes, train, visualize
 from segcli.cli.errors import guard
 from segcli.core import own_path, utf8
 from segcli.core.parent import VARIABLE, end_with
@@ -30,6 +30,7 @@ app.add_typer(visualize.app, name="visualize")
 app.command("compare", **compare.HELP)(compare.compare)
 app.command("export", **export.HELP)(export.export)
 app.command("recipes", **recipes.HELP)(recipes.recipes)
+app.command("models", **models.HELP)(models.models)
 
 
 def _version(value: bool) -> None:

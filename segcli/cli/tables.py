@@ -8,6 +8,7 @@ from segcli.core.formatting import MISSING, count, heading, number, percent, sco
 from segcli.core.tasks import MATCHED
 
 if TYPE_CHECKING:
+    from segcli.commands.models import Known
     from segcli.commands.recipes import Shipped
     from segcli.compare.row import Row
     from segcli.core.run_files import Cost
@@ -301,6 +302,34 @@ def recipes(rows: "Sequence[Shipped]") -> Grid:
                 for key, one in row.expected.items()
             )
             or MISSING,
+        ]
+        for row in rows
+    ]
+    return Grid(columns, body)
+
+
+def models(rows: "Sequence[Known]") -> Grid:
+    """Models with published weights."""
+    columns = [
+        Column("model", left=True),
+        Column("task", left=True, drop=4),
+        Column("params M"),
+        Column("GFLOPs", drop=2),
+        Column("published", left=True),
+        Column("licence", left=True, drop=1),
+        Column("MB", drop=3),
+        Column("here", left=True),
+    ]
+    body = [
+        [
+            row.name,
+            row.task,
+            f"{row.params / 1e6:.1f}",
+            number(row.gflops),
+            ", ".join(f"{heading(key, ' ')} {score(key, value)}" for key, value in row.score.items()),
+            row.licence,
+            MISSING if row.megabytes is None else f"{row.megabytes:.0f}",
+            "yes" if row.on_disk else MISSING,
         ]
         for row in rows
     ]

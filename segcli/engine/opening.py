@@ -143,10 +143,8 @@ def open_model(
     else:
         recipe = Recipe.load(find_recipe(source), overrides)
         begins = recipe.model.get("checkpoint") if weights is None and recipe.init is None else None
-        if begins is None and weights is None and recipe.init is None:
-            official = official_of(find_recipe(source))
-            hint = f"--weights {official}" if official else "train it, or give --weights FILE"
-            raise ModelError(f"{source} is a recipe and names no weights", hint=hint)
+        if begins is None and weights is None:
+            weights = _official(source, recipe)
         if begins is not None:
             info = _own_classes(recipe, str(begins))
             model = build(recipe, info)
@@ -195,6 +193,16 @@ def _classes(recipe: Recipe, weights: str | Path) -> DatasetInfo:
     if known is not None and known.classes is not None and not (Path(recipe.data.root) / "info.json").is_file():
         return official_info(known.classes)
     return DatasetInfo.load(recipe.data.root)
+
+
+def _official(source: str | Path, recipe: Recipe) -> str | None:
+    """The official checkpoint of a paper's recipe whose `init` is not there, or names none. Raises ModelError where a
+    recipe without `init` has no official one."""
+    official = official_of(find_recipe(source))
+    if recipe.init is None and official is None:
+        raise ModelError(f"{source} is a recipe and names no weights", hint="train it, or give --weights FILE")
+    there = recipe.init is not None and (find(recipe.init) is not None or Path(_named(recipe)).exists())
+    return None if there else official
 
 
 def _own_classes(recipe: Recipe, checkpoint: str) -> DatasetInfo:

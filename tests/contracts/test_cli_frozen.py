@@ -63,6 +63,7 @@ FROZEN = {
     ],
     "segcli export": ["RUN", "--to", "--int8", "--no-check", "--out", "--force", "--json"],
     "segcli recipes": ["--task", "--json"],
+    "segcli models": ["--task", "--json"],
     "segcli visualize": [],
     "segcli visualize data": ["DIR", "--augmented", "--split", "--out"],
     "segcli visualize explain": ["RUN|RECIPE", "--image", "--what…", "--over-time", "--weights", "--out"],
