@@ -20,7 +20,7 @@ from segcli.data.annotations import encode
 from segcli.sources.shapes import joined, simplified
 from segcli.types import Instances, Prediction, encode_masks, mask_boxes
 
-SIZE = (90, 120)
+SIZE = (256, 256)  # half pixels in parts of it have nine decimals
 
 
 def scene(seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -35,9 +35,9 @@ def scene(seed: int) -> tuple[np.ndarray, np.ndarray]:
     few[80:82, 60:63] = 1
     few[82, 62] = 1
     masks += [ring, *touching, apart, few]
-    for _ in range(4):
+    for _ in range(14):
         place = tuple(int(v) for v in rng.integers(20, 80, 2))
-        axes = tuple(int(v) for v in rng.integers(4, 18, 2))
+        axes = tuple(int(v) for v in rng.integers(3, 18, 2))
         masks.append(cv2.ellipse(np.zeros(SIZE, np.uint8), place, axes, float(rng.integers(180)), 0, 360, 1, -1))
     return np.array(masks).astype(bool), rng.integers(0, 2, len(masks))
 
@@ -70,7 +70,7 @@ def predicted(tmp_path_factory):
     report = predict_files(
         Predictor(Perfect(), RECIPE, INFO), [root / "in"], root / "out", save=every, pixel_size=0.5, progress=False
     )
-    assert (report.images, report.detections) == (2, 18)
+    assert (report.images, report.detections) == (2, 38)
     return root / "out"
 
 
@@ -106,12 +106,12 @@ def test_scores_and_source_ids_go_along(predicted):
 def test_tables_count_objects_and_areas(predicted):
     rows = list(csv.DictReader((predicted / "objects.csv").open(encoding="utf-8-sig")))
     masks, _ = scene(1)
-    assert len(rows) == 18
+    assert len(rows) == 38
     assert float(rows[0]["area_pixels"]) == masks[0].sum()
     assert float(rows[0]["area_mm2"]) == masks[0].sum() / 4
     counts = list(csv.DictReader((predicted / "counts.csv").open(encoding="utf-8-sig")))
     assert [row["class"] for row in counts] == INFO.names * 2
-    assert sum(int(row["objects"]) for row in counts) == 18
+    assert sum(int(row["objects"]) for row in counts) == 38
 
 
 def test_cut_outs_are_transparent_outside_and_geojson_has_holes(predicted):

@@ -84,7 +84,7 @@ def export(image: Exported, names: dict[int, str], out: Path) -> None:
     rows = []
     for annotation in image.annotations:
         values = _row(image, annotation) / (w, h)
-        rows.append(" ".join([str(index[annotation["category_id"]]), *(f"{v:.7g}" for v in values.ravel())]))
+        rows.append(" ".join([str(index[annotation["category_id"]]), *(f"{v:.9g}" for v in values.ravel())]))
     file = image.copy(out / "images" / image.split, without="images")  # the last images/ of a path becomes labels/
     text = out / "labels" / file.relative_to(out / "images").with_suffix(".txt")
     text.parent.mkdir(parents=True, exist_ok=True)
@@ -190,7 +190,8 @@ def _annotation(
     points = values[1:].reshape(-1, 2)
     if np.abs(points).max() > PIXELS:
         raise DataError(f"{where}: {np.abs(points).max():g} is not a part of the image's size (0 to 1)")
-    points = points * (size[1], size[0])
+    # half pixels, say, are exact again: where a border runs through the middles of pixels, the least error counts
+    points = (points * (size[1], size[0])).round(4)
     if len(points) > 2:
         return shapes.of_polygons([points.ravel().tolist()], size, int(values[0]))
     (cx, cy), (w, h) = points.tolist()
