@@ -120,7 +120,8 @@ def coco(root: Path) -> None:
                 if category == 7 and name != "a":
                     one["segmentation"] = rle((x1, y1, x2, y2), compressed=name == "b")
                 if category == 3:
-                    one |= {"keypoints": [x1, y1, 2], "num_keypoints": 1, "dp_I": [1], "dp_U": [0.5], "dp_masks": [[]]}
+                    one |= {"keypoints": [x1, y1, 2], "num_keypoints": 1, "dp_I": [1], "dp_U": [0.5], "dp_V": [0.5]}
+                    one |= {"dp_x": [128], "dp_y": [128], "dp_masks": [[]] * 14}
                 content["annotations"].append({**one, "area": (x2 - x1) * (y2 - y1)})
         text(root / f"annotations/instances_{split}.json", content)
 

@@ -71,7 +71,9 @@ class Plan:
             draft.notes += note_empty(self.path, self.folders, draft)
             entries = (entry for part in draft.splits.values() for entry in part)
             images = (os.path.join(draft.image_root, entry.file_name) for entry in entries)
-            draft.notes += [note] if (note := note_unread(self.path, self.folders, images)) else []
+            models = [file for file in draft.files.values() if isinstance(file, Path)]
+            note = note_unread(self.path, self.folders, [*images, *models])
+            draft.notes += [note] if note else []
         return draft
 
     def __post_init__(self) -> None:

@@ -23,8 +23,8 @@ MARKS = (b"\xff\xd8\xff", b"\x89PNG", b"II*\0", b"MM\0*", b"GIF8")  # how most i
 def note_unread(source: Path, folders: Iterable[Folder], images: Iterable[str | Path]) -> str | None:
     """One sentence on the files of `source` that nothing reads; None where there are none.
 
-    Of a folder all files in its `folders` count, of a file those beside its images. images: those of the dataset: what
-    is wrong with them is for others to say. A hidden folder counts as one.
+    Of a folder all files in its `folders` count, of a file those beside its images. images: those of the dataset, and
+    other files that it takes: what is wrong with them is for others to say. A hidden folder counts as one.
     """
     taken = set(map(os.path.abspath, images))
     return note_files(_beside(taken) if source.is_file() else _files(folders), taken)
@@ -45,7 +45,7 @@ def note_files(files: Iterable[str], taken: Collection[str] = ()) -> str | None:
             hidden.append(name + ("/" if file.endswith("/") else ""))
         elif suffix in PHONES - SUFFIXES:
             phones.append(name)
-        elif suffix not in SUFFIXES | LABELS:
+        elif suffix not in SUFFIXES | LABELS and os.path.abspath(file) not in taken:
             unknown.append(name)
         elif suffix in SUFFIXES and os.path.abspath(file) not in taken and not _is_picture(Path(file)):
             false.append(name)

@@ -15,7 +15,7 @@ from torch import nn
 from segcli.commands import evaluate as command
 from segcli.commands.evaluate import evaluate
 from segcli.core.dataset_info import Category, DatasetInfo
-from segcli.core.errors import DataError, ModelError, UsageError
+from segcli.core.errors import DataError, ModelError
 from segcli.core.recipe.recipe import Expect, Recipe
 from segcli.core.trust import grant
 from segcli.data.dataset import Dataset
@@ -348,12 +348,6 @@ def test_data_of_other_classes_is_refused_and_both_are_named(opened, tmp_path):
 def test_the_limit_on_detections_is_the_recipes(tmp_path):
     root = write_dataset(tmp_path / "toy")
     assert score(root, max_detections=1).metrics["segm_AP"] < 0.5
-
-
-def test_a_task_without_scores_says_so(tmp_path):
-    root = write_dataset(tmp_path / "toy")
-    with pytest.raises(UsageError, match="mesh"):
-        score(root, "mesh")
 
 
 def test_expectations_name_what_is_outside():

@@ -1,7 +1,5 @@
 """Intervals: replicates are the scores of the resampled images, equal models differ as often as they should."""
 
-import copy
-
 import numpy as np
 import pytest
 from scored_cases import (
@@ -43,7 +41,7 @@ def test_a_replicate_is_what_pycocotools_says_of_the_resampled_images(kind):
         results[result]["score"] = (i + 1) / (len(results) + 1)  # no ties: copies would be sorted into them
     results = only(results, kind)
     scores = InstanceScores(classes(3), (kind,), resample=True)
-    half = copy.deepcopy(scores)
+    half = InstanceScores(classes(3), (kind,), resample=True)
     predictions, targets, annotations = as_types(truth, results, kind)
     scores.update(predictions[:5], targets[:5], annotations[:5])
     half.update(predictions[5:], targets[5:], annotations[5:])

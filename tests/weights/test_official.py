@@ -38,10 +38,11 @@ def loaded(monkeypatch, tmp_path) -> list:
 def test_addresses_are_those_that_torchvision_has_itself():
     from torchvision.models import detection, resnet, segmentation
 
-    modules = (detection.faster_rcnn, detection.mask_rcnn, detection.keypoint_rcnn, segmentation.fcn, resnet)
+    modules = (detection.faster_rcnn, detection.mask_rcnn, detection.keypoint_rcnn, resnet)
+    modules += (segmentation.fcn, segmentation.deeplabv3, segmentation.lraspp)
     known = {a for m in modules for a in re.findall(r'url="([^"]+)"', inspect.getsource(m))}
     ours = {c.address for name, c in TABLE.items() if name.startswith("torchvision/")}
-    assert len(ours) == 11
+    assert len(ours) == 17
     assert ours <= known
     assert torchvision.models.ResNet50_Weights.IMAGENET1K_V1.url in ours
 

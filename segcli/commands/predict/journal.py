@@ -88,7 +88,11 @@ class Journal:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         if self.file is not None:
-            self.file.close()
+            try:
+                self.file.close()
+            except OSError as problem:  # what it still held does not fit on the disk
+                if kind is None:
+                    raise self._refused(problem) from problem
             if kind is None:
                 self.path.unlink(missing_ok=True)
 
