@@ -40,7 +40,7 @@ def test_a_browser_without_a_network_draws_them(browser, tmp_path):
     table = {"caption": "balls", "columns": [], "cells": [[]]}
     recipes = {"caption": "", "titles": [], "lines": []}
     group = {"title": "balls", "rows": [0], "table": table, "plot": None, "classes": None, "curves": None}
-    group |= {"behind": None}
+    group |= {"behind": {}}
     shown = {"rows": [{"name": "run", "model": "rcnn", "not_compared": None}], "verdict": [], "notes": [], "costs": []}
     shown |= {"groups": [group | {"recipes": recipes, "pictures": found}]}
     shown |= {"pairs": None, "forecasts": None, "environment": None}

@@ -36,9 +36,9 @@ def loaded(monkeypatch, tmp_path) -> list:
 
 
 def test_addresses_are_those_that_torchvision_has_itself():
-    from torchvision.models import detection, resnet, segmentation
+    from torchvision.models import detection, mobilenetv3, resnet, segmentation
 
-    modules = (detection.faster_rcnn, detection.mask_rcnn, detection.keypoint_rcnn, resnet)
+    modules = (detection.faster_rcnn, detection.mask_rcnn, detection.keypoint_rcnn, resnet, mobilenetv3)
     modules += (segmentation.fcn, segmentation.deeplabv3, segmentation.lraspp)
     known = {a for m in modules for a in re.findall(r'url="([^"]+)"', inspect.getsource(m))}
     ours = {c.address for name, c in TABLE.items() if name.startswith("torchvision/")}
