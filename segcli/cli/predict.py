@@ -116,7 +116,7 @@ def predict(
     if uncertain is not None and (videos or any(map(is_address, inputs))):
         raise UsageError("--uncertain chooses among images on disk, not videos and addresses")
     cut = files.tiling(tile, overlap)
-    files.refuse(target, choices)  # what needs no model is refused before it is loaded
+    files.refuse(target, choices, pixel_size)  # what needs no model is refused before it is loaded
     if videos:
         predictor = load(path, weights)
         how = How(score, files.chosen_labels(predictor.info, wanted), cut, tta)
@@ -178,9 +178,9 @@ def predict(
         output.print_json({"schema_version": 1, "out": str(target), "saved": choices, **facts})
         return
     found = f"{count(report.images, 'image')}, {count(report.detections, 'object')} with a score of at least {score:g}"
-    skipped = f", {len(report.failed)} skipped" if report.failed else ""
-    skipped += f", {report.earlier} of them before an interruption" if report.earlier else ""
-    typer.echo(f"{found}{skipped}, {report.seconds:.1f} s: {target}")
+    more = f", {len(report.failed)} skipped" if report.failed else ""
+    more += f", {count(report.earlier, 'image')} of an interrupted call kept" if report.earlier else ""
+    typer.echo(f"{found}{more}, {report.seconds:.1f} s: {target}")
     for one in chosen[:5]:
         typer.echo(f"  {one.file}: {one.why(predictor.info.names)} ({one.total:.2f})")
 

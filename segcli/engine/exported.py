@@ -19,8 +19,10 @@ def open_exported(path: Path) -> tuple[ExportedModel, Recipe, DatasetInfo]:
     """Raises ModelError for a file that is broken, changed, of another version, or that is no safe one to load."""
     description = describe(path)
     run = runtime(description.target).load(path, torch.get_num_threads())
-    info = info_of(description, path)
-    return ExportedModel(description, info, run), recipe_of(path, description), info
+    info, recipe = info_of(description, path), recipe_of(path, description)
+    model = ExportedModel(description, info, run)
+    model.max_detections = recipe.eval.max_detections
+    return model, recipe, info
 
 
 def info_of(description: Description, path: Path) -> DatasetInfo:

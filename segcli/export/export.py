@@ -87,7 +87,6 @@ def export_run(
     file = _place(path, to, Path(out) if out else None, int8, force)
     opened = open_model(path, device="cpu")
     model, recipe = opened.model, opened.recipe
-    model.max_detections = recipe.eval.max_detections
     val = _dataset(opened, recipe.eval.split) if check or int8 else None
     train = _dataset(opened, "train") if int8 else None
     canvas = on_fixed_canvas(model)
@@ -115,7 +114,8 @@ def export_run(
         for written in Path(folder).iterdir():
             written.replace(file.with_name(written.name))
     write_text(made.script, scripts.text(to, file, outputs))
-    _keep_results(made, opened, description)
+    if to != "torch":  # whose files `eval` does not run
+        _keep_results(made, opened, description)
     return made
 
 
@@ -126,10 +126,10 @@ def _place(run: Path, to: Target, out: Path | None, int8: bool, force: bool) -> 
         raise UsageError(
             f"--out {file}: --to {to} writes {suffix(to)} files", hint=f"--out {file.with_suffix(suffix(to))}"
         )
-    if (file.exists() or script(file).exists()) and not force:
-        raise UsageError(
-            f"{file if file.exists() else script(file)} is there already", hint="--force replaces it, or another --out"
-        )
+    written = [file, script(file), *([file.with_suffix(".bin")] if to == "openvino" else [])]
+    there = next((path for path in written if path.exists()), None)
+    if there is not None and not force:
+        raise UsageError(f"{there} is there already", hint="--force replaces it, or another --out")
     return file
 
 
@@ -278,8 +278,8 @@ def _keep_results(made: Exported, opened: Opened, description: Description) -> N
     run.clear()
     run.write_recipe(opened.recipe)
     run.write_environment(description.environment)
-    if description.cost is not None and made.milliseconds is not None:
-        latency = {"median": round(made.milliseconds[0], 2), "repeats": IMAGES}
+    if description.cost is not None and made.milliseconds is not None and made.agreement is not None:
+        latency = {"median": round(made.milliseconds[0], 2), "repeats": made.agreement.images}
         measured = {**description.cost.get("measured_on", {}), "device": "cpu", "threads": made.threads, "batch": 1}
         run.write_cost({**description.cost, "latency_ms": latency, "measured_on": measured})
 

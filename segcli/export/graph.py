@@ -29,12 +29,15 @@ def on_fixed_canvas(model: Model) -> tuple[int, int]:
     """Let every image lie on one canvas, whose size a graph can state. -> its (height, width).
 
     Models with an own size are so already; of those whose canvas follows the image's shape it is the largest square
-    that they have, as for an image beside others in a batch. Raises UsageError for a model that takes any size.
+    that they have, as for an image beside others in a batch. Raises UsageError for a model that takes any size, and for
+    ways of resizing that ops/preprocess_graph.py does not have.
     """
     rule = model.preprocess
     if rule.keep_size:
         raise UsageError("a model that resizes no image has no size to export", hint="set data.size")
-    if not rule.square:  # DETR's rounding lets the longer side exceed its limit by some pixels
+    if rule.stretch is not None or rule.bicubic:
+        raise UsageError("a model that stretches images or resizes them bicubically has no form that a file can hold")
+    if not rule.square:  # DETR's rounding lets the longer side exceed its limit: mostly by less than this leaves room
         rule = dataclasses.replace(rule, square=True, divisor=max(rule.divisor, 32))
     model.preprocess = rule
     return fixed_canvas(model.preprocess)

@@ -34,8 +34,9 @@ def frame(rule: Preprocess, image_HW3: Tensor) -> Framed:
     height, width = image_HW3.shape[:2]
     one = torch.ones((), dtype=torch.float64, device=image_HW3.device)
     original = (height * one, width * one)
-    content = content_size(rule, *original)
     canvas = fixed_canvas(rule)
+    h, w = content_size(rule, *original)
+    content = (h.clamp(max=canvas[0]), w.clamp(max=canvas[1]))  # DETR's rounding may exceed `longest`
     sides = list(zip(canvas, (height, width), content, original, strict=True))
     pixels_3HW = image_HW3.permute(2, 0, 1)
     if rule.method == "torchvision":

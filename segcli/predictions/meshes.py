@@ -32,8 +32,8 @@ def write_meshes(prediction: Prediction, info: DatasetInfo, out: Path, name: str
     field = PosedMeshes.of(found)
     for kind in KINDS:
         if kind in save:
-            for earlier in (out / "meshes" / name).glob(f"[0-9]*.{kind}"):
-                earlier.unlink()
+            for i in range(1, MOST + 1):
+                (out / "meshes" / name / f"{i}.{kind}").unlink(missing_ok=True)
     for i, (vertices, faces) in enumerate(before_camera(field, prediction.size), 1):
         if len(faces):
             label, colour = info.names[int(found.labels[i - 1])], info.colours()[int(found.labels[i - 1])]

@@ -8,12 +8,15 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from bright import INFO, RECIPE, Bright, photo
 
 from segcli.commands.predict import files, journal
 from segcli.commands.predict.files import predict_files
 from segcli.commands.predictor import Predictor
+from segcli.models.exported.description import Description
+from segcli.models.exported.exported import ExportedModel
 
 SCRIPT = """
 import sys, time
@@ -97,3 +100,26 @@ def test_other_settings_begin_anew(folder, tmp_path):
     interrupted(folder, out)
     report = predict_files(Predictor(Bright(), RECIPE, INFO), [folder], out, score=0.3, progress=False)
     assert (report.earlier, report.detections) == (0, 48)
+
+
+def test_another_exported_file_begins_anew(folder, tmp_path):
+    """Its weights lie in the file, where no state_dict shows them."""
+    out = {"boxes": np.array([[1, 1, 9, 9]], np.float32), "labels": np.zeros(1, np.int64), "scores": np.ones(1)}
+    seen = []
+
+    def exported(digest, stop=99):
+        def run(image):
+            seen.append(digest)
+            if len(seen) == stop:
+                raise KeyboardInterrupt
+            return out
+
+        about = {"target": "onnx", "segcli": "", "torch": "", "name": "toy", "task": "instance", "digest": digest}
+        about |= {"classes": INFO.names, "outputs": list(out), "canvas": (64, 64), "recipe": {}, "environment": {}}
+        return Predictor(ExportedModel(Description(**about), INFO, run), RECIPE, INFO)
+
+    call = lambda predictor: predict_files(predictor, [folder], tmp_path / "out", save=["coco"], progress=False)
+    with pytest.raises(KeyboardInterrupt):
+        call(exported("a", stop=20))
+    assert call(exported("b")).earlier == 0
+    assert seen.count("b") == 24

@@ -11,11 +11,11 @@ from bright import INFO, RECIPE, Bright, photo
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from segcli.commands.predict import labels
+from segcli.commands.predict import labels, pictures
 from segcli.commands.predict.files import predict_files
 from segcli.commands.predictor import Predictor
 from segcli.commands.prepare import prepare
-from segcli.core.errors import DataError
+from segcli.core.errors import DataError, UsageError
 from segcli.data.annotations import encode
 from segcli.sources.shapes import joined, simplified
 from segcli.types import Instances, Prediction, encode_masks, mask_boxes
@@ -171,3 +171,28 @@ def test_names_that_no_annotation_tool_would_find_are_refused_before_any_work(tm
             Predictor(Bright(), RECIPE, INFO), [tmp_path / "photo.dat"], tmp_path / "o", save=["yolo"], progress=False
         )
     assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize(("save", "side"), [(["coco"], 0.5), (["csv"], 0.0), (["csv"], -1.0), (["csv"], float("nan"))])
+def test_a_pixel_size_that_no_table_would_show_is_refused(tmp_path, save, side):
+    photo(tmp_path / "a.png")
+    with pytest.raises(UsageError, match="--pixel-size"):
+        predict_files(
+            Predictor(Bright(), RECIPE, INFO), [tmp_path / "a.png"], tmp_path / "o", save=save, pixel_size=side
+        )
+    assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize("kind", ["instance", "panoptic"])
+def test_more_objects_than_a_mask_file_can_number_are_refused(tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(pictures, "MOST_NUMBERS", 1)
+    photo(tmp_path / "a.png")
+    toy = Predictor(Bright(kind), RECIPE, INFO)
+    with pytest.raises(UsageError, match="--save png numbers 1"):
+        predict_files(toy, [tmp_path / "a.png"], tmp_path / "o", score=0.1, save=["png"], progress=False)
+
+
+def test_meshes_of_a_model_without_any_are_refused(tmp_path):
+    photo(tmp_path / "a.png")
+    with pytest.raises(UsageError, match="--save obj: this model gives no meshes"):
+        predict_files(Predictor(Bright(), RECIPE, INFO), [tmp_path / "a.png"], tmp_path / "o", save=["obj", "csv"])

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from bright import INFO, RECIPE, Bright
+from bright import INFO, RECIPE, Beside, Bright
 from PIL import Image
 from pycocotools import mask as coco_mask
 
@@ -82,6 +82,27 @@ def test_objects_on_seams_are_found_once_and_whole():
     points = Keypoints.of(found.instances).points[iou.argmax(0)]
     inside = [truth[i][int(y), int(x)] for i, (x, y, _) in enumerate(points[:, 0].tolist())]
     assert all(inside), "keypoints lie on the whole image"
+
+
+def test_an_image_without_objects_has_masks_all_the_same():
+    dark = np.zeros((*SIZE, 3), np.uint8)
+    assert predict_tiles(dark, perfect, TILING, KEYED, 1, 0.5).instances.masks == []
+
+    def boxes(images):
+        return [Prediction(0, one.shape[:2], Instances(torch.zeros(0, 4), torch.zeros(0).long())) for one in images]
+
+    assert predict_tiles(dark, boxes, TILING, INFO, 1, 0.5).instances.masks is None
+
+
+def test_objects_with_files_beside_are_refused_by_name():
+    def infer(images):
+        out = perfect(images)
+        for one in out:
+            one.instances.fields = {"beside": Beside(len(one.instances))}
+        return out
+
+    with pytest.raises(UsageError, match="--tile: beside of objects"):
+        predict_tiles(scene(), infer, TILING, INFO, 1, 0.5)
 
 
 def test_neighbours_that_touch_stay_apart_and_one_longer_than_a_tile_is_one():

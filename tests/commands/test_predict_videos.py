@@ -8,8 +8,9 @@ import av
 import numpy as np
 import pytest
 import torch
-from bright import INFO, RECIPE, Bright
+from bright import INFO, RECIPE, Beside, Bright
 
+from segcli.commands.predict import frames, video
 from segcli.commands.predict.frames import Film, Frames, is_video
 from segcli.commands.predict.inference import How
 from segcli.commands.predict.linking import GONE, Links
@@ -99,6 +100,61 @@ def test_a_camera_that_is_not_there_and_kinds_of_files_that_videos_have_not(tmp_
     (tmp_path / "out" / "a.json").write_text("mine", encoding="utf-8")
     with pytest.raises(DataError, match="not written by segcli"):
         predict_videos(toy, ["a.mp4"], tmp_path / "out", How(0.5), progress=False)
+
+
+class Camera:
+    """Never ends, and does not say how fast it is."""
+
+    def __init__(self, number):
+        self.number = number
+
+    def isOpened(self):
+        return True
+
+    def get(self, what):
+        return -1.0
+
+    def read(self):
+        return True, np.full((64, 96, 3), 200, np.uint8)
+
+    def release(self):
+        pass
+
+
+def test_ctrl_c_ends_a_camera_whole_wherever_it_comes(tmp_path, toy, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(frames.cv2, "VideoCapture", Camera)
+    drawn = []
+
+    def draw(image, *_, **__):
+        drawn.append(image)
+        if len(drawn) == 4:  # no frame is awaited then, and none predicted
+            raise KeyboardInterrupt
+        return image
+
+    monkeypatch.setattr(video, "draw", draw)
+    report = predict_videos(toy, ["0"], tmp_path / "out", How(0.1), progress=False)
+    assert (report.videos, report.frames) == (1, 3)
+    assert len(times_of(tmp_path / "out" / "camera-0.mp4")) == 3
+    assert len(json.loads((tmp_path / "out" / "camera-0.json").read_text(encoding="utf-8"))["images"]) == 3
+    drawn.clear()
+    source = film(tmp_path / "a.mp4")
+    with pytest.raises(KeyboardInterrupt):  # a file can be predicted again
+        predict_videos(toy, [str(source)], tmp_path / "again", How(0.1), progress=False)
+    assert not list((tmp_path / "again").iterdir())
+
+
+def test_what_is_kept_in_files_beside_is_drawn_and_not_listed(tmp_path):
+    class Dense(Bright):
+        def one(self, batch, i):
+            found = super().one(batch, i)
+            found.instances.fields = {"beside": Beside(len(found.instances))}
+            return found
+
+    source, toy = str(film(tmp_path / "a.mp4", frames=3)), Predictor(Dense(), RECIPE, INFO)
+    assert predict_videos(toy, [source], tmp_path / "o", How(0.1), save=["overlay"], progress=False).frames == 3
+    with pytest.raises(UsageError, match="no place for beside"):
+        predict_videos(toy, [source], tmp_path / "p", How(0.1), save=["csv"], progress=False)
 
 
 def seen(boxes, labels=None):

@@ -1,5 +1,7 @@
 """Every model's `deploy` gives what its `predict` gives, on images of any size."""
 
+import dataclasses
+
 import cv2
 import numpy as np
 import pytest
@@ -17,6 +19,8 @@ from segcli.models import build_model
 from segcli.models.exported.description import Description
 from segcli.models.exported.exported import ExportedModel
 from segcli.ops import keypoint_places
+from segcli.ops.preprocess_graph import frame
+from segcli.types import Batch
 
 LAYERS = {"encoder_layers": 1, "decoder_layers": 2}
 LITE = {"backbone": RESNET, "queries": 12, "transformer": {"dim": 64, "heads": 4, "ffn": 64, **LAYERS}}
@@ -99,6 +103,28 @@ def test_keypoints_lie_where_torchvision_reads_them():
     places, highest = keypoint_places.read(maps, boxes)
     assert float((places - expected[..., :2]).abs().max()) < 0.01
     assert torch.allclose(highest, values, atol=1e-4)
+
+
+def test_proposals_below_the_lowest_score_are_left_out():
+    model, _ = build("rcnn")
+    framed = frame(model.preprocess, torch.zeros(96, 96, 3, dtype=torch.uint8))
+    batch = Batch(framed.image, framed.padding, [(96, 96)], [(96, 96)], [0])
+    features = [torch.randn(1, 64, side, side) for side in (24, 12, 6, 3, 2)]
+    with torch.inference_mode():
+        _, [scores], _ = model.rpn.propose(batch, features)
+        model.rpn.score_thresh = float(scores[20])
+        [boxes], [scores], _ = model.rpn.propose(batch, features)
+        found, found_scores = model.rpn.deploy(framed, features)
+    assert len(boxes) == len(found) == 21
+    assert torch.allclose(found, boxes)
+    assert torch.allclose(found_scores, scores)
+
+
+def test_ways_of_resizing_without_a_tensor_form_are_refused():
+    model, _ = build("fcn")
+    model.preprocess = dataclasses.replace(model.preprocess, stretch=(96, 128))
+    with pytest.raises(UsageError, match="stretches images"):
+        on_fixed_canvas(model)
 
 
 def test_detr_panoptic_is_refused_by_name():

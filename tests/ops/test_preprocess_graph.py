@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from segcli.ops.preprocess import Preprocess
-from segcli.ops.preprocess_graph import frame
+from segcli.ops.preprocess_graph import fixed_canvas, frame
 
 RULES = {
     "opencv": Preprocess(None, 96, "opencv", square=True),
@@ -32,3 +32,13 @@ def test_it_makes_the_same_input(rule, size):
     levels = (found.image - images).abs() * torch.tensor(rule.std)[:, None, None] * 255
     assert float(levels.max()) < 1.02
     assert float((levels > 0.02).float().mean()) < 0.01  # values between two whole ones may fall to either
+
+
+def test_content_never_exceeds_the_canvas():
+    """DETR rounds the shorter side first: of a panorama the longer one may then be longer than `longest`."""
+    rule = Preprocess(480, 640, "pil", square=True)
+    assert rule.output_size(138, 500) == (177, 641)
+    found = frame(rule, torch.zeros(138, 500, 3, dtype=torch.uint8))
+    assert [int(side) for side in found.content] == [177, 640]
+    assert fixed_canvas(rule) == (640, 640)
+    assert int((~found.padding).sum()) == 177 * 640

@@ -9,8 +9,9 @@ import trimesh
 
 from segcli.core.dataset_info import Category, DatasetInfo
 from segcli.fields.mesh import PosedMeshes
+from segcli.models.rcnn.heads.mesh import DESCRIBED
 from segcli.ops.meshes.cubify import icosphere
-from segcli.predictions.meshes import before_camera, glb, write_meshes
+from segcli.predictions.meshes import MOST, before_camera, glb, write_meshes
 from segcli.types import Instances, Prediction
 
 INFO = DatasetInfo("solids", (Category("ball", 1),), {})
@@ -56,3 +57,17 @@ def test_predictions_of_other_tasks_write_none(tmp_path):
     other = Prediction(1, (10, 10), Instances.empty())
     write_meshes(other, INFO, tmp_path, "photo", ("obj",))
     assert not list(tmp_path.iterdir())
+
+
+def test_files_of_an_earlier_call_go_and_those_of_others_stay(tmp_path):
+    folder = tmp_path / "meshes" / "photo"
+    folder.mkdir(parents=True)
+    for name in ("1.obj", "2.obj", "1-smoothed.obj", "2.glb"):
+        (folder / name).write_text("earlier", encoding="utf-8")
+    write_meshes(prediction(), INFO, tmp_path, "photo", ("obj",))
+    assert sorted(file.name for file in folder.iterdir()) == ["1-smoothed.obj", "1.obj", "2.glb"]
+    assert (folder / "1.obj").read_text(encoding="utf-8") != "earlier"
+
+
+def test_as_many_are_announced_as_the_head_makes():
+    assert MOST == DESCRIBED

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import sys
 import time
 from collections import deque
@@ -28,6 +29,7 @@ from segcli.core.files import read_json, remove_parts
 from segcli.core.plugins import nearest
 from segcli.core.tasks import TASKS
 from segcli.data.inputs import find_images, output_names, passed_over
+from segcli.models.exported.exported import ExportedModel
 from segcli.predictions import meshes
 from segcli.predictions.coco_results import JsonStream, coco_annotation, coco_categories
 from segcli.sources.tile import Tiling
@@ -84,7 +86,7 @@ def predict_files(
     - png: masks/NAME.png, where the model gives masks: 16-bit object numbers, 0 = none, better ones on top; for
       the semantic task labels, of 8 bits for up to 254 classes, of 16 for more; and masks/legend.json: NAME.png ->
       number -> {"label", "score"};
-    - obj, glb: meshes/NAME/1.obj, 2.obj, …, where the model gives meshes, see predictions/meshes.py;
+    - obj, glb: meshes/NAME/1.obj, 2.obj, …, see predictions/meshes.py; for models that give meshes;
     - labelme, yolo, coco_annotations, cvat, geojson, crops: a folder of that name, csv: two tables; see `labels.py`.
 
     Only detections with at least `score` are kept, and of `classes` (names; None: all). tta: the mean of the prediction
@@ -92,16 +94,20 @@ def predict_files(
     many pixels a side (see tiles.py); overlap None: a quarter of it. pixel_size: the side of a pixel in millimetres,
     for the tables.
     A file that can't be read is reported and skipped; memory does not grow with the number of images. A call that was
-    interrupted goes on where it was, if everything is as it was. Raises DataError, before any work, where an input
-    names nothing, and where a file that would be written is an input, or is there and not of an earlier call.
+    interrupted goes on where it was, if everything is as it was. Raises, before any work, UsageError for what the model
+    can't do, DataError where an input names nothing, and where a file that would be written is an input, or is there
+    and not of an earlier call.
     """
     begun = time.perf_counter()
     out = Path(out)
-    refuse(out, save)
+    refuse(out, save, pixel_size)
     how = How(score, chosen_labels(predictor.info, classes), tiling(tile, overlap), tta)
     task = TASKS[predictor.recipe.task]
     if tta and (not task.objects or task.fields):
         raise UsageError(f"--tta: two views of a {predictor.recipe.task} prediction have no mean", hint="leave it away")
+    solid = [kind for kind in meshes.KINDS if kind in save]
+    if solid and "mesh" not in predictor.model.fields:
+        raise UsageError(f"--save {solid[0]}: this model gives no meshes", hint="segcli recipes --task mesh lists some")
     inputs = list(inputs)
     report = PredictReport(0, [], 0, 0.0)
     addresses = [name_of(str(one)) for one in inputs if is_address(one)]
@@ -115,9 +121,11 @@ def predict_files(
     folders.claim(out, [*_outputs(names, save), *stored], files, lambda: _of_before(out))
     remove_parts(out, out / "masks", out / "overlays")
     report.left = note_files(map(str, passed_over(at, files)))
+    model = predictor.model
     settings = {
-        "weights": weights_digest(predictor.model.state_dict()),
+        "weights": model.description.digest if isinstance(model, ExportedModel) else weights_digest(model.state_dict()),
         "model": predictor.recipe.model_dump(mode="json")["model"],
+        "input": [dataclasses.asdict(model.preprocess), model.max_detections],
         "classes": predictor.info.names,
         "inputs": [str(given) for given in inputs],
         "how": dataclasses.asdict(how),
@@ -217,8 +225,14 @@ def _write_files(journal: Journal, info: DatasetInfo, out: Path, save: Sequence[
         coco.tail += ',\n"categories": ' + json.dumps(coco_categories(info), ensure_ascii=False) + "}"
 
 
-def refuse(out: Path, save: Sequence[str]) -> None:
-    """Raise UsageError for a kind of file that is not written, and for a folder that is a run's or a dataset's."""
+def refuse(out: Path, save: Sequence[str], pixel_size: float | None = None) -> None:
+    """Raise UsageError for a kind of file that is not written, for a folder that is a run's or a dataset's, and for a
+    pixel size that no table would have, or that is none."""
+    if pixel_size is not None:
+        if "csv" not in save:
+            raise UsageError("--pixel-size goes with --save csv")
+        if not 0 < pixel_size < math.inf:
+            raise UsageError(f"--pixel-size {pixel_size:g}: a pixel's side is longer than 0 mm")
     for choice in save:
         if choice not in CHOICES:
             raise UsageError(f"--save {choice} is unknown", hint=nearest(choice, list(CHOICES)))

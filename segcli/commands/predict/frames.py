@@ -51,7 +51,8 @@ class Frames:
                 there = self.camera.isOpened()
             if not there:
                 raise DataError(f"camera {source}: there is none of this number, or another program uses it")
-            self.rate = Fraction(round(self.camera.get(cv2.CAP_PROP_FPS)) or 30)
+            rate = self.camera.get(cv2.CAP_PROP_FPS)  # 0, less or no number where the camera does not say
+            self.rate = Fraction(round(rate)) if rate >= 1 else self.rate
             return
         av = library()
         try:

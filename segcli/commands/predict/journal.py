@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import BinaryIO
 
 import numpy as np
+from pycocotools import mask as coco_mask
 from typing_extensions import TypedDict  # before Python 3.12, pydantic takes no other
 
 from segcli.core.coco_json import Result, as_json
@@ -161,8 +162,6 @@ def regions(prediction: Prediction, info: DatasetInfo, files: Path | None = None
 
 def _region(category: int, mask: np.ndarray, score: float | None) -> Result:
     rle = encode_masks(mask[None])[0]
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    x, y = int(columns[0]), int(rows[0])
-    box = [x, y, int(columns[-1]) + 1 - x, int(rows[-1]) + 1 - y]
+    box = [int(v) for v in coco_mask.toBbox(rle)]
     out: Result = {"category_id": category, "bbox": box, "segmentation": as_json(rle)}
     return out if score is None else {**out, "score": round(score, 4)}

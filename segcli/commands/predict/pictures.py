@@ -8,12 +8,14 @@ from pycocotools import mask as coco_mask
 from typing_extensions import TypedDict
 
 from segcli.core.dataset_info import DatasetInfo
+from segcli.core.errors import UsageError
 from segcli.data.annotations import crop_rle
 from segcli.drawing.overlays import draw
 from segcli.predictions.coco_results import label_map, write_image, write_png
 from segcli.predictions.meshes import write_meshes
 from segcli.types import Prediction
 
+MOST_NUMBERS = 2**16 - 1  # of mask files
 LARGEST_JPEG = 65000  # pixels a side; beyond, overlays are PNG
 MOST_DRAWN = 64_000_000  # pixels of an overlay; larger images are drawn smaller
 
@@ -55,9 +57,11 @@ def number_masks(prediction: Prediction, info: DatasetInfo) -> tuple[np.ndarray,
     """One number a pixel [H,W] and what each number means; None where a prediction has neither masks nor a map.
 
     Instances: uint16, their position + 1, better ones over worse ones. Panoptic: uint16, segment ids. Semantic: labels.
+    Raises UsageError for more objects than 16 bits can number.
     """
     if prediction.panoptic is not None:
         segments = prediction.panoptic.segments
+        _refuse_more(max((s.id for s in segments), default=0))
         meaning = {str(s.id): Meaning(label=info.names[s.label], score=round(s.score, 4)) for s in segments}
         return prediction.panoptic.ids.astype(np.uint16), meaning
     if prediction.semantic is not None:
@@ -69,6 +73,7 @@ def number_masks(prediction: Prediction, info: DatasetInfo) -> tuple[np.ndarray,
     if found is None or found.masks is None:
         return None
     assert found.scores is not None
+    _refuse_more(len(found))
     pixels = np.zeros(prediction.size, np.uint16)
     rles = found.rles()
     for i in reversed(range(len(found))):
@@ -76,3 +81,8 @@ def number_masks(prediction: Prediction, info: DatasetInfo) -> tuple[np.ndarray,
         pixels[y : y + h, x : x + w][crop_rle(rles[i], x, y, x + w, y + h)] = i + 1
     entries = zip(found.labels.tolist(), found.scores.tolist(), strict=True)
     return pixels, {str(i): Meaning(label=info.names[v], score=round(s, 4)) for i, (v, s) in enumerate(entries, 1)}
+
+
+def _refuse_more(number: int) -> None:
+    if number > MOST_NUMBERS:
+        raise UsageError(f"an image has {number} objects, and --save png numbers {MOST_NUMBERS}", hint="leave png out")

@@ -50,11 +50,13 @@ def write_tables(
                 row = [entry["given"], names[key], len(of), f"{sum(of):g}", f"{share:.4f}"]
                 table.writerow([*row, *in_mm2(sum(of))])
 
-    _write(out / OBJECTS, write_objects)
-    _write(out / COUNTS, write_counts)
+    write_csv(out / OBJECTS, write_objects)
+    write_csv(out / COUNTS, write_counts)
 
 
-def _write(path: Path, fill: Callable[[TextIO], None]) -> None:
+def write_csv(path: Path, fill: Callable[[TextIO], None]) -> None:
+    """A table that `fill` writes, whole or not at all. Raises SegcliError."""
+
     def write(part: Path) -> None:
         with open(part, "w", encoding="utf-8-sig", newline="") as file:  # the mark tells spreadsheets that it is UTF-8
             fill(file)

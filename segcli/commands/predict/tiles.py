@@ -20,7 +20,7 @@ from segcli.core.dataset_info import DatasetInfo
 from segcli.core.errors import UsageError
 from segcli.data.annotations import crop_rle
 from segcli.sources.tile import Tiling, starts
-from segcli.types import Field, Instances, Origin, Panoptic, Prediction, Segment, Store, Written, label_type
+from segcli.types import Field, Instances, Origin, Panoptic, Prediction, Segment, Store, Written, label_type, mask_boxes
 
 Infer = Callable[[list[np.ndarray]], list[Prediction]]  # RGB uint8 [H,W,3] each -> predictions on their own pixels
 WHOLE = 4096  # pixels of the longest side from which the whole view is made of a smaller copy
@@ -86,7 +86,7 @@ class _Joined:
     def __init__(self, size: tuple[int, int], info: DatasetInfo):
         self.size, self.info = size, info
         self.store = Store(info, 0, None)  # fields that need a file beside can't be joined
-        self.has_objects = False
+        self.has_objects = self.has_masks = False
         self.pieces: list[Piece] = []
         self.fields: dict[str, type[Field]] = {}
         self.semantic: np.ndarray | None = None
@@ -119,14 +119,14 @@ class _Joined:
             ]
 
     def _segment(self, segment: Segment, mask: np.ndarray, tile: Rect) -> Piece:
-        columns, rows = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
-        box = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], float) + np.tile(tile[:2], 2)
+        box = mask_boxes(mask[None])[0].astype(float) + np.tile(tile[:2], 2)
         rle = place_mask(mask, 0, 0, (mask.shape[0], mask.shape[1]))
         return Piece(tile, segment.label, segment.score, box, rle, {}, is_cut(box, tile, self.size))
 
     def _objects(self, found: Instances, tile: Rect) -> Iterator[_Object]:
         """Detections of a tile, with boxes and fields on the whole image, masks on the tile."""
         assert found.scores is not None or not len(found)
+        self.has_masks |= found.masks is not None
         rles = found.rles() if found.masks is not None else [None] * len(found)
         entries: list[dict[str, object]] = [{} for _ in range(len(found))]
         for name, field in found.fields.items():
@@ -134,7 +134,11 @@ class _Joined:
                 raise UsageError(f"--tile: {name} of objects can't be joined over tiles")
             self.fields[name] = type(field)
             moved = cast(Written, field.crop(-tile[0], -tile[1], self.size[1], self.size[0]))
-            for entry, more in zip(entries, moved.write(found.labels.tolist(), self.store), strict=True):
+            try:
+                written = moved.write(found.labels.tolist(), self.store)
+            except UsageError as error:  # it needs a file beside
+                raise UsageError(f"--tile: {name} of objects can't be joined over tiles") from error
+            for entry, more in zip(entries, written, strict=True):
                 entry |= more
         for i, rle in enumerate(rles):
             box = found.boxes[i].double().cpu().numpy() + np.tile(tile[:2], 2)
@@ -169,7 +173,7 @@ class _Joined:
             torch.tensor(np.array([one.box for one in objects]).reshape(-1, 4), dtype=torch.float32),
             torch.tensor([one.label for one in objects], dtype=torch.int64),
             torch.tensor([one.score for one in objects], dtype=torch.float32),
-            masks=masks if len(masks) == len(objects) and objects else None,
+            masks=masks if self.has_masks else None,
             fields={name: kind.read(entries, origin) for name, kind in self.fields.items()},
         )
         return Prediction(image_id, self.size, found)

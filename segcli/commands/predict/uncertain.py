@@ -6,7 +6,7 @@ Three numbers from 0 to 1 for each image, of which the sum decides:
   nothing is found at all;
 - disagreement: how little the predictions for the image and for its mirror image have in common, 1 - 2 Σ IoU / (n + m)
   over the n and m objects of both (of maps the share of pixels with another class), a committee of two views;
-- rarity: the best score of an object, times the share of all detections that are of other classes.
+- rarity: the best score of an object, times the share of other classes, each counted once in every image that shows it.
 
 Of images that look alike only the first is taken.
 """
@@ -16,15 +16,17 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 from tqdm import tqdm
 
 from segcli.commands.predict.reading import READERS, batches
+from segcli.commands.predict.tables import write_csv
 from segcli.commands.predict.views import objects_of, overlaps, partners, scores_of, turn_back
 from segcli.commands.predictor import Predictor, above
-from segcli.core.files import write_atomic
 from segcli.data.near_duplicates import ALIKE, thumbnail
+from segcli.ops.task_conversion import as_semantic
 from segcli.types import Prediction
 
 FILE = "uncertain.csv"
@@ -34,7 +36,8 @@ SEEN = 0.3  # from this score on, both views should have an object
 
 @dataclasses.dataclass
 class Doubt:
-    """What is known of one image. classes: best score by label; thumbnail: see `data.near_duplicates`."""
+    """What is known of one image. classes: by label the best score, and once all images are known the rarity;
+    thumbnail: see `data.near_duplicates`."""
 
     file: Path
     entropy: float
@@ -94,15 +97,14 @@ def most_uncertain(
 def write_reasons(chosen: Iterable[Doubt], out: Path, names: Sequence[str]) -> None:
     """uncertain.csv: a row an image, with its three numbers and the reason in words. Raises SegcliError."""
 
-    def write(part: Path) -> None:
-        with open(part, "w", encoding="utf-8-sig", newline="") as file:
-            table = csv.writer(file)
-            table.writerow(["image", "sum", "entropy", "disagreement", "rarity", "why"])
-            for one in chosen:
-                numbers = [f"{v:.3f}" for v in (one.total, one.entropy, one.disagreement, one.rarity)]
-                table.writerow([one.file, *numbers, one.why(names)])
+    def fill(file: TextIO) -> None:
+        table = csv.writer(file)
+        table.writerow(["image", "sum", "entropy", "disagreement", "rarity", "why"])
+        for one in chosen:
+            numbers = [f"{v:.3f}" for v in (one.total, one.entropy, one.disagreement, one.rarity)]
+            table.writerow([one.file, *numbers, one.why(names)])
 
-    write_atomic(out / FILE, write, flush=False)
+    write_csv(out / FILE, fill)
 
 
 def _doubt(file: Path, image: np.ndarray, found: Prediction, mirrored: Prediction) -> Doubt:
@@ -129,9 +131,6 @@ def _doubt(file: Path, image: np.ndarray, found: Prediction, mirrored: Predictio
 def classes_of(prediction: Prediction) -> np.ndarray:
     """The class of every pixel [H,W] of a map, -1 where a panoptic one is void."""
     if prediction.panoptic is not None:
-        label = np.full(max([s.id for s in prediction.panoptic.segments], default=0) + 1, -1)
-        for segment in prediction.panoptic.segments:
-            label[segment.id] = segment.label
-        return np.asarray(label[prediction.panoptic.ids])
+        prediction = as_semantic(prediction, ignore=-1)
     assert prediction.semantic is not None
     return prediction.semantic

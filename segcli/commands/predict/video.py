@@ -20,6 +20,8 @@ from segcli.commands.predict.inference import How, predict_images
 from segcli.commands.predict.linking import Links
 from segcli.commands.predictor import Predictor
 from segcli.core import folders
+from segcli.core.coco_json import Result
+from segcli.core.dataset_info import DatasetInfo
 from segcli.core.errors import DataError, UsageError
 from segcli.core.files import part_beside
 from segcli.core.tasks import TASKS
@@ -61,8 +63,9 @@ def predict_videos(
       "track_id" besides, and "categories";
     - csv: NAME.csv: a row an object and frame.
 
-    A source that can't be read is reported and skipped. Raises UsageError for other kinds of `save` and for models
-    without objects, DataError where a file is there that is not of an earlier call.
+    A source that can't be read is reported and skipped. Raises UsageError for other kinds of `save`, for models without
+    objects, and, where NAME.json or NAME.csv is wanted, for fields of objects that are kept in files beside; DataError
+    where a file is there that is not of an earlier call.
     """
     begun = time.perf_counter()
     for kind in save:
@@ -106,26 +109,32 @@ def _predict(
         bar = stack.enter_context(
             tqdm(total=frames.total or None, desc="predicting", unit="frame", disable=not progress, file=sys.stderr)
         )
-        for number, (seconds, image, prediction) in enumerate(_predicted(predictor, frames, how), 1):
-            found = prediction.instances
-            assert found is not None
-            numbers = links.add(found)
-            if film is not None:
-                colours = [track_colour(track) for track in numbers]
-                film.add(seconds, draw(image, prediction, info, width=image.shape[1], colours=colours, numbers=numbers))
-            height, width = prediction.size
-            place: dict[str, object] = {"id": number, "video_id": 1, "frame": number - 1}
-            images.append({**place, "seconds": round(seconds, 4), "height": height, "width": width})
-            for result, track in zip(coco_results(prediction, info), numbers, strict=True):
-                entry = {**coco_annotation(result, coco.count + 1), "image_id": number, "track_id": track}
-                if coco.needed:
-                    coco.add(entry)
-                if table is not None:
-                    name, box = info.names[info.source_ids.index(result["category_id"])], result["bbox"]
-                    row = [number - 1, f"{seconds:.4f}", track, name, f"{result['score']:.4f}"]
-                    table.writerow([*row, *(f"{v:g}" for v in box), entry["area"]])
-            report.frames += 1
-            bar.update()
+        camera = is_camera(frames.source)
+        # Ctrl-C ends a camera's recording, wherever it comes
+        with contextlib.suppress(KeyboardInterrupt) if camera else contextlib.nullcontext():
+            for number, (seconds, image, prediction) in enumerate(_predicted(predictor, frames, how), 1):
+                found = prediction.instances
+                assert found is not None
+                numbers = links.add(found)
+                if film is not None:
+                    colours = [track_colour(track) for track in numbers]
+                    film.add(
+                        seconds, draw(image, prediction, info, width=image.shape[1], colours=colours, numbers=numbers)
+                    )
+                height, width = prediction.size
+                place: dict[str, object] = {"id": number, "video_id": 1, "frame": number - 1}
+                images.append({**place, "seconds": round(seconds, 4), "height": height, "width": width})
+                results = _results(prediction, info) if coco.needed or table is not None else []
+                for result, track in zip(results, numbers, strict=False):
+                    entry = {**coco_annotation(result, coco.count + 1), "image_id": number, "track_id": track}
+                    if coco.needed:
+                        coco.add(entry)
+                    if table is not None:
+                        name, box = info.names[info.source_ids.index(result["category_id"])], result["bbox"]
+                        row = [number - 1, f"{seconds:.4f}", track, name, f"{result['score']:.4f}"]
+                        table.writerow([*row, *(f"{v:g}" for v in box), entry["area"]])
+                report.frames += 1
+                bar.update()
         if not images:
             raise DataError(f"{frames.source}: holds no frame that can be decoded")
         video = {"id": 1, "name": frames.source, "frames_per_second": float(frames.rate), "length": len(images)}
@@ -136,17 +145,22 @@ def _predict(
 
 
 def _predicted(predictor: Predictor, frames: Frames, how: How) -> Iterator[tuple[float, np.ndarray, Prediction]]:
-    """(seconds, image, prediction) of every frame; a camera's one at a time, until Ctrl-C."""
+    """(seconds, image, prediction) of every frame; a camera's one at a time."""
     source = iter(frames)
     size = 1 if is_camera(frames.source) else predictor.batch_size
+    while batch := [*itertools.islice(source, size)]:
+        found = predict_images(predictor, [image for _, image in batch], how)
+        for (seconds, image), prediction in zip(batch, found, strict=True):
+            yield seconds, image, prediction
+
+
+def _results(prediction: Prediction, info: DatasetInfo) -> list[Result]:
+    """One frame's detections. Raises UsageError for fields that are kept in files beside."""
     try:
-        while batch := [*itertools.islice(source, size)]:
-            found = predict_images(predictor, [image for _, image in batch], how)
-            for (seconds, image), prediction in zip(batch, found, strict=True):
-                yield seconds, image, prediction
-    except KeyboardInterrupt:
-        if not is_camera(frames.source):
-            raise
+        return coco_results(prediction, info)
+    except UsageError as error:
+        fields = ", ".join(prediction.instances.fields) if prediction.instances is not None else ""
+        raise UsageError(f"json and csv of videos have no place for {fields}", hint="--save overlay") from error
 
 
 @contextlib.contextmanager

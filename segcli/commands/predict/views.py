@@ -16,6 +16,7 @@ from segcli.commands.predict.seams import place_mask
 from segcli.core.coco_json import Rle
 from segcli.core.errors import UsageError
 from segcli.data.annotations import crop_rle
+from segcli.ops.boxes import iou
 from segcli.types import Instances, Prediction
 
 SAME = 0.5
@@ -74,10 +75,10 @@ def turn_back(found: Instances, size: tuple[int, int]) -> Instances:
 
 def partners(a: Instances, b: Instances, size: tuple[int, int]) -> np.ndarray:
     """Pairs [P,2] of positions in `a` and `b` that are one object: a class, an IoU of at least 0.5, the largest sum."""
-    iou = overlaps(a, b)
-    iou[a.labels.numpy()[:, None] != b.labels.numpy()[None]] = 0
-    rows, columns = linear_sum_assignment(iou, maximize=True)
-    good = iou[rows, columns] >= SAME
+    overlap = overlaps(a, b)
+    overlap[a.labels.numpy()[:, None] != b.labels.numpy()[None]] = 0
+    rows, columns = linear_sum_assignment(overlap, maximize=True)
+    good = overlap[rows, columns] >= SAME
     return np.stack([rows[good], columns[good]], 1)
 
 
@@ -87,10 +88,7 @@ def overlaps(a: Instances, b: Instances) -> np.ndarray:
         return np.zeros((len(a), len(b)))
     if a.masks is not None and b.masks is not None:
         return np.asarray(coco_mask.iou(a.rles(), b.rles(), [0] * len(b)))
-    sides = [
-        boxes.double().numpy() - np.pad(boxes.double().numpy()[:, :2], ((0, 0), (2, 0))) for boxes in (a.boxes, b.boxes)
-    ]
-    return np.asarray(coco_mask.iou(*sides, [0] * len(b)))
+    return iou(a.boxes[:, None].double(), b.boxes[None].double()).numpy()
 
 
 def _mirrored(rle: Rle, size: tuple[int, int]) -> Rle:

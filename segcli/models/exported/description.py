@@ -24,7 +24,7 @@ PACKAGES: dict[Target, tuple[str, ...]] = {"onnx": ("onnx", "onnxruntime"), "ope
 class Description(pydantic.BaseModel):
     """outputs: names of the graph's outputs, see docs/export.md. canvas: (height, width) of the network's input inside.
     metrics: those that score its fields. environment: of the run, with the dataset's classes and the weights' licences.
-    cost: the run's cost.json with the file's own latency."""
+    cost: the run's cost.json without the run's latency and memory."""
 
     model_config = pydantic.ConfigDict(extra="forbid")
 

@@ -1,6 +1,6 @@
 """Exported models as ONNX files, run by ONNX Runtime."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -39,15 +39,13 @@ def refuse_foreign(model: onnx.ModelProto, path: Path) -> None:
     """Raise ModelError for operators that are not ONNX's, which need a library of somebody's, and for weights that lie
     in other files."""
     own = {(function.domain, function.name) for function in model.functions}
-    graphs = [*_graphs(model.graph)]
-    nodes = [*(n for graph in graphs for n in graph.node), *(n for function in model.functions for n in function.node)]
+    nodes, tensors = _parts([model.graph, *model.functions])
     for node in nodes:
         if node.domain not in STANDARD and (node.domain, node.op_type) not in own:
             raise ModelError(f"{path}: the operator {node.domain}.{node.op_type} is not ONNX's own, and is not run")
-    for graph in graphs:
-        for tensor in graph.initializer:
-            if tensor.data_location == onnx.TensorProto.EXTERNAL:
-                raise ModelError(f"{path}: its weight {tensor.name!r} lies in another file, which is not read")
+    for tensor in tensors:
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            raise ModelError(f"{path}: its weight {tensor.name!r} lies in another file, which is not read")
 
 
 def load(path: Path, threads: int) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
@@ -63,7 +61,23 @@ def load(path: Path, threads: int) -> Callable[[np.ndarray], dict[str, np.ndarra
     return lambda image: dict(zip(names, session.run(names, {"image": image}), strict=True))
 
 
-def _graphs(graph: onnx.GraphProto) -> list[onnx.GraphProto]:
-    """A graph and those inside its nodes."""
-    inner = [attribute.g for node in graph.node for attribute in node.attribute if attribute.HasField("g")]
-    return [graph, *(below for g in inner for below in _graphs(g))]
+def _parts(
+    places: Iterable[onnx.GraphProto | onnx.FunctionProto],
+) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
+    """(the nodes, the tensors) of graphs and functions, and of the graphs inside their nodes."""
+    nodes: list[onnx.NodeProto] = []
+    tensors: list[onnx.TensorProto] = []
+    waiting: list[onnx.GraphProto | onnx.FunctionProto] = [*places]
+    while waiting:
+        place = waiting.pop()
+        nodes += place.node
+        sparse: list[onnx.SparseTensorProto] = []
+        if isinstance(place, onnx.GraphProto):
+            tensors += place.initializer
+            sparse += place.sparse_initializer
+        for attribute in (attribute for node in place.node for attribute in node.attribute):
+            waiting += [attribute.g, *attribute.graphs]
+            tensors += [attribute.t, *attribute.tensors]
+            sparse += [attribute.sparse_tensor, *attribute.sparse_tensors]
+        tensors += [tensor for one in sparse for tensor in (one.values, one.indices)]
+    return nodes, tensors

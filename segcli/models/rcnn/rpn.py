@@ -82,8 +82,8 @@ class RPN(RegionProposalNetwork):
         for box, logit in zip(boxes.split(counts), logits.flatten().split(counts), strict=True):
             best, at = logit.topk(min(self.pre_nms_top_n(), len(logit)))
             box, score = clamp(box[at], framed.content), best.sigmoid()
-            solid = ((box[:, 2:] - box[:, :2]) >= self.min_size).all(1)
-            box, score = box[solid], score[solid]
+            good = ((box[:, 2:] - box[:, :2]) >= self.min_size).all(1) & (score >= self.score_thresh)
+            box, score = box[good], score[good]
             keep = nms(box, score, self.nms_thresh)
             kept.append(box[keep])
             scores.append(score[keep])
