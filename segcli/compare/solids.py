@@ -10,7 +10,7 @@ from segcli.predictions.meshes import before_camera
 from segcli.types import Prediction, Target
 
 MOST = 4  # objects of a panel
-FACES = 6_000  # of an object: more would only make the file large
+FACES = 6_000  # of an object: one of more is not shown, it would only make the file large
 
 
 class Solid(TypedDict):

@@ -9,6 +9,7 @@ Without mirror and mirror_uv a flip is refused: for the body of DensePose-COCO t
 """
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor
 
 from segcli.core.errors import DataError, UsageError
-from segcli.types import Origin
+from segcli.types import Origin, side_arrays
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Surface:
         other = torch.tensor(self.mirror, device=points.device)[chart].to(points)
         if self.mirror_uv == "1-u":
             return torch.stack([other, 1 - u, v], 1)
-        tables = _tables(Path(self.mirror_uv)).to(points)
+        tables = _tables(Path(self.mirror_uv), self.charts).to(points)
         side = tables.shape[-1] - 1
         row, column = (v * side).round().long(), (u * side).round().long()
         return torch.stack([other, *tables[:, (chart - 1).clamp(min=0), row, column]], 1)
@@ -80,16 +81,17 @@ def _places(given: object, count: int, where: str) -> tuple[int, ...] | None:
     """A list of 1 to count in another order, with 0 in front."""
     if given is None:
         return None
-    if not isinstance(given, list) or sorted(given) != list(range(1, count + 1)):
+    if not isinstance(given, list) or {type(one) for one in given} != {int} or sorted(given) != [*range(1, count + 1)]:
         raise DataError(f"{where}: is no list of the numbers 1 to {count}, each once")
     return (0, *given)
 
 
-def _tables(path: Path) -> Tensor:
+@functools.lru_cache(maxsize=4)  # a flip asks for each object
+def _tables(path: Path, charts: int) -> Tensor:
     """float32 [2, charts, R, R]. Raises DataError."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            tables = np.stack([file["U"], file["V"]]).astype(np.float32)
-    except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"{path}: holds no mirror tables U and V: {error}") from error
-    return torch.from_numpy(tables)
+    tables = side_arrays(path, "U", "V")
+    side = tables[0].shape[-1] if tables[0].ndim else 0
+    if side < 1 or any(one.shape != (charts, side, side) for one in tables):
+        shapes = " and ".join(str(list(one.shape)) for one in tables)
+        raise DataError(f"{path}: U and V must be [{charts}, R, R], and are {shapes}")
+    return torch.from_numpy(np.stack(tables).astype(np.float32))

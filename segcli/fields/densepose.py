@@ -20,7 +20,7 @@ from torch import Tensor
 from segcli.core.dataset_info import DatasetInfo
 from segcli.core.errors import UsageError
 from segcli.fields.body_surface import Surface, surface
-from segcli.types import Colour, Index, Instances, Labels, Origin, Placed, Store
+from segcli.types import Colour, Index, Instances, Labels, Origin, Placed, Store, side_arrays
 
 GRID = 256  # of labels over the annotated box
 POINTS = ("dp_x", "dp_y", "dp_I", "dp_U", "dp_V")
@@ -91,16 +91,17 @@ class DensePose:
                     yield f"{name}: dp_U and dp_V must be 0 to 1"
                 elif any(not 0 <= value <= GRID for value in (*x, *y)):
                     yield f"{name}: dp_x and dp_y must be 0 to {GRID}, of the annotated box"
-                elif not annotation.get("bbox"):
-                    yield f"{name}: has DensePose points and no bbox, over which they are counted"
             if annotation.get("dp_masks"):
                 try:
                     part = _coarse(annotation["dp_masks"])
-                except (ValueError, KeyError, TypeError) as error:
-                    yield f"{name}: dp_masks can't be decoded: {error}"
+                except ValueError as error:
+                    yield f"{name}: {error}"
                     continue
                 if part is not None and int(part.max()) > own.coarse:
                     yield f"{name}: dp_masks has part {int(part.max())}, and the dataset declares {own.coarse}"
+            box = cast("list[float] | None", annotation.get("bbox"))
+            if (given or annotation.get("dp_masks")) and (not box or min(box[2:]) <= 0):
+                yield f"{name}: has DensePose labels and no bbox with an area, over which they are counted"
 
     @classmethod
     def labelled(cls, annotations: Labels) -> bool:
@@ -204,14 +205,14 @@ class DensePose:
     @classmethod
     def moved(cls, annotation: Mapping[str, object], placed: Placed) -> dict[str, object]:
         """Points and parts over the annotation's new box; those outside of it go."""
-        box, (x, y, w, h) = cast("list[float]", annotation.get("bbox")), placed.box
-        if not box or min(w, h) <= 0:
-            raise ValueError("DensePose labels need a bbox, over which they are counted")
-        grow = [
-            placed.scale[k] * box[2 + k] / GRID for k in (0, 1)
-        ]  # from the old grid to pixels, then to the new grid
-        start = [placed.scale[k] * box[k] - placed.shift[k] - (x, y)[k] for k in (0, 1)]
-        turn = np.array([[g * GRID / s, o * GRID / s] for g, o, s in zip(grow, start, (w, h), strict=True)])
+        old, new = cast("list[float] | None", annotation.get("bbox")), placed.box
+        if not old or len(new) != 4 or min(*old[2:], *new[2:]) <= 0:
+            raise ValueError("DensePose labels need a bbox with an area, over which they are counted")
+        if annotation.get("dp_I") and not all(isinstance(annotation.get(key), list) for key in POINTS):
+            raise ValueError(f"{', '.join(POINTS)} must be lists of one length, all together")
+        turn = np.zeros((2, 2))  # for x and y: factor and shift from the old box's grid to the new one's
+        for k, (scale, shift) in enumerate(zip(placed.scale, placed.shift, strict=True)):
+            turn[k] = scale * old[2 + k] / new[2 + k], (scale * old[k] - shift - new[k]) * GRID / new[2 + k]
         out: dict[str, object] = {}
         if annotation.get("dp_I"):
             rows = np.array([annotation[key] for key in POINTS], float)
@@ -287,20 +288,25 @@ def _paint(canvas: np.ndarray, own: np.ndarray, box: list[float], palette: np.nd
 
 
 def _coarse(masks: object) -> Tensor | None:
-    """uint8 [256,256] of DensePose-COCO's `dp_masks`. Raises ValueError, KeyError or TypeError for malformed ones."""
+    """uint8 [256,256] of DensePose-COCO's `dp_masks`. Raises ValueError for malformed ones."""
     masks = [masks] if isinstance(masks, dict) else masks  # of data without parts: the whole body
-    if not masks or not isinstance(masks, list):
+    if not masks:
         return None
+    if not isinstance(masks, list) or len(masks) > 254:
+        raise ValueError("dp_masks is no list of at most 254 RLEs")
     out = np.zeros((GRID, GRID), np.uint8)
     for part, rle in enumerate(masks, 1):
         if not rle:
             continue
-        if list(rle["size"]) != [GRID, GRID]:
-            raise ValueError(f"a part has the size {rle['size']}, not {GRID} × {GRID}")
-        counts = rle["counts"]
-        if isinstance(counts, list):
-            rle = coco_mask.frPyObjects(rle, GRID, GRID)
-        out[coco_mask.decode(rle) > 0] = part
+        try:
+            if list(rle["size"]) != [GRID, GRID]:
+                raise ValueError(f"a part has the size {rle['size']}, not {GRID} × {GRID}")
+            if isinstance(rle["counts"], list):
+                rle = coco_mask.frPyObjects(rle, GRID, GRID)
+            out[coco_mask.decode(rle) > 0] = part
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+            why = f"there is no {error}" if isinstance(error, KeyError) else error
+            raise ValueError(f"dp_masks can't be decoded: {why}") from error
     return torch.from_numpy(out)
 
 
@@ -317,9 +323,9 @@ def encoded(parts: np.ndarray, count: int = 14) -> list[object]:
 def _stored(annotations: Labels, origin: Origin, own: Surface) -> DensePose:
     """What `write` has stored."""
     name = next(a["densepose_file"] for a in annotations if "densepose_file" in a)
-    with np.load(origin.file(name), allow_pickle=False) as file:
-        flat, shapes = torch.from_numpy(file["maps"]), file["shapes"].tolist()
-    parts = flat.split([math.prod(shape) for shape in shapes])
+    flat, rows = side_arrays(origin.file(name), "maps", "shapes")
+    shapes = rows.tolist()
+    parts = torch.from_numpy(flat).split([math.prod(shape) for shape in shapes])
     keep = [cast(int, a["densepose_index"]) for a in annotations]
     boxes = torch.tensor([cast("list[float]", a["bbox"]) for a in annotations], dtype=torch.float32).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]

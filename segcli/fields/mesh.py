@@ -19,7 +19,7 @@ from segcli.core.dataset_info import DatasetInfo
 from segcli.core.errors import DataError, UsageError
 from segcli.meshes.raster import NEAR
 from segcli.meshes.shape import Shape, shape
-from segcli.types import Colour, Index, Instances, Labels, Origin, Placed, Store
+from segcli.types import Colour, Index, Instances, Labels, Origin, Placed, Store, side_arrays
 
 COUNTS = {"rotation": 9, "shift": 3, "camera": 4}
 Found = tuple[Tensor, Tensor]
@@ -103,8 +103,8 @@ class PosedMeshes:
                         yield f"{name}: there is no side file {given['file']}"
                         continue
                     one = shape(path)
-                    depth = one.vertices @ turn[2].astype(np.float32) * one.size * scale + given["shift"][2]
-                    depth += scale * float(turn[2] @ one.centre)
+                    middle = given["shift"][2] + scale * float(turn[2] @ one.centre)
+                    depth = one.vertices @ turn[2].astype(np.float32) * (one.size * scale) + middle
                     if depth.min() <= NEAR:
                         yield f"{name}: {given['file']} reaches behind the camera (depth {depth.min():.3g})"
                 except DataError as error:
@@ -285,14 +285,14 @@ def _paint(canvas: np.ndarray, flat: np.ndarray, depth: np.ndarray, faces: np.nd
 def _stored(annotations: Labels, origin: Origin) -> "PosedMeshes":
     """What `write` has stored."""
     name = next(a["mesh_file"] for a in annotations if "mesh_file" in a)
-    with np.load(origin.file(name), allow_pickle=False) as file:
-        arrays = {key: torch.from_numpy(file[key]) for key in ("vertices", "faces", "counts", "extent")}
-    vertices, faces = arrays["counts"].T.tolist()
-    parts = [*zip(arrays["vertices"].float().split(vertices), arrays["faces"].long().split(faces), strict=True)]
+    read = side_arrays(origin.file(name), "vertices", "faces", "counts", "extent")
+    vertices, faces, counts, extent = (torch.from_numpy(values) for values in read)
+    v, f = counts.T.tolist()
+    parts = [*zip(vertices.float().split(v), faces.long().split(f), strict=True)]
     keep = [cast(int, a["mesh_index"]) for a in annotations]
     boxes = torch.tensor([cast(list[float], a["bbox"]) for a in annotations], dtype=torch.float32).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]
-    return PosedMeshes.predicted([parts[i] for i in keep], arrays["extent"][keep], boxes)
+    return PosedMeshes.predicted([parts[i] for i in keep], extent[keep], boxes)
 
 
 def _numbers(value: object, count: int) -> bool:

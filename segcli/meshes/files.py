@@ -20,6 +20,13 @@ class Triangles(NamedTuple):
     notes: list[str]
 
 
+class _NoOther(dict[str, bytes]):
+    """The other files that a mesh may name: none."""
+
+    def __missing__(self, name: str) -> bytes:
+        raise ValueError(f"it names another file, {name:.100}")
+
+
 def read_mesh(path: Path) -> Triangles:
     """All meshes of a file as one; faces of more corners become triangles, vertices of one place become one, faces
     without area and vertices without a face go. Materials and textures are not looked for: no other file is opened.
@@ -34,7 +41,7 @@ def read_mesh(path: Path) -> Triangles:
     if path.suffix.lower() not in SUFFIXES:
         raise DataError(f"{path}: is no mesh file that is read ({', '.join(SUFFIXES)})")
     try:
-        loaded = trimesh.load_mesh(path, process=False, skip_materials=True, resolver=None)
+        loaded = trimesh.load_mesh(path, process=False, skip_materials=True, resolver=_NoOther())
     except OSError as error:
         raise DataError(f"{path}: can't be read: {error.strerror or error}") from error
     except Exception as error:
@@ -53,8 +60,9 @@ def cleaned(vertices: np.ndarray, faces: np.ndarray, path: Path) -> Triangles:
     """Vertices and faces without what has no place or area. Raises DataError where nothing is left."""
     if len(faces) > MOST_FACES:
         raise DataError(f"{path}: has {len(faces):,} faces, more than {MOST_FACES:,}", hint="simplify it first")
-    if faces.min(initial=0) < 0 or faces.max(initial=0) >= len(vertices):
-        raise DataError(f"{path}: a face names vertex {faces.max()}, and there are {len(vertices)}", hint=HINT)
+    wrong = faces[(faces < 0) | (faces >= len(vertices))]
+    if len(wrong):
+        raise DataError(f"{path}: a face names vertex {wrong[0]}, and there are {len(vertices)}", hint=HINT)
     used = vertices[np.unique(faces)]
     if not np.isfinite(used).all():
         raise DataError(f"{path}: a vertex has a coordinate that is not finite", hint=HINT)
@@ -72,7 +80,7 @@ def cleaned(vertices: np.ndarray, faces: np.ndarray, path: Path) -> Triangles:
 
 
 def obj_text(vertices: np.ndarray, faces: np.ndarray) -> str:
-    """vertices [V,3], faces [F,3] as the text of an OBJ file."""
-    lines = [f"v {x:.6g} {y:.6g} {z:.6g}" for x, y, z in vertices.tolist()]
+    """vertices [V,3], faces [F,3] as the text of an OBJ file; nine digits, so that a mesh far from its origin stays."""
+    lines = [f"v {x:.9g} {y:.9g} {z:.9g}" for x, y, z in vertices.tolist()]
     lines += [f"f {a + 1} {b + 1} {c + 1}" for a, b, c in faces.tolist()]
     return "\n".join(lines) + "\n"

@@ -16,9 +16,9 @@ GRID = 48  # voxels along each edge of [-½, ½]³
 class Shape:
     """A mesh in its own frame: centred, and so large that its longest edge is 1.
 
-    vertices float32 [V,3], faces int64 [F,3]; a point p of the file is scale · p + shift here. points, normals float32
-    [POINTS,3]: on its surface, uniform by area, always the same. voxels bool [GRID]³ (z, y, x): what it fills of
-    [-½, ½]³. A shape travels between processes as its path. Raises DataError as `read_mesh` does.
+    vertices float32 [V,3], faces int64 [F,3]; a point p of the file is (p - centre) / size here. points, normals
+    float32 [POINTS,3]: on its surface, uniform by area, always the same. voxels bool [GRID]³ (z, y, x): what it fills
+    of [-½, ½]³. A shape travels between processes as its path. Raises DataError as `read_mesh` does.
     """
 
     def __init__(self, path: Path):

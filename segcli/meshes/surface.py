@@ -14,7 +14,7 @@ def sample(vertices: Array, faces: Array, count: int, rng: np.random.Generator) 
     a, b, c = vertices[faces].transpose(1, 0, 2)
     across = np.cross(b - a, c - a)
     area = np.linalg.norm(across, axis=1)
-    ends = np.cumsum(area)
+    ends = np.cumsum(area, dtype=np.float64)
     place = (np.arange(count) + rng.random(count)) / count * ends[-1]
     pick = np.searchsorted(ends, place).clip(0, len(faces) - 1)
     r, s = np.sqrt(rng.random((2, count, 1)))

@@ -15,6 +15,7 @@ import torch
 
 from segcli.core.dataset_info import DatasetInfo
 from segcli.fields.mesh import PosedMeshes
+from segcli.meshes.files import obj_text
 from segcli.ops.meshes.frustum import from_box
 from segcli.predictions.coco_results import write_bytes
 from segcli.types import Prediction
@@ -62,10 +63,7 @@ def before_camera(field: PosedMeshes, size: tuple[int, int]) -> list[tuple[np.nd
 
 def obj(vertices: np.ndarray, faces: np.ndarray, label: str) -> bytes:
     """Wavefront's text format."""
-    lines = [f"o {label.replace(chr(10), ' ')}"]
-    lines += [f"v {x:.6f} {y:.6f} {z:.6f}" for x, y, z in vertices.tolist()]
-    lines += [f"f {a + 1} {b + 1} {c + 1}" for a, b, c in faces.tolist()]
-    return ("\n".join(lines) + "\n").encode()
+    return f"o {' '.join(label.split())}\n{obj_text(vertices, faces)}".encode()
 
 
 def glb(vertices: np.ndarray, faces: np.ndarray, label: str, colour: tuple[int, int, int]) -> bytes:

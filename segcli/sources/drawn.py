@@ -1,6 +1,5 @@
 """Training images that a maker draws when they are needed, so that nothing of them lies on disk."""
 
-import functools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import cast, overload
@@ -41,15 +40,19 @@ class DrawnDataset(Dataset):
         super().__init__(root, "train", task=task, fields=fields)
         draft = plan.build()
         self._entries = draft.splits["train"]
-        self._made = functools.lru_cache(maxsize=1)(lambda i: next(iter(draft.records(self._entries[i : i + 1]))))
-        self._records = _Drawn(self)  # type: ignore[assignment]  # a sequence, as the list that it stands for
+        self._make = draft.records
+        self._last: tuple[int, Record] | None = None
+        self._records = _Drawn(self, range(count))  # type: ignore[assignment]  # stands for the list of all records
         self.image_ids = list(range(1, count + 1))
         self.file_names = [entry.file_name for entry in self._entries]
-        self.sizes = [self._made(0).size] * count
+        self.sizes = [self.made(0).size] * count
 
     def made(self, i: int) -> Record:
-        """Image i with its labels, as the maker gives it."""
-        return self._made(i)
+        """Image i with its labels, as the maker gives it; the last one is kept."""
+        last = self._last
+        if last is None or last[0] != i:
+            self._last = last = i, next(iter(self._make(self._entries[i : i + 1])))
+        return last[1]
 
     def image(self, i: int) -> np.ndarray:
         """uint8 RGB [H,W,3]."""
@@ -67,14 +70,13 @@ class DrawnDataset(Dataset):
 
 
 class _Drawn(Sequence[ImageRecord]):
-    """The records of a DrawnDataset, each made when it is asked for."""
+    """Records of a DrawnDataset, of the images `rows`, each made when it is asked for."""
 
-    def __init__(self, dataset: DrawnDataset, stop: int | None = None):
-        self.dataset = dataset
-        self.stop = stop
+    def __init__(self, dataset: DrawnDataset, rows: range):
+        self.dataset, self.rows = dataset, rows
 
     def __len__(self) -> int:
-        return len(self.dataset.file_names) if self.stop is None else self.stop
+        return len(self.rows)
 
     @overload
     def __getitem__(self, i: int) -> ImageRecord: ...
@@ -82,7 +84,8 @@ class _Drawn(Sequence[ImageRecord]):
     def __getitem__(self, i: slice) -> "_Drawn": ...
     def __getitem__(self, i: int | slice) -> "ImageRecord | _Drawn":
         if isinstance(i, slice):
-            return _Drawn(self.dataset, len(range(*i.indices(len(self)))))
+            return _Drawn(self.dataset, self.rows[i])
+        i = self.rows[i]
         made = self.dataset.made(i)
         held = [cast(Annotation, {"id": k + 1, "image_id": i + 1, **a}) for k, a in enumerate(made.annotations)]
         return ImageRecord(i + 1, made.file_name, made.size, "train", "", held)

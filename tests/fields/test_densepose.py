@@ -8,8 +8,9 @@ import torch
 
 from segcli.commands.prepare import prepare
 from segcli.core.dataset_info import Category, DatasetInfo
-from segcli.core.errors import UsageError
+from segcli.core.errors import DataError, UsageError
 from segcli.data.dataset import Dataset
+from segcli.fields.body_surface import surface
 from segcli.fields.densepose import DensePose, encoded
 from segcli.predictions.coco_results import coco_results
 from segcli.types import Instances, Origin, Placed, Prediction
@@ -68,6 +69,12 @@ def test_a_flip_without_tables_is_refused_by_name_and_done_with_the_tables_of_a_
     tabled = DatasetInfo("d", INFO.categories, {}, declared={"densepose": {**DECLARED, "mirror_uv": "tables.npz"}})
     field = DensePose.read([points], origin(tmp_path, tabled)).flip(64)
     assert field.points[0][1].tolist() == [38, 28, 3, 0.375, 1]
+    np.savez(tmp_path / "few.npz", U=u[:2], V=v[:2])
+    few = DatasetInfo("d", INFO.categories, {}, declared={"densepose": {**DECLARED, "mirror_uv": "few.npz"}})
+    with pytest.raises(DataError, match=r"few\.npz: U and V must be \[3, R, R\]"):
+        DensePose.read([points], origin(tmp_path, few)).flip(64)
+    with pytest.raises(DataError, match=r"declared\.densepose\.mirror: is no list of the numbers 1 to 3"):
+        surface({**DECLARED, "mirror": [1, "2", 3]})
 
 
 def test_a_tile_keeps_the_points_that_lie_on_it(tmp_path):
@@ -80,6 +87,19 @@ def test_a_tile_keeps_the_points_that_lie_on_it(tmp_path):
         [0, 4]
     )
     assert (again.coarse_at(0, xy) == field.coarse_at(0, xy + 16)).float().mean() > 0.97
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"dp_x": None}, "must be lists of one length"),
+        ({"dp_masks": [{"size": [256, 256]}]}, "there is no 'counts'"),
+        ({"bbox": None}, "need a bbox"),
+    ],
+)
+def test_broken_labels_have_no_place_on_a_tile(changed, said):
+    with pytest.raises(ValueError, match=said):
+        DensePose.moved({**LABEL, **changed}, Placed((1.0, 1.0), (16, 16), (32, 32), [0, 4, 26, 16]))
 
 
 def test_maps_are_stored_read_back_and_looked_up(tmp_path):
@@ -98,6 +118,13 @@ def test_maps_are_stored_read_back_and_looked_up(tmp_path):
     canvas = np.zeros((48, 64, 3), np.uint8)
     field.draw(canvas, found, INFO, 1.0, [])
     assert canvas[23, 10].any()
+    (file,) = tmp_path.glob("*.npz")
+    file.write_bytes(file.read_bytes()[:-200])
+    with pytest.raises(DataError, match=rf"{file.name}: is no \.npz file"):
+        DensePose.read(entries, origin(tmp_path))
+    file.unlink()
+    with pytest.raises(DataError, match=rf"{file.name}: can't be read"):
+        DensePose.read(entries, origin(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -111,6 +138,8 @@ def test_maps_are_stored_read_back_and_looked_up(tmp_path):
         ({"dp_y": [0.0, 1.0, float("inf")]}, "is not a finite number"),
         ({"dp_masks": encoded(np.full((256, 256), 5, np.uint8))}, "dp_masks has part 5, and the dataset declares 2"),
         ({"dp_masks": [{"size": [9, 9], "counts": "0"}]}, "dp_masks can't be decoded"),
+        ({"dp_masks": "12"}, "dp_masks is no list"),
+        ({"dp_I": None, "dp_x": None, "dp_y": None, "dp_U": None, "dp_V": None, "bbox": None}, "and no bbox"),
     ],
 )
 def test_broken_labels_are_named(tmp_path, changed, said):

@@ -1,6 +1,8 @@
 """Mesh files as people have them: polygons, open, inverted and doubled faces, and what is refused by name."""
 
+import json
 import pickle
+import struct
 
 import numpy as np
 import pytest
@@ -46,6 +48,21 @@ def test_polygons_become_triangles_and_doubled_vertices_one(tmp_path):
 def test_what_is_no_mesh_is_refused_by_name(tmp_path, text, said):
     with pytest.raises(DataError, match=f"a.obj: .*({said})"):
         read_mesh(written(tmp_path, text))
+
+
+def test_no_other_file_is_opened(tmp_path):
+    """A GLB whose triangle lies in a file beside it, as GLTF files have it."""
+    (tmp_path / "beside.bin").write_bytes(np.eye(3, dtype="<f4").tobytes())
+    accessor = {"bufferView": 0, "componentType": 5126, "count": 3, "type": "VEC3", "min": [0] * 3, "max": [1] * 3}
+    tree = {"asset": {"version": "2.0"}, "buffers": [{"byteLength": 36, "uri": "beside.bin"}]}
+    tree |= {"bufferViews": [{"buffer": 0, "byteLength": 36}], "accessors": [accessor], "scene": 0}
+    tree |= {"meshes": [{"primitives": [{"attributes": {"POSITION": 0}}]}], "nodes": [{"mesh": 0}]}
+    text = json.dumps(tree | {"scenes": [{"nodes": [0]}]}).encode()
+    text += b" " * (-len(text) % 4)
+    head = struct.pack("<4sIII4s", b"glTF", 2, 20 + len(text), len(text), b"JSON")
+    (tmp_path / "a.glb").write_bytes(head + text)
+    with pytest.raises(DataError, match=r"a\.glb: is no mesh: it names another file, beside\.bin"):
+        read_mesh(tmp_path / "a.glb")
 
 
 def test_other_suffixes_and_very_many_faces_are_refused(tmp_path, monkeypatch):

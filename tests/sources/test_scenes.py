@@ -1,5 +1,7 @@
 """Scenes for pretraining: what they promise of their labels, and that a drawn image is the one that is stored."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -65,6 +67,9 @@ def test_a_drawn_image_is_the_one_that_is_stored(folder, task):
     drawn = DrawnDataset(folder, "scenes", 10, settings=SMALL, task=task, fields={})
     assert len(drawn) == 10
     assert len(drawn.first(2)) == 2
+    later = drawn._records[1:3]
+    assert [record.id for record in later] == [record.id for record in later[:]] == [2, 3]
+    drawn = pickle.loads(pickle.dumps(drawn))  # as it travels to a worker that is not forked
     for i in range(len(stored)):
         one, other = stored.read(i), drawn.read(i)
         assert np.array_equal(one.image, other.image)

@@ -35,9 +35,8 @@ def test_every_family_is_closed_and_faces_outward():
         assert np.ptp(vertices, 0).max() == pytest.approx(1)
 
 
-def test_labels_are_where_the_posed_meshes_are(root):
-    info = DatasetInfo.load(root)
-    assert (info.declared, info.names) == ({"mesh": {}}, ["solid"])
+def check_labels(root):
+    """Of every object the mask is the part of its projected mesh that `visible` says."""
     dataset = Dataset(root, fields={"mesh": PosedMeshes})
     for i in range(len(dataset)):
         objects = dataset.target(i).instances
@@ -51,10 +50,24 @@ def test_labels_are_where_the_posed_meshes_are(root):
             visible = dataset.annotations(i)[k]["visible"]
             assert mask.sum() / seen.sum() == pytest.approx(visible, abs=0.02)
             assert visible > 0.3
+
+
+def test_labels_are_where_the_posed_meshes_are(root):
+    info = DatasetInfo.load(root)
+    assert (info.declared, info.names) == ({"mesh": {}}, ["solid"])
+    check_labels(root)
     scores, failed = self_test(root)
     assert failed == []
     assert scores["val/mesh_AP"] == pytest.approx(1)
     assert describe(root)["next"] == f"segcli train solids/mesh_rcnn --data {root}"
+
+
+def test_a_mesh_far_from_its_origin_stays_what_it_is(tmp_path):
+    """As the part of a plant may be, in millimetres about a point of the site."""
+    ball = trimesh.creation.icosphere(2, radius=50).apply_translation([2**20, 0, -(2**20)])
+    (tmp_path / "ball.stl").write_bytes(trimesh.exchange.stl.export_stl(ball))
+    settings = {"train": 1, "val": 1}
+    check_labels(prepare("solids", tmp_path / "s", source_path=tmp_path / "ball.stl", settings=settings))
 
 
 def test_a_recipe_without_settings_takes_what_prepare_made():
@@ -95,5 +108,7 @@ def test_a_folder_of_meshes_is_shown_and_divided_as_asked(tmp_path):
         prepare("solids", tmp_path / "t", source_path=tmp_path / "obj")
     with pytest.raises(UsageError, match="no family is called 'sofa'"):
         prepare("solids", tmp_path / "t", settings={"families": ["sofa"]})
+    with pytest.raises(UsageError, match="families names none"):
+        prepare("solids", tmp_path / "t", settings={"families": []})
     with pytest.raises(DataError, match="there is no such file"):
         prepare("solids", tmp_path / "t", source_path=tmp_path / "nowhere")

@@ -80,9 +80,9 @@ class MeshTargets:
     def surface(self, count: int, chosen: Tensor) -> tuple[Tensor, Tensor]:
         """Of the samples `chosen` [n]: `count` points on the surface, in the box's cube, and unit normals,
         [n,count,3]."""
-        points, normals = [], []
+        points, normals, shapes = [], [], self.shapes()
         for i in chosen.tolist():
-            shape = self.shapes()[i]
+            shape = shapes[i]
             pick = torch.randint(len(shape.points), (count,), generator=keyed_generator(self.seeds[i], 7))
             points.append(torch.from_numpy(shape.points)[pick])
             normals.append(torch.from_numpy(shape.normals)[pick])

@@ -14,7 +14,7 @@ from segcli.ops.meshes.packed import Meshes
 
 
 def to_box(points: Tensor, boxes: Tensor, near: Tensor, far: Tensor, camera: Tensor) -> Tensor:
-    """points [N,P,3] in the camera's frame; boxes [N,4] in pixels; near < far [N], > 0; camera [N,4] -> [N,P,3].
+    """points [N,P,3] in the camera's frame; boxes [N,4] in pixels; near <= far [N], > 0; camera [N,4] -> [N,P,3].
 
     Points at or behind the camera are taken as 0.001 before it.
     """
@@ -57,7 +57,8 @@ def normals_to_box(points: Tensor, normals: Tensor, boxes: Tensor, near: Tensor,
 
 
 def _depth(near: Tensor, far: Tensor) -> tuple[Tensor, Tensor]:
-    """(p, q) [N,1,1] of z' = p + q / z."""
+    """(p, q) [N,1,1] of z' = p + q / z. What is flat and faces the camera gets a range of a ten-thousandth."""
+    far = torch.maximum(far, near * (1 + 1e-4))
     q = 2 * near * far / (near - far)
     return (-1 - q / near)[:, None, None], q[:, None, None]
 

@@ -54,11 +54,13 @@ def sample_points(
 def nearest(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """x [B,P,3], y [B,Q,3] -> int64 [B,P], the y nearest to each x, and [B,Q], the x nearest to each y.
 
-    On a CPU by k-d trees, in the order of n log n and a few MB; elsewhere by all distances, ROWS at a time.
+    On a CPU by k-d trees, in the order of n log n and a few MB; elsewhere by all distances, ROWS at a time. Which one
+    is nearest to a point that is not finite has no meaning; distances to it are then not finite either.
     """
     if x.device.type != "cpu":
         return _nearest_of_all(x, y), _nearest_of_all(y, x)
-    found = list(_pool().map(_nearest_of_trees, x.double().numpy(), y.double().numpy()))
+    known = [points.double().nan_to_num(0, 0, 0).numpy() for points in (x, y)]  # trees refuse others
+    found = list(_pool().map(_nearest_of_trees, *known))
     first, second = (np.stack([pair[i] for pair in found]) for i in (0, 1))
     return torch.from_numpy(first), torch.from_numpy(second)
 

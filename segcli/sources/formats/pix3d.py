@@ -1,10 +1,11 @@
 """Pix3D: photographs of furniture, each with a mask, a 3D model, its pose and the camera's focal length.
 
 SOURCE is the folder that has `pix3d.json` in it, a list of objects with the keys that https://github.com/xingyuansun/pix3d
-describes; those read are img, img_size, category, mask, model, rot_mat, trans_mat, focal_length, bbox, and the flags
+describes; those read are img, img_size, category, mask, model, rot_mat, trans_mat, focal_length, and the flags
 truncated and occluded. Its demo.py says what they mean: a point p of the model lies at rot_mat · p + trans_mat before a
 camera with x to the left and y up, and a sensor of 32 mm across the image's width. There are no splits: --split-by FILE
-takes the val images of the published ones. Voxels are made from the models (meshes/surface.py), and not read.
+takes the val images of the published ones. Boxes are the masks', voxels are made from the models (meshes/surface.py):
+theirs are not read.
 """
 
 import dataclasses

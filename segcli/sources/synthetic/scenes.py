@@ -3,7 +3,8 @@ of ground. Nothing is downloaded, and nothing has to be licensed.
 
 1 to 60 objects from 6 pixels to more than the image; some scenes are crowded with one kind that touches; objects of
 unlike parts; holes; shadows, shading, blur, noise. Of every object at least 12 pixels and three tenths of its area are
-in sight. Masks are right to a quarter of a pixel: a pixel belongs to the object that covers at least half of it.
+in sight. Masks are right to a quarter of a pixel, to half of one from 96 pixels on: a pixel belongs to the object that
+covers at least half of it.
 
 Image `index` of a split depends on (seed, split, index, size) alone, so that it can be drawn when it is needed.
 """

@@ -78,6 +78,8 @@ def build(
             raise UsageError(f"solids: {name} must be {low} to {high}, not {value}")
     if seed < 0 or train + val < 1:
         raise UsageError(f"solids: seed must be 0 or more, and an image must be made, not {seed}, {train + val}")
+    if families is not None and not families:
+        raise UsageError("solids: families names none", hint="families: " + ", ".join(FAMILIES))
     files = () if source is None else _files(Path(source))
     notes: list[str] = []
     shown = USUAL if families is None else tuple(families)
@@ -133,9 +135,9 @@ def record(entry: Index) -> Record:
     for i, (model, (rotation, scale, shift)) in enumerate(zip(chosen, poses, strict=True)):
         own_mesh: Mapping[str, object] = {
             "file": model.name,
-            "rotation": rotation.ravel().round(7).tolist(),
-            "scale": round(scale, 7),
-            "shift": shift.round(6).tolist(),
+            "rotation": rotation.ravel().tolist(),  # not rounded: a mesh may be large, and far from its origin
+            "scale": scale,
+            "shift": shift.tolist(),
             "camera": list(camera),
         }
         own_label = annotated(picture.owner == i, 1, int(picture.whole[i]))

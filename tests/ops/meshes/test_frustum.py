@@ -66,6 +66,14 @@ def test_each_mesh_has_a_box_and_a_camera_of_its_own():
         assert torch.allclose(moved[i][0], one)
 
 
+def test_what_is_flat_and_faces_the_camera_has_a_place():
+    at = torch.tensor([2.0])
+    flat = from_box(torch.tensor([[[-1.0, 0.5, -1], [1, 1, -1]]]), BOX, at, at, CAMERA)
+    assert torch.allclose(flat[..., 2], at)
+    assert torch.allclose(to_box(flat, BOX, at, at, CAMERA)[0, :, :2], torch.tensor([[-1.0, 0.5], [1, 1]]), atol=1e-5)
+    assert torch.isfinite(to_box(flat, BOX, at, at, CAMERA)).all()
+
+
 def test_beyond_the_range_depths_stay_finite_and_in_front():
     far_out = torch.tensor([[[0.0, 0, 50], [0, 0, -50]]])
     assert (from_box(far_out, BOX, *RANGE, CAMERA)[..., 2] > 0).all()

@@ -152,6 +152,15 @@ def test_nearest_points_are_the_same_by_trees_and_by_all_distances():
     assert torch.equal(nearest(x, y)[1], _nearest_of_all(y, x))
 
 
+def test_points_that_are_not_finite_give_a_loss_that_is_not():
+    """So that the training names step and images, as it does for every loss."""
+    x = torch.rand(1, 20, 3, generator=seeded())
+    y = x.clone()
+    y[0, 3, 1], y[0, 4, 0] = torch.nan, torch.inf
+    assert not chamfer(x, y, x, x)[0].isfinite().any()
+    assert not chamfer(y, x, x, x)[0].isfinite().any()
+
+
 def test_a_cloud_moved_by_little_is_twice_the_square_away():
     points = torch.stack(torch.meshgrid(*[torch.arange(5.0)] * 3, indexing="ij"), -1).view(1, -1, 3)
     move = torch.tensor([0.03, -0.04, 0.12])

@@ -151,7 +151,8 @@ class MeshHead(RoIHead):
         return torch.where((iou < self.taught)[:, None, None, None], labelled, predicted)
 
     def _first(self, voxels: Tensor | None, count: int, device: torch.device) -> Meshes:
-        """What is refined. Where no voxel is full, those are that come near the highest, so that no mesh is empty."""
+        """What is refined. A voxel is full from FULL on, or from 0.6 of the highest one where that is less, so that no
+        mesh is empty."""
         if voxels is None:
             vertices, faces = icosphere(self.level)
             return Meshes.join([((vertices * self.radius).to(device), faces.to(device))] * count)
