@@ -7,9 +7,10 @@ from pathlib import Path
 from segcli.commands.samples import write_samples
 from segcli.core import trust
 from segcli.core.dataset_info import DatasetInfo
-from segcli.core.errors import UsageError
-from segcli.core.files import digest
+from segcli.core.errors import DataError, UsageError
+from segcli.core.files import digest, is_plain
 from segcli.core.folders import real
+from segcli.core.formatting import count
 from segcli.data import canonical
 from segcli.data.canonical import UNDECIDED
 from segcli.doctor.repair.write_draft import look_at_images, write_draft
@@ -43,7 +44,10 @@ def merge_sources(
     """
     plans = [_plan(str(source), format, seed, trusted, settings) for source in sources]
     names = _names(plans)
-    target = out if out is not None else folder / "+".join(plan.name for plan in plans)
+    called = "+".join(plan.name for plan in plans)
+    if out is None and not is_plain(called):
+        raise DataError(f"{called!r:.200} is the name of no folder", hint="give --out DIR")
+    target = out if out is not None else folder / called
     raw = [not _is_prepared(source) for source in sources]
     for flag, value in (("--format", format), ("--split", split), ("--split-by", split_by), *(settings or {}).items()):
         if value and not any(raw):
@@ -73,10 +77,13 @@ def merge_sources(
             if split or split_by or not fixed:
                 splits = assign_splits(draft, split, split_by, seed)
             elif UNDECIDED in splits:
-                splits = {"train": [entry for entries in splits.values() for entry in entries]}
-                draft.notes.append("has no splits: all images are for training (--split divides them)")
+                own = splits[UNDECIDED]
+                which = "has no splits: all images" if len(splits) == 1 else f"{count(len(own), 'image')} of no split"
+                splits = {split: part for split, part in splits.items() if split != UNDECIDED}
+                splits["train"] = [*splits.get("train", []), *own]
+                draft.notes.append(f"{which} are for training (--split divides them)")
         parts.append(Part(name, draft, splits))
-    together = merge(target.name if out is not None else "+".join(plan.name for plan in plans), parts)
+    together = merge(target.name, parts)
     write_draft(target, together, together.splits, recorded, link=False, force=force, tiling=tiling)
     for draft in drafts:
         draft.close()

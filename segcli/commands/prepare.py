@@ -88,6 +88,11 @@ def prepare(
     settings: of the generator or converter, checked against its signature.
     Raises UsageError and DataError.
     """
+    by_file = split_by is not None and is_file(split_by)
+    if split is not None and by_file:
+        raise UsageError("--split and --split-by FILE exclude each other")
+    if drop and not fix:
+        raise UsageError("--drop says what --fix may do: it goes with --fix alone")
     if isinstance(source, Sequence) and not isinstance(source, str):
         if len(source) != 1:
             for flag, value in (("--source", source_path), ("--link", link), ("--fix", fix), ("--crowd", crowd)):
@@ -119,11 +124,6 @@ def prepare(
     beside = Path(source) if Path(source).name.strip(".") else real(Path(source))  # "." has a name, too
     fixed = beside.with_name(f"{beside.name}-fixed") if again else FOLDER / plan.name
     target = Path(out) if out is not None else fixed
-    by_file = split_by is not None and is_file(split_by)
-    if split is not None and by_file:
-        raise UsageError("--split and --split-by FILE exclude each other")
-    if drop and not fix:
-        raise UsageError("--drop says what --fix may do: it goes with --fix alone")
     if crowd not in (None, AS_OBJECTS):
         raise UsageError(f"--crowd {crowd}: only {AS_OBJECTS} is known")
     tiling = _tiling(tile, overlap)

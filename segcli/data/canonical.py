@@ -68,9 +68,8 @@ class Record:
 
     size: (H, W). image: the file to copy or to link, or the content of a new file. annotations: COCO dicts whose
     category_id is a source id; `id` is kept where it is unique in the dataset. semantic, panoptic: PNG content;
-    segments: COCO's segments_info. extra: further fields of the COCO image. files: side files by name. problem: what is
-    wrong with the maps, where that is known, or the error that kept its labels from being read; such a record is
-    written for the doctor alone.
+    segments: COCO's segments_info. extra: further fields of the COCO image. problem: what is wrong with the maps, where
+    that is known, or the error that kept its labels from being read; such a record is written for the doctor alone.
     """
 
     file_name: str
@@ -82,7 +81,6 @@ class Record:
     panoptic: bytes | None = None
     segments: list[SegmentInfo] = dataclasses.field(default_factory=list)
     extra: dict[str, object] = dataclasses.field(default_factory=dict)
-    files: Mapping[str, "Path | bytes"] = dataclasses.field(default_factory=dict)
     problem: str | DataError | None = None
 
 

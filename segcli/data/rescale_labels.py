@@ -74,9 +74,10 @@ def fitted(record: Record, say: Callable[[str, str], None], on_file: Mapping[boo
     if any(others):
         sides = (w / old[1], h / old[0])
         placed = [Placed(sides, (0, 0), (h, w), after.get("bbox", ())) for after in moved]
-        pairs = zip(record.annotations, moved, placed, strict=True)
+        rest = [{**annotation, "keypoints": None} for annotation in record.annotations]  # these are moved
+        triples = zip(rest, moved, placed, strict=True)
         try:
-            moved = [cast(Annotation, {**fields.moved(before, where), **after}) for before, after, where in pairs]
+            moved = [cast(Annotation, {**after, **fields.moved(before, where)}) for before, after, where in triples]
         except (UsageError, ValueError) as error:
             say("image_size", f"left out: {error}")
             return None

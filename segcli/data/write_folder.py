@@ -165,7 +165,6 @@ class _Folder:
         self.root, self.info, self.link, self.strict, self.bar = root, info, link, strict, bar
         self.declared = set(info.source_ids)
         self.names, self.ids = _Names(), _Ids()
-        self.files: dict[str, Path | bytes] = {}
 
     def write_split(self, split: str, records: Iterable[Record]) -> int:
         """Write the images and labels of a split. -> how many images it has."""
@@ -185,7 +184,6 @@ class _Folder:
                     _write_file(self.root / "images" / record.file_name, record.image)
                 annotations.add([{**a, "id": self._id(a), "image_id": image_id} for a in record.annotations])
                 images.append(_entry(record, image_id))
-                self.write_files(record.files)
                 name = self._write_maps(split, record, images[-1], labels)
                 if record.panoptic is not None and panoptic is not None:
                     panoptic.add([{"image_id": image_id, "file_name": name, "segments_info": record.segments}])
@@ -199,13 +197,9 @@ class _Folder:
         return len(images)
 
     def write_files(self, files: Mapping[str, Path | bytes]) -> None:
-        """Write side files. Raises DataError for a name that leads out, or that two different files have."""
+        """Write side files. Raises DataError for a name that leads out."""
         for name, content in files.items():
-            path = resolve(self.root / FILES, name, f"{self.info.name}: a side file")
-            if self.files.setdefault(name, content) != content:
-                raise DataError(f"{name}: two side files have this name")
-            if not path.exists():
-                _write_file(path, content)
+            _write_file(resolve(self.root / FILES, name, f"{self.info.name}: a side file"), content)
 
     def _checked(self, record: Record) -> Record:
         """The record, every annotation with an area. Raises DataError for what can't be read later."""

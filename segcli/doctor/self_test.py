@@ -18,7 +18,7 @@ from segcli.metrics import Scorer, build_metric, metric_for
 from segcli.types import Panoptic, Perfect, Prediction, Target
 
 MAIN = ("segm_AP", "bbox_AP", "mIoU", "PQ")
-MOST = 20  # detections of an image that count in the scores of fields
+MOST = 20  # objects: fields are not scored on images with more, since AP of keypoints counts no more detections
 PERFECT = 1 - 1e-9  # sums of a hundred ones round
 SAME = 0.95  # IoU that a label must have with itself: the strictest threshold of AP
 

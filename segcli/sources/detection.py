@@ -23,27 +23,23 @@ PACKED = {".7z", ".rar", ".gz", ".zst"}
 ARRAYS = {".npy", ".npz", ".mat", ".h5", ".nii", ".dcm", ".czi", ".nd2"}
 
 
-def fitting(path: Path, *, last: bool = True) -> list[str]:
-    """The formats that a file or folder is in. Those that are LAST are asked where no other fits, and only
-    with `last`."""
+def fitting(path: Path, *, last: bool = False) -> list[str]:
+    """The formats that a file or folder is in: of those that are LAST, or of all others."""
     modules = {name: plugins.find("format", name) for name in plugins.names("format")}
-    for late in (False, True) if last else (False,):
-        if found := [n for n, m in modules.items() if getattr(m, "LAST", False) == late and m.detect(path)]:
-            return found
-    return []
+    return [name for name, one in modules.items() if getattr(one, "LAST", False) == last and one.detect(path)]
 
 
 def detect(path: Path) -> str:
     """The one format that a source is in. Raises DataError where it is none, or where it could be several."""
-    found = fitting(path, last=False)
+    found = fitting(path)
     if not found:
         for file in [path] if path.is_file() else sorted(path.glob("*.json")):
             if file.suffix.lower() == ".json":
                 read_json(file)  # a file that was cut off fits nothing
         inner = [p for p in sorted(path.iterdir()) if p.is_dir()][:INNER] if path.is_dir() else []
-        if fit := [f"{p.name} ({name})" for p in inner for name in fitting(p, last=False)]:
+        if fit := [f"{p.name} ({name})" for p in inner for name in fitting(p)]:
             raise DataError(f"{path}: holds {', '.join(fit)}, but is itself in no format", hint="give one as SOURCE")
-        found = fitting(path)
+        found = fitting(path, last=True)
     if not found:
         seen, hint = _seen(path)
         names = ", ".join(plugins.names("format"))
@@ -84,7 +80,7 @@ def _about(suffix: str, files: list[Path]) -> str:
 
 def _columns(file: Path) -> list[str]:
     with open_regular(file) as stream:
-        head = stream.read(HEAD).decode("utf-8", "replace").splitlines()
+        head = stream.read(HEAD).decode("utf-8", "replace").replace("\0", "").splitlines()
     return next(csv.reader(head), [])
 
 

@@ -19,6 +19,7 @@ from segcli.core.errors import DataError, SegcliError, UsageError
 from segcli.core.files import why_not_written
 from segcli.core.trust import images_of
 from segcli.data import annotations as coco_file
+from segcli.data.annotations import encode
 from segcli.data.image import SUFFIXES
 from segcli.sources.files import some
 from segcli.types import Rle
@@ -139,6 +140,19 @@ def write_images(
 def said(left: Mapping[str, Sequence[int | None]]) -> list[str]:
     """A note for each reason why annotations were left out."""
     return [f"{reason}: {len(ids)} left out (annotations {some(ids)})" for reason, ids in left.items()]
+
+
+def without_pixel(annotation: Annotation, size: tuple[int, int]) -> str | None:
+    """`left_out` of formats that have no place for a mask that covers nothing of an image of `size` (H, W)."""
+    segmentation = annotation.get("segmentation")
+    return "masks without a pixel" if segmentation and not coco_mask.area(encode(segmentation, size)) else None
+
+
+def note_rest(info: DatasetInfo, notes: list[str]) -> None:
+    """Note what formats of boxes and outlines have no place for."""
+    maps = ["semantic and panoptic maps"] if info.semantic or info.panoptic else []
+    if rest := [*info.fields, *maps]:
+        notes.append(f"{', '.join(rest)} have no place in this format")
 
 
 def check_names(file: Path, names: Sequence[str], back: Sequence[str]) -> None:

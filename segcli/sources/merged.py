@@ -1,6 +1,7 @@
 """Several sources as one: classes matched by name, every image in the split that it has, names of images kept apart."""
 
 import dataclasses
+import hashlib
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +13,7 @@ from segcli.core.dataset_info import Category, DatasetInfo
 from segcli.core.errors import DataError
 from segcli.core.files import digest
 from segcli.core.formatting import count
-from segcli.data.canonical import Draft, Entry, Record
+from segcli.data.canonical import Draft, Entry, MaskFacts, Record
 from segcli.sources.class_names import alike
 from segcli.sources.files import some
 
@@ -44,14 +45,24 @@ def merge(name: str, parts: Sequence[Part]) -> Draft:
 
     One source has to declare the classes of all others, for an object of a class that a source does not know would be
     learned as background on its images. Of an image that is in several sources, byte for byte, the first one's split
-    and the last one's labels count. Raises DataError where classes, maps or ranges of values don't go together.
+    and the last one's labels count. Raises DataError where classes, maps, ranges of values or side files don't go
+    together.
     """
     info = _info(name, parts)
     notes = [f"{part.name}: {note}" for part in parts for note in part.draft.notes]
     notes += _missing_classes(info, parts)
     splits = _images(parts, notes)
     lost = sum(part.draft.lost for part in parts)
-    return Draft(info, splits, lambda images: _records(images, notes), None, notes, lost=lost)
+    return Draft(
+        info,
+        splits,
+        lambda images: _records(images, notes),
+        None,
+        notes,
+        lost=lost,
+        files=_side_files(parts),
+        masks=_mask_facts(parts),
+    )
 
 
 def _info(name: str, parts: Sequence[Part]) -> DatasetInfo:
@@ -79,7 +90,46 @@ def _info(name: str, parts: Sequence[Part]) -> DatasetInfo:
         source=joined([info.source for info in infos]),
         image_root=None,
         fingerprint="",
+        declared=_declared(parts),
     )
+
+
+def _declared(parts: Sequence[Part]) -> dict[str, dict[str, object]]:
+    """What all declare of their fields. Raises DataError where two declare a field otherwise."""
+    out: dict[str, dict[str, object]] = {}
+    for part in parts:
+        for name, given in part.draft.info.declared.items():
+            if out.setdefault(name, given) != given:
+                raise DataError(f"{part.name} declares {name} otherwise than an earlier source, as its info.json says")
+    return out
+
+
+def _side_files(parts: Sequence[Part]) -> dict[str, Path | bytes]:
+    """The side files of all. Raises DataError where two sources have different ones of one name."""
+    out: dict[str, Path | bytes] = {}
+    for part in parts:
+        for name, content in part.draft.files.items():
+            known = out.setdefault(name, content)
+            if known != content and _content(known) != _content(content):
+                raise DataError(
+                    f"{part.name}: its side file {name} is another than that of an earlier source",
+                    hint="rename it in the source, and where its annotations name it",
+                )
+    return out
+
+
+def _content(file: Path | bytes) -> str:
+    return digest(file) if isinstance(file, Path) else hashlib.sha256(file).hexdigest()
+
+
+def _mask_facts(parts: Sequence[Part]) -> MaskFacts:
+    """What the mask pictures of all were taken for; nothing where none has any."""
+    out = MaskFacts()
+    if said := [f"{part.name}: {part.draft.masks['said']}" for part in parts if "said" in part.draft.masks]:
+        out["said"] = "; ".join(said)
+    if ignored := {value for part in parts for value in part.draft.masks.get("ignored", [])}:
+        out["ignored"] = sorted(ignored)
+    return out
 
 
 def _refuse_different(widest: Part, part: Part, category: Category, other: Category | None) -> None:
@@ -125,6 +175,8 @@ def _missing_classes(info: DatasetInfo, parts: Sequence[Part]) -> Iterator[str]:
         if lacking := [name for name in info.names if name not in part.draft.info.names]:
             listed = some(lacking, 10)
             yield f"{part.name} does not declare {listed}: its images are taken to show no object of that"
+        if lacking := [name for name in info.declared if name not in part.draft.info.declared]:
+            yield f"{part.name} has no labels of {', '.join(lacking)}"
 
 
 def _images(parts: Sequence[Part], notes: list[str]) -> dict[str, list[_Image]]:
@@ -157,7 +209,7 @@ def _images(parts: Sequence[Part], notes: list[str]) -> dict[str, list[_Image]]:
             notes.append(f"{part.name}: {count(len(moved), 'image')} called as others are kept apart: {some(moved, 3)}")
         notes += [
             f"{count(len(files), 'image')} of {before} found again in {part.name}, whose labels replace the earlier "
-            f"ones; the split stays that of {before}: {some(files, 3)}"
+            f"ones; the split stays: {some(files, 3)}"
             for before, files in again.items()
         ]
     return splits

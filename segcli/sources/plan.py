@@ -157,11 +157,12 @@ def plan_for(
     if (path / "info.json").is_file():
         show = f"segcli visualize data {shlex.quote(source)} shows it, prepare --check looks it through"
         raise DataError(f"{path}: is a prepared dataset already", hint=show)
+    own = source if entry or (source_path is not None and is_plain(source)) else None
     if is_archive(path):
-        name = source if entry else path.name[: -len(next(s for s in ARCHIVES if path.name.lower().endswith(s)))]
+        name = own or path.name[: -len(next(s for s in ARCHIVES if path.name.lower().endswith(s)))]
         about: dict[str, object] = {"source": str(path), "format": format, "settings": chosen}
         return Packed(name, SimpleNamespace(), chosen, about, path, entry, trusted, format=format, seed=seed)
-    name = source if entry or (source_path is not None and is_plain(source)) else _name(path)
+    name = own or _name(path)
     folders = listed(path) if path.is_dir() else []
     if not trusted and not trust.everything():
         refuse_links_out(path, folders, SUFFIXES | PHONES)

@@ -63,11 +63,11 @@ def reopened(root: Path) -> Draft:
         notes,
         lost=lost,
         masks=canonical.prepared(root).get("masks", {}),
-        files=_side_files(root),
+        files=side_files(root),
     )
 
 
-def _side_files(root: Path) -> dict[str, Path | bytes]:
+def side_files(root: Path) -> dict[str, Path | bytes]:
     """Name -> path of the side files of a prepared folder; links that lead out are none of them."""
     folder = root / canonical.FILES
     found = [path for path in folder.rglob("*") if path.is_file() and inside(path, folder)]

@@ -24,8 +24,7 @@ class Streamed:
 
     head: everything else, `images` among it. codes: image id -> number of the images that annotations name, in the
     order of their first annotation. categories: the category ids that annotations name. samples: of each key that has a
-    value, the first annotation. Of each image's annotations
-    sixteen bytes are held: where they stand.
+    value, the first annotation. Of each image's annotations sixteen bytes are held: where they stand.
     """
 
     def __init__(self, path: Path):

@@ -116,6 +116,7 @@ def test_crowds_and_names_come_back(tmp_path):
         (POLYGON.replace("9.00,9.00", "9.00,oben"), "shape 1 (polygon, cat): its points are"),
         (POLYGON.replace('label="cat" ', ""), "shape 1 (polygon) has no label"),
         ('<mask label="cat" rle="0, 5" left="1" top="1" width="2" height="2" z_order="0"></mask>', "5 pixels"),
+        ('<mask label="cat" rle="0, 9000000000" left="1" top="1" width="9000000000" height="1"></mask>', "9000000000"),
         ('<box label="cat" xtl="nan" ytl="1" xbr="3" ybr="4" z_order="0"></box>', "its xtl is 'nan'"),
         ('<skeleton label="face"><points label="nose" outside="0" points="1,1"></points></skeleton>', "'nose'"),
         ("<blob/>", "no shape of CVAT is called 'blob'"),

@@ -373,3 +373,15 @@ def test_masks_go_out_to_labelme_as_polygons_that_can_be_edited(tmp_path):
     back = masks_of(prepare(tmp_path / "out", tmp_path / "back", split="train=1")).popitem()[1]
     for (_, mask), wanted in zip(back, (disc, parts), strict=False):
         assert (mask & wanted).sum() / (mask | wanted).sum() >= 0.99
+
+
+@pytest.mark.parametrize("to", ["yolo", "labelme", "cvat"])
+def test_masks_without_a_pixel_are_counted_on_their_way_out(tmp_path, to):
+    photo(tmp_path / "a.png")
+    box = {"image_id": 1, "category_id": 1, "bbox": [1, 1, 4, 4], "area": 16, "iscrowd": 0}
+    empty = {**box, "id": 7, "segmentation": {"size": [H, W], "counts": [H * W]}}
+    image = {"id": 1, "file_name": "a.png", "width": W, "height": H}
+    content = {"images": [image], "annotations": [{**box, "id": 1}, empty], "categories": [{"id": 1, "name": "cell"}]}
+    text(tmp_path / "labels.json", content)
+    root = prepare(tmp_path / "labels.json", tmp_path / "data", split="train=1")
+    assert "masks without a pixel: 1 left out (annotations 7)" in export(str(root), to, tmp_path / "out")["notes"]

@@ -105,3 +105,16 @@ def test_rectangles_of_four_corners_in_labelme_files(tmp_path, kind):
     text(file, {**content, "shapes": [{"label": "cat", "shape_type": kind, "points": corners, "direction": 0.0}]})
     first = Dataset(prepare(str(tmp_path / "in"), tmp_path / "out")).annotations(0)[0]
     assert first["bbox"] == [x1, y1, x2 - x1, y2 - y1]
+
+
+def test_labels_that_are_no_list_are_none(tmp_path):
+    listed, notes = found(tmp_path, region(box()), region({**box(), "rectanglelabels": 5}, id="lone"))
+    assert len(listed) == 1
+    assert "1 regions have no label" in notes
+
+
+def test_a_brush_mask_of_another_size_is_named_once(tmp_path):
+    value = {"rle": [0, 0, 0, 4, 1, 1, 1], "format": "rle", "brushlabels": ["cat"]}
+    with pytest.raises(DataError) as caught:
+        prepare(str(write(tmp_path / "in", region(value))), tmp_path / "out")
+    assert str(caught.value).count("brush mask") == 1

@@ -11,7 +11,9 @@ from tiny import edit, write_json, write_tiny
 
 from segcli.commands.prepare import describe, prepare
 from segcli.core.errors import DataError, UsageError
+from segcli.data.canonical import prepared
 from segcli.data.dataset import Dataset
+from segcli.fields.mesh import PosedMeshes
 
 
 @pytest.fixture
@@ -137,3 +139,44 @@ def test_flags_of_one_source_are_refused(base, tmp_path, flags):
 def test_nothing_is_written_over_a_source(base):
     with pytest.raises(UsageError, match="holds the source"):
         prepare([base, base], base)
+
+
+def test_images_of_no_split_are_for_training_and_a_sources_val_stays_val(base, tmp_path):
+    (tmp_path / "more/val").mkdir(parents=True)
+    for file in labelled(tmp_path / "a", ["dog"], ["a.png"]).iterdir():
+        file.rename(tmp_path / "more" / file.name)
+    for file in labelled(tmp_path / "b", ["dog"], ["b.png"], seed=2).iterdir():
+        file.rename(tmp_path / "more/val" / file.name)
+    root = prepare([base, tmp_path / "more"], tmp_path / "out", samples=False)
+    assert "a.png" in labels(root, "train")
+    assert "val/b.png" in labels(root, "val")
+    assert "more: 1 image of no split are for training" in " / ".join(notes(root))
+
+
+def test_side_files_come_along_or_are_refused(tmp_path):
+    settings = {"train": 1, "val": 1, "size": 64, "families": ["vase"]}
+    solids = prepare("solids", tmp_path / "solids", settings=settings, samples=False)
+    more = labelled(tmp_path / "more", ["solid"])
+    root = prepare([more, solids, solids], tmp_path / "out", samples=False)
+    assert Dataset(root).info.declared == {"mesh": {}}
+    assert len(Dataset(root, fields={"mesh": PosedMeshes})) == 3  # every mesh is there
+    assert "more has no labels of mesh" in notes(root)
+    other = prepare("solids", tmp_path / "other", settings={**settings, "seed": 1}, samples=False)
+    with pytest.raises(DataError, match=r"solids-2: its side file meshes/vase_00\.obj is another"):
+        prepare([solids, other], tmp_path / "none", samples=False)
+
+
+def test_what_masks_were_taken_for_comes_along(tmp_path):
+    FORMATS["semantic"](tmp_path / "a")
+    root = prepare(tmp_path / "a", tmp_path / "one", settings={"ignore": [9]}, samples=False)
+    both = prepare([root, root], tmp_path / "out", samples=False)
+    assert prepared(both)["masks"]["ignored"] == prepared(root)["masks"]["ignored"]
+
+
+def test_flags_that_exclude_each_other(base, tmp_path):
+    more = labelled(tmp_path / "more", ["dog"])
+    (tmp_path / "val.txt").write_text("one image.png\n")
+    with pytest.raises(UsageError, match="--split and --split-by FILE"):
+        prepare([base, more], tmp_path / "out", split="train=1", split_by=tmp_path / "val.txt")
+    with pytest.raises(UsageError, match="--drop"):
+        prepare([base, more], tmp_path / "out", drop=True)

@@ -74,3 +74,11 @@ def test_nothing_can_be_linked_to(tmp_path):
     with pytest.raises(UsageError, match="--link") as caught:
         prepare(str(packed(tmp_path, "zip")), tmp_path / "out", link=True)
     assert caught.value.hint
+
+
+def test_a_folder_around_everything_is_no_layout_of_its_own(tmp_path):
+    FORMATS["masks"](tmp_path / "source/project")  # read from outside it is one of `pairs`, too
+    archive = shutil.make_archive(str(tmp_path / "cells"), "zip", tmp_path / "source")
+    root = prepare("mine", tmp_path / "out", source_path=archive)
+    assert {name: len(found) for name, found in masks_of(root).items()} == dict.fromkeys(SCENE, 2)
+    assert Dataset(root).info.name == "mine"

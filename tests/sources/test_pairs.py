@@ -128,3 +128,14 @@ def test_ids_of_16_bits_are_objects(tmp_path):
         picture(tmp_path / "in" / f"{name}_cp_masks.tif", ids(name, 1, 2, dtype=np.uint16))
     data = Dataset(prepare(str(tmp_path / "in"), tmp_path / "out"))
     assert sum(len(data.annotations(i)) for i in range(3)) == 6
+
+
+def test_an_image_with_two_masks_is_refused_unless_one_is_called_as_it(tmp_path):
+    write(tmp_path / "in", "imgs/{}.png", "masks/{}_mask.png")
+    Image.fromarray(one(3)).save(tmp_path / "in/masks/a_label.png")
+    with pytest.raises(DataError, match=r"a\.png: its mask could be .*a_label\.png, .*a_mask\.png"):
+        prepare(str(tmp_path / "in"), tmp_path / "out")
+    Image.fromarray(one(4)).save(tmp_path / "in/masks/a.png")
+    root = prepare(str(tmp_path / "in"), tmp_path / "out")
+    assert objects(root)["a"] == 16 * 10
+    assert "a_label.png, a_mask.png" in " ".join(json.loads((root / "prepared.json").read_text("utf-8"))["notes"])

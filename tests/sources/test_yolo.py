@@ -6,7 +6,7 @@ import pytest
 import yaml
 from sources import FORMATS, NAMES, SCENE, H, W, masks_of, photo, text
 
-from segcli.commands.prepare import diagnose, prepare
+from segcli.commands.prepare import diagnose, export, prepare
 from segcli.core.errors import DataError
 from segcli.data.dataset import Dataset
 
@@ -149,3 +149,30 @@ def test_keypoints_behind_boxes(tmp_path, values):
     text(tmp_path / "in/data.yaml", yaml.safe_dump({**content, "kpt_shape": [3, values]}))
     with pytest.raises(DataError, match=r"a\.txt, line 1: .* numbers behind the box"):
         prepare(str(tmp_path / "in"), tmp_path / "again")
+
+
+def test_lists_are_understood_whatever_way_leads_to_the_folder(tmp_path):
+    for name in SCENE:
+        photo(tmp_path / "in/x" / f"{name}.png")
+        text(tmp_path / "in/x" / f"{name}.txt", rows(name))
+    text(tmp_path / "in/obj.names", "cat\ndog\n")
+    text(tmp_path / "in/train.txt", "data/x/a.png\ndata/x/b.png\n")
+    text(tmp_path / "in/valid.txt", "data/x/c.png\n")
+    (tmp_path / "here").mkdir()
+    root = prepare(str(tmp_path / "here/../in"), tmp_path / "out")
+    assert Dataset(root).info.splits == {"train": 2, "val": 1}
+    assert not [note for note in notes(root) if "left" in note]
+    (tmp_path / "in/x/c.png").rename(tmp_path / "elsewhere.png")
+    (tmp_path / "in/x/c.txt").rename(tmp_path / "elsewhere.txt")
+    text(tmp_path / "in/valid.txt", f"{tmp_path}/elsewhere.png\n")
+    outside = prepare(str(tmp_path / "in"), tmp_path / "trusted", trusted=True)
+    assert len(Dataset(outside, "val", task="detection").annotations(0)) == 2
+
+
+def test_what_has_no_place_is_said(tmp_path):
+    photo(tmp_path / "in/images/train/a.png")
+    text(tmp_path / "in/labels/train/a.txt", "0 0.5 0.5 0.5 0.5 0.5 0.25 2\n")
+    text(tmp_path / "in/data.yaml", yaml.safe_dump({"train": "images/train", "names": ["cat"], "kpt_shape": [1, 3]}))
+    root = prepare(str(tmp_path / "in"), tmp_path / "out", split="train=1")
+    for to in ("yolo", "labelme", "cvat"):
+        assert "keypoints have no place in this format" in export(str(root), to, tmp_path / to)["notes"]

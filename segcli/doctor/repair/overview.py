@@ -24,10 +24,10 @@ CLEAR = 20  # times as many images must say one thing as say the other
 
 @dataclasses.dataclass
 class Survey:
-    """rows: masks run along the rows, by their boxes. sides: images whose recorded
-    size is not the file's have labels on the pixels of the file; by whether the two sides are exchanged. crowds: of
-    classes that have crowd regions alone, how many by id. again: file name -> what its further listings in the same
-    split have, for every image that is listed again in any. coordinates: how they are written, by split."""
+    """rows: masks run along the rows, by their boxes. sides: images whose recorded size is not the file's
+    have labels on the pixels of the file; by whether the two sides are exchanged. crowds: of classes that have crowd
+    regions alone, how many by id. again: file name -> what its further listings in the same split have, for every image
+    that is listed again in any. coordinates: how they are written, by split."""
 
     rows: bool = False
     sides: dict[bool, bool] = dataclasses.field(default_factory=dict)

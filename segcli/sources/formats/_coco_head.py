@@ -12,6 +12,7 @@ from segcli.core.files import parsed, resolve
 from segcli.data.annotations import LARGEST_ID, number, whole
 from segcli.data.canonical import FILES
 from segcli.fields import by_key
+from segcli.sources import reopened
 from segcli.sources.streamed import Streamed
 from segcli.types import Labelled
 
@@ -155,8 +156,10 @@ def side_files(one: Streamed, source: Path, trusted: bool) -> dict[str, Path]:
 
 def copy_side_files(root: Path, out: Path) -> list[str]:
     """Copy a prepared folder's side files. -> their names."""
-    folder = root / FILES
-    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    if names and not (out / FILES).exists():
-        shutil.copytree(folder, out / FILES)
-    return names
+    found = reopened.side_files(root)
+    for name in found:
+        target = out / FILES / name
+        if not target.exists():  # another split has copied it
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(root / FILES / name, target)
+    return [*found]

@@ -9,6 +9,7 @@ import numpy as np
 
 from segcli.core.coco_json import Annotation
 from segcli.core.errors import DataError
+from segcli.data.decoders import MOST_PIXELS
 from segcli.sources import shapes
 from segcli.sources.files import some
 
@@ -132,7 +133,8 @@ def _paint(pixels: np.ndarray, shape: Element, where: str) -> np.ndarray:
         x, y, w, h = (int(shape.get(key) or "") for key in ("left", "top", "width", "height"))
     except ValueError:
         raise DataError(f"{where}: its rle, left, top, width and height are not whole numbers") from None
-    if min(runs) < 0 or w < 1 or h < 1 or sum(runs) != w * h or max(abs(x), abs(y)) > FARTHEST:
+    wrong = min(runs) < 0 or w < 1 or h < 1 or sum(runs) != w * h or w * h > MOST_PIXELS
+    if wrong or max(abs(x), abs(y)) > FARTHEST:
         raise DataError(f"{where}: its runs have {sum(runs)} pixels, and its box {w} x {h} at {x}, {y}")
     shapes.paint(pixels, np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(h, w), x, y)
     return pixels

@@ -152,8 +152,8 @@ def texts(base: Path, images: Sequence[Path]) -> dict[Path, Path]:
     for image in images:
         usual = label_file(image, base)
         files = [usual] if is_there(usual) else alike.get(image.stem, [])
-        own = {*image.relative_to(base).parts[:-1]}
-        shared = [len(own & {*file.relative_to(base).parts}) for file in files]
+        own = {*_parts(image, base)}
+        shared = [len(own & {*_parts(file, base)}) for file in files]
         best = [file for file, count in zip(files, shared, strict=True) if count == max(shared)]
         if len(best) > 1:
             raise DataError(f"{image}: its labels could be {some(best)}", hint="put them beside it, or in labels/")

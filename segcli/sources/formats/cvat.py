@@ -14,9 +14,7 @@ from xml.etree.ElementTree import Element, ParseError, fromstring
 from xml.sax.saxutils import escape, quoteattr
 
 import numpy as np
-from pycocotools import mask as coco_mask
 
-from segcli.core.coco_json import Annotation
 from segcli.core.dataset_info import Category, DatasetInfo
 from segcli.core.errors import DataError
 from segcli.core.files import open_regular
@@ -24,7 +22,7 @@ from segcli.core.xml_tree import read_xml
 from segcli.data.annotations import encode
 from segcli.data.canonical import UNDECIDED, Draft, Record
 from segcli.sources.draft import Entry, draft, each
-from segcli.sources.export_files import Exported, check_names
+from segcli.sources.export_files import Exported, check_names, note_rest, without_pixel
 from segcli.sources.files import note_names, some, split_folders
 from segcli.sources.folders import SPLITS
 from segcli.sources.formats._coco_head import category
@@ -196,20 +194,14 @@ def export(image: Exported, names: dict[int, str], out: Path) -> None:
         stream.write("\n".join([f"  {opening}", *(f"    {one}" for one in listed), "  </image>\n"]))
 
 
-def left_out(annotation: Annotation, size: tuple[int, int]) -> str | None:
-    """Why the format has no place for an annotation; None where it has."""
-    segmentation = annotation.get("segmentation")
-    return "masks without a pixel" if segmentation and not coco_mask.area(encode(segmentation, size)) else None
+left_out = without_pixel
 
 
 def finish(root: Path, out: Path, info: DatasetInfo, notes: list[str]) -> None:
     """Close annotations.xml."""
     with (out / XML).open("a", encoding="utf-8") as stream:
         stream.write(TAIL)
-    if info.num_keypoints:
-        notes.append("keypoints are not written in this format")
-    if info.semantic or info.panoptic:
-        notes.append("semantic and panoptic maps have no place in this format")
+    note_rest(info, notes)
 
 
 def _head(names: Iterable[str]) -> str:

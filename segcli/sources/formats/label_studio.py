@@ -52,8 +52,8 @@ class Value(pydantic.BaseModel):
     rle: list[pydantic.NonNegativeInt] | None = None
 
     def labels(self) -> list[str]:
-        extra = self.model_extra or {}
-        return [str(name) for key in LABELS for name in (extra.get(key) or []) if isinstance(extra.get(key), list)]
+        found = [(self.model_extra or {}).get(key) for key in LABELS]
+        return [str(name) for names in found if isinstance(names, list) for name in names]
 
 
 class Region(pydantic.BaseModel):
@@ -102,8 +102,8 @@ def build(*, path: Path, trusted: bool = False) -> Draft:
         if results is None:
             empty.append(_name(image))
             continue
-        kept = [one for one in results if isinstance(one.get("value"), dict) and _placed(one["value"])]
-        other += [str(one.get("type")) for one in results if one not in kept]
+        kept = [one for one in results if _placed(one.get("value"))]
+        other += [str(one.get("type")) for one in results if not _placed(one.get("value"))]
         tasks.append((image, [parsed(Region, one, f"{where}, region {i}") for i, one in enumerate(kept)]))
     note_names(notes, empty, "tasks have no annotation and are left out")
     note_names(notes, several, "tasks have several annotations, of which the first is read")
@@ -243,6 +243,8 @@ def _brush(rle: list[int], size: tuple[int, int], where: str) -> np.ndarray:
                 raise ValueError(f"a run ends at {end}")
             out[at:end] = read(word) if repeats else [read(word) for _ in range(at, end)]
             at = end
+    except DataError:
+        raise
     except (ValueError, OverflowError) as error:
         raise DataError(f"{where}: its brush mask can't be read: {error}") from None
     return out.reshape(*size, 4)[:, :, 3] > 0

@@ -30,7 +30,7 @@ from segcli.data.image import SUFFIXES
 from segcli.data.png import encode_map
 from segcli.sources import shapes
 from segcli.sources.draft import Entry, draft, each
-from segcli.sources.export_files import Exported, check_names
+from segcli.sources.export_files import Exported, check_names, note_rest, without_pixel
 from segcli.sources.files import LOOK, find_files, has_keys, lines, note_names, some, split_of
 from segcli.sources.images import by_last_parts, is_there, refuse_outside, size_of
 
@@ -140,12 +140,16 @@ def export(image: Exported, names: dict[int, str], out: Path) -> None:
     image.claim(file.with_suffix(".json")).write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
 
 
+def left_out(annotation: Annotation, size: tuple[int, int]) -> str | None:
+    """Why the format has no place for an annotation; None where it has: polygons stay, however small."""
+    return None if isinstance(annotation.get("segmentation"), list) else without_pixel(annotation, size)
+
+
 def finish(root: Path, out: Path, info: DatasetInfo, notes: list[str]) -> None:
     """Write the list of classes."""
     (out / "labels.txt").write_text("".join(f"{name}\n" for name in info.names), encoding="utf-8")
     check_names(out / "labels.txt", info.names, [*_ids(out, None, [])])
-    if info.semantic or info.panoptic:
-        notes.append("semantic and panoptic maps have no place in this format")
+    note_rest(info, notes)
 
 
 def _image(file: Path, label: File, source: Path, trusted: bool) -> Path:

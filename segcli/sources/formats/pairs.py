@@ -17,7 +17,7 @@ from segcli.data.canonical import Draft
 from segcli.data.image import SUFFIXES
 from segcli.sources import class_legend
 from segcli.sources.draft import arrange
-from segcli.sources.files import find_files, note_names, split_of
+from segcli.sources.files import find_files, note_names, some, split_of
 from segcli.sources.folders import walk
 from segcli.sources.formats.semantic import names_pixels, of_classes, of_pictures
 from segcli.sources.mask_meaning.class_values import of_objects
@@ -58,9 +58,9 @@ def build(
     ignore: list[int] | None = None,
     threshold: float | None = None,
 ) -> Draft:
-    """Read the folder `path`. category: what objects without a legend are. classes: names from value 0, or by
-    value, in place of a legend. masks, ignore, threshold: what values are,
-    where the evidence is not to decide (see `mask_meaning/meaning.py`).
+    """Read the folder `path`. category: what objects without a legend are. classes: names from value 0, or by value, in
+    place of a legend. masks, ignore, threshold: what values are, where the evidence is not to decide (see
+    `mask_meaning/meaning.py`).
 
     Raises DataError where nothing is found, and where it is not clear what the values are.
     """
@@ -98,25 +98,29 @@ def _pairs(path: Path) -> tuple[Found, list[Path], list[Path], list[Path]]:
         return found, bare, [], sorted({mask.parent for _, _, mask in found})
     found, bare, lost = [], [], []
     for images, masks in sides:
-        pictures = {_key(file, masks): file for file in find_files(masks, *SUFFIXES)}
         if _rank(masks) != best:
             bare += find_files(images, *SUFFIXES)
             continue
-        named: dict[str, Path] = {}
-        for key, file in pictures.items():
-            for end in ("", *ENDINGS):
-                if key.endswith(end):
-                    named.setdefault(key.removesuffix(end), file)
+        pictures = [*find_files(masks, *SUFFIXES)]
+        exact: dict[str, list[Path]] = {}
+        ended: dict[str, list[Path]] = {}
+        for file in pictures:
+            key = _key(file, masks)
+            exact.setdefault(key, []).append(file)
+            for end in (end for end in ENDINGS if key.endswith(end)):
+                ended.setdefault(key.removesuffix(end), []).append(file)
         for image in find_files(images, *SUFFIXES):
             key = _key(image, images)
             keys = [key, *(key.removesuffix(end) for end in OWN if key.endswith(end))]
-            mask = next((named[k] for k in keys if k in named), None)
-            if mask is None:
-                bare.append(image)
+            fitting = next((named[k] for named in (exact, ended) for k in keys if k in named), [])
+            if len(fitting) > 1:
+                raise DataError(f"{image}: its mask could be {some(fitting)}", hint="keep one of them there")
+            if fitting:
+                found.append((split_of(image, path), image, fitting[0]))
             else:
-                found.append((split_of(image, path), image, mask))
+                bare.append(image)
         used = {mask for _, _, mask in found}
-        lost += [file for file in pictures.values() if file not in used]
+        lost += [file for file in pictures if file not in used]
     _refuse_shared((mask, image) for _, image, mask in found)
     return found, bare, lost, [masks for _, masks in sides if _rank(masks) == best]
 

@@ -7,13 +7,13 @@ else in it is followed: `download` is not run. An image without a text file has 
 a row is a box with keypoints: https://docs.ultralytics.com/datasets/pose/
 """
 
+import os
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import yaml
-from pycocotools import mask as coco_mask
 
 from segcli.core.coco_json import Annotation
 from segcli.core.dataset_info import Category, DatasetInfo
@@ -23,7 +23,7 @@ from segcli.data.canonical import Draft, Record
 from segcli.data.image import image_size
 from segcli.sources import shapes
 from segcli.sources.draft import Entry, draft, each
-from segcli.sources.export_files import Exported, check_names
+from segcli.sources.export_files import Exported, check_names, note_rest, without_pixel
 from segcli.sources.files import lines, note_names, some
 from segcli.sources.formats._yolo_paths import in_folder, label_file, labelled, listed, lists_of_names, texts, unused
 from segcli.sources.formats._yolo_rows import Pose, load, pose_of, refuse_keypoints
@@ -48,6 +48,7 @@ def build(*, path: Path, classes: list[str] | None = None, trusted: bool = False
 
     Raises DataError for a broken yaml, missing folders, and classes without a name.
     """
+    path = Path(os.path.normpath(path))  # as images of lists are
     notes: list[str] = []
     described = [path] if path.is_file() else _yamls(path)
     if len(described) > 1:
@@ -93,10 +94,7 @@ def export(image: Exported, names: dict[int, str], out: Path) -> None:
 
 def left_out(annotation: Annotation, size: tuple[int, int]) -> str | None:
     """Why the format has no place for an annotation; None where it has."""
-    if annotation.get("iscrowd"):
-        return "crowd regions"
-    segmentation = annotation.get("segmentation")
-    return "masks without a pixel" if segmentation and not coco_mask.area(encode(segmentation, size)) else None
+    return "crowd regions" if annotation.get("iscrowd") else without_pixel(annotation, size)
 
 
 def finish(root: Path, out: Path, info: DatasetInfo, notes: list[str]) -> None:
@@ -108,8 +106,7 @@ def finish(root: Path, out: Path, info: DatasetInfo, notes: list[str]) -> None:
     file = out / "data.yaml"
     file.write_text(text, encoding="utf-8")
     check_names(file, info.names, [*_names(load(file), out, [file]).values()])
-    if info.semantic or info.panoptic:
-        notes.append("semantic and panoptic maps have no place in this format")
+    note_rest(info, notes)
 
 
 def _row(image: Exported, annotation: Annotation) -> np.ndarray:
