@@ -18,7 +18,8 @@ def models(
 ) -> None:
     """List the models with published weights: parameters, GFLOPs, score, licence, download, whether it is here.
 
-    Each name is a recipe: segcli predict NAME FOLDER uses it, segcli train NAME --data DIR fine-tunes it.
+    Each name is a recipe: segcli predict NAME FOLDER uses it, segcli train NAME --data DIR fine-tunes it, by default on
+    several GPUs: --set hardware.devices=1 for one device.
     """
     from segcli.commands import models as commands
 

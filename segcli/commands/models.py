@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pydantic
 
-from segcli.core.downloads import cache_dir
+from segcli.core import hub
 from segcli.core.errors import UsageError
 from segcli.core.files import parsed
 from segcli.core.recipe.recipe import Recipe, find_recipe
@@ -66,8 +66,8 @@ def models(task: str | None = None) -> list[Known]:
 
 def _known(name: str, one: Facts) -> Known:
     recipe, file = Recipe.load(name), find_recipe(name)
-    hub = recipe.model.get("checkpoint")
-    weights = str(hub or (recipe.init if recipe.init in official.TABLE else official.official_of(file)))
+    begins = recipe.model.get("checkpoint")
+    weights = str(begins or (recipe.init if recipe.init in official.TABLE else official.official_of(file)))
     stated = official.TABLE.get(weights)
     licence, megabytes = (stated.licence, stated.megabytes) if stated else (one.licence or "unknown", one.megabytes)
     return Known(
@@ -81,11 +81,5 @@ def _known(name: str, one: Facts) -> Known:
         {key: round(value / 100, 4) for key, value in one.score.items()},
         licence,
         megabytes,
-        _on_hub_cache(weights) if hub else any((cache_dir() / "weights" / weights).glob("*.*")),
+        official.cached(weights) is not None if stated else hub.cached(weights),
     )
-
-
-def _on_hub_cache(name: str) -> bool:
-    from huggingface_hub import try_to_load_from_cache
-
-    return isinstance(try_to_load_from_cache(name, "model.safetensors"), str)

@@ -125,7 +125,8 @@ def _objects(image: int, target: Target, prediction: Prediction, classes: int) -
     truth = target.instances
     found = prediction.instances if prediction.instances is not None else Instances.empty()
     if found.scores is not None:
-        found = found[found.scores >= SEEN]
+        order = found.scores.argsort(descending=True, stable=True)
+        found = found[order[found.scores[order] >= SEEN]]
     overlap = _overlaps(found, truth)
     crowd = np.zeros(len(truth), bool) if truth.crowd is None else truth.crowd.numpy()
     free = ~crowd
@@ -144,16 +145,17 @@ def _objects(image: int, target: Target, prediction: Prediction, classes: int) -
 
 
 def _overlaps(found: Instances, truth: Instances) -> np.ndarray:
-    """IoU [found, truth] of masks where both have them, else of boxes."""
+    """IoU [found, truth] of masks where both have them, else of boxes; with a crowd region the share of the detection
+    that lies in it, as COCO has it."""
     if not len(found) or not len(truth):
         return np.zeros((len(found), len(truth)))
-    none = [0] * len(truth)
+    crowd = [0] * len(truth) if truth.crowd is None else truth.crowd.int().tolist()
     if found.masks is not None and truth.masks is not None:
-        return np.asarray(coco_mask.iou(found.rles(), truth.rles(), none))
+        return np.asarray(coco_mask.iou(found.rles(), truth.rles(), crowd))
     sides = [one.boxes.double().numpy().copy() for one in (found, truth)]
     for box in sides:
         box[:, 2:] -= box[:, :2]
-    return np.asarray(coco_mask.iou(*sides, none))
+    return np.asarray(coco_mask.iou(*sides, crowd))
 
 
 def _pixels(image: int, target: Target, prediction: Prediction, classes: int) -> Iterator[tuple[Cell, Example]]:

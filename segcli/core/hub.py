@@ -12,6 +12,7 @@ from segcli.core.yaml_file import parse_yaml
 
 SMALL = ["config.json", "preprocessor_config.json", "processor_config.json", "README.md"]
 WEIGHTS = [*SMALL, "*.safetensors", "*.safetensors.index.json"]
+NAME = re.compile(r"[\w.-]+/[\w.-]+")
 PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json", "model.pt", "model.pth")
 
 
@@ -36,6 +37,16 @@ def folder_of(checkpoint: str, *, weights: bool = False) -> Path:
     return folder
 
 
+def cached(name: str) -> bool:
+    """Whether the tensors of a hub's name were loaded before."""
+    from huggingface_hub import try_to_load_from_cache
+
+    if not NAME.fullmatch(name):
+        return False
+    files = ("model.safetensors", "model.safetensors.index.json")
+    return any(isinstance(try_to_load_from_cache(name, file), str) for file in files)
+
+
 def licence_of(folder: Path) -> str:
     """What the model card's head says, `unknown` without one."""
     card = folder / "README.md"
@@ -46,7 +57,7 @@ def licence_of(folder: Path) -> str:
 
 
 def _loaded(name: str, patterns: list[str]) -> Path:
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+    if not NAME.fullmatch(name):
         raise ModelError(f"{name}: no such folder, and not a name on the hub (OWNER/NAME)")
     from huggingface_hub import snapshot_download
 

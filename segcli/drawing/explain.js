@@ -37,7 +37,7 @@ function maps(one) {
   });
   const select = el("select", { "aria-label": "shown", onchange: () => show(Number(select.value)) }, one.cells ? [] : one.names.map((name, k) => el("option", { value: k }, name)));
   const note = el("p", { class: "faint chosen" });
-  const step = (by) => show((chosen + by + one.names.length) % one.names.length);
+  const step = (by) => show((chosen + by + one.most.length) % one.most.length);
   const button = (text, label, by) => el("button", { type: "button", "aria-label": label, onclick: () => step(by) }, text);
   function show(k, clicked) {
     if (!pixels) return;
@@ -69,7 +69,7 @@ function maps(one) {
   };
   sprite.src = one.sprite;
   const hint = one.cells ? "Click a point of the image." : one.boxes ? "Choose from the list, or click an object." : "Choose from the list.";
-  return el("div", { class: "widget" }, controls(one.cells ? null : select, one.names.length > 1 || one.cells ? [button("←", "previous", -1), button("→", "next", 1)] : null, el("span", { class: "faint" }, hint)), svg, note);
+  return el("div", { class: "widget" }, controls(one.cells ? null : select, one.most.length > 1 ? [button("←", "previous", -1), button("→", "next", 1)] : null, el("span", { class: "faint" }, hint)), svg, note);
 }
 
 function boxes(one) {

@@ -9,7 +9,7 @@ function behind(group) {
   function fill() {
     const one = group.behind[run];
     kind = one.kinds.find((k) => kind && k.key === kind.key) || one.kinds[one.kinds.length - 1];
-    const kinds = one.kinds.length > 1 ? choice("of", one.kinds.map((k) => [k.key, `${k.title}s`]), (key) => { kind = { key }; fill(); }) : null;
+    const kinds = one.kinds.length > 1 ? choice("of", one.kinds.map((k) => [k.key, k.title === "box" ? "boxes" : `${k.title}s`]), (key) => { kind = { key }; fill(); }) : null;
     if (kinds) kinds.querySelector("select").value = kind.key;
     holder.replaceChildren(kinds ? controls(kinds) : "", kind.confusion ? confusion(one, kind) : "",
       kind.tide ? el("div", { class: "pair" }, titledPlot("AP50 lost to each kind of error", (node) => errorBars(node, one, kind)), titledPlot("Precision and recall at IoU 0.5, by class", (node) => precisionCurves(node, kind))) : "",

@@ -13,7 +13,7 @@ import numpy as np
 from segcli.core.recipe.recipe import Recipe
 from segcli.core.tasks import MATCHED
 from segcli.engine.diagnosis import longer
-from segcli.metrics.errors import ERRORS, SEEN
+from segcli.metrics.errors import ERRORS
 from segcli.models.interface import Model, Suppressing
 
 MOST = 3  # findings that are told
@@ -29,9 +29,6 @@ class Finding:
     what: str
     advice: str
     cost: float
-
-    def __str__(self) -> str:
-        return f"{self.what}. {self.advice}"
 
 
 def findings(
@@ -151,15 +148,25 @@ def _calibration(behind: Mapping[str, Any]) -> list[Finding]:
     bins = [one for one in behind["calibration"]["bins"] if one["count"]]
     gap = lambda one: abs(one["avg_confidence"] - one["avg_accuracy"]) * one["count"]
     worst = max(bins, key=gap)
-    lowest = next((one for one in bins if one["avg_accuracy"] >= SEEN), None)
     advice = "They rank detections all the same: choose --score of segcli predict by what they are worth"
-    if lowest is not None:
-        advice += f"; from {lowest['bin_lower']:.1f} on, half of the detections or more are right"
+    if (least := _half_right_from(bins)) is not None:
+        advice += f"; from {least:.1f} on, half of the detections or more are right"
     what = (
         f"Scores are no probabilities: of detections scored {worst['bin_lower']:.1f} to {worst['bin_upper']:.1f}, "
         f"{100 * worst['avg_accuracy']:.0f} % are right"
     )
     return [Finding(what, advice, behind["calibration"]["ece"] / 10)]  # costs no AP by itself
+
+
+def _half_right_from(bins: Sequence[Mapping[str, Any]]) -> float | None:
+    """The lowest score from which on at least half of all detections are right; None where there is none. bins: from
+    low to high."""
+    least, right, seen = None, 0.0, 0
+    for one in reversed(bins):
+        right, seen = right + one["avg_accuracy"] * one["count"], seen + one["count"]
+        if right >= seen / 2:
+            least = float(one["bin_lower"])
+    return least
 
 
 def _pixels(recipe: Recipe, behind: Mapping[str, Any]) -> list[Finding]:

@@ -67,7 +67,7 @@ def explain(
         folders.claim(folder, names, [Path(image)])
     title = f"{opened.recipe.name}: {Path(image).name}"
     sections: list[Section] = []
-    drawn = _over_time(opened, pixels, target, score, chosen) if over_time else _draw(scene, chosen, progress)
+    drawn = _over_time(opened, pixels, target, score, chosen, progress) if over_time else _draw(scene, chosen, progress)
     for name, shown in drawn:
         view = chosen[name]
         picture = sheet(view, shown, every_group=over_time)
@@ -119,10 +119,8 @@ def look(opened: Opened, pixels: np.ndarray, target: Target | None, score: float
         raise DataError(f"the image is {size[1]} × {size[0]}, its labels say {target.size[1]} × {target.size[0]}")
     targets = None if target is None else [preprocess.target(decoded(target))]
     images = images.contiguous(memory_format=torch.channels_last)
-    device = next(model.parameters()).device
-    batch = Batch(images, padding, [content], [size], [0 if target is None else target.image_id], targets, [0]).to(
-        device
-    )
+    image_id = 0 if target is None else target.image_id
+    batch = Batch(images, padding, [content], [size], [image_id], targets, [0]).to(model.device)
     with torch.inference_mode(), evaluating(model, opened.recipe):
         inside = model.inspect(batch)
         prediction = model.predict(batch)[0]
@@ -156,11 +154,13 @@ def _draw(scene: Scene, views: dict[str, View], progress: bool) -> Iterator[tupl
 
 
 def _over_time(
-    opened: Opened, pixels: np.ndarray, target: Target | None, score: float, views: dict[str, View]
+    opened: Opened, pixels: np.ndarray, target: Target | None, score: float, views: dict[str, View], progress: bool
 ) -> Iterator[tuple[str, Shown]]:
     """Each view at all moments of the run; one moment's model at a time."""
     shown: dict[str, dict[str, Shown]] = {name: {} for name in views}
     for moment, one in moments(opened):
+        if progress:
+            print(f"{moment}: {count(len(views), 'view')}", file=sys.stderr)
         scene = look(one, pixels, target, score)
         with torch.inference_mode():
             for name, view in views.items():

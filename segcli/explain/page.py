@@ -31,7 +31,7 @@ def explain_page(title: str, scene: Scene, sections: list[Section]) -> str:
     height, width = scene.size
     data: Json = {
         "title": title,
-        "image": _jpeg(fitted(scene.canvas, min(SIDE, max(scene.size)) if max(scene.size) > SIDE else SIDE)[0]),
+        "image": _jpeg(fitted(scene.canvas, SIDE)[0]),
         "width": width,
         "height": height,
         "sections": [_section(*section) for section in sections],

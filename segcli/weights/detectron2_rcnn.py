@@ -4,6 +4,8 @@ Besides names, four conventions differ, and what can be put into the weights is:
 the mean (here RGB, divided by a standard deviation, too: into the first convolution); classes have background last
 (here first: rows are moved) and the background no box (here it has one: zeros). What can't, a model must be built with:
 `stride_in: 1x1` of the backbone for files that began from MSRA's ResNets, as those of DensePose and Mesh R-CNN did.
+Not carried over: ROIAlignV2's half cell (the model zoo's; those two have ROIAlign, as the standard heads here), and a
+`pixel_mean` other than ImageNet's.
 """
 
 import re

@@ -92,6 +92,19 @@ def licence(name: str | Path) -> str:
     return known.licence if known else "unknown"
 
 
+def cached(name: str) -> Path | None:
+    """The file of an official checkpoint that was loaded before; None where it was not, or by half."""
+    return next((target for _, target in _files(name, TABLE[name]) if target.is_file()), None)
+
+
+def _files(name: str, known: Checkpoint) -> list[tuple[str, Path]]:
+    """(address, file in the cache) of a checkpoint: of those that it may be, the best first."""
+    addresses = [known.address]
+    if known.source == "huggingface":  # older repositories there have torch's format alone
+        addresses.append(known.address.replace("model.safetensors", "pytorch_model.bin"))
+    return [(address, cache_dir() / "weights" / name / address.rsplit("/", 1)[-1]) for address in addresses]
+
+
 def resolve(name: str | Path, *, progress: bool = True) -> Path:
     """The file of that path, or the official checkpoint of that name, loaded into the cache when it is not there.
 
@@ -105,20 +118,15 @@ def resolve(name: str | Path, *, progress: bool = True) -> Path:
     if known is None:
         what = "no such weight file" if path.suffix else "neither a weight file nor the name of an official checkpoint"
         raise ModelError(f"{name}: {what}", hint=nearest(str(name), list(TABLE)))
-    folder = cache_dir() / "weights" / str(name)
-    addresses = [known.address]
-    if known.source == "huggingface":  # older repositories there have torch's format alone
-        addresses.append(known.address.replace("model.safetensors", "pytorch_model.bin"))
-    targets = [folder / address.rsplit("/", 1)[-1] for address in addresses]
-    for target in targets:
-        if target.is_file():
-            return target
+    if (there := cached(str(name))) is not None:
+        return there
+    files = _files(str(name), known)
     size = f", {known.megabytes:.0f} MB" if known.megabytes else ""
     print(f"note: loading {name}{size}, licence {known.licence}, from {known.address}", file=sys.stderr)
     digests = known.digests
     try:
-        return fetch(known.address, targets[0], progress=progress, sha256=digests.get("sha256"), md5=digests.get("md5"))
+        return fetch(*files[0], progress=progress, sha256=digests.get("sha256"), md5=digests.get("md5"))
     except ModelError as error:
-        if len(addresses) == 1 or "answers 404" not in str(error):
+        if len(files) == 1 or "answers 404" not in str(error):
             raise
-    return fetch(addresses[1], targets[1], progress=progress)
+    return fetch(*files[1], progress=progress)

@@ -1,5 +1,6 @@
 """Weights of a checkpoint of the library `transformers`, for a model with other classes."""
 
+import collections
 import dataclasses
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from torch import Tensor
 from segcli.core.dataset_info import Category, DatasetInfo
 from segcli.core.errors import ModelError
 from segcli.core.files import read_json
-from segcli.core.hub import folder_of, licence_of
+from segcli.core.hub import cached, folder_of, licence_of
 from segcli.weights.class_rows import official_info
 
 
@@ -27,20 +28,24 @@ class Checkpoint:
 def read(checkpoint: str, architecture: str) -> Checkpoint:
     """Every tensor of a checkpoint, through the library's own loader, which knows older names of its parameters.
 
-    Only safetensors are read. Says the licence of a name on the hub before it is loaded. Raises ModelError where a
-    tensor is missing, damaged or of another architecture.
+    Only safetensors are read, and attention is the library's own, whatever kernel (code of the hub) the configuration
+    names. Says the licence of a name on the hub before it is loaded. Raises ModelError where a tensor is missing,
+    damaged or of another architecture.
     """
     import transformers
 
     small = folder_of(checkpoint)
     licence = licence_of(small)
-    if small != Path(checkpoint).expanduser():
-        print(f"loading {checkpoint}, licence {licence}, from huggingface.co", file=sys.stderr)
+    if small != Path(checkpoint).expanduser() and not cached(checkpoint):
+        print(f"note: loading {checkpoint}, licence {licence}, from huggingface.co", file=sys.stderr)
     folder = folder_of(checkpoint, weights=True)
     _refuse_damage(folder)
     given = {"use_safetensors": True, "local_files_only": True, "trust_remote_code": False, "dtype": torch.float32}
+    kind = getattr(transformers, architecture)
     try:
-        found, report = getattr(transformers, architecture).from_pretrained(folder, output_loading_info=True, **given)
+        config = kind.config_class.from_pretrained(folder, local_files_only=True)
+        config._attn_implementation = None  # of its parts, too
+        found, report = kind.from_pretrained(folder, config=config, output_loading_info=True, **given)
     except Exception as error:  # the library raises many kinds; each means that the files are unusable
         raise ModelError(f"{checkpoint}: can't be loaded: {' '.join(str(error).split())[:200]}") from error
     problems = {k: sorted(map(str, report[k])) for k in ("missing_keys", "mismatched_keys") if report.get(k)}
@@ -53,11 +58,17 @@ def read(checkpoint: str, architecture: str) -> Checkpoint:
 
 
 def class_names(folder: Path) -> list[str]:
-    """A checkpoint's classes in the order of their rows."""
+    """A checkpoint's classes in the order of their rows, each with a name of its own: N/A, N/A 2, …, as placeholders of
+    unused ids are called."""
     table = read_json(folder / "config.json", error=ModelError).get("id2label")
     if not isinstance(table, dict):
         return []
-    return [str(table[key]) for key in sorted(table, key=int)]
+    seen, out = collections.Counter[str](), []
+    for key in sorted(table, key=int):
+        name = str(table[key])
+        seen[name] += 1
+        out.append(name if seen[name] == 1 else f"{name} {seen[name]}")
+    return out
 
 
 def classes_of(checkpoint: str, *, stuff: bool, things: bool) -> DatasetInfo:
@@ -75,7 +86,7 @@ def classes_of(checkpoint: str, *, stuff: bool, things: bool) -> DatasetInfo:
                 f"{checkpoint}: which of its {len(names)} classes are things is not known", hint="prepare the dataset"
             )
         return known
-    return DatasetInfo(checkpoint, tuple(Category(n, i + 1, thing=things) for i, n in enumerate(_distinct(names))), {})
+    return DatasetInfo(checkpoint, tuple(Category(n, i + 1, thing=things) for i, n in enumerate(names)), {})
 
 
 def for_classes(
@@ -114,13 +125,3 @@ def _refuse_damage(folder: Path) -> None:
                 pass
         except (OSError, safetensors.SafetensorError) as error:
             raise ModelError(f"{path}: is damaged, or half a download: {' '.join(str(error).split())[:160]}") from error
-
-
-def _distinct(names: list[str]) -> list[str]:
-    """Placeholders of unused ids (N/A) bear one name."""
-    seen: dict[str, int] = {}
-    out = []
-    for name in names:
-        seen[name] = seen.get(name, 0) + 1
-        out.append(name if seen[name] == 1 else f"{name} {seen[name]}")
-    return out

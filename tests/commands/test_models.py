@@ -38,6 +38,9 @@ def test_the_command_says_what_is_here(segcli, tmp_path, monkeypatch):
     file = tmp_path / "weights" / "detr" / "r50" / "detr-r50-e632da11.pth"
     file.parent.mkdir(parents=True)
     file.touch()
+    half = tmp_path / "weights" / "detr" / "r101" / "detr-r101-2c7b67e5.pth.part"  # of a download that broke off
+    half.parent.mkdir(parents=True)
+    half.touch()
     rows = {row["name"]: row for row in segcli("models", "--task", "detection", "--json").json["models"]}
     assert {row["task"] for row in rows.values()} == {"detection"}
     assert rows["coco/detr_r50"]["on_disk"]

@@ -56,6 +56,19 @@ def test_detections_without_objects_and_objects_without_detections():
     assert cells == [(0, 1), (1, 1), (2, 0), (1, 2)]
 
 
+def test_the_best_detection_takes_the_object_in_whatever_order_they_stand():
+    truth = Target(0, (64, 64), Instances(PLACES[:1], torch.tensor([0])))
+    both = Instances(PLACES[[0, 0]], torch.tensor([1, 0]), torch.tensor([0.6, 0.9]))
+    cells = [cell for cell, _ in _objects(0, truth, Prediction(0, (64, 64), both), 2)]
+    assert cells == [(0, 0), (2, 1)]
+
+
+def test_a_detection_inside_a_crowd_is_no_mistake():
+    crowd = Instances(torch.tensor([[0.0, 0, 60, 60]]), torch.tensor([0]), crowd=torch.tensor([True]))
+    found = Instances(PLACES[:1], torch.tensor([0]), torch.tensor([0.9]))
+    assert not [*_objects(0, Target(0, (64, 64), crowd), Prediction(0, (64, 64), found), 2)]
+
+
 def test_regions_of_pixels_taken_for_another_class():
     truth, answer = torch.zeros(8, 8, dtype=torch.int64), np.zeros((8, 8), np.uint8)
     truth[0] = 255

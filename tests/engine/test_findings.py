@@ -38,6 +38,17 @@ def test_nothing_is_found_where_nothing_is_lost():
     assert findings(RECIPE, Model(), {"segm_AP": 0.9}, {"square": {"segm_AP": 0.9}}, behind()) == []
 
 
+def test_the_score_from_which_half_are_right_counts_all_above_it():
+    bins = [(0.0, 0.6, 10), (0.5, 0.1, 100), (0.8, 0.9, 20)]  # begins at, share that is right, how many
+    rows = [
+        {"bin_lower": low, "bin_upper": low + 0.1, "avg_confidence": low, "avg_accuracy": right, "count": n}
+        for low, right, n in bins
+    ]
+    [found] = findings(RECIPE, Model(), {}, {}, {**behind(), "calibration": {"ece": 0.4, "bins": rows}})
+    assert "of detections scored 0.5 to 0.6, 10 % are right" in found.what
+    assert "from 0.8 on, half of the detections" in found.advice
+
+
 def test_a_class_far_behind_and_pixels_taken_for_others():
     per_class = {"road": {"IoU": 0.9}, "sky": {"IoU": 0.8}, "pole": {"IoU": 0.1}}
     maps = {"classes": ["road", "sky", "pole", "none"], "confusion": [[90, 0, 0, 0], [0, 70, 0, 0], [1, 30, 9, 0]]}

@@ -82,6 +82,20 @@ def test_every_view_is_of_some_model_above():
     }
 
 
+def test_arrows_step_from_cell_to_cell(browser, tmp_path):
+    scene = look(opened("detection", {"name": "detr", **SMALL}), PIXELS, None, 0.5)
+    view = views_named(["positions"])["positions"]
+    page = explain_page("cells", scene, [Section("positions", view, view.draw(scene))])
+    (tmp_path / "page.html").write_text(page, encoding="utf-8")
+    browser.complaints()
+    browser.open(tmp_path / "page.html", 1200, 900)
+    chosen = "return Number(document.querySelector('#positions svg').dataset.chosen)"
+    before = browser.run(chosen)
+    browser.run("document.querySelector('#positions [aria-label=next]').click()")
+    assert browser.run(chosen) == before + 1
+    assert browser.complaints() == []
+
+
 @pytest.mark.parametrize("count", [0, 2])
 def test_images_with_no_object_and_with_more_than_queries(count):
     model = opened("detection", {"name": "detr", **SMALL, "queries": 1})

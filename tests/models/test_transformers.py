@@ -14,6 +14,7 @@ import torch.nn.functional as F
 import yaml
 from batches import batch
 from PIL import Image
+from safetensors.torch import load_file
 from tiny import TINY_RECIPE
 from tiny_checkpoints import CONFIGS
 
@@ -23,11 +24,14 @@ from segcli.core.errors import ModelError, UsageError
 from segcli.core.recipe.recipe import Recipe
 from segcli.engine.checkpoint import initialise
 from segcli.engine.cost import flops
+from segcli.engine.opening import Opened
 from segcli.engine.run_folder import RunFolder
 from segcli.engine.session import Session
-from segcli.models import build_model
+from segcli.explain.explain import available, look, views_named
+from segcli.models import build_model, settled
 from segcli.models.transformers.architectures import KINDS, SEGMENTS, TASKS_OF
 from segcli.types import IGNORE, Batch
+from segcli.weights.transformers_checkpoint import classes_of
 
 RTDETR, RFDETR = "RTDetrV2ForObjectDetection", "RfDetrForInstanceSegmentation"
 MASK2FORMER, SEGFORMER = "Mask2FormerForUniversalSegmentation", "SegformerForSemanticSegmentation"
@@ -266,6 +270,53 @@ def test_a_recipe_predicts_with_the_classes_of_its_checkpoint(checkpoint, segcli
     result = segcli("predict", "r.yaml", "photo.png", "--out", "out", "--score", 0, "--json")
     assert result.code == 0, result.err
     assert "cat" in result.out + (tmp_path / "out" / "predictions.json").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("name", "task", "views"),
+    [
+        (RTDETR, "detection", {"query_scores", "duplicates"}),
+        (DETR, "detection", {"query_scores", "duplicates"}),
+        (MASK2FORMER, "panoptic", {"query_scores", "query_masks"}),
+        (SEGFORMER, "semantic", {"class_maps", "entropy"}),
+    ],
+)
+def test_its_views_are_drawn(checkpoint, name, task, views):
+    model = {"name": "transformers", "checkpoint": str(checkpoint(name))}
+    settings = {"name": "x", "task": task, "data": {"root": "none"}, "model": model, "train": {"steps": 1}}
+    classes = DatasetInfo("d", (Category("cat", 1), Category("dog", 2), Category("sky", 3, thing=False)), {})
+    opened = Opened(model_of(checkpoint(name), task).eval(), Recipe.parse(settings, "test"), classes, None)
+    scene = look(opened, np.full((70, 110, 3), 90, np.uint8), None, 0.5)
+    found = available(scene, views_named(()), named=False)
+    assert found.keys() == views
+    for view in found.values():
+        assert view.draw(scene).pictures
+
+
+def test_placeholders_of_unused_ids_keep_their_rows(tmp_path):
+    folder = str(tiny_checkpoints.save(RTDETR, tmp_path / "c", names={0: "N/A", 1: "cat", 2: "N/A"}))
+    own = classes_of(folder, stuff=False, things=True)
+    assert own.names == ["N/A", "cat", "N/A 2"]
+    model = model_of(folder, "detection", things=3)
+    initialise(model, own, partial=False)
+    stored = load_file(tmp_path / "c" / "model.safetensors")["model.enc_score_head.bias"]
+    assert torch.equal(model.net.state_dict()["model.enc_score_head.bias"], stored)
+
+
+def test_a_kernel_that_a_configuration_names_is_never_loaded(checkpoint, tmp_path):
+    """It would be code of the hub."""
+    folder = checkpoint(RTDETR)
+    part = json.loads((folder / "config.json").read_text())["backbone_config"]
+    named = {"attn_implementation": "OWNER/kernel"}
+    copy = edited(folder, tmp_path, **named, backbone_config={**part, **named})
+    model = model_of(copy, "detection")
+    initialise(model, info("cat", "dog"))
+    for config in (model.net.config, model.net.config.backbone_config):
+        assert config._attn_implementation in (None, "sdpa", "eager")
+
+
+def test_a_recipe_without_a_checkpoint_is_left_to_build():
+    assert settled({"name": "transformers"}) == {"name": "transformers"}
 
 
 def edited(folder, tmp_path, **changes):

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from segcli.core.formatting import count
 from segcli.drawing.colours import oklch
 from segcli.explain.pictures import boxes_over
 from segcli.explain.scene import Scene
@@ -35,22 +36,18 @@ def _draw(scene: Scene) -> Shown:
         kept_scores = kept_scores.amax(1)
     found = scene.detections()
     texts = [scene.name(int(label), float(s)) for label, s in zip(found.labels, found.scores, strict=True)]
-    sets = {
-        f"{len(boxes):,} boxes of the proposal network": (boxes, scores),
-        f"{len(kept):,} after suppression": (kept, kept_scores),
-        f"{len(found.boxes)} detections with a score of {scene.score:g} or more": (
-            found.boxes.cpu(),
-            found.scores.cpu(),
-        ),
+    least = f"a score of {scene.score:g} or more" if (found.scores >= scene.score).all() else "the best score"
+    sets: dict[str, tuple[Tensor, Tensor, list[str] | None]] = {
+        f"{len(boxes):,} boxes of the proposal network": (boxes, scores, None),
+        f"{len(kept):,} after suppression": (kept, kept_scores, None),
+        f"{count(len(found.boxes), 'detection')} with {least}": (found.boxes.cpu(), found.scores.cpu(), texts),
     }
     pictures, shown = [], Boxes({}, DRAWN)
-    for name, (box, score) in sets.items():
-        best = score.argsort(descending=True, stable=True)[:KEPT]
-        own = (
-            texts if box is found.boxes or name.endswith("more") else [f"{100 * s:.0f} %" for s in score[best].tolist()]
-        )
-        shown.sets[name] = box[best].numpy(), own, score[best].numpy()
-        pictures.append(_picture(scene, name, box[best[:DRAWN]], score[best[:DRAWN]], own if own is texts else None))
+    for name, (box, score, named) in sets.items():
+        best = score.argsort(descending=True, stable=True)[:KEPT]  # of detections: their own order
+        percent = [f"{100 * s:.0f} %" for s in score[best].tolist()]
+        shown.sets[name] = box[best].numpy(), named or percent, score[best].numpy()
+        pictures.append(_picture(scene, name, box[best[:DRAWN]], score[best[:DRAWN]], named))
     return Shown(pictures, [shown], columns=3)
 
 

@@ -29,6 +29,8 @@ def build(
         raise ValueError(f"norm must be frozen or trainable, not {norm!r}")
     if not levels or list(levels) != sorted({*levels} & {*range(6)}):
         raise ValueError(f"levels must be some of 0 … 5 in order, not {list(levels)}")
+    if not 0 <= frozen_stages <= 6:
+        raise ValueError(f"frozen_stages must be from 0 to 6, not {frozen_stages}")
     return MobileNetV3Large(levels, norm, frozen_stages, dilated)
 
 

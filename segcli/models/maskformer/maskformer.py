@@ -8,9 +8,8 @@ B images, Q queries, L decoder layers, C channels, M matched pairs, N segments o
 quarter of the canvas). Parameter names are the official ones but for a ResNet's (weights/detectron2_resnet.py).
 """
 
-import contextlib
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -204,36 +203,31 @@ class MaskFormer(SetModel):
 
     def predict(self, batch: Batch) -> list[Prediction]:
         """What `outputs` names, on the original images' pixels."""
-        return self._read_all(*self.network(batch.images), batch)
+        return self._read_all(*self.network(batch.images), batch, self.outputs)
 
-    def _read_all(self, logits_BQC: Tensor, masks_BQhw: Tensor, batch: Batch) -> list[Prediction]:
+    def _read_all(
+        self, logits_BQC: Tensor, masks_BQhw: Tensor, batch: Batch, outputs: Sequence[str]
+    ) -> list[Prediction]:
         direct = self.inference.upsampling == "direct"
         canvas = (batch.images.shape[2], batch.images.shape[3])
         return [
-            self._read(logits_BQC[i], masks_BQhw[i], Enlarge(canvas, size, original, direct), image_id)
+            self._read(logits_BQC[i], masks_BQhw[i], Enlarge(canvas, size, original, direct), image_id, outputs)
             for i, (size, original, image_id) in enumerate(
                 zip(batch.sizes, batch.original_sizes, batch.image_ids, strict=True)
             )
         ]
 
-    @contextlib.contextmanager
-    def reading(self, outputs: Sequence[str]) -> Iterator[None]:
-        """Within the context, the same outputs are read as these of semantic, instance and panoptic."""
-        own, self.outputs = self.outputs, outputs
-        try:
-            yield
-        finally:
-            self.outputs = own
-
-    def _read(self, logits_QC: Tensor, masks_Qhw: Tensor, enlarge: Enlarge, image_id: int) -> Prediction:
+    def _read(
+        self, logits_QC: Tensor, masks_Qhw: Tensor, enlarge: Enlarge, image_id: int, outputs: Sequence[str]
+    ) -> Prediction:
         out = Prediction(image_id, enlarge.original)
-        if "semantic" in self.outputs:
+        if "semantic" in outputs:
             out.semantic = mask_inference.semantic(logits_QC, masks_Qhw, enlarge)
-        if "instance" in self.outputs:
+        if "instance" in outputs:
             out.instances = mask_inference.instances(
                 logits_QC, masks_Qhw, enlarge, classes=self.num_things, limit=self.max_detections
             )
-        if "panoptic" in self.outputs:
+        if "panoptic" in outputs:
             thresholds = {"score": self.inference.score, "overlap": self.inference.overlap}
             out.panoptic = panoptic(logits_QC, masks_Qhw, enlarge, num_things=self.num_things, **thresholds)
         return out
@@ -278,8 +272,8 @@ class MaskFormer(SetModel):
             "attention": attention,
             "query_attention": attention[-1],
         }
-        with self.reading(DOES if self.num_things else ("semantic",)):
-            views["readings"] = self._read_all(out.logits[-1], mask_logits(out), batch)
+        ways = DOES if self.num_things else ("semantic",)
+        views["readings"] = self._read_all(out.logits[-1], mask_logits(out), batch, ways)
         if batch.targets is not None:
             targets = self.targets(batch)
             matching = self.match(out.last(), targets, batch)

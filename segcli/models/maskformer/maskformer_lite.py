@@ -173,9 +173,9 @@ class MaskFormerLite(BoxDetector):
         features = self.backbone(batch.images)
         out = self.head(features[-self.levels :], batch)
         pixels = self.masks.pixels(out.maps[0], features[0])
-        return [self._read(out, pixels[i], batch, i) for i in range(len(batch.images))]
+        return [self._read(out, pixels[i], batch, i, self.outputs) for i in range(len(batch.images))]
 
-    def _read(self, out: BoxOutputs, pixels_EHW: Tensor, batch: Batch, i: int) -> Prediction:
+    def _read(self, out: BoxOutputs, pixels_EHW: Tensor, batch: Batch, i: int, outputs: Sequence[str]) -> Prediction:
         canvas = (batch.images.shape[2], batch.images.shape[3])
         enlarge = Enlarge(canvas, batch.sizes[i], batch.original_sizes[i], direct=True)
         p_QC = out.logits[-1, i].float().sigmoid()
@@ -187,13 +187,13 @@ class MaskFormerLite(BoxDetector):
             sides = zip(enlarge.content, pixels_EHW.shape[1:], canvas, strict=True)
             rows, columns = (-(-shown * cells // whole) for shown, cells, whole in sides)
             stuff_S, maps_Shw = self.stuff.read(self.stuff(pixels_EHW[None])[0], (rows, columns))
-        if "semantic" in self.outputs:
+        if "semantic" in outputs:
             every = torch.cat([masks_of(slice(None)), maps_Shw])
             prediction.semantic = semantic_of(torch.block_diag(p_QC, torch.ones_like(stuff_S).diag()), every, enlarge)
-        if "instance" in self.outputs:
+        if "instance" in outputs:
             things, corners = p_QC[:, : self.num_things], self.pixels(boxes, batch, i)
             prediction.instances = instances_of(things, masks_of, enlarge, self.max_detections, corners)
-        if "panoptic" in self.outputs:
+        if "panoptic" in outputs:
             p, label = p_QC.max(-1)
             keep, present = p > self.inference.score, (stuff_S > self.inference.score).nonzero()[:, 0]
             prediction.panoptic = panoptic_of(
@@ -251,7 +251,6 @@ class MaskFormerLite(BoxDetector):
         views["mask_logits"] = torch.stack(
             [self.masks.inside(*row) for row in zip(pixels, out.hidden[-1], out.boxes[-1], strict=True)]
         )
-        own, self.outputs = self.outputs, DOES if self.num_things else ("semantic",)
-        views["readings"] = [self._read(out, pixels[i], batch, i) for i in range(len(batch.images))]
-        self.outputs = own
+        ways = DOES if self.num_things else ("semantic",)
+        views["readings"] = [self._read(out, pixels[i], batch, i, ways) for i in range(len(batch.images))]
         return views

@@ -108,15 +108,15 @@ def check(files: Files, checkpoint: str, task: str) -> str:
     return kind
 
 
-def configuration(files: Files, labels: int | None = None) -> "PretrainedConfig":
-    """The library's configuration; with `labels`, for so many classes, called 0, 1, …; weights of a trunk alone are
-    never loaded by it."""
-    values = {k: v for k, v in files.config.items() if k not in ("dtype", "torch_dtype")}
-    if labels is not None:
-        values = {k: v for k, v in values.items() if k not in ("num_labels", "label2id", "id2label")}
-        values["id2label"] = {i: str(i) for i in range(labels)}
-        values["label2id"] = {str(i): i for i in range(labels)}
+def configuration(files: Files, labels: int) -> "PretrainedConfig":
+    """The library's configuration for so many classes, called 0, 1, …; weights of a trunk alone are never loaded by it,
+    and attention is the library's own: a configuration may name a kernel, which is code, of the hub."""
+    replaced = ("dtype", "torch_dtype", "num_labels", "label2id", "id2label")
+    values = {k: v for k, v in files.config.items() if k not in replaced}
+    values["id2label"] = {i: str(i) for i in range(labels)}
+    values["label2id"] = {str(i): i for i in range(labels)}
     config: PretrainedConfig = getattr(library(), files.architecture).config_class.from_dict(values)
+    config._attn_implementation = None  # of its parts, too
     for part in (config, getattr(config, "backbone_config", None)):
         if part is not None and getattr(part, "use_pretrained_backbone", False):
             part.use_pretrained_backbone = False
@@ -129,15 +129,15 @@ def build_network(files: Files, labels: int) -> "PreTrainedModel":
     return network
 
 
-def build_processor(files: Files) -> "BaseImageProcessor":
-    """The image processor that the checkpoint names."""
+def build_processor(files: Files, checkpoint: str) -> "BaseImageProcessor":
+    """The image processor that the checkpoint names. Raises ModelError where the library has none of that name."""
     from transformers.models.auto.image_processing_auto import get_image_processor_class_from_name
 
     stated = files.processor.get("image_processor_type") or files.processor.get("feature_extractor_type")
     name = str(stated).removesuffix("Fast").replace("FeatureExtractor", "ImageProcessor")
     found = get_image_processor_class_from_name(name)
     if found is None:
-        raise ModelError(f"its image processor {stated} is none of transformers")
+        raise ModelError(f"{checkpoint}: its image processor {stated} is none of transformers")
     processor: BaseImageProcessor = found.from_dict(dict(files.processor))
     return processor
 

@@ -58,9 +58,9 @@ def build(
 
 def settled(settings: dict[str, object]) -> dict[str, object]:
     """A recipe's `model` section with the checkpoint's configuration, and the whole path of its folder, in it."""
-    if settings.get("config") and settings.get("processor"):
+    if not settings.get("checkpoint") or (settings.get("config") and settings.get("processor")):
         return settings
-    files = read_files(str(settings.get("checkpoint")))
+    files = read_files(str(settings["checkpoint"]))
     named = ("id2label", "label2id")  # the dataset's classes replace them
     config = {key: value for key, value in files.config.items() if key not in named}
     folder = Path(str(settings["checkpoint"])).expanduser()
@@ -77,7 +77,7 @@ class TransformersModel(Model):
         self.begins_with, self.architecture = checkpoint, files.architecture
         self.kind = check(files, checkpoint, task)
         self.net: Any = build_network(files, labels)
-        self.processor, self.reader = build_processor(files), build_reader(files.architecture)
+        self.processor, self.reader = build_processor(files, checkpoint), build_reader(files.architecture)
         config = self.net.config
         self.ignore = ignore_label(labels)
         if self.kind == PIXELS:
@@ -160,22 +160,24 @@ class TransformersModel(Model):
         return outputs.pixels(out, batch)
 
     def inspect(self, batch: Batch) -> dict[str, object]:
-        """Of detectors class_probabilities [B,Q,C] and boxes [1,B,Q,4] xyxy on the canvas; of mask classification
-        class_probabilities [B,Q,C+1] and mask_logits [B,Q,h,w]; of pixel classifiers logits and probabilities
-        [B,C,h,w]."""
+        """Of detectors class_probabilities [B,Q,C], or [B,Q,C+1] with "no object" last (no_object), and boxes [B,Q,4]
+        xyxy on the canvas; of mask classification class_probabilities [B,Q,C+1], no_object and mask_logits [B,Q,h,w];
+        of pixel classifiers logits and probabilities [B,C,h,w]."""
         out = self.run(batch)
         if self.kind == PIXELS:
             return {"logits": out.logits, "probabilities": out.logits.softmax(1)}
         if self.kind == SEGMENTS:
             return {
                 "class_probabilities": out.class_queries_logits.softmax(-1),
+                "no_object": True,
                 "mask_logits": out.masks_queries_logits,
             }
         content = out.pred_boxes.new_tensor([[w, h, w, h] for h, w in batch.sizes])
         softmax = out.logits.shape[-1] == self.labels + 1
         return {
             "class_probabilities": out.logits.softmax(-1) if softmax else out.logits.sigmoid(),
-            "boxes": (to_xyxy(out.pred_boxes) * content[:, None])[None],
+            "no_object": softmax,
+            "boxes": to_xyxy(out.pred_boxes) * content[:, None],
         }
 
     def network(self, images_BCHW: Tensor) -> object:
