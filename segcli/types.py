@@ -4,8 +4,6 @@ Boxes are xyxy in absolute pixels, half-open: x2 is the last column + 1. Labels 
 """
 
 import dataclasses
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -18,7 +16,7 @@ from typing_extensions import Self  # in typing since Python 3.11
 
 from segcli.core.coco_json import Rle
 from segcli.core.dataset_info import DatasetInfo
-from segcli.core.errors import DataError, UsageError
+from segcli.core.errors import UsageError
 from segcli.core.files import resolve, write_atomic
 
 # The semantic label of pixels that count neither in a loss nor in a score must be none of the classes'. Maps of up to
@@ -73,17 +71,6 @@ class Store:
 def side_file(image_id: int, field: str) -> str:
     """What the side file of a field is called."""
     return f"{image_id:06d}_{field}.npz"
-
-
-def side_arrays(path: Path, *names: str) -> list[np.ndarray]:
-    """Arrays of a side file (.npz). Raises DataError where it is missing, damaged or has none of such a name."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return [file[name] for name in names]
-    except OSError as error:
-        raise DataError(f"{path}: can't be read: {error.strerror or error}") from error
-    except (ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{path}: is no .npz file with the arrays {', '.join(names)}: {error}") from error
 
 
 @dataclasses.dataclass(frozen=True)

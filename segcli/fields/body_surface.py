@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from segcli.core.errors import DataError, UsageError
-from segcli.types import Origin, side_arrays
+from segcli.fields.side_files import read_arrays
+from segcli.types import Origin
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +90,7 @@ def _places(given: object, count: int, where: str) -> tuple[int, ...] | None:
 @functools.lru_cache(maxsize=4)  # a flip asks for each object
 def _tables(path: Path, charts: int) -> Tensor:
     """float32 [2, charts, R, R]. Raises DataError."""
-    tables = side_arrays(path, "U", "V")
+    tables = read_arrays(path, "U", "V")
     side = tables[0].shape[-1] if tables[0].ndim else 0
     if side < 1 or any(one.shape != (charts, side, side) for one in tables):
         shapes = " and ".join(str(list(one.shape)) for one in tables)

@@ -20,7 +20,8 @@ from torch import Tensor
 from segcli.core.dataset_info import DatasetInfo
 from segcli.core.errors import UsageError
 from segcli.fields.body_surface import Surface, surface
-from segcli.types import Colour, Index, Instances, Labels, Origin, Placed, Store, side_arrays
+from segcli.fields.side_files import read_arrays
+from segcli.types import Colour, Index, Instances, Labels, Origin, Placed, Store
 
 GRID = 256  # of labels over the annotated box
 POINTS = ("dp_x", "dp_y", "dp_I", "dp_U", "dp_V")
@@ -323,7 +324,7 @@ def encoded(parts: np.ndarray, count: int = 14) -> list[object]:
 def _stored(annotations: Labels, origin: Origin, own: Surface) -> DensePose:
     """What `write` has stored."""
     name = next(a["densepose_file"] for a in annotations if "densepose_file" in a)
-    flat, rows = side_arrays(origin.file(name), "maps", "shapes")
+    flat, rows = read_arrays(origin.file(name), "maps", "shapes")
     shapes = rows.tolist()
     parts = torch.from_numpy(flat).split([math.prod(shape) for shape in shapes])
     keep = [cast(int, a["densepose_index"]) for a in annotations]

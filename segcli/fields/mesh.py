@@ -17,9 +17,10 @@ from torch import Tensor
 
 from segcli.core.dataset_info import DatasetInfo
 from segcli.core.errors import DataError, UsageError
+from segcli.fields.side_files import read_arrays
 from segcli.meshes.raster import NEAR
 from segcli.meshes.shape import Shape, shape
-from segcli.types import Colour, Index, Instances, Labels, Origin, Placed, Store, side_arrays
+from segcli.types import Colour, Index, Instances, Labels, Origin, Placed, Store
 
 COUNTS = {"rotation": 9, "shift": 3, "camera": 4}
 Found = tuple[Tensor, Tensor]
@@ -285,7 +286,7 @@ def _paint(canvas: np.ndarray, flat: np.ndarray, depth: np.ndarray, faces: np.nd
 def _stored(annotations: Labels, origin: Origin) -> "PosedMeshes":
     """What `write` has stored."""
     name = next(a["mesh_file"] for a in annotations if "mesh_file" in a)
-    read = side_arrays(origin.file(name), "vertices", "faces", "counts", "extent")
+    read = read_arrays(origin.file(name), "vertices", "faces", "counts", "extent")
     vertices, faces, counts, extent = (torch.from_numpy(values) for values in read)
     v, f = counts.T.tolist()
     parts = [*zip(vertices.float().split(v), faces.long().split(f), strict=True)]

@@ -69,7 +69,7 @@ def test_fields_of_other_tasks_stay(made):
     _, root = made["coco"]
     data = Dataset(root)
     cat = data.annotations(0)[0]
-    assert (cat["keypoints"], cat["num_keypoints"], cat["dp_I"], cat["dp_masks"]) == ([2, 3, 2], 1, [1], [[]])
+    assert (cat["keypoints"], cat["num_keypoints"], cat["dp_I"], cat["dp_masks"]) == ([2, 3, 2], 1, [1], [[]] * 14)
     assert data.info.categories[0].keypoints == ("nose",)
 
 

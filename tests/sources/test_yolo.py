@@ -160,7 +160,7 @@ def test_lists_are_understood_whatever_way_leads_to_the_folder(tmp_path):
     text(tmp_path / "in/valid.txt", "data/x/c.png\n")
     (tmp_path / "here").mkdir()
     root = prepare(str(tmp_path / "here/../in"), tmp_path / "out")
-    assert Dataset(root).info.splits == {"train": 2, "val": 1}
+    assert Dataset(root, task="detection").info.splits == {"train": 2, "val": 1}
     assert not [note for note in notes(root) if "left" in note]
     (tmp_path / "in/x/c.png").rename(tmp_path / "elsewhere.png")
     (tmp_path / "in/x/c.txt").rename(tmp_path / "elsewhere.txt")

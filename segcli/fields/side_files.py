@@ -1,0 +1,20 @@
+"""Arrays in .npz files, read without running code."""
+
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from segcli.core.errors import DataError
+
+
+def read_arrays(path: Path, *names: str) -> list[np.ndarray]:
+    """The arrays of these names in an .npz file. Raises DataError where it is missing, damaged or has none such."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return [file[name] for name in names]
+    except OSError as error:
+        raise DataError(f"{path}: can't be read: {error.strerror or error}") from error
+    except (ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{path}: is no .npz file with the arrays {', '.join(names)}: {error}") from error
