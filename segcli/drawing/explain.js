@@ -104,6 +104,16 @@ function matrix(one) {
   return el("div", { class: "widget" }, scroll("a table of numbers; click a cell for what it is made of", table), note);
 }
 
+function solids(one) {
+  const holder = el("div", { class: "solid" });
+  const fill = (k) => turnable(holder, [{ ...one.meshes[k], colour: "#e69f00" }]);
+  const show = el("button", { type: "button", onclick: () => { // WebGL begins when it is asked for
+    show.replaceWith(choice("mesh", one.meshes.map((m, k) => [k, m.name]), fill));
+    fill(0);
+  } }, "3D");
+  return el("div", { class: "widget" }, controls(show, el("span", { class: "faint" }, "Turn it with the pointer; the wheel zooms.")), holder);
+}
+
 function gallery(one) {
   const groups = [...new Set(one.pictures.map((p) => p[2]))], holder = el("div", { class: "gallery" });
   function fill(group) {
@@ -115,7 +125,7 @@ function gallery(one) {
   return el("div", {}, groups.length > 1 ? controls(choice("shown", groups.map((g) => [g, g]), fill)) : null, holder);
 }
 
-const WIDGETS = { maps, boxes, matrix };
+const WIDGETS = { maps, boxes, matrix, solids };
 function build() {
   const nav = el("nav", { "aria-label": "views" });
   main.append(el("header", {}, el("h1", {}, data.title), themeButton(), nav));

@@ -26,11 +26,7 @@ function solid(shown, title, classes) {
   const holder = el("div", { class: "solid" });
   return el("div", {}, el("button", { type: "button", "aria-label": `3D view, ${title}`, onclick: (event) => {
     event.target.remove();
-    const every = (values, k) => values.filter((_, i) => i % 3 === k);
-    const traces = wanted.map((s) => ({ type: "mesh3d", name: classes[s.label].name, hoverinfo: "name", flatshading: true, color: `rgb(${classes[s.label].colour.join(",")})`,
-      x: every(s.points, 0), y: every(s.points, 1), z: every(s.points, 2), i: every(s.corners, 0), j: every(s.corners, 1), k: every(s.corners, 2) }));
-    const axis = { visible: false };
-    Plotly.newPlot(holder, traces, { margin: { l: 0, r: 0, t: 0, b: 0 }, paper_bgcolor: "rgba(0,0,0,0)", scene: { xaxis: axis, yaxis: axis, zaxis: axis, aspectmode: "data", camera: { up: { x: 0, y: 1, z: 0 }, eye: { x: 0.6, y: 0.5, z: 1.6 } } } }, { displayModeBar: false, responsive: true });
+    turnable(holder, wanted.map((s) => ({ ...s, name: classes[s.label].name, colour: `rgb(${classes[s.label].colour.join(",")})` })));
   } }, "3D"), holder);
 }
 // [panel, title, mark] of those that are switched on; a panel's row is a position in its group, or the kind of labels

@@ -24,7 +24,17 @@ from segcli.types import Batch, Target
 
 ORDER = (  # of the views on the page: as an image goes through a model; views of other packages come last
     *("features", "positions", "self_attention", "pixel_embeddings", "proposals", "roi_align", "mask_channels"),
-    *("keypoint_maps", "paste", "query_attention", "sampling_points", "layers", "query_scores", "query_masks"),
+    *(
+        "keypoint_maps",
+        "densepose_maps",
+        "paste",
+        "mesh_stages",
+        "query_attention",
+        "sampling_points",
+        "layers",
+        "query_scores",
+        "query_masks",
+    ),
     *("dot_product", "readings", "class_maps", "entropy", "matching", "duplicates"),
 )
 
@@ -149,8 +159,7 @@ def _draw(scene: Scene, views: dict[str, View], progress: bool) -> Iterator[tupl
     for number, (name, view) in enumerate(views.items(), start=1):
         if progress:
             print(f"{number} of {count(len(views), 'view')}: {name}", file=sys.stderr)
-        with torch.inference_mode():
-            yield name, view.draw(scene)
+        yield name, view.shown(scene)
 
 
 def _over_time(
@@ -162,8 +171,7 @@ def _over_time(
         if progress:
             print(f"{moment}: {count(len(views), 'view')}", file=sys.stderr)
         scene = look(one, pixels, target, score)
-        with torch.inference_mode():
-            for name, view in views.items():
-                shown[name][moment] = view.draw(scene)
+        for name, view in views.items():
+            shown[name][moment] = view.shown(scene)
     for name, by_moment in shown.items():
         yield name, together(by_moment)

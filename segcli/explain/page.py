@@ -12,7 +12,7 @@ from segcli.data.png import encode_png
 from segcli.drawing.page import page
 from segcli.explain.pictures import fitted
 from segcli.explain.scene import Scene
-from segcli.explain.view import Boxes, Maps, Matrix, Shown, View, Widget
+from segcli.explain.view import Boxes, Maps, Matrix, Shown, Solids, View, Widget
 
 SIDE = 900  # pixels of the longest side of the image that is clicked at
 MOST_TIMES = 80  # pixels of a cell at most
@@ -36,7 +36,8 @@ def explain_page(title: str, scene: Scene, sections: list[Section]) -> str:
         "height": height,
         "sections": [_section(*section) for section in sections],
     }
-    return page(data, title=title, scripts=("page.js", "explain.js"))
+    solid = any(isinstance(widget, Solids) for section in sections for widget in section.shown.widgets)
+    return page(data, title=title, scripts=("page.js", "explain.js"), with_plotly=solid)
 
 
 def _section(name: str, view: View, shown: Shown) -> Json:
@@ -65,6 +66,12 @@ def _widget(widget: Widget) -> Json:
             for name, (boxes, texts, strengths) in widget.sets.items()
         ]
         return {"kind": "boxes", "sets": sets, "shown": widget.shown}
+    if isinstance(widget, Solids):
+        meshes = [
+            {"name": name, "points": _rounded(points.ravel(), 3), "corners": corners.ravel().tolist()}
+            for name, (points, corners) in widget.meshes.items()
+        ]
+        return {"kind": "solids", "meshes": meshes}
     assert isinstance(widget, Matrix)
     return {
         "kind": "matrix",

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from segcli.drawing.chips import Chip, draw_chips
@@ -14,6 +15,7 @@ from segcli.drawing.text import draw_text, text_size, text_width
 
 SAMPLED = 20_000  # cells that decide a map's main directions
 TABLE = 780  # pixels that a table is wide at least: text then has its own size on a sheet of two columns
+MAP = 128  # cells of a map on the page at most
 SIDE = 560  # pixels of the longest side of a picture, about
 _SUB = 4  # bits after the point in OpenCV's coordinates
 
@@ -122,6 +124,19 @@ def dot(picture: np.ndarray, x: float, y: float, colour: Rgb, radius: float) -> 
         cv2.circle(picture, at, round(size * 2**_SUB), ink, -1, cv2.LINE_AA, _SUB)
 
 
+def lay(
+    picture: np.ndarray, box: np.ndarray, colours_hw3: np.ndarray, share: float = 0.65, *, smooth: bool = False
+) -> None:
+    """Lay a small picture over a box (xyxy in the large one's pixels), in place. share: of its colours."""
+    x1, y1, x2, y2 = np.rint(box).astype(int).tolist()
+    way = cv2.INTER_LINEAR if smooth else cv2.INTER_NEAREST
+    large = cv2.resize(colours_hw3, (max(1, x2 - x1), max(1, y2 - y1)), interpolation=way)
+    inside = picture[max(0, y1) : max(0, y2), max(0, x1) : max(0, x2)]
+    inside[:] = cv2.addWeighted(
+        inside, 1 - share, large[max(0, -y1) :, max(0, -x1) :][: inside.shape[0], : inside.shape[1]], share, 0
+    )
+
+
 def crop_around(image: np.ndarray, box_4: Tensor, margin: float = 0.3) -> tuple[np.ndarray, tuple[int, int]]:
     """(the part of an image around a box, (x, y) of its corner): the box and, on every side, a share of its longer
     one."""
@@ -130,6 +145,12 @@ def crop_around(image: np.ndarray, box_4: Tensor, margin: float = 0.3) -> tuple[
     left, top = max(0, int(x1 - more)), max(0, int(y1 - more))
     right, bottom = min(image.shape[1], int(x2 + more) + 1), min(image.shape[0], int(y2 + more) + 1)
     return image[top : max(bottom, top + 1), left : max(right, left + 1)], (left, top)
+
+
+def shrunk(maps_Khw: Tensor) -> np.ndarray:
+    """Maps with at most MAP cells on their longer side, for the page."""
+    factor = MAP / max(maps_Khw.shape[1:])
+    return (F.interpolate(maps_Khw[None], scale_factor=factor, mode="area")[0] if factor < 1 else maps_Khw).numpy()
 
 
 def hues(count: int) -> list[Rgb]:

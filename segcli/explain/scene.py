@@ -6,11 +6,12 @@ import math
 
 import cv2
 import numpy as np
+import torch
 from torch import Tensor
 
 from segcli.core.dataset_info import DatasetInfo
 from segcli.models.interface import Detections, Model
-from segcli.types import Batch, Prediction
+from segcli.types import Batch, Instances, Prediction
 
 FEW = 8  # objects or queries of which the page has pictures, best first
 
@@ -82,14 +83,28 @@ class Scene:
         return value[0].float().cpu()
 
     def detections(self) -> Detections:
-        """An R-CNN's, those with at least `score` or, if there is none, the best one."""
+        """An R-CNN's, best first: those with at least `score` or, if there is none, the best one. What heads add in
+        `extra` is of all detections."""
         value = self.inside["detections"]
         assert isinstance(value, list)
         found: Detections = value[0]
-        order = found.scores.argsort(descending=True, stable=True)
-        keep = order[: max(1, int((found.scores >= self.score).sum()))]
-        extra = {key: value[keep] for key, value in found.extra.items()}
-        return Detections(found.boxes[keep], found.labels[keep], found.scores[keep], extra)
+        kept = max(1, int((found.scores >= self.score).sum()))
+        return Detections(found.boxes[:kept].cpu(), found.labels[:kept].cpu(), found.scores[:kept].cpu(), found.extra)
+
+    def objects(self) -> list[tuple[int, int, str]]:
+        """(number, class, name) of the first FEW of `detections`."""
+        found = self.detections()
+        rows = zip(found.labels[:FEW].tolist(), found.scores.tolist(), strict=False)
+        return [(n, label, f"{n + 1}: {self.name(label, score)}") for n, (label, score) in enumerate(rows)]
+
+    def predicted(self, detection: int) -> tuple[Instances, int]:
+        """The prediction's objects, and which of them a detection has become: the one with its box, since heads may
+        change scores and so the order."""
+        instances = self.prediction.instances
+        assert instances is not None
+        scale = torch.tensor([self.image.shape[1] / self.size[1], self.image.shape[0] / self.size[0]] * 2)
+        box = self.detections().boxes[detection] * scale
+        return instances, int((instances.boxes - box).abs().sum(1).argmin())
 
     def queries(self) -> tuple[Tensor, Tensor, Tensor]:
         """Of a model with queries: (their numbers, best first, [Q]; the score [Q] and the class [Q] of each in that
@@ -105,8 +120,9 @@ class Scene:
         count = min(most, max(1, int((scores >= self.score).sum())))
         return order[:count], scores[:count], labels[:count]
 
-    def query_name(self, query: int, label: int, score: float) -> str:
-        return f"query {query + 1}: {self.name(label, score)}"
+    def query_names(self, queries: Tensor, scores: Tensor, labels: Tensor) -> list[str]:
+        rows = zip(queries.tolist(), labels.tolist(), scores.tolist(), strict=True)
+        return [f"query {query + 1}: {self.name(label, score)}" for query, label, score in rows]
 
     def name(self, label: int, score: float | None = None) -> str:
         """A class and, in percent, its score; "no object" above the classes."""

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import torch
 
 from segcli.explain.scene import Scene
 
@@ -58,7 +59,15 @@ class Matrix:
     parts: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
 
-Widget = Maps | Boxes | Matrix
+@dataclasses.dataclass
+class Solids:
+    """Meshes to turn about, of which the page shows one. meshes: name -> (points [V,3], y up and z to the viewer;
+    corners [F,3])."""
+
+    meshes: dict[str, tuple[np.ndarray, np.ndarray]]
+
+
+Widget = Maps | Boxes | Matrix | Solids
 
 
 @dataclasses.dataclass
@@ -84,3 +93,11 @@ class View:
     needs: tuple[str, ...]
     draw: Callable[[Scene], Shown]
     labels: bool = False
+
+    def shown(self, scene: Scene) -> Shown:
+        """What `draw` has to show, or that there is nothing."""
+        with torch.inference_mode():
+            shown = self.draw(scene)
+        if not shown.pictures and not shown.facts:
+            shown.facts = ["The model found nothing on this image."]
+        return shown

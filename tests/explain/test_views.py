@@ -13,8 +13,10 @@ from segcli.engine.opening import Opened, build
 from segcli.explain.explain import available, look, views_named
 from segcli.explain.page import Section, explain_page
 from segcli.explain.sheet import sheet
+from segcli.fields.mesh import PosedMeshes
 from segcli.models import build_model
 from segcli.ops.matcher import total
+from segcli.predictions.meshes import before_camera
 from segcli.types import Instances, Target, encode_masks
 
 POINTS = ("left", "right")
@@ -30,6 +32,8 @@ MODELS = [  # (task, model, views that it must have)
     ("instance", {"name": "rcnn", "backbone": RESNET, "heads": {"box": {"width": 32}, "mask": {"width": 32}}}, "paste"),
     ("instance", {"name": "rcnn_lite", **LITE, "heads": {"iou_box": {}, "lite_mask": {}}}, "mask_channels"),
     ("keypoints", {"name": "rcnn_lite", **LITE, "heads": {"iou_box": {}, "lite_keypoint": {}}}, "keypoint_maps"),
+    ("densepose", {"name": "rcnn_lite", **LITE, "heads": {"iou_box": {}, "lite_densepose": {}}}, "densepose_maps"),
+    ("mesh", {"name": "rcnn_lite", **LITE, "heads": {"iou_box": {}, "lite_mesh": {"grid": 4}}}, "mesh_stages"),
     ("detection", {"name": "detr", **SMALL}, "self_attention positions matching duplicates query_attention layers"),
     ("detection", {"name": "detr_lite", **CHOSEN}, "sampling_points matching self_attention"),
     ("detection", {"name": "detr_lite", **SMALL}, "query_attention"),
@@ -62,10 +66,10 @@ PIXELS = np.random.default_rng(0).integers(0, 255, (72, 120, 3)).astype(np.uint8
 @pytest.mark.parametrize(("task", "settings", "expected"), MODELS)
 def test_every_view_of_a_model_draws_and_is_on_the_page(task, settings, expected):
     model = opened(task, settings)
-    scene = look(model, PIXELS, None if task == "keypoints" else labels(), 0.5)
+    scene = look(model, PIXELS, None if model.model.fields else labels(), 0.5)
     views = available(scene, views_named(()), named=False)
     assert set(expected.split()) | {"features"} <= views.keys()
-    sections = [Section(name, view, view.draw(scene)) for name, view in views.items()]
+    sections = [Section(name, view, view.shown(scene)) for name, view in views.items()]
     for name, view, shown in sections:
         assert shown.pictures or shown.facts, name
         assert sheet(view, shown).shape[1:] == (1600, 3)
@@ -85,7 +89,7 @@ def test_every_view_is_of_some_model_above():
 def test_arrows_step_from_cell_to_cell(browser, tmp_path):
     scene = look(opened("detection", {"name": "detr", **SMALL}), PIXELS, None, 0.5)
     view = views_named(["positions"])["positions"]
-    page = explain_page("cells", scene, [Section("positions", view, view.draw(scene))])
+    page = explain_page("cells", scene, [Section("positions", view, view.shown(scene))])
     (tmp_path / "page.html").write_text(page, encoding="utf-8")
     browser.complaints()
     browser.open(tmp_path / "page.html", 1200, 900)
@@ -96,6 +100,33 @@ def test_arrows_step_from_cell_to_cell(browser, tmp_path):
     assert browser.complaints() == []
 
 
+def test_the_last_stage_of_a_mesh_is_the_predicted_one_and_can_be_turned(browser, tmp_path):
+    settings = {"name": "rcnn_lite", **LITE, "heads": {"iou_box": {}, "lite_mesh": {"grid": 4, "stages": 2}}}
+    scene = look(opened("mesh", settings), PIXELS, None, 0.5)
+    view = views_named(["mesh_stages"])["mesh_stages"]
+    shown = view.shown(scene)
+    meshes = shown.widgets[0].meshes
+    first, *_, last = (name for name in meshes if name.startswith("1: "))
+    field, order = PosedMeshes.of(scene.prediction.instances), scene.prediction.instances.scores.argmax()
+    [(points, faces)] = before_camera(field[order[None]], scene.prediction.size)
+    np.testing.assert_allclose(meshes[last][0], points, atol=1e-5)
+    assert np.array_equal(meshes[last][1], faces)
+    assert np.array_equal(meshes[first][1], faces)  # stages move vertices alone
+    page = explain_page("meshes", scene, [Section("mesh_stages", view, shown)])
+    assert len(page) < 10e6
+    (tmp_path / "page.html").write_text(page, encoding="utf-8")
+    browser.complaints()
+    browser.open(tmp_path / "page.html", 900, 700)
+    browser.run("document.querySelector('#mesh_stages .widget button').click()")
+    browser.run("return new Promise((done) => setTimeout(done, 500))")
+    drawn = "return document.querySelector('.solid').data[0].x.length"
+    assert browser.run(drawn) == len(points)
+    browser.run("const s = document.querySelector('#mesh_stages .widget select');"
+                "s.value = s.options.length - 1; s.dispatchEvent(new Event('change'))")  # fmt: skip
+    assert browser.run("return document.querySelector('.solid').data[0].name") == [*meshes][-1]
+    assert not [line for line in browser.complaints() if "Security" in line or "Error" in line]  # others: software GL
+
+
 @pytest.mark.parametrize("count", [0, 2])
 def test_images_with_no_object_and_with_more_than_queries(count):
     model = opened("detection", {"name": "detr", **SMALL, "queries": 1})
@@ -104,7 +135,7 @@ def test_images_with_no_object_and_with_more_than_queries(count):
             scene = look(model, PIXELS, labels(count), 0.5)
     else:
         scene = look(model, PIXELS, labels(count), 0.5)
-    shown = views_named(["matching"])["matching"].draw(scene)
+    shown = views_named(["matching"])["matching"].shown(scene)
     assert ("no labelled object" if not count else "1 teach nothing") in " ".join(shown.facts)
 
 

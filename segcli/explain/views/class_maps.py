@@ -1,14 +1,12 @@
 """A per-pixel model's answer: for every class a map of how probable it is."""
 
 import torch
-import torch.nn.functional as F
 
-from segcli.explain.pictures import heat_over
+from segcli.explain.pictures import heat_over, shrunk
 from segcli.explain.scene import Scene
 from segcli.explain.view import Maps, Picture, Shown, View
 
 PICTURES, LISTED = 12, 60  # classes of the PNG and of the page
-SIDE = 128  # cells of the page's maps at most
 
 
 def build() -> View:
@@ -30,9 +28,6 @@ def _draw(scene: Scene) -> Shown:
     order = (chosen + 1e-3 * inside.mean((1, 2))).argsort(descending=True).tolist()
     name = lambda k: f"{scene.info.names[k]}: {100 * chosen[k]:.0f} % of the image"
     pictures = [Picture(heat_over(scene.canvas, inside[k], covered), name(k)) for k in order[:PICTURES]]
-    listed, factor = inside[order[:LISTED]], SIDE / max(inside.shape[1:])
-    if factor < 1:
-        listed = F.interpolate(listed[None], scale_factor=factor, mode="area")[0]
     names = [name(k) for k in order[:LISTED]]
     facts = [f"The {PICTURES} of {len(inside)} classes with most pixels."] if len(inside) > PICTURES else []
-    return Shown(pictures, [Maps(listed.numpy(), names, covered)], facts, columns=4)
+    return Shown(pictures, [Maps(shrunk(inside[order[:LISTED]]), names, covered)], facts, columns=4)

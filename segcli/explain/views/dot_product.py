@@ -28,8 +28,8 @@ def _draw(scene: Scene) -> Shown:
     embeddings = scene.tensor("mask_embeddings")[0]
     covered, inside = scene.covered(pixels), scene.content(pixels)
     shown = Shown(columns=4)
-    for query, score, label in zip(*(v.tolist() for v in scene.sure(FEW)), strict=True):
-        group = scene.query_name(query, label, score)
+    sure = scene.sure(FEW)
+    for query, group in zip(sure[0].tolist(), scene.query_names(*sure), strict=True):
         terms = embeddings[query][:, None, None] * inside  # [C,h,w], whose sum is the product
         best = terms.flatten(1).std(1).argsort(descending=True)[:CHANNELS].tolist()
         top = (

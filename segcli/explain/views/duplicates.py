@@ -31,7 +31,7 @@ def _draw(scene: Scene) -> Shown:
     overlap = iou(boxes[:, None], boxes[None]) if len(boxes) else boxes.new_zeros(0, 0)
     alike = (overlap > OVERLAP) & (labels[:, None] == labels)
     twice = torch.tril(alike, -1).any(1)
-    texts = [scene.query_name(*row) for row in zip(order.tolist(), labels.tolist(), scores.tolist(), strict=True)]
+    texts = scene.query_names(order, scores, labels)
     pictures = []
     for chosen, what in ((~twice, "kept"), (twice, "merged by suppression")):
         at = chosen.nonzero()[:, 0]

@@ -1,10 +1,7 @@
 """One map a keypoint: where in its box an object's nose, elbow or corner is."""
 
-import cv2
-import numpy as np
-
-from segcli.explain.pictures import crop_around, dot, fitted, heat
-from segcli.explain.scene import FEW, Scene
+from segcli.explain.pictures import crop_around, dot, fitted, heat, lay
+from segcli.explain.scene import Scene
 from segcli.explain.view import Picture, Shown, View
 
 
@@ -21,26 +18,16 @@ def build() -> View:
 
 
 def _draw(scene: Scene) -> Shown:
-    found = scene.detections()
-    if not len(found.boxes):
-        return Shown(facts=["The model found nothing: there is no keypoint."])
-    shown = Shown(columns=6)
-    for number, label in enumerate(found.labels[:FEW].tolist()):
-        box, maps = found.boxes[number].cpu(), found.extra["keypoint_maps"][number].float().cpu()
-        names = scene.info.categories[label].keypoints or [str(k) for k in range(len(maps))]
-        group = f"{number + 1}: {scene.name(label, float(found.scores[number]))}"
-        part, corner = crop_around(scene.canvas, box, 0.1)
-        for k, name in enumerate(names[: len(maps)]):
+    boxes, shown = scene.detections().boxes, Shown(columns=6)
+    maps, points, sure = (scene.of_image(key) for key in ("keypoint_maps", "keypoints", "keypoint_sure"))
+    for number, label, group in scene.objects():
+        names = scene.info.categories[label].keypoints or [str(k) for k in range(maps.shape[1])]
+        part, corner = crop_around(scene.canvas, boxes[number], 0.1)
+        for k, name in enumerate(names[: maps.shape[1]]):
             picture, factor = fitted(part, 240)
-            move = np.array([*corner, *corner])
-            x1, y1, x2, y2 = np.rint((box.numpy() - move) * factor).astype(int).tolist()
-            share = maps[k].flatten().softmax(0).view_as(maps[k]).numpy()
-            large = cv2.resize(share, (max(1, x2 - x1), max(1, y2 - y1)), interpolation=cv2.INTER_LINEAR)
-            inside = picture[max(0, y1) : y2, max(0, x1) : x2]
-            colour = heat(large)[max(0, -y1) :, max(0, -x1) :][: inside.shape[0], : inside.shape[1]]
-            inside[:] = cv2.addWeighted(inside, 0.45, colour, 0.75, 0)
-            x, y = ((found.extra["keypoints"][number, k].cpu().numpy() - move[:2]) * factor).tolist()
+            share = maps[number, k].flatten().softmax(0).view_as(maps[number, k]).numpy()
+            lay(picture, (boxes[number].numpy() - [*corner, *corner]) * factor, heat(share), smooth=True)
+            x, y = ((points[number, k].numpy() - corner) * factor).tolist()
             dot(picture, x, y, (90, 200, 255), 4)
-            sure = float(found.extra["keypoint_sure"][number, k])
-            shown.pictures.append(Picture(picture, f"{name} {100 * sure:.0f} %", group))
+            shown.pictures.append(Picture(picture, f"{name} {100 * float(sure[number, k]):.0f} %", group))
     return shown

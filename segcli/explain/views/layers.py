@@ -21,7 +21,7 @@ def build() -> View:
 def _draw(scene: Scene) -> Shown:
     layers = scene.tensor("layer_boxes")[:, 0]
     query, scores, labels = scene.sure(FEW)
-    names = [scene.query_name(*row) for row in zip(query.tolist(), labels.tolist(), scores.tolist(), strict=True)]
+    names = scene.query_names(query, scores, labels)
     shown, widget = Shown(columns=min(4, len(layers))), Boxes({}, len(query))
     for number, boxes in enumerate(layers[:, query], start=1):
         overlap = float(iou(boxes, layers[-1][query]).mean())

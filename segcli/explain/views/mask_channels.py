@@ -1,7 +1,7 @@
 """Every channel of the mask head for one detection: one map a class, and only the detected class's is read."""
 
 from segcli.explain.pictures import cells, heat
-from segcli.explain.scene import FEW, Scene
+from segcli.explain.scene import Scene
 from segcli.explain.view import Picture, Shown, View
 
 CHANNELS = 24  # of an object with more classes: the chosen one, and the others whose maps are strongest
@@ -21,17 +21,13 @@ def build() -> View:
 
 
 def _draw(scene: Scene) -> Shown:
-    found = scene.detections()
-    if not len(found.boxes):
-        return Shown(facts=["The model found nothing: there is no mask."])
-    shown = Shown(columns=6)
+    channels, shown = scene.of_image("mask_channels"), Shown(columns=6)
     names = scene.info.names[: scene.info.num_things]
-    for number, label in enumerate(found.labels[:FEW].tolist()):
-        maps = found.extra["mask_channels"][number].float().sigmoid().cpu()
+    for number, label, group in scene.objects():
+        maps = channels[number].sigmoid()
         own = maps[len(maps) - len(names) :]  # the standard head has an unused channel in front
         order = own.flatten(1).mean(1).argsort(descending=True).tolist()
         kept = [label, *[k for k in order if k != label]][:CHANNELS]
-        group = f"{number + 1}: {scene.name(label, float(found.scores[number]))}"
         for k in kept:
             pixels = cells(heat(own[k].numpy(), 1.0), 224)
             if k == label:

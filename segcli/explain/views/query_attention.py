@@ -23,9 +23,7 @@ def _draw(scene: Scene) -> Shown:
     attention = scene.tensor("query_attention")[0]
     covered, inside = scene.covered(attention), scene.content(attention)
     order, scores, labels = scene.queries()
-    names = [scene.query_name(*row) for row in zip(order.tolist(), labels.tolist(), scores.tolist(), strict=True)][
-        :LISTED
-    ]
+    names = scene.query_names(order, scores, labels)[:LISTED]
     boxes = scene.tensor("boxes")[0] if "boxes" in scene.inside else None
     pictures = []
     for k, query in enumerate(scene.sure(FEW)[0].tolist()):

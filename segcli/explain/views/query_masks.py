@@ -1,14 +1,10 @@
 """The mask of each query, and the class that it gives it."""
 
-import torch
-import torch.nn.functional as F
-
-from segcli.explain.pictures import heat_over
+from segcli.explain.pictures import heat_over, shrunk
 from segcli.explain.scene import Scene
 from segcli.explain.view import Maps, Picture, Shown, View
 
 PICTURES, LISTED = 12, 40  # queries of the PNG and of the page, best first
-SIDE = 128  # cells of the page's maps at most
 
 
 def build() -> View:
@@ -27,17 +23,13 @@ def _draw(scene: Scene) -> Shown:
     logits = scene.tensor("mask_logits")[0]
     covered, masks = scene.covered(logits), scene.content(logits).sigmoid()
     order, scores, labels = scene.queries()
-    rows = zip(order.tolist(), labels.tolist(), scores.tolist(), strict=True)
-    names = [scene.query_name(*row) for row in rows][:LISTED]
+    names = scene.query_names(order, scores, labels)[:LISTED]
     pictures = [
         Picture(heat_over(scene.canvas, masks[query], covered), name)
         for query, name in zip(order[:PICTURES].tolist(), names, strict=False)
     ]
     listed = masks[order[:LISTED]]
-    factor = SIDE / max(listed.shape[1:])
-    if factor < 1:
-        listed = F.interpolate(listed[None], scale_factor=factor, mode="area")[0]
     boxes = None if "boxes" not in scene.inside else scene.tensor("boxes")[0][order[:LISTED]].numpy()
-    spread = int((masks[order[:LISTED]] > 0.5).flatten(1).any(1).sum())
+    spread = int((listed > 0.5).flatten(1).any(1).sum())
     fact = f"{spread} of the {min(LISTED, len(order))} best queries have a mask at all."
-    return Shown(pictures, [Maps(torch.as_tensor(listed).numpy(), names, covered, boxes)], [fact], columns=4)
+    return Shown(pictures, [Maps(shrunk(listed), names, covered, boxes)], [fact], columns=4)

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from segcli.explain.pictures import cells, crop_around, dot, feature_colours, fitted, heat, rectangle
-from segcli.explain.scene import FEW, Scene
+from segcli.explain.scene import Scene
 from segcli.explain.view import Picture, Shown, View
 from segcli.models.rcnn.pooler import Pooler, Pooling
 from segcli.ops.roi_points import pool_bins, sampling_points
@@ -27,17 +27,15 @@ def build() -> View:
 
 
 def _draw(scene: Scene) -> Shown:
-    heads, strides = scene.inside["pooling_heads"], scene.inside["strides"]
+    heads, strides, boxes = scene.inside["pooling_heads"], scene.inside["strides"], scene.detections().boxes
     assert isinstance(heads, dict)
     assert isinstance(strides, list)
     name = "mask" if "mask" in heads else next(iter(heads))
-    head, found = heads[name], scene.detections()
+    head = heads[name]
     assert isinstance(head, Pooling)
-    if not len(found.boxes):
-        return Shown(facts=["The model found nothing: there is no region to read."])
     shown = Shown(columns=3)
-    for number, box in enumerate(found.boxes[:FEW].cpu()):
-        group = f"{number + 1}: {scene.name(int(found.labels[number]), float(found.scores[number]))}"
+    for number, _, group in scene.objects():
+        box = boxes[number]
         level = int(head.pooler.levels(box[None])[0]) if len(head.pooler.strides) > 1 else 0
         stride = head.pooler.strides[level]
         features = scene.tensors("features")[strides.index(stride)]

@@ -27,9 +27,7 @@ def _draw(scene: Scene) -> Shown:
     points = read.flatten(1, 3).numpy()
     points[..., 2] /= max(float(points[..., 2].max()), 1e-9)
     order, scores, labels = scene.queries()
-    names = [scene.query_name(*row) for row in zip(order.tolist(), labels.tolist(), scores.tolist(), strict=True)][
-        :LISTED
-    ]
+    names = scene.query_names(order, scores, labels)[:LISTED]
     boxes = scene.tensor("boxes")[0]
     pictures = []
     for k, query in enumerate(scene.sure(FEW)[0].tolist()):

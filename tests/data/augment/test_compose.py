@@ -187,7 +187,8 @@ class Brightness(Corners):
 
     @classmethod
     def read(cls, annotations, origin):
-        raise NotImplementedError
+        x, y, w, h = np.array([one["bbox"] for one in annotations]).reshape(-1, 4).T
+        return cls(np.stack([x, y, x + w, y + h], 1).reshape(-1, 2, 2))
 
     def to(self, device):
         return self
@@ -206,7 +207,8 @@ class Brightness(Corners):
 def test_fields_that_depend_on_colours_follow_them_or_refuse(monkeypatch):
     sample = known_scene(fields=True)
     instances = sample.target.instances
-    instances.fields["corners"] = Brightness(instances.fields["corners"].points)
+    annotations = [{"bbox": [x1, y1, x2 - x1, y2 - y1]} for x1, y1, x2, y2 in instances.boxes.tolist()]
+    instances.fields["corners"] = Brightness.read(annotations, None)
     monkeypatch.setattr(Corners, "__getitem__", lambda self, index: self)  # nothing is dropped here
     monkeypatch.setattr(Corners, "scale", lambda self, x, y: self)
     monkeypatch.setattr(Corners, "crop", lambda self, *_: self)
