@@ -130,6 +130,14 @@ def prepare(
         float | None,
         typer.Option(metavar="VALUE", help="Mask pictures with soft edges: what is inside, from this value on."),
     ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="A setting of the format or of the embedded data, such as encoding=cp949; again for each more.",
+        ),
+    ] = None,
     force: options.Force = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -137,11 +145,16 @@ def prepare(
 ) -> None:
     """Turn images and labels from any supported source into segcli's dataset folder."""
     from segcli.commands import prepare
+    from segcli.core.recipe.recipe_file import parse_overrides
 
     if masks is not None and masks not in MASKS:
         raise UsageError(f"--masks {masks}: is none of {', '.join(MASKS)}")
     mask_settings = {"masks": masks, "ignore": _whole(ignore), "threshold": threshold}
     settings = {key: value for key, value in mask_settings.items() if value is not None}
+    more = parse_overrides(set_ or [])
+    if both := sorted(settings.keys() & more.keys()):
+        raise UsageError(f"--set {both[0]}=… and --{both[0]} say the same setting twice", hint="give one of them")
+    settings |= more
     writes = {"--out": out, "--split": split, "--split-by": split_by, "--link": link, "--tile": tile}
     writes |= {"--overlap": overlap, "--force": force, "--drop": drop, "--crowd": crowd}
     _refuse_together(check, fix, drop, to, link, [flag for flag, value in writes.items() if value])

@@ -4,6 +4,7 @@ Coordinates are continuous: pixel (0, 0) covers 0 to 1. A polygon along pixel bo
 pycocotools draws it, also where one path joins several parts and holes by bridges that it walks there and back.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -88,6 +89,19 @@ def turned(points: list[float], angle: float, about: tuple[float, float] | None 
     centre = xy.mean(0) if about is None else np.array(about)
     c, s = math.cos(angle), math.sin(angle)
     return [float(v) for v in ((xy - centre) @ np.array([[c, s], [-s, c]]) + centre).ravel()]
+
+
+def stroke(points: Sequence[tuple[float, float]], width: float) -> list[list[float]]:
+    """A line through `points` (x, y), `width` pixels wide, as polygons that overlap: its pieces, and a round joint
+    between two of them. Of points that are all one: a dot."""
+    xy = np.array(points, float)
+    joints = xy[1:-1] if (xy != xy[0]).any() else xy[:1]
+    out = [ellipse(x, y, width / 2, width / 2) for x, y in joints.tolist()]
+    for (x1, y1), (x2, y2) in itertools.pairwise(xy.tolist()):
+        if length := math.hypot(x2 - x1, y2 - y1):
+            dx, dy = (y1 - y2) / length * width / 2, (x2 - x1) / length * width / 2
+            out.append([x1 + dx, y1 + dy, x2 + dx, y2 + dy, x2 - dx, y2 - dy, x1 - dx, y1 - dy])
+    return out
 
 
 def paint(pixels: np.ndarray, mask: np.ndarray, x: int, y: int) -> None:

@@ -17,6 +17,7 @@ FROZEN = {
             "--masks",
             "--ignore",
             "--threshold",
+            "--set…",
         ),
         *("--trust-paths", "--force", "--json"),
     ],

@@ -1,9 +1,10 @@
 """LabelMe: one json beside each image, with polygons, rectangles, circles and masks.
 
 Shapes of one label and one `group_id` are one object. `__ignore__` and `_background_` are no objects; points and lines
-have no area: all of these are left out and counted. Classes are those of `labels.txt` in the folder, in its order;
-without it the labels in use, by name. Folders called train, val, test are splits. An image that is no longer there is
-taken out of its json, where LabelMe stored it.
+have no area: all of these are left out and counted, but for lines where the setting `line_width` says how wide they
+are. Classes are those of `labels.txt` in the folder, in its order; without it the labels in use, by name. Folders
+called train, val, test are splits. An image that is no longer there is taken out of its json, where LabelMe stored it.
+A json that is not UTF-8 is read where its encoding is certain (see `encodings.py`).
 """
 
 import base64
@@ -11,9 +12,11 @@ import binascii
 import contextlib
 import itertools
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
+from typing import Annotated
 
 import numpy as np
 import pydantic
@@ -21,24 +24,27 @@ import pydantic
 from segcli.core.coco_json import Annotation
 from segcli.core.dataset_info import Category, DatasetInfo
 from segcli.core.errors import DataError
-from segcli.core.files import parsed, read_json, resolve
+from segcli.core.files import parse_json, parsed, read_bytes, resolve
 from segcli.core.plugins import nearest
 from segcli.data.annotations import encode
 from segcli.data.canonical import Draft, Record
 from segcli.data.decoders import FAILURES, open_image
 from segcli.data.image import SUFFIXES
 from segcli.data.png import encode_map
-from segcli.sources import shapes
+from segcli.sources import encodings, shapes
 from segcli.sources.draft import Entry, draft, each
 from segcli.sources.export_files import Exported, check_names, note_rest, without_pixel
 from segcli.sources.files import LOOK, find_files, has_keys, lines, note_names, some, split_of
 from segcli.sources.images import by_last_parts, is_there, refuse_outside, size_of
 
 NO_OBJECT = ("__ignore__", "_background_")
-NO_AREA = ("point", "points", "line", "linestrip")
+LINES = ("line", "linestrip")
+NO_AREA = ("point", "points", *LINES)
 # rectangles of four corners, as X-AnyLabeling and LabelMe call them; X-AnyLabeling writes plain ones so, too
 TURNED = ("rotation", "oriented_rectangle")
 Number = pydantic.FiniteFloat
+Width = Annotated[float, pydantic.Field(gt=0, le=1000)]  # pixels
+BLOB = re.compile(rb'"[A-Za-z0-9+/=]{999,}"')  # an image or a mask: nothing that tells an encoding
 
 
 class Shape(pydantic.BaseModel, coerce_numbers_to_str=True):
@@ -60,6 +66,7 @@ class File(pydantic.BaseModel):
     imageHeight: pydantic.NonNegativeInt | None = None
     imageWidth: pydantic.NonNegativeInt | None = None
     stored: bool = False  # whether the image is read out of the json
+    encoding: str = "utf-8"
 
 
 def detect(path: Path) -> bool:
@@ -67,34 +74,103 @@ def detect(path: Path) -> bool:
     return any(has_keys(file, "shapes", "imagePath") for file in itertools.islice(find_files(path, ".json"), LOOK))
 
 
-def build(*, path: Path, classes: list[str] | None = None, trusted: bool = False) -> Draft:
+def build(
+    *,
+    path: Path,
+    classes: list[str] | None = None,
+    encoding: str | None = None,
+    line_width: Width | None = None,
+    trusted: bool = False,
+) -> Draft:
     """Read every LabelMe json below `path`. classes: all labels, in order; None: labels.txt, else the labels in use.
-    trusted: imagePath may lead anywhere.
+    encoding: of files that are not UTF-8; None: found out. line_width: of lines and linestrips, in pixels; None: they
+    are left out. trusted: imagePath may lead anywhere.
 
     Raises DataError for a json that is none, and labels that are not declared.
     """
     notes: list[str] = []
-    found: list[tuple[str, Path, tuple[Path, File]]] = []
-    aside = []
-    for file in find_files(path, ".json"):
-        content = read_json(file)
-        if not isinstance(content, dict) or not {"shapes", "imagePath"} & content.keys():
+    root = path if path.is_dir() else path.parent
+    places = {file: place for place, file in enumerate(find_files(path, ".json"))}
+    read: dict[Path, File] = {}
+    aside, foreign = [], []
+    for file in places:
+        content = _content(file)
+        if content is None:
+            foreign.append(file)
+        elif (label := _label(file, content)) is None:
             aside.append(file.name)
+        else:
+            read[file] = label
+    if foreign:
+        found_out = (
+            encodings.checked(encoding, "data.prepare.encoding") if encoding else _encoding(path, foreign, classes)
+        )
+        for file in foreign:
+            if (content := _content(file, found_out)) is None:
+                raise DataError(f"{file}: is neither UTF-8 nor {found_out}")
+            label = _label(file, content)
+            if label is None:
+                aside.append(file.name)
+            else:
+                read[file] = label.model_copy(update={"encoding": found_out})
+        note_names(notes, [file.name for file in foreign], f"json files are not UTF-8 and read as {found_out}")
+    found: list[tuple[str, Path, tuple[Path, File]]] = []
+    first: dict[tuple[str, Path], File] = {}
+    copies = []
+    for file in sorted(read, key=places.__getitem__):
+        label = read[file]
+        image = _image(file, label, root, trusted)
+        label.stored = label.stored and not is_there(image)
+        before = first.setdefault((split_of(file, path), image.resolve()), label)
+        if before is not label and before.shapes == label.shapes and is_there(image):
+            copies.append(file.name)
             continue
-        label = parsed(File, content, file)
-        image = _image(file, label, path if path.is_dir() else path.parent, trusted)
-        label.stored = not is_there(image) and bool(content.get("imageData"))
         found.append((split_of(file, path), image, (file, label)))
+    note_names(notes, copies, "json files say of their image what another one says, and are left aside")
     note_names(notes, aside, "json files are no LabelMe files and left aside")
     labelled = {image.resolve() for _, image, _ in found}
     bare = [p.name for p in find_files(path, *SUFFIXES) if p.resolve() not in labelled] if path.is_dir() else []
     note_names(notes, bare, "images have no json and are left out")
-    _refuse_lines(path, [label for _, _, (_, label) in found])
+    if line_width is None:
+        _refuse_lines(path, [label for _, _, (_, label) in found])
     ids = _ids(path, classes, [label for _, _, label in found])
     categories = [Category(name, key) for name, key in ids.items()]
-    out = draft(path, found, categories, lambda entries: _records(entries, ids, notes, trusted), notes)
+    records = lambda entries: _records(entries, ids, notes, trusted, line_width)
+    out = draft(path, found, categories, records, notes)
     out.stored = any(label.stored for _, _, (_, label) in found)
     return out
+
+
+def _content(file: Path, encoding: str = "utf-8-sig") -> object:
+    """A json; None where that is not its encoding. Raises DataError."""
+    try:
+        text = read_bytes(file).decode(encoding)
+    except UnicodeDecodeError:
+        return None
+    return parse_json(text, str(file))
+
+
+def _label(file: Path, content: object) -> File | None:
+    """None for a json that is no LabelMe file. Raises DataError for a broken one."""
+    if not isinstance(content, dict) or not {"shapes", "imagePath"} & content.keys():
+        return None
+    label = parsed(File, content, file)
+    label.stored = bool(content.get("imageData"))
+    return label
+
+
+def _encoding(path: Path, files: list[Path], classes: list[str] | None) -> str:
+    """The encoding of all `files`, which are not UTF-8. Raises DataError where it is not certain."""
+    known = {p.name for p in find_files(path, *SUFFIXES)} | {*(classes or ())}
+    if (path / "labels.txt").is_file():
+        known |= {*lines(path / "labels.txt")}
+
+    def says(file: Path, text: str) -> tuple[list[str], list[str]]:
+        label = _label(file, parse_json(text, str(file)))
+        name = "" if label is None else PurePosixPath(label.imagePath.replace("\\", "/")).name
+        return [shape.label for shape in label.shapes] if label is not None else [], [name]
+
+    return encodings.certain({file: BLOB.sub(b'""', read_bytes(file)) for file in files}, says, known)
 
 
 def export(image: Exported, names: dict[int, str], out: Path) -> None:
@@ -172,7 +248,7 @@ def _refuse_lines(path: Path, files: list[File]) -> None:
         listed = ", ".join(f"{count} of type {kind}" for kind, count in kinds.items())
         raise DataError(
             f"{path}: all of its shapes are points or lines ({listed}), which have no area: nothing is left to learn",
-            hint="draw polygons around what is to be found; of a line of known width, both of its sides",
+            hint="--set line_width=3 reads lines as masks 3 pixels wide; or draw polygons around what is to be found",
         )
 
 
@@ -190,18 +266,23 @@ def _ids(path: Path, classes: list[str] | None, found: list[tuple[Path, File]]) 
     return ids
 
 
-def _is_object(shape: Shape) -> bool:
-    return shape.label not in NO_OBJECT and shape.shape_type not in NO_AREA
+def _is_object(shape: Shape, line_width: float | None) -> bool:
+    kind = shape.shape_type
+    return shape.label not in NO_OBJECT and (kind not in NO_AREA or (kind in LINES and line_width is not None))
 
 
 def _records(
-    entries: Sequence[Entry[tuple[Path, File]]], ids: dict[str, int], notes: list[str], trusted: bool
+    entries: Sequence[Entry[tuple[Path, File]]],
+    ids: dict[str, int],
+    notes: list[str],
+    trusted: bool,
+    line_width: float | None,
 ) -> Iterator[Record]:
     left: dict[str, list[str]] = {}
 
     def read(entry: Entry[tuple[Path, File]]) -> Record:
         file, label = entry.label
-        content = _stored(file) if label.stored else None
+        content = _stored(file, label.encoding) if label.stored else None
         if content is None:
             refuse_outside(label.imagePath, entry.path, file, trusted)
         else:
@@ -211,25 +292,29 @@ def _records(
         size = size_of(entry.path if content is None else file, claimed, file, content)
         objects: dict[int | tuple[str, int | str], list[tuple[int, Shape]]] = {}
         for i, shape in enumerate(label.shapes):
-            if not _is_object(shape):
+            if not _is_object(shape, line_width):
                 reason = shape.label if shape.label in NO_OBJECT else f"shapes of type {shape.shape_type}"
                 left.setdefault(reason, []).append(file.name)
             else:
                 key = i if shape.group_id is None else (shape.label, shape.group_id)
                 objects.setdefault(key, []).append((i, shape))
-        annotations = [_object(file, group, size, ids) for group in objects.values()]
-        return Record(
-            entry.file_name, size, entry.path if content is None else content, [a for a in annotations if a is not None]
-        )
+        annotations: list[Annotation] = []
+        for group in objects.values():
+            made = _object(file, group, size, ids, line_width)
+            if made is None:
+                left.setdefault("masks and lines without a pixel in their image", []).append(file.name)
+            else:
+                annotations.append(made)
+        return Record(entry.file_name, size, entry.path if content is None else content, annotations)
 
     yield from each(entries, read)
     notes += [f"{reason}: {len(files)} left out ({some(files)})" for reason, files in left.items()]
 
 
 def _object(
-    file: Path, group: list[tuple[int, Shape]], size: tuple[int, int], ids: dict[str, int]
+    file: Path, group: list[tuple[int, Shape]], size: tuple[int, int], ids: dict[str, int], line_width: float | None
 ) -> Annotation | None:
-    """The annotation of the shapes of one object; None where a mask is empty."""
+    """The annotation of the shapes of one object; None where a mask or line is empty."""
     category = ids[group[0][1].label]
     parts: list[list[float]] = []
     pixels: np.ndarray | None = None
@@ -238,6 +323,11 @@ def _object(
         if shape.shape_type == "mask":
             pixels = np.zeros(size, bool) if pixels is None else pixels
             _paint(pixels, shape, where)
+        elif shape.shape_type in LINES and line_width is not None:
+            if len(shape.points) < 2:
+                raise DataError(f"{where}: a line needs two points, not {len(shape.points)}")
+            line = shapes.drawn(shapes.stroke(shape.points, line_width), size, where)
+            pixels = line if pixels is None else pixels | line
         else:
             parts.append(_outline(shape, where))
     out: Annotation | None = shapes.of_polygons(parts, size, category)
@@ -285,8 +375,9 @@ def _paint(pixels: np.ndarray, shape: Shape, where: str) -> None:
     shapes.paint(pixels, mask, x, y)
 
 
-def _stored(file: Path) -> bytes:
+def _stored(file: Path, encoding: str) -> bytes:
+    content = _content(file, encoding if encoding != "utf-8" else "utf-8-sig")
     try:
-        return base64.b64decode(read_json(file)["imageData"], validate=True)
+        return base64.b64decode(content["imageData"] if isinstance(content, dict) else "", validate=True)
     except (binascii.Error, TypeError, ValueError, KeyError) as error:
         raise DataError(f"{file}: its imageData can't be decoded: {error}") from error
