@@ -275,10 +275,10 @@ def test_a_recipe_predicts_with_the_classes_of_its_checkpoint(checkpoint, segcli
 @pytest.mark.parametrize(
     ("name", "task", "views"),
     [
-        (RTDETR, "detection", {"query_scores", "duplicates"}),
-        (DETR, "detection", {"query_scores", "duplicates"}),
-        (MASK2FORMER, "panoptic", {"query_scores", "query_masks"}),
-        (SEGFORMER, "semantic", {"class_maps", "entropy"}),
+        (RTDETR, "detection", {"query_scores", "duplicates", "sampling_points", "self_attention"}),
+        (DETR, "detection", {"query_scores", "duplicates", "query_attention", "self_attention"}),
+        (MASK2FORMER, "panoptic", {"query_scores", "query_masks", "query_attention"}),
+        (SEGFORMER, "semantic", {"class_maps", "entropy", "self_attention"}),
     ],
 )
 def test_its_views_are_drawn(checkpoint, name, task, views):
@@ -290,7 +290,7 @@ def test_its_views_are_drawn(checkpoint, name, task, views):
     found = available(scene, views_named(()), named=False)
     assert found.keys() == views
     for view in found.values():
-        assert view.draw(scene).pictures
+        assert view.shown(scene).pictures
 
 
 def test_placeholders_of_unused_ids_keep_their_rows(tmp_path):

@@ -42,5 +42,5 @@ def _draw(scene: Scene) -> Shown:
     height, width = scene.size
     shown = Maps(empty, names, (height, width), boxes[listed].numpy(), points=[points[q] for q in listed])
     _, heads, levels, each, _ = read.shape
-    fact = f"{heads} heads × {levels} maps × {each} points = {heads * levels * each} readings a query."
+    fact = f"{heads} heads × {levels * each} points on the maps = {heads * levels * each} readings a query."
     return Shown(pictures, [shown], [fact], columns=4)

@@ -30,6 +30,7 @@ from segcli.models.transformers.architectures import (
     check,
     read_files,
 )
+from segcli.models.transformers.attention import recorded
 from segcli.models.transformers.meta_truth import MetaTruth
 from segcli.models.transformers.processor import preprocess_of
 from segcli.ops.boxes import to_xyxy
@@ -160,21 +161,27 @@ class TransformersModel(Model):
         return outputs.pixels(out, batch)
 
     def inspect(self, batch: Batch) -> dict[str, object]:
-        """Of detectors class_probabilities [B,Q,C], or [B,Q,C+1] with "no object" last (no_object), and boxes [B,Q,4]
-        xyxy on the canvas; of mask classification class_probabilities [B,Q,C+1], no_object and mask_logits [B,Q,h,w];
-        of pixel classifiers logits and probabilities [B,C,h,w]."""
-        out = self.run(batch)
+        """Of detectors class_probabilities [B,Q,C], or [B,Q,C+1] with "no object" last (no_object), boxes [B,Q,4] xyxy
+        on the canvas and, of those with masks, mask_logits [B,Q,h,w]; of mask classification class_probabilities
+        [B,Q,C+1], no_object and mask_logits; of pixel classifiers logits and probabilities [B,C,h,w]. Of all what
+        `attention.Recorded.views` has."""
+        with recorded(self.net) as seen:
+            out = self.run(batch)
+        canvas = (batch.images.shape[2], batch.images.shape[3])
+        views = seen.views(canvas, self.queries, queries_first=self.kind == SEGMENTS)
         if self.kind == PIXELS:
-            return {"logits": out.logits, "probabilities": out.logits.softmax(1)}
+            return views | {"logits": out.logits, "probabilities": out.logits.softmax(1)}
         if self.kind == SEGMENTS:
-            return {
+            return views | {
                 "class_probabilities": out.class_queries_logits.softmax(-1),
                 "no_object": True,
                 "mask_logits": out.masks_queries_logits,
             }
         content = out.pred_boxes.new_tensor([[w, h, w, h] for h, w in batch.sizes])
         softmax = out.logits.shape[-1] == self.labels + 1
-        return {
+        if self.kind == MASKED_BOXES:
+            views["mask_logits"] = out.pred_masks
+        return views | {
             "class_probabilities": out.logits.softmax(-1) if softmax else out.logits.sigmoid(),
             "no_object": softmax,
             "boxes": to_xyxy(out.pred_boxes) * content[:, None],
