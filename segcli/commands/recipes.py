@@ -39,7 +39,8 @@ def _row(name: str, recipe: Recipe) -> Shipped:
     )
     own = name.startswith("custom/")
     backbone = recipe.model.get("backbone") or {}
-    start = recipe.init or (f"{backbone['weights']} (backbone)" if backbone.get("weights") else None)
+    start = recipe.init or recipe.model.get("checkpoint")
+    start = start or (f"{backbone['weights']} (backbone)" if backbone.get("weights") else None)
     return Shipped(
         name,
         recipe.task,

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
+from segcli.core.recipe.model_title import model_title
 from segcli.core.recipe.recipe import Recipe
 from segcli.core.run_files import Latency, Share, Spread
 
@@ -104,7 +105,7 @@ def describe(recipe: Recipe) -> Row:
     model, heads = recipe.model, recipe.model.get("heads")
     return Row(
         name=recipe.name,
-        model=model["name"],
+        model=model_title(model),
         variant=None if model.get("variant") is None else str(model["variant"]),  # no model was built of it yet
         heads=sorted(map(str, heads)) if isinstance(heads, dict) else None,
         backbone=backbone_name(model.get("backbone")),

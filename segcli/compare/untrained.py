@@ -11,9 +11,11 @@ from segcli.core.recipe.recipe import Recipe
 from segcli.core.tasks import TASKS
 from segcli.data.fingerprint import current
 from segcli.engine import cost
+from segcli.engine.fine_tuning import freeze, with_family_defaults
 from segcli.engine.forecast import forecast
 from segcli.engine.opening import build, choose_device, prepare_layout
 from segcli.engine.training import measure_cost, open_datasets
+from segcli.models import settled
 from segcli.models.interface import Model
 from segcli.ops.preprocess import Preprocess
 
@@ -33,6 +35,7 @@ def recipe_row(item: str, recipe: Recipe, announce: Callable[[str], None]) -> Ro
     Where the recipe's dataset is not on disk, COCO's numbers of classes and the model's own input size stand in, and
     the row's notes say so. Raises UsageError for a model that can't be built.
     """
+    recipe = recipe.model_copy(update={"model": settled(recipe.model)})
     row = describe(recipe)
     row.name = item
     add_reported(row, item)
@@ -48,6 +51,8 @@ def recipe_row(item: str, recipe: Recipe, announce: Callable[[str], None]) -> Ro
         model: Model = build(recipe, info)
     except UsageError as error:
         raise UsageError(f"{item}: {error}", hint=error.hint) from error
+    recipe = with_family_defaults(recipe, model)
+    freeze(model, recipe.train.optimizer)
     device = choose_device(recipe.hardware.device)
     model = prepare_layout(model).to(device)
     if info is COCO:

@@ -113,12 +113,15 @@ def initialise(model: nn.Module, info: DatasetInfo | None = None, *, partial: bo
 
     `partial=False` (for a model that is not trained further) allows no random weights. Raises ModelError.
     """
-    used = []
+    used, given = [], set[int]()
     if isinstance(model, Started):
         used.append(_start_whole(model, info, partial))
     for module in model.modules():
         if isinstance(module, Backbone) and module.pretrained is not None:
             used.append(load_backbone(module, module.pretrained, module.settings))
+            given |= {id(parameter) for parameter in module.parameters()}
+    if isinstance(model, Model):
+        model.loaded |= {name for name, parameter in model.named_parameters() if id(parameter) in given}
     return used
 
 
@@ -137,6 +140,7 @@ def _start_whole(model: Started, info: DatasetInfo | None, partial: bool) -> dic
     print(f"note: {model.begins_with}: {note}", file=sys.stderr)
     refuse_unusable(state, own, model.begins_with)
     model.net.load_state_dict({**own, **state})
+    model.loaded |= {f"net.{key}" for key in state}
     return {"source": model.begins_with, "licence": found.licence}
 
 
@@ -179,6 +183,8 @@ def load_weights(
     loaded = {key: state[key] for key in report["loaded"]}
     refuse_unusable(loaded, own, str(file))
     model.load_state_dict({**own, **loaded})
+    if isinstance(model, Model):
+        model.loaded |= loaded.keys()
     return report
 
 

@@ -1,66 +1,64 @@
 """Optimiser, learning-rate schedule and moving average, from a recipe's `train` section."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import torch
 from torch import Tensor, nn
 
-from segcli.core.errors import UsageError
-from segcli.core.plugins import nearest
 from segcli.core.recipe.recipe import Optimizer, Schedule
+from segcli.engine.fine_tuning import rates
+from segcli.models.interface import Model
 
 NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
 
 
-def build_optimizer(model: nn.Module, settings: Optimizer) -> torch.optim.Optimizer:
+def build_optimizer(model: Model, settings: Optimizer, new: Collection[str] = frozenset()) -> torch.optim.Optimizer:
     """AdamW or SGD with a parameter group per learning rate and weight decay; each group stores its rate as `base`.
 
-    The backbone's rate applies to parameters under `backbone`, or under its `body` if a pyramid is built around it.
-    Raises UsageError for a key of `lr_scales` that is part of no trained parameter's name.
+    new: names of the parameters that learn before the others (`Schedule.new_layers_first`); their groups say `new`.
     """
-    trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
-    for fragment in settings.lr_scales:
-        if not any(fragment in name for name in trained):
-            parts = sorted({part for name in trained for part in name.split(".") if not part.isdigit()})
-            raise UsageError(
-                f"train.optimizer.lr_scales: no trained parameter has {fragment!r} in its name",
-                hint=nearest(fragment, parts),
-            )
     norms = {id(p) for m in model.modules() if isinstance(m, NORMS) for p in m.parameters(recurse=False)}
     embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
-    has_body = any({"backbone", "body"} <= set(name.split(".")) for name, _ in model.named_parameters())
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    rate_of = rates(model, settings)
+    groups: dict[tuple[float, float, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        rate = settings.lr
-        path = name.split(".")
-        if "backbone" in path and ("body" in path or not has_body):
-            rate = settings.lr if settings.backbone_lr is None else settings.backbone_lr
-        for fragment, factor in settings.lr_scales.items():
-            if fragment in name:
-                rate *= factor
+        leaf = name.rpartition(".")[2]
         decay = settings.weight_decay
-        plain = parameter.ndim <= 1 or id(parameter) in embeddings or "bias" in path[-1]  # bias tables are matrices
+        plain = parameter.ndim <= 1 or id(parameter) in embeddings or "bias" in leaf  # bias tables are matrices
         if plain and settings.norm_weight_decay is not None:
             decay = settings.norm_weight_decay
-        bias = parameter.ndim == 1 and path[-1].endswith("bias") and id(parameter) not in norms
+        bias = parameter.ndim == 1 and leaf.endswith("bias") and id(parameter) not in norms
         if bias and settings.bias_weight_decay is not None:
             decay = settings.bias_weight_decay
-        groups.setdefault((rate, decay), []).append(parameter)
-    listed = [{"params": p, "lr": r, "base": r, "weight_decay": d} for (r, d), p in groups.items()]
+        groups.setdefault((rate_of[name], decay, name in new), []).append(parameter)
+    listed = [
+        {"params": p, "lr": r, "base": r, "weight_decay": d, **({"new": True} if first else {})}
+        for (r, d, first), p in groups.items()
+    ]
     # fused: one pass over memory; the default on a CPU makes several
     if settings.name == "sgd":
         return torch.optim.SGD(listed, lr=settings.lr, momentum=settings.momentum, fused=True)
     return torch.optim.AdamW(listed, lr=settings.lr, betas=settings.betas, fused=True)
 
 
-def rate_factor(settings: Schedule, step: int, total: int, share: float | None = None) -> float:
-    """The factor on every group's base rate at `step` (0-based) of `total`; share: of the training (0..1) done by
-    then, for trainings given in minutes (pace.py)."""
-    if step < settings.warmup_steps:
-        return settings.warmup_factor + (1 - settings.warmup_factor) * (step + 1) / settings.warmup_steps
+def set_rates(optimizer: torch.optim.Optimizer, settings: Schedule, step: int, total: int, share: float | None) -> None:
+    """Each group's learning rate at `step`, see `rate_factor`."""
+    waiting = settings.new_layers_first if any(group.get("new") for group in optimizer.param_groups) else 0
+    for group in optimizer.param_groups:
+        wait = 0 if group.get("new") else waiting
+        group["lr"] = group["base"] * rate_factor(settings, step, total, share, wait)
+
+
+def rate_factor(settings: Schedule, step: int, total: int, share: float | None = None, wait: int = 0) -> float:
+    """The factor on a group's base rate at `step` (0-based) of `total`; share: of the training (0..1) done by then, for
+    trainings given in minutes (pace.py). wait: steps in which the group does not learn; its warm-up follows them."""
+    if step < wait:
+        return 0.0
+    if step - wait < settings.warmup_steps:
+        return settings.warmup_factor + (1 - settings.warmup_factor) * (step - wait + 1) / settings.warmup_steps
     share = step / max(total, 1) if share is None else share
     if settings.name == "constant":
         return 1.0

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Collection
 from types import FrameType
 from typing import Any
 
@@ -53,12 +54,22 @@ class Progress:
 
 
 class Session:
-    """One training: recipe, model, optimiser, moving average, progress, and the run folder that holds them."""
+    """One training: recipe, model, optimiser, moving average, progress, and the run folder that holds them.
 
-    def __init__(self, run: RunFolder, recipe: Recipe, model: Model, total: int, device: torch.device):
+    new: names of the parameters that learn first (`optimizer.set_rates`)."""
+
+    def __init__(
+        self,
+        run: RunFolder,
+        recipe: Recipe,
+        model: Model,
+        total: int,
+        device: torch.device,
+        new: Collection[str] = (),
+    ):
         self.run, self.recipe, self.model, self.total, self.device = run, recipe, model, total, device
         self.trainable = [p for p in model.parameters() if p.requires_grad]
-        self.optimizer = build_optimizer(model, recipe.train.optimizer)
+        self.optimizer = build_optimizer(model, recipe.train.optimizer, frozenset(new))
         self.average = MovingAverage(model, recipe.train.ema) if recipe.train.ema else None
         self.progress = Progress()
 

@@ -30,10 +30,11 @@ from segcli.engine.checkpoint import recover, save_weights
 from segcli.engine.compilation import compiler_errors, uncompiled
 from segcli.engine.diagnosis import print_causes
 from segcli.engine.evaluation import Scores, build_scorers, check_expectations, score_model
+from segcli.engine.fine_tuning import describe, freeze, new_layers, with_family_defaults
 from segcli.engine.more_steps import add_steps
 from segcli.engine.object_size import median_extent
 from segcli.engine.opening import describe_environment, start
-from segcli.engine.optimizer import MovingAverage, build_optimizer, clip_gradients, rate_factor
+from segcli.engine.optimizer import MovingAverage, build_optimizer, clip_gradients, set_rates
 from segcli.engine.pace import Pace, keep_pace
 from segcli.engine.run_folder import RunFolder
 from segcli.engine.same_data import refuse_other_data
@@ -61,7 +62,10 @@ def train_joined(
     if resume is not None and not distributed.rank():
         refuse_other_data(RunFolder(resume), Path(recipe.data.root), info)
     model, used = start(recipe, info, load=resume is None)
-    build_optimizer(model, recipe.train.optimizer)  # raises for bad settings before a run folder exists
+    if resume is None:
+        recipe = with_family_defaults(recipe, model)
+    freeze(model, recipe.train.optimizer)  # raises for bad settings before a run folder exists
+    new = new_layers(model, recipe.train.schedule.new_layers_first) if resume is None else []
     train_set, val_set = open_datasets(recipe, model.fields)
     build_scorers(recipe, val_set, model)  # a score that nobody can compute is said before the training
     refuse_batch(recipe, model.to(device), train_set.sizes, recipe.train.batch_size, training=True)
@@ -75,7 +79,7 @@ def train_joined(
                 run.clear()
                 # the environment first: a folder with a recipe is a run, and must record its data
                 info = dataclasses.replace(info, fingerprint=current(Path(recipe.data.root), info))
-                more = {"minutes": recipe.train.minutes, "object_pixels": median_extent(train_set)}
+                more = {"minutes": recipe.train.minutes, "object_pixels": median_extent(train_set), "new_layers": new}
                 run.write_environment({**describe_environment(recipe, info, used), **more})
                 run.write_recipe(recipe)
             else:
@@ -88,9 +92,13 @@ def train_joined(
             out = run.path
         run = RunFolder(distributed.from_main(out))  # type: ignore[arg-type]
         recipe = recipe if steps is None else run.recipe()
-        input_rule.follow(model, run.environment())
+        environment = run.environment()
+        input_rule.follow(model, environment)
+        new = environment.get("new_layers") or []
+        if not distributed.rank() and not quiet:
+            print(f"note: {describe(model, recipe.train.optimizer, new)}", file=sys.stderr)
         pace = pace_of(recipe, run, train_set, resumed=resume is not None)
-        session = Session(run, recipe, model.to(device), pace.total or sys.maxsize, device)
+        session = Session(run, recipe, model.to(device), pace.total or sys.maxsize, device, new)
         if resume is not None:
             session.restore(state)
             state = None  # or its weights would fill memory until the training ends
@@ -122,9 +130,8 @@ def loop(session: Session, pace: Pace, train_set: Dataset, val_set: Dataset, qui
             cpu.lap()  # leave out the CPU time of evaluating and saving
             batch = next_batch(batches, session)
             distributed.reseed(settings.seed, progress.step)
-            factor = rate_factor(settings.schedule, progress.step, session.total, pace.progress(progress.step))
-            for group in session.optimizer.param_groups:
-                group["lr"] = group["base"] * factor
+            share = pace.progress(progress.step)
+            set_rates(session.optimizer, settings.schedule, progress.step, session.total, share)
             numbers: dict[str, float] = {}
             first, device = progress.step == 0, session.device
             try:

@@ -2,16 +2,31 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Protocol, TypedDict, runtime_checkable
+from typing import Protocol, Self, TypedDict, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from segcli.core.errors import UsageError
+from segcli.models.layers.frozen_norm import hold_still
 from segcli.models.layers.sampler import keyed_generator
 from segcli.ops.preprocess import Preprocess
 from segcli.ops.preprocess_graph import Framed
 from segcli.types import Batch, Field, Prediction, Rle, Target
+
+
+@dataclasses.dataclass(frozen=True)
+class FineTuning:
+    """How a family is fine-tuned by its paper or its library: what holds for keys of `train.optimizer` that a recipe
+    leaves out. backbone: factor on `lr` for the backbone; the others are such keys, None where nothing is said."""
+
+    lr: float | None = None
+    backbone: float | None = None
+    layer_decay: float | None = None
+    weight_decay: float | None = None
+    norm_weight_decay: float | None = None
+    lr_scales: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
 
 Declared = Mapping[str, Mapping[str, object]]  # field name -> what a dataset declares for it
 
@@ -25,8 +40,9 @@ class Model(nn.Module):
     that it can find on an image; None: no such limit. shares_counts: its losses call `distributed.share` or
     `distributed.mean` on the way, so that an accumulated step counts first (engine/accumulation.py). images_needed:
     training images, repetitions included, before such a model scores above 0; None: not known. lite: the model that
-    does the same with less data; None: there is none. first_divisor: the sides' divisor of its canvas under input rule
-    1 (engine/input_rule.py); None: the present one.
+    does the same with less data; None: there is none. fine_tuning: its family's; None: the recipe's own defaults hold.
+    loaded: names of the parameters whose values a file gave; the others began at random. first_divisor: the sides'
+    divisor of its canvas under input rule 1 (engine/input_rule.py); None: the present one.
     """
 
     preprocess: Preprocess
@@ -37,7 +53,22 @@ class Model(nn.Module):
     shares_counts: bool = False
     images_needed: int | None = None
     lite: str | None = None
+    fine_tuning: FineTuning | None = None
+    loaded: frozenset[str] = frozenset()
     first_divisor: int | None = None
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        hold_still(self)
+        return self
+
+    @property
+    def backbone_parts(self) -> tuple[str, ...]:
+        """Beginnings of the names of the backbone's parameters: of the modules called `backbone`, or of the `body` in
+        them where a pyramid is built around it; () without one."""
+        paths = [name.split(".") for name, _ in self.named_modules()]
+        bodies = [path for path in paths if "backbone" in path and path[-1] == "body"]
+        return tuple(".".join(path) + "." for path in bodies or [path for path in paths if path[-1] == "backbone"])
 
     @property
     def class_layers(self) -> tuple[str, ...]:
@@ -119,6 +150,7 @@ class Started(Protocol):
     architecture: str
     net: nn.Module
     labels: int
+    loaded: frozenset[str]
 
     @property
     def class_layers(self) -> tuple[str, ...]: ...

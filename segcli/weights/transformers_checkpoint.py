@@ -42,6 +42,7 @@ def read(checkpoint: str, architecture: str) -> Checkpoint:
     _refuse_damage(folder)
     given = {"use_safetensors": True, "local_files_only": True, "trust_remote_code": False, "dtype": torch.float32}
     kind = getattr(transformers, architecture)
+    transformers.utils.logging.disable_progress_bar()  # a second's work
     try:
         config = kind.config_class.from_pretrained(folder, local_files_only=True)
         config._attn_implementation = None  # of its parts, too

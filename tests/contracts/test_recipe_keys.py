@@ -29,9 +29,10 @@ from segcli.engine.capacity import use_threads
 from segcli.engine.checkpoint import save_weights
 from segcli.engine.evaluation import check_expectations, score_model
 from segcli.engine.opening import build, choose_device, start
-from segcli.engine.optimizer import build_optimizer, rate_factor
+from segcli.engine.optimizer import build_optimizer, set_rates
 from segcli.engine.run_folder import RunFolder
 from segcli.engine.session import Session
+from segcli.models.interface import Model
 
 CPU = torch.device("cpu")
 MODEL = {"name": "fcn", "backbone": {"name": "timm", "model": "test_resnet"}, "auxiliary": 0.0}
@@ -64,7 +65,8 @@ def whole_training(recipe: Recipe) -> object:
 def optimizer(recipe: Recipe) -> object:
     """Weights after two steps of a small model on fixed gradients."""
     torch.manual_seed(0)
-    model = nn.ModuleDict({"backbone": nn.Linear(3, 2), "norm": nn.LayerNorm(2), "head": nn.Linear(2, 2)})
+    model = Model()
+    model.backbone, model.head = nn.Sequential(nn.Linear(3, 2), nn.LayerNorm(2)), nn.Linear(2, 2)
     made = build_optimizer(model, recipe.train.optimizer)
     for step in range(3):
         for parameter in model.parameters():
@@ -74,7 +76,13 @@ def optimizer(recipe: Recipe) -> object:
 
 
 def schedule(recipe: Recipe) -> object:
-    return [rate_factor(recipe.train.schedule, step, 50) for step in range(51)]
+    """Rates of a layer that begins at random, and of another one."""
+    groups = [{"params": [nn.Parameter(torch.zeros(1))], "base": 1.0, "new": new} for new in (True, False)]
+    made, found = torch.optim.SGD(groups, lr=1.0), []
+    for step in range(51):
+        set_rates(made, recipe.train.schedule, step, 50, None)
+        found.append([group["lr"] for group in made.param_groups])
+    return found
 
 
 def pace(recipe: Recipe) -> object:
@@ -216,6 +224,7 @@ CASES = {
     "train.optimizer.name": Case(optimizer, "sgd"),
     "train.optimizer.lr": Case(optimizer, 2e-4),
     "train.optimizer.backbone_lr": Case(optimizer, 1e-5),
+    "train.optimizer.layer_decay": Case(optimizer, 0.5),
     "train.optimizer.weight_decay": Case(optimizer, 0.1),
     "train.optimizer.norm_weight_decay": Case(optimizer, 0.0, {"train.optimizer.weight_decay": 0.1}),
     "train.optimizer.bias_weight_decay": Case(optimizer, 0.0, {"train.optimizer.weight_decay": 0.1}),
@@ -225,6 +234,7 @@ CASES = {
     "train.schedule.name": Case(schedule, "constant"),
     "train.schedule.warmup_steps": Case(schedule, 5),
     "train.schedule.warmup_factor": Case(schedule, 0.5, {"train.schedule.warmup_steps": 5}),
+    "train.schedule.new_layers_first": Case(schedule, 3),
     "train.schedule.flat": Case(schedule, 0.5),
     "train.schedule.final": Case(schedule, 0.1),
     "train.schedule.milestones": Case(schedule, [0.5], {"train.schedule.name": "step"}),

@@ -223,7 +223,7 @@ def test_a_region_based_model_is_not_told_of_a_class_that_it_has_not():
 
 
 def test_rates_of_what_is_not_there_are_refused():
-    model = torch.nn.Sequential(torch.nn.Linear(2, 2))
+    model = Model()
     model.classes = torch.nn.Linear(2, 2)
     with pytest.raises(UsageError, match="no trained parameter has 'clases' in its name") as refused:
         build_optimizer(model, Optimizer(lr=1.0, lr_scales={"clases": 10}))

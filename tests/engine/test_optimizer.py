@@ -12,9 +12,18 @@ from segcli.engine.optimizer import MovingAverage, build_optimizer, rate_factor
 from segcli.engine.run_folder import RunFolder
 from segcli.engine.session import Session
 from segcli.models import build_model
+from segcli.models.interface import Model
 
 # torch's stand-in for every device that is not the CPU: it refuses to compute with tensors of both
 ELSEWHERE = torch.device("meta")
+
+
+def of_parts(**parts):
+    """A model of some modules that computes nothing."""
+    model = Model()
+    for name, part in parts.items():
+        model.add_module(name, part)
+    return model
 
 
 def decays(model, **settings):
@@ -25,8 +34,8 @@ def decays(model, **settings):
 
 
 def test_weight_decay_of_norms_biases_and_embeddings():
-    model = nn.ModuleDict({"conv": nn.Conv2d(3, 4, 1), "norm": nn.GroupNorm(2, 4), "query": nn.Embedding(5, 4)})
-    model["attention"] = nn.MultiheadAttention(4, 2)
+    model = of_parts(conv=nn.Conv2d(3, 4, 1), norm=nn.GroupNorm(2, 4), query=nn.Embedding(5, 4))
+    model.attention = nn.MultiheadAttention(4, 2)
     assert set(decays(model, weight_decay=0.1).values()) == {0.1}
     both = decays(model, weight_decay=0.1, norm_weight_decay=0.0)
     assert {name for name, decay in both.items() if decay} == {
@@ -39,7 +48,7 @@ def test_weight_decay_of_norms_biases_and_embeddings():
 def groups(**settings):
     """{(learning rate, weight decay): names of the parameters} of a model with a pyramid around its backbone."""
     body = nn.ModuleDict({"body": nn.Linear(2, 2), "fpn": nn.Linear(2, 2)})
-    model = nn.ModuleDict({"backbone": body, "head": nn.Linear(2, 2)})
+    model = of_parts(backbone=body, head=nn.Linear(2, 2))
     name_of = {id(p): name for name, p in model.named_parameters()}
     made = build_optimizer(model, Optimizer(lr=0.1, weight_decay=0.2, **settings))
     assert all(group["base"] == group["lr"] for group in made.param_groups)
@@ -49,7 +58,7 @@ def groups(**settings):
 def test_the_backbones_rate_is_for_the_body_of_a_pyramid():
     assert len(groups()) == 1
     assert groups(backbone_lr=0.01)[0.01, 0.2] == ["backbone.body.weight", "backbone.body.bias"]
-    whole = nn.ModuleDict({"backbone": nn.Linear(2, 2), "head": nn.Linear(2, 2)})
+    whole = of_parts(backbone=nn.Linear(2, 2), head=nn.Linear(2, 2))
     made = build_optimizer(whole, Optimizer(lr=0.1, backbone_lr=0.01))
     assert [len(group["params"]) for group in made.param_groups if group["lr"] == 0.01] == [2]
 
@@ -59,8 +68,8 @@ def test_rate_scales_multiply_and_frozen_parameters_are_in_no_group():
     assert scaled[0.01 * 2.0, 0.2] == ["backbone.body.weight"]
     assert scaled[0.01 * 2.0 * 7.0, 0.2] == ["backbone.body.bias"]
     assert scaled[0.1 * 7.0, 0.2] == ["head.bias"]
-    model = nn.Linear(2, 2)
-    model.weight.requires_grad_(False)
+    model = of_parts(head=nn.Linear(2, 2))
+    model.head.weight.requires_grad_(False)
     assert [p.shape for g in build_optimizer(model, Optimizer()).param_groups for p in g["params"]] == [(2,)]
 
 
@@ -111,7 +120,7 @@ def session(folder, device, **train):
     recipe = {"name": "r", "task": "detection", "data": {"root": "d"}, "model": {"name": "detr"}}
     parsed = Recipe.parse({**recipe, "train": {"steps": 8, "ema": 0.9, **train}}, "r.yaml")
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2)).to(device)
+    model = of_parts(fc=nn.Linear(3, 2), norm=nn.BatchNorm1d(2)).to(device)
     return Session(RunFolder(folder), parsed, model, 8, torch.device(device))
 
 
@@ -129,13 +138,13 @@ def test_a_resumed_average_lies_where_the_model_does(tmp_path):
 def test_a_resumed_average_has_the_saved_numbers(tmp_path):
     before = session(tmp_path, "cpu")
     with torch.no_grad():
-        before.model[0].weight.add_(1.0)
+        before.model.fc.weight.add_(1.0)
     before.average.update(before.model, 1)
     before.save()
     resumed = session(tmp_path, "cpu")
     resumed.restore()
     assert all(torch.equal(value, resumed.average.state[key]) for key, value in before.average.state.items())
-    assert not torch.equal(resumed.average.state["0.weight"], resumed.model.state_dict()["0.weight"])
+    assert not torch.equal(resumed.average.state["fc.weight"], resumed.model.state_dict()["fc.weight"])
 
 
 def test_an_average_of_another_model_is_refused(tmp_path):

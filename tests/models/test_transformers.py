@@ -19,6 +19,7 @@ from tiny import TINY_RECIPE
 from tiny_checkpoints import CONFIGS
 
 import segcli
+from segcli.compare.rows import run_row
 from segcli.core.dataset_info import Category, DatasetInfo
 from segcli.core.errors import ModelError, UsageError
 from segcli.core.recipe.recipe import Recipe
@@ -230,13 +231,14 @@ def test_images_become_what_the_librarys_processor_makes_of_them(checkpoint):
 
 @pytest.fixture(scope="module")
 def trained_run(checkpoint, tiny_dataset, tmp_path_factory):
-    """A folder for a run of two steps and checkpoint."""
+    """A folder for a run of two steps, layers that begin anew first, and its checkpoint."""
     folder = tmp_path_factory.mktemp("transformers run")
-    shutil.copytree(checkpoint(RTDETR), folder / "checkpoint")
+    tiny_checkpoints.save(RTDETR, folder / "checkpoint", names={0: "cat", 1: "horse"})
     model = {"name": "transformers", "checkpoint": str(folder / "checkpoint")}
     data = {**TINY_RECIPE["data"], "root": str(tiny_dataset), "size": None}
     settings = {**TINY_RECIPE, "task": "detection", "data": data, "model": model}
-    settings["train"] = {**settings["train"], "steps": 2, "ema": 0.9}
+    tuning = {"optimizer": {"layer_decay": 0.5}, "schedule": {"new_layers_first": 1}}
+    settings["train"] = {**settings["train"], "steps": 2, "ema": 0.9, **tuning}
     return Recipe.parse(settings, "tiny"), folder
 
 
@@ -259,7 +261,11 @@ def test_a_run_resumes_bitwise_and_opens_without_its_checkpoint(trained_run, mon
     first, second = (torch.load(RunFolder(run).last, weights_only=True) for run in (whole, folder / "halves"))
     for key, value in first["model"].items():
         assert torch.equal(value, second["model"][key]), key
+    assert any("class_embed" in key for key in RunFolder(whole).environment()["new_layers"])
+    settled = RunFolder(whole).recipe().train.optimizer
+    assert (settled.lr, settled.backbone_lr, settled.layer_decay) == (1e-4, pytest.approx(1e-5), 0.5)
     assert "bbox_AP" in segcli.evaluate(folder / "halves", split="val")
+    assert run_row(whole).model == "RT-DETRv2 (transformers)"
 
 
 def test_a_recipe_predicts_with_the_classes_of_its_checkpoint(checkpoint, segcli, tmp_path):

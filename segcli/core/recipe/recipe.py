@@ -101,7 +101,9 @@ class Optimizer(Settings):
     lr: float = pydantic.Field(1e-4, gt=0)
     """Learning rate of everything but the backbone."""
     backbone_lr: float | None = pydantic.Field(None, ge=0)
-    """Learning rate of the backbone; null: the same as lr."""
+    """Learning rate of the backbone; null: the same as lr. A rate of 0, here or by lr_scales, freezes."""
+    layer_decay: float | None = pydantic.Field(None, gt=0, le=1)
+    """Factor on the learning rate from each of the backbone's layers to the one before it; null: 1."""
     weight_decay: float = pydantic.Field(1e-4, ge=0)
     norm_weight_decay: float | None = pydantic.Field(None, ge=0)
     """Weight decay of norms, biases and embeddings; null: the same as weight_decay."""
@@ -119,6 +121,8 @@ class Schedule(Settings):
     name: Literal["constant", "cosine", "step", "poly"] = "cosine"
     warmup_steps: int = pydantic.Field(0, ge=0, le=MOST_STEPS)
     warmup_factor: float = 0.001
+    new_layers_first: int = pydantic.Field(0, ge=0, le=MOST_STEPS)
+    """Steps at the start in which only layers without pretrained weights learn; the others warm up after them."""
     flat: float = pydantic.Field(0.0, ge=0, lt=1)
     """Share of the training at the full rate before cosine or poly begins."""
     final: float = pydantic.Field(0.0, ge=0, le=1)

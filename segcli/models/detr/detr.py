@@ -23,7 +23,6 @@ from segcli.models.detr.mask_head import AttentionMap, MaskHead
 from segcli.models.detr.set_loss import DetrLoss
 from segcli.models.interface import Model
 from segcli.models.layers.flop_rule import count
-from segcli.models.layers.frozen_norm import hold_still
 from segcli.models.layers.task_check import check_task
 from segcli.models.layers.transformer import Transformer, TransformerSettings
 from segcli.ops.detr_inference import confident, detections, panoptic, to_rles
@@ -100,11 +99,6 @@ class DETRMasks(Model):
             if stage not in ("joint", trained_in):
                 part.requires_grad_(False)
         self.preprocess, self.queries = detr.preprocess, detr.queries
-
-    def train(self, mode: bool = True) -> "DETRMasks":
-        super().train(mode)
-        hold_still(self)
-        return self
 
     def masks(self, out: DetrOutputs, image_M: Tensor, query_M: Tensor) -> Tensor:
         """Mask logits [M,H/4,W/4] of any queries; in evaluation a few at a time."""

@@ -44,6 +44,22 @@ KINDS = {
     **dict.fromkeys(["MobileViTForSemanticSegmentation", "SegformerForSemanticSegmentation"], PIXELS),
     "UperNetForSemanticSegmentation": PIXELS,
 }
+BACKBONES = {  # where the trunk is, its pyramid or projector left out
+    **dict.fromkeys(KINDS, ("model.backbone",)),
+    "RfDetrForObjectDetection": ("model.backbone.backbone",),
+    "RfDetrForInstanceSegmentation": ("model.model.backbone.backbone",),
+    "LwDetrForObjectDetection": ("model.backbone.backbone",),
+    "Deimv2ForObjectDetection": ("model.conv_encoder.model",),
+    "YolosForObjectDetection": ("vit",),
+    **dict.fromkeys(["EomtForUniversalSegmentation", "EomtDinov3ForUniversalSegmentation"], ("embeddings", "layers")),
+    "Mask2FormerForUniversalSegmentation": ("model.pixel_level_module.encoder",),
+    "MaskFormerForInstanceSegmentation": ("model.pixel_level_module.encoder",),
+    "BeitForSemanticSegmentation": ("beit",),
+    "DPTForSemanticSegmentation": ("dpt", "backbone"),
+    "MobileViTForSemanticSegmentation": ("mobilevit",),
+    "SegformerForSemanticSegmentation": ("segformer",),
+    "UperNetForSemanticSegmentation": ("backbone",),
+}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,6 +18,7 @@ from segcli.models.layers.targets import box_targets, segment_targets
 from segcli.models.layers.task_check import check_task
 from segcli.models.transformers import outputs
 from segcli.models.transformers.architectures import (
+    BACKBONES,
     BOXES,
     MASKED_BOXES,
     PIXELS,
@@ -33,6 +34,7 @@ from segcli.models.transformers.architectures import (
 from segcli.models.transformers.attention import recorded
 from segcli.models.transformers.meta_truth import MetaTruth
 from segcli.models.transformers.processor import preprocess_of
+from segcli.models.transformers.tuning import TUNING
 from segcli.ops.boxes import to_xyxy
 from segcli.ops.segments import label_maps
 from segcli.types import Batch, Prediction, ignore_label
@@ -87,6 +89,7 @@ class TransformersModel(Model):
         self.preprocess = preprocess_of(self.processor, checkpoint, fixed)
         self.queries = None if self.kind == PIXELS else int(self._queries())
         self.takes_padding = "pixel_mask" in inspect.signature(self.net.forward).parameters
+        self.fine_tuning = TUNING.get(files.architecture)
         self._class_layers: tuple[str, ...] | None = None
         self._files = files
 
@@ -96,6 +99,10 @@ class TransformersModel(Model):
             if isinstance(found := getattr(config, name, None), int):
                 return found
         return int(config.decoder_config.num_queries)  # MaskFormer's
+
+    @property
+    def backbone_parts(self) -> tuple[str, ...]:
+        return tuple(f"net.{part}." for part in BACKBONES[self.architecture])
 
     @property
     def class_layers(self) -> tuple[str, ...]:
