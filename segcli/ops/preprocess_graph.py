@@ -29,8 +29,7 @@ class Framed:
 
 
 def frame(rule: Preprocess, image_HW3: Tensor) -> Framed:
-    """A uint8 RGB image as `rule.image` and `rule.pad` make a model's input of it; where OpenCV enlarges, one 8-bit
-    value in a thousand differs by one."""
+    """A uint8 RGB image as `rule.image` and `rule.pad` make a model's input of it."""
     height, width = image_HW3.shape[:2]
     one = torch.ones((), dtype=torch.float64, device=image_HW3.device)
     original = (height * one, width * one)
@@ -120,20 +119,31 @@ def _area(side: int, length: int, content: Tensor, original: Tensor) -> Tensor:
     return (high - low).clamp(min=0).double() / whole
 
 
+def _linear_rows(side: int, length: int, content: Tensor, original: Tensor) -> tuple[Tensor, Tensor]:
+    """`_linear` in 2048ths, of the upper and of the lower one of two mixed rows, [side, length] each; beyond the first
+    and last row both are that row, with the weights that two would have had (of columns there one is read)."""
+    at, source, inside, whole = _steps(side, length, content, original)
+    place = (2 * at + 1) * whole + inside  # times 2 · inside, and one row too far, so that none is below 0
+    lower = place // (2 * inside)
+    share = (place - lower * 2 * inside).double() / (2 * inside)
+    last = whole - 1
+    weights = torch.round((1 - share) * LINEAR_STEPS), torch.round(share * LINEAR_STEPS)
+    rows = (lower - 1).clamp(min=0), lower
+    upper_YH, lower_YH = (w * (source == torch.minimum(row, last)) for w, row in zip(weights, rows, strict=True))
+    return upper_YH, lower_YH
+
+
 def _opencv(pixels_3HW: Tensor, sides: list[tuple[int, int, Tensor, Tensor]]) -> Tensor:
     """INTER_AREA where the image shrinks, rounding halves to even (upwards where both sides are halved exactly); else
     INTER_LINEAR, which computes in whole numbers and drops the last bits of each of its two terms."""
     (_, _, h, height), (_, _, w, width) = sides
     shrunk, halved = h * w < height * width, (height == 2 * h) & (width == 2 * w)
     area_YH, area_XW = (_area(*side) for side in sides)
-    grown_YH, grown_XW = (torch.round(_linear(*side) * LINEAR_STEPS) for side in sides)
-    columns_XW = torch.where(shrunk, area_XW, grown_XW).float()
+    columns_XW = torch.where(shrunk, area_XW, torch.round(_linear(*sides[1]) * LINEAR_STEPS)).float()
     across = pixels_3HW @ columns_XW.T
-    at, source, inside, whole = _steps(*sides[0])
-    place = torch.minimum(((2 * at + 1) * whole - inside).clamp(min=0), 2 * inside * (whole - 1))
-    first = source == place // (2 * inside)
-    first_YH = torch.where(shrunk, area_YH, grown_YH * first).float()
-    second_YH = torch.where(shrunk, 0.0, grown_YH * ~first).float()
+    upper_YH, lower_YH = _linear_rows(*sides[0])
+    first_YH = torch.where(shrunk, area_YH, upper_YH).float()
+    second_YH = torch.where(shrunk, 0.0, lower_YH).float()
     across = torch.where(shrunk, across, torch.floor(across / 16) / 65536)
     one, two = first_YH @ across, second_YH @ across
     mean = torch.where(halved, torch.floor(one + 0.5), torch.round(one))

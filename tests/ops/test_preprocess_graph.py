@@ -31,7 +31,8 @@ def test_it_makes_the_same_input(rule, size):
     assert torch.equal(found.padding, padding)
     levels = (found.image - images).abs() * torch.tensor(rule.std)[:, None, None] * 255
     assert float(levels.max()) < 1.02
-    assert float((levels > 0.02).float().mean()) < 0.01  # values between two whole ones may fall to either
+    whole_numbers = rule.method == "opencv" and expected[0].numel() > image[..., 0].size  # where it enlarges
+    assert float((levels > 0.02).float().mean()) < (2e-4 if whole_numbers else 0.01)  # halves may fall to either side
 
 
 def test_content_never_exceeds_the_canvas():
