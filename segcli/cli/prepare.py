@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from segcli.data.findings import Report
 
 FORMATS = (
-    "coco, voc, yolo, labelme, via, cvat, label_studio, masks, pairs, semantic, panoptic, cityscapes, camvid, pix3d"
+    "coco, voc, yolo, labelme, via, cvat, label_studio, run_lengths, masks, pairs, semantic, panoptic, cityscapes, "
+    "camvid, pix3d"
 )
 MASKS = ("instances", "classes", "binary", "split-components")
 HELP = options.example(

@@ -29,7 +29,7 @@ FILES = {  # the files of segcli/ that are plugins of a kind, if they define `bu
     "backbone": "models/backbones/*.py",
     "head": "models/rcnn/heads/*.py",
     "field": "fields/*.py",
-    "format": "sources/formats/*.py",
+    "format": "sources/formats/**/*.py",
     "synthetic": "sources/synthetic/*.py",
     "metric": "metrics/*.py",
     "augmentation": "data/augment/*.py",
