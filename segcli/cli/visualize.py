@@ -22,6 +22,7 @@ HELP_DATA = options.example(
 HELP_EXPLAIN = options.example(
     "visualize explain runs/quickstart-mask_rcnn --image photo.jpg",
     "visualize explain runs/quickstart-mask_rcnn --image photo.jpg --what roi_align --what mask_channels",
+    "visualize explain runs/quickstart-detr --split val",
 )
 HELP_PREDICTIONS = options.example("visualize predictions runs/quickstart-mask_rcnn --worst 12")
 
@@ -95,8 +96,11 @@ def predictions(
 def explain(
     source: options.Source,
     image: Annotated[
-        Path, typer.Option(metavar="FILE", help="The image to explain; with labels if it is of the data.")
-    ],
+        Path | None, typer.Option(metavar="FILE", help="The image to explain; with labels if it is of the data.")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(metavar="NAME", help="In its place a split: where each query's boxes lie over it.")
+    ] = None,
     what: Annotated[
         list[str] | None,
         typer.Option(
@@ -131,6 +135,7 @@ def explain(
     done = draw(
         find_source(source),
         image,
+        split=split,
         what=what or (),
         out=out,
         weights=weights,

@@ -14,13 +14,14 @@ from segcli.data.dataset import Dataset, decoded
 from segcli.data.image import read_image
 from segcli.engine.evaluation import evaluating
 from segcli.engine.opening import Opened, open_model, prepare_layout
+from segcli.explain.over_split import over_split
 from segcli.explain.over_time import moments, together
 from segcli.explain.page import Section, explain_page
-from segcli.explain.scene import Scene
+from segcli.explain.scene import Scene, batch_of
 from segcli.explain.sheet import sheet
 from segcli.explain.view import Shown, View
 from segcli.predictions.coco_results import write_bytes, write_png
-from segcli.types import Batch, Target
+from segcli.types import Target
 
 ORDER = (  # of the views on the page: as an image goes through a model; views of other packages come last
     *("features", "positions", "self_attention", "pixel_embeddings", "proposals", "roi_align", "mask_channels"),
@@ -35,14 +36,15 @@ ORDER = (  # of the views on the page: as an image goes through a model; views o
         "query_scores",
         "query_masks",
     ),
-    *("dot_product", "readings", "class_maps", "entropy", "matching", "duplicates"),
+    *("dot_product", "readings", "class_maps", "entropy", "matching", "duplicates", "query_places"),
 )
 
 
 def explain(
     source: str | Path,
-    image: str | Path,
+    image: str | Path | None = None,
     *,
+    split: str | None = None,
     what: Sequence[str] = (),
     out: str | Path | None = None,
     weights: str | None = None,
@@ -50,8 +52,8 @@ def explain(
     over_time: bool = False,
     progress: bool = True,
 ) -> list[Path]:
-    """Draw the views `what` (none named: all that the model has) of one image: a PNG each, and an HTML page of them
-    all, which needs no network. -> the files written, the page first.
+    """Draw the views `what` (none named: all that the model has) of one image, or of a split of its dataset: a PNG
+    each, and an HTML page of them all, which needs no network. -> the files written, the page first.
 
     source: a run folder, or a recipe with weights. out: by default the run's folder `pictures`, or pictures/NAME of a
     recipe. Labels are known where the image is one of the run's dataset. Raises UsageError for a view that there is
@@ -59,31 +61,39 @@ def explain(
     or the image can't be read.
     """
     views = views_named(what)
-    if over_time and weights is not None:
-        raise UsageError("--over-time shows a run's own checkpoints: leave --weights out")
-    pixels = read_image(image)  # before the model, which takes longer
+    if (image is None) == (split is None):
+        raise UsageError("explain takes one image, or a split of the dataset", hint="--image FILE, or --split val")
+    if over_time and (weights is not None or split is not None):
+        raise UsageError("--over-time shows a run's own checkpoints on one image: leave --weights and --split out")
+    pixels = None if image is None else read_image(image)  # before the model, which takes longer
     opened = open_model(source, weights=weights)
-    if opened.info.value_range is not None:
+    if image is not None and opened.info.value_range is not None:
         pixels = read_image(image, opened.info.value_range)
     prepare_layout(opened.model)
     folder = Path(out) if out is not None else (opened.path or Path("pictures") / opened.recipe.name)
     folder = folder / "pictures" if out is None and opened.path else folder
-    target = labels_of(opened, Path(image))
-    scene = look(opened, pixels, target, score)
-    chosen = available(scene, views, named=bool(what))
-    stem = f"explain-{Path(image).stem}" + ("-over-time" if over_time else "")
-    names = [f"{stem}.html", *(f"{stem}-{name}.png" for name in chosen)]
+    target = None if image is None else labels_of(opened, Path(image))
+    if pixels is None:
+        scene = over_split(opened, str(split), score, progress=progress)
+    else:
+        scene = look(opened, pixels, target, score)
+    chosen = available(scene, views, named=bool(what), split=split)
+    name = str(split) if image is None else Path(image).name
+    stem = f"explain-{split if image is None else Path(image).stem}" + ("-over-time" if over_time else "")
+    names = [f"{stem}.html", *(f"{stem}-{view}.png" for view in chosen)]
     if out is not None or opened.path is None:
-        folders.claim(folder, names, [Path(image)])
-    title = f"{opened.recipe.name}: {Path(image).name}"
+        folders.claim(folder, names, [] if image is None else [Path(image)])
     sections: list[Section] = []
-    drawn = _over_time(opened, pixels, target, score, chosen, progress) if over_time else _draw(scene, chosen, progress)
-    for name, shown in drawn:
-        view = chosen[name]
-        picture = sheet(view, shown, every_group=over_time)
-        write_png(folder / f"{stem}-{name}.png", picture)
-        sections.append(Section(name, view, shown))
-    write_bytes(folder / names[0], explain_page(title, scene, sections).encode("utf-8"))
+    if over_time and pixels is not None:
+        drawn = _over_time(opened, pixels, target, score, chosen, progress)
+    else:
+        drawn = _draw(scene, chosen, progress)
+    for key, shown in drawn:
+        view = chosen[key]
+        write_png(folder / f"{stem}-{key}.png", sheet(view, shown, every_group=over_time))
+        sections.append(Section(key, view, shown))
+    page = explain_page(f"{opened.recipe.name}: {name}", scene, sections)
+    write_bytes(folder / names[0], page.encode("utf-8"))
     if out is not None or opened.path is None:
         folders.note_written(folder)
     return [folder / name for name in names]
@@ -99,13 +109,26 @@ def views_named(what: Sequence[str]) -> dict[str, View]:
     }
 
 
-def available(scene: Scene, views: dict[str, View], *, named: bool) -> dict[str, View]:
-    """Those of the views that this model and this image have. Raises UsageError where a named one is not among them."""
+def available(scene: Scene, views: dict[str, View], *, named: bool, split: str | None = None) -> dict[str, View]:
+    """Those of the views that this model and this image, or this split, have. Raises UsageError where a named one is
+    not among them, or where there is none."""
     has = lambda view: all(key in scene.inside for key in view.needs)
     there = {name: view for name, view in views.items() if has(view)}
-    if named and (missing := [name for name in views if name not in there]):
-        all_there = [name for name, view in views_named(()).items() if has(view)]
-        raise UsageError(f"--what {missing[0]}: this model has no such view", hint="it has " + ", ".join(all_there))
+    missing = next((name for name in views if name not in there), None)
+    if missing is not None and (named or not there):
+        if views[missing].split and split is None:
+            raise UsageError(f"--what {missing} is of a whole split", hint="--split val in place of --image")
+        every = views_named(())
+        if split is not None:
+            of_split = [name for name, view in every.items() if view.split]
+            raise UsageError(
+                f"--split {split}: this model's queries have no boxes, or it has no queries"
+                if not any(has(every[name]) for name in of_split)
+                else f"--what {missing} is of one image",
+                hint=f"--split is for {', '.join(of_split)}; --image FILE has the other views",
+            )
+        all_there = [name for name, view in every.items() if has(view)]
+        raise UsageError(f"--what {missing}: this model has no such view", hint="it has " + ", ".join(all_there))
     if scene.batch.targets is not None:
         return there
     labelled = [name for name, view in there.items() if view.labels]
@@ -121,16 +144,10 @@ def available(scene: Scene, views: dict[str, View], *, named: bool) -> dict[str,
 
 def look(opened: Opened, pixels: np.ndarray, target: Target | None, score: float) -> Scene:
     """Run the model on one image, as `predict` does."""
-    model, preprocess = opened.model, opened.model.preprocess
-    tensor = preprocess.image(pixels)
-    images, padding = preprocess.pad([tensor])
-    size, content = (pixels.shape[0], pixels.shape[1]), (tensor.shape[1], tensor.shape[2])
-    if target is not None and target.size != size:
-        raise DataError(f"the image is {size[1]} × {size[0]}, its labels say {target.size[1]} × {target.size[0]}")
-    targets = None if target is None else [preprocess.target(decoded(target))]
-    images = images.contiguous(memory_format=torch.channels_last)
-    image_id = 0 if target is None else target.image_id
-    batch = Batch(images, padding, [content], [size], [image_id], targets, [0]).to(model.device)
+    model, (height, width) = opened.model, pixels.shape[:2]
+    if target is not None and target.size != (height, width):
+        raise DataError(f"the image is {width} × {height}, its labels say {target.size[1]} × {target.size[0]}")
+    batch = batch_of(model, pixels, None if target is None else decoded(target))
     with torch.inference_mode(), evaluating(model, opened.recipe):
         inside = model.inspect(batch)
         prediction = model.predict(batch)[0]

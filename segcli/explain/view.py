@@ -84,7 +84,7 @@ class Shown:
 class View:
     """title, sees: what it is and, in one sentence, what one sees. paper: (place, address). code: the file of segcli/
     that computes it. needs: the keys of `model.inspect` that it draws from; a model without one of them has no such
-    view. labels: it needs the image's labels, too."""
+    view. labels: it needs the image's labels, too. split: it is of a whole split, not of one image."""
 
     title: str
     sees: str
@@ -93,6 +93,7 @@ class View:
     needs: tuple[str, ...]
     draw: Callable[[Scene], Shown]
     labels: bool = False
+    split: bool = False
 
     def shown(self, scene: Scene) -> Shown:
         """What `draw` has to show, or that there is nothing."""

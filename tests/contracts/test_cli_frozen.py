@@ -67,7 +67,7 @@ FROZEN = {
     "segcli models": ["--task", "--json"],
     "segcli visualize": [],
     "segcli visualize data": ["DIR", "--augmented", "--split", "--out"],
-    "segcli visualize explain": ["RUN|RECIPE", "--image", "--what…", "--over-time", "--weights", "--out"],
+    "segcli visualize explain": ["RUN|RECIPE", "--image", "--split", "--what…", "--over-time", "--weights", "--out"],
     "segcli visualize predictions": ["RUN", "--worst", "--split", "--out"],
 }
 

@@ -81,7 +81,7 @@ def test_every_view_of_a_model_draws_and_is_on_the_page(task, settings, expected
 
 def test_every_view_is_of_some_model_above():
     named = {name for *_, views in MODELS for name in views.split()}
-    assert named | {"features", "proposals", "roi_align", "pixel_embeddings", "query_scores"} == {
+    assert named | {"features", "proposals", "roi_align", "pixel_embeddings", "query_scores", "query_places"} == {
         *plugins.names("view")
     }
 

@@ -145,9 +145,10 @@ class BoxDetector(SetModel):
     def inspect(self, batch: Batch) -> dict[str, object]:
         """What explain views draw.
 
-        class_probabilities [B,Q,C], each on its own (no_object: False); boxes [B,Q,4] xyxy in pixels of the canvas,
-        layer_boxes [L,B,Q,4] as the layers refine them; features: the backbone's maps; maps: the encoder's;
-        encoder_attention [B,heads,T,h,w] of its last layer, where it has any; decoder_points, of every layer
+        class_probabilities [B,Q,C], each on its own (no_object: False); selected: whether queries are chosen in the
+        image; boxes [B,Q,4] xyxy in pixels of the canvas, layer_boxes [L,B,Q,4] as the layers refine them; features:
+        the backbone's maps; maps: the encoder's; encoder_attention [B,heads,T,h,w] of its last layer, where it has any;
+        decoder_points, of every layer
         [B,Q,heads,S,P,3]: where each query reads the maps (x, y in pixels of the canvas) and with what weight, or,
         without deformable attention and with one map, query_attention [B,Q,h,w] of the last one, mean over heads. With
         targets also labels [N], target_boxes [N,4], matching: for each image (queries, objects), objects counted over
@@ -167,6 +168,7 @@ class BoxDetector(SetModel):
         views: dict[str, object] = {
             "class_probabilities": out.logits[-1].sigmoid(),
             "no_object": False,
+            "selected": self.head.options.selection,
             "boxes": layer_boxes[-1],
             "layer_boxes": layer_boxes,
             "features": features,
