@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from segcli.data.findings import Report
 
 FORMATS = (
-    "coco, voc, yolo, labelme, via, cvat, label_studio, run_lengths, masks, pairs, semantic, panoptic, cityscapes, "
-    "camvid, pix3d"
+    "coco, sa1b, voc, yolo, labelme, via, cvat, label_studio, run_lengths, "
+    "masks, pairs, semantic, panoptic, instance_maps, cityscapes, camvid, pix3d"
 )
 MASKS = ("instances", "classes", "binary", "split-components")
 HELP = options.example(

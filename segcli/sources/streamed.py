@@ -51,7 +51,10 @@ class Streamed:
         else:
             for key in text.members():
                 if key == "annotations" and text.peek() == "[":
-                    content[key] = self._index(text)
+                    content[key] = self._index(text.items())
+                elif key == "annotations" and text.peek() == "{":  # by their ids: LIVECell's of one cell type
+                    wrong = self._index(text.values())
+                    content[key] = wrong if len(self.code) or wrong else {}
                 elif key == "images" and text.peek() == "[":
                     content[key] = [item for item, _, _ in text.items()]
                 else:
@@ -60,12 +63,12 @@ class Streamed:
             raise text.wrong("extra data")
         return content
 
-    def _index(self, text: "_Text") -> list[object]:
+    def _index(self, annotations: Iterator[tuple[object, int, int]]) -> list[object]:
         """Note where the annotations stand; -> the last one that is no object, which is then refused by its name."""
         codes, starts, lengths = array("i"), array("q"), array("i")
         self.codes = {}
         wrong: list[object] = []
-        for item, start, end in text.items():
+        for item, start, end in annotations:
             if not isinstance(item, dict):
                 wrong = [item]
                 continue
@@ -202,6 +205,14 @@ class _Text:
             if self._expect(",}") == "}":
                 return
         self.at += 1
+
+    def values(self) -> Iterator[tuple[object, int, int]]:
+        """(value, first byte, end) of each value of the object that begins here."""
+        for _ in self.members():
+            self.peek()
+            start = self.byte(self.at)
+            value = self.value()
+            yield value, start, self.byte(self.at)
 
     def items(self) -> Iterator[tuple[object, int, int]]:
         """(value, first byte, end) of each item of the list that begins here."""

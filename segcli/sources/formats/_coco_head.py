@@ -32,8 +32,9 @@ def categories(
     """
     by_id: dict[int, Category] = {}
     every = [entry for entries in declared.values() for entry in entries]
-    above = ((entry.get("supercategory"), entry.get("name")) for entry in every)
-    parents = {parent for parent, name in above if isinstance(parent, str) and parent != name}
+    parents = {
+        (parent, number(entry.get("id"))) for entry in every if isinstance(parent := entry.get("supercategory"), str)
+    }
     kinds = {str(key) for key in used or ()}
     aside: dict[int, str] = {}
     for path, entries in declared.items():
@@ -41,7 +42,9 @@ def categories(
             key, name = number(entry.get("id")), entry.get("name")
             if key is None or not -LARGEST_ID <= key <= LARGEST_ID or not isinstance(name, str):
                 raise DataError(f"{path}: the category {entry!r:.200} needs a whole number as id and a name")
-            root = str(entry.get("supercategory")).lower() == "none" and name in parents
+            root = str(entry.get("supercategory")).lower() == "none" and any(
+                parent == name and child != key for parent, child in parents
+            )
             if used is not None and root and not {str(key), f"{key}.0"} & kinds:
                 aside[key] = name
                 continue

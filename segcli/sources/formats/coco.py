@@ -237,7 +237,7 @@ def unique(path: Path, images: Iterable[Mapping[str, object]], notes: list[str])
     out: dict[int | str, Image] = {}
     twice = []
     for image in images:
-        key, name = image.get("id"), image.get("file_name")
+        key, name = image.get("id"), image.get("file_name") or _of_address(image.get("coco_url"))
         if isinstance(key, float) and key.is_integer():
             key = int(key)
         if not isinstance(key, (int, str)) or not isinstance(name, str) or not name:
@@ -251,6 +251,11 @@ def unique(path: Path, images: Iterable[Mapping[str, object]], notes: list[str])
     if twice:
         notes.append(f"{path.name}: {len(twice)} image ids stand twice, the first is kept: {some(twice, 10)}")
     return out
+
+
+def _of_address(url: object) -> object:
+    """What an image is called that LVIS names by its address alone: `train2017/000000391895.jpg`."""
+    return "/".join(url.split("/")[-2:]) if isinstance(url, str) else url
 
 
 def usual_places(file: Path, source: Path) -> list[Path]:

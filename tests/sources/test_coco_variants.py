@@ -1,0 +1,155 @@
+"""LVIS, LIVECell, SA-1B and Roboflow's COCO: what differs from COCO's own files."""
+
+import json
+
+import numpy as np
+import pytest
+from sources import SCENE, SPLIT, H, W, masks_of, photo, rle, text
+
+from segcli.commands.prepare import describe, prepare
+from segcli.core.dataset_info import DatasetInfo
+from segcli.core.errors import DataError
+from segcli.data import index
+from segcli.sources.detection import detect
+
+CATEGORIES = [{"id": 3, "name": "cat"}, {"id": 7, "name": "dog"}]
+
+
+def annotations(key, name):
+    for category, (x1, y1, x2, y2) in zip((3, 7), SCENE[name].values(), strict=True):
+        one = {"id": key * 10 + category, "image_id": key, "category_id": category, "area": (x2 - x1) * (y2 - y1)}
+        yield one | {"bbox": [x1, y1, x2 - x1, y2 - y1], "segmentation": [[x1, y1, x2, y1, x2, y2, x1, y2]]}
+
+
+def expect_scene(root, names=("cat", "dog")):
+    found = masks_of(root)
+    assert found.keys() == SCENE.keys()
+    for image, objects in found.items():
+        for (name, mask), wanted, (x1, y1, x2, y2) in zip(objects, names, SCENE[image].values(), strict=True):
+            box = np.zeros((H, W), bool)
+            box[y1:y2, x1:x2] = True
+            assert name == wanted
+            assert (mask == box).all()
+
+
+def lvis(root):
+    """LVIS v1: a name is in the address alone, of images of two of COCO's folders; no iscrowd."""
+    content = {"images": [], "annotations": [], "categories": [{**c, "frequency": "r"} for c in CATEGORIES]}
+    for key, name in enumerate(SCENE):
+        folder = "val2017" if SPLIT[name] == "val" else "train2017"
+        photo(root / folder / f"{name}.png")
+        image = {"id": key, "coco_url": f"http://images.cocodataset.org/{folder}/{name}.png", "width": W, "height": H}
+        content["images"].append({**image, "neg_category_ids": [3], "not_exhaustive_category_ids": [7]})
+        content["annotations"] += annotations(key, name)
+    return text(root / "lvis_v1_val.json", content).parent
+
+
+def test_lvis_names_images_by_their_address(tmp_path):
+    assert detect(lvis(tmp_path / "in")) == "coco"
+    root = prepare(str(tmp_path / "in"), tmp_path / "out", split="train=0.5,val=0.5")
+    expect_scene(root)
+    extra = [
+        image
+        for split in DatasetInfo.load(root).splits
+        for image, _ in index.walk(root / "annotations" / f"{split}.json")
+    ]
+    assert all(image["neg_category_ids"] == [3] for image in extra)
+
+
+def test_an_address_alone_whose_image_is_not_there_is_refused(tmp_path):
+    lvis(tmp_path / "in")
+    for name in SCENE:
+        for file in (tmp_path / "in").rglob(f"{name}.png"):
+            file.unlink()
+    with pytest.raises(DataError, match=r"lvis_v1_val\.json: its images"):
+        prepare(str(tmp_path / "in"), tmp_path / "out")
+
+
+def test_annotations_by_their_ids_are_read(tmp_path):
+    """LIVECell's files of one cell type have an object in place of the list."""
+    content = {"images": [], "annotations": {}, "categories": CATEGORIES}
+    for key, name in enumerate(SCENE, 1):
+        photo(tmp_path / "in" / "images" / f"{name}.png")
+        content["images"].append({"id": key, "file_name": f"{name}.png", "width": W, "height": H})
+        content["annotations"] |= {str(one["id"]): one for one in annotations(key, name)}
+    text(tmp_path / "in" / "train.json", content)
+    expect_scene(prepare(str(tmp_path / "in"), tmp_path / "out"))
+    for broken in ({}, {"1": 2}):
+        text(tmp_path / "in" / "train.json", {**content, "annotations": broken})
+        with pytest.raises(DataError, match=r"train\.json"):
+            prepare(str(tmp_path / "in"), tmp_path / f"out{len(broken)}")
+
+
+def test_a_root_called_as_its_only_class_is_left_aside(tmp_path):
+    """Roboflow's root bears the project's name, which may be that of a class."""
+    content = {"images": [], "annotations": []}
+    content["categories"] = [
+        {"id": 0, "name": "cat", "supercategory": "none"},
+        {"id": 3, "name": "cat", "supercategory": "cat"},
+        {"id": 7, "name": "dog", "supercategory": "cat"},
+    ]
+    for key, name in enumerate(SCENE):
+        photo(tmp_path / "in/train" / f"{name}.png")
+        content["images"].append({"id": key, "file_name": f"{name}.png", "width": W, "height": H})
+        content["annotations"] += annotations(key, name)
+    file = text(tmp_path / "in/train/_annotations.coco.json", content)
+    text(tmp_path / "in/test/_annotations.coco.json", {**content, "images": [], "annotations": []})
+    root = prepare(str(tmp_path / "in"), tmp_path / "out")
+    expect_scene(root)
+    notes = describe(root)["notes"]
+    assert any("category 0 (cat) is left aside" in note for note in notes)
+    assert any("the split test is empty" in note for note in notes)
+    content["annotations"][0]["category_id"] = 0  # then it is a class, and which one is not to be known
+    file.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(DataError, match="categories 0 and 3 are both called 'cat'"):
+        prepare(str(tmp_path / "in"), tmp_path / "out2")
+
+
+def sa1b(root):
+    for key, (name, boxes) in enumerate(SCENE.items()):
+        photo(root / f"sa_{name}.png")
+        image = {"image_id": key, "width": W, "height": H, "file_name": f"sa_{name}.png"}
+        listed = [
+            {
+                "id": key * 10 + i,
+                "segmentation": rle(box, compressed=True),
+                "bbox": [box[0], box[1], box[2] - box[0], box[3] - box[1]],
+            }
+            | {
+                "area": 1,
+                "predicted_iou": 0.9,
+                "point_coords": [[1.5, 2.5]],
+                "crop_box": [0, 0, W, H],
+                "stability_score": 0.9,
+            }
+            for i, box in enumerate(boxes.values())
+        ]
+        text(root / f"sa_{name}.json", {"image": image, "annotations": listed})
+    return root
+
+
+def test_sa1b_is_a_json_an_image(tmp_path):
+    assert detect(sa1b(tmp_path / "in")) == "sa1b"
+    root = prepare(str(tmp_path / "in"), tmp_path / "out", settings={"category": "thing"})
+    found = masks_of(root)
+    assert {name: len(objects) for name, objects in found.items()} == {f"sa_{name}": 2 for name in SCENE}
+    assert all(np.count_nonzero(mask) > 47 for objects in found.values() for _, mask in objects)
+    assert DatasetInfo.load(root).names == ["thing"]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda d: d["image"].pop("file_name"), r"sa_a\.json: image\.file_name: field required"),
+        (lambda d: d.update(annotations=[1]), r"sa_a\.json: annotations\.0"),
+        (lambda d: d["annotations"][0].update(category_id=4), r"sa_a\.json: annotation 0 has a category"),
+        (lambda d: d["image"].update(file_name="../../secret.png"), r"secret\.png"),
+    ],
+)
+def test_a_broken_sa1b_file_is_refused_by_name(tmp_path, change, said):
+    file = sa1b(tmp_path / "in") / "sa_a.json"
+    content = json.loads(file.read_text("utf-8"))
+    change(content)
+    file.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(DataError, match=said):
+        prepare(str(tmp_path / "in"), tmp_path / "out")
