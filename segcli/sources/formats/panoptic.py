@@ -55,6 +55,19 @@ def build(*, path: Path, images: str | None = None, maps: str | None = None, tru
     """
     files = _choose(path)
     notes = [empty_split(split) if split else f"left aside: {file.name}" for file, split in _lost(path, files)]
+    return read(path, files, notes, images=images, maps=maps, trusted=trusted)
+
+
+def read(
+    path: Path,
+    files: dict[str, Path],
+    notes: list[str],
+    *,
+    images: str | None = None,
+    maps: str | None = None,
+    trusted: bool = False,
+) -> Draft:
+    """The draft of the panoptic `files` (split -> json) of the source `path`; the rest as in `build`."""
     loaded = {split: coco.load(file, empty=True) for split, file in files.items()}
     loaded = without_empty(loaded, lambda data: bool(data["images"]), notes)
     categories = categories_of({files[split]: data["categories"] for split, data in loaded.items()})

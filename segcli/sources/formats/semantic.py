@@ -31,6 +31,7 @@ from segcli.types import ignore_label, label_type
 
 IMAGES = ("images", "JPEGImages", "img")
 LABELS = ("annotations", "labels", "masks")
+WITH_OBJECTS = ("sem_seg", "ins_seg", "pan_seg", "drivable")  # folders in BDD100K's labels/, see `instance_maps`
 MARKS = ("_mask", "_label", "_labels", "_gt")  # that may follow an image's name
 Found = list[tuple[str, Path, Path]]  # split, image, label picture
 
@@ -40,6 +41,8 @@ def detect(path: Path) -> bool:
     for folder in split_folders(path, lambda p: _folders(p) is not None).values():
         _, labels = _folders(folder) or (None, None)
         if labels is None or not label_files(labels) or any(labels.glob("*.json")):
+            continue
+        if (folder / "instances").is_dir() or any((labels / name).is_dir() for name in WITH_OBJECTS):
             continue
         if labels.name == "masks":
             legend = class_legend.around(path, [folder, labels])
