@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import yaml
 from PIL import Image
+from public_sets import SETS
 from scene import NAMES, SCENE, SPLIT, H, W, corners, ids, photo, picture, rle, text
 from tool_exports import EXPORTS
 
@@ -283,4 +284,5 @@ FORMATS: dict[str, Callable[[Path], None]] = {
     "cityscapes": cityscapes,
     "pix3d": pix3d,
     **EXPORTS,
+    **SETS,
 }

@@ -19,7 +19,7 @@ def images(root: Path, name: str) -> list[Path]:
     found = [p for p in sorted(root.rglob("*.png")) if p.stem.endswith(("_leftImg8bit", "a", "c"))]
     found = [p for p in found if not {"masks", "SegmentationClass", "SegmentationObject"} & {*p.parts}]
     found = [p for p in found if not any("annot" in part or part == "gtFine" for part in p.relative_to(root).parts)]
-    found = [p for p in found if name != "pix3d" or "mask" not in p.parts]
+    found = [p for p in found if (name != "pix3d" or "mask" not in p.parts) and not p.stem.startswith("instance_")]
     return [found[0], found[-1]] if name == "cityscapes" else found
 
 
