@@ -1,9 +1,10 @@
-"""VGG Image Annotator 1 and 2: one json for a folder of images; polygons, rectangles, circles, ellipses, polylines.
+"""VGG Image Annotator: one json or csv for a folder of images; polygons, rectangles, circles, ellipses, polylines.
 
-SOURCE is the json, or the folder that holds it; folders called train, val, test with a json each are splits. `regions`
-may be an object (VIA 1) or a list (VIA 2), and a saved project may be around it. The class of a region is its one
-attribute, or the one called class, label, category, name or type; without attributes all are of one class. Polylines
-are closed; points have no area and are left out; both are counted.
+SOURCE is the file, or the folder that holds it; folders called train, val, test with one each are splits. Files of VIA
+1 and 2 (`regions` an object or a list, perhaps inside a saved project), of VIA 3 (a project of images), and the csv of
+both are read: `_via_files.py`. The class of a region is its one attribute, or the one called class, label, category,
+name or type; without attributes all are of one class. Polylines are closed; points and lines have no area and are left
+out; all are counted.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,12 +20,12 @@ from segcli.data.canonical import Draft, Record
 from segcli.data.image import image_size
 from segcli.sources import shapes
 from segcli.sources.draft import Entry, draft, each
-from segcli.sources.files import has_keys, note_names, some, split_folders
+from segcli.sources.files import note_names, some, split_folders
 from segcli.sources.folders import SPLITS
+from segcli.sources.formats import _via_files
 from segcli.sources.images import locate, refuse_outside
 
 CLASS = ("class", "label", "category", "name", "type")  # attributes that name a class, the likeliest first
-METADATA = "_via_img_metadata"
 Number = pydantic.FiniteFloat
 
 
@@ -65,33 +66,32 @@ NEEDS = {
     **{"polygon": ("all_points_x", "all_points_y"), "polyline": ("all_points_x", "all_points_y")},
     **{"rect": ("x", "y", "width", "height"), "circle": ("cx", "cy", "r"), "ellipse": ("cx", "cy", "rx", "ry")},
     "point": (),
+    "line": (),
 }
+NO_AREA = ("point", "line")
 
 
 def detect(path: Path) -> bool:
-    """Whether `path` is a VIA json or a folder with one."""
-    return _is_via(path) if path.is_file() else bool(split_folders(path, lambda folder: bool(_files(folder))))
+    """Whether `path` is a file of VIA or a folder with one."""
+    return _via_files.is_via(path) if path.is_file() else bool(split_folders(path, lambda folder: bool(_files(folder))))
 
 
 def build(*, path: Path, attribute: str | None = None, category: str | None = None, trusted: bool = False) -> Draft:
-    """Read the VIA json of `path`. attribute: of the regions, the one that is their class; category: the class of
+    """Read the VIA file of `path`. attribute: of the regions, the one that is their class; category: the class of
     regions without attributes; trusted: file names may lead anywhere.
 
     Raises DataError for what is no VIA file, images that are nowhere, and regions whose class is unclear.
     """
     folders = {"all": path} if path.is_file() else split_folders(path, lambda folder: bool(_files(folder)))
     if not folders:
-        raise DataError(f"{path}: no VIA json (with regions and file names) is there")
+        raise DataError(f"{path}: no file of VIA (with regions and file names) is there")
     notes = [f"left aside: {file.relative_to(path)}" for file in _lost(path, folders)]
     found: list[tuple[str, Path, Labels]] = []
     for split, folder in folders.items():
         files = [folder] if folder.is_file() else _files(folder)
         if len(files) > 1:
             raise DataError(f"{folder}: holds several VIA files: {some(files)}", hint="give one as SOURCE")
-        content = read_json(files[0])
-        if isinstance(content, dict) and METADATA in content:
-            content = content[METADATA]
-        images = parsed(Project, content, files[0]).root
+        images = parsed(Project, _via_files.read(files[0]), files[0]).root
         paths = (
             locate([image.filename for image in images.values()], [files[0].parent], files[0].parent, files[0], trusted)
             if images
@@ -106,23 +106,20 @@ def build(*, path: Path, attribute: str | None = None, category: str | None = No
 
 
 def _files(folder: Path) -> list[Path]:
-    return [file for file in sorted(folder.glob("*.json")) if _is_via(file)] if folder.is_dir() else []
+    files = [*sorted(folder.glob("*.json")), *sorted(folder.glob("*.csv"))] if folder.is_dir() else []
+    return [file for file in files if _via_files.is_via(file)]
 
 
 def _lost(path: Path, folders: dict[str, Path]) -> list[Path]:
     """Files called as those that are read, in folders of other splits, without the keys of a VIA file. Raises DataError
     for one that is no json: a file that was cut off has lost the keys that tell what it is."""
-    names = {file.name for folder in folders.values() for file in _files(folder)}
+    names = {file.name for folder in folders.values() for file in _files(folder) if file.suffix.lower() == ".json"}
     others = [p for p in sorted(path.iterdir()) if p.name.lower() in SPLITS] if path.is_dir() else []
     places = [folder / name for folder in others if folder not in folders.values() for name in sorted(names)]
     lost = [file for file in places if file.is_file()]
     for file in lost:
         read_json(file)
     return lost
-
-
-def _is_via(file: Path) -> bool:
-    return file.suffix.lower() == ".json" and has_keys(file, "regions", "filename")
 
 
 def _regions(image: Image) -> list[tuple[str, Region]]:
@@ -141,7 +138,7 @@ def _classes(
         ((file, key, number), region.region_attributes)
         for _, _, (file, key, image) in found
         for number, region in _regions(image)
-        if region.shape_attributes.name != "point"
+        if region.shape_attributes.name not in NO_AREA
     ]
     there = list(dict.fromkeys(name for _, attributes in listed for name in attributes))
     if attribute is None and there and category is None:
@@ -177,7 +174,7 @@ def _records(
     notes: list[str],
     trusted: bool,
 ) -> Iterator[Record]:
-    points: list[str] = []
+    left: dict[str, list[str]] = {}
     lines: list[str] = []
 
     def read(entry: Entry[Labels]) -> Record:
@@ -187,8 +184,8 @@ def _records(
         annotations = []
         for number, region in _regions(image):
             outline = region.shape_attributes
-            if outline.name == "point":
-                points.append(f"{image.filename} {number}")
+            if outline.name in NO_AREA:
+                left.setdefault(outline.name, []).append(f"{image.filename} {number}")
                 continue
             if outline.name == "polyline":
                 lines.append(f"{image.filename} {number}")
@@ -198,7 +195,8 @@ def _records(
 
     yield from each(entries, read)
     note_names(notes, lines, "polylines are closed to polygons")
-    note_names(notes, points, "points have no area and are left out")
+    for name, places in left.items():
+        note_names(notes, places, f"{name}s have no area and are left out")
 
 
 def _polygon(outline: Outline, where: str) -> list[float]:
