@@ -24,7 +24,7 @@ def test_every_paper_recipe_with_weights_is_listed():
         assert one.licence != "unknown"
 
 
-@pytest.mark.parametrize("name", [n for n in facts() if "_detr_" not in n and "d_fine" not in n])
+@pytest.mark.parametrize("name", [n for n in facts() if Recipe.load(n).model["name"] != "transformers"])
 def test_parameters_are_those_of_the_model(name):
     recipe = Recipe.load(name)
     classes, things = CLASSES[name.split("/")[0]].get(recipe.task, (80, 80))
