@@ -5,7 +5,7 @@ from segcli.models.transformers.architectures import KINDS
 
 
 def test_every_architecture_that_is_offered_has_a_name():
-    assert set(NAMES) == set(KINDS) | {"OneFormerForUniversalSegmentation"}
+    assert set(NAMES) == set(KINDS)
 
 
 def test_a_title_says_the_architecture_of_a_known_configuration():

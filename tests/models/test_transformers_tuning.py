@@ -76,18 +76,20 @@ def test_rf_detrs_rates_are_those_of_its_authors():
 @pytest.mark.parametrize("name", KINDS)
 def test_its_loss_falls_and_stays_finite(name, tmp_path):
     """Of one batch, with one draw of the points and noise that losses depend on; in 50 steps of the quickest model, in
-    8 of the others."""
+    6 of the others."""
     given = {"name": "transformers", "checkpoint": str(tiny_checkpoints.save(name, tmp_path))}
     torch.manual_seed(0)
     model = build_model(given, task=TASKS_OF[KINDS[name]][-1], num_classes=3, num_things=2).train()
     optimizer, seen, losses = torch.optim.AdamW(model.parameters(), lr=4e-3), batch((3, 1)), []
     quickest = name == "YolosForObjectDetection"
-    for _ in range(51 if quickest else 9):
+    for step in range(steps := 51 if quickest else 7):
         torch.manual_seed(0)
         loss = sum(model(seen).values())
         losses.append(loss.item())
+        if step == steps - 1:
+            break
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0, error_if_nonfinite=True)
         optimizer.step()
         optimizer.zero_grad()
-    assert losses[-1] < (0.6 if quickest else 0.985) * losses[0]  # NaN is not
+    assert losses[-1] < (0.6 if quickest else 0.995) * losses[0]  # NaN is not

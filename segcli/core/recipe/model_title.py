@@ -17,7 +17,6 @@ NAMES = {
     "Mask2FormerForUniversalSegmentation": "Mask2Former",
     "MaskFormerForInstanceSegmentation": "MaskFormer",
     "MobileViTForSemanticSegmentation": "MobileViT",
-    "OneFormerForUniversalSegmentation": "OneFormer",
     "RTDetrForObjectDetection": "RT-DETR",
     "RTDetrV2ForObjectDetection": "RT-DETRv2",
     "RfDetrForInstanceSegmentation": "RF-DETR",
