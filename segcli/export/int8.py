@@ -1,11 +1,12 @@
 """Weights and activations of 8 bits, by NNCF's post-training quantisation.
 
-Ranges come from training images. The network alone is quantised: what resizes the image before it and draws masks
-after it are products of two computed matrices, whose 8 bits would move pixels.
+Ranges come from training images. Convolutions and products with weights alone are quantised. What resizes the image
+before them and draws masks after them are products of two computed matrices, and boxes are sums and products of numbers
+up to the image's size: 256 values of either would move objects by pixels.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     import openvino
 
 IMAGES = 100  # training images whose activations give the ranges
+ELEMENTWISE_ONNX = ("Add", "Sub", "Mul", "Div", "Max", "Min", "Pow")
+ELEMENTWISE_OPENVINO = ("Add", "Subtract", "Multiply", "Divide", "Maximum", "Minimum", "Power")
 Graph = TypeVar("Graph", bound="onnx.ModelProto | openvino.Model")
 
 
@@ -38,18 +41,21 @@ def quantise_onnx(model: "onnx.ModelProto", images: Sequence[np.ndarray]) -> "on
         if node.op_type in ("Transpose", "Identity") and node.input[0] in constant:
             constant.update(node.output)
     loose = [n.name for n in model.graph.node if n.op_type == "MatMul" and not constant.intersection(n.input)]
-    return _quantise(model, [{"image": image} for image in images], loose)
+    there = {node.op_type for node in model.graph.node}
+    return _quantise(model, [{"image": image} for image in images], loose, there.intersection(ELEMENTWISE_ONNX))
 
 
 def quantise_openvino(model: "openvino.Model", images: Sequence[np.ndarray]) -> "openvino.Model":
     """As `quantise_onnx`."""
+    ops = model.get_ops()
     loose = [
         node.get_friendly_name()
-        for node in model.get_ops()
+        for node in ops
         if node.get_type_name() == "MatMul"
         and not any(_is_constant(node.input_value(i).get_node()) for i in range(node.get_input_size()))
     ]
-    return _quantise(model, images, loose)
+    there = {node.get_type_name() for node in ops}
+    return _quantise(model, images, loose, there.intersection(ELEMENTWISE_OPENVINO))
 
 
 def _is_constant(node: "openvino.Node") -> bool:
@@ -59,8 +65,8 @@ def _is_constant(node: "openvino.Node") -> bool:
     )
 
 
-def _quantise(model: Graph, inputs: Sequence[object], loose: list[str]) -> Graph:
-    """loose: names of the matrix products that keep their 32 bits."""
+def _quantise(model: Graph, inputs: Sequence[object], loose: list[str], kinds: Collection[str]) -> Graph:
+    """loose: names of the matrix products that keep their 32 bits; kinds: operators of the graph that do."""
     import nncf
 
     level = logging.getLogger("nncf").level
@@ -71,7 +77,7 @@ def _quantise(model: Graph, inputs: Sequence[object], loose: list[str]) -> Graph
             nncf.Dataset(inputs),
             preset=nncf.QuantizationPreset.MIXED,
             subset_size=len(inputs),
-            ignored_scope=nncf.IgnoredScope(names=loose, validate=False),
+            ignored_scope=nncf.IgnoredScope(names=loose, types=sorted(kinds), validate=False),
         )
     finally:
         logging.getLogger("nncf").setLevel(level)
