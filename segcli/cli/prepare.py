@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from segcli.data.findings import Report
 
 FORMATS = (
-    "coco, sa1b, voc, yolo, labelme, via, cvat, label_studio, run_lengths, "
+    "coco, sa1b, voc, yolo, labelme, via, cvat, label_studio, supervisely, darwin, geojson, open_images, run_lengths, "
     "masks, pairs, semantic, panoptic, instance_maps, cityscapes, camvid, pix3d"
 )
 MASKS = ("instances", "classes", "binary", "split-components")

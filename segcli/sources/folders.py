@@ -14,7 +14,16 @@ SPLITS = {
     **{"val": "val", "valid": "val", "validation": "val", "dev": "val"},
     **{"test": "test", "testing": "test"},
 }
-LABELS = {".json", ".txt", ".xml", ".csv", ".yaml", ".yml", ".names"}  # suffixes of labels and of lists of classes
+LABELS = {
+    ".json",
+    ".geojson",
+    ".txt",
+    ".xml",
+    ".csv",
+    ".yaml",
+    ".yml",
+    ".names",
+}  # suffixes of labels and of lists of classes
 PREPARED = {"info.json", "prepared.json"}  # the files that every prepared folder holds
 
 

@@ -88,6 +88,35 @@ def locate(
     )
 
 
+def by_name(names: Sequence[str], root: Path, where: Path) -> dict[str, Path]:
+    """Name -> the image below `root` whose last part is the name's, with or without its suffix; one that is not there
+    keeps a path where it should be. Folders of label pictures are left aside.
+
+    Raises DataError where none of them is there, and for a name that two images have. where: what names them.
+    """
+    places: dict[str, list[Path]] = {}
+    for folder, _, files in walk(root):
+        if not holds_labels(folder, root):
+            for image in (folder / file for file in files if os.path.splitext(file)[1].lower() in SUFFIXES):
+                for key in (image.name, image.stem):
+                    places.setdefault(key, []).append(image)
+    out, there = {}, 0
+    for name in names:
+        last = name.replace("\\", "/").rpartition("/")[2]
+        fits = places.get(last, [])
+        there += len(fits)
+        if len(fits) > 1:
+            listed = ", ".join(str(fit.relative_to(root)) for fit in fits[:3])
+            raise DataError(f"{where}: the image {name} could be {listed}")
+        out[name] = fits[0] if fits else root / as_below(last or "-")
+    if names and not there:
+        raise DataError(
+            f"{where}: its images (such as {names[0]}) are not found in {root}",
+            hint="put them in a folder called images beside the annotation file",
+        )
+    return out
+
+
 def as_below(name: str) -> str:
     """A name as a path below a folder: what says where it begins, and what climbs, is taken off."""
     if is_below(name):

@@ -63,6 +63,11 @@ def of_polygons(parts: list[list[float]], size: tuple[int, int], category: int =
     return out
 
 
+def of_rings(polygons: Sequence[Sequence[np.ndarray]], size: tuple[int, int], category: int) -> Annotation:
+    """The COCO annotation of one object: of each polygon the outline, then its holes, as paths [N,2] of x, y."""
+    return of_polygons([joined(rings).ravel().tolist() for rings in polygons], size, category)
+
+
 def of_box(x: float, y: float, width: float, height: float, category: int) -> Annotation:
     """The COCO annotation of a box without a mask."""
     return {"category_id": category, "iscrowd": 0, "bbox": [x, y, width, height], "area": width * height}

@@ -11,7 +11,7 @@ from segcli.data.canonical import prepared
 from segcli.data.dataset import Dataset
 from segcli.doctor.check import check
 
-WITHOUT_SPLITS = ("label_studio", "pix3d", "run_lengths")
+WITHOUT_SPLITS = ("label_studio", "pix3d", "run_lengths", "darwin")
 
 
 def images(root: Path, name: str) -> list[Path]:

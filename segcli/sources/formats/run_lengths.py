@@ -27,7 +27,7 @@ from segcli.sources import shapes
 from segcli.sources.draft import Entry, draft, each
 from segcli.sources.files import find_files, note_names, some
 from segcli.sources.formats import masks as masks_format
-from segcli.sources.images import size_of
+from segcli.sources.images import by_name, size_of
 from segcli.sources.label_pictures import holds_labels
 from segcli.sources.mask_meaning.evidence import pieces, spread
 from segcli.sources.mask_meaning.mask_files import regions
@@ -95,7 +95,7 @@ def build(
     file, root = files[0], path if path.is_dir() else path.parent
     notes: list[str] = []
     listed = _rows(file)
-    images = _images(root, file, list(listed))
+    images = by_name(list(listed), root, file)
     unlisted = sorted({image.name for image in find_files(root, *SUFFIXES) if not holds_labels(image.parent, root)})
     taken = {place.name for place in images.values()}
     note_names(notes, [name for name in unlisted if name not in taken], f"images that no row of {file.name} names")
@@ -199,29 +199,6 @@ def _rows(file: Path) -> dict[str, list[Row]]:
     if not listed:
         raise DataError(f"{file}: lists no image")
     return listed
-
-
-def _images(root: Path, file: Path, names: list[str]) -> dict[str, Path]:
-    """Name -> image, which is called so with or without its suffix. One that is not there keeps a path where it should
-    be. Raises DataError where none is, and for a name that two images have."""
-    places: dict[str, list[Path]] = {}
-    for image in find_files(root, *SUFFIXES):
-        if not holds_labels(image.parent, root):
-            for key in (image.name, image.stem):
-                places.setdefault(key, []).append(image)
-    out = {}
-    for name in names:
-        last = name.replace("\\", "/").rpartition("/")[2]
-        fits = places.get(last, [])
-        if len(fits) > 1:
-            raise DataError(f"{file}: {name} could be {some([fit.relative_to(root) for fit in fits])}")
-        out[name] = fits[0] if fits else root / (last or "-")
-    if not any(name.replace("\\", "/").rpartition("/")[2] in places for name in names):
-        raise DataError(
-            f"{file}: its images (such as {names[0]}) are not found in {root}",
-            hint="put them in a folder called images beside the table",
-        )
-    return out
 
 
 def _runs(file: Path, row: Row, size: tuple[int, int]) -> np.ndarray:

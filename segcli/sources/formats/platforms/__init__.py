@@ -1,0 +1,1 @@
+"""Exports of annotation platforms that have a json for each image."""
