@@ -41,9 +41,18 @@ def test_a_cell_shows_its_images(page, browser):
     browser.open(page[0], 1200, 900)
     shown = "return document.querySelectorAll('#errors .examples img').length"
     assert browser.run(shown) == 0
-    browser.run("[...document.querySelectorAll('#errors .cell')].forEach((cell) => cell.click())")
-    browser.run("document.querySelector('#errors .cell').click()")
-    assert browser.run(shown) > 0
+    [one] = page[1]["groups"][0]["behind"].values()
+    mistaken = [key for key in one["examples"] if len(set(key.split(","))) == 2]
+    assert mistaken  # after three steps of training
+    for key in one["examples"]:
+        row, column = map(int, key.split(","))
+        cell = f"#errors .matrix tbody tr:nth-child({row + 1}) td:nth-child({column + 2}) .cell"
+        browser.run(f"document.querySelector('{cell}').click()")
+        said = browser.run("return document.querySelector('#errors .examples p').textContent")
+        assert said.startswith(f"labelled {one['classes'][row]}, predicted {one['classes'][column]}: ")
+        assert browser.run(shown) == len(one["examples"][key])
+        large = "return [...document.querySelectorAll('#errors .examples img')].every((i) => i.naturalWidth > 30)"
+        assert browser.run(large)
     assert browser.complaints() == []
 
 

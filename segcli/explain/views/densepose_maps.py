@@ -48,9 +48,7 @@ def _draw(scene: Scene) -> Shown:
         nearer.draw(coloured, instances[torch.tensor([own])], scene.info, factor, [(255, 255, 255)])
         count = len(np.unique(chart[on]))
         shown.pictures.append(Picture(_over(picture, corners, 1 - coarse[0]), "the object, as probability", group))
-        shown.pictures.append(
-            Picture(coloured, f"I: {count} of {head.surface.charts} charts, brighter along U, V", group)
-        )
+        shown.pictures.append(Picture(coloured, f"I: {count} of {head.surface.charts} charts", group))
         for name, values in (("U", u), ("V", v)):
             spread = f" {values[on].min() / 255:.2f} to {values[on].max() / 255:.2f}" if on.any() else " nowhere"
             shown.pictures.append(Picture(_over(picture, corners, values / 255 * on), name + spread, group))

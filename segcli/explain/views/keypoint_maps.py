@@ -26,8 +26,8 @@ def _draw(scene: Scene) -> Shown:
         for k, name in enumerate(names[: maps.shape[1]]):
             picture, factor = fitted(part, 240)
             share = maps[number, k].flatten().softmax(0).view_as(maps[number, k]).numpy()
-            lay(picture, (boxes[number].numpy() - [*corner, *corner]) * factor, heat(share), smooth=True)
+            lay(picture, (boxes[number].numpy() - [*corner, *corner]) * factor, heat(share**0.5), smooth=True)
             x, y = ((points[number, k].numpy() - corner) * factor).tolist()
-            dot(picture, x, y, (90, 200, 255), 4)
+            dot(picture, x, y, (90, 200, 255), 2)
             shown.pictures.append(Picture(picture, f"{name} {100 * float(sure[number, k]):.0f} %", group))
     return shown
