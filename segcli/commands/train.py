@@ -12,7 +12,7 @@ from segcli.core.errors import ModelError, UsageError
 from segcli.core.recipe.recipe import Recipe
 from segcli.engine.capacity import first_batch, refuse_batch, use_threads
 from segcli.engine.evaluation import build_scorers
-from segcli.engine.fine_tuning import freeze, with_family_defaults
+from segcli.engine.fine_tuning import describe, freeze, new_layers, with_family_defaults
 from segcli.engine.forecast import forecast
 from segcli.engine.opening import choose_device, start
 from segcli.engine.run_folder import RunFolder
@@ -95,6 +95,8 @@ def dry_run(recipe: Recipe) -> dict[str, Any]:
     model, used = start(recipe, DatasetInfo.load(recipe.data.root))
     recipe = with_family_defaults(recipe, model)
     freeze(model, recipe.train.optimizer)
+    new = new_layers(model, recipe.train.schedule.new_layers_first)
+    print(f"note: {describe(model, recipe.train.optimizer, new)}", file=sys.stderr)
     train_set, val_set = open_datasets(recipe, model.fields)
     build_scorers(recipe, val_set, model)
     refuse_batch(recipe, model.to(device), train_set.sizes, recipe.train.batch_size, training=True)

@@ -66,7 +66,9 @@ def admit(recipe: Recipe, queries: int | None = None, quiet: bool = False) -> Re
         if too_full and not quiet:
             most, name = max(too_full)
             more = "" if len(too_full) == 1 else f" and {len(too_full) - 1} more"
-            print(f"note: {name}{more}: up to {most} objects, but {key} is {limit}: raise it", file=sys.stderr)
+            fixed = key == "model.queries" and "checkpoint" in recipe.model  # its weights are for that number
+            advice = "the others are never found" if fixed else "raise it"
+            print(f"note: {name}{more}: up to {most} objects, but {key} is {limit}: {advice}", file=sys.stderr)
     if report.ok:
         if (lacking := _lacking(report)) and not quiet:
             print(f"note: {root}: train has nothing to learn {', '.join(lacking)} from", file=sys.stderr)
