@@ -5,6 +5,7 @@ What a dataset declares in info.json under `declared.densepose` (all optional):
 - mirror: of each chart, the one in its place in a mirror image; mirror_coarse: the same for coarse parts;
 - mirror_uv: "1-u", where u runs the other way in a mirror image and v stays, or a side file (.npz) with arrays U and V
   [charts, R, R]: what u and v of chart c become at row v · (R - 1), column u · (R - 1).
+- geodesics: a side file (.npz) with distances along the surface, see geodesics.py.
 Without mirror and mirror_uv a flip is refused: for the body of DensePose-COCO they are the tables of its authors.
 """
 
@@ -28,7 +29,7 @@ class Surface:
     """The charts of a body: how many, how many coarse parts, and what becomes of them in a mirror image.
 
     mirror [charts + 1], mirror_coarse [coarse + 1]: with 0, the background, in front; mirror_uv: "1-u", a file, or
-    None.
+    None. geodesics: a file, or None.
     """
 
     charts: int = 24
@@ -36,6 +37,7 @@ class Surface:
     mirror: tuple[int, ...] | None = None
     mirror_coarse: tuple[int, ...] | None = None
     mirror_uv: str | Path | None = None
+    geodesics: Path | None = None
 
     def flipped(self, points: Tensor) -> Tensor:
         """Chart, u and v [P,3] in a mirror image. Raises UsageError without tables."""
@@ -72,10 +74,13 @@ def surface(declared: Mapping[str, object], origin: Origin | None = None) -> Sur
         _places(declared.get(key), count, f"{where}.{key}")
         for key, count in (("mirror", charts), ("mirror_coarse", coarse))
     )
-    uv = declared.get("mirror_uv")
-    if uv is not None and uv != "1-u":
-        uv = origin.file(uv) if origin is not None else Path(str(uv))
-    return Surface(charts, coarse, mirror, mirror_coarse, cast("str | Path | None", uv))
+    files: dict[str, str | Path | None] = {}
+    for key in ("mirror_uv", "geodesics"):
+        name = declared.get(key)
+        files[key] = None if name is None else origin.file(name) if origin is not None else Path(str(name))
+    if declared.get("mirror_uv") == "1-u":
+        files["mirror_uv"] = "1-u"
+    return Surface(charts, coarse, mirror, mirror_coarse, files["mirror_uv"], cast("Path | None", files["geodesics"]))
 
 
 def _places(given: object, count: int, where: str) -> tuple[int, ...] | None:

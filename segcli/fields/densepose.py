@@ -20,6 +20,7 @@ from torch import Tensor
 from segcli.core.dataset_info import DatasetInfo
 from segcli.core.errors import UsageError
 from segcli.fields.body_surface import Surface, surface
+from segcli.fields.geodesics import geodesics
 from segcli.fields.side_files import read_arrays
 from segcli.types import Colour, Index, Instances, Labels, Origin, Placed, Store
 
@@ -73,6 +74,8 @@ class DensePose:
     def problems(cls, annotations: Labels, origin: Origin) -> Iterator[str]:
         """One sentence for each problem of an image's labels."""
         own = surface(origin.info.declared.get("densepose", {}), origin)
+        if own.geodesics is not None:
+            geodesics(own.geodesics, own.charts)  # raises for a file of another body
         for annotation in annotations:
             name = f"annotation {annotation.get('id')}"
             given = {key: annotation[key] for key in POINTS if annotation.get(key) is not None}

@@ -8,6 +8,9 @@ from torchvision.ops import box_iou
 
 from segcli.core.dataset_info import DatasetInfo
 from segcli.fields.densepose import DensePose
+from segcli.fields.geodesics import geodesics
+from segcli.metrics._geodesic import KEYS, Ranked, average_precision, ranked
+from segcli.ops.bootstrap import mean_of_known
 from segcli.types import Instances, Prediction, Target
 
 FOUND = 0.5  # box IoU from which a detection has found an object
@@ -21,13 +24,14 @@ class DensePoseScores:
     """densepose_part_accuracy: the share of all labelled points with the right chart; an object is read from the best
     detection of its class whose box overlaps its own by 0.5, and all points of one without are wrong.
     densepose_uv_error: the mean distance in (u, v), 0 to 1.41, at points with the right chart.
-
-    These need no mesh. The published AP of DensePose-COCO measures distances along the body's surface (GPS).
+    densepose_AP, _AP50, _AP75: as published, by distances along the body's surface (GPS); of datasets that declare them
+    alone, the two above need none.
     """
 
     def __init__(self, info: DatasetInfo):
         self.names = info.names[: info.num_things]
         self.images: dict[int, np.ndarray] = {}  # image -> [C,3] of points, right ones, and their summed distances
+        self.ranked: dict[int, Ranked] = {}
 
     def update(self, predictions: Sequence[Prediction], targets: Sequence[Target]) -> None:
         """Both on original pixels; instances have the field "densepose"."""
@@ -49,18 +53,35 @@ class DensePoseScores:
                     mine[1] += int(right.sum())
                     mine[2] += float((said[right, 1:] - points[right, 3:]).norm(dim=1).sum())
             self.images[target.image_id] = sums
+            surface = DensePose.of(labelled).surface
+            if surface.geodesics is not None:
+                own = geodesics(surface.geodesics, surface.charts)
+                self.ranked[target.image_id] = ranked(found, labelled, len(self.names), own)
 
     def merge(self, other: "DensePoseScores") -> None:
         self.images |= other.images
+        self.ranked |= other.ranked
 
     def compute(self) -> dict[str, float]:
-        return _scores(sum(self.images.values(), np.zeros((len(self.names), 3))).sum(0))
+        """No key where nothing is labelled, or nothing found."""
+        out = _scores(sum(self.images.values(), np.zeros((len(self.names), 3))).sum(0))
+        values = self._average_precision(np.ones((1, len(self.images)), np.float32))
+        return out | {key: float(value[0]) for key, value in values.items() if not np.isnan(value[0])}
 
     def replicates(self, times: np.ndarray) -> dict[str, np.ndarray]:
         """`compute`'s scores in each resample, [B]; times [B,I]: how often each image is drawn, by image id."""
         sums = np.stack([self.images[i].sum(0) for i in sorted(self.images)])
         scores = [_scores(row) for row in times.astype(np.float64) @ sums]
-        return {key: np.array([s.get(key, np.nan) for s in scores]) for key in self.compute()}
+        keys = [key for key in self.compute() if key not in KEYS]
+        out = {key: np.array([s.get(key, np.nan) for s in scores]) for key in keys}
+        return out | self._average_precision(times)
+
+    def _average_precision(self, times: np.ndarray) -> dict[str, np.ndarray]:
+        """[B] by key."""
+        if not any(image.labels.any() for image in self.ranked.values()):
+            return {}
+        average = average_precision([self.ranked[i] for i in sorted(self.ranked)], times)
+        return {key: mean_of_known(average[:, :, part].mean(2)) for key, part in KEYS.items()}
 
     def per_class(self) -> dict[str, dict[str, float]]:
         sums = sum(self.images.values(), np.zeros((len(self.names), 3)))
