@@ -25,7 +25,7 @@ from segcli.data.dataset import Dataset
 from segcli.doctor.check import check
 
 RUNS = int(os.environ.get("SEGCLI_FUZZ", "0"))
-EACH = max(8, RUNS // len(FORMATS))
+EACH = max(5, RUNS // len(FORMATS))
 LONGEST = 20  # seconds of computing that one dataset of three images may take, however busy the machine is
 
 

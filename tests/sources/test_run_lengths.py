@@ -11,6 +11,7 @@ from tool_exports import runs
 from segcli.commands.prepare import diagnose, prepare
 from segcli.core.errors import DataError
 from segcli.data.dataset import Dataset
+from segcli.sources.detection import detect
 
 
 def box(x1: int, y1: int, x2: int, y2: int, shape: tuple[int, int] = (H, W)) -> np.ndarray:
@@ -60,6 +61,16 @@ def test_names_without_suffix_in_folders_of_their_own(tmp_path):
         "id1": [("object", [2, 3, 12, 13]), ("object", [15, 5, 28, 20])],
         "id2": [],
     }
+
+
+def test_masks_beside_the_table_are_taken(tmp_path):
+    """The Data Science Bowl has both, and both say the same."""
+    for name in ("id1", "id2"):
+        photo(tmp_path / f"stage1_train/{name}/images/{name}.png")
+        picture(tmp_path / f"stage1_train/{name}/masks/{name}0.png", CAT.astype(np.uint8) * 255)
+    text(tmp_path / "stage1_train_labels.csv", f"ImageId,EncodedPixels\nid1,{runs(CAT)}\nid2,{runs(CAT)}\n")
+    assert detect(tmp_path) == "masks"
+    assert detect(tmp_path / "stage1_train_labels.csv") == "run_lengths"
 
 
 def test_rows_are_asked_for_and_then_read(tmp_path):

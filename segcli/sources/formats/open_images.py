@@ -98,6 +98,8 @@ def build(*, path: Path, trusted: bool = False) -> Draft:
 
 
 def _kind(file: Path) -> Table | None:
+    if not file.is_file():
+        return None
     with open_regular(file) as stream:
         line = stream.read(4096).decode("utf-8-sig", "replace").partition("\n")[0].strip()
     heading = {*line.split(",")}
