@@ -80,6 +80,22 @@ def test_annotations_by_their_ids_are_read(tmp_path):
             prepare(str(tmp_path / "in"), tmp_path / f"out{len(broken)}")
 
 
+def test_livecell_is_read_as_it_is_downloaded(tmp_path):
+    root = tmp_path / "in"
+    for cell in ("a172", "bv2"):
+        content = {"images": [], "annotations": {}, "categories": CATEGORIES}
+        for key, name in enumerate(SCENE):
+            photo(root / "images/livecell_train_val_images" / cell.upper() / f"{cell}_{name}.png")
+            content["images"].append({"id": key, "file_name": f"{cell}_{name}.png", "width": W, "height": H})
+            content["annotations"] |= {str(one["id"]): one for one in annotations(key, name)}
+        text(root / "annotations/LIVECell_single_cells" / cell / "train.json", content)
+    with pytest.raises(DataError, match="holds several COCO datasets") as caught:
+        prepare(str(root), tmp_path / "out")
+    assert "--set labels=LIVECell_single_cells/a172" in caught.value.hint
+    out = prepare(str(root), tmp_path / "out", settings={"labels": "LIVECell_single_cells/bv2"})
+    assert masks_of(out).keys() == {f"bv2_{name}" for name in SCENE}
+
+
 def test_a_root_called_as_its_only_class_is_left_aside(tmp_path):
     """Roboflow's root bears the project's name, which may be that of a class."""
     content = {"images": [], "annotations": []}

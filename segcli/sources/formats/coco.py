@@ -131,11 +131,13 @@ def _numbered(annotation: Annotation) -> Annotation:
 
 
 def json_files(path: Path) -> list[Path]:
-    """The json files of a source, where COCO and Roboflow put them."""
+    """The json files of a source, where COCO and Roboflow put them; without any there those in folders in
+    `annotations/`, where LIVECell has them."""
     if path.is_file():
         return [path] if path.suffix.lower() == ".json" else []
     places = [path, path / "annotations", *(path / word for word in SPLITS)]
-    return [file for place in places if place.is_dir() for file in sorted(place.glob("*.json"))]
+    found = [file for place in places if place.is_dir() for file in sorted(place.glob("*.json"))]
+    return found or [file for depth in ("*", "*/*") for file in sorted(path.glob(f"annotations/{depth}/*.json"))]
 
 
 def _is_coco(file: Path) -> bool:
@@ -159,13 +161,14 @@ def _choose(path: Path, labels: str) -> tuple[dict[str, Path], list[str]]:
         raise DataError(f"{path}: no COCO file (a json with images, annotations and categories) is there")
     if path.is_file():
         return {UNDECIDED: path}, []
-    kinds = dict.fromkeys(split_of(file)[1] for file in files)
-    groups = {kind: by_split(path, [file for file in files if split_of(file)[1] == kind]) for kind in kinds}
+    kinds = dict.fromkeys(_kind(path, file) for file in files)
+    groups = {kind: by_split(path, [file for file in files if _kind(path, file) == kind]) for kind in kinds}
     preferred = [kind for kind in groups if kind.startswith(labels)] if len(groups) > 1 else [*groups]
     if len(preferred) != 1:
         listed = ", ".join(str(file.relative_to(path)) for file in files)
         raise DataError(
-            f"{path}: holds several COCO datasets: {listed}", hint="give the wanted json file itself as SOURCE"
+            f"{path}: holds several COCO datasets: {listed}",
+            hint=f"give the wanted json file itself as SOURCE, or --set labels={next(iter(groups)) or 'NAME'}",
         )
     aside = [
         str(f.relative_to(path)) for kind, group in groups.items() if kind not in preferred for f in group.values()
@@ -176,10 +179,16 @@ def _choose(path: Path, labels: str) -> tuple[dict[str, Path], list[str]]:
         if has_keys(file, "segments_info")
     ]
     for file in there:  # a file that was cut off has lost the keys that tell what it is: no split may vanish so
-        if file not in files and split_of(file)[1] == preferred[0] and not has_keys(file, "segments_info"):
+        if file not in files and _kind(path, file) == preferred[0] and not has_keys(file, "segments_info"):
             read_json(file)
             aside.append(str(file.relative_to(path)))
     return groups[preferred[0]], [f"left aside: {name}" for name in aside]
+
+
+def _kind(path: Path, file: Path) -> str:
+    """What files of one dataset have in common: their folder in `annotations/`, and their name without the split."""
+    inner = file.parent.relative_to(path / "annotations") if file.is_relative_to(path / "annotations") else Path()
+    return (inner / split_of(file)[1]).as_posix() if inner.parts else split_of(file)[1]
 
 
 def by_split(path: Path, files: list[Path]) -> dict[str, Path]:
