@@ -2,6 +2,7 @@
 
 import base64
 import io
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from pycocotools import mask as coco_mask
 from scene import H, W, ids, photo, picture, text
 from scipy import ndimage
 from sources import FORMATS, brush
-from tool_exports import runs
+from tool_exports import deflated, runs
 
 from segcli.commands.prepare import prepare
 from segcli.core.dataset_info import DatasetInfo
@@ -22,7 +23,13 @@ from segcli.data.annotations import encode
 
 PAGE = (Path(__file__).parent.parent.parent / "docs/prepare.md").read_text("utf-8").split("## Formats")[1]
 COLUMNS = ("boxes", "polygons", "masks, holes", "keypoints", "classes", "splits", "crowd", "attributes")
-NO = ("no", "as polygons", "in use", "one")  # cells that deny what the column is about; of classes: only what is used
+NO = (
+    "no",
+    "as polygons",
+    "in use",
+    "named, in use",
+    "one",
+)  # cells that deny what the column is about; of classes: only what is used
 EXTRAS = {"colour", "predicted_iou", "occluded", "difficult", "attributes"}
 TWO = [[1, 1, 5, 1, 5, 5, 1, 5], [8, 1, 12, 1, 12, 5, 8, 5]]
 RING = np.zeros((H, W), np.uint8)
@@ -169,6 +176,42 @@ def run_lengths(root: Path) -> None:
         table.write(f"a.png,dog,{runs(RING.astype(bool))}\n")
 
 
+def supervisely(root: Path) -> None:
+    FORMATS["supervisely"](root)
+    box = {"classTitle": "dog", "geometryType": "rectangle", "points": {"exterior": [[1, 1], [6, 6]], "interior": []}}
+    bitmap = {"data": deflated(RING.astype(bool)), "origin": [0, 0]}
+    ring = {"classTitle": "cat", "geometryType": "bitmap", "bitmap": bitmap}
+    edited(root / "train/ann/a.png.json", lambda data: data["objects"].extend([box, ring]))
+    more = {"title": "unused", "shape": "any", "color": "#00FF00"}
+    edited(root / "meta.json", lambda data: data["classes"].append(more))
+
+
+def darwin(root: Path) -> None:
+    """The dog of a is a ring, and a box without a mask is beside it."""
+    FORMATS["darwin"](root)
+    flat = RING.ravel().astype(int)
+    ends = [0, *(np.flatnonzero(np.diff(flat)) + 1).tolist(), flat.size]
+    dense = [int(v) for a, b in itertools.pairwise(ends) for v in (flat[a], b - a)]
+    box = {"id": "b1", "name": "cat", "slot_names": ["0"], "bounding_box": {"x": 1, "y": 1, "w": 5, "h": 5}}
+
+    def change(data):
+        next(one for one in data["annotations"] if "raster_layer" in one)["raster_layer"]["dense_rle"] = dense
+        data["annotations"].append(box)
+
+    edited(root / "a.json", change)
+
+
+def open_images(root: Path) -> None:
+    """A box of a group without a mask, and a dog with a hole."""
+    FORMATS["open_images"](root)
+    with (root / "train-annotations-bbox.csv").open("a", encoding="utf-8") as table:
+        table.write("\na,xclick,/m/0dog,1,0.1,0.3,0.1,0.3,1,1,1,0,0")
+    file = root / "masks/a_m0dog_2.png"
+    pixels = np.array(Image.open(file))
+    pixels[20:24, 40:44] = 0
+    picture(file, pixels)
+
+
 def bdd(root: Path) -> None:
     """The crowd bit of all cars; a class without an object is declared by the format: a train."""
     bdd100k(root)
@@ -189,6 +232,9 @@ EXPORTS: dict[str, tuple[Callable[[Path], None], ...]] = {
     "via": (FORMATS["via"],),
     "yolo": (yolo, yolo_pose),
     "voc": (voc, FORMATS["voc_boxes"]),
+    "supervisely": (supervisely,),
+    "darwin": (darwin,),
+    "open_images": (open_images,),
     "run_lengths": (run_lengths,),
     "masks": (masks,),
     "instance_maps": (bdd,),
