@@ -3,7 +3,8 @@
     python tests/benchmarks/explained_pictures.py [--data data/shapes] [--image FILE] [--runs runs]
 
 reads runs of the quick-start recipes (`segcli train quickstart/mask_rcnn`, detr, maskformer, per_pixel) below --runs,
-NAME or quickstart-NAME, and writes docs/images/explain_VIEW.jpg. A run that is not there is named and left out.
+NAME or quickstart-NAME, and writes docs/images/explain_VIEW.jpg. A run that is not there is named and left out. The
+views of a whole split are those of the run's own data, which is looked for from the working folder.
 """
 
 import argparse
@@ -16,11 +17,12 @@ from segcli.explain.explain import explain
 
 PICTURES = {  # the views of each run that a page shows
     "mask_rcnn": ("proposals", "roi_align", "mask_channels", "paste"),
-    "detr": ("self_attention", "sampling_points", "layers", "matching"),
+    "detr": ("self_attention", "sampling_points", "layers", "matching", "query_places"),
     "maskformer": ("query_masks", "dot_product", "readings"),
     "per_pixel": ("class_maps", "entropy"),
 }
 OUT = Path(__file__).parents[2] / "docs" / "images"
+OF_SPLIT = ("query_places",)
 WIDTH = 1100  # pixels
 
 
@@ -37,9 +39,12 @@ def main() -> None:
             print(f"{given.runs}: no run called {name} or quickstart-{name}")
             continue
         with tempfile.TemporaryDirectory() as folder:
-            explain(run, image, what=views, out=folder, progress=False)
+            explain(run, image, what=[view for view in views if view not in OF_SPLIT], out=folder, progress=False)
+            if own := [view for view in views if view in OF_SPLIT]:
+                explain(run, split="val", what=own, out=folder, progress=False)
             for view in views:
-                sheet = cv2.imread(str(Path(folder) / f"explain-{image.stem}-{view}.png"))
+                stem = "val" if view in OF_SPLIT else image.stem
+                sheet = cv2.imread(str(Path(folder) / f"explain-{stem}-{view}.png"))
                 height = round(sheet.shape[0] * WIDTH / sheet.shape[1])
                 small = cv2.resize(sheet, (WIDTH, height), interpolation=cv2.INTER_AREA)
                 file = OUT / f"explain_{view}.jpg"
