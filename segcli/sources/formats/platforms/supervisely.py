@@ -23,6 +23,7 @@ from segcli.core.coco_json import Annotation
 from segcli.core.dataset_info import Category
 from segcli.core.errors import DataError
 from segcli.core.files import parsed, read_json
+from segcli.core.plugins import nearest
 from segcli.data.canonical import Draft, Record
 from segcli.data.decoders import FAILURES, open_image
 from segcli.sources import shapes
@@ -129,7 +130,7 @@ def _records(entries: Sequence[Entry[Path]], ids: Mapping[str, int], notes: list
                 left.setdefault(f"objects of the kind {figure.geometryType} are left out", []).append(entry.file_name)
                 continue
             if figure.classTitle not in ids:
-                raise DataError(f"{where}: its class is not in {META}")
+                raise DataError(f"{where}: its class is not in {META}", hint=nearest(figure.classTitle, list(ids)))
             one = _object(figure, size, ids[figure.classTitle], not fraction, where)
             if one is None:
                 left.setdefault("objects have no pixel in the image and are left out", []).append(entry.file_name)
