@@ -48,12 +48,13 @@ MAPILLARY = [
 
 
 def mapillary(root: Path) -> None:
+    """The cat is object 0 of class 0."""
     text(root / "config_v2.0.json", {"labels": MAPILLARY, "version": "2.0", "mapping": "public"})
     for name, split in SPLIT.items():
         folder = root / FOLDERS[split]
         photo(folder / "images" / f"{name}.png")
         picture(folder / "v2.0/labels" / f"{name}.png", ids(name, 0, 1, background=2), palette=True)
-        values = ids(name, 1, 256 + 3, background=512, dtype=np.uint16)
+        values = ids(name, 0, 256 + 3, background=512, dtype=np.uint16)
         picture(folder / "v2.0/instances" / f"{name}.png", values)
 
 

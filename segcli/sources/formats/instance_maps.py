@@ -322,10 +322,10 @@ def _records(
         things = [key for key, category in coding.classes.items() if category.thing]
         on_object = np.isin(classes, things)
         annotations: list[Annotation] = []
-        for key, annotation in objects(np.where(on_object, classes << 16 | numbers, 0)):
-            more: Annotation = {"category_id": key >> 16, "source": f"{file.name}#{key & 0xFFFF}"}
+        for key, annotation in objects(np.where(on_object, classes + 1 << 16 | numbers, 0)):
+            more: Annotation = {"category_id": (key >> 16) - 1, "source": f"{file.name}#{key & 0xFFFF}"}
             if coding.flags is not None:
-                place = np.argmax((classes == key >> 16) & (numbers == key & 0xFFFF))
+                place = np.argmax((classes == (key >> 16) - 1) & (numbers == key & 0xFFFF))
                 more |= coding.flags(values, divmod(int(place), values.shape[1]))
             annotations.append({**annotation, **more})
         if expected is not None and len(annotations) < expected:
