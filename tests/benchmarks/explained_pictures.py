@@ -1,9 +1,9 @@
 """Draws the pictures of docs/mask_rcnn.md, detr.md, maskformer.md and per_pixel.md again, on the embedded shapes.
 
-    python tests/benchmarks/explained_pictures.py [--data data/shapes] [--image FILE] [--runs runs]
+    python tests/benchmarks/explained_pictures.py [--data data/shapes] [--image FILE] [--runs runs] [--out docs/images]
 
 reads runs of the quick-start recipes (`segcli train quickstart/mask_rcnn`, detr, maskformer, per_pixel) below --runs,
-NAME or quickstart-NAME, and writes docs/images/explain_VIEW.jpg. A run that is not there is named and left out. The
+NAME or quickstart-NAME, and writes explain_VIEW.jpg. A run that is not there is named and left out. The
 views of a whole split are those of the run's own data, which is looked for from the working folder.
 """
 
@@ -21,7 +21,6 @@ PICTURES = {  # the views of each run that a page shows
     "maskformer": ("query_masks", "dot_product", "readings"),
     "per_pixel": ("class_maps", "entropy"),
 }
-OUT = Path(__file__).parents[2] / "docs" / "images"
 OF_SPLIT = ("query_places",)
 WIDTH = 1100  # pixels
 
@@ -31,7 +30,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("data/shapes"))
     parser.add_argument("--image", type=Path)
     parser.add_argument("--runs", type=Path, default=Path("runs"))
+    parser.add_argument("--out", type=Path, default=Path(__file__).parents[2] / "docs" / "images")
     given = parser.parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)
     image = given.image or sorted((given.data / "images" / "val").iterdir())[0]
     for name, views in PICTURES.items():
         run = next((p for p in (given.runs / name, given.runs / f"quickstart-{name}") if p.is_dir()), None)
@@ -47,7 +48,7 @@ def main() -> None:
                 sheet = cv2.imread(str(Path(folder) / f"explain-{stem}-{view}.png"))
                 height = round(sheet.shape[0] * WIDTH / sheet.shape[1])
                 small = cv2.resize(sheet, (WIDTH, height), interpolation=cv2.INTER_AREA)
-                file = OUT / f"explain_{view}.jpg"
+                file = given.out / f"explain_{view}.jpg"
                 cv2.imwrite(str(file), small, [cv2.IMWRITE_JPEG_QUALITY, 80])
                 print(file, f"{file.stat().st_size / 1024:.0f} KB")
 
