@@ -30,9 +30,12 @@ class Agreement:
     masks: float | None = None
     labels: float | None = None
     keypoints: float | None = None
+    missing: tuple[str, ...] = ()  # outputs that one of the two alone has
 
     def problems(self) -> list[str]:
         """What is beyond its bound, in words."""
+        if self.missing:
+            return [f"one of them alone gives {', '.join(self.missing)}"]
         bounds = [
             (self.boxes, 0.05, False, "boxes differ by {:.3f} pixels (at most 0.05)"),
             (self.scores, 1e-3, False, "scores differ by {:.4f} (at most 0.001)"),
@@ -60,6 +63,9 @@ class Comparison:
     def add(self, one: Prediction, other: Prediction) -> None:
         """one: the model's, other: the file's."""
         self.found.images += 1
+        kinds = ("semantic", "panoptic", "instances")
+        missing = {kind for kind in kinds if (getattr(one, kind) is None) != (getattr(other, kind) is None)}
+        self.found.missing = tuple(sorted(missing.union(self.found.missing)))
         if one.semantic is not None and other.semantic is not None:
             self._labels(one.semantic == other.semantic)
         if one.panoptic is not None and other.panoptic is not None:

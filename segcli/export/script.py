@@ -31,7 +31,8 @@ found = dict(zip([output.name for output in session.get_outputs()], session.run(
         "import openvino",
         """model = openvino.Core().read_model(file)
 classes = json.loads(model.get_rt_info("segcli").astype(str))["classes"]
-found = {output.any_name: value for output, value in openvino.compile_model(model, "CPU")([image]).items()}
+results = openvino.compile_model(model, "CPU")([image]).items()
+found = {name: value for output, value in results for name in output.names}
 """,
     ),
     "torch": (

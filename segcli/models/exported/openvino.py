@@ -33,11 +33,11 @@ def load(path: Path, threads: int) -> Callable[[np.ndarray], dict[str, np.ndarra
         compiled = core.compile_model(model, "CPU", settings)
     except RuntimeError as error:
         raise ModelError(f"{path}: OpenVINO can't load it: {str(error).splitlines()[-1]:.200}") from error
-    names = [output.any_name for output in compiled.outputs]
+    names = [output.names for output in compiled.outputs]  # the conversion may leave names of its own beside ours
 
     def run(image: np.ndarray) -> dict[str, np.ndarray]:
         found = compiled([image])
-        return {name: found[i] for i, name in enumerate(names)}
+        return {name: found[i] for i, own in enumerate(names) for name in own}
 
     return run
 
