@@ -74,13 +74,16 @@ def surface(declared: Mapping[str, object], origin: Origin | None = None) -> Sur
         _places(declared.get(key), count, f"{where}.{key}")
         for key, count in (("mirror", charts), ("mirror_coarse", coarse))
     )
-    files: dict[str, str | Path | None] = {}
-    for key in ("mirror_uv", "geodesics"):
-        name = declared.get(key)
-        files[key] = None if name is None else origin.file(name) if origin is not None else Path(str(name))
-    if declared.get("mirror_uv") == "1-u":
-        files["mirror_uv"] = "1-u"
-    return Surface(charts, coarse, mirror, mirror_coarse, files["mirror_uv"], cast("Path | None", files["geodesics"]))
+    uv, distances = declared.get("mirror_uv"), declared.get("geodesics")
+    file = origin.file if origin is not None else lambda name: Path(str(name))
+    return Surface(
+        charts,
+        coarse,
+        mirror,
+        mirror_coarse,
+        mirror_uv="1-u" if uv == "1-u" else None if uv is None else file(uv),
+        geodesics=None if distances is None else file(distances),
+    )
 
 
 def _places(given: object, count: int, where: str) -> tuple[int, ...] | None:

@@ -7,8 +7,8 @@ of IoU: ten thresholds of .5 to .95, as COCO's. Detections of objects without po
 no labelled object is theirs and their boxes overlap by 0.8, as in detectron2's evaluation.
 """
 
-import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,68 +19,39 @@ from segcli.fields.geodesics import Geodesics
 from segcli.types import Instances
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
-RECALLS = np.linspace(0, 1, 101)
-MOST = 20  # detections of an image that are compared
+MOST = 20  # detections of a class in an image that are compared
 UNLABELLED = 0.8  # box IoU with an object without points from which a detection is taken for it
-KEYS = {"densepose_AP": slice(None), "densepose_AP50": slice(0, 1), "densepose_AP75": slice(5, 6)}
+AREA = ("all", (0.0, 1e10))
 
 
-@dataclasses.dataclass
-class Ranked:
-    """Of one image: labels [C], objects with points of each class; rows: a detection's class, score, and at each
-    threshold whether it is right and whether it does not count, bool [10]."""
-
-    labels: np.ndarray
-    rows: list[tuple[int, float, np.ndarray, np.ndarray]]
-
-
-def ranked(found: Instances, labelled: Instances, classes: int, surface: Geodesics) -> Ranked:
-    """How an image's detections, best first, are matched with its objects."""
-    points = [own if not _crowd(labelled, i) else own[:0] for i, own in enumerate(DensePose.of(labelled).points)]
-    has = np.array([len(own) > 0 for own in points], bool)
-    totals = np.bincount(labelled.labels.numpy()[has], minlength=classes)
-    if not len(found):
-        return Ranked(totals, [])
-    assert found.scores is not None
-    overlap, rows = box_iou(found.boxes, labelled.boxes).numpy(), []
-    taken = np.zeros((len(THRESHOLDS), len(labelled)), bool)
-    for k in torch.argsort(found.scores, descending=True, stable=True)[:MOST].tolist():
-        same = (labelled.labels == found.labels[k]).numpy()
-        alike = np.zeros(len(labelled))
-        for i in np.flatnonzero(same & has & (overlap[k] > 0)):
-            alike[i] = surface.similarity(DensePose.of(found).at(k, points[i][:, :2]), points[i][:, 2:])
-        right = np.zeros(len(THRESHOLDS), bool)
-        for t, threshold in enumerate(THRESHOLDS):
-            free = np.where(taken[t], 0, alike)
-            if free.size and free.max() >= threshold:
-                taken[t, free.argmax()] = right[t] = True
-        unlabelled = bool((same & ~has & (overlap[k] >= UNLABELLED)).any())
-        rows.append((int(found.labels[k]), float(found.scores[k]), right, ~right & unlabelled))
-    return Ranked(totals, rows)
-
-
-def _crowd(labelled: Instances, i: int) -> bool:
-    return labelled.crowd is not None and bool(labelled.crowd[i])
-
-
-def average_precision(images: Sequence[Ranked], times: np.ndarray) -> np.ndarray:
-    """[B,C,10] in each resample, by class and threshold, NaN for a class without an object in it. times [B,I]: how
-    often each image is drawn. Precision is read at 101 recalls, as COCO's is."""
-    totals = times @ np.stack([image.labels for image in images])  # [B,C]
-    out = np.where(totals > 0, 0.0, np.nan)[..., None].repeat(len(THRESHOLDS), 2)
-    for label in range(totals.shape[1]):
-        rows = [(p, *row[1:]) for p, image in enumerate(images) for row in image.rows if row[0] == label]
-        rows.sort(key=lambda row: -row[1])
-        if not rows:
-            continue
-        drawn = times[:, [row[0] for row in rows]].astype(np.float64)  # [B,D]
-        right, aside = (np.stack([row[k] for row in rows]) for k in (2, 3))  # [D,10]
-        for t in range(len(THRESHOLDS)):
-            hits = (drawn * right[:, t]).cumsum(1)
-            precision = hits / np.maximum((drawn * ~aside[:, t]).cumsum(1), 1e-9)
-            envelope = np.maximum.accumulate(precision[:, ::-1], 1)[:, ::-1]
-            recall = hits / np.maximum(totals[:, label, None], 1e-9)
-            for b in np.flatnonzero(totals[:, label] > 0):
-                place = np.searchsorted(recall[b], RECALLS, side="left")
-                out[b, label, t] = np.append(envelope[b], 0)[place].mean()
-    return out
+def matching(found: Instances, labelled: Instances, surface: Geodesics) -> Iterator[dict[str, Any]]:
+    """How an image's detections and objects are matched, class by class, as `ApTally.add` takes it."""
+    points = DensePose.of(labelled).points
+    crowd = torch.zeros(len(labelled), dtype=torch.bool) if labelled.crowd is None else labelled.crowd
+    has = np.array([len(own) > 0 for own in points], bool) & ~crowd.numpy()
+    scores = torch.zeros(0) if found.scores is None else found.scores
+    overlap = box_iou(found.boxes, labelled.boxes).numpy()
+    for label in {*labelled.labels.tolist(), *found.labels.tolist()}:
+        objects = np.flatnonzero(labelled.labels.numpy() == label)
+        best_first = torch.argsort(scores, descending=True, stable=True).tolist()
+        detections = [k for k in best_first if found.labels[k] == label][:MOST]
+        right = np.zeros((len(THRESHOLDS), len(detections)), bool)
+        taken = np.zeros((len(THRESHOLDS), len(labelled)), bool)
+        for column, k in enumerate(detections):
+            alike = np.zeros(len(labelled))
+            for i in objects[has[objects] & (overlap[k, objects] > 0)]:
+                alike[i] = surface.similarity(DensePose.of(found).at(k, points[i][:, :2]), points[i][:, 2:])
+            for t, threshold in enumerate(THRESHOLDS):
+                free = np.where(taken[t], 0, alike)
+                if free.max(initial=0) >= threshold:
+                    taken[t, free.argmax()] = right[t, column] = True
+        bare = objects[~has[objects]]
+        unlabelled = (overlap[np.ix_(detections, bare)] >= UNLABELLED).any(1)
+        yield {
+            "category_id": label + 1,
+            "aRng": AREA[1],
+            "gtIgnore": ~has[objects],
+            "dtScores": scores[detections].tolist(),
+            "dtMatched": right,
+            "dtIgnore": ~right & unlabelled,
+        }

@@ -9,11 +9,12 @@ from torchvision.ops import box_iou
 from segcli.core.dataset_info import DatasetInfo
 from segcli.fields.densepose import DensePose
 from segcli.fields.geodesics import geodesics
-from segcli.metrics._geodesic import KEYS, Ranked, average_precision, ranked
-from segcli.ops.bootstrap import mean_of_known
+from segcli.metrics._geodesic import AREA, matching
+from segcli.ops.bootstrap import ApTally, mean_of_known
 from segcli.types import Instances, Prediction, Target
 
 FOUND = 0.5  # box IoU from which a detection has found an object
+AP = {"densepose_AP": slice(None), "densepose_AP50": slice(0, 1), "densepose_AP75": slice(5, 6)}  # of ten thresholds
 
 
 def build(*, info: DatasetInfo) -> "DensePoseScores":
@@ -31,7 +32,7 @@ class DensePoseScores:
     def __init__(self, info: DatasetInfo):
         self.names = info.names[: info.num_things]
         self.images: dict[int, np.ndarray] = {}  # image -> [C,3] of points, right ones, and their summed distances
-        self.ranked: dict[int, Ranked] = {}
+        self.tally = ApTally(len(self.names), [AREA])
 
     def update(self, predictions: Sequence[Prediction], targets: Sequence[Target]) -> None:
         """Both on original pixels; instances have the field "densepose"."""
@@ -56,32 +57,32 @@ class DensePoseScores:
             surface = DensePose.of(labelled).surface
             if surface.geodesics is not None:
                 own = geodesics(surface.geodesics, surface.charts)
-                self.ranked[target.image_id] = ranked(found, labelled, len(self.names), own)
+                self.tally.add(target.image_id, [*matching(found, labelled, own)])
 
     def merge(self, other: "DensePoseScores") -> None:
         self.images |= other.images
-        self.ranked |= other.ranked
+        self.tally.merge(other.tally)
 
     def compute(self) -> dict[str, float]:
         """No key where nothing is labelled, or nothing found."""
         out = _scores(sum(self.images.values(), np.zeros((len(self.names), 3))).sum(0))
-        values = self._average_precision(np.ones((1, len(self.images)), np.float32))
+        values = self._average_precision(np.ones((1, len(self.images))))
         return out | {key: float(value[0]) for key, value in values.items() if not np.isnan(value[0])}
 
     def replicates(self, times: np.ndarray) -> dict[str, np.ndarray]:
         """`compute`'s scores in each resample, [B]; times [B,I]: how often each image is drawn, by image id."""
         sums = np.stack([self.images[i].sum(0) for i in sorted(self.images)])
         scores = [_scores(row) for row in times.astype(np.float64) @ sums]
-        keys = [key for key in self.compute() if key not in KEYS]
+        keys = _scores(sums.sum(0))
         out = {key: np.array([s.get(key, np.nan) for s in scores]) for key in keys}
         return out | self._average_precision(times)
 
     def _average_precision(self, times: np.ndarray) -> dict[str, np.ndarray]:
         """[B] by key."""
-        if not any(image.labels.any() for image in self.ranked.values()):
+        if not any(objects.any() for objects in self.tally.objects.values()):
             return {}
-        average = average_precision([self.ranked[i] for i in sorted(self.ranked)], times)
-        return {key: mean_of_known(average[:, :, part].mean(2)) for key, part in KEYS.items()}
+        average = self.tally.average_precision(times.astype(np.float64))[:, :, 0]  # [B,C,10]
+        return {key: mean_of_known(average[:, :, part].mean(2)) for key, part in AP.items()}
 
     def per_class(self) -> dict[str, dict[str, float]]:
         sums = sum(self.images.values(), np.zeros((len(self.names), 3)))

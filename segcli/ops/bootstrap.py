@@ -58,7 +58,7 @@ class ApTally:
     def average_precision(self, times: np.ndarray) -> np.ndarray:
         """AP of every resample, class and area range at every IoU threshold: [B,C,A,T]; NaN without an object.
 
-        times [B,I]: how often each image counts, images in ascending order of their ids.
+        times [B,I]: how often each image counts, images in ascending order of their ids; its dtype is the result's.
         """
         order = sorted(self.objects)
         objects = np.stack([self.objects[i] for i in order])  # [I,C,A]
@@ -67,7 +67,7 @@ class ApTally:
         for position, image_id in enumerate(order):
             for label, area, scores, matched, ignored in self.found[image_id]:
                 grouped.setdefault((label, area), []).append((position, scores, matched, ignored))
-        out = np.zeros((len(times), self.classes, len(self.areas), self.thresholds), np.float32)
+        out = np.zeros((len(times), self.classes, len(self.areas), self.thresholds), times.dtype)
         out[totals == 0] = np.nan
         for (label, area), parts in grouped.items():
             scores = np.concatenate([p[1] for p in parts])
@@ -89,9 +89,9 @@ def _weighted(image: np.ndarray, hit: np.ndarray, times: np.ndarray, total: np.n
     """
     at = np.flatnonzero(hit)
     if not len(at):
-        return np.zeros(len(times), np.float32)
+        return np.zeros(len(times), times.dtype)
     images, last = times.shape[1], at[-1] + 1
-    out = np.empty(len(times), np.float32)
+    out = np.empty(len(times), times.dtype)
     step = max(1, 4_000_000 // int(last))  # resamples at a time: bounds memory
     dense = None
     if images * len(at) <= 8 * last:  # detections of each image up to each hit [I,K]: one product for all resamples

@@ -29,7 +29,8 @@ class Framed:
 
 
 def frame(rule: Preprocess, image_HW3: Tensor) -> Framed:
-    """A uint8 RGB image as `rule.image` and `rule.pad` make a model's input of it."""
+    """A uint8 RGB image as `rule.image` and `rule.pad` make a model's input of it. An 8-bit value that lies between two
+    whole numbers may fall to the other side, where OpenCV enlarges a few in a million."""
     height, width = image_HW3.shape[:2]
     one = torch.ones((), dtype=torch.float64, device=image_HW3.device)
     original = (height * one, width * one)

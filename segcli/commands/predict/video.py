@@ -124,8 +124,8 @@ def _predict(
                 height, width = prediction.size
                 place: dict[str, object] = {"id": number, "video_id": 1, "frame": number - 1}
                 images.append({**place, "seconds": round(seconds, 4), "height": height, "width": width})
-                results = _results(prediction, info) if coco.needed or table is not None else []
-                for result, track in zip(results, numbers, strict=False):
+                written = coco.needed or table is not None
+                for result, track in zip(_results(prediction, info), numbers, strict=True) if written else ():
                     entry = {**coco_annotation(result, coco.count + 1), "image_id": number, "track_id": track}
                     if coco.needed:
                         coco.add(entry)

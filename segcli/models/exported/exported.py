@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from segcli.core.dataset_info import DatasetInfo
-from segcli.core.errors import UsageError
+from segcli.core.errors import ModelError, UsageError
 from segcli.fields.keypoints import Keypoints
 from segcli.models.exported.description import Description
 from segcli.models.interface import Model
@@ -41,7 +41,9 @@ class ExportedModel(Model):
         )
 
     def read(self, out: dict[str, np.ndarray], image_id: int, size: tuple[int, int]) -> Prediction:
-        """The file's outputs as a Prediction."""
+        """The file's outputs as a Prediction. Raises ModelError where one that it should have is missing."""
+        if missing := [name for name in self.description.outputs if name not in out]:
+            raise ModelError(f"the exported file gives no {', '.join(missing)}, which its description names")
         prediction = Prediction(image_id, size)
         if "semantic" in out:
             prediction.semantic = out["semantic"].astype(label_type(len(self.info.categories)))
