@@ -44,6 +44,13 @@ def pictures(pattern: str, each: int = PICTURED) -> Counter:
     return lambda root: each * sum(file.is_file() for file in root.glob(pattern))
 
 
+def table(root: Path, pattern: str) -> Iterator[dict[str, str]]:
+    """The rows of tables, by their headings; lines that begin with # are none."""
+    for file in sorted(root.glob(pattern)):
+        with file.open(encoding="utf-8-sig", newline="") as stream:
+            yield from csv.DictReader(line for line in stream if not line.startswith("#"))
+
+
 def panoptic(root: Path) -> int:
     total = 0
     for data in loaded(root, "annotations/*.json"):
@@ -67,6 +74,35 @@ def via(root: Path) -> int:
             regions = image["regions"].values() if isinstance(image["regions"], dict) else image["regions"]
             total += sum(region["shape_attributes"]["name"] != "point" for region in regions)
     return total
+
+
+def via_3(root: Path) -> int:
+    regions = [one["xy"] for data in loaded(root, "**/*.json") for one in data["metadata"].values()]
+    return sum(bool(xy) and xy[0] != 1 for xy in regions)
+
+
+def via_csv(root: Path) -> int:
+    old = sum(row["region_shape_attributes"] != "{}" for row in table(root, "train/*.csv"))
+    lines = [line for file in root.glob("val/*.csv") for line in file.read_text("utf-8").splitlines()]
+    return old + sum(not line.startswith("#") for line in lines)
+
+
+def geojson(root: Path) -> int:
+    every = [one["geometry"].get("type") for data in loaded(root, "*/*.geojson") for one in data["features"]]
+    return sum(kind in ("Polygon", "MultiPolygon") for kind in every)
+
+
+def supervisely(root: Path) -> int:
+    return sum(one["geometryType"] != "point" for data in loaded(root, "*/ann/*.json") for one in data["objects"])
+
+
+def darwin(root: Path) -> int:
+    return sum(bool({"polygon", "mask"} & one.keys()) for data in loaded(root, "*.json") for one in data["annotations"])
+
+
+def open_images(root: Path) -> int:
+    """A box and a mask of one class in one image are one object there."""
+    return len({(row["ImageID"], row["LabelName"]) for row in table(root, "*-annotations-*.csv")})
 
 
 def cvat(root: Path) -> int:
@@ -93,8 +129,7 @@ def voc_boxes(root: Path) -> int:
 
 
 def run_lengths(root: Path) -> int:
-    with (root / "train.csv").open(encoding="utf-8", newline="") as file:
-        return sum(bool(row["EncodedPixels"].strip()) for row in csv.DictReader(file))
+    return sum(bool(row["EncodedPixels"].strip()) for row in table(root, "train.csv"))
 
 
 def cityscapes(root: Path) -> int:
@@ -124,6 +159,12 @@ COUNTERS: dict[str, Counter] = {
     "cityscapes": cityscapes,
     "pix3d": lambda root: sum(len(data) for data in loaded(root, "pix3d.json")),
     "run_lengths": run_lengths,
+    "geojson": geojson,
+    "supervisely": supervisely,
+    "darwin": darwin,
+    "open_images": open_images,
+    "via_3": via_3,
+    "via_csv": via_csv,
     "sa1b": lambda root: sum(len(data["annotations"]) for data in loaded(root, "*/*.json")),
     "instance_maps": pictures("images/ADE/*/*/*_seg.png"),
 }

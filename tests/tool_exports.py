@@ -79,7 +79,7 @@ def via_csv(root: Path) -> None:
 
 
 def geojson(root: Path) -> None:
-    """As QuPath writes it; the dog is one of two parts, the cat holds a hole that a further object fills."""
+    """As QuPath writes it; the dog is of two parts."""
     for name, split in SPLIT.items():
         photo(root / split / f"{name}.png")
         rings = [[*part, part[0]] for part in corners(name)]

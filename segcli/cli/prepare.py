@@ -153,7 +153,9 @@ def prepare(
     mask_settings = {"masks": masks, "ignore": _whole(ignore), "threshold": threshold}
     settings = {key: value for key, value in mask_settings.items() if value is not None}
     more = parse_overrides(set_ or [])
-    if both := sorted(settings.keys() & more.keys()):
+    of_generators = {"seed": seed, "split": split, "source": source_path}
+    given = settings.keys() | {key for key, value in of_generators.items() if value}
+    if both := sorted(given & more.keys()):
         raise UsageError(f"--set {both[0]}=… and --{both[0]} say the same setting twice", hint="give one of them")
     settings |= more
     writes = {"--out": out, "--split": split, "--split-by": split_by, "--link": link, "--tile": tile}

@@ -1,6 +1,5 @@
 """In which format a source is; and of one that is in none, what was seen there and what would make it readable."""
 
-import csv
 import itertools
 import json
 from collections import Counter
@@ -8,9 +7,9 @@ from pathlib import Path
 
 from segcli.core import plugins
 from segcli.core.errors import DataError
-from segcli.core.files import open_regular, read_json
+from segcli.core.files import read_json
 from segcli.data.image import SUFFIXES
-from segcli.sources.files import some
+from segcli.sources.files import heading, some
 from segcli.sources.folders import walk
 from segcli.sources.mask_meaning.evidence import sample_masks
 from segcli.sources.mask_meaning.object_ids import value_list
@@ -18,7 +17,6 @@ from segcli.sources.mask_meaning.object_ids import value_list
 INNER = 20  # folders in a source that are looked into
 KINDS = 6  # suffixes that are listed, the most frequent ones
 FEW = 16  # values or columns that are listed
-HEAD = 65_536  # bytes of a table or json that are looked at
 PACKED = {".7z", ".rar", ".gz", ".zst"}
 ARRAYS = {".npy", ".npz", ".mat", ".h5", ".nii", ".dcm", ".czi", ".nd2"}
 
@@ -65,7 +63,7 @@ def _seen(path: Path) -> tuple[str, str]:
 def _about(suffix: str, files: list[Path]) -> str:
     """What is in the files of one kind: how pictures are called alike and their values, columns, keys."""
     if suffix == ".csv":
-        return f" ({files[0].name} with the columns {some(_columns(files[0]), FEW)})"
+        return f" ({files[0].name} with the columns {some(heading(files[0]), FEW)})"
     if suffix == ".json":
         return f" ({files[0].name} with the keys {some(_keys(files[0]), FEW)})"
     if suffix not in SUFFIXES:
@@ -76,12 +74,6 @@ def _about(suffix: str, files: list[Path]) -> str:
     grey = [mask for mask in sample_masks(files[:FEW]) if mask.form == "grey" and len(mask.counts) <= FEW]
     values = {value for mask in grey for value in mask.counts}
     return called + (f" with the values {value_list(values)}" if 0 < len(values) <= FEW else "")
-
-
-def _columns(file: Path) -> list[str]:
-    with open_regular(file) as stream:
-        head = stream.read(HEAD).decode("utf-8", "replace").replace("\0", "").splitlines()
-    return next(csv.reader(head), [])
 
 
 def _keys(file: Path) -> list[str]:

@@ -24,18 +24,26 @@ TEXT = ("L", "M", "N", "P", "Zs")  # categories of characters that names consist
 def certain(
     files: Mapping[Path, bytes], says: Callable[[Path, str], tuple[list[str], list[str]]], known: Collection[str]
 ) -> str:
-    """The one encoding of all `files`. says: the labels in a text, and the other names; known: names that are certain,
-    of files that are there and of declared classes.
+    """The one encoding of all `files`. says: the labels in a text, and the other names, or DataError for a text that is
+    not as such files are; known: names that are certain, of files that are there and of declared classes.
 
     It is certain where only one gives a known name that is not ASCII, where only one fits, and where the labels are the
     same in all. Raises DataError that lists the encodings and what a label is in each.
     """
-    fit = [name for name in ENCODINGS if all(_is_text(data, name) for data in files.values())]
+    fit: list[str] = []
     first = next(iter(files))
     labels: dict[str, list[str]] = {}
     proven = []
-    for name in fit:
-        said = [says(file, data.decode(name)) for file, data in files.items()]
+    broken: DataError | None = None
+    for name in ENCODINGS:
+        if not all(_is_text(data, name) for data in files.values()):
+            continue
+        try:
+            said = [says(file, data.decode(name)) for file, data in files.items()]
+        except DataError as error:  # a backslash may be half of a letter there
+            broken = broken or error
+            continue
+        fit.append(name)
         labels[name] = [label for one, _ in said for label in one]
         names = {name for pair in said for part in pair for name in part}
         if any(not one.isascii() for one in names & {*known}):
@@ -47,6 +55,8 @@ def certain(
     if len(fit) > 1 and all(labels[name] == labels[fit[0]] for name in fit):
         return fit[0]
     hint = "save it anew as UTF-8, or --set encoding=NAME"
+    if not fit and broken is not None:
+        raise broken
     if not fit:
         raise DataError(f"{first}: is neither UTF-8 nor text in {', '.join(ENCODINGS)}", hint=hint)
     place = next((i for i, label in enumerate(labels[fit[0]]) if not label.isascii()), None)

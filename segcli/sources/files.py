@@ -1,17 +1,21 @@
-"""What lies in a source folder: its files, and the splits that its folders name."""
+"""What lies in a source folder: its files, also as lines and tables, and the splits that its folders name."""
 
+import csv
+import io
 import mmap
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from segcli.core.errors import DataError
-from segcli.core.files import read_text
+from segcli.core.files import open_regular, read_json, read_text
 from segcli.data.canonical import UNDECIDED
+from segcli.data.image import SUFFIXES
 from segcli.sources.folders import SPLITS, walk
 
 LOOK = 8  # files that a format is recognised by
+HEAD = 65_536  # bytes that hold the heading of a table
 
 T = TypeVar("T")
 
@@ -76,6 +80,37 @@ def lines(path: Path) -> list[str]:
     return [line.strip() for line in read_text(path).splitlines()]
 
 
+def heading(file: Path) -> list[str]:
+    """The cells of a csv's first line; none where there is no such line."""
+    if not file.is_file():
+        return []
+    with open_regular(file) as stream:
+        text = stream.read(HEAD).decode("utf-8-sig", "replace")
+    try:
+        return next(csv.reader(io.StringIO(text, newline="")), [])
+    except csv.Error:
+        return []
+
+
+def table(file: Path) -> Iterator[tuple[str, list[str]]]:
+    """(place for messages, cells) of every line of a csv in which anything stands, read as they are asked for: it may
+    be larger than the memory. Raises DataError."""
+    with io.TextIOWrapper(open_regular(file), "utf-8-sig", newline="") as stream:
+        yield from cells_of(stream, file)
+
+
+def cells_of(text: Iterable[str], file: Path) -> Iterator[tuple[str, list[str]]]:
+    """The same of the lines of a `text`, which is that of `file`."""
+    reader = csv.reader(text, strict=True)
+    try:
+        for cells in reader:
+            if any(cells):
+                yield f"{file}: line {reader.line_num}", cells
+    except (csv.Error, UnicodeDecodeError) as error:
+        reason = getattr(error, "reason", error)  # of a decoder; the place that it names is one in its buffer
+        raise DataError(f"{file}: is no table that can be read: {reason}") from error
+
+
 def some(names: Sequence[object], limit: int = 5) -> str:
     """The first of many, for a note."""
     listed = ", ".join(str(name) for name in names[:limit])
@@ -87,3 +122,23 @@ def note_names(notes: list[str], names: Sequence[object], what: str, limit: int 
     where there are none."""
     if names:
         notes.append(f"{len(names)} {what}: {some(names, limit)}")
+
+
+def sort_out(files: Iterable[Path], fits: Callable[[Path], bool], notes: list[str], what: str) -> list[Path]:
+    """The json `files` that fit; the others are noted. Raises DataError for one of these that is no json: a file that
+    was cut off has lost the keys that tell what it is."""
+    found, others = list[Path](), list[Path]()
+    for file in files:
+        (found if fits(file) else others).append(file)
+    for file in others:
+        read_json(file)
+    note_names(notes, [file.name for file in others], what)
+    return found
+
+
+def note_bare(
+    notes: list[str], path: Path, labelled: Iterable[Path], what: str = "images have no json and are left out"
+) -> None:
+    """Note the images below the folder `path` that are none of those `labelled`."""
+    known = {image.resolve() for image in labelled}
+    note_names(notes, [image.name for image in find_files(path, *SUFFIXES) if image.resolve() not in known], what)

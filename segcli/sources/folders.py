@@ -14,16 +14,8 @@ SPLITS = {
     **{"val": "val", "valid": "val", "validation": "val", "dev": "val"},
     **{"test": "test", "testing": "test"},
 }
-LABELS = {
-    ".json",
-    ".geojson",
-    ".txt",
-    ".xml",
-    ".csv",
-    ".yaml",
-    ".yml",
-    ".names",
-}  # suffixes of labels and of lists of classes
+# suffixes of labels and of lists of classes
+LABELS = {".json", ".geojson", ".txt", ".xml", ".csv", ".yaml", ".yml", ".names"}
 PREPARED = {"info.json", "prepared.json"}  # the files that every prepared folder holds
 
 

@@ -229,6 +229,12 @@ def test_recipes_lists_what_is_shipped_by_task(segcli):
     assert {row["task"] for row in segcli("recipes", "--task", "mesh", "--json").json["recipes"]} == {"mesh"}
 
 
+@pytest.mark.parametrize(("flag", "key"), [("--seed", "seed"), ("--split", "split"), ("--threshold", "threshold")])
+def test_prepare_refuses_a_setting_that_is_given_twice(segcli, flag, key):
+    result = segcli("prepare", "solids", flag, "1", "--set", f"{key}=2")
+    assert (result.code, f"--set {key}=… and {flag} say the same setting twice" in result.err) == (2, True)
+
+
 def test_train_takes_any_dataset(segcli, tiny_dataset):
     short = ["--set", "train.steps=1", "--set", "train.evaluations=1", "--set", "data.size=64"]
     with pytest.warns(UserWarning, match="left out data.name, data.split_file, expect of its own dataset"):

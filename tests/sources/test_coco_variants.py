@@ -4,7 +4,8 @@ import json
 
 import numpy as np
 import pytest
-from sources import SCENE, SPLIT, H, W, masks_of, photo, rle, text
+from public_sets import sa1b
+from sources import SCENE, SPLIT, H, W, masks_of, photo, text
 
 from segcli.commands.prepare import describe, prepare
 from segcli.core.dataset_info import DatasetInfo
@@ -121,34 +122,12 @@ def test_a_root_called_as_its_only_class_is_left_aside(tmp_path):
         prepare(str(tmp_path / "in"), tmp_path / "out2")
 
 
-def sa1b(root):
-    for key, (name, boxes) in enumerate(SCENE.items()):
-        photo(root / f"sa_{name}.png")
-        image = {"image_id": key, "width": W, "height": H, "file_name": f"sa_{name}.png"}
-        listed = [
-            {
-                "id": key * 10 + i,
-                "segmentation": rle(box, compressed=True),
-                "bbox": [box[0], box[1], box[2] - box[0], box[3] - box[1]],
-            }
-            | {
-                "area": 1,
-                "predicted_iou": 0.9,
-                "point_coords": [[1.5, 2.5]],
-                "crop_box": [0, 0, W, H],
-                "stability_score": 0.9,
-            }
-            for i, box in enumerate(boxes.values())
-        ]
-        text(root / f"sa_{name}.json", {"image": image, "annotations": listed})
-    return root
-
-
 def test_sa1b_is_a_json_an_image(tmp_path):
-    assert detect(sa1b(tmp_path / "in")) == "sa1b"
+    sa1b(tmp_path / "in")
+    assert detect(tmp_path / "in") == "sa1b"
     root = prepare(str(tmp_path / "in"), tmp_path / "out", settings={"category": "thing"})
     found = masks_of(root)
-    assert {name: len(objects) for name, objects in found.items()} == {f"sa_{name}": 2 for name in SCENE}
+    assert {name: len(objects) for name, objects in found.items()} == dict.fromkeys(SCENE, 2)
     assert all(np.count_nonzero(mask) > 47 for objects in found.values() for _, mask in objects)
     assert DatasetInfo.load(root).names == ["thing"]
 
@@ -156,14 +135,15 @@ def test_sa1b_is_a_json_an_image(tmp_path):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda d: d["image"].pop("file_name"), r"sa_a\.json: image\.file_name: field required"),
-        (lambda d: d.update(annotations=[1]), r"sa_a\.json: annotations\.0"),
-        (lambda d: d["annotations"][0].update(category_id=4), r"sa_a\.json: annotation 0 has a category"),
+        (lambda d: d["image"].pop("file_name"), r"train/a\.json: image\.file_name: field required"),
+        (lambda d: d.update(annotations=[1]), r"train/a\.json: annotations\.0"),
+        (lambda d: d["annotations"][0].update(category_id=4), r"train/a\.json: annotation 0 has a category"),
         (lambda d: d["image"].update(file_name="../../secret.png"), r"secret\.png"),
     ],
 )
 def test_a_broken_sa1b_file_is_refused_by_name(tmp_path, change, said):
-    file = sa1b(tmp_path / "in") / "sa_a.json"
+    sa1b(tmp_path / "in")
+    file = tmp_path / "in/train/a.json"
     content = json.loads(file.read_text("utf-8"))
     change(content)
     file.write_text(json.dumps(content), encoding="utf-8")

@@ -23,13 +23,8 @@ from segcli.data.annotations import encode
 
 PAGE = (Path(__file__).parent.parent.parent / "docs/prepare.md").read_text("utf-8").split("## Formats")[1]
 COLUMNS = ("boxes", "polygons", "masks, holes", "keypoints", "classes", "splits", "crowd", "attributes")
-NO = (
-    "no",
-    "as polygons",
-    "in use",
-    "named, in use",
-    "one",
-)  # cells that deny what the column is about; of classes: only what is used
+# cells that deny what the column is about; of classes: only what is used
+NO = ("no", "as polygons", "in use", "named, in use", "one")
 EXTRAS = {"colour", "predicted_iou", "occluded", "difficult", "attributes"}
 TWO = [[1, 1, 5, 1, 5, 5, 1, 5], [8, 1, 12, 1, 12, 5, 8, 5]]
 RING = np.zeros((H, W), np.uint8)
@@ -201,6 +196,15 @@ def darwin(root: Path) -> None:
     edited(root / "a.json", change)
 
 
+def geojson(root: Path) -> None:
+    """A dog with a hole more."""
+    FORMATS["geojson"](root)
+    rings = [[[x, y] for x, y in ((a, a), (b, a), (b, b), (a, b), (a, a))] for a, b in ((1, 10), (4, 7))]
+    more = {"type": "Feature", "geometry": {"type": "Polygon", "coordinates": rings}}
+    more["properties"] = {"classification": {"name": "dog"}}
+    edited(root / "train/a.geojson", lambda data: data["features"].append(more))
+
+
 def open_images(root: Path) -> None:
     """A box of a group without a mask, and a dog with a hole."""
     FORMATS["open_images"](root)
@@ -234,6 +238,7 @@ EXPORTS: dict[str, tuple[Callable[[Path], None], ...]] = {
     "voc": (voc, FORMATS["voc_boxes"]),
     "supervisely": (supervisely,),
     "darwin": (darwin,),
+    "geojson": (geojson,),
     "open_images": (open_images,),
     "run_lengths": (run_lengths,),
     "masks": (masks,),

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 from public_sets import MAPILLARY, ade20k, bdd100k, mapillary
-from scene import SCENE, SPLIT, H, W, ids, picture, text
+from scene import SCENE, SPLIT, H, W, ids, photo, picture, text
 from sources import masks_of
 
 from segcli.commands.prepare import describe, prepare
@@ -128,6 +128,15 @@ def test_pictures_of_another_kind_are_refused_by_name(tmp_path, write, file, pix
     picture(tmp_path / "in" / file, np.broadcast_to(np.array(pixels, kind), (H, W, *np.shape(pixels))).copy())
     with pytest.raises(DataError, match=said):
         prepare(str(tmp_path / "in"), tmp_path / "out")
+
+
+def test_a_folder_called_instances_beside_label_maps_changes_nothing(tmp_path):
+    for name, split in SPLIT.items():
+        photo(tmp_path / "in" / split / "images" / f"{name}.png")
+        for folder in ("labels", "instances"):
+            picture(tmp_path / "in" / split / folder / f"{name}.png", ids(name, 1, 2))
+    text(tmp_path / "in/legend.csv", "value,name,kind\n0,other,ignore\n1,cat,stuff\n2,dog,stuff\n")
+    assert detect(tmp_path / "in") == "semantic"
 
 
 def test_a_class_with_two_names_is_refused(tmp_path):

@@ -53,6 +53,15 @@ def test_labels_that_read_alike_in_all_encodings_are_read(tmp_path):
     assert DatasetInfo.load(prepare(str(tmp_path / "in"), tmp_path / "out")).names == ["cat"]
 
 
+def test_where_a_backslash_would_be_half_of_a_letter_is_not_the_encoding(tmp_path):
+    for number in range(4):
+        file = write(tmp_path / "in", f"{number}", "cat") / f"{number}.json"
+        file.write_bytes(file.read_text("utf-8").replace("画", "경").encode("cp949"))
+    with pytest.raises(ValueError, match="escape"):
+        json.loads(file.read_bytes().decode("cp932"))
+    assert DatasetInfo.load(prepare(str(tmp_path / "in"), tmp_path / "out")).names == ["cat"]
+
+
 def test_what_could_be_two_encodings_is_refused_with_both_and_read_as_said(tmp_path):
     for number in range(4):
         write(tmp_path / "in", f"{number}", "고양이", "cp949")

@@ -32,8 +32,29 @@ def test_boxes_without_a_mask_flags_and_absent_images(tmp_path):
     assert (found[0]["truncated"], found[0].get("iscrowd", 0)) == (1, 0)
     assert (found[2]["bbox"], found[2]["iscrowd"], found[2]["occluded"]) == ([8, 6, 8, 6], 1, 1)
     assert "segmentation" not in found[2]
-    notes = " | ".join(json.loads((root / "prepared.json").read_text("utf-8"))["notes"])
-    assert "1 images with 1 rows are not in the folder: zzz" in notes
+    assert "1 images with 1 rows are not in the folder: zzz" in notes(root)
+
+
+def notes(root: Path) -> list[str]:
+    return json.loads((root / "prepared.json").read_text("utf-8"))["notes"]
+
+
+def test_what_belongs_to_no_image_here_is_counted(tmp_path):
+    picture(tmp_path / "in/pngs/zzz_m.png", np.ones((H, W), np.uint8))
+    (tmp_path / "in/relations.csv").write_text("ImageID,LabelName1,LabelName2\n", encoding="utf-8")
+    root = prepare(str(source(tmp_path / "in", masks="zzz_m.png,zzz,/m/0cat,9,,,,,,")), tmp_path / "out")
+    assert "1 images with 1 rows are not in the folder: zzz" in notes(root)
+    assert "1 tables are of another kind and are left aside: relations.csv" in notes(root)
+    assert not any("that no row names" in note for note in notes(root))
+
+
+def test_a_mask_of_another_size_is_not_moved(tmp_path):
+    mask = np.zeros((15, 20), np.uint8)
+    mask[3:12, 3:17] = 1  # in the middle
+    source(tmp_path / "in")
+    picture(tmp_path / "in/masks/a_m0cat_1.png", mask)
+    found = Dataset(prepare(str(tmp_path / "in"), tmp_path / "out"), "train", task="detection").annotations(0)
+    assert found[0]["bbox"] == [5, 5, W - 10, H - 10]
 
 
 @pytest.mark.parametrize(

@@ -128,8 +128,31 @@ def test_broken_geojson(tmp_path):
     assert "a.png.geojson: feature 0: a polygon has no outline, or one of fewer than three points" in said
     said = refused(slides(tmp_path / "b", feature([ring(1, 1, 9, 9)]), crs={"name": "EPSG:4326"}), tmp_path / "out")
     assert "coordinates of a map" in said
-    said = refused(slides(tmp_path / "c", feature([[["x", 1], [5, 5], [1, 1]]], label="x")), tmp_path / "out")
-    assert "feature 0: coordinates" in said
+    for name, points in (("c", [["x", 1], [5, 5], [1, 1]]), ("d", [[1], [5], [7], [9]])):
+        said = refused(slides(tmp_path / name, feature([points], label="x")), tmp_path / "out")
+        assert "feature 0: coordinates" in said
+    source = slides(tmp_path / "e", feature([ring(1, 1, 9, 9)]))
+    file = source / "labels/a.png.geojson"
+    text(file, file.read_text("utf-8").replace('"features"', '"figures"'))
+    assert "a.png.geojson: features is no list" in refused(source, tmp_path / "out")
+
+
+def test_what_belongs_together_with_nothing_is_said(tmp_path):
+    source = slides(tmp_path / "in", feature([ring(1, 1, 9, 9)]))
+    photo(source / "images/c.png")
+    text(source / "labels/about.json", {"by": "me"})
+    notes = read(source, tmp_path / "out")[1]
+    assert "1 images have no GeoJSON and are left out: c.png" in notes
+    assert "1 json files are no GeoJSON and are left aside: about.json" in notes
+    EXPORTS["darwin"](tmp_path / "d")
+    photo(tmp_path / "d/images/farm/z.png")
+    text(tmp_path / "d/about.json", {"by": "me"})
+    notes = read(tmp_path / "d", tmp_path / "out_d")[1]
+    assert "1 images have no json and are left out: z.png" in notes
+    assert "1 json files are no Darwin JSON and are left aside: about.json" in notes
+    for folder, name in ((source, "labels/b.png.geojson"), (tmp_path / "d", "b.json")):  # cut off before its keys
+        text(folder / name, (folder / name).read_text("utf-8")[:20])
+        assert f"{name}: not valid JSON" in refused(folder, tmp_path / "none")
 
 
 def project(root: Path, *objects: dict) -> Path:
@@ -229,3 +252,6 @@ def test_what_darwin_refuses(tmp_path):
     layer = {"dense_rle": [0, 5], "mask_annotation_ids_mapping": {}}
     said = refused(exported(tmp_path / "d", {"name": "l", "raster_layer": layer}), tmp_path / "out")
     assert "its runs have 5 pixels, and the image 32 x 24" in said
+    layer["dense_rle"] = [0, 10**30]
+    said = refused(exported(tmp_path / "e", {"name": "l", "raster_layer": layer}), tmp_path / "out")
+    assert "a.json: annotations.0.raster_layer.dense_rle.1" in said

@@ -9,6 +9,7 @@ from scene import H, W, photo, picture, text
 from tool_exports import runs
 
 from segcli.commands.prepare import diagnose, prepare
+from segcli.core.dataset_info import DatasetInfo
 from segcli.core.errors import DataError
 from segcli.data.dataset import Dataset
 from segcli.sources.detection import detect
@@ -105,6 +106,20 @@ def test_square_images_that_do_not_tell(tmp_path):
     text(tmp_path / "in/t.csv", f"ImageId,EncodedPixels\na.png,{runs(box(2, 3, 12, 13, (64, 64)))}\n")
     with pytest.raises(DataError, match="either way"):
         prepare(str(tmp_path / "in"), tmp_path / "out")
+
+
+def test_names_of_classes_stay_whole_but_for_the_attributes_of_imaterialist(tmp_path):
+    rows = [f"a.png,large_bowel,{runs(CAT)}", f"a.png,6_19_20,{runs(DOG)}", "b.png,,"]
+    found = boxes(table(tmp_path / "in", "id,class,rle", *rows), tmp_path / "out")
+    assert found == {"a.png": [("large_bowel", [2, 3, 12, 13]), ("6", [15, 5, 28, 20])], "b.png": []}
+    assert DatasetInfo.load(tmp_path / "out").names == ["6", "large_bowel"]
+
+
+def test_rows_without_a_pixel_are_counted(tmp_path):
+    source = table(tmp_path / "in", "ImageId,EncodedPixels", "a.png,5 0", f"b.png,{runs(CAT)}")
+    assert sorted(map(len, boxes(source, tmp_path / "out").values())) == [0, 1]
+    notes = json.loads((tmp_path / "out/prepared.json").read_text("utf-8"))["notes"]
+    assert "1 rows have no pixel and are left out: a.png" in notes
 
 
 def test_rows_of_a_class_with_several_regions(tmp_path):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from scene import photo, text
+from tool_exports import EXPORTS
 
 from segcli.commands.prepare import prepare
 from segcli.core.errors import DataError
@@ -81,6 +82,14 @@ def test_a_table_with_an_image_without_regions(tmp_path):
     text(tmp_path / "in/via.csv", "\n".join(rows))
     found, _ = read(tmp_path / "in", tmp_path / "out")
     assert found == [("object", [2, 3, 10, 9])]
+
+
+def test_a_table_without_its_heading_is_named(tmp_path):
+    EXPORTS["via_csv"](tmp_path / "in")
+    file = tmp_path / "in/val/via_export.csv"
+    text(file, file.read_text("utf-8").replace("metadata_id", "id"))
+    notes = json.loads((prepare(str(tmp_path / "in"), tmp_path / "out") / "prepared.json").read_text("utf-8"))["notes"]
+    assert "left aside: val/via_export.csv" in notes
 
 
 @pytest.mark.parametrize(

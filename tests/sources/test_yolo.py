@@ -57,6 +57,13 @@ def rows(name: str) -> str:
     return "".join(" ".join(map(str, row)) + "\n" for row in values)
 
 
+def images(folder, labels=None) -> None:
+    """The images of the scene in `folder`, with their label files beside them or in `labels`."""
+    for name in SCENE:
+        photo(folder / f"{name}.png")
+        text((labels or folder) / f"{name}.txt", rows(name))
+
+
 def boxes(root) -> dict[str, list[list[float]]]:
     data = Dataset(root, task="detection")
     return {name: data.target(i).instances.boxes.round().tolist() for i, name in enumerate(data.file_names)}
@@ -103,9 +110,7 @@ def test_lists_and_images_in_a_yaml(tmp_path):
 
 
 def test_what_is_in_doubt_is_refused(tmp_path):
-    for name in SCENE:
-        photo(tmp_path / "in" / f"{name}.png")
-        text(tmp_path / "in" / "one" / f"{name}.txt", rows(name))
+    images(tmp_path / "in", tmp_path / "in/one")
     with pytest.raises(DataError, match="what the classes are called is not said") as caught:
         prepare(str(tmp_path / "in"), tmp_path / "out")
     assert "classes.txt" in caught.value.hint
@@ -120,9 +125,7 @@ def test_what_is_in_doubt_is_refused(tmp_path):
 
 
 def test_images_that_a_list_leaves_out_are_named(tmp_path):
-    for name in SCENE:
-        photo(tmp_path / "in" / f"{name}.png")
-        text(tmp_path / "in" / f"{name}.txt", rows(name))
+    images(tmp_path / "in")
     text(tmp_path / "in/classes.txt", "cat\ndog\n")
     text(tmp_path / "in/train.txt", "a.png\n")
     text(tmp_path / "in/valid.txt", "b.png\n")
@@ -152,9 +155,7 @@ def test_keypoints_behind_boxes(tmp_path, values):
 
 
 def test_lists_are_understood_whatever_way_leads_to_the_folder(tmp_path):
-    for name in SCENE:
-        photo(tmp_path / "in/x" / f"{name}.png")
-        text(tmp_path / "in/x" / f"{name}.txt", rows(name))
+    images(tmp_path / "in/x")
     text(tmp_path / "in/obj.names", "cat\ndog\n")
     text(tmp_path / "in/train.txt", "data/x/a.png\ndata/x/b.png\n")
     text(tmp_path / "in/valid.txt", "data/x/c.png\n")

@@ -5,7 +5,8 @@ via-2.x.y/src/via.js, and _via_data.js, _via_metadata.js, _via_attribute.js and 
 via-3.x.y/src/js, of https://gitlab.com/vgg/via
 """
 
-import csv
+import itertools
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import pydantic
 
 from segcli.core.errors import DataError
 from segcli.core.files import open_regular, parse_json, parsed, read_json, read_text
-from segcli.sources.files import has_keys
+from segcli.sources.files import cells_of, has_keys
 
 METADATA = "_via_img_metadata"  # the key of a saved project of VIA 2
 HEADING = "filename,file_size,file_attributes,region_count,region_id,region_shape_attributes,region_attributes"
@@ -140,23 +141,18 @@ def _shape(xy: list[float], where: str) -> dict[str, object]:
     return {"name": name, "all_points_x": xs, "all_points_y": ys}
 
 
-def _lines(file: Path, text: str, columns: int) -> list[tuple[str, list[str]]]:
+def _lines(file: Path, text: Iterable[str], columns: int) -> Iterator[tuple[str, list[str]]]:
     """(place for messages, cells) of every line."""
-    try:
-        reader = csv.reader(text.splitlines(), strict=True)
-        rows = [(f"{file}: line {reader.line_num}", cells) for cells in reader if any(cells)]
-    except csv.Error as error:
-        raise DataError(f"{file}: is no table that can be read: {error}") from error
-    for where, cells in rows:
+    for where, cells in cells_of(text, file):
         if len(cells) < columns:
             raise DataError(f"{where}: has {len(cells)} cells, and the heading {columns}")
-    return rows
+        yield where, cells
 
 
 def _old_table(file: Path, text: str) -> Via:
     """A csv of VIA 1 and 2: a line a region, and one without a region for an image that has none."""
     out: Via = {}
-    for where, cells in _lines(file, text, len(HEADING.split(",")))[1:]:
+    for where, cells in itertools.islice(_lines(file, text.splitlines(), len(HEADING.split(","))), 1, None):
         name, size, number, shape = cells[0], cells[1], cells[4], parse_json(cells[5], where)
         image = out.setdefault(f"{name}{size}", {"filename": name, "regions": {}})
         regions = image["regions"]
@@ -176,7 +172,7 @@ def _new_table(file: Path, text: str) -> Via:
             given = parse_json(line.partition("=")[2], f"{file}: {line[:20]}")
             names = given.items() if isinstance(given, dict) else ()
             content["attribute"] = {key: {"aname": one} if isinstance(one, str) else one for key, one in names}
-    body = "\n".join("" if line.startswith("#") else line for line in text.splitlines())
+    body = ("" if line.startswith("#") else line for line in text.splitlines())
     for where, cells in _lines(file, body, len(COLUMNS.split(","))):
         listed = parse_json(cells[1], where)
         if not isinstance(listed, list) or len(listed) != 1 or not isinstance(listed[0], str):

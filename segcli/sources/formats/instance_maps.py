@@ -13,6 +13,7 @@ https://github.com/bdd100k/bdd100k, doc/source/format.rst.
 
 import dataclasses
 import itertools
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -153,8 +154,8 @@ def _ade(path: Path) -> Draft:
     note_names(notes, bare, "images have no _seg.png and are left out")
     note_names(notes, parts, "pictures of parts are left aside, objects are read as a whole")
     short = {key: name.split(",")[0] for key, (name, _) in names.items()}
-    once = {name for name in short.values() if [*short.values()].count(name) == 1}
-    called = {key: name if name in once else f"{name} {key}" for key, name in short.items()}
+    times = Counter(short.values())
+    called = {key: name if times[name] == 1 else f"{name} {key}" for key, name in short.items()}
     classes = {key: Category(called[key], key) for key in sorted(called)}
     return _draft(path, found, Coding(_ade_values, classes), notes, "ade20k")
 

@@ -34,9 +34,10 @@ from segcli.data.png import encode_map
 from segcli.sources import encodings, shapes
 from segcli.sources.draft import Entry, draft, each
 from segcli.sources.export_files import Exported, check_names, note_rest, without_pixel
-from segcli.sources.files import LOOK, find_files, has_keys, lines, note_names, some, split_of
+from segcli.sources.files import LOOK, find_files, has_keys, lines, note_bare, note_names, some, split_of
 from segcli.sources.images import by_last_parts, is_there, refuse_outside, size_of
 
+UTF8 = "utf-8-sig"  # with or without a byte order mark
 NO_OBJECT = ("__ignore__", "_background_")
 LINES = ("line", "linestrip")
 NO_AREA = ("point", "points", *LINES)
@@ -66,7 +67,7 @@ class File(pydantic.BaseModel):
     imageHeight: pydantic.NonNegativeInt | None = None
     imageWidth: pydantic.NonNegativeInt | None = None
     stored: bool = False  # whether the image is read out of the json
-    encoding: str = "utf-8"
+    encoding: str = UTF8
 
 
 def detect(path: Path) -> bool:
@@ -94,7 +95,7 @@ def build(
     read: dict[Path, File] = {}
     aside, foreign = [], []
     for file in places:
-        content = _content(file)
+        content = _content(file, UTF8)
         if content is None:
             foreign.append(file)
         elif (label := _label(file, content)) is None:
@@ -128,9 +129,7 @@ def build(
         found.append((split_of(file, path), image, (file, label)))
     note_names(notes, copies, "json files say of their image what another one says, and are left aside")
     note_names(notes, aside, "json files are no LabelMe files and left aside")
-    labelled = {image.resolve() for _, image, _ in found}
-    bare = [p.name for p in find_files(path, *SUFFIXES) if p.resolve() not in labelled] if path.is_dir() else []
-    note_names(notes, bare, "images have no json and are left out")
+    note_bare(notes, path, [image for _, image, _ in found])
     if line_width is None:
         _refuse_lines(path, [label for _, _, (_, label) in found])
     ids = _ids(path, classes, [label for _, _, label in found])
@@ -141,7 +140,7 @@ def build(
     return out
 
 
-def _content(file: Path, encoding: str = "utf-8-sig") -> object:
+def _content(file: Path, encoding: str) -> object:
     """A json; None where that is not its encoding. Raises DataError."""
     try:
         text = read_bytes(file).decode(encoding)
@@ -376,7 +375,7 @@ def _paint(pixels: np.ndarray, shape: Shape, where: str) -> None:
 
 
 def _stored(file: Path, encoding: str) -> bytes:
-    content = _content(file, encoding if encoding != "utf-8" else "utf-8-sig")
+    content = _content(file, encoding)
     try:
         return base64.b64decode(content["imageData"] if isinstance(content, dict) else "", validate=True)
     except (binascii.Error, TypeError, ValueError, KeyError) as error:

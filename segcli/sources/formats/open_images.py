@@ -10,9 +10,9 @@ formats); corners of masks have six digits (src/datumaro/plugins/data_formats/op
 https://github.com/open-edge-platform/datumaro)
 """
 
-import csv
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -23,12 +23,11 @@ import numpy as np
 from segcli.core.coco_json import Annotation
 from segcli.core.dataset_info import Category
 from segcli.core.errors import DataError
-from segcli.core.files import open_regular, read_text
 from segcli.data.canonical import Draft, Record
 from segcli.data.image import SUFFIXES, image_size
 from segcli.sources import shapes
 from segcli.sources.draft import Entry, draft, each
-from segcli.sources.files import find_files, note_names, some, split_of
+from segcli.sources.files import find_files, heading, note_names, some, split_of, table
 from segcli.sources.folders import SPLITS
 from segcli.sources.images import by_name
 from segcli.sources.label_pictures import holds_labels
@@ -37,12 +36,12 @@ from segcli.sources.mask_meaning.mask_files import read_ids
 Table = Literal["boxes", "masks", "classes"]
 CORNERS = ("XMin", "XMax", "YMin", "YMax")
 FLAGS = {"IsOccluded": "occluded", "IsTruncated": "truncated", "IsGroupOf": "iscrowd"}
-MID = re.compile(r"/[a-z]/[0-9a-z_]+,")  # how a line of classes without a heading begins: /m/0cmf2,Airplane
+MID = re.compile(r"/[a-z]/[0-9a-z_]+")  # first in a line of classes without a heading: /m/0cmf2,Airplane
 CLOSE = 2e-6  # of an image's side: corners of a mask's box have six digits
 SHAPE = 0.02  # by which share a mask's sides may have another proportion than the image's
 Row = dict[str, str]
-Label = tuple[Path, list[tuple[str, Row]], list[tuple[str, Row]], dict[str, Path]]
-"""A table for messages; boxes, masks, each with its place; name -> mask file."""
+Label = tuple[list[tuple[str, Row]], list[tuple[str, Row]], dict[str, Path]]
+"""Boxes and masks, each with its place for messages; name -> mask file."""
 
 
 def detect(path: Path) -> bool:
@@ -50,84 +49,86 @@ def detect(path: Path) -> bool:
     return path.is_dir() and any(_kind(file) in ("boxes", "masks") for file in find_files(path, ".csv"))
 
 
-def build(*, path: Path, trusted: bool = False) -> Draft:
-    """Read the tables below `path`. Images and masks are found by their names, wherever tables are trusted to lead.
+def build(*, path: Path) -> Draft:
+    """Read the tables below `path`. Images and masks are found by their names.
 
     Raises DataError for what is no such folder, broken rows, masks that are nowhere, and where no image is there.
     """
-    tables = {file: kind for file in find_files(path, ".csv") if (kind := _kind(file)) is not None}
-    labels = [file for file, kind in tables.items() if kind != "classes"]
+    tables = {file: _kind(file) for file in find_files(path, ".csv")}
+    labels = [file for file, kind in tables.items() if kind in ("boxes", "masks")]
     if not labels:
         raise DataError(f"{path}: no table of boxes or masks of Open Images is there")
+    notes: list[str] = []
+    aside = [file.name for file, kind in tables.items() if kind is None]
+    note_names(notes, aside, "tables are of another kind and are left aside")
     names: dict[str, str] = {}
     for file in (file for file, kind in tables.items() if kind == "classes"):
         names |= _classes(file)
     boxes: dict[str, list[tuple[str, Row]]] = {}
     masks: dict[str, list[tuple[str, Row]]] = {}
     splits: dict[str, str] = {}
+    pictures = {file.name: file for file in find_files(path, *SUFFIXES)}
+    there = pictures.keys() | {Path(name).stem for name in pictures}
+    files: dict[str, Path] = {}
+    away = Counter[str]()  # the tables have millions of rows, and of the images few may be here
     for file in labels:
+        split = _split(file, path)
         for where, row in _rows(file):
-            (boxes if tables[file] == "boxes" else masks).setdefault(row["ImageID"], []).append((where, row))
-            splits.setdefault(row["ImageID"], _split(file, path))
-    listed = [*splits]
-    if not listed:
+            name, drawn = row["ImageID"], _last(row.get("MaskPath", ""))
+            if drawn in pictures:
+                files[drawn] = pictures[drawn]
+            if _last(name) not in there:
+                away[name] += 1
+                continue
+            (boxes if tables[file] == "boxes" else masks).setdefault(name, []).append((where, row))
+            splits.setdefault(name, split)
+    if not splits and not away:
         raise DataError(f"{labels[0]}: lists no image")
-    pictures = list(find_files(path, *SUFFIXES))
-    wanted = {Path(row["MaskPath"]).name for rows in masks.values() for _, row in rows}
-    files = {file.name: file for file in pictures if file.name in wanted}
-    images = by_name(listed, path, labels[0])
+    images = by_name([*splits] or [*away], path, labels[0])
     here = {name: place for name, place in images.items() if place.is_file()}
-    notes: list[str] = []
-    away = [name for name in listed if name not in here]
-    rows_away = sum(len(boxes.get(name, [])) + len(masks.get(name, [])) for name in away)
-    note_names(notes, away, f"images with {rows_away} rows are not in the folder")
+    for name in splits.keys() - here.keys():  # a label picture is called so
+        away[name] += len(boxes.get(name, [])) + len(masks.get(name, []))
+    note_names(notes, [*away], f"images with {away.total()} rows are not in the folder")
     taken = {*here.values()}
-    bare = [p.name for p in pictures if p not in taken and p.name not in wanted and not holds_labels(p.parent, path)]
+    rest = (file for file in find_files(path, *SUFFIXES) if file not in taken and file.name not in files)
+    bare = [file.name for file in rest if not holds_labels(file.parent, path)]
     note_names(notes, bare, "images that no row names are left out")
     used = {row["LabelName"] for name in here for _, row in [*boxes.get(name, []), *masks.get(name, [])]}
     note_names(notes, sorted(used - names.keys()) if names else [], "classes have no name in the table of classes")
     called = {label: names.get(label, label) for label in used}
     ids = {name: key for key, name in enumerate(sorted({*called.values()}), 1)}
     numbers = {label: ids[name] for label, name in called.items()}
-    found = [
-        (splits[name], place, (labels[0], boxes.get(name, []), masks.get(name, []), files))
-        for name, place in here.items()
-    ]
+    found: list[tuple[str, Path, Label]] = []
+    for name, place in here.items():
+        own = {_last(row["MaskPath"]) for _, row in masks.get(name, [])}
+        label = boxes.get(name, []), masks.get(name, []), {mask: files[mask] for mask in own & files.keys()}
+        found.append((splits[name], place, label))
     categories = [Category(name, key) for name, key in ids.items()]
     return draft(path, found, categories, lambda entries: _records(entries, numbers), notes)
 
 
+def _last(name: str) -> str:
+    """The last part of a name, by which its file is found."""
+    return name.replace("\\", "/").rpartition("/")[2]
+
+
 def _kind(file: Path) -> Table | None:
-    if not file.is_file():
-        return None
-    with open_regular(file) as stream:
-        line = stream.read(4096).decode("utf-8-sig", "replace").partition("\n")[0].strip()
-    heading = {*line.split(",")}
-    if {"ImageID", "LabelName", *CORNERS} <= heading:
+    cells = heading(file)
+    if {"ImageID", "LabelName", *CORNERS} <= {*cells}:
         return "boxes"
-    if {"ImageID", "LabelName", "MaskPath"} <= heading:
+    if {"ImageID", "LabelName", "MaskPath"} <= {*cells}:
         return "masks"
-    return "classes" if heading == {"LabelName", "DisplayName"} or MID.match(line) else None
-
-
-def _cells(file: Path) -> Iterator[tuple[str, list[str]]]:
-    """(place for messages, cells) of every line. Raises DataError."""
-    try:
-        lines = csv.reader(read_text(file).splitlines(), strict=True)
-        for cells in lines:
-            if any(cells):
-                yield f"{file}: line {lines.line_num}", cells
-    except csv.Error as error:
-        raise DataError(f"{file}: is no table that can be read: {error}") from error
+    described = {*cells} == {"LabelName", "DisplayName"} or (cells and MID.fullmatch(cells[0]))
+    return "classes" if described else None
 
 
 def _rows(file: Path) -> Iterator[tuple[str, Row]]:
-    lines = _cells(file)
-    _, heading = next(lines)
+    lines = table(file)
+    _, names = next(lines)
     for where, cells in lines:
-        if len(cells) < len(heading):
-            raise DataError(f"{where}: has {len(cells)} cells, and the heading {len(heading)}")
-        row = dict(zip(heading, cells, strict=False))
+        if len(cells) < len(names):
+            raise DataError(f"{where}: has {len(cells)} cells, and the heading {len(names)}")
+        row = dict(zip(names, cells, strict=False))
         if not row["ImageID"] or not row["LabelName"]:
             raise DataError(f"{where}: names no image or no class")
         yield where, row
@@ -135,7 +136,7 @@ def _rows(file: Path) -> Iterator[tuple[str, Row]]:
 
 def _classes(file: Path) -> dict[str, str]:
     out = {}
-    for where, cells in _cells(file):
+    for where, cells in table(file):
         if len(cells) != 2:
             raise DataError(f"{where}: has {len(cells)} cells, and a class has two: its number and its name")
         out[cells[0]] = cells[1]
@@ -151,7 +152,7 @@ def _split(file: Path, root: Path) -> str:
 
 def _records(entries: Sequence[Entry[Label]], numbers: Mapping[str, int]) -> Iterator[Record]:
     def read(entry: Entry[Label]) -> Record:
-        _, boxes, masks, files = entry.label
+        boxes, masks, files = entry.label
         h, w = image_size(entry.path)
         made: list[Annotation] = []
         free = [(where, row, _corners(row, "", where)) for where, row in boxes]
@@ -196,7 +197,7 @@ def _flag(annotation: Annotation, row: Row) -> Annotation:
 
 def _mask(name: str, files: Mapping[str, Path], size: tuple[int, int], image: Path, where: str) -> np.ndarray:
     """A mask picture as bool [H,W] of its image's size. Raises DataError."""
-    file = files.get(Path(name).name)
+    file = files.get(_last(name))
     if file is None:
         raise DataError(f"{where}: the mask {name!r:.100} is nowhere below the folder")
     pixels = (read_ids(file) != 0).astype(np.uint8)
@@ -204,5 +205,5 @@ def _mask(name: str, files: Mapping[str, Path], size: tuple[int, int], image: Pa
     if abs(h * width / (w * height) - 1) > SHAPE + 2 / min(h, w):
         raise DataError(f"{where}: the mask {name} has {w} x {h} pixels, and {image.name} {width} x {height}")
     if (h, w) != size:
-        pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_NEAREST)
+        pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
     return pixels.astype(bool)

@@ -10,6 +10,7 @@ along the rows: which it is, is held against the images, and where these don't t
 
 import csv
 import dataclasses
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,12 +21,11 @@ import numpy as np
 from segcli.core.coco_json import Annotation
 from segcli.core.dataset_info import Category
 from segcli.core.errors import DataError
-from segcli.core.files import open_regular, read_text
 from segcli.data.canonical import UNDECIDED, Draft, Record
 from segcli.data.image import SUFFIXES, read_image
 from segcli.sources import shapes
 from segcli.sources.draft import Entry, draft, each
-from segcli.sources.files import find_files, note_names, some
+from segcli.sources.files import find_files, heading, note_names, some, table
 from segcli.sources.formats import masks as masks_format
 from segcli.sources.images import by_name, size_of
 from segcli.sources.label_pictures import holds_labels
@@ -44,14 +44,14 @@ CLEAR = 1.2  # times as good one order must be
 FEWEST = 8  # objects of square images that tell the order
 SEVERAL = 0.1  # of the rows in several pieces, from which on a row is hardly an object
 CELL = 2**27  # characters of a cell: the runs of a very large image
-HEAD = 4096  # bytes that hold the heading
+ATTRIBUTES = re.compile(r"^(\d+)(_\d+)+$")  # of iMaterialist: 6_19_20 is of class 6
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One line: its number, its class (empty where the table has none), its runs, and the (H, W) that it claims."""
+    """One line: its place for messages, its class (empty: none), its runs, and the (H, W) that it claims."""
 
-    line: int
+    where: str
     name: str
     runs: str
     size: tuple[int, int] | None
@@ -80,10 +80,9 @@ def build(
     pixel_order: Order | None = None,
     masks: Literal["instances", "split-components"] | None = None,
     category: str | None = None,
-    trusted: bool = False,
 ) -> Draft:
     """Read the table of `path`. pixel_order: how pixels are counted; masks: what a row of a class is; category: the
-    class of a table without classes. Names of images never lead anywhere: these are found by their last part.
+    class of a table without classes. Images are found by the last part of their names.
 
     Raises DataError for what is no such table, runs that leave the image, an order that the images don't tell, and
     images that are nowhere.
@@ -98,7 +97,8 @@ def build(
     images = by_name(list(listed), root, file)
     unlisted = sorted({image.name for image in find_files(root, *SUFFIXES) if not holds_labels(image.parent, root)})
     taken = {place.name for place in images.values()}
-    note_names(notes, [name for name in unlisted if name not in taken], f"images that no row of {file.name} names")
+    bare = [name for name in unlisted if name not in taken]
+    note_names(notes, bare, f"images are named by no row of {file.name} and are left out")
     found: list[tuple[str, Path, Label]] = [(UNDECIDED, images[name], (file, rows)) for name, rows in listed.items()]
     filled = [(images[name], row) for name, rows in listed.items() for row in rows if row.runs not in NOTHING]
     sample = [*_readable(file, spread(filled, SAMPLE))]
@@ -106,10 +106,13 @@ def build(
         pixel_order = _order(file, sample, notes)
     if masks is None:
         masks = _meaning(file, listed, sample, pixel_order)
-    names = {row.name or category or "object" for rows in listed.values() for row in rows}
+    used = {row.name for rows in listed.values() for row in rows if row.name or row.runs not in NOTHING} or {""}
+    names = {name or category or "object" for name in used}
     ids = {name: key for key, name in enumerate(sorted(names, key=_natural), 1)}
 
     def records(entries: Sequence[Entry[Label]]) -> Iterator[Record]:
+        empty: list[str] = []
+
         def read(entry: Entry[Label]) -> Record:
             rows = entry.label[1]
             size = size_of(entry.path, rows[0].size, file)
@@ -117,13 +120,17 @@ def build(
             for row in rows:
                 if row.runs not in NOTHING:
                     key = ids[row.name or category or "object"]
-                    mask = _pixels(_runs(file, row, size), size, pixel_order)
+                    mask = _pixels(_runs(row, size), size, pixel_order)
                     whole = shapes.of_pixels(mask, key)
+                    if whole is None:
+                        empty.append(entry.file_name)
+                        continue
                     split = [{**one, "category_id": key} for one in regions(mask)] if masks != "instances" else []
-                    made += split or ([whole] if whole else [])  # type: ignore[arg-type]
+                    made += split or [whole]  # type: ignore[arg-type]
             return Record(entry.file_name, size, entry.path, made)
 
         yield from each(entries, read)
+        note_names(notes, empty, "rows have no pixel and are left out")
 
     return draft(path, found, [Category(name, key) for name, key in ids.items()], records, notes)
 
@@ -135,25 +142,13 @@ def _natural(name: str) -> tuple[int, str]:
 
 def _files(path: Path) -> list[Path]:
     files = [path] if path.is_file() else sorted(path.glob("*.csv")) if path.is_dir() else []
-    tables = [file for file in files if file.suffix.lower() == ".csv" and _columns(_heading(file)) is not None]
+    tables = [file for file in files if file.suffix.lower() == ".csv" and _columns(heading(file)) is not None]
     return tables if path.is_file() else [file for file in tables if SUBMISSION not in file.name.lower()]
 
 
-def _heading(file: Path) -> list[str]:
-    """The cells of a file's first line."""
-    if not file.is_file():
-        return []
-    with open_regular(file) as stream:
-        line = stream.read(HEAD).decode("utf-8-sig", "replace").partition("\n")[0].replace("\0", "")
-    try:
-        return next(csv.reader([line]), [])
-    except csv.Error:
-        return []
-
-
-def _columns(heading: list[str]) -> tuple[int, int | None, int] | None:
+def _columns(cells: list[str]) -> tuple[int, int | None, int] | None:
     """The places of image, class and runs in a heading; None where it is not of such a table."""
-    names = [name.strip().lower() for name in heading]
+    names = [name.strip().lower() for name in cells]
     at = lambda known: next((names.index(name) for name in known if name in names), None)
     runs, both = at(RUNS), at(BOTH)
     image = at(IMAGE) if both is None else both
@@ -167,19 +162,16 @@ def _rows(file: Path) -> dict[str, list[Row]]:
     listed: dict[str, list[Row]] = {}
     before = csv.field_size_limit(CELL)
     try:
-        lines = csv.reader(read_text(file).splitlines(), strict=True)
-        heading = next(lines)
-        places = _columns(heading)
+        lines = table(file)
+        first = next(lines)[1]
+        places = _columns(first)
         assert places is not None  # it was found by them
         image, kind, runs = places
-        names = [name.strip().lower() for name in heading]
+        names = [name.strip().lower() for name in first]
         sides = [names.index(side) for side in ("height", "width") if side in names]
-        for cells in lines:
-            where = f"{file}: line {lines.line_num}"
-            if not any(cells):
-                continue
-            if len(cells) != len(heading):
-                raise DataError(f"{where}: has {len(cells)} cells, and the heading {len(heading)}")
+        for where, cells in lines:
+            if len(cells) != len(first):
+                raise DataError(f"{where}: has {len(cells)} cells, and the heading {len(first)}")
             name, label = cells[image].strip(), cells[kind].strip() if kind is not None else ""
             if image == kind:
                 name, _, label = name.rpartition("_")
@@ -191,9 +183,7 @@ def _rows(file: Path) -> dict[str, list[Row]]:
                 if not all(side.isdecimal() and 0 < len(side) < 7 for side in given):
                     raise DataError(f"{where}: height and width are {some(given)}, which are no sizes in pixels")
                 size = int(given[0]), int(given[1])
-            listed.setdefault(name, []).append(Row(lines.line_num, label.partition("_")[0], cells[runs].strip(), size))
-    except csv.Error as error:
-        raise DataError(f"{file}: is no table that can be read: {error}") from error
+            listed.setdefault(name, []).append(Row(where, ATTRIBUTES.sub(r"\1", label), cells[runs].strip(), size))
     finally:
         csv.field_size_limit(before)
     if not listed:
@@ -201,10 +191,9 @@ def _rows(file: Path) -> dict[str, list[Row]]:
     return listed
 
 
-def _runs(file: Path, row: Row, size: tuple[int, int]) -> np.ndarray:
+def _runs(row: Row, size: tuple[int, int]) -> np.ndarray:
     """First pixels, from 0, and ends [N,2]. Raises DataError for runs that overlap, go back, or leave the image."""
-    where = f"{file}: line {row.line}"
-    words = row.runs.split()
+    where, words = row.where, row.runs.split()
     if len(words) % 2 or not all(word.isdecimal() and len(word) < 12 for word in words):
         raise DataError(f"{where}: its runs {row.runs!r:.60} are not pairs of first pixel and length")
     pairs = np.array(words, np.int64).reshape(-1, 2)
@@ -233,11 +222,13 @@ def _pixels(runs: np.ndarray, size: tuple[int, int], order: Order) -> np.ndarray
 
 
 def _readable(file: Path, rows: Sequence[tuple[Path, Row]]) -> Iterator[Sampled]:
-    """Those that can be read; what is wrong with the others is said where all are."""
+    """Those that can be read and have a pixel; what is wrong with the others is said where all are."""
     for path, row in rows:
         try:
             size = size_of(path, row.size, file)
-            yield Sampled(path, size, _runs(file, row, size))
+            runs = _runs(row, size)
+            if (runs[:, 0] < runs[:, 1]).any():
+                yield Sampled(path, size, runs)
         except DataError:
             continue
 

@@ -17,9 +17,8 @@ from segcli.core.errors import DataError
 from segcli.core.files import parsed, read_json
 from segcli.data.annotations import LARGEST_ID
 from segcli.data.canonical import Draft, Record
-from segcli.data.image import SUFFIXES
 from segcli.sources.draft import Entry, draft, each
-from segcli.sources.files import LOOK, find_files, has_keys, note_names, split_of
+from segcli.sources.files import LOOK, find_files, has_keys, note_bare, note_names, split_of
 from segcli.sources.images import by_last_parts, is_there, refuse_outside, size_of
 
 ABOUT = {"source": "https://ai.meta.com/datasets/segment-anything"}
@@ -61,9 +60,7 @@ def build(*, path: Path, category: str = "object", trusted: bool = False) -> Dra
         places += by_last_parts(image.file_name, [file.parent, root])
         found.append((split_of(file, path), next((p for p in places if is_there(p)), places[-1]), (file, image)))
     note_names(notes, aside, "json files have no image with annotations and are left aside")
-    labelled = {image.resolve() for _, image, _ in found}
-    bare = [p.name for p in find_files(path, *SUFFIXES) if p.resolve() not in labelled] if path.is_dir() else []
-    note_names(notes, bare, "images have no json and are left out")
+    note_bare(notes, path, [image for _, image, _ in found])
     read = partial(_record, trusted=trusted)
     return draft(path, found, [Category(category, 1)], lambda entries: each(entries, read), notes, about=ABOUT)
 

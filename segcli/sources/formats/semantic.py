@@ -42,7 +42,8 @@ def detect(path: Path) -> bool:
         _, labels = _folders(folder) or (None, None)
         if labels is None or not label_files(labels) or any(labels.glob("*.json")):
             continue
-        if (folder / "instances").is_dir() or any((labels / name).is_dir() for name in WITH_OBJECTS):
+        of_objects_too = (folder / "instances").is_dir() and next(path.glob("config*.json"), None) is not None
+        if of_objects_too or any((labels / name).is_dir() for name in WITH_OBJECTS):
             continue
         if labels.name == "masks":
             legend = class_legend.around(path, [folder, labels])

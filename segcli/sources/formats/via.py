@@ -62,13 +62,12 @@ class Project(pydantic.RootModel[dict[str, Image]]):
 
 
 Labels = tuple[Path, str, Image]  # the json, the image's key in it, and what stands there
-NEEDS = {
-    **{"polygon": ("all_points_x", "all_points_y"), "polyline": ("all_points_x", "all_points_y")},
-    **{"rect": ("x", "y", "width", "height"), "circle": ("cx", "cy", "r"), "ellipse": ("cx", "cy", "rx", "ry")},
-    "point": (),
-    "line": (),
-}
 NO_AREA = ("point", "line")
+NEEDS: dict[str, tuple[str, ...]] = {
+    **_via_files.VALUES,
+    **dict.fromkeys(("polygon", "polyline"), ("all_points_x", "all_points_y")),
+    **dict.fromkeys(NO_AREA, ()),
+}
 
 
 def detect(path: Path) -> bool:
@@ -111,14 +110,15 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _lost(path: Path, folders: dict[str, Path]) -> list[Path]:
-    """Files called as those that are read, in folders of other splits, without the keys of a VIA file. Raises DataError
-    for one that is no json: a file that was cut off has lost the keys that tell what it is."""
-    names = {file.name for folder in folders.values() for file in _files(folder) if file.suffix.lower() == ".json"}
-    others = [p for p in sorted(path.iterdir()) if p.name.lower() in SPLITS] if path.is_dir() else []
-    places = [folder / name for folder in others if folder not in folders.values() for name in sorted(names)]
-    lost = [file for file in places if file.is_file()]
+    """Files called as those that are read, and tables, in folders of other splits, without what tells a VIA file.
+    Raises DataError for a json that is none: one that was cut off has lost the keys that tell what it is."""
+    names = {file.name for folder in folders.values() for file in _files(folder)}
+    others = [p for p in sorted(path.iterdir()) if p.name.lower() in SPLITS and p.is_dir()] if path.is_dir() else []
+    files = [file for folder in others if folder not in folders.values() for file in sorted(folder.iterdir())]
+    lost = [f for f in files if f.is_file() and (f.name in names or f.suffix.lower() == ".csv")]
     for file in lost:
-        read_json(file)
+        if file.suffix.lower() == ".json":
+            read_json(file)
     return lost
 
 
@@ -147,7 +147,7 @@ def _classes(
         if attribute is None:
             raise DataError(
                 f"{found[0][2][0]}: which attribute of the regions is their class? They have {some(there)}",
-                hint="call it class in VIA, or name it in a recipe: data.prepare: {attribute: NAME}",
+                hint="call it class in VIA, or say it with --set attribute=NAME",
             )
         if len(there) > 1:
             notes.append(f"the class of a region is its attribute {attribute!r}; it also has {some(there)}")

@@ -3,13 +3,15 @@
 SOURCE is a json or a folder of them (an export, or what V7's command line pulls), with the images in `images/` or
 beside. Polygons (of several paths: what an odd number of them covers), ellipses, masks (pixels of a raster layer, row
 by row) and bounding boxes without a polygon are objects. Tags, key points, lines, skeletons and all else without an
-area are left out and counted, by kind. Classes are the names in use. Videos and items of several slots are refused.
-Layout: https://docs.v7labs.com/reference/darwin-json; masks: darwin/exporter/formats/{mask,nifti}.py in
-https://github.com/v7labs/darwin-py
+area are left out and counted, by kind, and so are images without a json and other json. Classes are the names in use.
+Videos and items of several slots are refused. Layout: https://docs.v7labs.com/reference/darwin-json; masks:
+darwin/exporter/formats/{mask,nifti}.py in https://github.com/v7labs/darwin-py
 """
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
+from typing import Annotated
 
 import numpy as np
 import pydantic
@@ -21,7 +23,7 @@ from segcli.core.files import parsed, read_json
 from segcli.data.canonical import UNDECIDED, Draft, Record
 from segcli.sources import shapes
 from segcli.sources.draft import Entry, draft, each
-from segcli.sources.files import LOOK, find_files, has_keys, note_names
+from segcli.sources.files import LOOK, find_files, has_keys, note_bare, note_names, sort_out
 from segcli.sources.images import locate, refuse_outside, size_of
 
 AREA = ("polygon", "ellipse", "bounding_box", "mask")
@@ -31,6 +33,7 @@ ABOUT = {  # fields of an annotation that say nothing of its shape
 }
 VIDEO = ("frames", "only_keyframes")
 Number = pydantic.FiniteFloat
+Whole = Annotated[int, pydantic.Field(ge=0, le=2**31)]
 
 
 class Point(pydantic.BaseModel):
@@ -59,7 +62,7 @@ class Box(pydantic.BaseModel):
 class Layer(pydantic.BaseModel):
     """Runs of a value and its length, row by row, and the value of each mask."""
 
-    dense_rle: list[pydantic.NonNegativeInt]
+    dense_rle: list[Whole]
     mask_annotation_ids_mapping: dict[str, int]
 
 
@@ -109,9 +112,7 @@ def detect(path: Path) -> bool:
     """Whether `path` is a Darwin JSON, or a folder with one."""
     if path.is_file():
         return _is_darwin(path)
-    return path.is_dir() and any(
-        _is_darwin(file) for _, file in zip(range(LOOK), find_files(path, ".json"), strict=False)
-    )
+    return path.is_dir() and any(map(_is_darwin, itertools.islice(find_files(path, ".json"), LOOK)))
 
 
 def build(*, path: Path, trusted: bool = False) -> Draft:
@@ -120,10 +121,10 @@ def build(*, path: Path, trusted: bool = False) -> Draft:
     Raises DataError for videos, items of several slots, broken shapes, and images that are nowhere.
     """
     root = path if path.is_dir() else path.parent
-    files = [file for file in find_files(path, ".json") if _is_darwin(file)]
+    notes: list[str] = []
+    files = sort_out(find_files(path, ".json"), _is_darwin, notes, "json files are no Darwin JSON and are left aside")
     if not files:
         raise DataError(f"{path}: no Darwin JSON 2.0 (with item and annotations) is there")
-    notes: list[str] = []
     names: list[str] = []
     used: set[str] = set()
     for file in files:
@@ -135,6 +136,7 @@ def build(*, path: Path, trusted: bool = False) -> Draft:
         used |= {shape.name for shape in export.annotations if shape.kind() in AREA}
     ids = {name: key for key, name in enumerate(sorted(used) or ["object"], 1)}
     paths = locate(names, [root / "images", root], root, files[0], trusted)
+    note_bare(notes, path, paths)
     found = [(UNDECIDED, place, (file, name)) for place, file, name in zip(paths, files, names, strict=True)]
     categories = [Category(name, key) for name, key in ids.items()]
     return draft(path, found, categories, lambda entries: _records(entries, ids, notes, trusted), notes)

@@ -4,12 +4,15 @@ SOURCE is a file, or a folder of them with the images anywhere below, each calle
 `a.tif.geojson`). Polygons and multipolygons are objects, with their holes; an object's children are objects, too. Its
 class is its `classification`, of several names joined by ": " as QuPath writes them; without one anywhere its property
 `class`, `label` or `category`, else all are of one class. What has no area or no class, another plane of a stack, the
-nuclei of cells and the cores of an array are left out, counted. Layout: QuPathTypeAdapters, ROITypeAdapters and
-GsonTools below qupath-core/src/main/java/qupath/lib/io in https://github.com/qupath/qupath; RFC 7946
+nuclei of cells, the cores of an array, images without a file and other json are left out, counted. Layout:
+QuPathTypeAdapters, ROITypeAdapters and GsonTools below qupath-core/src/main/java/qupath/lib/io in
+https://github.com/qupath/qupath; RFC 7946
 """
 
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import pydantic
@@ -20,14 +23,14 @@ from segcli.core.files import parsed, read_json
 from segcli.data.canonical import Draft, Record
 from segcli.data.image import image_size
 from segcli.sources.draft import Entry, draft, each
-from segcli.sources.files import LOOK, find_files, has_keys, some, split_of
+from segcli.sources.files import LOOK, find_files, has_keys, note_bare, some, sort_out, split_of
 from segcli.sources.images import by_name
 from segcli.sources.shapes import of_rings
 
 ENDS = (".geojson", ".json")
 CLASS = ("class", "label", "category")
 CORE = "tmaCore"
-Point = tuple[pydantic.FiniteFloat, pydantic.FiniteFloat] | tuple[pydantic.FiniteFloat, ...]
+Point = Annotated[list[pydantic.FiniteFloat], pydantic.Field(min_length=2)]  # x, y, perhaps a height
 Rings = list[list[Point]]
 
 
@@ -50,21 +53,21 @@ def detect(path: Path) -> bool:
     """Whether `path` is a file of GeoJSON, or a folder with one."""
     if path.is_file():
         return _is_geojson(path)
-    files = (file for ending in ENDS for _, file in zip(range(LOOK), find_files(path, ending), strict=False))
+    files = (file for ending in ENDS for file in itertools.islice(find_files(path, ending), LOOK))
     return path.is_dir() and any(_is_geojson(file) for file in files)
 
 
-def build(*, path: Path, attribute: str | None = None, category: str | None = None, trusted: bool = False) -> Draft:
+def build(*, path: Path, attribute: str | None = None, category: str | None = None) -> Draft:
     """Read the GeoJSON of `path`. attribute: of the properties, the one that is an object's class; category: the class
-    of all objects. Images are found by their name, wherever files are trusted to lead.
+    of all objects. Images are found by their name.
 
     Raises DataError for what is no GeoJSON, coordinates of a map, and images that are nowhere.
     """
     root = path if path.is_dir() else path.parent
-    files = [file for file in find_files(path, *ENDS) if _is_geojson(file)]
+    notes: list[str] = []
+    files = sort_out(find_files(path, *ENDS), _is_geojson, notes, "json files are no GeoJSON and are left aside")
     if not files:
         raise DataError(f"{path}: no GeoJSON (features with a geometry) is there")
-    notes: list[str] = []
     places = by_name([file.stem for file in files], root, files[0])
     if len(places) < len(files):
         twice = next(f for f in files if sum(f.stem == other.stem for other in files) > 1)
@@ -79,6 +82,7 @@ def build(*, path: Path, attribute: str | None = None, category: str | None = No
     single = category or ("object" if not used else None)
     ids = {name: key for key, name in enumerate([single] if single else sorted(used), 1)}
     found = [(split_of(file, root), places[file.stem], file) for file in files]
+    note_bare(notes, path, places.values(), "images have no GeoJSON and are left out")
 
     def records(entries: Sequence[Entry[Path]]) -> Iterator[Record]:
         left: dict[str, list[str]] = {}
@@ -114,7 +118,9 @@ def _features(file: Path) -> Iterator[Found]:
     content = read_json(file)
     if isinstance(content, dict) and "crs" in content:
         raise DataError(f"{file}: has the coordinates of a map (crs)", hint="export it in pixels of the image")
-    listed = content.get("features", [content]) if isinstance(content, dict) else content
+    listed = content
+    if isinstance(content, dict):
+        listed = [content] if "geometry" in content else content.get("features")
     if not isinstance(listed, list):
         raise DataError(f"{file}: features is no list")
     waiting = [(f"{file}: feature {number}", one) for number, one in enumerate(listed)][::-1]

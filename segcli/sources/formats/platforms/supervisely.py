@@ -78,8 +78,8 @@ def detect(path: Path) -> bool:
     return meta.name == META and has_keys(meta, "classes", "tags") and bool(_folders(meta.parent))
 
 
-def build(*, path: Path, trusted: bool = False) -> Draft:
-    """Read the project at `path`. Every file has its place in it: none is looked for elsewhere, trusted or not.
+def build(*, path: Path) -> Draft:
+    """Read the project at `path`, in which every file has its place.
 
     Raises DataError for what is no project, objects of undeclared classes, and broken shapes.
     """
