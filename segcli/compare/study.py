@@ -73,8 +73,10 @@ def train_missing(
 def find_run(recipe: Recipe) -> Path | None:
     """The run below runs/ that was trained by this recipe on the data that is there now: a finished one before an
     interrupted one, the newest first. None where there is none."""
-    found = []
-    for path in RUNS.glob("*/recipe.yaml"):
+    found, paths = [], [*RUNS.glob("*/recipe.yaml")]
+    if paths:
+        recipe = _as_trained(recipe)
+    for path in paths:
         try:
             own = Recipe.load(path)
         except SegcliError:  # what is no readable recipe is no run of this one
@@ -83,6 +85,22 @@ def find_run(recipe: Recipe) -> Path | None:
         if same and _same_minutes(path.parent, own, recipe) and _same_data(path.parent, recipe):
             found.append((finished(path.parent), path.stat().st_mtime_ns, path.parent))
     return max(found)[2] if found else None
+
+
+def _as_trained(recipe: Recipe) -> Recipe:
+    """The recipe as a run of it has it: with the configuration of the checkpoint that its model begins with, and the
+    rates of its family."""
+    import torch  # not where there is no run to compare with
+
+    from segcli.engine.fine_tuning import with_family_defaults
+    from segcli.engine.opening import build
+    from segcli.models import settled
+
+    recipe = recipe.model_copy(update={"model": settled(recipe.model)})
+    if not (Path(recipe.data.root) / "info.json").is_file():
+        return recipe
+    with torch.device("meta"):
+        return with_family_defaults(recipe, build(recipe, DatasetInfo.load(recipe.data.root)))
 
 
 def finished(run: Path) -> bool:

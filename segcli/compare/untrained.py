@@ -33,7 +33,7 @@ def recipe_row(item: str, recipe: Recipe, announce: Callable[[str], None]) -> Ro
     """A row without metrics, with what training would take (`forecast`).
 
     Where the recipe's dataset is not on disk, COCO's numbers of classes and the model's own input size stand in, and
-    the row's notes say so. Raises UsageError for a model that can't be built.
+    the row's notes say so. Raises UsageError for a model that can't be built, or rates of parts that it does not have.
     """
     recipe = recipe.model_copy(update={"model": settled(recipe.model)})
     row = describe(recipe)
@@ -49,10 +49,10 @@ def recipe_row(item: str, recipe: Recipe, announce: Callable[[str], None]) -> Ro
     announce(f"measuring {item}")
     try:
         model: Model = build(recipe, info)
+        recipe = with_family_defaults(recipe, model)
+        freeze(model, recipe.train.optimizer)
     except UsageError as error:
         raise UsageError(f"{item}: {error}", hint=error.hint) from error
-    recipe = with_family_defaults(recipe, model)
-    freeze(model, recipe.train.optimizer)
     device = choose_device(recipe.hardware.device)
     model = prepare_layout(model).to(device)
     if info is COCO:

@@ -98,7 +98,7 @@ def score_model(
     keep: where to store the predictions, e.g. predictions/val.json (see predictions/coco_results.py for the files
     beside it), with the resampled scores for `compare` (val_bootstrap.npz) and the diagnostics (val_diagnostics.json).
     nms: in place of the model's own suppression; None keeps that. diagnose: measure what lies behind the scores, also
-    where nothing is kept. Raises UsageError for a task without a metric.
+    where nothing is kept. Raises UsageError where two metrics have a score of one name.
     """
     scorers = build_scorers(recipe, dataset, model, resample=keep is not None or diagnose)
     dataset = dataset.viewed_as("panoptic") if _meets_other_families(recipe, dataset.info) else dataset

@@ -1,7 +1,7 @@
 """How much each part of a model learns: rates by part and by layer, what is frozen, a family's own defaults."""
 
 import sys
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 from torch import nn
 
@@ -11,12 +11,21 @@ from segcli.core.recipe.recipe import Optimizer, Recipe
 from segcli.models.interface import Model
 
 
+def follow(model: Model, environment: Mapping[str, object]) -> None:
+    """Let a resumed run keep the groups of parameters that it began with (its environment.json): those of before
+    `new_layers` was recorded froze nothing by a rate of 0, and called a backbone what is named so."""
+    model.first_rates = "new_layers" not in environment
+
+
 def with_family_defaults(recipe: Recipe, model: Model) -> Recipe:
-    """The recipe, in which `train.optimizer` takes from `model.fine_tuning` what the recipe does not set itself."""
+    """The recipe, in which `train.optimizer` takes from `model.fine_tuning` what the recipe does not set itself; rates
+    of parts that this model does not have are left out."""
     own, family = recipe.train.optimizer, model.fine_tuning
     if family is None or own.name != "adamw":
         return recipe
-    values: dict[str, object] = {"lr": family.lr, "layer_decay": family.layer_decay, "lr_scales": family.lr_scales}
+    names = [name for name, _ in model.named_parameters()]
+    scales = {part: factor for part, factor in family.lr_scales.items() if any(part in name for name in names)}
+    values: dict[str, object] = {"lr": family.lr, "layer_decay": family.layer_decay, "lr_scales": scales}
     values |= {"weight_decay": family.weight_decay, "norm_weight_decay": family.norm_weight_decay}
     rate = own.lr if family.lr is None or "lr" in own.model_fields_set else family.lr
     values["backbone_lr"] = None if family.backbone is None else rate * family.backbone
@@ -36,10 +45,11 @@ def rates(model: Model, settings: Optimizer) -> dict[str, float]:
     backbone = model.backbone_parts
     depth, count = layers(model) if settings.layer_decay is not None else ({}, 0)
     names = [name for name, _ in model.named_parameters()]
-    if not any(name.startswith(backbone) for name in names) and {settings.backbone_lr, settings.layer_decay} != {None}:
-        key = "layer_decay" if settings.backbone_lr is None else "backbone_lr"
-        raise UsageError(f"train.optimizer.{key}: this model has no part called a backbone", hint=f"{key}: null")
-    _check_scales(model, settings)
+    asked = settings.backbone_lr is not None and not model.first_rates
+    if asked and not any(name.startswith(backbone) for name in names):
+        raise UsageError(
+            "train.optimizer.backbone_lr: this model has no part called a backbone", hint="backbone_lr: null"
+        )
     out = {}
     for name in names:
         rate = settings.lr
@@ -50,6 +60,7 @@ def rates(model: Model, settings: Optimizer) -> dict[str, float]:
             if fragment in name:
                 rate *= factor
         out[name] = rate
+    _check_scales(model, settings, out)
     return out
 
 
@@ -83,8 +94,11 @@ def layers(model: Model) -> tuple[dict[str, int], int]:
 
 
 def freeze(model: Model, settings: Optimizer) -> None:
-    """Freeze every parameter whose rate is 0: it costs no gradient, and batch norms of it stay as they are."""
+    """Freeze every parameter whose rate is 0: it costs no gradient, and batch norms of it stay as they are. Raises as
+    `rates` does, and UsageError where nothing is left to learn."""
     rate_of = rates(model, settings)
+    if model.first_rates:
+        return
     for name, parameter in model.named_parameters():
         if rate_of[name] == 0:
             parameter.requires_grad_(False)
@@ -135,11 +149,11 @@ def _millions(counts: Iterable[int]) -> str:
     return f"{sum(counts) / 1e6:.3g} M"
 
 
-def _check_scales(model: Model, settings: Optimizer) -> None:
-    trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
-    for fragment, factor in settings.lr_scales.items():
-        names = trained if factor else [name for name, _ in model.named_parameters()]  # frozen by it before
-        if not any(fragment in name for name in names):
+def _check_scales(model: Model, settings: Optimizer, rate_of: Mapping[str, float]) -> None:
+    """What a rate of 0 has frozen, or will, counts as trained."""
+    trained = [name for name, p in model.named_parameters() if p.requires_grad or rate_of[name] == 0]
+    for fragment in settings.lr_scales:
+        if not any(fragment in name for name in trained):
             parts = sorted({part for name in trained for part in name.split(".") if not part.isdigit()})
             raise UsageError(
                 f"train.optimizer.lr_scales: no trained parameter has {fragment!r} in its name",

@@ -23,14 +23,13 @@ from segcli.data.dataset import Dataset
 from segcli.data.fingerprint import current
 from segcli.data.loader import steps_per_epoch, train_loader
 from segcli.doctor.report_cache import admit
-from segcli.engine import cost, input_rule
+from segcli.engine import cost, fine_tuning, input_rule
 from segcli.engine.accumulation import add_gradients, bfloat16, say_what_differs, step_losses
 from segcli.engine.capacity import refuse_batch
 from segcli.engine.checkpoint import recover, save_weights
 from segcli.engine.compilation import compiler_errors, uncompiled
 from segcli.engine.diagnosis import print_causes
 from segcli.engine.evaluation import Scores, build_scorers, check_expectations, score_model
-from segcli.engine.fine_tuning import describe, freeze, new_layers, with_family_defaults
 from segcli.engine.more_steps import add_steps
 from segcli.engine.object_size import median_extent
 from segcli.engine.opening import describe_environment, start
@@ -63,9 +62,11 @@ def train_joined(
         refuse_other_data(RunFolder(resume), Path(recipe.data.root), info)
     model, used = start(recipe, info, load=resume is None)
     if resume is None:
-        recipe = with_family_defaults(recipe, model)
-    freeze(model, recipe.train.optimizer)  # raises for bad settings before a run folder exists
-    new = new_layers(model, recipe.train.schedule.new_layers_first) if resume is None else []
+        recipe = fine_tuning.with_family_defaults(recipe, model)
+    elif (RunFolder(resume).path / "environment.json").is_file():
+        fine_tuning.follow(model, RunFolder(resume).environment())
+    fine_tuning.freeze(model, recipe.train.optimizer)  # raises for bad settings before a run folder exists
+    new = fine_tuning.new_layers(model, recipe.train.schedule.new_layers_first) if resume is None else []
     train_set, val_set = open_datasets(recipe, model.fields)
     build_scorers(recipe, val_set, model)  # a score that nobody can compute is said before the training
     refuse_batch(recipe, model.to(device), train_set.sizes, recipe.train.batch_size, training=True)
@@ -88,7 +89,7 @@ def train_joined(
                     add_steps(run, steps, steps_done(state, str(run.last)))
                 if not (run.path / "environment.json").is_file():  # scoring the run reads it
                     info = dataclasses.replace(info, fingerprint=current(Path(recipe.data.root), info))
-                    run.write_environment(describe_environment(recipe, info, []))
+                    run.write_environment({**describe_environment(recipe, info, []), "new_layers": []})
             out = run.path
         run = RunFolder(distributed.from_main(out))  # type: ignore[arg-type]
         recipe = recipe if steps is None else run.recipe()
@@ -96,7 +97,7 @@ def train_joined(
         input_rule.follow(model, environment)
         new = environment.get("new_layers") or []
         if not distributed.rank() and not quiet:
-            print(f"note: {describe(model, recipe.train.optimizer, new)}", file=sys.stderr)
+            print(f"note: {fine_tuning.describe(model, recipe.train.optimizer, new)}", file=sys.stderr)
         pace = pace_of(recipe, run, train_set, resumed=resume is not None)
         session = Session(run, recipe, model.to(device), pace.total or sys.maxsize, device, new)
         if resume is not None:

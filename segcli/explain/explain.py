@@ -25,18 +25,9 @@ from segcli.types import Target
 
 ORDER = (  # of the views on the page: as an image goes through a model; views of other packages come last
     *("features", "positions", "self_attention", "pixel_embeddings", "proposals", "roi_align", "mask_channels"),
-    *(
-        "keypoint_maps",
-        "densepose_maps",
-        "paste",
-        "mesh_stages",
-        "query_attention",
-        "sampling_points",
-        "layers",
-        "query_scores",
-        "query_masks",
-    ),
-    *("dot_product", "readings", "class_maps", "entropy", "matching", "duplicates", "query_places"),
+    *("keypoint_maps", "densepose_maps", "paste", "mesh_stages", "query_attention", "sampling_points", "layers"),
+    *("query_scores", "query_masks", "dot_product", "readings", "class_maps", "entropy", "matching", "duplicates"),
+    "query_places",
 )
 
 

@@ -41,8 +41,9 @@ class Model(nn.Module):
     `distributed.mean` on the way, so that an accumulated step counts first (engine/accumulation.py). images_needed:
     training images, repetitions included, before such a model scores above 0; None: not known. lite: the model that
     does the same with less data; None: there is none. fine_tuning: its family's; None: the recipe's own defaults hold.
-    loaded: names of the parameters whose values a file gave; the others began at random. first_divisor: the sides'
-    divisor of its canvas under input rule 1 (engine/input_rule.py); None: the present one.
+    loaded: names of the parameters whose values a file gave; the others began at random. first_rates: whether its run
+    has the groups of parameters of earlier versions (engine/fine_tuning.py). first_divisor: the sides' divisor of its
+    canvas under input rule 1 (engine/input_rule.py); None: the present one.
     """
 
     preprocess: Preprocess
@@ -55,6 +56,7 @@ class Model(nn.Module):
     lite: str | None = None
     fine_tuning: FineTuning | None = None
     loaded: frozenset[str] = frozenset()
+    first_rates: bool = False
     first_divisor: int | None = None
 
     def train(self, mode: bool = True) -> Self:

@@ -2,9 +2,12 @@
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
+import tiny_checkpoints
 
+import segcli
 from segcli.compare import comparison, study
 from segcli.core.errors import SegcliError, UsageError
 from segcli.core.recipe.recipe import Recipe
@@ -80,6 +83,22 @@ def test_a_run_belongs_to_a_recipe_by_its_settings_and_its_data(trained, write, 
     assert study.find_run(trained) == study.RUNS / "a"
     (tiny_copy / "images" / "five.png").write_bytes(b"another")
     assert study.find_run(trained) is None
+
+
+def test_a_run_of_a_checkpoint_belongs_to_the_recipe_that_names_it(write, tmp_path, tiny_copy):
+    """It holds the checkpoint's configuration and its family's rates, which the recipe leaves out."""
+    tiny_checkpoints.save("RTDetrV2ForObjectDetection", tmp_path / "checkpoint")
+    path = Path(write("a"))
+    path.write_text(
+        f"name: a\ntask: detection\ndata: {{root: {tiny_copy}}}\n"
+        "model: {name: transformers, checkpoint: checkpoint}\n"
+        "train: {steps: 1, batch_size: 1, evaluations: 1}\nhardware: {workers: 0, device: cpu}\n"
+    )
+    recipe = Recipe.load(path)
+    assert study.find_run(recipe) is None
+    run = segcli.train(recipe, quiet=True)
+    assert study.find_run(recipe) == run == study.RUNS / "a"
+    assert study.find_run(Recipe.load(path, {"train.optimizer.lr": 5e-5})) is None
 
 
 def test_an_edited_split_file_asks_for_another_run(trained, write, tmp_path):

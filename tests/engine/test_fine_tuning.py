@@ -6,7 +6,7 @@ from torch import nn
 
 from segcli.core.errors import UsageError
 from segcli.core.recipe.recipe import Optimizer, Recipe, Schedule
-from segcli.engine.fine_tuning import describe, freeze, new_layers, rates, with_family_defaults
+from segcli.engine.fine_tuning import describe, follow, freeze, new_layers, rates, with_family_defaults
 from segcli.engine.optimizer import build_optimizer, set_rates
 from segcli.models.interface import FineTuning, Model
 
@@ -125,3 +125,31 @@ def test_a_familys_defaults_are_for_what_the_recipe_does_not_set():
     kept = with_family_defaults(own, model).train.optimizer
     assert (kept.backbone_lr, kept.layer_decay, kept.lr_scales) == (None, None, {"classes": 2.0})
     assert with_family_defaults(recipe(name="sgd", lr=0.1), model) == recipe(name="sgd", lr=0.1)
+
+
+def test_defaults_of_parts_that_a_variant_does_not_have_are_left_out():
+    model = Small()
+    model.fine_tuning = FineTuning(lr_scales={"neck": 0.5, "offsets": 0.1})
+    found = with_family_defaults(recipe(), model).train.optimizer
+    assert found.lr_scales == {"neck": 0.5}
+    freeze(model, found)
+
+
+def test_a_factor_on_what_another_freezes_is_no_mistake():
+    model, settings = Small(), Optimizer(lr_scales={"backbone": 0.0, "blocks.0": 0.5})
+    freeze(model, settings)
+    assert "backbone 3e-05 M frozen" in describe(model, settings, ())
+
+
+def test_a_run_of_an_earlier_version_keeps_its_groups():
+    model, settings = Small(), Optimizer(lr=1.0, backbone_lr=0.0)
+    follow(model, {})
+    freeze(model, settings)
+    groups = {group["base"]: len(group["params"]) for group in build_optimizer(model, settings).param_groups}
+    assert groups == {0.0: 16, 1.0: 4}
+    headless = without("backbone")
+    follow(headless, {})
+    assert set(rates(headless, settings).values()) == {1.0}
+    follow(model, {"new_layers": []})
+    freeze(model, settings)
+    assert [len(group["params"]) for group in build_optimizer(model, settings).param_groups] == [4]

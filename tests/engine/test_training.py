@@ -15,6 +15,7 @@ import torch
 import segcli
 from segcli.core.errors import ModelError, SegcliError, UsageError
 from segcli.core.recipe.recipe import Recipe
+from segcli.engine import fine_tuning
 from segcli.engine.opening import open_model
 from segcli.engine.run_folder import RunFolder
 from segcli.engine.session import Session
@@ -159,6 +160,22 @@ def test_a_training_that_an_earlier_version_began_has_no_work_on_record(recipe, 
     cost = RunFolder(run).read_cost()
     assert cost["train_gflops"] is cost["train_cpu_seconds"] is None
     assert (cost["train_steps"], cost["images_seen"]) == (2, 4)
+
+
+def test_a_run_that_an_earlier_version_began_goes_on_with_its_groups(recipe, tmp_path, monkeypatch):
+    """A rate of 0 froze nothing then: the optimiser holds such parameters, too."""
+    with monkeypatch.context() as patch:
+        patch.setattr(fine_tuning, "freeze", lambda *_: None)
+        asked = recipe(**{"train.steps": 1, "train.optimizer.backbone_lr": 0.0})
+        run = segcli.train(asked, out=tmp_path / "run", quiet=True)
+    environment = RunFolder(run).environment()
+    del environment["new_layers"]
+    RunFolder(run).write_environment(environment)
+    (run / "recipe.yaml").write_text((run / "recipe.yaml").read_text().replace("steps: 1\n", "steps: 2\n"))
+    count = lambda: [len(group["params"]) for group in states(run)["optimizer"]["param_groups"]]
+    before = count()
+    segcli.train(None, resume=run, quiet=True)
+    assert (states(run)["progress"]["step"], count()) == (2, before)
 
 
 def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(recipe, tmp_path):

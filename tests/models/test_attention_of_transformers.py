@@ -21,6 +21,7 @@ GROUPS = [  # what architectures have of these three
     (set(), ["DabDetr" + DETECTS, "UperNet" + CLASSIFIES, "MobileViT" + CLASSIFIES]),
 ]
 HAS = {name: has for has, names in GROUPS for name in names}
+LEARNED = [name + DETECTS for name in ("Detr", "ConditionalDetr", "DabDetr", "DeformableDetr", "Yolos")]  # queries
 
 
 def model_of(name, folder):
@@ -35,6 +36,8 @@ def test_what_it_attends_to(name, tmp_path):
     with torch.inference_mode():
         before, views, after = read(), model.inspect(one), read()
     assert {READ, OWN, POINTS} & views.keys() == HAS[name]
+    if "boxes" in views:
+        assert views["selected"] == (name not in LEARNED)
     if before is not None:
         assert torch.equal(before.scores, after.scores)
     for key in {READ, OWN} & views.keys():

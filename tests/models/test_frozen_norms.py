@@ -18,6 +18,7 @@ BACKBONES = [
         ("net.conv_stem", "net.bn1", "net.blocks.0", "net.blocks.1"),
         "net.blocks.2",
     ),
+    ({"name": "mobilenet_v3_large", "norm": "trainable", "frozen_stages": 99}, ("",), None),
 ]
 
 

@@ -7,7 +7,7 @@ from batches import batch
 from tiny_checkpoints import CONFIGS
 
 from segcli.core.recipe.recipe import Optimizer, Recipe
-from segcli.engine.fine_tuning import describe, freeze, layers, rates, with_family_defaults
+from segcli.engine.fine_tuning import describe, follow, freeze, layers, rates, with_family_defaults
 from segcli.models import build_model
 from segcli.models.transformers.architectures import KINDS, TASKS_OF
 from segcli.models.transformers.tuning import TUNING
@@ -71,6 +71,14 @@ def test_rf_detrs_rates_are_those_of_its_authors():
     [decoder] = {rate for key, rate in found.items() if key.startswith("net.model.decoder.")}
     assert decoder == pytest.approx(1e-4 * 0.7)
     assert found["net.class_embed.weight"] == 1e-4
+
+
+@pytest.mark.parametrize("name", ["RfDetrForObjectDetection", "YolosForObjectDetection", "DFineForObjectDetection"])
+def test_the_backbone_of_an_earlier_versions_run_is_what_is_called_so(name):
+    model = tiny(name)
+    follow(model, {})
+    found = rates(model, Optimizer(lr=1.0, backbone_lr=0.5))
+    assert {key for key, rate in found.items() if rate == 0.5} == {key for key in found if "backbone" in key.split(".")}
 
 
 @pytest.mark.parametrize("name", KINDS)

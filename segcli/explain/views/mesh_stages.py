@@ -79,7 +79,8 @@ def _draw(scene: Scene) -> Shown:
         shown.pictures += seen + turned
     if solids.meshes:
         shown.widgets.append(solids)
-    shown.facts = ["Distances are in half sides of the cube; one image does not tell how far away an object is."]
+    if shown.pictures:
+        shown.facts = ["Distances are in half sides of the cube; one image does not tell how far away an object is."]
     return shown
 
 

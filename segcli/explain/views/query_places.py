@@ -34,7 +34,7 @@ def _draw(scene: Scene) -> Shown:
     middles, sides = (boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]
     size = np.sqrt(np.clip(sides[..., 0] * sides[..., 1], 0, 1))
     size = np.clip(size / max(float((size[sure] if sure.any() else size).max()), 1e-9), 0, 1)  # 1: the largest found
-    names = [f"query {q + 1}: found {sure[:, q].sum()} times" for q in order]
+    names = [f"query {q + 1}: found {count(int(sure[:, q].sum()), 'time')}" for q in order]
     (height, width), pictures = scene.size, []
     for q, name in zip(order[:PICTURES], names, strict=False):
         picture, factor = fitted(scene.canvas, 320)

@@ -23,14 +23,14 @@ def build(
 ) -> "MobileNetV3Large":
     """levels: which of the outputs C0 … C5 are the maps; torchvision's detectors read 4 and 5, its segmentation models
     2 and 5. norm: `frozen` (statistics and affine are constants) or `trainable`. frozen_stages: how many stages, the
-    stem first, keep their weights. dilated: stage 4 dilates in place of its stride.
+    stem first, keep their weights; 6 or more: all. dilated: stage 4 dilates in place of its stride.
     """
     if norm not in ("frozen", "trainable"):
         raise ValueError(f"norm must be frozen or trainable, not {norm!r}")
     if not levels or list(levels) != sorted({*levels} & {*range(6)}):
         raise ValueError(f"levels must be some of 0 … 5 in order, not {list(levels)}")
-    if not 0 <= frozen_stages <= 6:
-        raise ValueError(f"frozen_stages must be from 0 to 6, not {frozen_stages}")
+    if frozen_stages < 0:
+        raise ValueError(f"frozen_stages must be 0 or more, not {frozen_stages}")
     return MobileNetV3Large(levels, norm, frozen_stages, dilated)
 
 
@@ -45,7 +45,7 @@ class MobileNetV3Large(nn.Sequential):
         apply_norms(self)
         self.channels = [CHANNELS[level] for level in levels]
         self.strides = [min(STRIDES[level], 16 if dilated else 32) for level in levels]
-        for block in list(self)[: (*STAGES, 17)[frozen_stages]]:
+        for block in list(self)[: (*STAGES, 17)[min(frozen_stages, 6)]]:
             block.requires_grad_(False)
 
     def forward(self, x_BCHW: Tensor) -> list[Tensor]:

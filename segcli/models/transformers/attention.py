@@ -111,7 +111,7 @@ def _noting(seen: Recorded, core: Callable[..., Tensor]) -> Callable[..., Tensor
 def _on_grid(maps: Tensor, canvas: tuple[int, int]) -> Tensor | None:
     """[...,K] -> [...,h,w] of the grid over the canvas whose cells are the last of the K; tokens before them stand for
     no place. None where there is no such grid."""
-    for before in range(6):  # a class token, and up to five registers
+    for before in range(6):  # a class token, and up to four registers
         for stride in STRIDES:
             h, w = (-(-side // stride) for side in canvas)
             if h * w + before == maps.shape[-1]:

@@ -102,6 +102,8 @@ class TransformersModel(Model):
 
     @property
     def backbone_parts(self) -> tuple[str, ...]:
+        if self.first_rates:
+            return super().backbone_parts
         return tuple(f"net.{part}." for part in BACKBONES[self.architecture])
 
     @property
@@ -169,9 +171,9 @@ class TransformersModel(Model):
 
     def inspect(self, batch: Batch) -> dict[str, object]:
         """Of detectors class_probabilities [B,Q,C], or [B,Q,C+1] with "no object" last (no_object), boxes [B,Q,4] xyxy
-        on the canvas and, of those with masks, mask_logits [B,Q,h,w]; of mask classification class_probabilities
-        [B,Q,C+1], no_object and mask_logits; of pixel classifiers logits and probabilities [B,C,h,w]. Of all what
-        `attention.Recorded.views` has."""
+        on the canvas, selected (whether queries are chosen in the image, by the encoder's outputs) and, of those with
+        masks, mask_logits [B,Q,h,w]; of mask classification class_probabilities [B,Q,C+1], no_object and mask_logits;
+        of pixel classifiers logits and probabilities [B,C,h,w]. Of all what `attention.Recorded.views` has."""
         with recorded(self.net) as seen:
             out = self.run(batch)
         canvas = (batch.images.shape[2], batch.images.shape[3])
@@ -191,6 +193,7 @@ class TransformersModel(Model):
         return views | {
             "class_probabilities": out.logits.softmax(-1) if softmax else out.logits.sigmoid(),
             "no_object": softmax,
+            "selected": any(name.endswith(".enc_output") for name, _ in self.net.named_modules()),
             "boxes": to_xyxy(out.pred_boxes) * content[:, None],
         }
 
