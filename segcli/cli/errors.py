@@ -63,8 +63,9 @@ def explain(error: BaseException) -> tuple[str, str | None, int]:
 
 
 def _bad_usage(error: BaseException) -> tuple[str, str | None, int]:
-    """A wrong flag, argument or command, with the nearest option where one is close."""
+    """A wrong flag, argument or command, with the nearest option where one is close, or the recipe's key."""
     from segcli.core.plugins import nearest  # imports pydantic, which `segcli --help` does without
+    from segcli.core.recipe.keys import keys
 
     context = getattr(error, "ctx", None)
     command = context.command_path if context else "segcli"
@@ -73,7 +74,10 @@ def _bad_usage(error: BaseException) -> tuple[str, str | None, int]:
         return f"{command} needs a command", f"{command} --help", UsageError.exit_code
     if option and context and type(error).__name__ == "NoSuchOption":
         options = [o for p in context.command.params for o in p.opts if o.startswith("--")]
-        return f"{command} has no option {option}", nearest(option, [*options, "--help"]), UsageError.exit_code
+        called = option.removeprefix("--").replace("-", "_")
+        settings = [key for key in keys({}) if key.rpartition(".")[2] == called and context.command.name == "train"]
+        hint = f"--set {settings[0]}=VALUE" if settings else nearest(option, [*options, "--help"])
+        return f"{command} has no option {option}", hint, UsageError.exit_code
     message = str(getattr(error, "format_message", lambda: error)()).rstrip(".")
     return message[:1].lower() + message[1:], f"{command} --help", UsageError.exit_code
 

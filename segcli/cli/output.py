@@ -171,9 +171,13 @@ def lines(parts: Sequence[Grid | str]) -> list[str]:
     """The same as plain text, for a picture: a line for each title and row, cells parted by tabs."""
     out = []
     for part in parts:
-        rows = [[part]] if isinstance(part, str) else [[part.title], *part.rows, [""]]
+        rows = [[part]] if isinstance(part, str) else [_headings(part), *part.rows, [""]]
         out += ["\t".join(row) for row in rows]
     return out
+
+
+def _headings(grid: Grid) -> list[str]:
+    return [grid.title or grid.columns[0].title, *(column.title for column in grid.columns[1:])]
 
 
 def print_json(document: Mapping[str, object]) -> None:

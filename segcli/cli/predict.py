@@ -71,8 +71,12 @@ def predict(
         ),
     ] = None,
     pixel_size: Annotated[
-        float | None,
-        typer.Option(metavar="MM", help="The side of a pixel in millimetres: --save csv then has areas in mm², too."),
+        str | None,
+        typer.Option(
+            metavar="MM",
+            help="The side of a pixel in millimetres, or with its unit, such as 0.25um: --save csv then has areas in "
+            "mm², or in µm², too.",
+        ),
     ] = None,
     force: options.Force = False,
     json: options.Json = False,

@@ -339,7 +339,8 @@ def describe(root: str | Path) -> dict[str, Any]:
             made[split] = of_generator(_read_json(file), _read_json(root / "panoptic" / f"{split}.json"))
     advice = advise(splits, info)
     labelled = info.semantic or info.panoptic or any(facts["objects"] for facts in splits.values())
-    train = next_command(info.name, root, recipe_for(splits, info), advice)
+    itself = module is not None or bool(info.source)  # and no folder of the same name
+    train = next_command(info.name, root, recipe_for(splits, info), advice, itself=itself)
     return {
         "name": info.name,
         "root": str(root),
@@ -357,16 +358,17 @@ def describe(root: str | Path) -> dict[str, Any]:
     }
 
 
-def next_command(name: str, root: Path, recipe: str, advice: Sequence[Advice] = ()) -> str:
+def next_command(name: str, root: Path, recipe: str, advice: Sequence[Advice] = (), *, itself: bool = True) -> str:
     """The command that trains on a prepared folder: with this dataset's own recipe of that kind where one is shipped,
-    else with `recipe` (custom/KIND) and those settings of `advice` that it has otherwise."""
+    else with `recipe` (custom/KIND) and those settings of `advice` that it has otherwise. itself: `root` holds the
+    dataset that the recipe's expected scores are of, and not another one of its name."""
     folder = "quickstart" if name in plugins.names("synthetic") else name  # recipes lie in folders called as their data
     kind = recipe.removeprefix("custom/").removesuffix("_many_small")
     own = [shown for shown in shipped() if shown.startswith(f"{folder}/{kind}")]
     if not own and folder != name:
         own = [shown for shown in shipped() if shown.startswith(f"{name}/") and _of_task(shown, recipe)]
     own = [shown for shown in own if Recipe.load(shown).init is None]  # trains without a download
-    if own and Path(Recipe.load(own[0]).data.root) == root:
+    if own and itself and Path(Recipe.load(own[0]).data.root) == root:
         return f"segcli train {own[0]}"
     command = f"segcli train {own[0] if own else recipe} --data {shlex.quote(str(root))}"
     usual = Recipe.load(recipe)

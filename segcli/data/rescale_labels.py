@@ -42,7 +42,8 @@ def fitted(record: Record, say: Callable[[str, str], None], on_file: Mapping[boo
     try:
         h, w = read_values(record.image).shape[:2]
     except DataError as error:
-        say("image_unreadable", f"left out, with {len(record.annotations)} annotations: {error}")
+        why = str(error).removeprefix(f"{record.image}: ")  # the repair names the image
+        say("image_unreadable", f"left out, with {len(record.annotations)} annotations: {why}")
         return None
     old = record.size
     if old == UNKNOWN:

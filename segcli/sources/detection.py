@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shlex
 from collections import Counter
 from pathlib import Path
 
@@ -35,8 +36,12 @@ def detect(path: Path) -> str:
             if file.suffix.lower() == ".json":
                 read_json(file)  # a file that was cut off fits nothing
         inner = [p for p in sorted(path.iterdir()) if p.is_dir()][:INNER] if path.is_dir() else []
-        if fit := [f"{p.name} ({name})" for p in inner for name in fitting(p)]:
-            raise DataError(f"{path}: holds {', '.join(fit)}, but is itself in no format", hint="give one as SOURCE")
+        if fit := [(p, name) for p in inner for name in fitting(p)]:
+            holds = ", ".join(f"{p.name} ({name})" for p, name in fit)
+            folders = [shlex.quote(str(p)) for p in dict.fromkeys(p for p, _ in fit)]
+            hint = "give one as SOURCE, or several, which are merged: " if len(folders) > 1 else "give that as SOURCE: "
+            hint += " ".join(folders)
+            raise DataError(f"{path}: holds {holds}, but is itself in no format", hint=hint)
         found = fitting(path, last=True)
     if not found:
         seen, hint = _seen(path)

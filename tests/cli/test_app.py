@@ -52,6 +52,7 @@ def test_without_a_command_it_helps(segcli):
         (["predict"], "error: missing argument 'RUN|RECIPE|MODEL.onnx'", "segcli predict --help"),
         (["predict", "a", "b", "--score", "x"], "error: invalid value for '--score'", "segcli predict --help"),
         (["predict", "a", "b", "--score", "2"], "error: invalid value for '--score'", "segcli predict --help"),
+        (["train", "a", "--minutes", "2"], "error: segcli train has no option --minutes", "--set train.minutes=VALUE"),
         (["train"], "error: train needs a RECIPE", "segcli train quickstart/mask_rcnn"),
         (["train", "quikstart/mask_rcnn"], "error: no recipe", "did you mean 'quickstart/mask_rcnn'?"),
         (["train", "quickstart/mask_rcnn", "--set", "train.epcohs=1"], "error: ", None),

@@ -91,6 +91,11 @@ def test_scores_of_other_tasks_are_listed():
     assert tables.scores({"primary": "PQ", "metrics": {}, "per_class": {}}, "") == []
 
 
+def test_a_table_on_a_picture_keeps_its_headings():
+    grid = output.Grid([output.Column(""), output.Column("train"), output.Column("val")], [["images", "3", "1"]], "All")
+    assert output.lines([grid]) == ["All\ttrain\tval", "images\t3\t1", ""]
+
+
 def test_a_progress_bar_in_a_log_is_plain_lines():
     stream = io.StringIO()
     lines = output.PlainLines(stream)

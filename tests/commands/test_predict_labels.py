@@ -13,6 +13,7 @@ from pycocotools import mask as coco_mask
 
 from segcli.commands.predict import labels, pictures
 from segcli.commands.predict.files import predict_files
+from segcli.commands.predict.tables import read_pixel_size, write_tables
 from segcli.commands.predictor import Predictor
 from segcli.commands.prepare import prepare
 from segcli.core.errors import DataError, UsageError
@@ -68,7 +69,7 @@ def predicted(tmp_path_factory):
         Image.fromarray(np.full((*SIZE, 3), 90, np.uint8)).save(root / "in" / f"{name}.png")
     every = [*labels.FOLDERS, "csv"]
     report = predict_files(
-        Predictor(Perfect(), RECIPE, INFO), [root / "in"], root / "out", save=every, pixel_size=0.5, progress=False
+        Predictor(Perfect(), RECIPE, INFO), [root / "in"], root / "out", save=every, pixel_size="0.5um", progress=False
     )
     assert (report.images, report.detections) == (2, 38)
     return root / "out"
@@ -108,10 +109,28 @@ def test_tables_count_objects_and_areas(predicted):
     masks, _ = scene(1)
     assert len(rows) == 38
     assert float(rows[0]["area_pixels"]) == masks[0].sum()
-    assert float(rows[0]["area_mm2"]) == masks[0].sum() / 4
+    assert float(rows[0]["area_um2"]) == masks[0].sum() / 4
     counts = list(csv.DictReader((predicted / "counts.csv").open(encoding="utf-8-sig")))
     assert [row["class"] for row in counts] == INFO.names * 2
     assert sum(int(row["objects"]) for row in counts) == 38
+    covered = max(float(row["share_of_image"]) for row in counts)
+    assert 0 < covered <= 1, "objects lie on one another"
+
+
+@pytest.mark.parametrize(
+    ("text", "side"),
+    [("0.25um", (0.25, "um")), ("0.25 µm", (0.25, "um")), ("2.5e-4", (2.5e-4, "mm")), ("0.1mm", (0.1, "mm"))],
+)
+def test_a_pixel_size_has_a_unit_or_is_in_millimetres(text, side):
+    assert read_pixel_size(text) == side
+
+
+def test_the_share_of_overlapping_boxes_counts_pixels_once(tmp_path):
+    boxes = [{"category_id": 17, "bbox": [0, 0, 4, 4]}, {"category_id": 17, "bbox": [2, 0, 4, 4]}]
+    entry = {"given": "a.png", "size": (8, 8), "results": boxes}
+    write_tables(lambda: iter([entry]), INFO, tmp_path, None)
+    row = next(csv.DictReader((tmp_path / "counts.csv").open(encoding="utf-8-sig")))
+    assert (row["area_pixels"], row["share_of_image"]) == ("32", "0.3750")
 
 
 def test_cut_outs_are_transparent_outside_and_geojson_has_holes(predicted):
@@ -173,7 +192,9 @@ def test_names_that_no_annotation_tool_would_find_are_refused_before_any_work(tm
     assert not (tmp_path / "o").exists()
 
 
-@pytest.mark.parametrize(("save", "side"), [(["coco"], 0.5), (["csv"], 0.0), (["csv"], -1.0), (["csv"], float("nan"))])
+@pytest.mark.parametrize(
+    ("save", "side"), [(["coco"], "0.5"), (["csv"], "0"), (["csv"], "-1mm"), (["csv"], "nan"), (["csv"], "1km")]
+)
 def test_a_pixel_size_that_no_table_would_show_is_refused(tmp_path, save, side):
     photo(tmp_path / "a.png")
     with pytest.raises(UsageError, match="--pixel-size"):

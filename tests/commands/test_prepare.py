@@ -173,6 +173,8 @@ def test_next_command(tmp_path, monkeypatch):
     command = next_command("coco_pose_mini", Path("x"), "custom/keypoint_rcnn")
     assert command == "segcli train coco_pose_mini/keypoint_rcnn_lite --data x"
     assert next_command("nuclei", Path("data/nuclei"), f"{usual}_many_small") == "segcli train nuclei/mask_rcnn_lite"
+    command = next_command("nuclei", Path("data/nuclei"), f"{usual}_many_small", itself=False)
+    assert command == "segcli train nuclei/mask_rcnn_lite --data data/nuclei", "expected scores are of another dataset"
 
 
 @pytest.mark.parametrize("name", ["coco", "yolo"])

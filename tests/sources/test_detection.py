@@ -41,3 +41,12 @@ def test_labels_without_images_and_other_archives(tmp_path):
     assert "export them with their images" in refused(tmp_path / "a").hint
     (tmp_path / "b.7z").write_bytes(b"7z")
     assert "zip or tar" in refused(tmp_path / "b.7z").hint
+
+
+def test_a_folder_of_sources_says_that_several_are_merged(tmp_path):
+    for day in ("day 1", "day2"):
+        photo(tmp_path / day / "slide" / "images" / "a.png")
+        picture(tmp_path / day / "slide" / "masks" / "1.png", np.full((H, W), 255, np.uint8) * (np.arange(W) > 9))
+    error = refused(tmp_path)
+    assert "holds day 1 (masks), day2 (masks)" in str(error)
+    assert error.hint.endswith(f"merged: '{tmp_path / 'day 1'}' {tmp_path / 'day2'}")

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 import sys
 import time
 from collections import deque
@@ -19,7 +18,7 @@ from segcli.commands.predict.inference import How, predict_each
 from segcli.commands.predict.journal import FILE, Entry, Journal, begun_by, regions, stamp
 from segcli.commands.predict.pictures import Legend, overlay_file, write_pictures
 from segcli.commands.predict.reading import Read
-from segcli.commands.predict.tables import TABLES
+from segcli.commands.predict.tables import TABLES, PixelSize, read_pixel_size
 from segcli.commands.predictor import Predictor
 from segcli.core import folders
 from segcli.core.coco_json import Result
@@ -74,7 +73,7 @@ def predict_files(
     tta: bool = False,
     tile: int | None = None,
     overlap: int | None = None,
-    pixel_size: float | None = None,
+    pixel_size: str | None = None,
     progress: bool = True,
 ) -> PredictReport:
     """Predict files, folders, patterns (see data/inputs.py) and web addresses and write below `out`, NAME being the
@@ -91,8 +90,8 @@ def predict_files(
 
     Only detections with at least `score` are kept, and of `classes` (names; None: all). tta: the mean of the prediction
     and of that for the mirror image. tile, overlap: images larger than that are predicted in tiles of so
-    many pixels a side (see tiles.py); overlap None: a quarter of it. pixel_size: the side of a pixel in millimetres,
-    for the tables.
+    many pixels a side (see tiles.py); overlap None: a quarter of it. pixel_size: the side of a pixel for the
+    tables, such as "0.25um", see `read_pixel_size`.
     A file that can't be read is reported and skipped; memory does not grow with the number of images. A call that was
     interrupted goes on where it was, if everything is as it was. Raises, before any work, UsageError for what the model
     can't do, DataError where an input names nothing, and where a file that would be written is an input, or is there
@@ -100,7 +99,7 @@ def predict_files(
     """
     begun = time.perf_counter()
     out = Path(out)
-    refuse(out, save, pixel_size)
+    side = refuse(out, save, pixel_size)
     how = How(score, chosen_labels(predictor.info, classes), tiling(tile, overlap), tta)
     task = TASKS[predictor.recipe.task]
     if tta and (not task.objects or task.fields):
@@ -169,7 +168,7 @@ def predict_files(
             if entry["shrunk"] is not None:
                 report.shrunk.append((Path(entry["given"]), entry["shrunk"]))
         _write_files(journal, predictor.info, out, save)
-        report.notes = labels.write(journal.entries, predictor.info, out, save, pixel_size)
+        report.notes = labels.write(journal.entries, predictor.info, out, save, side)
     folders.note_written(out)
     report.seconds = time.perf_counter() - begun
     return report
@@ -225,20 +224,18 @@ def _write_files(journal: Journal, info: DatasetInfo, out: Path, save: Sequence[
         coco.tail += ',\n"categories": ' + json.dumps(coco_categories(info), ensure_ascii=False) + "}"
 
 
-def refuse(out: Path, save: Sequence[str], pixel_size: float | None = None) -> None:
+def refuse(out: Path, save: Sequence[str], pixel_size: str | None = None) -> PixelSize | None:
     """Raise UsageError for a kind of file that is not written, for a folder that is a run's or a dataset's, and for a
-    pixel size that no table would have, or that is none."""
-    if pixel_size is not None:
-        if "csv" not in save:
-            raise UsageError("--pixel-size goes with --save csv")
-        if not 0 < pixel_size < math.inf:
-            raise UsageError(f"--pixel-size {pixel_size:g}: a pixel's side is longer than 0 mm")
+    pixel size that no table would have, or that is none; -> that size."""
+    if pixel_size is not None and "csv" not in save:
+        raise UsageError("--pixel-size goes with --save csv")
     for choice in save:
         if choice not in CHOICES:
             raise UsageError(f"--save {choice} is unknown", hint=nearest(choice, list(CHOICES)))
     for name, kind in (("recipe.yaml", "a run folder"), ("info.json", "a prepared dataset")):
         if (out / name).is_file():
             raise UsageError(f"{out} is {kind}: predictions would lie among its files", hint="choose another --out")
+    return None if pixel_size is None else read_pixel_size(pixel_size)
 
 
 def chosen_labels(info: DatasetInfo, classes: Sequence[str] | None) -> list[int] | None:

@@ -18,7 +18,7 @@ from pycocotools import mask as coco_mask
 
 from segcli.commands.predict import crops, geojson
 from segcli.commands.predict.journal import Entry
-from segcli.commands.predict.tables import write_tables
+from segcli.commands.predict.tables import PixelSize, write_tables
 from segcli.core import plugins
 from segcli.core.coco_json import Annotation, ImageEntry, Result
 from segcli.core.dataset_info import DatasetInfo
@@ -56,11 +56,11 @@ def write(
     info: DatasetInfo,
     out: Path,
     save: Collection[str],
-    pixel_size: float | None = None,
+    pixel_size: PixelSize | None = None,
 ) -> list[str]:
     """Write what `save` has of CHOICES, from the journal's entries. -> sentences on what has no place in a format.
 
-    pixel_size: the side of a pixel in millimetres, for the tables. Raises DataError and SegcliError.
+    pixel_size: for areas in the tables. Raises DataError and SegcliError.
     """
     notes: list[str] = []
     if "csv" in save:

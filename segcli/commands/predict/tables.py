@@ -1,31 +1,55 @@
 """Counts and areas as CSV: one table of objects, one of images and classes."""
 
 import csv
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TextIO, cast
+from typing import NamedTuple, TextIO, cast
 
 from pycocotools import mask as coco_mask
 
 from segcli.commands.predict.journal import Entry
 from segcli.core.coco_json import Result
 from segcli.core.dataset_info import DatasetInfo
+from segcli.core.errors import UsageError
 from segcli.core.files import write_atomic
 from segcli.data.annotations import encode
 
 OBJECTS, COUNTS = TABLES = ("objects.csv", "counts.csv")
 BOX = ("x", "y", "width", "height")
+UNITS = {"um": "um", "µm": "um", "μm": "um", "mm": "mm", "": "mm", "cm": "cm", "m": "m"}  # two letters look like µ
+
+
+class PixelSize(NamedTuple):
+    """The side of a pixel, and in which unit."""
+
+    side: float
+    unit: str
+
+
+def read_pixel_size(text: str) -> PixelSize:
+    """Of "0.25um", say; a number alone is in millimetres. Raises UsageError."""
+    number = text.strip().rstrip("".join(UNITS))
+    unit = text.strip().removeprefix(number)
+    try:
+        side = float(number)
+    except ValueError:
+        side = math.nan
+    if unit not in UNITS or not 0 < side < math.inf:
+        hint = "a number above 0, in millimetres, or with its unit: um, mm, cm or m, such as 0.25um"
+        raise UsageError(f"--pixel-size {text}: is no length", hint=hint)
+    return PixelSize(side, UNITS[unit])
 
 
 def write_tables(
-    entries: Callable[[], Iterator[Entry]], info: DatasetInfo, out: Path, pixel_size: float | None
+    entries: Callable[[], Iterator[Entry]], info: DatasetInfo, out: Path, pixel_size: PixelSize | None
 ) -> None:
     """objects.csv: a row an object (of maps a segment, or a class); counts.csv: a row an image and a class, also where
-    there are none. Areas in pixels, of the mask or else the box; with `pixel_size` (the side of a pixel in millimetres)
-    also in mm². Raises SegcliError."""
+    there are none. Areas in pixels, of the mask or else the box, and in the unit of `pixel_size` squared; the share of
+    the image is that of the pixels in any of the objects. Raises SegcliError."""
     names = dict(zip(info.source_ids, info.names, strict=True))
-    physical = ["area_mm2"] if pixel_size else []
-    in_mm2 = lambda area: [f"{area * pixel_size**2:.6g}"] if pixel_size else []
+    physical = [f"area_{pixel_size.unit}2"] if pixel_size else []
+    squared = lambda area: [f"{area * pixel_size.side**2:.6g}"] if pixel_size else []
 
     def write_objects(file: TextIO) -> None:
         table = csv.writer(file)
@@ -36,19 +60,19 @@ def write_tables(
                 box = [f"{v:g}" for v in result["bbox"]]
                 score = f"{result['score']:.4f}" if "score" in result else ""
                 name = names[result["category_id"]]
-                table.writerow([entry["given"], number, name, score, *box, f"{area:g}", *in_mm2(area)])
+                table.writerow([entry["given"], number, name, score, *box, f"{area:g}", *squared(area)])
 
     def write_counts(file: TextIO) -> None:
         table = csv.writer(file)
         table.writerow(["image", "class", "objects", "area_pixels", "share_of_image", *physical])
         for entry in entries():
-            areas: dict[int, list[float]] = {key: [] for key in names}
+            found: dict[int, list[Result]] = {key: [] for key in names}
             for result in cast(list[Result], entry["results"]):
-                areas[result["category_id"]].append(_area(result, entry["size"]))
-            for key, of in areas.items():
-                share = sum(of) / (entry["size"][0] * entry["size"][1])
-                row = [entry["given"], names[key], len(of), f"{sum(of):g}", f"{share:.4f}"]
-                table.writerow([*row, *in_mm2(sum(of))])
+                found[result["category_id"]].append(result)
+            for key, of in found.items():
+                area = sum(_area(result, entry["size"]) for result in of)
+                share = _share(of, entry["size"])
+                table.writerow([entry["given"], names[key], len(of), f"{area:g}", f"{share:.4f}", *squared(area)])
 
     write_csv(out / OBJECTS, write_objects)
     write_csv(out / COUNTS, write_counts)
@@ -62,6 +86,14 @@ def write_csv(path: Path, fill: Callable[[TextIO], None]) -> None:
             fill(file)
 
     write_atomic(path, write, flush=False)
+
+
+def _share(results: Sequence[Result], size: tuple[int, int]) -> float:
+    """Of the image's pixels those in any of the objects: overlapping ones count once."""
+    masks = [encode(one["segmentation"], size) for one in results if "segmentation" in one]
+    boxes = [one["bbox"] for one in results if "segmentation" not in one]
+    masks += coco_mask.frPyObjects(boxes, *size) if boxes else []
+    return float(coco_mask.area(coco_mask.merge(masks))) / (size[0] * size[1]) if masks else 0.0
 
 
 def _area(result: Result, size: tuple[int, int]) -> float:

@@ -170,7 +170,8 @@ def _nested(path: Path) -> Found:
     for folder in _each(path):
         images = [p for p in sorted((folder / "images").iterdir()) if is_image(p)]
         if len(images) != 1:
-            raise DataError(f"{folder / 'images'}: must hold one image, not {len(images)}")
+            hint = "in this layout each folder has its one image in images/ and one mask an object in masks/"
+            raise DataError(f"{folder / 'images'}: must hold one image, not {len(images)}", hint=hint)
         masks = tuple(p for p in sorted((folder / "masks").iterdir()) if is_image(p))
         out.append((images[0], masks))
     return out
