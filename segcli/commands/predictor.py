@@ -165,5 +165,6 @@ def _pixels(picture: Picture, info: DatasetInfo, position: int) -> np.ndarray:
     if not isinstance(picture, np.ndarray):
         return read_image(picture, info.value_range)
     if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8 or not picture.size:
-        raise UsageError(f"image {position} is {picture.dtype} {list(picture.shape)}, not RGB uint8 [H,W,3]")
+        hint = "give the file's path, or what PIL.Image.open gives: both are read as the run's dataset was"
+        raise UsageError(f"image {position} is {picture.dtype} {list(picture.shape)}, not RGB uint8 [H,W,3]", hint=hint)
     return picture

@@ -32,8 +32,9 @@ def test_a_predictor_takes_paths_and_arrays_in_one_call(tmp_path, predictor):
 def test_a_predictor_refuses_what_is_not_an_image(tmp_path, predictor):
     with pytest.raises(DataError, match=r"missing\.png"):
         predictor([tmp_path / "missing.png"])
-    with pytest.raises(UsageError, match="image 1 is float32"):
+    with pytest.raises(UsageError, match="image 1 is float32") as caught:
         predictor([np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4, 3), np.float32)])
+    assert "PIL.Image.open" in caught.value.hint
 
 
 def test_one_image_gives_one_prediction_however_it_is_given(tmp_path, predictor):

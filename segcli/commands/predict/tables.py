@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, TextIO, cast
 
+import numpy as np
 from pycocotools import mask as coco_mask
 
 from segcli.commands.predict.journal import Entry
@@ -92,7 +93,7 @@ def _share(results: Sequence[Result], size: tuple[int, int]) -> float:
     """Of the image's pixels those in any of the objects: overlapping ones count once."""
     masks = [encode(one["segmentation"], size) for one in results if "segmentation" in one]
     boxes = [one["bbox"] for one in results if "segmentation" not in one]
-    masks += coco_mask.frPyObjects(boxes, *size) if boxes else []
+    masks += coco_mask.frPyObjects(np.asarray(boxes, np.float64), *size) if boxes else []
     return float(coco_mask.area(coco_mask.merge(masks))) / (size[0] * size[1]) if masks else 0.0
 
 
