@@ -49,6 +49,7 @@ with torch.inference_mode():
 OBJECTS = """for box, label, score in zip(found["boxes"], found["labels"], found["scores"]):
     if score >= 0.5:
         print(f"{classes[label]} {score:.2f}", *box.round(1))
+print((found["scores"] >= 0.5).sum(), "of", len(found["scores"]), "detections have a score of at least 0.5")
 """
 SEGMENTS = """for number, (label, score) in enumerate(zip(found["segment_labels"], found["segment_scores"]), 1):
     print(f"{classes[label]} {score:.2f}", (found["panoptic"] == number).sum(), "pixels")

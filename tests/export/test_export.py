@@ -72,8 +72,9 @@ def test_the_script_beside_it_runs_without_segcli(exported):
         text=True,
         check=True,
     )
-    lines = done.stdout.splitlines()
+    *lines, last = done.stdout.splitlines()
     assert lines
+    assert last.endswith(f" of {len(lines)} detections have a score of at least 0.5"), "and not silence where none has"
     assert all(line.split()[0] in ("cat", "dog") and len(line.split()) == 6 for line in lines)
 
 
