@@ -120,7 +120,7 @@ def compare(
     if html is not None:
         from segcli.compare.report import write_report
 
-        pairs, verdicts = [*chain(*found.pairs)], [*chain(*found.verdicts), *found.choices]
+        pairs, verdicts = [*chain(*found.pairs)], [*reversed(found.choices), *chain(*found.verdicts)]
         missing = write_report(found.groups, html, pairs=pairs, verdicts=verdicts, skipped=found.failed)
         for note in missing:
             _tell(note)

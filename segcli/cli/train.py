@@ -94,7 +94,8 @@ def train(
     from segcli.core.run_files import read_metrics
 
     scores = read_metrics(run)
-    output.show(*tables.scores(scores, title=f"{loaded.name}, {count(scores['images'], f'{loaded.eval.split} image')}"))
+    called, images = run.absolute().name, count(scores["images"], f"{loaded.eval.split} image")
+    output.show(*tables.scores(scores, title=f"{called}, {images}"))
     name = output.quoted(run)
     output.next_commands(
         f"segcli predict {name} FOLDER", f"segcli visualize predictions {name} --worst 12", f"segcli compare {name}"

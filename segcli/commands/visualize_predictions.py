@@ -76,7 +76,7 @@ def show_predictions(
     what = f"{len(chosen)} worst" if worst is not None else f"{len(chosen)}"
     least = f"at score ≥ {score:g}" + (f" (no detection reaches {USUAL:g})" if weak else "")
     meaning = f"{MEANING}, {least}" if TASKS[recipe.task].things else MEANING_SEMANTIC
-    title = f"{recipe.name}: {what} of {len(dataset)} images ({chosen_split}); {meaning}"
+    title = f"{folder.path.absolute().name}: {what} of {len(dataset)} images ({chosen_split}); {meaning}"
     pictures = Path(out) if out is not None else folder.path / "pictures"
     names_of_sheets = sheet_names(
         f"{'predictions' if worst is None else 'worst'}-{chosen_split}", len(chosen), PER_SHEET

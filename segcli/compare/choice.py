@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from segcli.compare.equal_work import undertrained
 from segcli.compare.intervals import Pair
 from segcli.compare.row import Row
 from segcli.compare.verdict import FEW, amount
@@ -33,6 +34,11 @@ def _choice(rows: Sequence[Row], pairs: Sequence[Pair], metric: str, by: str) ->
     judged = {pair.b: pair for pair in turned if not pair.unequal}
     apart = [row.name for row in rows if row is not best and row.name not in judged]
     if not judged:
+        if short := [row.name for row in rows if undertrained(row)]:
+            return (
+                f"no choice{by} yet: {_list(short)} {'is' if len(short) == 1 else 'are'} undertrained; train longer "
+                "(more --minutes, or the steps that the diagnosis names)"
+            )
         return (
             f"no choice{by} yet: {best.name} can't be held against {_list(apart)}; equal work and intervals are needed"
         )

@@ -11,6 +11,7 @@ from segcli.core.plugins import nearest
 from segcli.core.tasks import PRIMARY
 
 TEXTS = ("name", "model", "backbone")
+BUSY = 1.5  # times the speed at one matrix product that this machine may have had between two measurements
 Place = tuple[str, str, str | None, str | None, int | None]  # data, split, its digest, fingerprint, images
 
 
@@ -119,6 +120,12 @@ def notes(groups: Sequence[Sequence[Row]]) -> list[str]:
     machines = {str(sorted(r.measured_on.items())) for r in rows if r.measured_on}
     if len(machines) > 1:
         out.append("latencies were measured on different devices or numbers of threads (measured_on in --json)")
+    speeds = [speed for r in rows if r.machine and (speed := r.machine.get("gflops_per_second"))]
+    if len(machines) == 1 and speeds and max(speeds) > BUSY * min(speeds):
+        out.append(
+            "latencies were measured on a machine that was not equally free, and can't be compared: at one matrix product "
+            f"it made {min(speeds):.0f} to {max(speeds):.0f} GFLOP/s"
+        )
     return out
 
 

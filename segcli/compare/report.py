@@ -26,6 +26,7 @@ from segcli.predictions.coco_results import write_bytes
 
 ENVIRONMENT = ("segcli", "torch", "torchvision", "python", "platform", "device", "threads", "seed", "git")
 LEFT_OUT = ("name", "expect")  # recipe keys that say nothing about how a run was made
+MAIN = re.compile(r"_AP$|^(mIoU|PQ)$")  # scores before the costs
 USUAL = re.compile(r"_(AP|AP50|APs|APm|APl)$|^(mIoU|PQ|SQ|RQ)$")  # scores among the table's first columns
 FORECAST = "Recipes that are not trained: what training takes here"
 PAIRS = "Every pair: a − b and its 95 % interval"
@@ -124,11 +125,12 @@ def _points(metric: str, value: float | None) -> float | None:
 def _table(rows: Sequence[Row], metric: str | None, title: str) -> Json:
     """Columns that any row has something for; a cell is [text, sort key], a score's with its interval."""
     metrics = _metrics(rows, metric)
-    usual = [key for key in metrics if key != metric and USUAL.search(key)]
-    rest = [key for key in metrics if key != metric and key not in usual]
+    main = [key for key in metrics if key == metric or (metric and MAIN.search(key))]
+    usual = [key for key in metrics if key not in main and USUAL.search(key)]
+    rest = [key for key in metrics if key not in main and key not in usual]
     scored = lambda keys: [(tables.score_column(key), key) for key in keys]
     plain = lambda columns: [(column, None) for column in columns]
-    first = [*scored(metrics[:1] if metric else []), *plain([*tables.COST.values(), tables.MODEL, tables.BACKBONE])]
+    first = [*scored(main), *plain([*tables.COST.values(), tables.MODEL, tables.BACKBONE])]
     first += scored(usual)
     more = [*scored(rest), *plain([*tables.time_to_score(rows), *tables.MORE])]
     columns = [(tables.NAME, None), *first, *more]

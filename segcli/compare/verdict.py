@@ -1,5 +1,6 @@
 """What the data supports, in plain sentences."""
 
+import dataclasses
 from collections.abc import Sequence
 
 from segcli.compare.equal_work import MOST, times, warnings, work_ratio
@@ -83,10 +84,17 @@ def _cheaper_and_better(rows: Sequence[Row], metric: str) -> list[str]:
 
 
 def amount(pair: Pair) -> str:
-    """2.1 ± 0.9: the difference in points without its sign where it is significant, half of the interval's width."""
-    low, high = pair.ci95
-    delta = abs(pair.delta) if pair.significant else pair.delta
-    return f"{100 * delta:.1f} ± {50 * (high - low):.1f}"
+    """2.1 ± 0.9: the difference in points without its sign where it is significant, half of the interval's width.
+
+    8.5 (0.4 to 18.6): the interval itself where it lies so unevenly that ± would take 0 in, or leave it out.
+    """
+    turned = dataclasses.replace(pair, delta=-pair.delta, ci95=(-pair.ci95[1], -pair.ci95[0]))
+    shown = turned if pair.significant and pair.delta < 0 else pair
+    low, high = shown.ci95
+    difference, half = f"{100 * shown.delta:.1f}", f"{50 * (high - low):.1f}"
+    if (low > 0 or high < 0) != (abs(float(difference)) > float(half)):
+        return f"{difference} ({100 * low:.1f} to {100 * high:.1f})"
+    return f"{difference} ± {half}"
 
 
 def _price(row: Row, other: Row) -> str:

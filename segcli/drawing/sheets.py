@@ -186,7 +186,12 @@ def _counted(word: str, found: Target | Prediction, score: float) -> str:
         return word
     scores = found.instances.scores
     count = len(found.instances) if scores is None else int((scores >= score).sum())
-    return f"{word}: {count}"
+    below = (
+        f" (best score {round(100 * float(scores.max()))} %)"
+        if not count and scores is not None and len(scores)
+        else ""
+    )
+    return f"{word}: {count}{below}"
 
 
 def sheet_names(name: str, count: int, per_sheet: int) -> list[str]:

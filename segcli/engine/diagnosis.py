@@ -59,9 +59,10 @@ class Hits:
 def print_causes(
     run: RunFolder, recipe: Recipe, model: Model, dataset: Dataset, metrics: Mapping[str, float], predictions: Path
 ) -> list[dict[str, str]] | None:
-    """Where a detector's score is near 0, or far below its best during training, print why on stderr (see `diagnose`).
+    """Where a detector's score is near 0, or far below its best during training, or its training was too short, print
+    why on stderr (see `diagnose`).
 
-    -> [{"cause", "evidence", "advice"}] as metrics.json stores it; [] if the score gives no reason; None if a diagnosis
+    -> [{"cause", "evidence", "advice"}] as metrics.json stores it; [] if there is nothing to say; None if a diagnosis
     is impossible: for label maps, or for a split without objects.
     """
     scored_as_objects = TASKS[recipe.task].objects and not TASKS[recipe.task].fields
@@ -112,16 +113,18 @@ def diagnose(
     category_ids: Sequence[int],
     model: Model,
 ) -> list[Cause]:
-    """Causes supported by the evidence, the most certain first; [] if the primary score `value` gives no reason.
+    """Causes supported by the evidence, the most certain first. Of a primary score `value` that gives no reason, only
+    whether the training was too short; [] if it wasn't.
 
     log: the entries of log.jsonl; images: of the scored split, read only if the score is low; category_ids: in the
     order of labels; model: the recipe's.
     """
     best = max((e["metrics"].get(recipe.primary, 0.0) for e in log if "metrics" in e), default=0.0)
+    short = _too_short(recipe, log, model)
     if value >= LOW and value >= FALLEN * best:
-        return []
+        return short
     hits = measure(images, category_ids)
-    found = [*_from_classes(recipe, hits, model), *_from_log(recipe, log, hits), *_too_short(recipe, log, model)]
+    found = [*_from_classes(recipe, hits, model), *_from_log(recipe, log, hits), *short]
     return found or [
         Cause(
             "unknown",

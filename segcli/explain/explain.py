@@ -83,7 +83,8 @@ def explain(
         view = chosen[key]
         write_png(folder / f"{stem}-{key}.png", sheet(view, shown, every_group=over_time))
         sections.append(Section(key, view, shown))
-    page = explain_page(f"{opened.recipe.name}: {name}", scene, sections)
+    called = opened.path.absolute().name if opened.path else opened.recipe.name
+    page = explain_page(f"{called}: {name}", scene, sections)
     write_bytes(folder / names[0], page.encode("utf-8"))
     if out is not None or opened.path is None:
         folders.note_written(folder)

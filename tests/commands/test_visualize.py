@@ -98,7 +98,7 @@ def test_the_worst_images_come_first(run, shapes, monkeypatch):
     assert captions[0] == f"{names[3]} · quality 0.00"
     assert captions[1].startswith(f"{names[1]} · quality 0.")
     assert captions[2].endswith("quality 1.00")
-    assert "3 worst of 5 images (val)" in title
+    assert title.startswith(f"{run.name}: 3 worst of 5 images (val)"), "the run's folder: several have one recipe"
     assert "matched IoUs" in title, "how quality is computed"
 
 

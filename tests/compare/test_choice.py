@@ -8,6 +8,7 @@ import pytest
 from segcli.compare.choice import choices
 from segcli.compare.intervals import Pair
 from segcli.compare.row import Row
+from segcli.compare.verdict import amount
 
 
 def row(name, score, gflops=1.0, images=200, **more):
@@ -80,6 +81,19 @@ def test_what_was_not_judged_is_named_where_the_evidence_is_thin_too():
     rows = [row("a", 0.50), row("b", 0.49), row("c", 0.2)]
     pairs = [pair("a", "b", 0.01, significant=False), pair("a", "c", 0.3, unequal="c had less")]
     assert one(rows, pairs).endswith("at like FLOPs; not judged: c")
+
+
+def test_where_nothing_is_judged_for_want_of_training_it_says_so():
+    rows = [row("a", 0.5, diagnosis=["too few steps"]), row("b", 0.4)]
+    said = one(rows, [pair("a", "b", 0.1, unequal="a was diagnosed as undertrained (too few steps)")])
+    assert said.startswith("no choice yet: a is undertrained; train longer (more --minutes")
+
+
+def test_a_difference_beside_the_middle_of_its_interval_is_printed_with_it():
+    skewed = Pair("a", "b", "segm_AP", 0.085, (0.004, 0.186), True)
+    said = one([row("a", 0.15), row("b", 0.06)], [skewed])
+    assert "ahead of b, the next, by 8.5 (0.4 to 18.6) mask AP" in said
+    assert amount(dataclasses.replace(skewed, delta=-0.085, ci95=(-0.186, -0.004))) == "8.5 (0.4 to 18.6)"
 
 
 def test_one_run_or_none_is_no_choice():

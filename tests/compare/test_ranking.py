@@ -137,3 +137,15 @@ def test_latencies_of_different_machines_are_pointed_out(fake_run):
     a = run_row(fake_run("a"))
     b = run_row(fake_run("b", measured_on={"device": "cuda", "threads": 2, "batch": 1}))
     assert any("different devices" in note for note in notes(rank([a, b])))
+
+
+def test_latencies_of_a_machine_that_was_busy_for_one_of_them_are_pointed_out(rows):
+    made = rows(a=(1.0, {"segm_AP": 0.5}), b=(2.0, {"segm_AP": 0.4}))
+    where = {"device": "cpu", "threads": 1, "batch": 1}
+    said = lambda *speeds: notes(
+        rank(
+            [dataclasses.replace(r, measured_on=where, machine={"gflops_per_second": s}) for r, s in zip(made, speeds)]
+        )
+    )
+    assert said(19.2, 18.0) == said(None, 18.0) == []
+    assert any("not equally free" in note and "8 to 19 GFLOP/s" in note for note in said(19.2, 8.1))

@@ -57,6 +57,14 @@ def names(browser) -> list[str]:
     return browser.run("return [...document.querySelectorAll('#table tbody th')].map(e => e.textContent.trim())")
 
 
+def test_every_main_score_stands_before_the_costs(runs, tmp_path):
+    report(runs, tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text("utf-8")
+    data = json.loads(page.partition('<script type="application/json" id="data">')[2].partition("</script>")[0])
+    titles = [column["title"].replace("\n", " ") for column in data["groups"][0]["table"]["columns"]]
+    assert titles[:4] == ["name", "mask AP", "box AP", "GFLOPs"]
+
+
 def test_the_report_works_in_a_browser_without_a_network(browser, runs, tmp_path):
     page = tmp_path / "a report.html"
     assert report(runs, page) == []

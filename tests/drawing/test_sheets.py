@@ -7,6 +7,7 @@ import torch
 from segcli.core.dataset_info import Category, DatasetInfo
 from segcli.drawing.sheets import (
     PAPER,
+    _counted,
     cell_width,
     choose_columns,
     contact_sheet,
@@ -75,6 +76,12 @@ def test_a_prediction_has_the_colour_of_its_label():
         assert np.array_equal(edges[0], edges[1])
         assert edges[0].max() > 100
     assert not np.array_equal(left[174:186, 70], left[174:186, 350])
+
+
+def test_a_panel_without_detections_says_how_near_the_best_one_is():
+    found = Prediction(1, (9, 9), Instances(torch.ones(2, 4), torch.zeros(2).long(), torch.tensor([0.48, 0.2])))
+    assert _counted("predicted", found, 0.5) == "predicted: 0 (best score 48 %)"
+    assert _counted("predicted", found, 0.3) == "predicted: 1"
 
 
 def test_a_legend_wraps_and_shows_each_colour():

@@ -80,12 +80,13 @@ def test_a_good_score_is_no_reason_to_ask_and_a_fallen_one_is():
     assert names(results(), value=0.3, history=fallen) == ["unknown"]
 
 
-def test_stored_predictions_are_not_read_without_a_reason():
+def test_too_few_steps_are_said_of_a_good_score_too_and_no_predictions_are_read():
     def read():
         raise AssertionError("all predictions are read for a score that is fine")
         yield
 
-    assert causes_of(recipe(), 0.5, log(), read()) == []
+    assert causes_of(recipe("detr_lite"), 0.5, log(), read()) == []
+    assert [cause.name for cause in causes_of(recipe("detr_lite"), 0.5, log(step=20), read())] == ["too few steps"]
 
 
 def test_a_split_without_objects_says_nothing_about_the_model(tmp_path, capsys):

@@ -80,8 +80,9 @@ def test_a_table_with_an_image_without_regions(tmp_path):
         photo(tmp_path / f"in/{name}.png")
     rows = [HEADING, f'a.png,1,"{{}}",1,0,{RECT},"{{}}"', 'b.png,1,"{}",0,0,"{}","{}"']
     text(tmp_path / "in/via.csv", "\n".join(rows))
-    found, _ = read(tmp_path / "in", tmp_path / "out")
+    found, notes = read(tmp_path / "in", tmp_path / "out")
     assert found == [("object", [2, 3, 10, 9])]
+    assert "all are called object (--set category=NAME" in notes
 
 
 def test_a_table_without_its_heading_is_named(tmp_path):

@@ -152,6 +152,8 @@ def _classes(
         if len(there) > 1:
             notes.append(f"the class of a region is its attribute {attribute!r}; it also has {some(there)}")
     if attribute is None or category is not None:
+        if category is None:
+            notes.append("no region has a class: all are called object (--set category=NAME calls them otherwise)")
         return {where: category or "object" for where, _ in listed}
     if found and attribute not in there:
         raise DataError(f"{found[0][2][0]}: no region has the attribute {attribute!r}", hint=nearest(attribute, there))
