@@ -123,8 +123,8 @@ def notes(groups: Sequence[Sequence[Row]]) -> list[str]:
     speeds = [speed for r in rows if r.machine and (speed := r.machine.get("gflops_per_second"))]
     if len(machines) == 1 and speeds and max(speeds) > BUSY * min(speeds):
         out.append(
-            "latencies were measured on a machine that was not equally free, and can't be compared: at one matrix product "
-            f"it made {min(speeds):.0f} to {max(speeds):.0f} GFLOP/s"
+            "latencies can't be compared, as the machine was not equally free when they were measured: at one matrix "
+            f"product it made {min(speeds):.0f} to {max(speeds):.0f} GFLOP/s"
         )
     return out
 
