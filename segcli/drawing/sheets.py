@@ -186,12 +186,9 @@ def _counted(word: str, found: Target | Prediction, score: float) -> str:
         return word
     scores = found.instances.scores
     count = len(found.instances) if scores is None else int((scores >= score).sum())
-    below = (
-        f" (best score {round(100 * float(scores.max()))} %)"
-        if not count and scores is not None and len(scores)
-        else ""
-    )
-    return f"{word}: {count}{below}"
+    if scores is None or count or not len(scores):
+        return f"{word}: {count}"
+    return f"{word}: 0 (best score {round(100 * float(scores.max()))} %)"
 
 
 def sheet_names(name: str, count: int, per_sheet: int) -> list[str]:
