@@ -16,7 +16,7 @@ from segcli.data.loader import Augment
 from segcli.drawing.overlays import draw
 from segcli.drawing.sheets import cell_width, choose_columns, contact_sheet, legend_of, sheet_names, text_panel
 from segcli.engine.opening import build
-from segcli.ops.preprocess import Preprocess
+from segcli.models.interface import Model
 from segcli.predictions.coco_results import write_image
 from segcli.types import Sample
 
@@ -57,7 +57,7 @@ def show_data(
     per_sheet = PER_SHEET if augmented is None else PER_SHEET // columns
     if augmented:
         title += f", each as labelled and {VARIANTS} times as recipe {augmented.name} augments it"
-    augment = _augmentation(augmented, model.preprocess, info) if augmented and model else None
+    augment = _augmentation(augmented, model, info) if augmented and model else None
     names = sheet_names(f"data-{split or 'all'}", number, per_sheet)
     folders.claim(Path(out), names)
     sheets: list[Path] = []
@@ -86,11 +86,11 @@ def show_data(
     return sheets
 
 
-def _augmentation(recipe: Recipe, preprocess: Preprocess, info: DatasetInfo) -> Augment:
+def _augmentation(recipe: Recipe, model: Model, info: DatasetInfo) -> Augment:
     """What the training loader does to a sample, on the same canvas."""
-    canvas, longest = preprocess.fixed_canvas(), preprocess.longest
+    canvas, longest = model.preprocess.fixed_canvas(), model.preprocess.longest
     with recipe.blamed("data.augment"):
-        augment = build_augment(recipe.data.augment, canvas=canvas, info=info, longest=longest)
+        augment = build_augment(recipe.data.augment, canvas=canvas, info=info, longest=longest, fields=model.fields)
     if augment is None:
         raise UsageError(f"recipe {recipe.name}: data.augment is empty", hint="for example data.augment.flip=0.5")
     return augment

@@ -34,6 +34,7 @@ from segcli.data.canonical import (
     refuse_broken,
 )
 from segcli.data.index import Writer
+from segcli.fields import declarable
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -85,7 +86,8 @@ def write_folder(
                 folder = _Folder(root, info, link=link, strict=strict, bar=bar)
                 folder.write_files(files)
                 counts = {split: folder.write_split(split, records) for split, records in splits.items()}
-            info = dataclasses.replace(info, splits=counts)
+            declared = info.declared | {name: {} for name in sorted(folder.fields - {*info.declared})}
+            info = dataclasses.replace(info, splits=counts, declared=declared)
             if strict:  # the doctor's copy goes at once
                 state, mark = fingerprint.measure(root, info)
                 info = dataclasses.replace(info, fingerprint=mark)
@@ -164,7 +166,7 @@ class _Folder:
     def __init__(self, root: Path, info: DatasetInfo, *, link: bool, strict: bool, bar: "tqdm[NoReturn]"):
         self.root, self.info, self.link, self.strict, self.bar = root, info, link, strict, bar
         self.declared = set(info.source_ids)
-        self.names, self.ids = _Names(), _Ids()
+        self.names, self.ids, self.fields = _Names(), _Ids(), set[str]()
 
     def write_split(self, split: str, records: Iterable[Record]) -> int:
         """Write the images and labels of a split. -> how many images it has."""
@@ -183,6 +185,7 @@ class _Folder:
                 if self.names.add(record) and not self.link:
                     _write_file(self.root / "images" / record.file_name, record.image)
                 annotations.add([{**a, "id": self._id(a), "image_id": image_id} for a in record.annotations])
+                self.fields |= {name for a in record.annotations for name in declarable(a)}
                 images.append(_entry(record, image_id))
                 name = self._write_maps(split, record, images[-1], labels)
                 if record.panoptic is not None and panoptic is not None:

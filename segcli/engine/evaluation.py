@@ -22,7 +22,7 @@ from segcli.data.dataset import Dataset
 from segcli.data.loader import eval_loader
 from segcli.engine.capacity import refuse_batch
 from segcli.engine.compilation import uncompiled
-from segcli.metrics import Scorer, build_metric, metric_for
+from segcli.metrics import Scorer, blamed, build_metric, metric_for
 from segcli.metrics.interface import Diagnosed, Metric, PerClass, Resampled
 from segcli.models.interface import Model, Suppressing
 from segcli.ops import bootstrap, task_conversion
@@ -166,7 +166,9 @@ def combine(scorers: list[Scorer]) -> tuple[dict[str, float], dict[str, dict[str
     scores: dict[str, float] = {}
     per_class: dict[str, dict[str, float]] = {}
     for scorer, metric in _each(scorers):
-        for key, value in metric.compute().items():
+        with blamed(metric):
+            own = metric.compute()
+        for key, value in own.items():
             if not scorer.counts(key):
                 continue
             if key in scores:

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from segcli.core import distributed
 from segcli.core.dataset_info import DatasetInfo
-from segcli.core.errors import DataError, NotFiniteError, UsageError
+from segcli.core.errors import DataError, NotFiniteError, SegcliError, UsageError
 from segcli.core.recipe.recipe import Recipe
 from segcli.data.augment.compose import build_augment
 from segcli.data.cache import ImageCache
@@ -217,7 +217,12 @@ def score_now(session: Session, val_set: Dataset, quiet: bool) -> Scores:
     if session.average is not None:
         model.load_state_dict(session.average.state)
     keep = run.path / "predictions" / f"{recipe.eval.split}.json" if progress.step == session.total else None
-    scores = score_model(model, val_set, recipe, device=session.device, progress=not quiet, keep=keep)
+    try:
+        scores = score_model(model, val_set, recipe, device=session.device, progress=not quiet, keep=keep)
+    except SegcliError:  # such as of another package's metric
+        model.load_state_dict(own)
+        session.save()
+        raise
     value = scores.metrics.get(recipe.primary, 0.0)
     if value > progress.best:
         progress.best = value
@@ -286,7 +291,9 @@ def make_loader(recipe: Recipe, model: Model, train_set: Dataset, first_step: in
     preprocess = model.preprocess
     canvas, longest = preprocess.fixed_canvas(), preprocess.longest
     with recipe.blamed("data.augment"):
-        augment = build_augment(recipe.data.augment, canvas=canvas, info=train_set.info, longest=longest)
+        augment = build_augment(
+            recipe.data.augment, canvas=canvas, info=train_set.info, longest=longest, fields=train_set.fields
+        )
     kept = recipe.data.cache
     return train_loader(
         train_set,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from segcli.core.dataset_info import DatasetInfo
 from segcli.core.errors import UsageError
 from segcli.core.plugins import call, find, names
-from segcli.types import Field, Keyed, Moved, Placed
+from segcli.types import Field, Keyed, Labelled, Moved, Placed
 
 
 @functools.cache
@@ -33,6 +33,12 @@ def by_key() -> dict[str, tuple[str, type[Field]]]:
 def labelled_in(annotation: Mapping[str, object]) -> dict[str, type[Field]]:
     """The known fields that an annotation has labels of, by name."""
     return dict(by_key()[key] for key in annotation if key in by_key() and annotation[key])
+
+
+def declarable(annotation: Mapping[str, object]) -> list[str]:
+    """The names of the known fields, beside keypoints, that an annotation has labels to learn from of."""
+    known = labelled_in(annotation).items()
+    return [name for name, k in known if name != "keypoints" and issubclass(k, Labelled) and k.labelled([annotation])]
 
 
 def moved(annotation: Mapping[str, object], placed: Placed) -> dict[str, object]:

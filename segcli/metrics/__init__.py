@@ -1,11 +1,12 @@
 """The metric of each task, and several metrics that count one prediction."""
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from segcli.core.coco_json import Annotation
 from segcli.core.dataset_info import DatasetInfo
-from segcli.core.errors import UsageError
+from segcli.core.errors import SegcliError, UsageError
 from segcli.core.plugins import call, find
 from segcli.core.tasks import TASKS
 from segcli.metrics.instance import InstanceScores
@@ -27,6 +28,21 @@ def build_metric(name: str, **given: object) -> Metric:
     return metric
 
 
+@contextlib.contextmanager
+def blamed(metric: Metric) -> Iterator[None]:
+    """An error of a metric names it."""
+    try:
+        yield
+    except SegcliError:
+        raise
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        kind, reason = type(metric), (str(error).splitlines() or [""])[0]
+        raise SegcliError(
+            f"the metric {kind.__module__}.{kind.__name__} fails: {type(error).__name__}: {reason:.300}",
+            hint="--debug shows where; what is trained is saved, and segcli eval scores it again",
+        ) from error
+
+
 @dataclasses.dataclass
 class Scorer:
     """Metrics that share a view of the prediction (None: as it is), and which of their scores count (None: all)."""
@@ -39,10 +55,11 @@ class Scorer:
         """Count one image. annotations: the target's COCO dicts."""
         viewed = prediction if self.view is None else self.view(prediction)
         for metric in self.metrics:
-            if isinstance(metric, InstanceScores):
-                metric.update([viewed], [target], [annotations])
-            else:
-                metric.update([viewed], [target])
+            with blamed(metric):
+                if isinstance(metric, InstanceScores):
+                    metric.update([viewed], [target], [annotations])
+                else:
+                    metric.update([viewed], [target])
 
     def counts(self, key: str) -> bool:
         return self.keys is None or key in self.keys

@@ -71,8 +71,9 @@ class Plan:
             draft.notes += note_empty(self.path, self.folders, draft)
             entries = (entry for part in draft.splits.values() for entry in part)
             images = (os.path.join(draft.image_root, entry.file_name) for entry in entries)
-            models = [file for file in draft.files.values() if isinstance(file, Path)]
-            note = note_unread(self.path, self.folders, [*images, *models])
+            labels = (getattr(entry, "label", None) for part in draft.splits.values() for entry in part)
+            read = [file for file in (self.path, *draft.files.values(), *labels) if isinstance(file, Path)]
+            note = note_unread(self.path, self.folders, [*images, *read])
             draft.notes += [note] if note else []
         return draft
 

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from segcli import fields
+
 EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "csv_boxes"
 ROWS = ["file,x1,y1,x2,y2,class", "p/a.png,10,20,60,50,leaf", "p/a.png,0,0,8,8,bug", "p/b.png,1,2,3,9,leaf"]
 
@@ -57,6 +59,34 @@ def test_a_csv_becomes_a_dataset(segcli, register, boxes, tmp_path):
     }
     assert boxes_of == {"a.png": [[0, 0, 8, 8], [10, 20, 50, 30]], "b.png": [[1, 2, 2, 7]]}
     assert done.json["categories"] == ["bug", "leaf"]
+
+
+def test_labels_beside_the_images_are_read_and_their_field_is_known(segcli, register, boxes, tmp_path, monkeypatch):
+    register("format:csv_boxes")
+    monkeypatch.setattr(fields, "by_key", lambda: {"axis": ("axis", Axis)})
+    boxes([])
+    (tmp_path / "in" / "p" / "a.lines").write_text("leaf 10 20 50 30")
+    module = importlib.import_module("segcli_csv_boxes")
+    found = [("train", tmp_path / "in" / "p" / "a.png", tmp_path / "in" / "p" / "a.lines")]
+    one = {"category_id": 1, "bbox": [10.0, 20.0, 50.0, 30.0], "axis": 30.0}
+    record = lambda entry: module.Record(entry.file_name, (56, 64), entry.path, [one])
+    read = lambda entries: module.each(entries, record)
+    monkeypatch.setattr(module, "detect", lambda path: path.is_dir())
+    monkeypatch.setattr(
+        module, "build", lambda *, path: module.draft(path, found, [module.Category("leaf", 1)], read, [])
+    )
+    done = segcli("prepare", "in/p", "--format", "csv_boxes", "--out", "data/lines", "--json")
+    assert done.code == 0, done.err
+    assert "a.lines" not in (tmp_path / "data/lines/prepared.json").read_text()
+    assert json.loads((tmp_path / "data/lines/info.json").read_text())["declared"] == {"axis": {}}
+
+
+class Axis:
+    """As much of a field as tells what an annotation has."""
+
+    @classmethod
+    def labelled(cls, annotations):
+        return any("axis" in one for one in annotations)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ exact map (`data/geometry.py`), which then moves image, boxes, masks, semantic m
 import inspect
 import typing
 from collections.abc import Mapping
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import TypeVar
 
 import albumentations
@@ -34,21 +34,27 @@ from segcli.data.augment.stages import (
     chosen,
 )
 from segcli.data.geometry import Geometry, Scene, transform
-from segcli.types import Coloured, Sample
+from segcli.types import Coloured, Field, Sample
 
 # the order in which augmentations of a stage draw, which the numbers of every recipe depend on: others follow by name
 ORDER = ("rot90", "flip_vertical", "flip", "scale", "aspect", "colour", "blur")
-GIVEN = {"info", "longest"}  # arguments of a `build` that are no keys of the recipe
+GIVEN = {"info", "longest", "fields"}  # arguments of a `build` that are no keys of the recipe
 S = TypeVar("S", bound=Stage)
 
 
 def build_augment(
-    settings: Mapping[str, object], *, canvas: Size | None, info: DatasetInfo, longest: int = 1333
+    settings: Mapping[str, object],
+    *,
+    canvas: Size | None,
+    info: DatasetInfo,
+    longest: int = 1333,
+    fields: Mapping[str, type[Field]] = MappingProxyType({}),
 ) -> "Augment | None":
     """The augmentation that `settings` describe, a recipe's `data.augment`; None for {}.
 
     canvas: (H, W) that `scale` and `aspect` fill; without those two, images keep their sizes. longest: the long side at
-    most, after `short_side`. Raises UsageError for an unknown key or a bad value.
+    most, after `short_side`. fields: what objects carry beside box and mask. Raises UsageError for an unknown key, a
+    bad value, and what the fields can't follow.
     """
     if not settings:
         return None
@@ -71,7 +77,7 @@ def build_augment(
             problems += [f"data.augment.{key} needs data.augment.{name}" for key in used]
             continue
         try:
-            stage = plugins.call(modules[name].build, own, "data.augment", info=info, longest=longest)
+            stage = plugins.call(modules[name].build, own, "data.augment", info=info, longest=longest, fields=fields)
         except UsageError as error:
             problems.append(str(error))
             continue

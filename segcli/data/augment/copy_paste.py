@@ -1,6 +1,8 @@
 """Copy-paste augmentation (Ghiasi et al. 2021, arXiv:2012.07177): objects of another image, put on top of this one."""
 
 import dataclasses
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Annotated
 
 import cv2
@@ -8,9 +10,9 @@ import numpy as np
 
 from segcli.core.dataset_info import DatasetInfo
 from segcli.core.errors import UsageError
-from segcli.data.augment.stages import Change, Draw, Share, Usual
+from segcli.data.augment.stages import Change, Draw, Share, Usual, refuse_mixed
 from segcli.data.geometry import Scene, resize, window
-from segcli.types import Sample
+from segcli.types import Field, Sample
 
 MOST = 3  # objects a sample
 SCALE = (0.5, 1.2)  # of the size at which the other image would fit the canvas
@@ -26,8 +28,15 @@ class CopyPaste(Change):
             paste(scene, draw(), rng)
 
 
-def build(*, info: DatasetInfo, copy_paste: Annotated[Share, Usual(0.5)] = 0.0) -> CopyPaste:
-    """copy_paste: the probability. Raises UsageError for a dataset without things."""
+def build(
+    *,
+    info: DatasetInfo,
+    copy_paste: Annotated[Share, Usual(0.5)] = 0.0,
+    fields: Mapping[str, type[Field]] = MappingProxyType({}),
+) -> CopyPaste:
+    """copy_paste: the probability. Raises UsageError for a dataset without things, or with fields."""
+    if copy_paste:
+        refuse_mixed("copy_paste", fields)
     if copy_paste and not info.num_things:
         raise UsageError(f"data.augment.copy_paste: the dataset {info.name!r} has no things to paste")
     return CopyPaste(copy_paste)

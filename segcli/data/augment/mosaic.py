@@ -1,12 +1,15 @@
 """Mosaic augmentation (Bochkovskiy et al. 2020, arXiv:2004.10934): four images in the parts of one canvas."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Annotated
 
 import numpy as np
 
 from segcli.core.errors import UsageError
-from segcli.data.augment.stages import Combine, Share, Size, Usual
+from segcli.data.augment.stages import Combine, Share, Size, Usual, refuse_mixed
 from segcli.data.geometry import Scene
+from segcli.types import Field
 
 
 class Mosaic(Combine):
@@ -20,8 +23,12 @@ class Mosaic(Combine):
         return joined(scenes)
 
 
-def build(*, mosaic: Annotated[Share, Usual(0.5)]) -> Mosaic | None:
-    """mosaic: the probability."""
+def build(
+    *, mosaic: Annotated[Share, Usual(0.5)], fields: Mapping[str, type[Field]] = MappingProxyType({})
+) -> Mosaic | None:
+    """mosaic: the probability. Raises UsageError for a dataset with fields."""
+    if mosaic:
+        refuse_mixed("mosaic", fields)
     return Mosaic(mosaic) if mosaic else None
 
 

@@ -1,10 +1,13 @@
 """Turn an image by a random number of quarter turns, none among them."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Annotated
 
 import numpy as np
 
-from segcli.data.augment.stages import Plan, Share, Turn, Usual
+from segcli.data.augment.stages import Plan, Share, Turn, Usual, refuse_turned
+from segcli.types import Field
 
 
 class QuarterTurns(Turn):
@@ -12,6 +15,10 @@ class QuarterTurns(Turn):
         plan.turns = int(rng.integers(4))
 
 
-def build(*, rot90: Annotated[Share, Usual(1.0)] = 0.0) -> QuarterTurns:
-    """rot90: the probability."""
+def build(
+    *, rot90: Annotated[Share, Usual(1.0)] = 0.0, fields: Mapping[str, type[Field]] = MappingProxyType({})
+) -> QuarterTurns:
+    """rot90: the probability. Raises UsageError for fields that can't follow."""
+    if rot90:
+        refuse_turned("rot90", fields)
     return QuarterTurns(rot90)

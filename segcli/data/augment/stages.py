@@ -2,9 +2,10 @@
 which returns one of these classes, or None for a setting that changes nothing.
 
 The parameters of `build` are keys of `data.augment`: their annotations are the schema, and `Usual` says what `true`
-stands for. `info` (DatasetInfo) and `longest` (the long side at most, in pixels) are given to a `build` that names
-them. One whose parameters all have defaults takes part in every augmentation, also where the recipe lacks its keys: so
-it draws its random numbers always, and a setting more leaves the draws of the others as they were.
+stands for. `info` (DatasetInfo), `longest` (the long side at most, in pixels) and `fields` (name -> class of what
+objects carry beside box and mask) are given to a `build` that names them. One whose parameters all have defaults takes
+part in every augmentation, also where the recipe lacks its keys: so it draws its random numbers always, and a setting
+more leaves the draws of the others as they were.
 
 Everything random comes from the generator that is passed: a sample depends on its own key alone.
 """
@@ -19,8 +20,9 @@ from typing import Annotated, NamedTuple
 import numpy as np
 import pydantic
 
+from segcli.core.errors import UsageError
 from segcli.data.geometry import Geometry, Scene
-from segcli.types import Sample
+from segcli.types import Field, Rotatable, Sample
 
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # before the import: it asks a server for its newest version
 import albumentations
@@ -40,6 +42,18 @@ class Usual(NamedTuple):
 def chosen(settings: Mapping[str, object]) -> dict[str, object]:
     """The settings of a recipe's `data.augment` that are on: null and false turn one off."""
     return {key: value for key, value in settings.items() if value is not None and value is not False}
+
+
+def refuse_mixed(key: str, fields: Mapping[str, type[Field]]) -> None:
+    """Raise UsageError where objects have fields, which can't be mixed with those of another image."""
+    if fields:
+        raise UsageError(f"data.augment.{key}: can't be used with {min(fields)}; set it to 0")
+
+
+def refuse_turned(key: str, fields: Mapping[str, type[Field]]) -> None:
+    """Raise UsageError where a field can't follow an image that is turned."""
+    if fixed := [name for name, kind in fields.items() if not issubclass(kind, Rotatable)]:
+        raise UsageError(f"data.augment.{key}: {fixed[0]} can be mirrored left to right only (no rotate); set it to 0")
 
 
 @dataclasses.dataclass

@@ -93,6 +93,8 @@ def build_heads(
     built: dict[str, RoIHead] = {}
     for name, settings in heads.items():
         head = call(find("head", name, "model.heads").build, settings, f"model.heads.{name}", **given)
+        if not isinstance(head, RoIHead) or type(head).loss is RoIHead.loss:
+            raise UsageError(f"model.heads.{name}: a {type(head).__name__} is no RoIHead that defines loss")
         if (slot := head.slot or name) in built:
             raise UsageError(f"model.heads has two {slot} heads", hint="leave one out")
         built[slot] = head

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torchvision.models.detection._utils import Matcher
 from torchvision.ops import box_iou
 
+from segcli.core.errors import UsageError
 from segcli.models.interface import DetectingHead, Detections, RoIHead, Samples
 from segcli.models.layers.sampler import BalancedSampler
 from segcli.types import Target
@@ -75,8 +76,14 @@ class RoIHeads(nn.Module):
         with torch.no_grad():
             samples = self.select(proposals, targets, seeds)
         losses: dict[str, Tensor] = {}
-        for head in self.all():
-            losses.update(head.loss(features, samples))
+        for name, head in self.named().items():
+            own = head.loss(features, samples)
+            if taken := losses.keys() & own.keys():
+                raise UsageError(
+                    f"model.heads.{name}: another head has the loss {min(taken)!r} already",
+                    hint="losses bear the name of their head, such as loss_NAME",
+                )
+            losses |= own
         return losses
 
     def predict(

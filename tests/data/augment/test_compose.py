@@ -180,6 +180,9 @@ def test_fields_follow(seed):
 def test_what_fields_do_not_know_is_refused(settings):
     with pytest.raises(UsageError, match=rf"data\.augment\.{next(iter(settings))}.*corners"):
         [run(settings, seed, sample=known_scene(fields=True)) for seed in range(8)]
+    with pytest.raises(UsageError, match=rf"data\.augment\.{next(iter(settings))}.*corners.*set it to 0"):
+        build_augment(settings, canvas=(96, 128), info=INFO, fields={"corners": Corners})
+    assert build_augment(dict.fromkeys(settings, 0), canvas=None, info=INFO, fields={"corners": Corners})
 
 
 class Brightness(Corners):
