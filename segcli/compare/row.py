@@ -25,8 +25,8 @@ class Row:
 
     metrics: what was measured here; metrics_published: what the paper reports. ci95: metric -> [low, high]. pareto: no
     other row of the group is at least as good for less. train_*, images_seen: what the training took, all processes
-    together. not_compared: names of the rows that no conclusion is drawn against. nms: suppression's threshold ->
-    scores. forecast: see `engine.forecast`.
+    together. starts: which weights a run began with. not_compared: names of the rows that no conclusion is drawn
+    against. nms: suppression's threshold -> scores. forecast: see `engine.forecast`.
     """
 
     name: str
@@ -59,6 +59,7 @@ class Row:
     train_gflops: float | None = None
     train_steps: float | None = None
     images_seen: float | None = None
+    starts: str | None = None
     diagnosis: list[str] = dataclasses.field(default_factory=list)
     not_compared: list[str] = dataclasses.field(default_factory=list)
     gflops_input: list[int] | None = None

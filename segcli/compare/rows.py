@@ -58,6 +58,7 @@ def run_row(path: Path) -> Row:
     row.fingerprint = scores.get("fingerprint") or dataset.get("fingerprint")  # its own where the data has changed
     row.split = scores.get("split") or recipe.eval.split
     row.images, row.primary = scores["images"], scores["primary"]
+    row.starts = " and ".join(one["source"] for one in environment.get("weights") or ()) or "random weights"
     row.diagnosis = [found["cause"] for found in scores.get("diagnosis") or ()]
     row.metrics = _measured(scores["metrics"])
     row.nms = {setting: _measured(found) for setting, found in scores.get("nms", {}).items()}

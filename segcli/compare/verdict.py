@@ -106,6 +106,8 @@ def _price(row: Row, other: Row) -> str:
     images = work_ratio(row, other, "images_seen")
     if images is not None and not 1 / MOST <= images <= MOST:
         out += f", after {times(images) if images > 1 else f'{images:.2g}×'} the images"
+    if row.starts and other.starts and row.starts != other.starts and row.backbone == other.backbone:
+        out += f", begun with {row.starts} where the other began with {other.starts}"
     return out
 
 

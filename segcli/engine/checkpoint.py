@@ -152,6 +152,7 @@ def load_weights(
     info: DatasetInfo | None = None,
     same_classes: bool = True,
     partial: bool = True,
+    kept: tuple[str, ...] = (),
 ) -> dict[str, list[str]]:
     """Load a weight file, or an official checkpoint by name, into a model. -> the report of keys.
 
@@ -161,6 +162,7 @@ def load_weights(
     not the model's (same_classes=False). Whole heads may be missing in the file (they stay random) or in the model
     (they are skipped). All this is printed on stderr and returned in the report: "loaded", "reinitialised", "missing",
     "unexpected", "selected" (class rows by name), "ignored" (constants, counters). No other difference is allowed.
+    kept: prefixes of parameters that stay as they are where the file has none: of a trunk with its own weights.
     `partial=False` (for a model that is not trained further) allows no random weights. Raises ModelError that lists
     every difference, leaving the model unchanged; UsageError for an unknown source.
     """
@@ -172,6 +174,7 @@ def load_weights(
     state = read_state(resolve(file))
     own = model.state_dict()
     state, layout = translate(state, set(own), known.source if known and source == "auto" else source)
+    state = {key: value for key, value in own.items() if key.startswith(kept)} | state
     classes = model.class_layers if isinstance(model, Model) else ()  # any module may be given weights
     report: dict[str, list[str]] = {"selected": _select_rows(state, own, layout, classes, info)}
     report |= _fit(state, own, classes, str(file), same_classes)
@@ -244,7 +247,7 @@ def _other_count(own: Tensor, given: Tensor) -> bool:
 
 def _part(key: str) -> str:
     """The optional part (a second head, mask head, stuff kernels) that the parameter `key` belongs to."""
-    match = re.match(r"(roi_heads\.heads\.\w+|bbox_attention|mask_head|aux_classifier|stuff)\.", key)
+    match = re.match(r"(roi_heads\.heads\.\w+|bbox_attention|mask_head|aux_classifier|stuff|masks)\.", key)
     return match[0] if match else ""
 
 

@@ -17,7 +17,7 @@ import torch
 
 from segcli.core.coco_json import Annotation, Result
 from segcli.core.plugins import defaults, find
-from segcli.core.recipe.recipe import Recipe
+from segcli.core.recipe.recipe import SCENES, Recipe
 from segcli.core.tasks import TASKS
 from segcli.data.dataset import Dataset
 from segcli.engine.run_folder import RunFolder
@@ -171,7 +171,7 @@ def _from_classes(recipe: Recipe, hits: Hits, model: Model) -> list[Cause]:
             )
         ]
     if hits.any >= FOUND and hits.right < hits.any / 4:
-        if recipe.init:
+        if recipe.init not in (None, SCENES):
             scales = ", ".join(f"{name.rstrip('.')}: 10" for name in class_layers(model))
             return [
                 Cause(
@@ -271,7 +271,7 @@ def _too_short(recipe: Recipe, log: Sequence[Mapping[str, Any]], model: Model) -
     batch = recipe.train.batch_size
     done = max((e["step"] for e in log), default=0)
     needed = 0 if model.images_needed is None else -(-model.images_needed // batch)
-    if recipe.init or done >= needed:
+    if recipe.init not in (None, SCENES) or done >= needed:
         return []
     more = f" or model.name: {model.lite}, which needs a fraction (docs/little_data.md)" if model.lite else ""
     return [

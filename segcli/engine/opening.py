@@ -14,7 +14,7 @@ from segcli.core.errors import ModelError, SegcliError, UsageError
 from segcli.core.exported_files import is_exported
 from segcli.core.git_head import commit
 from segcli.core.recipe import model_numbers
-from segcli.core.recipe.recipe import Recipe, find_recipe
+from segcli.core.recipe.recipe import SCENES, Recipe, find_recipe
 from segcli.core.tasks import TASKS
 from segcli.engine import input_rule
 from segcli.engine.capacity import refuse_batch, refuse_weights
@@ -24,10 +24,11 @@ from segcli.engine.exported import open_exported
 from segcli.engine.run_folder import RunFolder
 from segcli.engine.training_state import weights_of
 from segcli.models import build_model
-from segcli.models.interface import Model
+from segcli.models.interface import Backbone, Model
 from segcli.ops.cpu.allocator import keep_freed_memory
 from segcli.ops.cpu.convolution import use_fast_gradients
 from segcli.types import Field
+from segcli.weights import scenes
 from segcli.weights.class_rows import official_info
 from segcli.weights.official import find, licence, official_of
 from segcli.weights.transformers_checkpoint import classes_of
@@ -199,7 +200,7 @@ def _official(source: str | Path, recipe: Recipe) -> str | None:
     """The official checkpoint of a paper's recipe whose `init` is not there, or names none. Raises ModelError where a
     recipe without `init` has no official one."""
     official = official_of(find_recipe(source))
-    if recipe.init is None and official is None:
+    if recipe.init in (None, SCENES) and official is None:
         raise ModelError(f"{source} is a recipe and names no weights", hint="train it, or give --weights FILE")
     there = recipe.init is not None and (find(recipe.init) is not None or Path(_named(recipe)).exists())
     return None if there else official
@@ -235,6 +236,8 @@ def _start_from(model: Model, recipe: Recipe, info: DatasetInfo) -> list[dict[st
     """Load the recipe's `init` into a model -> what environment.json says of it; the licences that bind a run bind what
     begins with it. Class layers of a run with other classes begin anew. Raises ModelError."""
     file, run = _named(recipe), _source_run(recipe)
+    if file == SCENES:
+        return _start_from_scenes(model, recipe)
     if run is None:
         load_weights(model, file, info=info)
         return [{"source": str(recipe.init), "licence": licence(file)}]
@@ -244,6 +247,19 @@ def _start_from(model: Model, recipe: Recipe, info: DatasetInfo) -> list[dict[st
         raise ModelError(f"init: {recipe.init}: its classes and licences can't be read: {error}") from error
     load_weights(model, file, info=info, same_classes=classes == info.names)
     return [{"source": str(recipe.init), "licence": "the user's own"}, *cast(list[dict[str, str]], weights)]
+
+
+def _start_from_scenes(model: Model, recipe: Recipe) -> list[dict[str, str]]:
+    """Load the weights that come with the package -> as `_start_from`. The trunk has weights of its own, and class
+    layers begin anew."""
+    file = scenes.file_for(recipe.model)
+    used = initialise(model)
+    trunk = tuple(f"{name}." for name, module in model.named_modules() if isinstance(module, Backbone))
+    try:
+        load_weights(model, file, "segcli", same_classes=False, kept=trunk)
+    except ModelError as error:
+        raise ModelError(f"init: {SCENES}: {error}", hint=scenes.WITHOUT) from error
+    return [*used, {"source": SCENES, "licence": scenes.LICENCE}]
 
 
 def describe_environment(recipe: Recipe, info: DatasetInfo, used: list[dict[str, str]]) -> dict[str, Any]:

@@ -79,6 +79,15 @@ def test_like_work_is_compared(made, works):
     assert [row.pareto for row in group] == [True, False]
 
 
+def test_unlike_starts_are_named_where_the_backbone_is_the_same(made):
+    group, found, _ = made(rcnn=(0.5, of(100.0)), detr=(0.3, of(100.0)))
+    group[0].starts, group[1].starts = "imagenet and scenes", "imagenet"
+    said = lambda: verdict(group, found, metrics_of(group))[0]
+    assert said().endswith(", begun with imagenet and scenes where the other began with imagenet")
+    group[1].backbone = "another"
+    assert "begun" not in said()
+
+
 def test_a_cheaper_model_that_saw_more_images_for_the_same_work_is_compared_and_that_is_said(made):
     _, (pair,), sentences = made(
         small=(0.5, {"gflops": 1.0, **of(100.0, 300)}), large=(0.3, {"gflops": 3.0, **of(100.0, 100)})

@@ -61,6 +61,7 @@ def place(value: str) -> str:
     return value
 
 
+SCENES = "scenes"  # as `init`: the weights that come with segcli (weights/scenes.py), where no file or run is called so
 Place = Annotated[str, pydantic.AfterValidator(place)]
 
 

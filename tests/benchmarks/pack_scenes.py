@@ -1,0 +1,46 @@
+"""Make the weights that come with the package of a finished run of recipes/pretrain/:
+
+    python tests/benchmarks/pack_scenes.py runs/pretrain-mask_rcnn
+
+The averaged last weights in half precision, without the trunk, as segcli/weights/scenes_weights/FAMILY.safetensors; the
+metadata say what made them. Raises ModelError where the trunk learned: it is not stored.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+
+from segcli.core.errors import ModelError
+from segcli.engine.checkpoint import initialise, save_weights
+from segcli.engine.opening import open_model
+from segcli.models.interface import Backbone
+from segcli.weights import scenes
+
+
+def pack(run: Path) -> Path:
+    opened = open_model(run, device="cpu")
+    target = scenes.file_for(opened.recipe.model)
+    trunks = [f"{name}." for name, module in opened.model.named_modules() if isinstance(module, Backbone)]
+    state = opened.model.state_dict()
+    trunk = {key: value.clone() for key, value in state.items() if key.startswith(tuple(trunks))}
+    initialise(opened.model)
+    if changed := [key for key, value in trunk.items() if not torch.equal(value, opened.model.state_dict()[key])]:
+        raise ModelError(f"{run}: its trunk is not ImageNet's any more: {changed[0]}")
+    small = {
+        key: value.half() if value.is_floating_point() else value for key, value in state.items() if key not in trunk
+    }
+    cost = json.loads((run / "cost.json").read_text(encoding="utf-8"))
+    about = {"data": f"segcli scenes, {opened.recipe.data.drawn} images", "steps": str(cost["train_steps"])}
+    target.parent.mkdir(exist_ok=True)
+    save_weights(target, small, {**about, "recipe": opened.recipe.name, "licence": scenes.LICENCE})
+    return target
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("runs", nargs="+", type=Path)
+    for folder in parser.parse_args().runs:
+        file = pack(folder)
+        print(file, f"{file.stat().st_size / 1e6:.2f} MB")

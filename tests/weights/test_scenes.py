@@ -1,0 +1,109 @@
+"""Weights that come with the package: they fit, are found, and what can't take them says so."""
+
+import shutil
+
+import pytest
+import safetensors
+import safetensors.torch
+import torch
+
+from segcli.core.dataset_info import Category, DatasetInfo
+from segcli.core.errors import ModelError, UsageError
+from segcli.core.recipe.recipe import Recipe
+from segcli.engine.opening import start
+from segcli.models.interface import Backbone
+from segcli.sources.synthetic import scenes as generator
+from segcli.sources.synthetic import shapes
+from segcli.weights import scenes
+
+RECIPES = {"rcnn_lite": "mask_rcnn"}
+INFO = DatasetInfo("two", (Category("cat", 1), Category("dog", 2)), {})
+REAL = scenes.FOLDER
+FAMILIES = list(scenes.FILES)
+
+
+def _file(family):
+    return REAL / f"{scenes.FILES[family]}.safetensors"
+
+
+def recipe(family, **changes):
+    return Recipe.load(f"quickstart/{RECIPES[family]}", {"init": "scenes", **changes})
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_all_but_trunk_and_class_layers_is_loaded(family, capsys):
+    model, used = start(recipe(family), INFO)
+    plain, trunk = start(recipe(family, init=None), INFO)
+    own, before, file = (
+        model.state_dict(),
+        plain.state_dict(),
+        safetensors.torch.load_file(_file(family)),
+    )
+    classes = [key for key in own if key.startswith(model.class_layers)]
+    assert used == [*trunk, {"source": "scenes", "licence": "Apache-2.0"}]
+    assert "other classes: begin anew" in capsys.readouterr().err
+    for key, value in own.items():
+        begins = before[key] if key in classes or key not in file else file[key].to(value.dtype)
+        assert torch.equal(value, begins), key
+    trunks = tuple(f"{name}." for name, module in model.named_modules() if isinstance(module, Backbone))
+    trained = {key for key, _ in model.named_parameters()} - {*classes}
+    assert trained - file.keys() == {key for key in trained if key.startswith(trunks)}
+
+
+def test_what_the_files_say_of_themselves_and_how_large_they_are():
+    files = [_file(family) for family in FAMILIES]
+    for file in files:
+        with safetensors.safe_open(file, "pt") as content:
+            about = content.metadata()
+        assert {"recipe", "data", "steps", "licence"} <= about.keys()
+    assert sorted(REAL.iterdir()) == sorted({*files})
+    assert sum(file.stat().st_size for file in {*files}) < 20e6
+
+
+def test_nothing_of_the_embedded_shapes_is_in_the_scenes():
+    """The quick start shows what a model has not seen."""
+    learned = {category.name for category in generator.build(train=1, val=1).info.categories}
+    assert not learned & {category.name for category in shapes.build(train=1, val=1).info.categories}
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "says"),
+    [
+        ("fcn", {}, "no such weights for fcn, but for rcnn_lite"),
+        ("mask_rcnn", {"model.backbone": {"name": "resnet", "depth": 18}}, "go with the backbone efficientnet_lite0"),
+        ("mask_rcnn", {"model.backbone.weights": None}, "go with the backbone efficientnet_lite0"),
+    ],
+)
+def test_models_without_such_weights_are_told_how_to_begin_without(name, changes, says):
+    with pytest.raises(UsageError, match=says) as caught:
+        start(Recipe.load(f"quickstart/{name}", {"init": "scenes", **changes}), INFO)
+    assert "init=null" in caught.value.hint
+
+
+def test_files_that_are_gone_damaged_or_of_another_size(tmp_path, monkeypatch):
+    wider = recipe("rcnn_lite", **{"model.width": 64})
+    with pytest.raises(ModelError, match=r"init: scenes: .*of another shape") as caught:
+        start(wider, INFO)
+    assert "init=null" in caught.value.hint
+    monkeypatch.setattr(scenes, "FOLDER", tmp_path)
+    with pytest.raises(ModelError, match=r"init: scenes: .*no such weight file"):
+        start(recipe("rcnn_lite"), INFO)
+    shutil.copy(REAL / "rcnn_lite.safetensors", tmp_path)
+    damaged = tmp_path / "rcnn_lite.safetensors"
+    content = bytearray(damaged.read_bytes())
+    content[-100] ^= 1
+    damaged.write_bytes(content)
+    with pytest.raises(ModelError, match=r"init: scenes: .*is damaged"):
+        start(recipe("rcnn_lite"), INFO)
+
+
+def test_a_head_that_the_model_lacks_is_left_out_and_named(capsys):
+    start(recipe("rcnn_lite", task="detection", **{"model.heads.lite_mask": None}), INFO)
+    assert "not in this model, left out: roi_heads.heads.mask" in capsys.readouterr().err
+
+
+def test_a_file_of_that_name_goes_first(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "scenes").write_bytes(b"own")
+    with pytest.raises(ModelError, match="can't be read as weights"):
+        start(recipe("rcnn_lite"), INFO)
