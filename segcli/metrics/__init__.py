@@ -36,6 +36,8 @@ def blamed(metric: Metric) -> Iterator[None]:
     except SegcliError:
         raise
     except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        if "memory" in str(error):  # not the metric's fault, and told elsewhere
+            raise
         kind, reason = type(metric), (str(error).splitlines() or [""])[0]
         raise SegcliError(
             f"the metric {kind.__module__}.{kind.__name__} fails: {type(error).__name__}: {reason:.300}",

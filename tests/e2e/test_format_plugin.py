@@ -75,7 +75,7 @@ def test_labels_beside_the_images_are_read_and_their_field_is_known(segcli, regi
     monkeypatch.setattr(
         module, "build", lambda *, path: module.draft(path, found, [module.Category("leaf", 1)], read, [])
     )
-    done = segcli("prepare", "in/p", "--format", "csv_boxes", "--out", "data/lines", "--json")
+    done = segcli("prepare", "in/p", "--format", "csv_boxes", "--out", "data/lines", "--split", "train=1", "--json")
     assert done.code == 0, done.err
     assert "a.lines" not in (tmp_path / "data/lines/prepared.json").read_text()
     assert json.loads((tmp_path / "data/lines/info.json").read_text())["declared"] == {"axis": {}}
