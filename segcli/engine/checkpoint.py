@@ -153,6 +153,7 @@ def load_weights(
     same_classes: bool = True,
     partial: bool = True,
     kept: tuple[str, ...] = (),
+    called: str | None = None,
 ) -> dict[str, list[str]]:
     """Load a weight file, or an official checkpoint by name, into a model. -> the report of keys.
 
@@ -163,6 +164,7 @@ def load_weights(
     (they are skipped). All this is printed on stderr and returned in the report: "loaded", "reinitialised", "missing",
     "unexpected", "selected" (class rows by name), "ignored" (constants, counters). No other difference is allowed.
     kept: prefixes of parameters that stay as they are where the file has none: of a trunk with its own weights.
+    called: what messages call the file.
     `partial=False` (for a model that is not trained further) allows no random weights. Raises ModelError that lists
     every difference, leaving the model unchanged; UsageError for an unknown source.
     """
@@ -182,7 +184,7 @@ def load_weights(
     if not partial and (report["reinitialised"] or report["missing"]):
         raise ModelError(f"{file}: weights of another model: " + "; ".join(notes), hint="train with them as init first")
     for note in notes:
-        print(f"note: {file}: {note}", file=sys.stderr)
+        print(f"note: {called or file}: {note}", file=sys.stderr)
     loaded = {key: state[key] for key in report["loaded"]}
     refuse_unusable(loaded, own, str(file))
     model.load_state_dict({**own, **loaded})

@@ -256,7 +256,7 @@ def _start_from_scenes(model: Model, recipe: Recipe) -> list[dict[str, str]]:
     used = initialise(model)
     trunk = tuple(f"{name}." for name, module in model.named_modules() if isinstance(module, Backbone))
     try:
-        load_weights(model, file, "segcli", same_classes=False, kept=trunk)
+        load_weights(model, file, "segcli", same_classes=False, kept=trunk, called="init: scenes")
     except ModelError as error:
         raise ModelError(f"init: {SCENES}: {error}", hint=scenes.WITHOUT) from error
     return [*used, {"source": SCENES, "licence": scenes.LICENCE}]
