@@ -17,7 +17,7 @@ from segcli.core.errors import DataError, SegcliError, UsageError
 from segcli.core.files import inside, is_plain, read_json
 from segcli.core.folders import real
 from segcli.core.progress import say
-from segcli.core.recipe.recipe import Recipe
+from segcli.core.recipe.recipe import SCENES, Recipe
 from segcli.core.recipe.recipe_file import shipped
 from segcli.data import canonical, index
 from segcli.data.findings import KEPT, Finding, Report
@@ -367,7 +367,7 @@ def next_command(name: str, root: Path, recipe: str, advice: Sequence[Advice] = 
     own = [shown for shown in shipped() if shown.startswith(f"{folder}/{kind}")]
     if not own and folder != name:
         own = [shown for shown in shipped() if shown.startswith(f"{name}/") and _of_task(shown, recipe)]
-    own = [shown for shown in own if Recipe.load(shown).init is None]  # trains without a download
+    own = [shown for shown in own if Recipe.load(shown).init in (None, SCENES)]  # trains without a download
     if own and itself and Path(Recipe.load(own[0]).data.root) == root:
         return f"segcli train {own[0]}"
     command = f"segcli train {own[0] if own else recipe} --data {shlex.quote(str(root))}"
