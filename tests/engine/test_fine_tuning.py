@@ -138,7 +138,8 @@ def test_defaults_of_parts_that_a_variant_does_not_have_are_left_out():
 def test_a_factor_on_what_another_freezes_is_no_mistake():
     model, settings = Small(), Optimizer(lr_scales={"backbone": 0.0, "blocks.0": 0.5})
     freeze(model, settings)
-    assert "backbone 3e-05 M frozen" in describe(model, settings, ())
+    assert not any(parameter.requires_grad for parameter in model.backbone.parameters())
+    assert "backbone 4e-05 M frozen; class layers" in describe(model, settings, ())
 
 
 def test_a_run_of_an_earlier_version_keeps_its_groups():
