@@ -164,7 +164,7 @@ def load_weights(
     (they are skipped). All this is printed on stderr and returned in the report: "loaded", "reinitialised", "missing",
     "unexpected", "selected" (class rows by name), "ignored" (constants, counters). No other difference is allowed.
     kept: prefixes of parameters that stay as they are where the file has none: of a trunk with its own weights.
-    called: what messages call the file.
+    called: what notes call the file.
     `partial=False` (for a model that is not trained further) allows no random weights. Raises ModelError that lists
     every difference, leaving the model unchanged; UsageError for an unknown source.
     """

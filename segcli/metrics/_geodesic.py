@@ -30,10 +30,10 @@ def matching(found: Instances, labelled: Instances, surface: Geodesics) -> Itera
     crowd = torch.zeros(len(labelled), dtype=torch.bool) if labelled.crowd is None else labelled.crowd
     has = np.array([len(own) > 0 for own in points], bool) & ~crowd.numpy()
     scores = torch.zeros(0) if found.scores is None else found.scores
+    best_first = torch.argsort(scores, descending=True, stable=True).tolist()
     overlap = box_iou(found.boxes, labelled.boxes).numpy()
     for label in {*labelled.labels.tolist(), *found.labels.tolist()}:
         objects = np.flatnonzero(labelled.labels.numpy() == label)
-        best_first = torch.argsort(scores, descending=True, stable=True).tolist()
         detections = [k for k in best_first if found.labels[k] == label][:MOST]
         right = np.zeros((len(THRESHOLDS), len(detections)), bool)
         taken = np.zeros((len(THRESHOLDS), len(labelled)), bool)

@@ -9,22 +9,18 @@ from segcli.core.errors import UsageError
 
 LICENCE = "Apache-2.0"
 FOLDER = Path(__file__).with_name("scenes_weights")
-FILES = {"rcnn_lite": "rcnn_lite"}  # family: its file
+FAMILIES = ("rcnn_lite",)
 TRUNK = {"name": "efficientnet_lite0", "weights": "imagenet"}
-WITHOUT = "--set init=null begins with the trunk's ImageNet weights alone"
+WITHOUT = "--set init=null begins without them"
 
 
 def file_for(model: Mapping[str, object]) -> Path:
     """The file for a recipe's `model` section. Raises UsageError where there is none."""
-    family = str(model["name"])
-    if family not in FILES:
-        raise UsageError(
-            f"init: scenes: there are no such weights for {family}, but for {', '.join(FILES)}", hint=WITHOUT
-        )
-    backbone = model.get("backbone")
+    family, backbone = str(model["name"]), model.get("backbone")
+    if family not in FAMILIES:
+        known = ", ".join(FAMILIES)
+        raise UsageError(f"init: scenes: there are no such weights for {family}, but for {known}", hint=WITHOUT)
     if not isinstance(backbone, dict) or any(backbone.get(key) != value for key, value in TRUNK.items()):
-        raise UsageError(
-            "init: scenes: its weights go with the backbone efficientnet_lite0 that begins with imagenet",
-            hint="--set init=null begins without them",
-        )
-    return FOLDER / f"{FILES[family]}.safetensors"
+        message = "init: scenes: its weights go with the backbone efficientnet_lite0 that begins with imagenet"
+        raise UsageError(message, hint=WITHOUT)
+    return FOLDER / f"{family}.safetensors"

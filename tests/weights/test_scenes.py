@@ -19,26 +19,21 @@ from segcli.weights import scenes
 RECIPES = {"rcnn_lite": "mask_rcnn"}
 INFO = DatasetInfo("two", (Category("cat", 1), Category("dog", 2)), {})
 REAL = scenes.FOLDER
-FAMILIES = list(scenes.FILES)
 
 
 def _file(family):
-    return REAL / f"{scenes.FILES[family]}.safetensors"
+    return REAL / f"{family}.safetensors"
 
 
 def recipe(family, **changes):
     return Recipe.load(f"quickstart/{RECIPES[family]}", {"init": "scenes", **changes})
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", scenes.FAMILIES)
 def test_all_but_trunk_and_class_layers_is_loaded(family, capsys):
     model, used = start(recipe(family), INFO)
     plain, trunk = start(recipe(family, init=None), INFO)
-    own, before, file = (
-        model.state_dict(),
-        plain.state_dict(),
-        safetensors.torch.load_file(_file(family)),
-    )
+    own, before, file = model.state_dict(), plain.state_dict(), safetensors.torch.load_file(_file(family))
     classes = [key for key in own if key.startswith(model.class_layers)]
     assert used == [*trunk, {"source": "scenes", "licence": "Apache-2.0"}]
     assert "other classes: begin anew" in capsys.readouterr().err
@@ -51,17 +46,17 @@ def test_all_but_trunk_and_class_layers_is_loaded(family, capsys):
 
 
 def test_what_the_files_say_of_themselves_and_how_large_they_are():
-    files = [_file(family) for family in FAMILIES]
+    files = [_file(family) for family in scenes.FAMILIES]
     for file in files:
         with safetensors.safe_open(file, "pt") as content:
             about = content.metadata()
         assert {"recipe", "data", "steps", "licence"} <= about.keys()
-    assert sorted(REAL.iterdir()) == sorted({*files})
-    assert sum(file.stat().st_size for file in {*files}) < 20e6
+    assert sorted(REAL.iterdir()) == sorted(files)
+    assert sum(file.stat().st_size for file in files) < 20e6
 
 
 def test_nothing_of_the_embedded_shapes_is_in_the_scenes():
-    """The quick start shows what a model has not seen."""
+    """What `shapes` shows is of a kind that the weights have not seen."""
     learned = {category.name for category in generator.build(train=1, val=1).info.categories}
     assert not learned & {category.name for category in shapes.build(train=1, val=1).info.categories}
 

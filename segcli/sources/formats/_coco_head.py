@@ -11,10 +11,9 @@ from segcli.core.errors import DataError
 from segcli.core.files import parsed, resolve
 from segcli.data.annotations import LARGEST_ID, number, whole
 from segcli.data.canonical import FILES
-from segcli.fields import by_key
+from segcli.fields import declarable
 from segcli.sources import reopened
 from segcli.sources.streamed import Streamed
-from segcli.types import Labelled
 
 SIDE = re.compile(r"left|right|(?<![a-z])[lr](?![a-z])")  # in lower case; l and r where no letter is beside them
 
@@ -135,10 +134,8 @@ def declared_fields(files: Iterable[Streamed]) -> dict[str, dict[str, object]]:
     for one in files:
         given = cast(dict[str, object], one.head).get("declared", {})
         out |= parsed(dict[str, dict[str, object]], given, f"{one.path}: declared")
-        for key, (name, kind) in by_key().items():
-            sample = one.samples.get(key)
-            if sample is not None and name != "keypoints" and issubclass(kind, Labelled) and kind.labelled([sample]):
-                out.setdefault(name, {})
+        for sample in one.samples.values():
+            out = {name: {} for name in declarable(sample)} | out
     return out
 
 
