@@ -12,6 +12,7 @@ import numpy as np
 
 from segcli.core.coco_json import Annotation
 from segcli.core.errors import DataError, UsageError
+from segcli.core.formatting import count
 from segcli.data.canonical import UNDECIDED, Draft, Entry, Record
 from segcli.data.image import read_image
 from segcli.data.near_duplicates import groups as look_alikes
@@ -20,6 +21,7 @@ from segcli.data.split_file import named_images
 from segcli.sources.files import some
 
 DEFAULT_SPLIT = "train=0.8,val=0.2"
+FEW = 5  # val images below which a score is one of a few pictures
 RULES = "class, folder, a field of the images, or a pattern such as '(.+)_[0-9]+'"
 
 
@@ -57,6 +59,9 @@ def assign_splits(draft: Draft, split: str | None, split_by: str | Path | None, 
             drawn = draw_groups(names, together, shares, seed, counts)
     except DataError as error:
         raise DataError(f"{draft.info.name}: {error}", hint=error.hint) from None
+    if (held := len(drawn.get("val", ()))) and held < FEW and not split:
+        few = f"{count(held, 'image')} in val: their scores say little, and --split train=0.5,val=0.5 gives it more"
+        notes = [*notes, few]
     draft.notes.append("; ".join([f"split at random ({split or DEFAULT_SPLIT}, seed {seed})", *notes]))
     return {**{name: [pool[i] for i in part] for name, part in drawn.items()}, **fixed}
 

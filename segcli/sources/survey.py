@@ -7,6 +7,7 @@ is decided goes into info.json (see value_range.py), what is done into the notes
 import contextlib
 import dataclasses
 import mmap
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -28,11 +29,13 @@ DEEP_FORMATS = (b"P5", b"P6", b"Pf", b"PF", b"\0\0\0\x0cjP", b"\xff\x4f\xff\x51"
 
 @dataclasses.dataclass
 class Survey:
-    """value_range: to record; notes: what was decided; refused: file -> why it can't be read, as far as was seen."""
+    """value_range: to record; notes: what was decided; refused: file -> why it can't be read, as far as was seen; cut:
+    what is said of images whose end is missing, or empty."""
 
     value_range: Range | None = None
     notes: list[str] = dataclasses.field(default_factory=list)
     refused: dict[Path, DataError] = dataclasses.field(default_factory=dict)
+    cut: str = ""
 
 
 def survey(files: Iterable[Path]) -> Survey:
@@ -40,6 +43,7 @@ def survey(files: Iterable[Path]) -> Survey:
     out = Survey()
     deep: list[Path] = []
     bands: dict[str, list[Path]] = {}
+    endless: list[Path] = []
     for file in files:
         try:
             kind, more = _look(file)
@@ -50,6 +54,11 @@ def survey(files: Iterable[Path]) -> Survey:
             bands.setdefault(kind, []).append(file)
         if more:
             deep.append(file)
+        if not _ends(file):
+            endless.append(file)
+    if cut := [file for file in endless[:SAMPLE] if not _decodes(file)]:
+        of = f" of the {SAMPLE} looked at" if len(endless) > SAMPLE else ""
+        out.cut = f"{count(len(cut), 'image')}{of} can't be decoded to the end ({_names(cut)}): --fix leaves such out"
     for kind, found in bands.items():
         out.notes.append(f"{count(len(found), 'image')} {kind} ({_names(found)})")
     if deep:
@@ -74,6 +83,28 @@ def _look(file: Path) -> tuple[str | None, bool]:
     except tiff.Unclear as error:
         raise DataError(f"{file}: {error}", hint=error.hint) from None
     return _bands(found), found.unusual and found.pages[0].bits > 8
+
+
+def _ends(file: Path) -> bool:
+    """Whether a PNG or JPEG has its last bytes; many cameras write more behind them."""
+    try:
+        with open_regular(file) as stream:
+            head = stream.read(8)
+            stream.seek(-min(12, os.fstat(stream.fileno()).st_size), os.SEEK_END)
+            tail = stream.read()
+    except (OSError, ValueError, DataError):
+        return True  # named where it is read
+    if head == b"\x89PNG\r\n\x1a\n":
+        return tail[-8:-4] == b"IEND"
+    return not head.startswith(b"\xff\xd8\xff") or tail[-2:] == b"\xff\xd9"
+
+
+def _decodes(file: Path) -> bool:
+    try:
+        read_values(file)
+    except DataError:
+        return False
+    return True
 
 
 def _bands(found: tiff.Tiff) -> str | None:

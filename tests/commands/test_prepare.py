@@ -80,11 +80,31 @@ def test_random_split(folder, tmp_path):
     root = prepare(str(folder), tmp_path / "a")
     assert (len(names(root, "train")), len(names(root, "val"))) == (8, 2)
     assert not set(names(root, "train")) & set(names(root, "val"))
-    assert notes(root)[1:] == ["split at random (train=0.8,val=0.2, seed 0)"]  # the first: what the masks are
+    few = "2 images in val: their scores say little, and --split train=0.5,val=0.5 gives it more"
+    assert notes(root)[1:] == [f"split at random (train=0.8,val=0.2, seed 0); {few}"]  # the first: what the masks are
     other = prepare(str(folder), tmp_path / "b", seed=1)
     assert names(other, "val") != names(root, "val")
     three = prepare(str(folder), tmp_path / "c", split="train=0.6,val=0.2,test=0.2")
     assert [len(names(three, s)) for s in ("train", "val", "test")] == [6, 2, 2]
+    assert notes(three)[1:] == ["split at random (train=0.6,val=0.2,test=0.2, seed 0)"]
+
+
+@pytest.mark.parametrize("kind", ["jpg", "png"])
+def test_an_image_that_was_cut_off_is_named(folder, tmp_path, kind):
+    """A JPEG with bytes behind its end is whole."""
+    where = folder / "PNGImages"
+    noise = np.random.default_rng(0).integers(0, 255, (3, 20, 30, 3), np.uint8)
+    for old, pixels in zip(sorted(where.iterdir())[:3], noise, strict=True):
+        old.unlink()
+        Image.fromarray(pixels).save(old.with_suffix(f".{kind}"))
+    cut, more, _ = sorted(where.iterdir())[:3]
+    cut.write_bytes(cut.read_bytes()[:-200])
+    if kind == "jpg":
+        more.write_bytes(more.read_bytes() + b"a camera's own")
+    said = f"1 image can't be decoded to the end ({cut.name}): --fix leaves such out"
+    assert said in notes(prepare(str(folder), tmp_path / "a"))
+    fixed = prepare(str(folder), tmp_path / "b", fix=True, drop=True)
+    assert len(names(fixed, "train")) + len(names(fixed, "val")) == 9
 
 
 def test_split_does_not_depend_on_the_order_of_files():
