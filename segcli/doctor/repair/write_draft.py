@@ -71,10 +71,10 @@ def write_draft(
             records = singled.read(records)
         if repairs is not None:
             records = repairs.mend(split, records)
-        if repairs is None:
+        if repairs is None and not draft.masks:  # boxes of mask pictures were measured on them
             records = boxes.read(records)
-        if strict and repairs is None:
-            records = faults.watched(split, records)
+            if strict:
+                records = faults.watched(split, records)
         yield from after.counted(_cut(draft, split, records, tiling))
         before.splits += 1
         if before.splits < len(splits):
