@@ -67,6 +67,15 @@ def compare(
     minutes: Annotated[
         float | None, typer.Option(metavar="N", help="With --train: minutes of training for each recipe.")
     ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="With --train: override a key of every recipe, such as train.steps=100; repeatable.",
+            autocompletion=options.complete_keys,
+        ),
+    ] = None,
     force: options.Force = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -83,13 +92,15 @@ def compare(
         raise UsageError("--minutes is for --train: nothing else is trained")
     if minutes is not None and not 0 < minutes < math.inf:
         raise UsageError(f"--minutes {minutes:g}: needs a number above 0")
+    if set_ and not train:
+        raise UsageError("--set is for --train: nothing else is trained")
     if train and not items and data is None:
         raise UsageError("--train needs recipes, or --data", hint="segcli compare quickstart/mask_rcnn --train")
     if data is not None and not items:
         if not train:
             raise UsageError("--data needs recipes, or --train", hint=f"segcli compare --train --data {data}")
         items = _families(data)
-    from segcli.core.recipe.recipe_file import every_run
+    from segcli.core.recipe.recipe_file import every_run, parse_overrides
 
     items = items or ([] if published else every_run())  # before anything heavy is imported
     from segcli.compare import files
@@ -102,6 +113,7 @@ def compare(
         train=train,
         data=data,
         minutes=minutes,
+        overrides=parse_overrides(set_ or []),
         published=published,
         sort=sort,
         announce=announce,

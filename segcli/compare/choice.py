@@ -1,5 +1,6 @@
 """Which model to choose: a sentence a score that rests on intervals, cost and licence, or says why there is none."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -34,11 +35,9 @@ def _choice(rows: Sequence[Row], pairs: Sequence[Pair], metric: str, by: str) ->
     judged = {pair.b: pair for pair in turned if not pair.unequal}
     apart = [row.name for row in rows if row is not best and row.name not in judged]
     if not judged:
-        if short := [row.name for row in rows if undertrained(row)]:
-            return (
-                f"no choice{by} yet: {_list(short)} {'is' if len(short) == 1 else 'are'} undertrained; train longer "
-                "(more --minutes, or the steps that the diagnosis names)"
-            )
+        if short := [row for row in rows if undertrained(row)]:
+            names, verb = _list([row.name for row in short]), "is" if len(short) == 1 else "are"
+            return f"no choice{by} yet: {names} {verb} undertrained; train longer ({_enough(short)})"
         return (
             f"no choice{by} yet: {best.name} can't be held against {_list(apart)}; equal work and intervals are needed"
         )
@@ -63,6 +62,16 @@ def _choice(rows: Sequence[Row], pairs: Sequence[Pair], metric: str, by: str) ->
         ratio, gap = f"{_gflops(chosen) / _gflops(best):.2g}", judged[chosen.name]
         reason = f"{images} can't tell it from {best.name} ({amount(gap)} {title}), at {ratio}× the FLOPs"
     return f"choose {chosen.name}{by}, because {reason}{_reservations(chosen, apart)}"
+
+
+def _enough(short: Sequence[Row]) -> str:
+    """How long every run would have to take so that the `short` ones are trained: by the pace that each had."""
+    minutes = []
+    for row in short:
+        if not (row.enough_steps and row.train_steps and row.train_seconds):
+            return "more --minutes, or the steps that the diagnosis names"
+        minutes.append(row.train_seconds / row.train_steps * row.enough_steps / 60)
+    return f"--minutes {math.ceil(max(minutes))}, by the pace that they had here"
 
 
 def _worse(row: Row, other: Row, pairs: Sequence[Pair]) -> bool:

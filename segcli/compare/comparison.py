@@ -1,7 +1,7 @@
 """A whole comparison: rows, their order, intervals, sentences and the choice, for the command and for scripts."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -47,6 +47,7 @@ def compare_runs(
     train: bool = False,
     data: str | Path | None = None,
     minutes: float | None = None,
+    overrides: Mapping[str, object] | None = None,
     published: bool = False,
     sort: str | None = None,
     announce: Callable[[str], None] = lambda text: None,
@@ -54,9 +55,9 @@ def compare_runs(
 ) -> Comparison:
     """Compare run folders and recipes; None: every run below runs/, or with `published` what papers report alone.
 
-    train: first train recipes without a finished run; data, minutes: see `study.train_missing`. sort: a column or
-    metric. announce is called before something slow begins. Raises ModelError where nothing gives a row, UsageError
-    for data or minutes where no item is a recipe.
+    train: first train recipes without a finished run; data, minutes, overrides: see `study.train_missing`. sort: a
+    column or metric. announce is called before something slow begins. Raises ModelError where nothing gives a row,
+    UsageError for data or minutes where no item is a recipe.
     """
     if items is None:
         items = [] if published else every_run()
@@ -68,7 +69,9 @@ def compare_runs(
     folder = Path(data) if data is not None else None
     untrained: list[tuple[str, SegcliError]] = []
     if train:
-        items, untrained = train_missing(items, announce, data=folder, minutes=minutes, quiet=quiet)
+        items, untrained = train_missing(
+            items, announce, data=folder, minutes=minutes, overrides=overrides, quiet=quiet
+        )
     rows, failed = collect(items, announce, folder)
     failed = [*untrained, *failed]
     rows += published_rows() if published else []

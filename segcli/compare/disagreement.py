@@ -26,11 +26,10 @@ from segcli.predictions.shown_score import scores_of, shown_score
 from segcli.predictions.store import StoredPredictions
 from segcli.types import Instances, Prediction, Target, ignore_label
 
-SCORE = 0.5  # detections below count as not made
 LOOK_AT = 400  # images compared at most, evenly spaced over the split
 SIDE = 800  # pixels of the longest side of a picture in the report
 QUALITY = 82  # of its JPEG
-STORED_SCORE = 0.1  # detections below are left out of the report, unless no detection reaches 0.5
+STORED_SCORE = 0.1  # detections below are left out of the report, unless those of a lower score are drawn
 Shown = Target | Prediction
 
 
@@ -98,7 +97,7 @@ def most_disagreed(rows: Sequence[Row], count: int = 12) -> tuple[Pictures | Non
     """The `count` images of a group's data on which its runs disagree most, and notes on what could not be shown.
 
     Disagreement: 1 - the mean quality of one model's prediction judged by another's, over all pairs (`image_quality`:
-    matched IoUs of detections scored 0.5 or more; mIoU where one of the two is a semantic map). With one run, it is
+    matched IoUs of the detections that are drawn; mIoU where one of the two is a semantic map). With one run, it is
     judged by the labels. None without readable predictions.
     """
     runs: dict[int, Run] = {}
@@ -128,16 +127,13 @@ def _worst(runs: Sequence[Run], count: int, notes: list[str]) -> Pictures:
     first = runs[0].dataset
     common = [image_id for image_id in first.image_ids if all(image_id in run.at for run in runs)]
     chosen = common[:: -(-len(common) // LOOK_AT)] if common else []
+    labels = lambda image_id: first.encoded_target(runs[0].at[image_id])
+    said = [score for image_id in chosen for run in runs for score in scores_of(run.predicted(image_id))]
+    score = shown_score(said, sum(len(labels(image_id).instances) for image_id in chosen) * len(runs))
     scored: list[tuple[float, int]] = []
-    scores: list[float] = []
-    objects = 0
-    for image_id in chosen:
+    for image_id in chosen:  # read again: label maps of all would fill the memory
         predictions = [run.predicted(image_id) for run in runs]
-        target = first.encoded_target(runs[0].at[image_id])
-        scored.append((disagreement(predictions, target, first.info), image_id))
-        scores += [score for prediction in predictions for score in scores_of(prediction)]
-        objects += len(target.instances) * len(runs)
-    score = shown_score(scores, objects)
+        scored.append((disagreement(predictions, labels(image_id), first.info, score), image_id))
     scored.sort(key=lambda pair: (-pair[0], pair[1]))
     images = []
     for value, image_id in scored[:count]:
@@ -156,23 +152,26 @@ def _worst(runs: Sequence[Run], count: int, notes: list[str]) -> Pictures:
     )
 
 
-def disagreement(predictions: Sequence[Prediction], target: Target, info: DatasetInfo) -> float:
-    """0 (all alike) to 1: see `most_disagreed`. A pair of boxes without masks and a semantic map does not count."""
+def disagreement(predictions: Sequence[Prediction], target: Target, info: DatasetInfo, score: float) -> float:
+    """0 (all alike) to 1: see `most_disagreed`. A pair of boxes without masks and a semantic map does not count.
+
+    score: detections below count as not made.
+    """
     if len(predictions) == 1:
-        return 1 - image_quality(predictions[0], target, info, score=SCORE)
-    values = [_agreement(a, b, info) for a, b in itertools.combinations(predictions, 2)]
+        return 1 - image_quality(predictions[0], target, info, score=score)
+    values = [_agreement(a, b, info, score) for a, b in itertools.combinations(predictions, 2)]
     known = [value for value in values if value is not None]
     return 1 - statistics.fmean(known) if known else 0.0
 
 
-def _agreement(a: Prediction, b: Prediction, info: DatasetInfo) -> float | None:
+def _agreement(a: Prediction, b: Prediction, info: DatasetInfo, score: float) -> float | None:
     """The quality of `a` where `b` is taken for the labels."""
     if _kind(a) != _kind(b):
-        maps = [_semantic(p, ignore_label(len(info.names))) for p in (a, b)]
+        maps = [_semantic(p, ignore_label(len(info.names)), score) for p in (a, b)]
         if maps[0] is None or maps[1] is None:
             return None
         a, b = (Prediction(p.image_id, p.size, semantic=m) for p, m in zip((a, b), maps, strict=True))
-    return image_quality(a, _as_target(b, info), info, score=SCORE)
+    return image_quality(a, _as_target(b, info, score), info, score=score)
 
 
 def _kind(prediction: Prediction) -> str:
@@ -181,16 +180,16 @@ def _kind(prediction: Prediction) -> str:
     return "semantic" if prediction.semantic is not None else "instances"
 
 
-def _as_target(prediction: Prediction, info: DatasetInfo) -> Target:
+def _as_target(prediction: Prediction, info: DatasetInfo, score: float) -> Target:
     found = prediction.instances if prediction.instances is not None else Instances.empty()
     if found.scores is not None:
-        found = found[found.scores >= SCORE]
+        found = found[found.scores >= score]
     semantic = None if prediction.semantic is None else torch.from_numpy(prediction.semantic.astype(np.int64))
     ignore = ignore_label(len(info.names))
     return Target(prediction.image_id, prediction.size, found, semantic, prediction.panoptic, ignore)
 
 
-def _semantic(prediction: Prediction, ignore: int) -> np.ndarray | None:
+def _semantic(prediction: Prediction, ignore: int, score: float) -> np.ndarray | None:
     """A semantic map of any prediction, the best-scored object on top; None of boxes without masks."""
     if prediction.semantic is not None:
         return prediction.semantic
@@ -201,7 +200,7 @@ def _semantic(prediction: Prediction, ignore: int) -> np.ndarray | None:
         return None
     if found.scores is not None:
         order = found.scores.argsort()
-        found = found[order[found.scores[order] >= SCORE]]
+        found = found[order[found.scores[order] >= score]]
     return views.semantic_from_instances(found, prediction.size, ignore)
 
 

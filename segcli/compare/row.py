@@ -61,6 +61,7 @@ class Row:
     images_seen: float | None = None
     starts: str | None = None
     diagnosis: list[str] = dataclasses.field(default_factory=list)
+    enough_steps: int | None = None
     not_compared: list[str] = dataclasses.field(default_factory=list)
     gflops_input: list[int] | None = None
     gflops_dataset: Spread | None = None

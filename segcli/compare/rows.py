@@ -60,6 +60,7 @@ def run_row(path: Path) -> Row:
     row.images, row.primary = scores["images"], scores["primary"]
     row.starts = " and ".join(one["source"] for one in environment.get("weights") or ()) or "random weights"
     row.diagnosis = [found["cause"] for found in scores.get("diagnosis") or ()]
+    row.enough_steps = next((steps for found in scores.get("diagnosis") or () if (steps := found.get("steps"))), None)
     row.metrics = _measured(scores["metrics"])
     row.nms = {setting: _measured(found) for setting, found in scores.get("nms", {}).items()}
     if scores.get("data_changed"):

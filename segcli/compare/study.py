@@ -1,5 +1,6 @@
 """`segcli compare RECIPE… --train`: train what has not been trained, one after the other, and go on past failures."""
 
+import json
 import os
 import shlex
 import signal
@@ -28,26 +29,31 @@ def train_missing(
     *,
     data: Path | None = None,
     minutes: float | None = None,
+    overrides: Mapping[str, object] | None = None,
     quiet: bool = False,
 ) -> tuple[list[str], list[tuple[str, SegcliError]]]:
     """The run folders of `items` (recipes and run folders), trained where they are not finished. -> (folders, failed).
 
     data: the dataset that recipes are trained on, in place of their own. minutes: of training, in place of their own
-    length. A recipe's run is one below runs/ with the same settings and the same data; an interrupted one is resumed.
-    Each training is a `segcli train` of its own, whose output goes to stderr. What fails is named with its last error,
-    and the next one begins. Raises KeyboardInterrupt after the running one has saved; the same command then goes on.
+    length; overrides: of their keys. A recipe's run is one below runs/ with the same settings and the same data; an
+    interrupted one is resumed. Each training is a `segcli train` of its own, whose output goes to stderr. What fails is
+    named with its last error, and the next one begins. Raises KeyboardInterrupt after the running one has saved; the
+    same command then goes on.
     """
     folders: list[str] = []
     failed: list[tuple[str, SegcliError]] = []
-    overrides = {} if minutes is None else {"train.minutes": minutes}
-    flags = [*(["--data", str(data)] if data else []), *(f"--set={key}={value}" for key, value in overrides.items())]
+    sets = {**({} if minutes is None else {"train.minutes": minutes}), **(overrides or {})}
+    flags = [
+        *(["--data", str(data)] if data else []),
+        *(f"--set={key}={json.dumps(value)}" for key, value in sets.items()),
+    ]
     for number, item in enumerate(items, start=1):
         try:
             path = find_source(item)
             if path.is_dir():
                 recipe = Recipe.load(path / "recipe.yaml")
             else:
-                recipe = Recipe.load(path, overrides, data=data)
+                recipe = Recipe.load(path, sets, data=data)
             run = path if path.is_dir() else find_run(recipe)
             place = f"{item} ({number} of {len(items)})"
             if run is None:

@@ -24,9 +24,10 @@ Pair = tuple[Count, Count]
 
 
 class Cause(TypedDict):
-    """A cause of a low score, by its name."""
+    """A cause of a low score, by its name; steps: how many would be enough."""
 
     cause: Text
+    steps: NotRequired[Count | None]
 
 
 class Metrics(TypedDict):

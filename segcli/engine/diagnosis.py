@@ -5,6 +5,7 @@ classes) or in the log (losses, gradients). Nothing here runs a model."""
 
 import dataclasses
 import itertools
+import shlex
 import statistics
 import sys
 from collections import defaultdict
@@ -27,6 +28,7 @@ from segcli.predictions.coco_results import read_entries
 LOW = 0.05  # a primary score below it is diagnosed
 FALLEN = 0.6  # so is one below this share of the best score on the way
 UNSURE = 0.1  # below this median (over images) of the best score, the model is taken to predict nothing
+FROM_SCENES = 3  # a model that begins with `init: scenes` needs this part of the images (docs/little_data.md)
 FOUND = 0.3  # boxes are fine where at least this share of objects has a detection of IoU ≥ 0.5
 
 Image = tuple[Sequence[Annotation], Sequence[Result]]  # one image's COCO annotations and results
@@ -34,11 +36,17 @@ Image = tuple[Sequence[Annotation], Sequence[Result]]  # one image's COCO annota
 
 @dataclasses.dataclass(frozen=True)
 class Cause:
-    """name: of the cause; evidence: what was measured; advice: what to change."""
+    """name: of the cause; evidence: what was measured; advice: what to change. steps: how many are enough."""
 
     name: str
     evidence: str
     advice: str
+    steps: int | None = None
+
+    def stored(self) -> dict[str, str | int]:
+        """As metrics.json has it."""
+        steps = {} if self.steps is None else {"steps": self.steps}
+        return {"cause": self.name, "evidence": self.evidence, "advice": self.advice, **steps}
 
     def __str__(self) -> str:
         return f"{self.name}: {self.evidence}. {self.advice}"
@@ -58,12 +66,12 @@ class Hits:
 
 def print_causes(
     run: RunFolder, recipe: Recipe, model: Model, dataset: Dataset, metrics: Mapping[str, float], predictions: Path
-) -> list[dict[str, str]] | None:
+) -> list[dict[str, str | int]] | None:
     """Where a detector's score is near 0, or far below its best during training, or its training was too short, print
     why on stderr (see `diagnose`).
 
-    -> [{"cause", "evidence", "advice"}] as metrics.json stores it; [] if there is nothing to say; None if a diagnosis
-    is impossible: for label maps, or for a split without objects.
+    -> [{"cause", "evidence", "advice", "steps"}] as metrics.json stores it; [] if there is nothing to say; None if a
+    diagnosis is impossible: for label maps, or for a split without objects.
     """
     scored_as_objects = TASKS[recipe.task].objects and not TASKS[recipe.task].fields
     if not scored_as_objects or recipe.primary not in metrics or not predictions.is_file():
@@ -71,8 +79,15 @@ def print_causes(
     images, sources = answers(dataset, predictions), dataset.info.source_ids
     causes = diagnose(recipe, metrics[recipe.primary], run.read_log(), images, sources, model)
     for cause in causes:
-        print(f"diagnosis: {cause}", file=sys.stderr)
-    return [{"cause": cause.name, "evidence": cause.evidence, "advice": cause.advice} for cause in causes]
+        print(f"diagnosis: {cause}{_go_on(run.path, cause)}", file=sys.stderr)
+    return [cause.stored() for cause in causes]
+
+
+def _go_on(run: Path, cause: Cause) -> str:
+    """The command that gives a run the steps that it lacks."""
+    if cause.steps is None or not (run / "checkpoints").is_dir():
+        return ""
+    return f"; this run goes on with: segcli train --resume {shlex.quote(str(run))} --set train.steps={cause.steps}"
 
 
 def answers(dataset: Dataset, predictions: Path) -> Iterator[Image]:
@@ -270,7 +285,8 @@ def _from_log(recipe: Recipe, log: Sequence[Mapping[str, Any]], hits: Hits) -> l
 def _too_short(recipe: Recipe, log: Sequence[Mapping[str, Any]], model: Model) -> list[Cause]:
     batch = recipe.train.batch_size
     done = max((e["step"] for e in log), default=0)
-    needed = 0 if model.images_needed is None else -(-model.images_needed // batch)
+    images = (model.images_needed or 0) // (1 if recipe.init is None else FROM_SCENES)
+    needed = -(-images // batch)
     if recipe.init not in (None, SCENES) or done >= needed:
         return []
     more = f" or model.name: {model.lite}, which needs a fraction (docs/little_data.md)" if model.lite else ""
@@ -279,6 +295,7 @@ def _too_short(recipe: Recipe, log: Sequence[Mapping[str, Any]], model: Model) -
             "too few steps",
             f"{done} steps of {batch} images are done, and {recipe.model['name']} needs about {needed}",
             f"Set {longer(recipe, needed)}{more}",
+            needed,
         )
     ]
 

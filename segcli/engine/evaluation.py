@@ -61,7 +61,7 @@ class Scores:
     images: int
     seconds: float
     changed_data: str | None = None
-    diagnosis: list[dict[str, str]] | None = None
+    diagnosis: list[dict[str, str | int]] | None = None
     behind: dict[str, object] = dataclasses.field(default_factory=dict)
     findings: list[dict[str, object]] | None = None
 

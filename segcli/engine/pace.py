@@ -129,7 +129,22 @@ def keep_pace(session: Session, pace: Pace, seconds: float, bar: Any, quiet: boo
     session.recipe = recorded(session.recipe, pace)
     if not distributed.rank():
         session.run.write_recipe(session.recipe)
-    if quiet or (before is not None and 0.8 < (pace.total - step) / max(before - step, 1) < 1.25):
+    if quiet or (before is not None and abs(pace.total - before) <= max(0.2 * abs(before - step), 0.05 * before)):
         return
     told = f"{pace.total} steps" if before is None else f"now {pace.total} steps in all, not {before}"
-    tqdm.write(f"{pace.seconds / 60:g} minutes are {told}, of {pace.step_seconds:.2g} s here", file=sys.stderr)
+    minutes = pace.seconds / 60
+    length = "1 minute is" if minutes == 1 else f"{minutes:g} minutes are"
+    tqdm.write(f"{length} {told}, of {pace.step_seconds:.2g} s here", file=sys.stderr)
+    if before is None:
+        note_warm_up(session.recipe, pace.total)
+
+
+def note_warm_up(recipe: Recipe, total: int | None) -> None:
+    """Say so where half of the steps or more would have a learning rate that only rises."""
+    warm_up = recipe.train.schedule.warmup_steps
+    if total is not None and 2 * warm_up >= total:
+        tqdm.write(
+            f"note: the learning rate rises for {warm_up} of {total} steps: "
+            f"--set train.schedule.warmup_steps={total // 10} fits so short a training",
+            file=sys.stderr,
+        )

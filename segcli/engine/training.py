@@ -34,7 +34,7 @@ from segcli.engine.more_steps import add_steps
 from segcli.engine.object_size import median_extent
 from segcli.engine.opening import describe_environment, start
 from segcli.engine.optimizer import MovingAverage, build_optimizer, clip_gradients, set_rates
-from segcli.engine.pace import Pace, keep_pace
+from segcli.engine.pace import Pace, keep_pace, note_warm_up
 from segcli.engine.run_folder import RunFolder
 from segcli.engine.same_data import refuse_other_data
 from segcli.engine.session import Interrupt, Session
@@ -108,6 +108,8 @@ def train_joined(
                 print(f"note: {run.path} is finished already", file=sys.stderr)
                 return run.path
             if not distributed.rank():
+                if not quiet:
+                    print(f"note: {run.path} goes on at step {session.progress.step}", file=sys.stderr)
                 run.rewind(session.progress.step, scored=not trained)  # the final scores follow the last checkpoint
         distributed.same_weights(session.model)
         loop(session, pace, train_set, val_set, quiet)
@@ -125,6 +127,8 @@ def loop(session: Session, pace: Pace, train_set: Dataset, val_set: Dataset, qui
     model.train()
     if main:
         say_what_differs(model, settings.accumulate)
+        if not quiet:
+            note_warm_up(session.recipe, pace.total)
     with Interrupt() as interrupt, bar:
         while not pace.done(progress.step):
             begun = time.perf_counter()

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import torch
 import yaml
+from tqdm import tqdm
 
 import segcli
 from segcli.core.errors import ModelError, SegcliError, UsageError
@@ -104,7 +105,7 @@ def export_run(
         made = Exported(file, script(file), to, outputs, canvas, torch.get_num_threads(), _sizes(part, model))
         if val is not None:
             exported = ExportedModel(description, opened.info, _load(to, part))
-            _measure(made, exported, opened, _images(val, IMAGES), say)
+            _measure(made, exported, opened, _images(val, IMAGES), say, progress)
             if int8:
                 say("scoring both on val")
                 made.scores = _scores(exported, opened, val, progress)
@@ -220,7 +221,12 @@ def _load(to: Target, path: Path) -> Callable[[np.ndarray], dict[str, np.ndarray
 
 
 def _measure(
-    made: Exported, exported: ExportedModel, opened: Opened, images: list[np.ndarray], say: Callable[[str], None]
+    made: Exported,
+    exported: ExportedModel,
+    opened: Opened,
+    images: list[np.ndarray],
+    say: Callable[[str], None],
+    progress: bool,
 ) -> None:
     """Fill in `agreement` and `milliseconds`."""
     say(f"comparing with the run on {count(len(images), 'val image')}")
@@ -229,7 +235,9 @@ def _measure(
     model = prepare_layout(opened.model)
     with torch.inference_mode(), evaluating(model, opened.recipe):
         exported.max_detections = model.max_detections
-        for i, image in enumerate(images):
+        for i, image in enumerate(
+            tqdm(images, unit="image", delay=2, leave=False, file=sys.stderr, disable=not progress)
+        ):
             scale = SCALES[i % len(SCALES)]
             resized = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale != 1 else image
             results = []

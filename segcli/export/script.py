@@ -14,6 +14,8 @@ import numpy as np
 {imports}
 from PIL import Image, ImageOps
 
+if len(sys.argv) != 2:
+    sys.exit(__doc__)
 file = Path(__file__).with_suffix("")
 image = np.asarray(ImageOps.exif_transpose(Image.open(sys.argv[1])).convert("RGB"))
 '''

@@ -87,6 +87,12 @@ def test_where_nothing_is_judged_for_want_of_training_it_says_so():
     rows = [row("a", 0.5, diagnosis=["too few steps"]), row("b", 0.4)]
     said = one(rows, [pair("a", "b", 0.1, unequal="a was diagnosed as undertrained (too few steps)")])
     assert said.startswith("no choice yet: a is undertrained; train longer (more --minutes")
+    timed = [
+        row("a", 0.5, diagnosis=["too few steps"], enough_steps=250, train_steps=100, train_seconds=130.0),
+        rows[1],
+    ]
+    said = one(timed, [pair("a", "b", 0.1, unequal="a was diagnosed as undertrained (too few steps)")])
+    assert said.endswith("train longer (--minutes 6, by the pace that they had here)")
 
 
 def test_a_difference_beside_the_middle_of_its_interval_is_printed_with_it():

@@ -53,6 +53,16 @@ def test_untrained_recipes_are_trained_once_and_failures_are_skipped(segcli, wri
     assert [p.name for p in (tmp_path / "runs").iterdir()] == ["a"]
 
 
+def test_keys_of_every_recipe_are_set_for_its_training(segcli, write, tmp_path):
+    item = write("a")
+    sets = ("--set", "train.steps=2", "--set", "train.augment=null"), ("--set", "train.steps=2")
+    assert segcli("compare", item, *sets[1]).code == 2
+    result = segcli("compare", item, "--train", *sets[1], "--json")
+    assert result.json["rows"][0]["train_steps"] == 2
+    assert "is trained: runs/a" in segcli("compare", item, "--train", *sets[1]).err
+    assert "train.augment is no" in segcli("compare", item, "--train", *sets[0]).err
+
+
 @pytest.fixture
 def trained(write, tmp_path, tiny_copy):
     """A finished run of recipe `a`, as far as files tell."""

@@ -244,7 +244,14 @@ def test_too_few_steps_says_how_many():
     assert "80 steps" in short[0].evidence
     assert "25000" in short[0].evidence
     assert "model.name: detr_lite" in short[0].advice
+    assert short[0].stored()["steps"] == 25000
     assert names(results(), settings=recipe("rcnn"), history=log(step=1000)) == ["unknown"]
+
+
+@pytest.mark.parametrize(("init", "short"), [(None, True), ("scenes", False), ("runs/a", False)])
+def test_weights_that_know_objects_need_fewer_steps(init, short):
+    begun = recipe("detr_lite").model_copy(update={"init": init})
+    assert (names(results(), settings=begun, history=log(step=150)) == ["too few steps"]) is short
 
 
 def test_crowds_and_empty_images_do_not_count():

@@ -7,7 +7,7 @@ import pytest
 from segcli.core.errors import UsageError
 from segcli.core.recipe.recipe import Recipe, Schedule
 from segcli.engine.optimizer import rate_factor
-from segcli.engine.pace import Pace
+from segcli.engine.pace import Pace, note_warm_up
 
 BUDGET = 240.0  # seconds
 
@@ -112,3 +112,13 @@ def test_a_timing_that_does_not_fit_is_refused(retimed, message):
     data = {"name": "r", "task": "detection", "data": {"root": "d"}, "model": {"name": "detr"}}
     with pytest.raises(UsageError, match=message):
         Recipe.parse({**data, "train": {"steps": 100, "retimed": retimed}}, "r.yaml")
+
+
+@pytest.mark.parametrize(
+    ("warm_up", "total", "said"), [(60, 100, True), (50, 101, False), (0, 4, False), (9, None, False)]
+)
+def test_a_training_that_is_all_warm_up_says_so(capsys, warm_up, total, said):
+    data = {"name": "r", "task": "detection", "data": {"root": "d"}, "model": {"name": "detr_lite"}}
+    schedule = {"warmup_steps": warm_up}
+    note_warm_up(Recipe.parse({**data, "train": {"steps": 5, "schedule": schedule}}, "r.yaml"), total)
+    assert ("--set train.schedule.warmup_steps=10 fits" in capsys.readouterr().err) is said

@@ -65,6 +65,9 @@ def test_the_script_beside_it_runs_without_segcli(exported):
     script = exported / "exported" / "tiny run.onnx.py"
     text = script.read_text().replace("score >= 0.5", "score >= 0.0")
     assert "import segcli" not in text
+    alone = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False)
+    assert alone.returncode == 1
+    assert "tiny run.onnx.py IMAGE" in alone.stderr
     image = exported / "data/tiny/images/five.png"
     done = subprocess.run(
         [sys.executable, "-c", f"__file__ = {str(script)!r}\n{text}", str(image)],

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from segcli.core.errors import DataError
+from segcli.core.formatting import count as counted
 from segcli.data.canonical import Record
 
 SHARE = 0.05  # of the objects, or of the pixels of maps
@@ -29,6 +30,8 @@ class Removals:
 
     lost: int = 0  # objects
     why: Counter[str] = dataclasses.field(default_factory=Counter)  # objects by code
+    whole: Counter[str] = dataclasses.field(default_factory=Counter)  # images with objects by code
+    costly: int = 0  # repairs that cost objects
     repairs: list[Repair] = dataclasses.field(default_factory=list)  # the first that cost objects
     images: list[Repair] = dataclasses.field(default_factory=list)  # one for each image that is there
     emptied: list[Repair] = dataclasses.field(default_factory=list)  # one for each map of which nothing is kept
@@ -45,12 +48,14 @@ class Removals:
         self.lost += count
         if count:
             self.why[repair.code] += count
+            self.costly += 1
             if len(self.repairs) < SHOWN:
                 self.repairs.append(repair)
 
     def image(self, repair: Repair, objects: int, there: bool) -> None:
         """An image is left out, with its objects. there: its file is on the disk."""
         self.objects(repair, objects)
+        self.whole[repair.code] += objects > 0
         if there:
             self.images.append(repair)
 
@@ -74,8 +79,8 @@ class Removals:
         losses: list[str] = []
         if lost > SHARE * total:
             why = Counter(self.why) + Counter({"dangling_image": dangling})
-            kinds = ", ".join(f"{n:,} × {code.replace('_', ' ')}" for code, n in why.most_common())
-            losses.append(f"{lost:,} of {total:,} objects ({kinds}){_places(self.repairs, lost)}")
+            kinds = ", ".join(self._kind(code, n) for code, n in why.most_common())
+            losses.append(f"{lost:,} of {total:,} objects ({kinds}){_places(self.repairs, self.costly)}")
         if self.images:
             losses.append(f"{len(self.images):,} images that are there{_places(self.images, len(self.images))}")
         if self.emptied:
@@ -88,6 +93,13 @@ class Removals:
                 f"{source}: --fix would leave out {'; and '.join(losses)}",
                 hint="mend that in the source, or leave it out with --drop",
             )
+
+    def _kind(self, code: str, objects: int) -> str:
+        """How many objects a finding of that code costs, and with how many images."""
+        name = code.replace("_", " ")
+        if self.whole[code]:
+            return f"{objects:,} in {counted(self.whole[code], 'image')}: {name}"
+        return f"{objects:,} × {name}"
 
 
 def _places(repairs: list[Repair], count: int) -> str:
