@@ -7,6 +7,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator
+from importlib.metadata import entry_points
 
 import typer
 
@@ -59,7 +60,18 @@ def explain(error: BaseException) -> tuple[str, str | None, int]:
         if {"prepare", "visualize"} & set(sys.argv[1:3]):  # without a recipe
             return message, "end other programs, or give it fewer or smaller images at a time", 1
         return message, "a smaller train.batch_size, eval.batch_size or data.size needs less", 1
-    return f"{type(error).__name__}: {error}", None, 1
+    return f"{type(error).__name__}: {error}{_in_plugin(error)}", None, 1
+
+
+def _in_plugin(error: BaseException) -> str:
+    """Where in another package's plugin an exception comes from; empty where none has a part in it."""
+    others = {entry.value.partition(".")[0].partition(":")[0] for entry in entry_points(group="segcli.plugins")}
+    own = [
+        (frame.f_globals["__name__"], line, frame.f_code.co_name)
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if str(frame.f_globals.get("__name__")).partition(".")[0] in others
+    ]
+    return f" (in {own[-1][2]}, {own[-1][0]} line {own[-1][1]})" if own else ""
 
 
 def _bad_usage(error: BaseException) -> tuple[str, str | None, int]:

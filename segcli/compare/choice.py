@@ -16,9 +16,11 @@ ALIKE = 1.1  # costs whose ratio is below count as the same
 
 
 def choices(rows: Sequence[Row], pairs: Sequence[Pair], metrics: Sequence[str]) -> list[str]:
-    """One group's sentences, one for each of `metrics` that two trained rows have; the first metric's comes last."""
+    """One group's sentences, one for each of `metrics` that two trained rows have; that of the score by which most of
+    them were trained comes last, the others before it, the first of them last."""
     out = []
-    for metric in reversed(metrics):
+    others = lambda metric: sum(row.primary != metric for row in rows if row.source == "run")
+    for metric in sorted(metrics, key=others)[::-1]:
         scored = [row for row in rows if row.source == "run" and metric in row.metrics]
         if len(scored) > 1:
             own = [pair for pair in pairs if pair.metric == metric]

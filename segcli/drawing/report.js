@@ -24,7 +24,7 @@ function sortable(caption, columns, lines, sorted) {
       sorted.by = at;
       draw();
     };
-    return el("th", { scope: "col", class: column.left ? "text" : "" }, el("button", { type: "button", onclick: sort }, column.title));
+    return el("th", { scope: "col", class: column.left ? "text" : "", style: column.width ? `width:${column.width}` : null }, el("button", { type: "button", onclick: sort }, column.title));
   });
   function before(a, b) { // what is not known stands last
     const x = a.cells[sorted.by][1], y = b.cells[sorted.by][1];
@@ -156,7 +156,7 @@ function classTable({ classes }) {
   }
   function fill() {
     const shown = shownOf(runs);
-    const columns = [{ title: "class", left: true }, ...shown.map((i) => ({ title: rows[i].name + (reference && i !== reference ? "\ndifference" : "") })), { title: "largest\ndifference" }];
+    const columns = [{ title: "class", left: true }, ...shown.map((i) => ({ title: rows[i].name + (reference && i !== reference ? "\ndifference" : ""), width: `${Math.round(70 / shown.length)}%` })), { title: "largest\ndifference" }];
     const lines = classes.names.map((name, at) => ({ cells: [[name, name], ...shown.map((i) => cell(i, at)), spread(shown, at)] }));
     const caption = `${score.title} ${classes.caption}`;
     holder.replaceChildren(el("p", { class: "faint" }, caption), sortable(caption, columns, lines, sorted));

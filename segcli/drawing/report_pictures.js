@@ -3,7 +3,7 @@
 const look = { masks: true, boxes: false, names: true, labels: true, score: 0.5 };
 function panel(picture, shown, classes) {
   const letters = Math.max(7, Math.max(picture.width, picture.height) / 34); // height of a name
-  const layer = el("g"), names = el("g"); // names come last, above all masks
+  const layer = el("g"), names = el("g"), placed = []; // names come last, above all masks
   for (const object of shown.objects) {
     if (known(object.score) && object.score < look.score) continue;
     const colour = `rgb(${classes[object.label].colour.join(",")})`;
@@ -13,7 +13,12 @@ function panel(picture, shown, classes) {
     if (look.names) {
       const text = classes[object.label].name + (known(object.score) && object.score < 1 ? ` ${Math.round(100 * object.score)}` : "");
       const late = x1 > 0.7 * picture.width; // a name that begins there would be cut
-      names.append(el("text", { x: late ? Math.min(x2, picture.width - 1) : x1 + 1, y: Math.max(y1 - 2, letters), "text-anchor": late ? "end" : "start" }, text));
+      const x = late ? Math.min(x2, picture.width - 1) : x1 + 1, wide = 0.62 * letters * text.length, left = late ? x - wide : x;
+      let y = Math.max(y1 - 2, letters);
+      const taken = () => placed.some((one) => Math.abs(one.y - y) < letters && left < one.left + one.wide && one.left < left + wide);
+      while (taken() && y + letters < picture.height) y += letters; // no name over another one
+      placed.push({ y, left, wide });
+      names.append(el("text", { x, y, "text-anchor": late ? "end" : "start" }, text));
     }
   }
   return el("svg", { class: "look", viewBox: `0 0 ${picture.width} ${picture.height}`, preserveAspectRatio: "xMidYMid meet", style: `--size:${letters}px` },

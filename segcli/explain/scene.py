@@ -82,29 +82,47 @@ class Scene:
         assert isinstance(value, list), key
         return value[0].float().cpu()
 
-    def detections(self) -> Detections:
-        """An R-CNN's, best first: those with at least `score` or, if there is none, the best one. What heads add in
-        `extra` is of all detections."""
-        value = self.inside["detections"]
+    @functools.cached_property
+    def _places(self) -> Tensor:
+        """Which of the prediction's objects each of an R-CNN's detections has become, [n]: the one of its class and
+        with its box, since heads may change scores and so the order."""
+        value, instances = self.inside["detections"], self.prediction.instances
         assert isinstance(value, list)
+        assert instances is not None
         found: Detections = value[0]
-        kept = max(1, int((found.scores >= self.score).sum()))
-        return Detections(found.boxes[:kept].cpu(), found.labels[:kept].cpu(), found.scores[:kept].cpu(), found.extra)
+        scale = torch.tensor([self.image.shape[1] / self.size[1], self.image.shape[0] / self.size[0]] * 2)
+        if not len(found.boxes):
+            return torch.zeros(0, dtype=torch.int64)
+        away = torch.cdist(found.boxes.cpu() * scale, instances.boxes, p=1)
+        return (away + 1e9 * (found.labels.cpu()[:, None] != instances.labels)).argmin(1)
 
-    def objects(self) -> list[tuple[int, int, str]]:
-        """(number, class, name) of the first FEW of `detections`."""
-        found = self.detections()
-        rows = zip(found.labels[:FEW].tolist(), found.scores.tolist(), strict=False)
-        return [(n, label, f"{n + 1}: {self.name(label, score)}") for n, (label, score) in enumerate(rows)]
+    def detections(self) -> Detections:
+        """All of an R-CNN's, in the order of what heads add in `extra`, with the scores that `predict` gives them."""
+        value, instances = self.inside["detections"], self.prediction.instances
+        assert isinstance(value, list)
+        assert instances is not None
+        assert instances.scores is not None
+        found: Detections = value[0]
+        return Detections(found.boxes.cpu(), found.labels.cpu(), instances.scores[self._places], found.extra)
+
+    def shown(self) -> Tensor:
+        """The numbers of the `detections` with at least `score`, best first; of the best one if there is none."""
+        scores = self.detections().scores
+        kept = max(1, int((scores >= self.score).sum()))
+        return scores.argsort(descending=True, stable=True)[:kept]
+
+    def objects(self, described: int | None = None) -> list[tuple[int, int, str]]:
+        """(number, class, name) of the first FEW that are `shown`; described: of so many detections a head speaks."""
+        found, numbers = self.detections(), self.shown().tolist()
+        rows = [
+            (n, int(found.labels[n]), float(found.scores[n])) for n in numbers if described is None or n < described
+        ]
+        return [(n, label, f"{k}: {self.name(label, score)}") for k, (n, label, score) in enumerate(rows[:FEW], 1)]
 
     def predicted(self, detection: int) -> tuple[Instances, int]:
-        """The prediction's objects, and which of them a detection has become: the one with its box, since heads may
-        change scores and so the order."""
-        instances = self.prediction.instances
-        assert instances is not None
-        scale = torch.tensor([self.image.shape[1] / self.size[1], self.image.shape[0] / self.size[0]] * 2)
-        box = self.detections().boxes[detection] * scale
-        return instances, int((instances.boxes - box).abs().sum(1).argmin())
+        """The prediction's objects, and which of them a detection has become."""
+        assert self.prediction.instances is not None
+        return self.prediction.instances, int(self._places[detection])
 
     def queries(self) -> tuple[Tensor, Tensor, Tensor]:
         """Of a model with queries: (their numbers, best first, [Q]; the score [Q] and the class [Q] of each in that

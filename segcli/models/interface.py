@@ -253,7 +253,10 @@ class RoIHead(nn.Module):
     def deploy(self, found: Detections, framed: Framed) -> dict[str, Tensor]:
         """`finish` of one image as tensors, see `Model.deploy`: masks bool [n,H,W], scores [n], keypoints [n,K,3]."""
         if type(self).finish is not RoIHead.finish:
-            raise UsageError(f"{type(self).__name__} can't be exported: it defines no deploy")
+            raise UsageError(
+                f"the head {type(self).__name__} can't be exported: it defines no deploy",
+                hint="deploy gives what finish gives, as tensors (docs/write_a_head.md)",
+            )
         return {}
 
     def count(self, features: list[Tensor], regions: int) -> None:

@@ -1,15 +1,18 @@
 """One line, one hint, one exit code: whatever goes wrong."""
 
 import errno
+import importlib.metadata
 import os
 import signal
 import subprocess
 import sys
 import time
+import types
 
 import pytest
 import typer
 
+from segcli.cli import errors
 from segcli.cli.errors import guard
 from segcli.core.errors import DataError, ModelError, SegcliError, UsageError
 
@@ -107,3 +110,14 @@ def test_a_reader_that_leaves_is_no_error():
         process.stdout.read(1)
         process.stdout.close()
         assert process.stderr.read() == ""
+
+
+def test_a_failing_plugin_of_another_package_is_named_with_its_line(capsys, monkeypatch):
+    module = types.ModuleType("segcli_dice.head")
+    exec("def finish(found):\n    return found['dice']\n", module.__dict__)
+    points = [importlib.metadata.EntryPoint("head:dice", "segcli_dice.head", "segcli.plugins")]
+    monkeypatch.setattr(errors, "entry_points", lambda group: points if group == "segcli.plugins" else [])
+    assert guard(lambda: module.finish({})) == 1
+    assert "error: KeyError: 'dice' (in finish, segcli_dice.head line 2)" in capsys.readouterr().err
+    assert guard(lambda: {}["own"]) == 1
+    assert "error: KeyError: 'own'\n" in capsys.readouterr().err

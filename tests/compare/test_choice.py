@@ -123,3 +123,4 @@ def test_a_sentence_for_each_score_that_two_have():
     pairs = [pair("a", "b", 0.1), Pair("a", "b", "bbox_AP", 0.1, (0.09, 0.11), True)]
     said = choices(rows, pairs, ["segm_AP", "bbox_AP"])
     assert [s.split(",")[0] for s in said] == ["choose a by box AP", "choose a by mask AP"]
+    assert choices(rows, pairs, ["bbox_AP", "segm_AP"]) == said, "by what most were trained for"

@@ -1,5 +1,7 @@
 """Every view draws, of every family that has it; what is shown is what the losses use."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -178,3 +180,37 @@ def test_boxes_of_the_last_layer_are_those_of_the_prediction():
     torch.testing.assert_close(found.scores, scores)
     inside = shown.clamp(min=0).minimum(torch.tensor([120.0, 72, 120, 72]))
     torch.testing.assert_close(found.boxes, inside, atol=0.5, rtol=0)
+
+
+def test_objects_have_the_scores_and_the_order_of_the_prediction():
+    """Heads may change scores, as the lite mask head does."""
+    model = opened("instance", {"name": "rcnn_lite", **LITE, "heads": {"iou_box": {}, "lite_mask": {}}})
+    scene = look(model, np.random.default_rng(0).integers(0, 255, (72, 120, 3), np.uint8), None, 0.0)
+    found = scene.inside["detections"][0]
+    quality = found.extra["mask_quality"]
+    quality = torch.linspace(0.1, 1, len(quality))
+    predicted = scene.prediction.instances
+    finished = (found.scores * quality).sort(descending=True)
+    scene = dataclasses.replace(
+        scene,
+        prediction=dataclasses.replace(
+            scene.prediction,
+            instances=dataclasses.replace(
+                predicted,
+                boxes=found.boxes[finished.indices] * (120 / scene.size[1]),
+                labels=found.labels[finished.indices],
+                scores=finished.values,
+                masks=None,
+            ),
+        ),
+    )
+    named = scene.objects()
+    assert [n for n, _, _ in named] == finished.indices[:8].tolist()
+    assert [text for _, _, text in named] == [
+        f"{k}: {scene.name(int(found.labels[n]), float(score))}"
+        for k, (n, score) in enumerate(zip(finished.indices[:8].tolist(), finished.values.tolist(), strict=False), 1)
+    ]
+    assert [n for n, _, _ in scene.objects(2)] == [n for n in finished.indices.tolist() if n < 2]
+    above = dataclasses.replace(scene, score=float(finished.values[1]))
+    assert above.shown().tolist() == finished.indices[:2].tolist()
+    assert len(dataclasses.replace(scene, score=1.0).shown()) == 1

@@ -31,7 +31,7 @@ def _draw(scene: Scene) -> Shown:
     maps, shown, heads = scene.of_image("densepose"), Shown(columns=6), scene.inside["pooling_heads"]
     assert isinstance(heads, dict)
     head = next(one for one in heads.values() if isinstance(one, DensePoseHead))
-    for number, _, group in scene.objects()[: len(maps)]:
+    for number, _, group in scene.objects(len(maps)):
         coarse, charts = (one.softmax(0).numpy() for one in maps[number].split(head.predictor.sizes)[:2])
         instances, own = scene.predicted(number)
         box = instances.boxes[own]

@@ -51,7 +51,7 @@ def _draw(scene: Scene) -> Shown:
     voxels = scene.of_image("voxels") if "voxels" in scene.inside else None
     names = ["sphere" if voxels is None else "cubified", *(f"stage {k}" for k in range(1, len(stages)))]
     shown, solids = Shown(columns=len(names) + (voxels is not None)), Solids({})
-    for number, _, group in scene.objects()[: len(detections[0].extra["mesh_counts"])]:
+    for number, _, group in scene.objects(len(detections[0].extra["mesh_counts"])):
         fields = [stage[torch.tensor([number])] for stage in stages]
         box = cast(Tensor, fields[0].boxes)
         part, (left, top) = crop_around(scene.image, box[0], 0.1)

@@ -8,6 +8,7 @@ from segcli.drawing.colours import oklch
 from segcli.explain.pictures import boxes_over
 from segcli.explain.scene import Scene
 from segcli.explain.view import Boxes, Picture, Shown, View
+from segcli.models.interface import Detections
 from segcli.models.rcnn.rcnn import RCNN
 
 DRAWN = 60  # boxes of a picture
@@ -34,7 +35,8 @@ def _draw(scene: Scene) -> Shown:
     kept, kept_scores = scene.of_image("proposals"), scene.of_image("proposal_scores")
     if kept_scores.ndim == 2:
         kept_scores = kept_scores.amax(1)
-    found = scene.detections()
+    every, chosen = scene.detections(), scene.shown()
+    found = Detections(every.boxes[chosen], every.labels[chosen], every.scores[chosen])
     texts = [scene.name(int(label), float(s)) for label, s in zip(found.labels, found.scores, strict=True)]
     least = f"a score of {scene.score:g} or more" if (found.scores >= scene.score).all() else "the best score"
     sets: dict[str, tuple[Tensor, Tensor, list[str] | None]] = {

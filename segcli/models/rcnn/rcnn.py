@@ -12,11 +12,11 @@ from segcli.core.errors import UsageError
 from segcli.core.plugins import call, find
 from segcli.core.tasks import TASKS
 from segcli.models import build_backbone
-from segcli.models.interface import Declared, DetectingHead, Detections, Finished, Model, RoIHead
+from segcli.models.interface import Declared, DetectingHead, Detections, Model, RoIHead
 from segcli.models.layers.pyramid import FPN
 from segcli.models.layers.task_check import check_task
 from segcli.models.rcnn.pooler import Pooling
-from segcli.models.rcnn.roi_heads import RoIHeads
+from segcli.models.rcnn.roi_heads import RoIHeads, refuse_unfit
 from segcli.models.rcnn.rpn import RPN
 from segcli.ops import dense_masks
 from segcli.ops.preprocess import Preprocess
@@ -179,9 +179,9 @@ class RCNN(Model):
         size, original = batch.sizes[i], batch.original_sizes[i]
         scores, fields = found.scores, dict[str, Field]()
         masks: list[Rle] | None = None
-        for head in self.roi_heads.all():
+        for name, head in self.roi_heads.named().items():
             own = head.finish(found, size, original)
-            assert own.keys() <= Finished.__annotations__.keys(), f"a head gives {sorted(own)}"
+            refuse_unfit(name, own, len(found.boxes), original)
             fields |= own.get("fields", {})
             scores, masks = own.get("scores", scores), own.get("masks", masks)
         scale = found.boxes.new_tensor([original[1] / size[1], original[0] / size[0]] * 2)

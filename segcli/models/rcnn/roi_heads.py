@@ -14,7 +14,7 @@ from torchvision.models.detection._utils import Matcher
 from torchvision.ops import box_iou
 
 from segcli.core.errors import UsageError
-from segcli.models.interface import DetectingHead, Detections, RoIHead, Samples
+from segcli.models.interface import DetectingHead, Detections, Finished, RoIHead, Samples
 from segcli.models.layers.sampler import BalancedSampler
 from segcli.types import Target
 
@@ -100,6 +100,26 @@ class RoIHeads(nn.Module):
         for head in self.all():
             head.predict(features, detections)
         return detections
+
+
+def refuse_unfit(name: str, own: Finished, count: int, size: tuple[int, int]) -> None:
+    """Raise UsageError where what the head `name` gives one image is not for its `count` detections, or its masks are
+    not of the image's size (H, W)."""
+    if unknown := own.keys() - Finished.__annotations__.keys():
+        known = ", ".join(Finished.__annotations__)
+        raise UsageError(f"model.heads.{name}: finish gives {min(unknown)!r}", hint=f"it may give {known}")
+    parts = {key: own[key] for key in ("masks", "scores") if key in own} | own.get("fields", {})
+    for key, value in parts.items():
+        if len(value) != count:
+            raise UsageError(f"model.heads.{name}: finish gives {len(value)} {key} for {count} detections")
+    for mask in own.get("masks", []):
+        given = tuple(mask["size"]) if isinstance(mask, dict) else tuple(mask.shape)
+        if given != tuple(size):
+            shown = " × ".join(map(str, given))
+            raise UsageError(
+                f"model.heads.{name}: finish gives masks of {shown} pixels, and the image has {size[0]} × {size[1]}",
+                hint="its arguments size and original are those on the canvas and of the file",
+            )
 
 
 def _covered(boxes: Tensor, regions: Tensor) -> Tensor:
