@@ -95,8 +95,9 @@ class Draft:
     The one split UNDECIDED means that the source has none. image_root: the folder that file names are relative to, None
     where images are made. notes: sentences on what was left out or changed; `records` may add to them. refused: images
     whose labels could not be read, as far as they were met. stored: whether some images stand inside label files or an
-    archive, where no link can lead. lost: annotations of the source that belong to none of its images. files: side
-    files of the whole dataset. close: to be called once it is written.
+    archive, where no link can lead. measured: whether boxes were measured on masks as they were read, so that nothing
+    in them can be written in another way. lost: annotations of the source that belong to none of its images. files:
+    side files of the whole dataset. close: to be called once it is written.
     """
 
     info: DatasetInfo
@@ -106,6 +107,7 @@ class Draft:
     notes: list[str] = dataclasses.field(default_factory=list)
     refused: list[Item] = dataclasses.field(default_factory=list)
     stored: bool = False
+    measured: bool = False
     masks: MaskFacts = dataclasses.field(default_factory=MaskFacts)
     lost: int = 0
     files: dict[str, "Path | bytes"] = dataclasses.field(default_factory=dict)

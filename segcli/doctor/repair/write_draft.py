@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from segcli.core.errors import DataError
-from segcli.data.canonical import UNDECIDED, Draft, Entry, Record
+from segcli.data.canonical import SEE_ALL, UNDECIDED, Draft, Entry, Record
 from segcli.data.findings import Item
 from segcli.data.write_folder import write_folder
 from segcli.doctor.repair.mask_boxes import MaskBoxes
@@ -14,6 +14,7 @@ from segcli.doctor.repair.plain_faults import PlainFaults, refuse_coordinates
 from segcli.doctor.repair.removals import Counts
 from segcli.doctor.repair.repair import Repairs
 from segcli.doctor.rules.crowds import Singled
+from segcli.sources.images import is_there
 from segcli.sources.survey import survey
 from segcli.sources.tile import Tiling
 
@@ -71,7 +72,7 @@ def write_draft(
             records = singled.read(records)
         if repairs is not None:
             records = repairs.mend(split, records)
-        if repairs is None and not draft.masks:  # boxes of mask pictures were measured on them
+        if repairs is None and not draft.measured:
             records = boxes.read(records)
             if strict:
                 records = faults.watched(split, records)
@@ -122,6 +123,10 @@ def look_at_images(draft: Draft, refuse: bool) -> None:
     if draft.image_root is None or draft.info.value_range is not None:  # made by segcli; prepared before
         return
     names = dict.fromkeys(entry.file_name for entries in draft.splits.values() for entry in entries)
+    if refuse and not draft.stored and (missing := [name for name in names if not is_there(draft.image_root / name)]):
+        more = f", and so are {len(missing) - 1:,} more of the {len(names):,} listed ones" if len(missing) > 1 else ""
+        message = f"{draft.image_root / missing[0]}: the image file is missing{more}"
+        raise DataError(message, hint=f"{SEE_ALL}; --fix --drop leaves them out with their objects")
     values = survey(draft.image_root / name for name in names)
     if values.refused and refuse:
         first = next(iter(values.refused.values()))

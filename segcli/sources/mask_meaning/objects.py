@@ -64,7 +64,7 @@ def draft(
     )
     reading = Reading(meaning.rule, ids, legend, meaning.kind == "split-components")
     read = lambda entries: records(entries, reading, notes)
-    return Draft(info, splits, read, root, notes, masks=meaning.facts())
+    return Draft(info, splits, read, root, notes, measured=True, masks=meaning.facts())
 
 
 def records(entries: Sequence[Labelled], reading: Reading, notes: list[str]) -> Iterator[Record]:
