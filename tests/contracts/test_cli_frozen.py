@@ -54,6 +54,7 @@ FROZEN = {
         "--train",
         "--data",
         "--minutes",
+        "--set…",
         "--published",
         "--sort",
         "--html",
