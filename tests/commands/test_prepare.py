@@ -107,6 +107,19 @@ def test_an_image_that_was_cut_off_is_named(folder, tmp_path, kind):
     assert len(names(fixed, "train")) + len(names(fixed, "val")) == 9
 
 
+def test_missing_images_are_counted_before_anything_is_written(folder, tmp_path):
+    source = prepare(str(folder), tmp_path / "first")
+    moved = shutil.copytree(source, tmp_path / "moved")
+    (moved / "info.json").unlink()
+    listed = {split: names(source, split) for split in ("train", "val")}
+    for name in listed["train"][:3]:
+        (moved / "images" / name).unlink()
+    with pytest.raises(DataError, match=r"missing, and so are 2 more of the 10 listed ones") as caught:
+        prepare(str(moved), tmp_path / "second", format="coco")
+    assert "--fix --drop" in caught.value.hint
+    assert not (tmp_path / "second").exists()
+
+
 def test_split_does_not_depend_on_the_order_of_files():
     files = [f"{i}.png" for i in range(50)]
     first = draw_split(files, {"train": 0.7, "val": 0.3}, 5)

@@ -149,7 +149,11 @@ def unreadable(root):
             r"1 images that are there: 0\.png: .* is 64 x 40, labelled as 50 x 50",
         ),
         (lambda d: None, unreadable, r"1 images that are there: 0\.png: left out, with 2 annotations"),
-        (lambda d: d["images"][0].update(file_name="gone.png"), None, r"2 of 10 objects \(2 in 1 image: image missing\)"),
+        (
+            lambda d: d["images"][0].update(file_name="gone.png"),
+            None,
+            r"2 of 10 objects \(2 in 1 image: image missing\)",
+        ),
         (lambda d: d["annotations"][0].update(image_id=77), None, r"1 of 10 objects \(1 × dangling image\)"),
     ],
 )
