@@ -29,7 +29,7 @@ def choices(rows: Sequence[Row], pairs: Sequence[Pair], metrics: Sequence[str]) 
 
 
 def _choice(rows: Sequence[Row], pairs: Sequence[Pair], metric: str, by: str) -> str:
-    best = max(rows, key=lambda row: row.metrics[metric])
+    best = _ranked(rows, metric)[0]
     title, score = heading(metric, " "), best.metrics[metric]
     if score < LEARNED:
         return f"no choice{by} yet: none has learned ({title} {percent(score)} at most); train longer"
@@ -39,7 +39,8 @@ def _choice(rows: Sequence[Row], pairs: Sequence[Pair], metric: str, by: str) ->
     if not judged:
         if short := [row for row in rows if undertrained(row)]:
             names, verb = _list([row.name for row in short]), "is" if len(short) == 1 else "are"
-            return f"no choice{by} yet: {names} {verb} undertrained; train longer ({_enough(short)})"
+            scores = ", ".join(f"{row.name} {percent(row.metrics[metric])}" for row in _ranked(rows, metric))
+            return f"no choice{by} yet ({scores}): {names} {verb} undertrained; train longer ({_enough(short)})"
         return (
             f"no choice{by} yet: {best.name} can't be held against {_list(apart)}; equal work and intervals are needed"
         )
@@ -64,6 +65,10 @@ def _choice(rows: Sequence[Row], pairs: Sequence[Pair], metric: str, by: str) ->
         ratio, gap = f"{_gflops(chosen) / _gflops(best):.2g}", judged[chosen.name]
         reason = f"{images} can't tell it from {best.name} ({amount(gap)} {title}), at {ratio}× the FLOPs"
     return f"choose {chosen.name}{by}, because {reason}{_reservations(chosen, apart)}"
+
+
+def _ranked(rows: Sequence[Row], metric: str) -> list[Row]:
+    return sorted(rows, key=lambda row: -row.metrics[metric])
 
 
 def _enough(short: Sequence[Row]) -> str:

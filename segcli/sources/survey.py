@@ -10,6 +10,7 @@ import mmap
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from segcli.data.image import read_values
 from segcli.data.value_range import Range, choose
 from segcli.sources.files import some
 
+PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"  # how their files begin
 SAMPLE = 32  # images that are decoded
 VALUES = 200_000  # of each of them, at most
 DARK = 16  # an image whose brightest value is below this part of the range comes out almost black
@@ -46,7 +48,7 @@ def survey(files: Iterable[Path]) -> Survey:
     endless: list[Path] = []
     for file in files:
         try:
-            kind, more = _look(file)
+            kind, more, whole = _look(file)
         except DataError as error:
             out.refused[file] = error
             continue
@@ -54,7 +56,7 @@ def survey(files: Iterable[Path]) -> Survey:
             bands.setdefault(kind, []).append(file)
         if more:
             deep.append(file)
-        if not _ends(file):
+        if not whole:
             endless.append(file)
     if cut := [file for file in endless[:SAMPLE] if not _decodes(file)]:
         of = f" of the {SAMPLE} looked at" if len(endless) > SAMPLE else ""
@@ -66,37 +68,33 @@ def survey(files: Iterable[Path]) -> Survey:
     return out
 
 
-def _look(file: Path) -> tuple[str | None, bool]:
-    """(the note on its bands, whether it may have more than 8 bits). Raises DataError for no single picture."""
+def _look(file: Path) -> tuple[str | None, bool, bool]:
+    """(the note on its bands, whether it may have more than 8 bits, whether its end is there). Raises DataError for no
+    single picture."""
     try:
         with open_regular(file) as stream:
             head = stream.read(32)
             if not tiff.is_tiff(head):
-                deep = head[:8] == b"\x89PNG\r\n\x1a\n" and head[24:25] == b"\x10"
-                return None, deep or head.startswith(DEEP_FORMATS)
+                deep = head.startswith(PNG) and head[24:25] == b"\x10"
+                return None, deep or head.startswith(DEEP_FORMATS), _ends(head, stream)
             with contextlib.closing(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)) as data:
                 found = tiff.directory(data)
     except (OSError, ValueError):
-        return None, False  # missing and damaged files are named where they are read
+        return None, False, True  # missing and damaged files are named where they are read
     try:
         tiff.refuse_unclear(found)
     except tiff.Unclear as error:
         raise DataError(f"{file}: {error}", hint=error.hint) from None
-    return _bands(found), found.unusual and found.pages[0].bits > 8
+    return _bands(found), found.unusual and found.pages[0].bits > 8, True
 
 
-def _ends(file: Path) -> bool:
+def _ends(head: bytes, stream: BinaryIO) -> bool:
     """Whether a PNG or JPEG has its last bytes; many cameras write more behind them."""
-    try:
-        with open_regular(file) as stream:
-            head = stream.read(8)
-            stream.seek(-min(12, os.fstat(stream.fileno()).st_size), os.SEEK_END)
-            tail = stream.read()
-    except (OSError, ValueError, DataError):
-        return True  # named where it is read
-    if head == b"\x89PNG\r\n\x1a\n":
-        return tail[-8:-4] == b"IEND"
-    return not head.startswith(b"\xff\xd8\xff") or tail[-2:] == b"\xff\xd9"
+    if not head.startswith((PNG, JPEG)):
+        return True
+    stream.seek(-8, os.SEEK_END)
+    tail = stream.read()
+    return tail[:4] == b"IEND" if head.startswith(PNG) else tail[-2:] == b"\xff\xd9"
 
 
 def _decodes(file: Path) -> bool:

@@ -86,7 +86,7 @@ def test_what_was_not_judged_is_named_where_the_evidence_is_thin_too():
 def test_where_nothing_is_judged_for_want_of_training_it_says_so():
     rows = [row("a", 0.5, diagnosis=["too few steps"]), row("b", 0.4)]
     said = one(rows, [pair("a", "b", 0.1, unequal="a was diagnosed as undertrained (too few steps)")])
-    assert said.startswith("no choice yet: a is undertrained; train longer (more --minutes")
+    assert said.startswith("no choice yet (a 50.0, b 40.0): a is undertrained; train longer (more --minutes")
     timed = [
         row("a", 0.5, diagnosis=["too few steps"], enough_steps=250, train_steps=100, train_seconds=130.0),
         rows[1],
