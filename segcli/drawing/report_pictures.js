@@ -60,7 +60,7 @@ function pictures(group) {
   const slider = el("input", { type: "range", min: Math.min(0.1, look.score), max: 0.95, step: look.score < 0.5 ? 0.01 : 0.05, value: look.score, "aria-label": "least score", oninput: () => { look.score = Number(slider.value); value.textContent = look.score.toFixed(2); fill(); } });
   const toggle = (name, key) => check(name, look[key], (on) => { look[key] = on; fill(); });
   const runs = found.runs > 1 ? "the models disagree" : "the model and the labels disagree";
-  return el("div", {}, el("h3", {}, group.title), el("p", { class: "faint" }, `The ${found.images.length} of ${found.looked_at}${found.looked_at < found.of ? ` looked at, of ${found.of},` : ""} images on which ${runs} most: 1 − the quality of one prediction judged by another, at score ≥ 0.5, averaged over pairs.${found.score < 0.5 ? ` No detection reaches 0.5: those from ${found.score} on are drawn.` : ""}`),
+  return el("div", {}, el("h3", {}, group.title), el("p", { class: "faint" }, `The ${found.images.length} of ${found.looked_at}${found.looked_at < found.of ? ` looked at, of ${found.of},` : ""} images on which ${runs} most: 1 − the quality of one prediction judged by another, at score ≥ ${found.score}, averaged over pairs.${found.score < 0.5 ? " No detection reaches 0.5: those from that score on are drawn." : ""}`),
     el("div", { class: "controls" }, toggle("labels", "labels"), toggle("masks", "masks"), toggle("boxes", "boxes"), toggle("names", "names"), el("label", {}, "score ≥", slider, value)),
     el("div", { class: "legend" }, drawn.slice(0, 40).map((c) => el("span", {}, swatch(`rgb(${c.colour.join(",")})`), c.name))), holder);
 }
