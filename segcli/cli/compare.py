@@ -67,15 +67,7 @@ def compare(
     minutes: Annotated[
         float | None, typer.Option(metavar="N", help="With --train: minutes of training for each recipe.")
     ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="With --train: override a key of every recipe, such as train.steps=100; repeatable.",
-            autocompletion=options.complete_keys,
-        ),
-    ] = None,
+    set_: options.Set = None,
     force: options.Force = False,
     json: options.Json = False,
     quiet: options.Quiet = False,

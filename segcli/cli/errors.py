@@ -7,7 +7,6 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from importlib.metadata import entry_points
 
 import typer
 
@@ -65,7 +64,9 @@ def explain(error: BaseException) -> tuple[str, str | None, int]:
 
 def _in_plugin(error: BaseException) -> str:
     """Where in another package's plugin an exception comes from; empty where none has a part in it."""
-    others = {entry.value.partition(".")[0].partition(":")[0] for entry in entry_points(group="segcli.plugins")}
+    from segcli.core.plugins import packages
+
+    others = packages()
     own = [
         (frame.f_globals["__name__"], line, frame.f_code.co_name)
         for frame, line in traceback.walk_tb(error.__traceback__)

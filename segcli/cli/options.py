@@ -101,6 +101,15 @@ Data = Annotated[
     Path | None,
     typer.Option(metavar="DIR", help="A prepared dataset, in place of the recipe's own.", autocompletion=complete_data),
 ]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Override a recipe key, such as train.epochs=3; repeatable.",
+        autocompletion=complete_keys,
+    ),
+]
 Weights = Annotated[
     str | None,
     typer.Option(metavar="NAME|FILE", help="Other weights: a file, or of a run `last` (the default) or `best`."),

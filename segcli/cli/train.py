@@ -27,15 +27,7 @@ def train(
         ),
     ] = None,
     data: options.Data = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="Override a recipe key, such as train.epochs=3; repeatable.",
-            autocompletion=options.complete_keys,
-        ),
-    ] = None,
+    set_: options.Set = None,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="The run folder. [dim]default: runs/NAME, then runs/NAME-2, …[/]")
     ] = None,

@@ -163,6 +163,11 @@ def _tell(text: str) -> None:  # once
     print(text, file=sys.stderr)
 
 
+def packages() -> set[str]:
+    """The top-level packages that others' plugins stand in."""
+    return {point.module.partition(".")[0] for point in importlib.metadata.entry_points(group=GROUP)}
+
+
 def _installed_properly(point: importlib.metadata.EntryPoint) -> bool:
     """Not what lies in the working folder by chance, where that is on the search path ("", so a relative place)."""
     return point.dist is None or Path(str(point.dist.locate_file(""))).is_absolute()

@@ -116,6 +116,11 @@ def _reason(path: Path, error: OSError) -> str:
     return "is a folder, not an image file" if path.is_dir() else f"can't be read: {error.strerror}"
 
 
+def ends(format: str | None, tail: bytes) -> bool:
+    """Whether a JPEG or PNG has its end, by its last 8 bytes; False of any other format."""
+    return {"JPEG": tail[-2:] == b"\xff\xd9", "PNG": tail[-8:-4] == b"IEND"}.get(format or "", False)
+
+
 def _stored(data: bytes) -> np.ndarray:
     """uint8 RGB [H,W,3], or of more than 8 bits the stored values [H,W] or [H,W,bands]; turned as the file says."""
     if tiff.is_tiff(data):
@@ -131,8 +136,11 @@ def _stored(data: bytes) -> np.ndarray:
         return tiff.stored(data, layout)
     with image:
         # OpenCV fills what is missing of a cut-off file, or says so on stderr only; Pillow then names the cause
-        whole = {"JPEG": data[-2:] == b"\xff\xd9", "PNG": data[-8:-4] == b"IEND"}.get(image.format or "", False)
-        if whole and image.mode in ("RGB", "RGBA", "L", "LA", "P") and not getattr(image, "is_animated", False):
+        if (
+            ends(image.format, data[-8:])
+            and image.mode in ("RGB", "RGBA", "L", "LA", "P")
+            and not getattr(image, "is_animated", False)
+        ):
             deep = image.format == "PNG" and data[24] > 8  # bits of its header
             if image.mode != "LA" or deep:
                 flags = cv2.IMREAD_UNCHANGED if deep else cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION

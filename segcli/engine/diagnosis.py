@@ -28,7 +28,7 @@ from segcli.predictions.coco_results import read_entries
 LOW = 0.05  # a primary score below it is diagnosed
 FALLEN = 0.6  # so is one below this share of the best score on the way
 UNSURE = 0.1  # below this median (over images) of the best score, the model is taken to predict nothing
-FROM_SCENES = 3  # a model that begins with `init: scenes` needs this part of the images (docs/little_data.md)
+FROM_SCENES = 3  # times fewer images are enough for a model that begins with `init: scenes` (docs/little_data.md)
 FOUND = 0.3  # boxes are fine where at least this share of objects has a detection of IoU ≥ 0.5
 
 Image = tuple[Sequence[Annotation], Sequence[Result]]  # one image's COCO annotations and results

@@ -27,7 +27,7 @@ from segcli.metrics.interface import Diagnosed, Metric, PerClass, Resampled
 from segcli.models.interface import Model, Suppressing
 from segcli.ops import bootstrap, task_conversion
 from segcli.predictions.coco_results import ResultsWriter, map_names
-from segcli.types import Prediction
+from segcli.types import Batch, Prediction, Target
 
 
 @dataclasses.dataclass(frozen=True)
@@ -238,6 +238,18 @@ def evaluating(model: Model, recipe: Recipe) -> Iterator[None]:
     finally:
         model.train(was_training)
         model.max_detections = limit
+
+
+def batch_of(model: Model, pixels: np.ndarray, target: Target | None = None) -> Batch:
+    """One image, uint8 RGB, as the model takes it, with its labels where they are given."""
+    preprocess = model.preprocess
+    tensor = preprocess.image(pixels)
+    images, padding = preprocess.pad([tensor])
+    size, content = (pixels.shape[0], pixels.shape[1]), (tensor.shape[1], tensor.shape[2])
+    targets = None if target is None else [preprocess.target(target)]
+    images = images.contiguous(memory_format=torch.channels_last)
+    image_id = 0 if target is None else target.image_id
+    return Batch(images, padding, [content], [size], [image_id], targets, [0]).to(model.device)
 
 
 def check_expectations(metrics: Mapping[str, float], expect: Mapping[str, Expect]) -> list[str]:

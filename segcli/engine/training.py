@@ -29,7 +29,7 @@ from segcli.engine.capacity import refuse_batch
 from segcli.engine.checkpoint import recover, save_weights
 from segcli.engine.compilation import compiler_errors, uncompiled
 from segcli.engine.diagnosis import print_causes
-from segcli.engine.evaluation import Scores, build_scorers, check_expectations, evaluating, score_model
+from segcli.engine.evaluation import Scores, batch_of, build_scorers, check_expectations, evaluating, score_model
 from segcli.engine.more_steps import add_steps
 from segcli.engine.object_size import median_extent
 from segcli.engine.opening import describe_environment, start
@@ -188,12 +188,8 @@ def loop(session: Session, pace: Pace, train_set: Dataset, val_set: Dataset, qui
 
 def try_predicting(session: Session, train_set: Dataset) -> None:
     """Predict on one image before the first step, so that a model that can't ends here and not when it is trained."""
-    model, image = session.model, train_set.image(0)
-    tensor = model.preprocess.image(image)
-    images, padding = model.preprocess.pad([tensor])
-    size, device = (tensor.shape[1], tensor.shape[2]), session.device
-    with torch.inference_mode(), evaluating(model, session.recipe):
-        model.predict(Batch(images, padding, [size], [(image.shape[0], image.shape[1])], [0]).to(device))
+    with torch.inference_mode(), evaluating(session.model, session.recipe):
+        session.model.predict(batch_of(session.model, train_set.image(0)))
 
 
 def next_batch(batches: Iterator[Batch], session: Session) -> Batch:

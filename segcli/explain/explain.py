@@ -12,12 +12,12 @@ from segcli.core.errors import DataError, UsageError
 from segcli.core.formatting import count
 from segcli.data.dataset import Dataset, decoded
 from segcli.data.image import read_image
-from segcli.engine.evaluation import evaluating
+from segcli.engine.evaluation import batch_of, evaluating
 from segcli.engine.opening import Opened, open_model, prepare_layout
 from segcli.explain.over_split import over_split
 from segcli.explain.over_time import moments, together
 from segcli.explain.page import Section, explain_page
-from segcli.explain.scene import Scene, batch_of
+from segcli.explain.scene import Scene
 from segcli.explain.sheet import sheet
 from segcli.explain.view import Shown, View
 from segcli.predictions.coco_results import write_bytes, write_png

@@ -8,9 +8,9 @@ import torch
 from tqdm import tqdm
 
 from segcli.data.dataset import Dataset
-from segcli.engine.evaluation import evaluating
+from segcli.engine.evaluation import batch_of, evaluating
 from segcli.engine.opening import Opened
-from segcli.explain.scene import Scene, batch_of
+from segcli.explain.scene import Scene
 from segcli.types import Prediction
 
 LOOK_AT = 400  # images at most, evenly spaced over the split

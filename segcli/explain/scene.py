@@ -11,7 +11,7 @@ from torch import Tensor
 
 from segcli.core.dataset_info import DatasetInfo
 from segcli.models.interface import Detections, Model
-from segcli.types import Batch, Instances, Prediction, Target
+from segcli.types import Batch, Instances, Prediction
 
 FEW = 8  # objects or queries of which the page has pictures, best first
 
@@ -146,15 +146,3 @@ class Scene:
         """A class and, in percent, its score; "no object" above the classes."""
         name = self.info.names[label] if label < len(self.info.names) else "no object"
         return name if score is None else f"{name} {100 * score:.0f} %"
-
-
-def batch_of(model: Model, pixels: np.ndarray, target: Target | None = None) -> Batch:
-    """One image, uint8 RGB, as the model takes it, with its labels where they are given."""
-    preprocess = model.preprocess
-    tensor = preprocess.image(pixels)
-    images, padding = preprocess.pad([tensor])
-    size, content = (pixels.shape[0], pixels.shape[1]), (tensor.shape[1], tensor.shape[2])
-    targets = None if target is None else [preprocess.target(target)]
-    images = images.contiguous(memory_format=torch.channels_last)
-    image_id = 0 if target is None else target.image_id
-    return Batch(images, padding, [content], [size], [image_id], targets, [0]).to(model.device)

@@ -23,7 +23,7 @@ from segcli.core.exported_files import Target, results, script, suffix
 from segcli.core.files import why_not_written, write_text
 from segcli.core.formatting import count
 from segcli.data.dataset import Dataset
-from segcli.engine.evaluation import evaluating, score_model
+from segcli.engine.evaluation import batch_of, evaluating, score_model
 from segcli.engine.opening import Opened, open_model, prepare_layout
 from segcli.engine.run_folder import RunFolder
 from segcli.export import int8 as eight_bits
@@ -33,7 +33,7 @@ from segcli.export.graph import on_fixed_canvas, trace
 from segcli.models.exported.description import Description, runtime
 from segcli.models.exported.exported import ExportedModel
 from segcli.models.interface import Model
-from segcli.types import Batch, Prediction
+from segcli.types import Prediction
 
 IMAGES = 10  # of the val split, on which a file is checked
 SCALES = (1.0, 0.6, 1.4)  # they take turns at these sizes: a file takes any
@@ -255,11 +255,7 @@ def _measure(
 
 def _predict(model: Model, image: np.ndarray) -> Prediction:
     """One image from its pixels to a Prediction."""
-    tensor = model.preprocess.image(image)
-    images, padding = model.preprocess.pad([tensor])
-    images = images.contiguous(memory_format=torch.channels_last)
-    height, width = image.shape[:2]
-    return model.predict(Batch(images, padding, [(tensor.shape[1], tensor.shape[2])], [(height, width)], [0]))[0]
+    return model.predict(batch_of(model, image))[0]
 
 
 def _scores(

@@ -1,7 +1,8 @@
 """What the images of a source are, before any is read: how their values become brightness, which bands count.
 
-The first bytes of every image are read; of those with more than 8 bits, a sample spread over all is decoded. What
-is decided goes into info.json (see value_range.py), what is done into the notes, and what can't be read is an error.
+The first and the last bytes of every image are read; of those with more than 8 bits, a sample spread over all is
+decoded. What is decided goes into info.json (see value_range.py), what is done into the notes, and what can't be read
+is an error.
 """
 
 import contextlib
@@ -18,11 +19,11 @@ from segcli.core.errors import DataError
 from segcli.core.files import open_regular
 from segcli.core.formatting import count
 from segcli.data import tiff
-from segcli.data.image import read_values
+from segcli.data.image import ends, read_values
 from segcli.data.value_range import Range, choose
 from segcli.sources.files import some
 
-PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"  # how their files begin
+BEGIN = {"PNG": b"\x89PNG\r\n\x1a\n", "JPEG": b"\xff\xd8\xff"}  # of their files
 SAMPLE = 32  # images that are decoded
 VALUES = 200_000  # of each of them, at most
 DARK = 16  # an image whose brightest value is below this part of the range comes out almost black
@@ -75,7 +76,7 @@ def _look(file: Path) -> tuple[str | None, bool, bool]:
         with open_regular(file) as stream:
             head = stream.read(32)
             if not tiff.is_tiff(head):
-                deep = head.startswith(PNG) and head[24:25] == b"\x10"
+                deep = head.startswith(BEGIN["PNG"]) and head[24:25] == b"\x10"
                 return None, deep or head.startswith(DEEP_FORMATS), _ends(head, stream)
             with contextlib.closing(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)) as data:
                 found = tiff.directory(data)
@@ -90,11 +91,11 @@ def _look(file: Path) -> tuple[str | None, bool, bool]:
 
 def _ends(head: bytes, stream: BinaryIO) -> bool:
     """Whether a PNG or JPEG has its last bytes; many cameras write more behind them."""
-    if not head.startswith((PNG, JPEG)):
+    format = next((name for name, begin in BEGIN.items() if head.startswith(begin)), None)
+    if format is None:
         return True
     stream.seek(-8, os.SEEK_END)
-    tail = stream.read()
-    return tail[:4] == b"IEND" if head.startswith(PNG) else tail[-2:] == b"\xff\xd9"
+    return ends(format, stream.read())
 
 
 def _decodes(file: Path) -> bool:

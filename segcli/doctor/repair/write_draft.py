@@ -133,4 +133,6 @@ def look_at_images(draft: Draft, refuse: bool) -> None:
         more = f" (and {len(values.refused) - 1} more such images)" if len(values.refused) > 1 else ""
         raise DataError(f"{first}{more}", hint=first.hint)
     draft.info = dataclasses.replace(draft.info, value_range=values.value_range)
-    draft.notes += [*values.notes, values.cut] if values.cut and refuse else values.notes
+    draft.notes += values.notes
+    if values.cut and refuse:  # else the doctor or --fix names each
+        draft.notes.append(values.cut)
