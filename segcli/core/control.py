@@ -2,8 +2,9 @@
 
 import re
 
-# control characters but for tab and line end, and marks that turn the direction of writing
-CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+# control characters but for tab and line end, marks that turn the direction of writing, and halves of a surrogate pair,
+# which no UTF-8 stream takes
+CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def written_out(match: re.Match[str]) -> str:

@@ -17,7 +17,7 @@ from segcli.drawing.colours import Rgb
 
 LONGEST = 300  # letters that are drawn of one text
 BREAKS = re.compile("[\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029]+")
-HIDDEN = re.compile("[\ud800-\udfff\ufffe\uffff]")  # halves of a surrogate pair, and what is no character
+HIDDEN = re.compile("[\ufffe\uffff]")  # what is no character
 ASCII = frozenset(map(chr, range(32, 127)))
 _WIDE_FONTS = re.compile(r"cjk|nanum|malgun|gothic|unicode|unifont|fallback|wqy|pingfang|hiragino|yahei|noto", re.I)
 

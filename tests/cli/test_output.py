@@ -116,8 +116,8 @@ def test_a_progress_bar_in_a_log_is_plain_lines():
 
 def test_streams_show_control_sequences_and_never_send_them():
     stream = io.StringIO()
-    output.Shown(stream).write("a\x1b[2J\x07\x9b1m\u202eb\tc\n")
-    assert stream.getvalue() == "a\\x1b[2J\\x07\\x9b1m\\u202eb\tc\n"
+    output.Shown(stream).write("a\x1b[2J\x07\x9b1m\u202eb\tc\ud800\n")
+    assert stream.getvalue() == "a\\x1b[2J\\x07\\x9b1m\\u202eb\tc\\ud800\n"
 
 
 def test_libraries_that_draw_may_send_theirs():
