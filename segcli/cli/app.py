@@ -9,9 +9,22 @@ import typer
 from typer.core import TyperGroup
 
 import segcli
-from segcli.cli import compare, evaluate, export, models, options, output, predict, prepare, recipes, train, visualize
+from segcli.cli import (
+    compare,
+    evaluate,
+    export,
+    models,
+    options,
+    output,
+    predict,
+    prepare,
+    recipes,
+    train,
+    utf8,
+    visualize,
+)
 from segcli.cli.errors import guard
-from segcli.core import own_path, utf8
+from segcli.core import own_path
 from segcli.core.parent import VARIABLE, end_with
 
 app = typer.Typer(

@@ -106,7 +106,7 @@ def _plan(source: str, format: str | None, seed: int, trusted: bool, settings: M
 
 
 def _names(plans: Sequence[Plan]) -> list[str]:
-    """What the sources are called, each otherwise."""
+    """A distinct name for each source."""
     out: list[str] = []
     for plan in plans:
         called = (plan.name if n == 1 else f"{plan.name}-{n}" for n in itertools.count(1))

@@ -1,4 +1,4 @@
-"""Python's search path without the working folder: what lies in a folder that is worked in must not be run.
+"""Python's search path without the working folder: files in it must never be imported as code.
 
 `python -m` and `python -c` put that folder first, and so do the processes that multiprocessing and torch start: a file
 called yaml.py there would be imported in place of the library.
@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-OWN = str(Path(__file__).parents[2])  # where segcli lies: in a checkout that is not installed, what runs
+OWN = str(Path(__file__).parents[2])  # the folder that contains segcli, also in a checkout that is not installed
 # it comes last in a child's path: a name there hides nothing of Python's or of a library's
 START = f"import sys; sys.path[:] = [*(p for p in sys.path if p), {OWN!r}]; from segcli.cli.app import main; main()"
 VARIABLE = "PYTHONSAFEPATH"  # Python 3.11 and later, for all processes that are started from here on
@@ -20,7 +20,7 @@ def command(*arguments: str) -> list[str]:
 
 
 def leave_out_working_folder() -> None:
-    """Of this process, as far as Python itself has put it there, and of those that it starts."""
+    """Take the working folder off the search path of this process, and of the processes that it starts."""
     try:
         here = os.getcwd()
     except OSError:  # it was deleted

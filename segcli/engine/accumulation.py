@@ -13,7 +13,6 @@ weights per loss.
 import dataclasses
 import sys
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -30,7 +29,7 @@ from segcli.types import Batch
 
 
 def step_losses(
-    model: Model, batch: Batch, parts: int, device: torch.device, autocast: Any, *, first: bool = False
+    model: Model, batch: Batch, parts: int, device: torch.device, autocast: torch.autocast, *, first: bool = False
 ) -> Iterator[tuple[Batch, dict[str, Tensor]]]:
     """Yield each of the batch's `parts` pieces with its weighted losses. Their sum over pieces, averaged over ranks, is
     the loss of the whole step. Call backward before taking the next piece: only one piece's graph is held in memory."""
@@ -98,7 +97,7 @@ def shared_normalisers(model: Model, pieces: list[Batch]) -> list[dict[str, floa
 
 
 def count(
-    model: Model, pieces: list[Batch], shared: list[dict[str, float]], device: torch.device, autocast: Any
+    model: Model, pieces: list[Batch], shared: list[dict[str, float]], device: torch.device, autocast: torch.autocast
 ) -> list[Tensor] | None:
     """Counts that the model shares in its forward pass, summed over all pieces and ranks; None if it shares none.
 

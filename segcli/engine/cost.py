@@ -22,6 +22,7 @@ from torch.utils.flop_counter import flop_registry
 
 from segcli.engine import machine
 from segcli.models.interface import Model
+from segcli.ops.preprocess import Preprocess
 
 CANVASES = 12  # at most this many sizes are counted for a dataset's mean GFLOPs
 WARMUP = 2  # runs before timing
@@ -117,12 +118,12 @@ def flops_over(model: Model, sizes: Sequence[tuple[int, int]]) -> dict[str, Any]
     }
 
 
-def canvases(preprocess: Any, sizes: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+def canvases(preprocess: Preprocess, sizes: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     """The canvas (height, width) of each image of `sizes`, alone in its batch."""
     return [preprocess.canvas([preprocess.output_size(*size)]) for size in sizes]
 
 
-def median_canvas(preprocess: Any, sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
+def median_canvas(preprocess: Preprocess, sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
     """The canvas of the median image by area, at which costs are reported."""
     middle = sorted(sizes, key=lambda size: size[0] * size[1])[len(sizes) // 2]
     return canvases(preprocess, [middle])[0]

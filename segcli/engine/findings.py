@@ -16,6 +16,7 @@ from segcli.engine.diagnosis import longer
 from segcli.metrics.errors import ERRORS
 from segcli.models.interface import Model, Suppressing
 
+Diagnostics = Mapping[str, Any]  # of a metric, by kind: "tide", "confusion", "calibration", …
 MOST = 3  # findings that are told
 LEAST = 0.01  # share of the score below which a finding is none
 ECE = 0.1  # calibration error from which scores are told to mislead
@@ -36,7 +37,7 @@ def findings(
     model: Model,
     metrics: Mapping[str, float],
     per_class: Mapping[str, Mapping[str, float]],
-    behind: Mapping[str, Any],
+    behind: Diagnostics,
 ) -> list[Finding]:
     """At most MOST, the costliest first. behind: the metric's `diagnostics()`."""
     found = [*_errors(recipe, model, behind), *_sizes(recipe, metrics), *_classes(recipe, metrics, per_class)]
@@ -44,7 +45,7 @@ def findings(
     return sorted((one for one in found if one.cost >= LEAST), key=lambda one: -one.cost)[:MOST]
 
 
-def _errors(recipe: Recipe, model: Model, behind: Mapping[str, Any]) -> list[Finding]:
+def _errors(recipe: Recipe, model: Model, behind: Diagnostics) -> list[Finding]:
     """The types of error of detections."""
     if "tide" not in behind:
         return []
@@ -63,13 +64,13 @@ def _errors(recipe: Recipe, model: Model, behind: Mapping[str, Any]) -> list[Fin
     return [Finding(what(name), advice[name], lost[name]) for name in ERRORS]
 
 
-def _confused(behind: Mapping[str, Any]) -> str:
+def _confused(behind: Diagnostics) -> str:
     pair = _worst_pair(behind)
     more = "Check the labels of both with segcli visualize data, and add examples where they differ"
     return f"Most often {pair[0]} is taken for {pair[1]} ({pair[2]}). {more}" if pair else more
 
 
-def _worst_pair(behind: Mapping[str, Any]) -> tuple[str, str, int] | None:
+def _worst_pair(behind: Diagnostics) -> tuple[str, str, int] | None:
     """(labelled, predicted, how often) of the largest number off the diagonal between two classes."""
     if behind.get("confusion") is None:
         return None
@@ -80,7 +81,7 @@ def _worst_pair(behind: Mapping[str, Any]) -> tuple[str, str, int] | None:
     return (names[row], names[column], int(square[row, column])) if square.any() else None
 
 
-def _outlines(behind: Mapping[str, Any]) -> str:
+def _outlines(behind: Diagnostics) -> str:
     return (
         "boxes and masks are then cut from finer maps"
         if behind["kind"] == "segm"
@@ -142,7 +143,7 @@ def _classes(
     ]
 
 
-def _calibration(behind: Mapping[str, Any]) -> list[Finding]:
+def _calibration(behind: Diagnostics) -> list[Finding]:
     if "calibration" not in behind or behind["calibration"]["ece"] < ECE:
         return []
     bins = [one for one in behind["calibration"]["bins"] if one["count"]]
@@ -169,7 +170,7 @@ def _half_right_from(bins: Sequence[Mapping[str, Any]]) -> float | None:
     return least
 
 
-def _pixels(recipe: Recipe, behind: Mapping[str, Any]) -> list[Finding]:
+def _pixels(recipe: Recipe, behind: Diagnostics) -> list[Finding]:
     """The pair of classes whose pixels are taken for one another most, of label maps."""
     pair = _worst_pair(behind)
     if "tide" in behind or pair is None:

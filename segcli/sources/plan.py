@@ -20,11 +20,10 @@ from segcli.sources.archives import SUFFIXES as ARCHIVES
 from segcli.sources.archives import Unpacked, is_archive
 from segcli.sources.confined import confine
 from segcli.sources.detection import detect, fitting
-from segcli.sources.empty_splits import note_empty
 from segcli.sources.folders import SPLITS, Folder, listed, refuse_links_out
 from segcli.sources.known import KNOWN, Known, inside, obtain
 from segcli.sources.reopened import reopened
-from segcli.sources.unread import note_unread
+from segcli.sources.unread import note_empty, note_unread
 
 ON_MASKS = ("masks", "ignore", "threshold")  # settings of formats whose labels are pictures, and flags of prepare
 

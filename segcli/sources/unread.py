@@ -1,6 +1,6 @@
-"""What lies in a source and is read by nothing, whatever its format: counted by reason, in one note.
+"""What a source has and no reader notices, whatever its format: files of other kinds, and splits without an image.
 
-Labels and images that a format leaves aside are noted by its reader; these are the files that no reader looks at.
+Labels and images that a format leaves aside are noted by its reader.
 """
 
 import os
@@ -10,13 +10,15 @@ from pathlib import Path
 from segcli.core.files import open_regular
 from segcli.core.folders import LITTER, MANIFEST
 from segcli.core.formatting import count
+from segcli.data.canonical import Draft
 from segcli.data.decoders import FAILURES, open_image
 from segcli.data.image import PHONES, SUFFIXES
-from segcli.sources.files import some
-from segcli.sources.folders import LABELS, Folder
+from segcli.sources.files import empty_split, some
+from segcli.sources.folders import LABELS, SPLITS, Folder
 
 SHOWN = 3  # names of each kind
 ABOUT = {"readme", "license", "licence", "citation", "changelog"}  # nobody takes them for data
+LISTS = "ImageSets"  # the folder in which VOC keeps a text file of names for each split
 MARKS = (b"\xff\xd8\xff", b"\x89PNG", b"II*\0", b"MM\0*", b"GIF8")  # how most images begin
 
 
@@ -87,3 +89,33 @@ def _count(names: list[str], one: str, which: str, remedy: str = "") -> str:
     if not names:
         return ""
     return f"{count(len(names), one)}{which} ({some(names, SHOWN)}{remedy})"
+
+
+def note_empty(source: Path, folders: Iterable[Folder], draft: Draft) -> list[str]:
+    """A sentence on every split that is declared in the `folders` of `source` and is none of the draft's.
+
+    One that has images was read in another way, which its reader notes; so is what a note names already.
+    """
+    filled: set[str] = set()
+    declared: dict[str, None] = {}
+    for folder in folders:
+        parts = folder.path.relative_to(source).parts
+        inside = {split for part in parts if (split := _split(part))}
+        declared |= dict.fromkeys(inside)
+        if inside and any(os.path.splitext(name)[1].lower() in SUFFIXES for name in folder.files):
+            filled |= inside
+        if LISTS in parts:
+            for name in folder.files:
+                stem, suffix = os.path.splitext(name.lower())
+                file = folder.path / name
+                if stem in SPLITS and suffix == ".txt" and file.is_file():
+                    declared[SPLITS[stem]] = None
+                    filled |= {SPLITS[stem]} if file.stat().st_size > 1 else set()
+    noted = " ".join(draft.notes)
+    missing = [split for split in declared if split not in draft.splits and split not in filled]
+    return [note for note in map(empty_split, missing) if note not in noted]
+
+
+def _split(folder: str) -> str | None:
+    """The split that a folder is called after, also as the labels of CamVid are (valannot)."""
+    return SPLITS.get(folder.lower().removesuffix("annot"))

@@ -81,7 +81,7 @@ def test_at_the_root_lie_rooms_and_types():
 
 def test_no_room_has_more_than_25_files():
     counts = {path.relative_to(ROOT).as_posix(): len([*path.glob("*.py")]) for path in {f.parent for f in FILES}}
-    assert {name: count for name, count in counts.items() if count > 26} == {}  # __init__.py beside 25
+    assert {name: count for name, count in counts.items() if count > 25} == {}
 
 
 def test_imports_point_down():

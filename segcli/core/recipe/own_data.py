@@ -1,4 +1,4 @@
-"""Any recipe on any dataset: what belongs to the dataset that a recipe was written for does not go along."""
+"""Any recipe on any dataset: settings that belong to the recipe's own dataset are left out."""
 
 import os
 from pathlib import Path

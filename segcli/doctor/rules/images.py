@@ -26,8 +26,8 @@ from segcli.data.near_duplicates import groups, thumbnail
 from segcli.data.value_range import Range
 
 AHEAD = 64  # images decoded in threads at a time; of each only what `Facts` has is kept
-BLACK = 16  # grey levels of 255 under which nearly all of an image lies that nobody sees anything on
-FLAT = 2  # grey levels that the pixels of an image differ by, at most, which shows nothing at all
+BLACK = 16  # an image is dark where nearly all of its pixels are below this grey level (of 255)
+FLAT = 2  # an image is empty where its grey levels differ by no more than this
 PIXELS = 2**16  # about as many pixels of an image are compared
 
 Note = Callable[[str, Item], None]
@@ -108,7 +108,7 @@ class Images:
 
 
 def shown(pixels: np.ndarray) -> str:
-    """What is wrong with what uint8 RGB [H,W,3] shows: that it has one colour or is nearly black; else empty."""
+    """Why nothing can be seen on uint8 RGB [H,W,3]: one colour, or nearly black; an empty text where it shows something."""
     step = max(1, round((pixels.shape[0] * pixels.shape[1] / PIXELS) ** 0.5))
     some = pixels[::step, ::step].reshape(-1, 3)
     low, high = some.min(0), some.max(0)

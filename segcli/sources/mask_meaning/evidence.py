@@ -1,4 +1,4 @@
-"""What the pixels of a mask file show, so that what a folder of them is can be decided: values, regions, soft edges.
+"""Measurements of mask files (values, regions, soft edges), from which the meaning of a folder of masks is decided.
 
 `measure_mask` decodes one file whole; `spread` picks a sample of a folder. What the readers decode later is
 held against the decision by `soft` and `pieces`, on the pixels that they have anyway.

@@ -21,7 +21,7 @@ from segcli.commands.prepare import prepare
 from segcli.core.dataset_info import DatasetInfo
 from segcli.data.annotations import encode
 
-PAGE = (Path(__file__).parent.parent.parent / "docs/prepare.md").read_text("utf-8").split("## Formats")[1]
+PAGE = (Path(__file__).parents[3] / "docs/prepare.md").read_text("utf-8").split("## Formats")[1]
 COLUMNS = ("boxes", "polygons", "masks, holes", "keypoints", "classes", "splits", "crowd", "attributes")
 # cells that deny what the column is about; of classes: only what is used
 NO = ("no", "as polygons", "in use", "named, in use", "one")
