@@ -24,6 +24,7 @@ from segcli.cli import (
     visualize,
 )
 from segcli.cli.errors import guard
+from segcli.cli.utf8 import ensure
 from segcli.core import own_path
 from segcli.core.parent import VARIABLE, end_with
 
@@ -115,7 +116,7 @@ def _not_errors(options: list[str]) -> list[str]:
 
 def main() -> None:
     """The console script."""
-    utf8.ensure()
+    ensure()
     own_path.leave_out_working_folder()
     if (parent := os.environ.pop(VARIABLE, "")).isdecimal():
         end_with(int(parent))

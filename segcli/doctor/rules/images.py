@@ -108,7 +108,7 @@ class Images:
 
 
 def shown(pixels: np.ndarray) -> str:
-    """Why nothing can be seen on uint8 RGB [H,W,3]: one colour, or nearly black; an empty text where it shows something."""
+    """Why nothing can be seen on uint8 RGB [H,W,3]: it has one colour or is nearly black; else empty."""
     step = max(1, round((pixels.shape[0] * pixels.shape[1] / PIXELS) ** 0.5))
     some = pixels[::step, ::step].reshape(-1, 3)
     low, high = some.min(0), some.max(0)
