@@ -9,20 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 import segcli
-from segcli.cli import (
-    compare,
-    evaluate,
-    export,
-    models,
-    options,
-    output,
-    predict,
-    prepare,
-    recipes,
-    train,
-    utf8,
-    visualize,
-)
+from segcli.cli import compare, evaluate, export, models, options, output, predict, prepare, recipes, train, visualize
 from segcli.cli.errors import guard
 from segcli.cli.utf8 import ensure
 from segcli.core import own_path
