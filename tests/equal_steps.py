@@ -12,14 +12,20 @@ import contextlib
 import sys
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 import torch.nn.functional as F
 
 from segcli.core import distributed
 from segcli.engine.accumulation import step_losses
+from segcli.fields.body_surface import surface
+from segcli.fields.densepose import DensePose
 from segcli.fields.keypoints import Keypoints
+from segcli.fields.mesh import PosedMeshes
 from segcli.models import build_model
+from segcli.models.rcnn.heads.mesh import MeshHead
+from segcli.ops.meshes.cubify import icosphere
 from segcli.types import Batch, Instances, Target
 
 STEPS = 20
@@ -35,10 +41,17 @@ DISTINCT = {"levels": 3, "boxes": {**SELECTED["boxes"], "distinct": 0.7, "deform
 RCNN = {"name": "rcnn", "proposals": [20, 20], "samples": 16, "width": 32}
 LITE = {"name": "rcnn_lite", "width": 32}
 PIXEL = {"name": "per_pixel", "dim": 32}
+BOX, IOU = {"box": {"width": 32}}, {"iou_box": {"width": 32}}
+NARROW = {"convolutions": 1, "width": 16}
+MESH = {"grid": 4, "width": 8, "stages": 2}
 FAMILIES = {
-    "rcnn": ("instance", {**RCNN, "heads": {"box": {"width": 32}, "mask": {"convolutions": 1, "width": 16}}}),
-    "lite": ("instance", {**LITE, "heads": {"iou_box": {"width": 32}, "lite_mask": {}}}),
-    "keypoints": ("keypoints", {**RCNN, "heads": {"box": {"width": 32}, "keypoint": {"convolutions": 1, "width": 16}}}),
+    "rcnn": ("instance", {**RCNN, "heads": {**BOX, "mask": NARROW}}),
+    "lite": ("instance", {**LITE, "heads": {**IOU, "lite_mask": {}}}),
+    "keypoints": ("keypoints", {**RCNN, "heads": {**BOX, "keypoint": NARROW}}),
+    "densepose": ("densepose", {**RCNN, "heads": {**BOX, "densepose": NARROW}}),
+    "densepose, lite": ("densepose", {**LITE, "heads": {**IOU, "lite_densepose": NARROW}}),
+    "mesh": ("mesh", {**RCNN, "heads": {**BOX, "mesh": MESH}}),
+    "mesh, lite": ("mesh", {**LITE, "heads": {**IOU, "lite_mesh": MESH}}),
     "detr": ("instance", {"name": "detr", **QUERIES, **MASKS}),
     "detr_lite": ("detection", {"name": "detr_lite", **QUERIES, **LEARNED}),
     "detr_lite, selected": ("detection", {"name": "detr_lite", **QUERIES, **DISTINCT}),
@@ -61,9 +74,11 @@ def double_precision():
     single, narrow = torch.float32, torch.Tensor.float
     torch.float32, torch.Tensor.float = torch.float64, torch.Tensor.double
     torch.set_default_dtype(torch.float64)
+    icosphere.cache_clear()  # made with the wrong precision, it would stay for others
     try:
         yield
     finally:
+        icosphere.cache_clear()
         torch.float32, torch.Tensor.float = single, narrow
         torch.set_default_dtype(single)
 
@@ -78,7 +93,43 @@ def build(name):
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d | torch.nn.Dropout):
             module.eval()
+        if isinstance(module, MeshHead):
+            module.points = 60
     return model
+
+
+def ball():
+    """What a meshes.shape.Shape has, of a ball of diameter 1."""
+    directions, _ = icosphere(2)
+    axis = (torch.arange(48) + 0.5) / 48 - 0.5
+    filled = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij")).norm(dim=0) < 0.5
+    points, normals = (directions / 2).numpy(), directions.numpy()
+    return SimpleNamespace(vertices=points, points=points, normals=normals, voxels=filled.numpy())
+
+
+def described(boxes, generator):
+    """Keypoints, DensePose and meshes of the objects in `boxes`; the third object has none of the latter two."""
+    low, extent, n = boxes[:, :2], boxes[:, 2:] - boxes[:, :2], len(boxes)
+    points = torch.cat([boxes.view(-1, 2, 2) * 0.9 + 2, torch.full((n, 2, 1), 2.0)], 2)
+    rows = []
+    for i in range(n):
+        place = low[i] + extent[i] * torch.rand(3 * i + 2, 2, generator=generator)
+        charts = torch.randint(1, 25, (len(place), 1), generator=generator)
+        rows.append(torch.cat([place, charts, torch.rand(len(place), 2, generator=generator)], 1)[: 0 if i == 2 else 9])
+    grid = torch.eye(3)[:2].repeat(n, 1, 1)
+    grid[:, :, :2] *= extent[:, None] / 256
+    grid[:, :, 2] = low
+    coarse = [None if i == 1 else torch.full((256, 256), 1, dtype=torch.uint8) for i in range(n)]
+    camera = torch.cat([torch.full((n, 2), 40.0), low + extent / 2], 1)
+    shift, scales = torch.tensor([[0.0, 0, 3]]).repeat(n, 1), extent.amax(1) / 13
+    if n:  # its label reaches out of the cube of its box
+        shift[0, 0] = 4.0
+    shapes = [None if i == 2 else ball() for i in range(n)]
+    return {
+        "keypoints": Keypoints(points),
+        "densepose": DensePose(rows, coarse, grid, surface({})),
+        "mesh": PosedMeshes(shapes, torch.eye(3).repeat(n, 1, 1), scales, shift, camera),
+    }
 
 
 def image(step, i):
@@ -96,9 +147,9 @@ def image(step, i):
     for mask, (x1, y1, x2, y2), label in zip(masks, boxes.int().tolist(), labels.tolist(), strict=True):
         mask[y1:y2, x1:x2] = True
         semantic[mask] = label
-    points = torch.cat([boxes.view(-1, 2, 2) * 0.9 + 2, torch.full((count, 2, 1), 2.0)], 2)
-    objects = Instances(boxes, labels, masks=masks, fields={"keypoints": Keypoints(points)})
-    return torch.randn(3, height, width, generator=generator), Target(i, (height, width), objects, semantic)
+    pixels = torch.randn(3, height, width, generator=generator)
+    objects = Instances(boxes, labels, masks=masks, fields=described(boxes, generator))
+    return pixels, Target(i, (height, width), objects, semantic)
 
 
 def batch(step, own):

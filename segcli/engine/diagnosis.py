@@ -139,7 +139,7 @@ def diagnose(
     if value >= LOW and value >= FALLEN * best:
         return short
     hits = measure(images, category_ids)
-    found = [*_from_classes(recipe, hits, model), *_from_log(recipe, log, hits), *short]
+    found = [*_from_classes(recipe, hits, model), *_from_log(recipe, log, hits, model), *short]
     return found or [
         Cause(
             "unknown",
@@ -244,7 +244,7 @@ def longer(recipe: Recipe, steps: int | None = None) -> str:
     return f"train.steps: {steps}" + ("" if length == "steps" else f", train.{length}: null")
 
 
-def _from_log(recipe: Recipe, log: Sequence[Mapping[str, Any]], hits: Hits) -> list[Cause]:
+def _from_log(recipe: Recipe, log: Sequence[Mapping[str, Any]], hits: Hits, model: Model) -> list[Cause]:
     steps = [e for e in log if "loss" in e]
     if len(steps) < 8:
         return []
@@ -256,7 +256,7 @@ def _from_log(recipe: Recipe, log: Sequence[Mapping[str, Any]], hits: Hits) -> l
     if hits.flat > 0.5 or norms[3] > 20 * max(min(norms), 1e-9):
         return [
             Cause(
-                "exploding matching cost",
+                "exploding gradients" if model.queries is None else "exploding matching cost",
                 f"gradient norms grew from {min(norms):.3g} to {norms[3]:.3g}, {hits.flat:.0%} of the boxes are flat",
                 f"Lower train.optimizer.lr ({rate:g}) to {rate / 4:g}, set train.clip, and check the labels' boxes "
                 "(segcli prepare --check)",

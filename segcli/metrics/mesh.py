@@ -162,7 +162,7 @@ def compare(found: PosedMeshes, k: int, labelled: PosedMeshes, i: int) -> list[f
     half = (middle * found.extent[k] / camera[1] / 2).clamp(max=0.9 * float(middle))  # stays in front of the camera
     frustum = (found.boxes[k][None], (middle - half)[None], (middle + half)[None], camera[None])
     mesh = meshes_from_box(Meshes.join([(vertices, faces)]), *frustum)
-    points, normals, _ = sample_points(mesh, POINTS, torch.Generator().manual_seed(0))
+    points, normals, _ = sample_points(mesh, POINTS, [torch.Generator().manual_seed(0)])
     turn = labelled.rotation[i].T
     label = torch.from_numpy(shape.points)[:POINTS] @ (turn * labelled.scales[i]) + labelled.shift[i]
     label_normals = torch.from_numpy(shape.normals)[:POINTS] @ turn

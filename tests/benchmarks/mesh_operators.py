@@ -64,8 +64,8 @@ def main() -> None:
     moved = meshes.moved(meshes.vertices.clone().requires_grad_())
     show("edge loss", lambda: edge_loss(moved))
     for count in (1_000, 5_000, 10_000):
-        show(f"{count:,} points and normals", lambda n=count: sample_points(moved, n, generator)[0])
-        points, normals, _ = (v.detach() for v in sample_points(moved, count, generator))
+        show(f"{count:,} points and normals", lambda n=count: sample_points(moved, n, [generator] * 8)[0])
+        points, normals, _ = (v.detach() for v in sample_points(moved, count, [generator] * 8))
         own, other = points.clone().requires_grad_(), points * 1.1
         show("  chamfer and normals", lambda a=own, b=other, n=normals: sum(chamfer(a, b, n, n)))  # type: ignore[arg-type]
         if count <= 1_000:

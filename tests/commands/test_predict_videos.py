@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from bright import INFO, RECIPE, Beside, Bright
+from pycocotools.coco import COCO
 
 from segcli.commands.predict import frames, video
 from segcli.commands.predict.frames import Film, Frames, is_video
@@ -52,6 +53,9 @@ def test_frames_keep_their_times_and_objects_their_numbers(tmp_path, toy):
     assert [i["seconds"] for i in data["images"]] == pytest.approx(times, abs=1e-3)
     assert {(a["category_id"], a["track_id"]) for a in data["annotations"]} == {(17, 1), (3, 2)}
     assert [a["image_id"] for a in data["annotations"]] == [i for i in range(1, 13) for _ in range(2)]
+    opened = COCO(out / "walk.json")
+    assert sorted(opened.anns) == list(range(1, 25))
+    assert all(a["area"] > 0 for a in opened.loadAnns(opened.getAnnIds(imgIds=[12], iscrowd=False)))
     rows = list(csv.DictReader((out / "walk.csv").open(encoding="utf-8-sig")))
     assert [row["number"] for row in rows] == ["1", "2"] * 12
     with Frames(out / "walk.mp4") as frames:

@@ -31,6 +31,7 @@ def causes_of(settings, value, history, images):
     kind = {"detr": DETR, "detr_lite": BoxDetector, "rcnn": RCNN}[settings.model["name"]]
     model = Model()
     model.images_needed, model.lite = kind.images_needed, kind.lite
+    model.queries = None if kind is RCNN else 100
     return diagnose(settings, value, history, images, IDS, model)
 
 
@@ -221,6 +222,13 @@ def test_a_region_based_model_is_not_told_of_a_class_that_it_has_not():
     assert "no_object" not in cause.advice
     assert "model.name" not in cause.advice
     assert "model.loss.no_object (0.1)" in causes_of(recipe(), 0.0, log(), images([]))[0].advice
+
+
+def test_a_region_based_model_has_no_cost_of_matching_that_could_explode():
+    grown = log(grown=1000.0)
+    [cause] = causes_of(recipe("rcnn", heads={"box": {}}), 0.0, grown, images(results()))
+    assert cause.name == "exploding gradients"
+    assert "train.clip" in cause.advice
 
 
 def test_rates_of_what_is_not_there_are_refused():

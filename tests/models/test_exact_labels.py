@@ -126,34 +126,54 @@ def way_back(family, task, target, canvas, original):
     return Enlarge(canvas, target.size, original, direct=stride == 4)(F.avg_pool2d(logits, stride)) > 0
 
 
+def model_of(family):
+    """(task, the family's model without numbers in it)."""
+    task, settings = FAMILIES[family]
+    with torch.device("meta"):
+        return task, build_model({"backbone": RESNET, **settings}, task=task, num_classes=3, num_things=2)
+
+
+def scored(family, task, preprocess, pictures):
+    """What a perfect learner of the pictures' targets scores, see `Score.value`."""
+    score = Score()
+    for picture in pictures:
+        labelled, original = picture.target, picture.target.size
+        target = preprocess.target(labelled)
+        found = way_back(family, task, target, preprocess.canvas([target.size]), original)
+        if task == "semantic":
+            score.labels(found, labelled.semantic)
+            known = labelled.semantic != IGNORE
+            score.around((found < 2) & known, labelled.semantic < 2, labelled.instances.boxes)
+        else:
+            score.objects(found, labelled.instances.masks)
+    return score.value()
+
+
 @pytest.mark.parametrize("size", [256, 320, 512])
 @pytest.mark.parametrize("name", AUGMENTS)
 def test_a_perfect_learner_scores_what_the_labels_score(name, size):
     pictures = None
-    for family, (task, settings) in FAMILIES.items():
-        with torch.device("meta"):
-            model = build_model({"backbone": RESNET, **settings}, task=task, num_classes=3, num_things=2)
+    for family in FAMILIES:
+        task, model = model_of(family)
         preprocess = model.preprocess.with_size(size)
         if name == "short side":  # it decides the size
             preprocess = dataclasses.replace(preprocess, keep_size=True)
         pictures = pictures or list(augmented(AUGMENTS[name], preprocess.fixed_canvas(), size))
-        score = Score()
-        for picture in pictures:
-            labelled, original = picture.target, picture.target.size
-            target = preprocess.target(labelled)
-            found = way_back(family, task, target, preprocess.canvas([target.size]), original)
-            if task == "semantic":
-                score.labels(found, labelled.semantic)
-                known = labelled.semantic != IGNORE
-                score.around((found < 2) & known, labelled.semantic < 2, labelled.instances.boxes)
-            else:
-                score.objects(found, labelled.instances.masks)
-        reached, iou, moved = score.value()
+        reached, iou, moved = scored(family, task, preprocess, pictures)
         assert moved < 0.12, (family, moved)
         assert reached >= 0.995, (family, reached)
-        if task == "semantic":
-            shrunk = original != target.size and size < 300
-            assert iou >= (0.985 if shrunk else 0.995), (family, iou)
+        if task == "semantic":  # where maps shrink, even the majority of each pixel gives .9948 here
+            shrunk = size < 300 and any(preprocess.output_size(*p.target.size) != p.target.size for p in pictures)
+            assert iou >= (0.99 if shrunk else 0.995), (family, iou)
+
+
+@pytest.mark.parametrize("size", [(224, 320), (180, 512), (300, 300)])
+@pytest.mark.parametrize("family", ["mask_rcnn", "maskformer", "maskformer_panoptic"])
+def test_so_it_does_for_the_lite_ones_where_a_shortest_side_is_given_too(family, size):
+    task, model = model_of(family)
+    reached, _, moved = scored(family, task, model.preprocess.with_size(size), [sample(i) for i in range(3)])
+    assert moved < 0.12
+    assert reached >= 0.995
 
 
 def touching(instances):
@@ -164,10 +184,7 @@ def touching(instances):
 
 @pytest.mark.parametrize("name", AUGMENTS)
 def test_labels_lie_on_what_the_image_shows(name):
-    with torch.device("meta"):
-        model = build_model(
-            {"backbone": RESNET, **FAMILIES["mask_rcnn"][1]}, task="instance", num_classes=3, num_things=2
-        )
+    _, model = model_of("mask_rcnn")
     preprocess = dataclasses.replace(model.preprocess.with_size(400), mean=(0, 0, 0), std=(1, 1, 1))
     preprocess = dataclasses.replace(preprocess, keep_size=name == "short side")
     score = Score()

@@ -80,6 +80,8 @@ class MeshTargets:
     def surface(self, count: int, chosen: Tensor) -> tuple[Tensor, Tensor]:
         """Of the samples `chosen` [n]: `count` points on the surface, in the box's cube, and unit normals,
         [n,count,3]."""
+        if not len(chosen):
+            return self.frustum[0].new_zeros(0, count, 3), self.frustum[0].new_zeros(0, count, 3)
         points, normals, shapes = [], [], self.shapes()
         for i in chosen.tolist():
             shape = shapes[i]

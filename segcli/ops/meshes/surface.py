@@ -1,6 +1,7 @@
 """Points on surfaces, and what they say of two surfaces' difference: chamfer distance and normals; the edge loss."""
 
 import functools
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -15,15 +16,16 @@ ROWS = 2048  # of a distance matrix at once
 
 
 def sample_points(
-    meshes: Meshes, count: int, generator: torch.Generator | None = None
+    meshes: Meshes, count: int, generators: Sequence[torch.Generator | None] | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`count` points on each mesh, uniform by area, and unit normals there, both [B,count,3]; bool [B]: it has area.
 
     Points and normals have gradients to the vertices. One draw in each of `count` equal shares of the area: unbiased,
-    and less noisy than independent draws. A mesh without area gives zeros. generator: on the CPU.
+    and less noisy than independent draws. A mesh without area gives zeros. generators: each mesh's own, on the CPU.
     """
     device, kind = meshes.vertices.device, meshes.vertices.dtype
-    draws = torch.rand(len(meshes), count, 3, generator=generator, dtype=torch.float64).to(device)
+    own: Sequence[torch.Generator | None] = [None] * len(meshes) if generators is None else generators
+    draws = torch.stack([torch.rand(count, 3, generator=one, dtype=torch.float64) for one in own]).to(device)
     normals, areas = meshes.normals_and_areas()
     with torch.no_grad():
         total = torch.zeros(len(meshes), dtype=torch.float64, device=device)

@@ -119,7 +119,7 @@ def test_aligned_features_are_those_of_grid_sample():
 
 def test_points_lie_on_the_surface_in_proportion_to_area():
     meshes = cube()
-    points, normals, real = sample_points(meshes, 6000, seeded())
+    points, normals, real = sample_points(meshes, 6000, [seeded()] * 2)
     assert real.tolist() == [True, True]
     assert torch.allclose(points.abs().amax(-1), torch.tensor(0.5, dtype=torch.float64))
     assert torch.allclose((points * normals).sum(-1), torch.tensor(0.5, dtype=torch.float64))  # outward
@@ -132,7 +132,7 @@ def test_empty_meshes_among_others_give_zeros_and_no_gradient_of_nan():
     flat = (torch.zeros(3, 3), torch.tensor([[0, 1, 2]]))
     meshes = Meshes.join([nothing, icosphere(1), flat, nothing])
     vertices = meshes.vertices.requires_grad_()
-    points, normals, real = sample_points(meshes, 50, seeded())
+    points, normals, real = sample_points(meshes, 50, [seeded()] * 4)
     assert real.tolist() == [False, True, False, False]
     assert not points[[0, 2, 3]].any()
     assert (points[1].norm(dim=-1) > 0.8).all()
@@ -143,7 +143,9 @@ def test_empty_meshes_among_others_give_zeros_and_no_gradient_of_nan():
 
 def test_points_and_normals_have_exact_gradients():
     meshes = cube()
-    assert gradcheck(lambda v: sample_points(meshes.moved(v), 20, seeded(3))[:2], meshes.vertices.requires_grad_())
+    assert gradcheck(
+        lambda v: sample_points(meshes.moved(v), 20, [seeded(3)] * 2)[:2], meshes.vertices.requires_grad_()
+    )
 
 
 def test_nearest_points_are_the_same_by_trees_and_by_all_distances():
@@ -195,7 +197,7 @@ def test_memory_of_the_losses_grows_with_the_number_of_points_not_its_square():
     kept: list[int] = []
     count = lambda tensor: kept.append(tensor.numel() * tensor.element_size()) or tensor
     with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-        points, normals, _ = sample_points(meshes.moved(meshes.vertices.requires_grad_()), 10_000, seeded())
+        points, normals, _ = sample_points(meshes.moved(meshes.vertices.requires_grad_()), 10_000, [seeded()] * 8)
         distance, angle = chamfer(points, points.detach() + 0.01, normals, normals.detach())
         (distance + angle).sum().backward()
     assert sum(kept) < 300e6

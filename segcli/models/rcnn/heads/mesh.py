@@ -105,13 +105,16 @@ class MeshHead(RoIHead):
 
     def loss(self, features: list[Tensor], samples: Samples) -> dict[str, Tensor]:
         """Means over samples whose object has a mesh. Chamfer, normals and edges add up over the stages; a sample in
-        whose cube the label reaches beyond ±5 gives none of these (its box is hardly the object's)."""
+        whose cube the label reaches beyond ±5 gives neither of the first two (its box is hardly the object's)."""
         targets = MeshTargets.of(samples.positives(self.samples))
         zero = features[0].sum() * 0 + torch.stack([p.sum() for p in self.parameters()]).sum() * 0
         losses = dict.fromkeys(LOSSES, zero)
         share = distributed.share(len(targets))
         chosen = self._refined(targets)
         share_refined = distributed.share(len(chosen))
+        surface = targets.surface(self.points, chosen)
+        near = surface[0].abs().amax((1, 2)) < 5
+        share_near = distributed.share(int(near.sum()))
         if not len(targets):
             return losses
         voxel_weight, depth_weight, *_ = self.weights
@@ -127,15 +130,20 @@ class MeshHead(RoIHead):
                 loss = loss + self.dice * _dice(logits.sigmoid(), labelled)
             losses["loss_voxel"] = zero + loss * share
             start = self._taught(logits.detach().sigmoid(), labelled)[chosen]
-        if len(self.mesh_head.stages) and len(chosen):
+        if len(chosen):
             maps = self.mesh_pooler(features, targets.boxes)[chosen]
             stages = self.mesh_head(maps, self._first(start, len(chosen), maps.device))
-            for name, value in self._surface_losses(stages, targets, chosen).items():
-                losses[name] = zero + value * share_refined
+            generators = [keyed_generator(targets.seeds[i], 9) for i in chosen.tolist()]
+            means = self._surface_losses(stages, *surface, near, generators)
+            shares = (share_near, share_near, share_refined)
+            for name, weight, value, own in zip(LOSSES[2:], self.weights[2:], means, shares, strict=True):
+                losses[name] = zero + weight * value * own
         return losses
 
     def _refined(self, targets: MeshTargets) -> Tensor:
         """The samples that are refined, int64."""
+        if not self.mesh_head.stages:
+            return torch.zeros(0, dtype=torch.int64, device=targets.labels.device)
         chosen, first = [], 0
         for boxes in targets.boxes:
             order = torch.arange(len(boxes))
@@ -159,18 +167,23 @@ class MeshHead(RoIHead):
         highest = voxels.flatten(1).amax(1)
         return cubify(voxels.float(), (0.6 * highest).clamp(min=1e-6, max=FULL), self.align)
 
-    def _surface_losses(self, stages: list[Meshes], targets: MeshTargets, chosen: Tensor) -> dict[str, Tensor]:
-        truth, truth_normals = targets.surface(self.points, chosen)
-        generator = keyed_generator(targets.seeds[int(chosen[0])], 9)
-        near = truth.abs().amax((1, 2)) < 5
+    def _surface_losses(
+        self,
+        stages: list[Meshes],
+        truth: Tensor,
+        truth_normals: Tensor,
+        near: Tensor,
+        generators: list[torch.Generator],
+    ) -> Tensor:
+        """[3]: chamfer and normals, means over the samples that are `near` (a mesh without area adds 0), and edges, a
+        mean over all. generators: each sample's own, so that its points do not depend on who is beside it."""
         total = torch.zeros(3, device=truth.device)
         for meshes in stages:
-            points, normals, real = sample_points(meshes, self.points, generator)
+            points, normals, real = sample_points(meshes, self.points, generators)
             distance, angle = chamfer(points, truth, normals, truth_normals)
-            weight = (near & real).float()
-            mean = lambda v, w=weight: (v * w).sum() / w.sum().clamp(min=1)
+            mean = lambda v, kept=near & real: (v * kept).sum() / near.sum().clamp(min=1)
             total = total + torch.stack([mean(distance), mean(angle), edge_loss(meshes).mean()])
-        return {name: w * v for name, w, v in zip(LOSSES[2:], self.weights[2:], total, strict=True)}
+        return total
 
     def predict(self, features: list[Tensor], detections: list[Detections]) -> None:
         """Adds of the best 20 detections `voxels` [n,G,G,G] (where it has them), `depth` [n], log(depth range / box
