@@ -43,7 +43,8 @@ def predict(
         typer.Option(
             metavar="LIST",
             help="overlay: pictures; coco: predictions.json; png: object numbers; labels to correct: labelme, yolo, "
-            "coco_annotations, cvat, geojson; crops: cut-outs; csv: counts and areas; obj, glb: meshes.",
+            "coco_annotations, cvat, geojson; crops: cut-outs; csv: counts and areas; obj, glb: meshes; texture: what "
+            "people wear.",
         ),
     ] = "overlay,coco,png",
     classes: Annotated[
@@ -76,6 +77,13 @@ def predict(
             metavar="MM",
             help="The side of a pixel in millimetres, or with its unit, such as 0.25um: --save csv then has areas in "
             "mm², or in µm², too.",
+        ),
+    ] = None,
+    texture: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="A texture of DensePose's charts, such as one of --save texture: overlays show people in it.",
         ),
     ] = None,
     force: options.Force = False,
@@ -115,8 +123,8 @@ def predict(
     videos = [one for one in inputs if is_video(one)]
     if videos and len(videos) < len(inputs):
         raise UsageError("videos and images are predicted by two calls", hint=f"first {videos[0]} alone, say")
-    if videos and (tile, overlap, pixel_size) != (None, None, None):
-        raise UsageError("--tile, --overlap and --pixel-size are for images")
+    if videos and (tile, overlap, pixel_size, texture) != (None, None, None, None):
+        raise UsageError("--tile, --overlap, --pixel-size and --texture are for images")
     if uncertain is not None and (videos or any(map(is_address, inputs))):
         raise UsageError("--uncertain chooses among images on disk, not videos and addresses")
     cut = files.tiling(tile, overlap)
@@ -151,6 +159,7 @@ def predict(
         tile=tile,
         overlap=overlap,
         pixel_size=pixel_size,
+        texture=texture,
         progress=not quiet,
     )
     report.failed += unreadable

@@ -14,7 +14,7 @@ from segcli.ops.bootstrap import ApTally, mean_of_known
 from segcli.types import Instances, Prediction, Target
 
 FOUND = 0.5  # box IoU from which a detection has found an object
-AP = {"densepose_AP": slice(None), "densepose_AP50": slice(0, 1), "densepose_AP75": slice(5, 6)}  # of ten thresholds
+AP = {"AP": slice(None), "AP50": slice(0, 1), "AP75": slice(5, 6)}  # of ten thresholds
 
 
 def build(*, info: DatasetInfo) -> "DensePoseScores":
@@ -25,14 +25,14 @@ class DensePoseScores:
     """densepose_part_accuracy: the share of all labelled points with the right chart; an object is read from the best
     detection of its class whose box overlaps its own by 0.5, and all points of one without are wrong.
     densepose_uv_error: the mean distance in (u, v), 0 to 1.41, at points with the right chart.
-    densepose_AP, _AP50, _AP75: as published, by distances along the body's surface (GPS); of datasets that declare them
-    alone, the two above need none.
+    densepose_GPS_AP, _AP50, _AP75: as published, by distances along the body's surface; densepose_GPSm_AP, …: by these
+    and the overlap of masks (_geodesic.py). Of datasets that declare distances alone, the two above need none.
     """
 
     def __init__(self, info: DatasetInfo):
         self.names = info.names[: info.num_things]
         self.images: dict[int, np.ndarray] = {}  # image -> [C,3] of points, right ones, and their summed distances
-        self.tally = ApTally(len(self.names), [AREA])
+        self.tallies = {name: ApTally(len(self.names), [AREA]) for name in ("GPS", "GPSm")}
 
     def update(self, predictions: Sequence[Prediction], targets: Sequence[Target]) -> None:
         """Both on original pixels; instances have the field "densepose"."""
@@ -57,11 +57,13 @@ class DensePoseScores:
             surface = DensePose.of(labelled).surface
             if surface.geodesics is not None:
                 own = geodesics(surface.geodesics, surface.charts)
-                self.tally.add(target.image_id, [*matching(found, labelled, own)])
+                for tally, matched in zip(self.tallies.values(), matching(found, labelled, own), strict=True):
+                    tally.add(target.image_id, matched)
 
     def merge(self, other: "DensePoseScores") -> None:
         self.images |= other.images
-        self.tally.merge(other.tally)
+        for name, tally in self.tallies.items():
+            tally.merge(other.tallies[name])
 
     def compute(self) -> dict[str, float]:
         """No key where nothing is labelled, or nothing found."""
@@ -79,10 +81,14 @@ class DensePoseScores:
 
     def _average_precision(self, times: np.ndarray) -> dict[str, np.ndarray]:
         """[B] by key."""
-        if not any(objects.any() for objects in self.tally.objects.values()):
-            return {}
-        average = self.tally.average_precision(times.astype(np.float64))[:, :, 0]  # [B,C,10]
-        return {key: mean_of_known(average[:, :, part].mean(2)) for key, part in AP.items()}
+        out: dict[str, np.ndarray] = {}
+        for name, tally in self.tallies.items():
+            if any(objects.any() for objects in tally.objects.values()):
+                average = tally.average_precision(times.astype(np.float64))[:, :, 0]  # [B,C,10]
+                out |= {
+                    f"densepose_{name}_{key}": mean_of_known(average[:, :, part].mean(2)) for key, part in AP.items()
+                }
+        return out
 
     def per_class(self) -> dict[str, dict[str, float]]:
         sums = sum(self.images.values(), np.zeros((len(self.names), 3)))

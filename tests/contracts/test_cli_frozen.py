@@ -46,6 +46,7 @@ FROZEN = {
         "--recursive",
         "--uncertain",
         "--pixel-size",
+        "--texture",
         "--force",
         "--json",
     ],

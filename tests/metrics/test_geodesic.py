@@ -32,21 +32,31 @@ def surface(tmp_path):
     return Surface(charts=2, coarse=2, geodesics=tmp_path / "line.npz")
 
 
-def labels(boxes, charts, u, surface, image=1, crowd=None):
-    """One object a box, with a point in its middle; chart 0: an object without one."""
+def labels(boxes, charts, u, surface, image=1, crowd=None, widths=None):
+    """One object a box, with a point in its middle; chart 0: an object without one. widths: of the labelled part, which
+    begins on the left of each box; None: no parts."""
     boxes = torch.tensor(boxes, dtype=torch.float32)
     middle = (boxes[:, :2] + boxes[:, 2:]) / 2
     rows = [
         torch.tensor([[*m, c, x, 0.0]]) if c else torch.zeros(0, 5) for m, c, x in zip(middle, charts, u, strict=True)
     ]
-    field = DensePose(rows, [None] * len(rows), torch.zeros(len(rows), 2, 3), surface, None, None)
+    sides = (boxes[:, 2:] - boxes[:, :2]) / 256
+    place = torch.stack([torch.cat([torch.diag(s), c[:2, None]], 1) for s, c in zip(sides, boxes, strict=True)])
+    coarse = [None] * len(rows)
+    for i, width in enumerate(widths if widths is not None else []):
+        coarse[i] = torch.zeros(256, 256, dtype=torch.uint8)
+        coarse[i][:, : round(width / float(sides[i, 0]))] = 1
+    field = DensePose(rows, coarse, place, surface, None, None)
     one = Instances(boxes, torch.zeros(len(rows), dtype=torch.int64), fields={"densepose": field}, crowd=crowd)
     return Target(image, (200, 200), one)
 
 
-def detections(boxes, scores, charts, u, surface, image=1):
+def detections(boxes, scores, charts, u, surface, image=1, columns=None):
+    """columns: how many of each map's 20 are on a chart, from the left; None: all."""
     said = [torch.tensor([c, round(x * 255), 0]).byte() for c, x in zip(charts, u, strict=True)]
     maps = [one.view(3, 1, 1).repeat(1, 20, 20) for one in said]
+    for one, on in zip(maps, columns if columns is not None else [], strict=False):
+        one[:, :, on:] = 0
     boxes = torch.tensor(boxes, dtype=torch.float32)
     field = DensePose.predicted(maps, boxes, surface)
     labels = torch.zeros(len(boxes), dtype=torch.int64)
@@ -65,19 +75,21 @@ def test_similarity_is_by_distance_along_the_surface_and_over_seams(surface):
     assert own.similarity(said, labelled) == pytest.approx(2 * half / 3)
 
 
-def test_it_is_the_ap_of_coco_with_another_similarity(surface):
-    """30 images of one to three objects; pycocotools is given the same similarities in place of IoU."""
+def test_they_are_the_ap_of_coco_with_another_similarity(surface):
+    """30 images of one to three objects; pycocotools is given GPS in place of IoU, and sqrt(GPS · IoU) of masks whose
+    overlap is plain: both begin on the left of one box."""
     rng = np.random.default_rng(0)
-    metric, gts, dts, alike = DensePoseScores(INFO), [], [], {}
+    metric, gts, dts, gps, gpsm = DensePoseScores(INFO), [], [], {}, {}
     own = geodesics(surface.geodesics, 2)
     for image in range(1, 31):
         n = int(rng.integers(1, 4))
         charts, u = rng.integers(1, 3, n), rng.uniform(0, 1, n)
         found_u = (u + rng.normal(0, 0.25, n)).clip(0, 1)
         scores = rng.uniform(0, 1, n).astype(np.float32)
+        wide, said_wide = rng.choice([10, 20, 30, 40], n), rng.choice([30, 40], n)
         metric.update(
-            [detections(BOXES[:n], scores.tolist(), charts, found_u, surface, image)],
-            [labels(BOXES[:n], charts, u, surface, image)],
+            [detections(BOXES[:n], scores.tolist(), charts, found_u, surface, image, said_wide // 2)],
+            [labels(BOXES[:n], charts, u, surface, image, widths=wide)],
         )
         for k in range(n):
             box = {"image_id": image, "category_id": 1, "bbox": [*BOXES[k][:2], 40, 40], "area": 1600}
@@ -86,37 +98,49 @@ def test_it_is_the_ap_of_coco_with_another_similarity(surface):
         order = np.argsort(-scores, kind="stable")
         said = np.stack([charts, np.round(found_u * 255) / 255, np.zeros(n)], 1)
         real = np.stack([charts, u, np.zeros(n)], 1)
-        pair = [own.similarity(torch.tensor(said[[i]]), torch.tensor(real[[i]])) for i in range(n)]
-        alike[image, 1] = np.diag(pair)[order]
-    truth = COCO()
-    truth.dataset = {"images": [{"id": i} for i in range(1, 31)], "annotations": gts, "categories": [{"id": 1}]}
-    truth.createIndex()
-    judge = COCOeval(truth, truth.loadRes(dts), "bbox")
-    judge.computeIoU = lambda image, category: alike[image, category]
-    judge.evaluate()
-    judge.accumulate()
-    judge.summarize()
+        pair = np.array([own.similarity(torch.tensor(said[[i]]), torch.tensor(real[[i]])) for i in range(n)])
+        overlap = np.minimum(wide, said_wide) / np.maximum(wide, said_wide)
+        gps[image, 1] = np.diag(pair)[order]
+        gpsm[image, 1] = np.diag(np.sqrt(pair * overlap))[order]
     scores = metric.compute()
-    assert [scores[key] for key in ("densepose_AP", "densepose_AP50", "densepose_AP75")] == pytest.approx(
-        judge.stats[:3].tolist(), abs=1e-9
+    for name, alike in (("GPS", gps), ("GPSm", gpsm)):
+        truth = COCO()
+        truth.dataset = {"images": [{"id": i} for i in range(1, 31)], "annotations": gts, "categories": [{"id": 1}]}
+        truth.createIndex()
+        judge = COCOeval(truth, truth.loadRes(dts), "bbox")
+        judge.computeIoU = lambda image, category, alike=alike: alike[image, category]
+        judge.evaluate()
+        judge.accumulate()
+        judge.summarize()
+        keys = [f"densepose_{name}_{key}" for key in ("AP", "AP50", "AP75")]
+        assert [scores[key] for key in keys] == pytest.approx(judge.stats[:3].tolist(), abs=1e-9)
+        assert 0.1 < scores[keys[0]] < scores[keys[1]] < 1
+        drawn = metric.replicates(np.ones((2, 30), np.float32))
+        assert drawn[keys[0]] == pytest.approx([scores[keys[0]]] * 2)
+    assert scores["densepose_GPSm_AP"] != scores["densepose_GPS_AP"]
+
+
+def test_without_labelled_parts_there_is_gps_alone(surface):
+    metric = DensePoseScores(INFO)
+    metric.update(
+        [detections(BOXES, [0.9, 0.8, 0.7], [1, 1, 1], [0.5, 0.5, 0.5], surface)],
+        [labels(BOXES, [1, 1, 1], [0.5, 0.5, 0.5], surface)],
     )
-    assert 0.1 < scores["densepose_AP"] < scores["densepose_AP50"] < 1
-    drawn = metric.replicates(np.ones((2, 30), np.float32))
-    assert drawn["densepose_AP"] == pytest.approx([scores["densepose_AP"]] * 2)
+    assert {key for key in metric.compute() if key.endswith("AP")} == {"densepose_GPS_AP"}
 
 
 def test_detections_of_objects_without_points_do_not_count(surface):
     target = labels(BOXES, [1, 0, 1], [0.5, 0, 0.5], surface, crowd=torch.tensor([False, False, True]))
     metric = DensePoseScores(INFO)
     metric.update([detections(BOXES, [0.3, 0.9, 0.8], [1, 1, 1], [0.5, 0.1, 0.1], surface)], [target])
-    assert metric.compute()["densepose_AP"] == 1
+    assert metric.compute()["densepose_GPS_AP"] == 1
 
 
 def test_without_distances_there_is_no_ap():
     metric = DensePoseScores(INFO)
     plain = Surface(charts=2, coarse=2)
     metric.update([detections(BOXES, [1.0] * 3, [1] * 3, [0.5] * 3, plain)], [labels(BOXES, [1] * 3, [0.5] * 3, plain)])
-    assert "densepose_AP" not in metric.compute()
+    assert "densepose_GPS_AP" not in metric.compute()
 
 
 @pytest.mark.parametrize(

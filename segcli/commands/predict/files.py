@@ -10,13 +10,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import cast
 
+import numpy as np
 from tqdm import tqdm
 
 from segcli.commands.predict import labels
 from segcli.commands.predict.addresses import FOLDER, bring, is_address, name_of
 from segcli.commands.predict.inference import How, predict_each
 from segcli.commands.predict.journal import FILE, Entry, Journal, begun_by, regions, stamp
-from segcli.commands.predict.pictures import Legend, overlay_file, write_pictures
+from segcli.commands.predict.pictures import Legend, overlay_file, texture_files, write_pictures
 from segcli.commands.predict.reading import Read
 from segcli.commands.predict.tables import TABLES, PixelSize, read_pixel_size
 from segcli.commands.predictor import Predictor
@@ -24,10 +25,12 @@ from segcli.core import folders
 from segcli.core.coco_json import Result
 from segcli.core.dataset_info import DatasetInfo
 from segcli.core.errors import DataError, UsageError
-from segcli.core.files import read_json, remove_parts
+from segcli.core.files import digest, read_json, remove_parts
 from segcli.core.plugins import nearest
 from segcli.core.tasks import TASKS
 from segcli.data.inputs import find_images, output_names, passed_over
+from segcli.drawing.textures import read_atlas
+from segcli.fields.body_surface import surface
 from segcli.models.exported.exported import ExportedModel
 from segcli.predictions import meshes
 from segcli.predictions.coco_results import JsonStream, coco_annotation, coco_categories
@@ -37,7 +40,7 @@ from segcli.types import Prediction, side_file
 from segcli.weights.state_digest import weights_digest
 
 SAVE = ("overlay", "coco", "png")  # by default
-CHOICES = (*SAVE, *sorted({*labels.CHOICES, *meshes.KINDS}))
+CHOICES = (*SAVE, *sorted({*labels.CHOICES, *meshes.KINDS, "texture"}))
 SIDE = "predictions_files"  # what fields of objects store, beside predictions.json
 WRITERS = 2  # threads; OpenCV and pycocotools release the interpreter while they work
 
@@ -74,6 +77,7 @@ def predict_files(
     tile: int | None = None,
     overlap: int | None = None,
     pixel_size: str | None = None,
+    texture: str | Path | None = None,
     progress: bool = True,
 ) -> PredictReport:
     """Predict files, folders, patterns (see data/inputs.py) and web addresses and write below `out`, NAME being the
@@ -86,12 +90,14 @@ def predict_files(
       the semantic task labels, of 8 bits for up to 254 classes, of 16 for more; and masks/legend.json: NAME.png ->
       number -> {"label", "score"};
     - obj, glb: meshes/NAME/1.obj, 2.obj, …, see predictions/meshes.py; for models that give meshes;
+    - texture: textures/NAME/1.png, …: what people wear, see drawing/textures.py; for models of DensePose;
     - labelme, yolo, coco_annotations, cvat, geojson, crops: a folder of that name, csv: two tables; see `labels.py`.
 
     Only detections with at least `score` are kept, and of `classes` (names; None: all). tta: the mean of the prediction
     and of that for the mirror image. tile, overlap: images larger than that are predicted in tiles of so
     many pixels a side (see tiles.py); overlap None: a quarter of it. pixel_size: the side of a pixel for the
-    tables, such as "0.25um", see `read_pixel_size`.
+    tables, such as "0.25um", see `read_pixel_size`. texture: such an atlas; overlays are then the images with it on
+    people.
     A file that can't be read is reported and skipped; memory does not grow with the number of images. A call that was
     interrupted goes on where it was, if everything is as it was. Raises, before any work, UsageError for what the model
     can't do, DataError where an input names nothing, and where a file that would be written is an input, or is there
@@ -107,6 +113,7 @@ def predict_files(
     solid = [kind for kind in meshes.KINDS if kind in save]
     if solid and "mesh" not in predictor.model.fields:
         raise UsageError(f"--save {solid[0]}: this model gives no meshes", hint="segcli recipes --task mesh lists some")
+    atlas = _atlas(predictor, texture, save)
     inputs = list(inputs)
     report = PredictReport(0, [], 0, 0.0)
     addresses = [name_of(str(one)) for one in inputs if is_address(one)]
@@ -129,6 +136,7 @@ def predict_files(
         "inputs": [str(given) for given in inputs],
         "how": dataclasses.asdict(how),
         "save": sorted(save),
+        "texture": None if texture is None else digest(Path(texture)),
     }
     writing: deque[tuple[Entry, Future[Legend | None]]] = deque()
     bar = tqdm(
@@ -156,7 +164,7 @@ def predict_files(
                 # regions of maps take time
                 wanted = found.instances is not None or not labels.CHOICES.isdisjoint(save)
                 results = regions(found, predictor.info, out / SIDE) if wanted else []
-                job = writers.submit(write_pictures, found, item.image, predictor.info, out, name, save)
+                job = writers.submit(write_pictures, found, item.image, predictor.info, out, name, save, atlas)
                 writing.append((_entry(item, (file, given), name, found, shrunk, results), job))
                 finish(0 if how.tiling else 2 * WRITERS)
             finish(0)
@@ -255,6 +263,21 @@ def tiling(tile: int | None, overlap: int | None) -> Tiling | None:
     return Tiling(tile, tile // 4 if overlap is None else overlap)
 
 
+def _atlas(predictor: Predictor, texture: str | Path | None, save: Sequence[str]) -> np.ndarray | None:
+    """The texture that people get. Raises UsageError for a model without DensePose and where no overlay would show it,
+    DataError for a file that is none."""
+    asked = "--texture" if texture is not None else "--save texture" if "texture" in save else None
+    if asked and "densepose" not in predictor.model.fields:
+        raise UsageError(
+            f"{asked}: this model finds no body surface", hint="segcli recipes --task densepose lists some"
+        )
+    if texture is None:
+        return None
+    if "overlay" not in save:
+        raise UsageError("--texture goes with --save overlay")
+    return read_atlas(Path(texture), surface(predictor.info.declared.get("densepose", {})).charts)
+
+
 def is_finished(out: Path) -> bool:
     """Whether an earlier call has ended there; one that was interrupted goes on with the same command."""
     return not (out / FILE).is_file() and (folders.is_written(out) or (out / "predictions.json").is_file())
@@ -275,6 +298,8 @@ def _outputs(names: Sequence[str], save: Sequence[str]) -> list[str]:
     out = [FILE, *(["predictions.json"] if "coco" in save else []), *(TABLES if "csv" in save else [])]
     if "overlay" in save:  # which of the two, an image's size decides
         out += [f"overlays/{name}{suffix}" for name in names for suffix in (".jpg", ".png")]
+    if "texture" in save:
+        out += [file.as_posix() for name in names for file in texture_files(Path(), name)]
     kinds = [kind for kind in meshes.KINDS if kind in save]
     out += [f"meshes/{name}/{i}.{kind}" for name in names for i in range(1, meshes.MOST + 1) for kind in kinds]
     return out + (["masks/legend.json", *(f"masks/{name}.png" for name in names)] if "png" in save else [])

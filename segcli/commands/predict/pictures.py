@@ -1,4 +1,4 @@
-"""One image's pictures: the overlay, and the numbered masks with their legend."""
+"""One image's pictures: the overlay, the numbered masks with their legend, and the textures of people."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,12 +11,15 @@ from segcli.core.dataset_info import DatasetInfo
 from segcli.core.errors import UsageError
 from segcli.data.annotations import crop_rle
 from segcli.drawing.overlays import draw
+from segcli.drawing.textures import dressed, undressed
+from segcli.fields.densepose import DensePose
 from segcli.predictions.coco_results import label_map, write_image, write_png
 from segcli.predictions.meshes import write_meshes
 from segcli.types import Prediction
 
 MOST_NUMBERS = 2**16 - 1  # of mask files
 LARGEST_JPEG = 65000  # pixels a side; beyond, overlays are PNG
+MOST_PEOPLE = 20  # of an image: as many as are described
 MOST_DRAWN = 64_000_000  # pixels of an overlay; larger images are drawn smaller
 
 
@@ -31,14 +34,26 @@ Legend = dict[str, Meaning]  # by number
 
 
 def write_pictures(
-    prediction: Prediction, image: np.ndarray, info: DatasetInfo, out: Path, name: str, save: Sequence[str]
+    prediction: Prediction,
+    image: np.ndarray,
+    info: DatasetInfo,
+    out: Path,
+    name: str,
+    save: Sequence[str],
+    atlas: np.ndarray | None = None,
 ) -> Legend | None:
-    """Write those that are wanted. -> the legend, where a mask file was written."""
+    """Write those that are wanted; with an atlas (`drawing.textures.read_atlas`) the overlay is the image with it on
+    people. -> the legend, where a mask file was written."""
     write_meshes(prediction, info, out, name, save)
+    if "texture" in save:
+        _write_textures(prediction, image, out, name)
     if "overlay" in save:
         height, width = prediction.size
         smaller = min(1.0, (MOST_DRAWN / (height * width)) ** 0.5)
-        picture = draw(image, prediction, info, width=round(width * smaller) if smaller < 1 else None)
+        if atlas is not None and prediction.instances is not None:
+            picture = dressed(image, DensePose.of(prediction.instances).to("cpu"), atlas)
+        else:
+            picture = draw(image, prediction, info, width=round(width * smaller) if smaller < 1 else None)
         write_image(overlay_file(out, name, prediction.size), picture)
     numbered = number_masks(prediction, info) if "png" in save else None
     if numbered is None:
@@ -51,6 +66,21 @@ def write_pictures(
 def overlay_file(out: Path, name: str, size: tuple[int, int]) -> Path:
     """Where the overlay of an image of `size` (H, W) is written."""
     return out / "overlays" / (name + (".jpg" if max(size) <= LARGEST_JPEG else ".png"))
+
+
+def texture_files(out: Path, name: str) -> list[Path]:
+    """Where the textures of an image's people are written: in the order of the tables."""
+    return [out / "textures" / name / f"{i}.png" for i in range(1, MOST_PEOPLE + 1)]
+
+
+def _write_textures(prediction: Prediction, image: np.ndarray, out: Path, name: str) -> None:
+    """An atlas a person of whom something was seen; those of an earlier call go."""
+    assert prediction.instances is not None, "models of DensePose find objects"
+    people = DensePose.of(prediction.instances).to("cpu")
+    for i, file in enumerate(texture_files(out, name)):
+        file.unlink(missing_ok=True)
+        if i < len(people) and (atlas := undressed(image, people, i)).any():
+            write_png(file, atlas)
 
 
 def number_masks(prediction: Prediction, info: DatasetInfo) -> tuple[np.ndarray, Legend] | None:
