@@ -86,4 +86,7 @@ def _check_weights(folder: Path, checkpoint: str) -> None:
             hint="model.save_pretrained of transformers writes safetensors",
         )
     if missing or not names:
-        raise ModelError(f"{checkpoint}: {missing[0] if missing else 'model.safetensors'} is missing: half a download?")
+        raise ModelError(
+            f"{checkpoint}: {missing[0] if missing else 'model.safetensors'} is missing: half a download?",
+            hint="load or copy it again",
+        )
