@@ -2,6 +2,7 @@
 
 import http.server
 import json
+import sys
 import threading
 from pathlib import Path
 
@@ -92,6 +93,15 @@ def test_a_connection_that_breaks_off_in_a_file_is_one_sentence_and_leaves_no_fi
     assert [path for path in hub.rglob("config.json") if path.is_file()] == []
 
 
+def test_without_the_library_nothing_is_asked_of_the_hub(segcli, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    Image.new("RGB", (60, 40)).save(tmp_path / "photo.png")
+    result = segcli("predict", "coco/rf_detr_seg_nano", "photo.png", "--out", "out")
+    assert result.code == 4
+    assert "needs the package transformers" in result.error
+    assert "pip install 'segcli[transformers]'" in result.err
+
+
 @pytest.mark.parametrize("hub", [Serves], indirect=True)
 def test_a_shipped_recipe_predicts_from_the_hub_and_then_from_the_cache(hub, segcli, tmp_path, monkeypatch):
     Serves.folder = tiny_checkpoints.save("RfDetrForInstanceSegmentation", tmp_path / "served")
@@ -103,7 +113,7 @@ def test_a_shipped_recipe_predicts_from_the_hub_and_then_from_the_cache(hub, seg
     first = run("first")
     assert first.code == 0, first.err
     assert "loading Roboflow/rf-detr-seg-nano, licence apache-2.0, from huggingface.co" in first.err
-    assert [path for path in hub.rglob("*.bin")] == []
+    assert list(hub.rglob("*.bin")) == []
     found = json.loads((tmp_path / "first" / "predictions.json").read_text(encoding="utf-8"))
     assert found
     asked = Serves.asked

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from segcli.core.errors import ModelError, UsageError
 from segcli.core.files import read_json
-from segcli.core.hub import folder_of
+from segcli.core.hub import folder_of, require_library
 from segcli.core.plugins import nearest
 
 if TYPE_CHECKING:
@@ -78,12 +78,9 @@ class Files:
 
 def library() -> ModuleType:
     """The package itself. Raises ModelError with the command that installs it."""
-    try:
-        import transformers
-    except ImportError as error:
-        raise ModelError(
-            "model transformers needs the package transformers", hint="pip install 'segcli[transformers]'"
-        ) from error
+    require_library()
+    import transformers
+
     return transformers
 
 
