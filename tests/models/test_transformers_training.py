@@ -1,8 +1,7 @@
 """Every architecture of the library `transformers` is trained: it learns a batch, and a whole run of it stops, goes on
 bitwise, is scored and counted, and predicts.
 
-SEGCLI_STEPS=50 lets each learn for so many steps; without it a few (docs/experiments/2026-11-library-models.md has what
-50 gave).
+SEGCLI_STEPS=50 lets each learn for so many steps; without it a few.
 """
 
 import json
