@@ -53,8 +53,10 @@ class Serves(BreaksOff):
     def do_GET(self):
         Serves.asked += 1
         if self.path.startswith("/api/models/"):
-            files = [{"rfilename": path.name} for path in self.folder.iterdir()]
-            body = json.dumps({"id": "OWNER/NAME", "sha": COMMIT, "siblings": files}).encode()
+            paths = sorted(self.folder.iterdir())
+            tree = [{"type": "file", "path": p.name, "size": p.stat().st_size, "oid": COMMIT} for p in paths]
+            model = {"id": "OWNER/NAME", "sha": COMMIT, "siblings": [{"rfilename": p.name} for p in paths]}
+            body = json.dumps(tree if "/tree/" in self.path else model).encode()
         else:
             body = (self.folder / self.path.rsplit("/", 1)[-1]).read_bytes()
         self.answer(len(body))
