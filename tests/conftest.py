@@ -24,7 +24,7 @@ SLOW = [
     *("core/test_distributed.py", "engine/test_accumulation.py", "engine/test_capacity.py", "engine/test_damage.py"),
     *("engine/test_diagnosis.py", "engine/test_equal_steps.py", "engine/test_forecast.py", "engine/test_input_rule.py"),
     *("engine/test_training.py", "models/test_box_queries.py", "models/test_detr.py", "models/test_exact_labels.py"),
-    *("models/test_maskformer.py", "explain/test_views.py"),
+    *("models/test_maskformer.py", "models/test_transformers_training.py", "explain/test_views.py"),
 ]
 
 

@@ -1,7 +1,9 @@
 """Checkpoints in the layout of Hugging Face's hub: folders on this disk, or names that its own client loads into
 its cache. Only JSON, safetensors and the model card are ever taken."""
 
+import importlib.util
 import re
+import textwrap
 from pathlib import Path
 
 import pydantic
@@ -22,11 +24,18 @@ class Index(pydantic.BaseModel):
     weight_map: dict[str, str]
 
 
+def require_library() -> None:
+    """Raise ModelError with the command that installs the library, where it is not installed."""
+    if importlib.util.find_spec("transformers") is None:
+        raise ModelError("model transformers needs the package transformers", hint="pip install 'segcli[transformers]'")
+
+
 def folder_of(checkpoint: str, *, weights: bool = False) -> Path:
     """The folder with a checkpoint's configuration and, with `weights`, its tensors; loaded where it is a hub's name.
 
     Raises ModelError for what is neither, for what can't be loaded, and where there are no safetensors.
     """
+    require_library()
     folder = Path(checkpoint).expanduser()
     if not folder.is_dir():
         folder = _loaded(checkpoint, WEIGHTS if weights else SMALL)
@@ -64,7 +73,7 @@ def _loaded(name: str, patterns: list[str]) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=patterns))
     except Exception as error:  # a hub client raises dozens of kinds; to the user all mean: not to be had now
-        reason = " ".join(str(error).split())[:160]
+        reason = textwrap.shorten(str(error), 200, placeholder=" …")
         raise ModelError(
             f"the checkpoint {name} can't be loaded from the hub: {reason}",
             hint="without a connection: a folder with config.json, preprocessor_config.json and model.safetensors",
@@ -86,4 +95,7 @@ def _check_weights(folder: Path, checkpoint: str) -> None:
             hint="model.save_pretrained of transformers writes safetensors",
         )
     if missing or not names:
-        raise ModelError(f"{checkpoint}: {missing[0] if missing else 'model.safetensors'} is missing: half a download?")
+        raise ModelError(
+            f"{checkpoint}: {missing[0] if missing else 'model.safetensors'} is missing: half a download?",
+            hint="load or copy it again",
+        )

@@ -115,6 +115,12 @@ def resolve(name: str | Path, *, progress: bool = True) -> Path:
     if path.is_file():
         return path
     known = find(str(name))
+    if known is None and (path / "config.json").is_file():
+        raise ModelError(
+            f"{name}: a folder of transformers, and no weight file",
+            hint=f"model: {{name: transformers, checkpoint: {name}}}, without init; detr and maskformer take its "
+            "model.safetensors",
+        )
     if known is None:
         what = "no such weight file" if path.suffix else "neither a weight file nor the name of an official checkpoint"
         raise ModelError(f"{name}: {what}", hint=nearest(str(name), list(TABLE)))

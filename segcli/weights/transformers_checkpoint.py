@@ -3,7 +3,9 @@
 import collections
 import dataclasses
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import safetensors
 import torch
@@ -41,21 +43,34 @@ def read(checkpoint: str, architecture: str) -> Checkpoint:
     folder = folder_of(checkpoint, weights=True)
     _refuse_damage(folder)
     given = {"use_safetensors": True, "local_files_only": True, "trust_remote_code": False, "dtype": torch.float32}
+    given["ignore_mismatched_sizes"] = True  # they are refused below, in a sentence
     kind = getattr(transformers, architecture)
-    transformers.utils.logging.disable_progress_bar()  # a second's work
+    told = transformers.utils.logging
+    told.disable_progress_bar()  # a second's work
+    before = told.get_verbosity()
+    told.set_verbosity(told.CRITICAL)  # its table of differing tensors, a line each
     try:
         config = kind.config_class.from_pretrained(folder, local_files_only=True)
         config._attn_implementation = None  # of its parts, too
         found, report = kind.from_pretrained(folder, config=config, output_loading_info=True, **given)
     except Exception as error:  # the library raises many kinds; each means that the files are unusable
         raise ModelError(f"{checkpoint}: can't be loaded: {' '.join(str(error).split())[:200]}") from error
-    problems = {k: sorted(map(str, report[k])) for k in ("missing_keys", "mismatched_keys") if report.get(k)}
-    if problems:
-        kind, keys = next(iter(problems.items()))
-        raise ModelError(
-            f"{checkpoint}: weights of another model: {len(keys)} {kind.replace('_', ' ')} ({', '.join(keys[:4])})"
-        )
+    finally:
+        told.set_verbosity(before)
+    _refuse_others(checkpoint, report)
     return Checkpoint(found.state_dict(), class_names(folder), licence)
+
+
+def _refuse_others(checkpoint: str, report: dict[str, Iterable[Any]]) -> None:
+    """Raise ModelError for tensors that the library's report says are missing or of another shape."""
+    for kind, title in (("missing_keys", "missing"), ("mismatched_keys", "of another shape")):
+        keys = sorted(key if isinstance(key, str) else str(key[0]) for key in report.get(kind) or ())
+        if keys:
+            shown = ", ".join(keys[:4]) + (", …" if len(keys) > 4 else "")
+            raise ModelError(
+                f"{checkpoint}: its tensors are not those of its config.json: {len(keys)} {title} ({shown})",
+                hint="load or copy all files of the checkpoint again",
+            )
 
 
 def class_names(folder: Path) -> list[str]:
@@ -125,4 +140,7 @@ def _refuse_damage(folder: Path) -> None:
             with safetensors.safe_open(path, "pt"):
                 pass
         except (OSError, safetensors.SafetensorError) as error:
-            raise ModelError(f"{path}: is damaged, or half a download: {' '.join(str(error).split())[:160]}") from error
+            raise ModelError(
+                f"{path}: is damaged, or half a download: {' '.join(str(error).split())[:160]}",
+                hint="load or copy it again",
+            ) from error

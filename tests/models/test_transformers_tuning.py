@@ -1,9 +1,7 @@
 """Models of the library `transformers`: which of their layers learn, at which rates."""
 
 import pytest
-import tiny_checkpoints
 import torch
-from batches import batch
 from tiny_checkpoints import CONFIGS
 
 from segcli.core.recipe.recipe import Optimizer, Recipe
@@ -79,25 +77,3 @@ def test_the_backbone_of_an_earlier_versions_run_is_what_is_called_so(name):
     follow(model, {})
     found = rates(model, Optimizer(lr=1.0, backbone_lr=0.5))
     assert {key for key, rate in found.items() if rate == 0.5} == {key for key in found if "backbone" in key.split(".")}
-
-
-@pytest.mark.parametrize("name", KINDS)
-def test_its_loss_falls_and_stays_finite(name, tmp_path):
-    """Of one batch, with one draw of the points and noise that losses depend on; in 50 steps of the quickest model, in
-    6 of the others."""
-    given = {"name": "transformers", "checkpoint": str(tiny_checkpoints.save(name, tmp_path))}
-    torch.manual_seed(0)
-    model = build_model(given, task=TASKS_OF[KINDS[name]][-1], num_classes=3, num_things=2).train()
-    optimizer, seen, losses = torch.optim.AdamW(model.parameters(), lr=4e-3), batch((3, 1)), []
-    quickest = name == "YolosForObjectDetection"
-    for step in range(steps := 51 if quickest else 7):
-        torch.manual_seed(0)
-        loss = sum(model(seen).values())
-        losses.append(loss.item())
-        if step == steps - 1:
-            break
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0, error_if_nonfinite=True)
-        optimizer.step()
-        optimizer.zero_grad()
-    assert losses[-1] < (0.6 if quickest else 0.995) * losses[0]  # NaN is not

@@ -117,6 +117,13 @@ def test_a_file_downloaded_by_hand_is_recognised_by_its_name(tmp_path):
     assert licence(tmp_path / "mine.pth") == "unknown"
 
 
+def test_a_folder_of_transformers_is_named_as_a_checkpoint(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ModelError, match="a folder of transformers, and no weight file") as caught:
+        official.resolve(tmp_path)
+    assert f"checkpoint: {tmp_path}" in caught.value.hint
+
+
 def test_unknown_names(loaded):
     with pytest.raises(ModelError, match="neither a weight file nor the name") as caught:
         resolve("detr/r5O")

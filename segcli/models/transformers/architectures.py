@@ -4,13 +4,14 @@ Each does what its class's name says; all that are listed were tried (tests/mode
 """
 
 import dataclasses
+import re
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 from segcli.core.errors import ModelError, UsageError
 from segcli.core.files import read_json
-from segcli.core.hub import folder_of
+from segcli.core.hub import folder_of, require_library
 from segcli.core.plugins import nearest
 
 if TYPE_CHECKING:
@@ -77,12 +78,9 @@ class Files:
 
 def library() -> ModuleType:
     """The package itself. Raises ModelError with the command that installs it."""
-    try:
-        import transformers
-    except ImportError as error:
-        raise ModelError(
-            "model transformers needs the package transformers", hint="pip install 'segcli[transformers]'"
-        ) from error
+    require_library()
+    import transformers
+
     return transformers
 
 
@@ -115,9 +113,10 @@ def check(files: Files, checkpoint: str, task: str) -> str:
     name = files.architecture
     if "auto_map" in files.config or "auto_map" in files.processor:
         raise ModelError(f"{checkpoint}: needs code of its own (auto_map), which is never run")
+    if not name:
+        raise ModelError(f"{checkpoint}: its config.json names no architecture", hint="architectures: [CLASS]")
     if name not in KINDS:
-        stated = f"is a {name}" if name else "names no architecture"
-        raise ModelError(f"{checkpoint}: {stated}, which is not one of the supported", hint=nearest(name, [*KINDS]))
+        raise ModelError(f"{checkpoint}: is a {name}, which is not one of the supported", hint=nearest(name, [*KINDS]))
     kind = KINDS[name]
     if task not in TASKS_OF[kind]:
         raise UsageError(f"{checkpoint}: {name} does not do task {task!r}", hint="tasks: " + ", ".join(TASKS_OF[kind]))
@@ -139,10 +138,23 @@ def configuration(files: Files, labels: int) -> "PretrainedConfig":
     return config
 
 
-def build_network(files: Files, labels: int) -> "PreTrainedModel":
-    """The architecture for so many classes, with random weights."""
-    network: PreTrainedModel = getattr(library(), files.architecture)(configuration(files, labels))
+def build_network(files: Files, labels: int, checkpoint: str) -> "PreTrainedModel":
+    """The architecture for so many classes, with random weights. Raises ModelError where the configuration makes
+    none."""
+    try:
+        network: PreTrainedModel = getattr(library(), files.architecture)(configuration(files, labels))
+    except (MemoryError, ModelError):
+        raise
+    except Exception as error:  # the library and its checks of types raise many kinds: all mean these settings
+        raise ModelError(f"{checkpoint}: its config.json makes no {files.architecture}: {_reason(error)}") from error
     return network
+
+
+def _reason(error: Exception) -> str:
+    """The message on one line; a KeyError's is the key alone."""
+    said = " ".join(str(error).split())[:200]
+    said = re.sub(r"\b\w+(Error|Exception): ", "", said)
+    return f"{said} is not known" if isinstance(error, KeyError) else said
 
 
 def build_processor(files: Files, checkpoint: str) -> "BaseImageProcessor":
@@ -154,7 +166,10 @@ def build_processor(files: Files, checkpoint: str) -> "BaseImageProcessor":
     found = get_image_processor_class_from_name(name)
     if found is None:
         raise ModelError(f"{checkpoint}: its image processor {stated} is none of transformers")
-    processor: BaseImageProcessor = found.from_dict(dict(files.processor))
+    try:
+        processor: BaseImageProcessor = found.from_dict(dict(files.processor))
+    except Exception as error:  # as of build_network
+        raise ModelError(f"{checkpoint}: its preprocessor_config.json makes no {name}: {_reason(error)}") from error
     return processor
 
 

@@ -79,7 +79,7 @@ class TransformersModel(Model):
         self.task, self.labels, self.num_things = task, labels, num_things
         self.begins_with, self.architecture = checkpoint, files.architecture
         self.kind = check(files, checkpoint, task)
-        self.net: Any = build_network(files, labels)
+        self.net: Any = build_network(files, labels, checkpoint)
         self.processor, self.reader = build_processor(files, checkpoint), build_reader(files.architecture)
         config = self.net.config
         self.ignore = ignore_label(labels)
@@ -111,7 +111,7 @@ class TransformersModel(Model):
         """Found by building the architecture for another number of classes, without memory."""
         if self._class_layers is None:
             with torch.device("meta"):
-                other = build_network(self._files, self.labels + 1).state_dict()
+                other = build_network(self._files, self.labels + 1, self.begins_with).state_dict()
             own = self.net.state_dict()
             self._class_layers = tuple(f"net.{k}" for k, v in own.items() if v.shape != other[k].shape)
         return self._class_layers

@@ -1,0 +1,96 @@
+"""Every architecture of the library `transformers` is trained: it learns a batch, and a whole run of it stops, goes on
+bitwise, is scored and counted, and predicts.
+
+SEGCLI_STEPS=50 lets each learn for so many steps; without it a few.
+"""
+
+import json
+import math
+import os
+import shutil
+
+import numpy as np
+import pytest
+import tiny_checkpoints
+import torch
+from batches import batch
+from tiny import TINY_RECIPE
+
+import segcli
+from segcli.core.recipe.recipe import Recipe
+from segcli.engine.run_folder import RunFolder
+from segcli.engine.session import Session
+from segcli.models import build_model
+from segcli.models.transformers.architectures import KINDS, SEGMENTS, TASKS_OF
+
+STEPS = int(os.environ.get("SEGCLI_STEPS", "6"))
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_it_learns_a_batch(name, tmp_path):
+    """With one draw of the points and noise that losses depend on."""
+    given = {"name": "transformers", "checkpoint": str(tiny_checkpoints.save(name, tmp_path))}
+    torch.manual_seed(0)
+    model = build_model(given, task=TASKS_OF[KINDS[name]][-1], num_classes=3, num_things=2).train()
+    optimizer, seen, losses = torch.optim.AdamW(model.parameters(), lr=4e-3), batch((3, 1)), []
+    for step in range(STEPS + 1):
+        torch.manual_seed(0)
+        loss = sum(model(seen).values())
+        losses.append(loss.item())
+        if step == STEPS:
+            break
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0, error_if_nonfinite=True)
+        optimizer.step()
+        optimizer.zero_grad()
+    print(f"{name}: {losses[0]:.3f}, {losses[STEPS // 2]:.3f}, {losses[-1]:.3f} after 0, {STEPS // 2}, {STEPS} steps")
+    assert all(map(math.isfinite, losses))
+    assert losses[-1] < (0.8 if STEPS >= 50 else 0.995) * losses[0]
+
+
+def recipe_of(name, checkpoint, dataset):
+    """Two steps on the tiny data; of models for several tasks, instances."""
+    task = "instance" if KINDS[name] == SEGMENTS else TASKS_OF[KINDS[name]][-1]
+    data = {**TINY_RECIPE["data"], "root": str(dataset), "size": None}
+    model = {"name": "transformers", "checkpoint": str(tiny_checkpoints.save(name, checkpoint))}
+    train = {**TINY_RECIPE["train"], "steps": 2}
+    return Recipe.parse({**TINY_RECIPE, "task": task, "data": data, "model": model, "train": train}, "tiny")
+
+
+def stop_after_the_first_save(patch):
+    original = Session.save
+
+    def save_and_stop(session):
+        original(session)
+        raise KeyboardInterrupt
+
+    patch.setattr(Session, "save", save_and_stop)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_run_of_it_goes_on_bitwise_is_scored_and_counted_and_predicts(name, tiny_dataset, tmp_path, monkeypatch):
+    recipe = recipe_of(name, tmp_path / "checkpoint", tiny_dataset)
+    whole = segcli.train(recipe, out=tmp_path / "whole", quiet=True)
+    often = recipe.model_copy(update={"train": recipe.train.model_copy(update={"save_minutes": 1e-9})})
+    halves = tmp_path / "halves"
+    with monkeypatch.context() as patch:
+        stop_after_the_first_save(patch)
+        with pytest.raises(KeyboardInterrupt):
+            segcli.train(often, out=halves, quiet=True)
+    assert torch.load(RunFolder(halves).last, weights_only=True)["progress"]["step"] == 1
+    shutil.rmtree(tmp_path / "checkpoint")
+    segcli.train(None, resume=halves, quiet=True)
+
+    first, second = (torch.load(RunFolder(run).last, weights_only=True) for run in (whole, halves))
+    assert first["progress"]["step"] == second["progress"]["step"] == 2
+    for key, value in first["model"].items():
+        assert torch.equal(value, second["model"][key]), key
+    scores, again = (json.loads((run / "metrics.json").read_text())["metrics"] for run in (whole, halves))
+    assert scores == again
+    assert scores
+    cost = json.loads((halves / "cost.json").read_text())
+    predictor = segcli.load(halves)
+    assert cost["params"] == sum(p.numel() for p in predictor.model.parameters())
+    assert cost["gflops"] > 0
+    [found] = predictor([np.full((40, 60, 3), 90, np.uint8)])
+    assert found.size == (40, 60)
