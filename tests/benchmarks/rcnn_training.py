@@ -133,7 +133,8 @@ def capture(model: MaskRCNN, images: torch.Tensor) -> tuple[torch.Tensor, dict[s
 
 
 def segcli_run(recipe_name: str, overrides: dict, minutes: float, seed: int) -> list[tuple[float, dict[str, float]]]:
-    settings = {**overrides, "train.minutes": minutes, "train.seed": seed, "train.evaluations": 4}
+    # as torchvision's, which has no weights of the scenes: from the trunk alone
+    settings = {"init": None, **overrides, "train.minutes": minutes, "train.seed": seed, "train.evaluations": 4}
     run = RunFolder(segcli.train(Recipe.load(recipe_name, settings)))
     curve = [(e["seconds"] / 60, e["metrics"]) for e in run.read_log() if "metrics" in e]
     for point in curve:

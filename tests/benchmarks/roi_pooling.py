@@ -22,7 +22,7 @@ def scores(name: str, recipe: str, pooler: str, seed: int, overrides: dict, out:
     if not (run / "cost.json").is_file():
         wanted = {
             **{"train.minutes": None, "train.evaluations": 1, "train.seed": seed, **overrides},
-            **{f"model.heads.{head}.pooler": pooler for head in ("box", "mask")},
+            **{f"model.heads.{head}.pooler": pooler for head in ("iou_box", "lite_mask")},
         }
         train(Recipe.load(recipe, wanted), out=run, force=True)
     return json.loads((run / "metrics.json").read_text(encoding="utf-8"))["metrics"]
@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--real", type=Path, help="a prepared PennFudan")
     parser.add_argument("--out", type=Path, default=Path("runs/roi_pooling"))
     given = parser.parse_args()
-    data = {"shapes": ("quickstart/mask_rcnn", {})}
+    data = {"shapes": ("shapes/mask_rcnn_roi_pool", {})}
     if given.real:
         data["pennfudan"] = ("pennfudan/mask_rcnn_lite", {"data.root": str(given.real)})
     print("| data | pooler | " + " | ".join(KEYS) + " |\n|" + "---|" * (2 + len(KEYS)))

@@ -23,6 +23,7 @@ def test_every_picture_is_drawn_of_a_run_of_its_recipe(name, tiny_dataset, tmp_p
             "data.prepare": None,
             "data.name": None,
             "data.size": 64,
+            "init": None,
             "model.backbone.weights": None,
         },
         **{"train.steps": 1, "train.minutes": None, "train.batch_size": 2, "train.evaluations": 1},
