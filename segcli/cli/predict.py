@@ -205,9 +205,8 @@ def _tell_of_videos(report: "VideoReport", out: Path, saved: list[str], json: bo
     if not report.videos:
         raise DataError(report.failed[0][1])
     if report.broken:
-        print(
-            f"note: {count(report.broken, 'packet')} of frames could not be decoded and are left out", file=sys.stderr
-        )
+        lost = f"{count(report.broken, 'packet')} of frames could not be decoded: left out"
+        print(f"note: {', '.join(report.damaged)}: {lost}", file=sys.stderr)
     if json:
         facts = {key: value for key, value in vars(report).items() if key != "failed"}
         failed = [{"file": source, "reason": reason} for source, reason in report.failed]

@@ -34,8 +34,9 @@ def load(source: str | Path, weights: str | None = None, *, device: str | None =
     Raises ModelError where weights are missing or belong to another model.
     """
     opened = open_model(source, weights=weights, device=device)
-    pixels = RunFolder(opened.path).environment().get("object_pixels") if opened.path else None
-    return Predictor(opened.model, opened.recipe, opened.info, object_pixels=pixels)
+    known = RunFolder(opened.path).environment() if opened.path else {}
+    pixels, largest = known.get("object_pixels"), known.get("largest_in_input")
+    return Predictor(opened.model, opened.recipe, opened.info, object_pixels=pixels, largest_in_input=largest)
 
 
 @dataclasses.dataclass(repr=False, kw_only=True)
@@ -102,12 +103,26 @@ class Predictor:
     """`predictor([image, ...])` -> one Result an image, on its own pixels; `predictor(image)` -> one Result.
 
     An image is a path, a PIL image or an RGB uint8 array [H,W,3] (not OpenCV's BGR). Attributes: model, recipe, info
-    (the classes that labels count in), object_pixels (median √area of the training objects, None where not known).
+    (the classes that labels count in), object_pixels (median √area of the training objects), largest_in_input (the
+    √area that nearly all of them had at most in the model's input), both None where not known.
     """
 
-    def __init__(self, model: Model, recipe: Recipe, info: DatasetInfo, *, object_pixels: float | None = None):
+    def __init__(
+        self,
+        model: Model,
+        recipe: Recipe,
+        info: DatasetInfo,
+        *,
+        object_pixels: float | None = None,
+        largest_in_input: float | None = None,
+    ):
         self.model: Model = prepare_layout(model).eval()
-        self.recipe, self.info, self.object_pixels = recipe, info, object_pixels
+        self.recipe, self.info, self.object_pixels, self.largest_in_input = (
+            recipe,
+            info,
+            object_pixels,
+            largest_in_input,
+        )
         self.batch_size = recipe.eval.batch_size
 
     def __repr__(self) -> str:

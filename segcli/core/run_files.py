@@ -131,6 +131,7 @@ class Environment(TypedDict):
     dataset: Described
     minutes: NotRequired[Number | None]
     object_pixels: NotRequired[Number | None]
+    largest_in_input: NotRequired[Number | None]
     new_layers: NotRequired[list[str] | None]
     seed: NotRequired[int | None]
     weights: NotRequired[list[Weights] | None]

@@ -31,7 +31,7 @@ from segcli.engine.compilation import compiler_errors, uncompiled
 from segcli.engine.diagnosis import print_causes
 from segcli.engine.evaluation import Scores, batch_of, build_scorers, check_expectations, evaluating, score_model
 from segcli.engine.more_steps import add_steps
-from segcli.engine.object_size import median_extent
+from segcli.engine.object_size import extents
 from segcli.engine.opening import describe_environment, start
 from segcli.engine.optimizer import MovingAverage, build_optimizer, clip_gradients, set_rates
 from segcli.engine.pace import Pace, keep_pace, note_warm_up
@@ -80,7 +80,9 @@ def train_joined(
                 run.clear()
                 # the environment first: a folder with a recipe is a run, and must record its data
                 info = dataclasses.replace(info, fingerprint=current(Path(recipe.data.root), info))
-                more = {"minutes": recipe.train.minutes, "object_pixels": median_extent(train_set), "new_layers": new}
+                median, largest = extents(train_set, model.preprocess)
+                seen = {"object_pixels": median, "largest_in_input": largest}
+                more = {"minutes": recipe.train.minutes, **seen, "new_layers": new}
                 run.write_environment({**describe_environment(recipe, info, used), **more})
                 run.write_recipe(recipe)
             else:

@@ -100,7 +100,9 @@ def main() -> None:
             print(f"{report.detections} objects, {time.perf_counter() - begun:.0f} s, peak {peak / 2**20:.2f} GiB")
             print(f"peak before, with the image made: {before / 2**20:.2f} GiB")
             return
-        truth = enlarge(Dataset(Path(given.data), split="val", task=predictor.recipe.task), given.factor, folder)
+        recipe = predictor.recipe
+        names = recipe.data.split_file and recipe.resolve(recipe.data.split_file)  # not what it learned
+        truth = enlarge(Dataset(Path(given.data), "val", split_file=names, task=recipe.task), given.factor, folder)
         assert TASKS[predictor.recipe.task].masks
         tiles = mask_ap(predictor, folder, Path(place, "tiles"), truth, **how)
         print(how, tiles)

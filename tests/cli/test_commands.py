@@ -250,6 +250,7 @@ def test_predict_says_where_the_usual_object_is_hardly_seen(here, trained, tmp_p
     Image.new("RGB", (2000, 1500)).save(tmp_path / "large.png")
     environment = json.loads((trained / "runs" / "tiny run" / "environment.json").read_text())
     assert 15 < environment["object_pixels"] < 35
+    assert environment["object_pixels"] <= environment["largest_in_input"] < 64
     said = here("predict", "runs/tiny run", tmp_path / "large.png", "--out", tmp_path / "out").err
     assert "large.png: in the model's input an object of the usual size has 1 pixel left" in said
     assert "in tiles (--tile " in said

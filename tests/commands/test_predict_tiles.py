@@ -132,6 +132,39 @@ def test_neighbours_that_touch_stay_apart_and_one_longer_than_a_tile_is_one():
     assert areas == [2000, 2000, 40 * 340]
 
 
+def test_what_looks_larger_in_tiles_than_in_training_is_taken_from_the_whole_view():
+    """A model that in tiles is sure of itself and wrong: it sees large objects too wide, and parts of them as well."""
+    image = np.zeros((300, 420, 3), np.uint8)
+    image[20:90, 20:100] = 255  # large, and whole in a tile
+    image[200:212, 300:312] = 255  # small: the whole view sees nothing there
+    image[150:215, 150:230] = 255  # large, over seams
+    large = np.array([area for area in components(image) if area.sum() > 400])
+
+    def infer(images):
+        out = []
+        for one in images:
+            masks, whole = [*components(one)], one.shape[:2] == image.shape[:2]
+            if whole:
+                masks = [m for m in masks if m.sum() > 400]
+            else:
+                tops = [m & (np.cumsum(m.any(1)) <= 20)[:, None] for m in masks if m.sum() > 400]
+                masks = [cv2.dilate(m.astype(np.uint8), np.ones((9, 9))) > 0 for m in masks] + tops
+            stack = np.array(masks).reshape(-1, *one.shape[:2])
+            boxes, labels = torch.from_numpy(mask_boxes(stack)), torch.zeros(len(stack), dtype=torch.int64)
+            scores = torch.full((len(stack),), 0.6 if whole else 0.9)
+            out.append(Prediction(0, one.shape[:2], Instances(boxes, labels, scores, masks=encode_masks(stack))))
+        return out
+
+    found = predict_tiles(image, infer, TILING, INFO, 1, 0.5, too_large=60.0).instances
+    assert [round(float(score), 1) for score in found.scores] == [0.9, 0.6, 0.6]
+    iou = coco_mask.iou(found.rles(), encode_masks(large), [0, 0])
+    assert iou.max(0).tolist() == [1.0, 1.0], "of the large ones, the whole view's masks"
+    assert int(coco_mask.area(found.rles()[0])) == 20 * 20, "of the small one, the tile's"
+    known = predict_tiles(image, infer, TILING, INFO, 1, 0.5).instances
+    scores = [round(float(score), 1) for score in known.scores]
+    assert scores == [0.9, 0.9, 0.9, 0.6], "sizes in training not known: what a tile shows whole stays, parts too"
+
+
 def test_boxes_alone_are_joined_too():
     image = scene(12)
 

@@ -73,6 +73,7 @@ def test_broken_frames_are_counted_and_the_rest_is_predicted(tmp_path, toy):
     source.write_bytes(content)
     report = predict_videos(toy, [str(source)], tmp_path / "out", How(0.5), progress=False)
     assert report.broken >= 1
+    assert report.damaged == [str(source)]
     assert 10 <= report.frames < 40
 
 

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from segcli.commands.predict.reading import READERS, Read, batches, read
-from segcli.commands.predict.tiles import predict_tiles
+from segcli.commands.predict.tiles import predict_tiles, whole_view
 from segcli.commands.predict.views import both_views
 from segcli.commands.predictor import Predictor, above
 from segcli.core.dataset_info import DatasetInfo
 from segcli.core.errors import DataError
-from segcli.engine.object_size import too_small
+from segcli.engine.object_size import enlargement, too_large, too_small
 from segcli.sources.tile import Tiling
 from segcli.types import Panoptic, Prediction, ignore_label
 
@@ -104,10 +104,21 @@ def _in_tiles(
         except DataError as error:
             failed.append((file, str(error)))
             continue
-        prediction = predict_tiles(
-            one.image, infer, tiling, predictor.info, position + 1, how.score, batch=predictor.batch_size
-        )
         tile = min(tiling.size, one.size[0]), min(tiling.size, one.size[1])
+        prediction = predict_tiles(
+            one.image,
+            infer,
+            tiling,
+            predictor.info,
+            position + 1,
+            how.score,
+            batch=predictor.batch_size,
+            too_large=too_large(
+                predictor.largest_in_input,
+                enlargement(tile, preprocess.output_size(*tile)),
+                enlargement(one.size, preprocess.output_size(*whole_view(one.size))),
+            ),
+        )
         yield (
             one,
             how.keep(prediction, predictor.info),

@@ -1,9 +1,11 @@
 """One image predicted tile by tile, and the tiles' predictions joined: memory does not grow with the image's size.
 
-The view of the whole image, as small as the model takes it, comes first: it gives the objects that no tile holds whole.
+The view of the whole image, as small as the model takes it, comes last: it gives the objects that no tile holds whole,
+and those that look larger in tiles than the model knows them.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import cast
@@ -39,19 +41,27 @@ class _Object:
 
 
 def predict_tiles(
-    image: np.ndarray, infer: Infer, tiling: Tiling, info: DatasetInfo, image_id: int, score: float, batch: int = 1
+    image: np.ndarray,
+    infer: Infer,
+    tiling: Tiling,
+    info: DatasetInfo,
+    image_id: int,
+    score: float,
+    batch: int = 1,
+    too_large: float = math.inf,
 ) -> Prediction:
     """The prediction for one RGB uint8 image [H,W,3] of any size; one that fits into a tile is predicted as it is.
 
-    score: detections below it are left out before tiles are joined. batch: tiles at a time. A label map takes each
-    pixel from the tile in whose middle it lies. Raises UsageError where objects carry what can't be moved.
+    score: detections below it are left out before tiles are joined. batch: tiles at a time. too_large: the √area, in
+    pixels, from which objects are taken from the view of the whole image alone. A label map takes each pixel from the
+    tile in whose middle it lies. Raises UsageError where objects carry what can't be moved.
     """
     size = (image.shape[0], image.shape[1])
     if max(size) <= tiling.size:
         return dataclasses.replace(above(infer([image])[0], score), image_id=image_id)
     rows, columns = (_homes(side, tiling) for side in size)
     tiles = [((x1, y1, x2, y2), (hx, hy, hx2, hy2)) for y1, y2, hy, hy2 in rows for x1, x2, hx, hx2 in columns]
-    joined = _Joined(size, info)
+    joined = _Joined(size, info, too_large)
     for start in range(0, len(tiles), batch):
         part = tiles[start : start + batch]
         found = infer([np.ascontiguousarray(image[y1:y2, x1:x2]) for (x1, y1, x2, y2), _ in part])
@@ -64,11 +74,16 @@ def predict_tiles(
 
 def _small(image: np.ndarray, infer: Infer) -> Prediction:
     """The prediction for the whole image, or for a smaller copy of it."""
-    factor = min(1.0, WHOLE / max(image.shape[:2]))
-    if factor < 1:
-        width, height = (max(1, round(side * factor)) for side in (image.shape[1], image.shape[0]))
+    height, width = whole_view((image.shape[0], image.shape[1]))
+    if (height, width) != image.shape[:2]:
         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
     return infer([image])[0]
+
+
+def whole_view(size: tuple[int, int]) -> tuple[int, int]:
+    """The size (H, W) of the copy of an image of `size` that is shown to the model as a whole."""
+    factor = min(1.0, WHOLE / max(size))
+    return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
 
 
 def _homes(length: int, tiling: Tiling) -> list[tuple[int, int, int, int]]:
@@ -83,8 +98,8 @@ def _homes(length: int, tiling: Tiling) -> list[tuple[int, int, int, int]]:
 class _Joined:
     """What the tiles of an image of `size` (H, W) have given so far."""
 
-    def __init__(self, size: tuple[int, int], info: DatasetInfo):
-        self.size, self.info = size, info
+    def __init__(self, size: tuple[int, int], info: DatasetInfo, too_large: float):
+        self.size, self.info, self.too_large = size, info, too_large
         self.store = Store(info, 0, None)  # fields that need a file beside can't be joined
         self.has_objects = self.has_masks = False
         self.pieces: list[Piece] = []
@@ -155,7 +170,9 @@ class _Joined:
         boxes = found.boxes * found.boxes.new_tensor([w / sw, h / sh, w / sw, h / sh])
         found = dataclasses.replace(found, boxes=boxes, fields=fields)
         for one in self._objects(found, (0, 0, w, h)):
-            if max(one.box[2] - one.box[0], one.box[3] - one.box[1]) > tiling.overlap:
+            width, height = one.box[2:] - one.box[:2]
+            # a mask has at most its box's area; tiles may see one near the limit beyond it, and leave it out
+            if max(width, height) > min(tiling.overlap, self.too_large / 2):
                 one.mask = None if one.mask is None else _enlarged(one.mask, size)
                 self.large.append(one)
 
@@ -164,7 +181,7 @@ class _Joined:
             return Prediction(image_id, self.size, semantic=self.semantic)
         if self.ids is not None:
             return Prediction(image_id, self.size, panoptic=self._panoptic(self.ids))
-        objects = without_repeats([self._union(group) for group in groups_of(self.pieces)], self.large)
+        objects = without_repeats([self._union(group) for group in groups_of(self.pieces)], self.large, self.too_large)
         objects.sort(key=lambda one: -one.score)
         masks = [one.mask for one in objects if one.mask is not None]
         entries = [{**one.entry, "category_id": self.info.source_ids[one.label]} for one in objects]
@@ -213,13 +230,15 @@ class _Joined:
         return Panoptic(ids, segments)
 
 
-def without_repeats(objects: Sequence[_Object], large: Sequence[_Object]) -> list[_Object]:
+def without_repeats(objects: Sequence[_Object], large: Sequence[_Object], too_large: float = math.inf) -> list[_Object]:
     """Objects of the tiles and of the whole view, each once.
 
-    Where both have an object, the better score decides. One of the whole view goes where several objects that lie whole
-    in tiles mostly fill it; those that only lie in it, and cut pieces of it, go where it stays. A cut piece most of
-    which belongs to a larger object goes, too.
+    Those of a √area of `too_large` pixels and more are taken from the whole view alone. Where both have a smaller one,
+    the better score decides. One of the whole view goes where several objects that lie whole in tiles mostly fill
+    it; those that only lie in it, and cut pieces of it, go where it stays. A cut piece most of which belongs to a
+    larger object goes, too.
     """
+    objects = [one for one in objects if area(one) < too_large**2]
     kept: list[_Object] = []
     gone: set[int] = set()
     boxes = np.array([one.box for one in objects]).reshape(-1, 4)
@@ -228,7 +247,8 @@ def without_repeats(objects: Sequence[_Object], large: Sequence[_Object]) -> lis
         inside = {i: shared(objects[i], big) for i in near}
         same = [i for i in near if _iou(inside[i], objects[i], big) >= SAME and not objects[i].cut]
         filling = sum(inside[i] for i in near if not objects[i].cut and i not in same)
-        if filling >= SAME * area(big) or any(objects[i].score > big.score for i in same):
+        contested = area(big) < too_large**2
+        if contested and (filling >= SAME * area(big) or any(objects[i].score > big.score for i in same)):
             continue
         share = lambda i: COVERED if not objects[i].cut else SAME
         gone |= {*same, *(i for i in near if inside[i] >= share(i) * area(objects[i]))}

@@ -37,12 +37,14 @@ SAVE = ("overlay", "coco", "csv")
 @dataclasses.dataclass
 class VideoReport:
     """videos, frames: how many were predicted; objects: numbers given; broken: packets of frames that could not be
-    decoded; failed: (source, reason) of what could not be read at all; seconds: in all."""
+    decoded, damaged: the sources that have them; failed: (source, reason) of what could not be read at all; seconds: in
+    all."""
 
     videos: int = 0
     frames: int = 0
     objects: int = 0
     broken: int = 0
+    damaged: list[str] = dataclasses.field(default_factory=list)
     failed: list[tuple[str, str]] = dataclasses.field(default_factory=list)
     seconds: float = 0.0
 
@@ -82,7 +84,9 @@ def predict_videos(
         try:
             with Frames(source) as frames:
                 _predict(predictor, frames, out / name, how, save, report, progress)
-                report.broken += frames.broken
+                if frames.broken:
+                    report.broken += frames.broken
+                    report.damaged.append(source)
         except DataError as error:
             report.failed.append((source, str(error)))
     folders.note_written(out)
