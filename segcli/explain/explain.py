@@ -1,7 +1,7 @@
 """`segcli visualize explain`: what a model computes on its way from one image to its prediction, drawn view by view."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -72,23 +72,36 @@ def explain(
     name = str(split) if image is None else Path(image).name
     stem = f"explain-{split if image is None else Path(image).stem}" + ("-over-time" if over_time else "")
     names = [f"{stem}.html", *(f"{stem}-{view}.png" for view in chosen)]
-    if out is not None or opened.path is None:
+    claimed = out is not None or opened.path is None
+    if claimed:
         folders.claim(folder, names, [] if image is None else [Path(image)])
-    sections: list[Section] = []
     if over_time and pixels is not None:
         drawn = _over_time(opened, pixels, target, score, chosen, progress)
     else:
-        drawn = _draw(scene, chosen, progress)
-    for key, shown in drawn:
-        view = chosen[key]
-        write_png(folder / f"{stem}-{key}.png", sheet(view, shown, every_group=over_time))
-        sections.append(Section(key, view, shown))
+        drawn = draw(scene, chosen, progress=progress)
     called = opened.path.absolute().name if opened.path else opened.recipe.name
-    page = explain_page(f"{called}: {name}", scene, sections)
-    write_bytes(folder / names[0], page.encode("utf-8"))
-    if out is not None or opened.path is None:
+    write(folder, stem, f"{called}: {name}", scene, chosen, drawn, every_group=over_time)
+    if claimed:
         folders.note_written(folder)
     return [folder / name for name in names]
+
+
+def write(
+    folder: Path,
+    stem: str,
+    title: str,
+    scene: Scene,
+    views: dict[str, View],
+    drawn: Iterable[tuple[str, Shown]],
+    *,
+    every_group: bool = False,
+) -> None:
+    """Write STEM-VIEW.png of each view as it is drawn, and STEM.html of them all. every_group: see `sheet`."""
+    sections = []
+    for name, shown in drawn:
+        write_png(folder / f"{stem}-{name}.png", sheet(views[name], shown, every_group=every_group))
+        sections.append(Section(name, views[name], shown))
+    write_bytes(folder / f"{stem}.html", explain_page(title, scene, sections).encode("utf-8"))
 
 
 def views_named(what: Sequence[str]) -> dict[str, View]:
@@ -142,8 +155,9 @@ def look(opened: Opened, pixels: np.ndarray, target: Target | None, score: float
     batch = batch_of(model, pixels, None if target is None else decoded(target))
     with torch.inference_mode(), evaluating(model, opened.recipe):
         inside = model.inspect(batch)
-        prediction = model.predict(batch)[0]
-    return Scene(pixels, model, batch, inside, prediction, opened.info, score)
+    predictions = inside["predictions"]
+    assert isinstance(predictions, list)
+    return Scene(pixels, model, batch, inside, predictions[0], opened.info, score)
 
 
 def labels_of(opened: Opened, image: Path) -> Target | None:
@@ -164,7 +178,8 @@ def labels_of(opened: Opened, image: Path) -> Target | None:
         return None
 
 
-def _draw(scene: Scene, views: dict[str, View], progress: bool) -> Iterator[tuple[str, Shown]]:
+def draw(scene: Scene, views: dict[str, View], *, progress: bool = True) -> Iterator[tuple[str, Shown]]:
+    """(its name, what it shows) of each view, one after the other."""
     for number, (name, view) in enumerate(views.items(), start=1):
         if progress:
             print(f"{number} of {count(len(views), 'view')}: {name}", file=sys.stderr)

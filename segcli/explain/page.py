@@ -97,7 +97,7 @@ def _maps(widget: Maps) -> Json:
         sprite[row * h : row * h + h, column * w : column * w + w] = one
     return {
         "kind": "maps",
-        "sprite": "data:image/png;base64," + base64.b64encode(encode_png(sprite, level=9)).decode("ascii"),
+        "sprite": "data:image/png;base64," + base64.b64encode(encode_png(sprite, level=6)).decode("ascii"),
         "size": [h, w],
         "across": across,
         "names": list(widget.names),
@@ -116,9 +116,12 @@ def _rounded(values: np.ndarray, digits: int = 1) -> list[object]:
 def _picture(pixels: np.ndarray) -> str:
     """Enlarged cells as a small PNG of one pixel a cell, which the page enlarges again; all else as JPEG."""
     for times in range(MOST_TIMES, 1, -1):
-        small = pixels[::times, ::times]
         if pixels.shape[0] % times or pixels.shape[1] % times:
             continue
+        rows = pixels[::times]
+        if not np.array_equal(rows[0], np.repeat(rows[0, ::times], times, 0)):  # a photograph is told by its first row
+            continue
+        small = rows[:, ::times]
         if np.array_equal(pixels, np.repeat(np.repeat(small, times, 0), times, 1)):
             return "data:image/png;base64," + base64.b64encode(encode_png(small)).decode("ascii")
     return _jpeg(pixels)

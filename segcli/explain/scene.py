@@ -19,8 +19,8 @@ FEW = 8  # objects or queries of which the page has pictures, best first
 @dataclasses.dataclass(frozen=True)
 class Scene:
     """image: uint8 RGB [H,W,3], the file's own pixels; batch: of this one image, with targets where its labels are
-    known; inside: `model.inspect(batch)`; prediction: `model.predict(batch)`; score: of detections that views call
-    found."""
+    known; inside: `model.inspect(batch)`; prediction: what it predicts, of the same pass; score: of detections
+    that views call found."""
 
     image: np.ndarray
     model: Model

@@ -103,7 +103,7 @@ class Model(nn.Module):
         raise UsageError(f"{type(self).__name__} can't be exported: it defines no deploy")
 
     def inspect(self, batch: Batch) -> dict[str, object]:
-        """The intermediate tensors of `predict`, for views."""
+        """The intermediate tensors of `predict`, for views, and predictions: what `predict` gives, of the same pass."""
         raise AssertionError("a model defines this")
 
     def trunk(self) -> nn.Module | None:

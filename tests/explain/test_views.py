@@ -62,13 +62,32 @@ def labels(count=2):
     return Target(5, (72, 120), kept, semantic)
 
 
+def alike(one, other):
+    """The same prediction, up to rounding."""
+    assert one.size == other.size
+    for kind in ("instances", "semantic", "panoptic"):
+        assert (getattr(one, kind) is None) == (getattr(other, kind) is None), kind
+    if one.instances is not None:
+        torch.testing.assert_close(one.instances.scores, other.instances.scores, atol=1e-4, rtol=0)
+        assert [*one.instances.fields] == [*other.instances.fields]
+        assert (one.instances.masks is None) == (other.instances.masks is None)
+    if one.semantic is not None:
+        assert (one.semantic == other.semantic).mean() > 0.99
+    if one.panoptic is not None:
+        assert (one.panoptic.ids == other.panoptic.ids).mean() > 0.99
+
+
 PIXELS = np.random.default_rng(0).integers(0, 255, (72, 120, 3)).astype(np.uint8)
 
 
 @pytest.mark.parametrize(("task", "settings", "expected"), MODELS)
 def test_every_view_of_a_model_draws_and_is_on_the_page(task, settings, expected):
-    model = opened(task, settings)
+    model, passes = opened(task, settings), []
+    model.model.trunk().register_forward_hook(lambda *_: passes.append(1))
     scene = look(model, PIXELS, None if model.model.fields else labels(), 0.5)
+    assert len(passes) == 1  # what it has inside and what it predicts are of one pass
+    with torch.inference_mode():
+        alike(scene.prediction, model.model.predict(scene.batch)[0])
     views = available(scene, views_named(()), named=False)
     assert set(expected.split()) | {"features"} <= views.keys()
     sections = [Section(name, view, view.shown(scene)) for name, view in views.items()]

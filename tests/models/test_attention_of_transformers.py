@@ -11,14 +11,14 @@ from segcli.models.transformers.architectures import KINDS, TASKS_OF
 READ, OWN, POINTS = "query_attention", "encoder_attention", "decoder_points"
 DETECTS, SEGMENTS, CLASSIFIES = "ForObjectDetection", "ForUniversalSegmentation", "ForSemanticSegmentation"
 GROUPS = [  # what architectures have of these three
-    ({READ, OWN}, ["Detr" + DETECTS, "ConditionalDetr" + DETECTS, "Yolos" + DETECTS]),
+    ({READ, OWN}, [name + DETECTS for name in ("Detr", "ConditionalDetr", "DabDetr", "Yolos")]),
     ({READ, OWN}, ["Eomt" + SEGMENTS, "EomtDinov3" + SEGMENTS]),
     ({READ}, ["MaskFormerForInstanceSegmentation", "Mask2Former" + SEGMENTS]),
     ({OWN, POINTS}, [name + DETECTS for name in ("RTDetr", "RTDetrV2", "DFine", "Deimv2")]),
     ({POINTS}, [name + DETECTS for name in ("DeformableDetr", "LwDetr", "RfDetr")]),
     ({POINTS}, ["RfDetrForInstanceSegmentation"]),
     ({OWN}, [name + CLASSIFIES for name in ("Beit", "DPT", "Segformer")]),
-    (set(), ["DabDetr" + DETECTS, "UperNet" + CLASSIFIES, "MobileViT" + CLASSIFIES]),
+    (set(), ["UperNet" + CLASSIFIES, "MobileViT" + CLASSIFIES]),
 ]
 HAS = {name: has for has, names in GROUPS for name in names}
 LEARNED = [name + DETECTS for name in ("Detr", "ConditionalDetr", "DabDetr", "DeformableDetr", "Yolos")]  # queries
@@ -50,8 +50,11 @@ def test_what_it_attends_to(name, tmp_path):
         assert (places[..., :2].mean((2, 3, 4)) - middle).abs().mean() < 40  # of 96 pixels
 
 
-def test_it_is_what_the_library_returns(tmp_path):
-    model, one = model_of("DetrForObjectDetection", tmp_path), batch((1, 1))
+@pytest.mark.parametrize(
+    "name", ["DetrForObjectDetection", "ConditionalDetrForObjectDetection", "DabDetrForObjectDetection"]
+)
+def test_it_is_what_the_library_returns(name, tmp_path):
+    model, one = model_of(name, tmp_path), batch((1, 1))
     with torch.inference_mode():
         views = model.inspect(one)
         model.net.set_attn_implementation("eager")

@@ -27,20 +27,19 @@ def _draw(scene: Scene) -> Shown:
     pixels, logits = scene.tensor("pixels")[0], scene.tensor("mask_logits")[0]
     embeddings = scene.tensor("mask_embeddings")[0]
     covered, inside = scene.covered(pixels), scene.content(pixels)
+    spread = inside.flatten(1).std(1)  # of each channel, [C]
     shown = Shown(columns=4)
     sure = scene.sure(FEW)
     for query, group in zip(sure[0].tolist(), scene.query_names(*sure), strict=True):
-        terms = embeddings[query][:, None, None] * inside  # [C,h,w], whose sum is the product
-        best = terms.flatten(1).std(1).argsort(descending=True)[:CHANNELS].tolist()
-        top = (
-            float(terms[best].abs().quantile(0.995)) if terms[best].numel() < 2**24 else float(terms[best].abs().max())
-        )
-        for c in best:
-            weight = float(embeddings[query, c])
-            shown.pictures.append(Picture(_signed(terms[c], top), f"channel {c + 1} × {weight:+.2f}", group))
-        total = terms.sum(0)
+        own = embeddings[query]
+        best = (own.abs() * spread).argsort(descending=True)[:CHANNELS]
+        terms = own[best, None, None] * inside[best]  # [CHANNELS,h,w]; those of all channels sum to the product
+        top = float(terms.abs().quantile(0.995)) if terms.numel() < 2**24 else float(terms.abs().max())
+        for c, term in zip(best.tolist(), terms, strict=True):
+            shown.pictures.append(Picture(_signed(term, top), f"channel {c + 1} × {float(own[c]):+.2f}", group))
+        total = torch.einsum("c,chw->hw", own, inside)
         shown.pictures.append(
-            Picture(_signed(total, float(total.abs().quantile(0.995))), f"sum of all {len(terms)}", group)
+            Picture(_signed(total, float(total.abs().quantile(0.995))), f"sum of all {len(own)}", group)
         )
         mask = scene.content(logits[query : query + 1])[0].sigmoid()
         shown.pictures.append(Picture(heat_over(scene.canvas, mask, covered), "the mask, as probabilities", group))

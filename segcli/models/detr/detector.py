@@ -147,7 +147,10 @@ class DETR(SetModel):
 
     def predict(self, batch: Batch) -> list[Prediction]:
         """Detections on the original images' pixels, best first: each query's best class, and no suppression."""
-        out = self.run(batch.images, padding(batch), every_layer=False)
+        return self.read(self.run(batch.images, padding(batch), every_layer=False), batch)
+
+    def read(self, out: DetrOutputs, batch: Batch) -> list[Prediction]:
+        """The detections of each image that the last layer's outputs hold."""
         return [
             Prediction(
                 image_id, original, detections(out.logits[-1, i], out.boxes[-1, i], original, self.max_detections)[0]
@@ -181,9 +184,10 @@ class DETR(SetModel):
         [L,B,heads,Q,h,w]: where each query looks, query_attention [B,Q,h,w]: in the last layer, mean over heads;
         encoder_attention [B,heads,T,h,w] of the last encoder layer: where each token looks. With targets also labels
         [N], target_boxes [N,4] xyxy, matching: for each image (queries, objects), objects counted over the batch, and
-        costs: for each image the parts of what it is matched by, [Q,N].
+        costs: for each image the parts of what it is matched by, [Q,N]. predictions: those of `predict`.
         """
-        return self.inspect_with_outputs(batch)[0]
+        views, out = self.inspect_with_outputs(batch)
+        return views | {"predictions": self.read(out, batch)}
 
     def inspect_with_outputs(self, batch: Batch) -> tuple[dict[str, object], DetrOutputs]:
         """(the views of `inspect`, the outputs behind them, of every layer)."""

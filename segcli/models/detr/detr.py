@@ -8,6 +8,7 @@ Legend: B images, Q queries, C classes, D width, M rows: any queries of any imag
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -31,6 +32,7 @@ from segcli.ops.preprocess_graph import Framed
 from segcli.types import Batch, Prediction
 
 DOES = ("detection", "instance", "panoptic")
+MasksOf = Callable[[int, Tensor], Tensor]  # (image of the batch, queries [n]) -> their mask logits [n,h,w]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,10 +134,13 @@ class DETRMasks(Model):
     def predict(self, batch: Batch) -> list[Prediction]:
         """Instances with masks, or a panoptic map, on the original images' pixels."""
         out = self.detr.run(batch.images, padding(batch), every_layer=False)
+        return self._read(out, batch, lambda i, query: self.masks(out, torch.full_like(query, i), query))
+
+    def _read(self, out: DetrOutputs, batch: Batch, masks_of: MasksOf) -> list[Prediction]:
         canvas = (batch.images.shape[2], batch.images.shape[3])
         read = self._panoptic if TASKS[self.task].panoptic else self._instances
         return [
-            read(out, i, image_id, Enlarge(canvas, size, original))
+            read(out, i, image_id, Enlarge(canvas, size, original), masks_of)
             for i, (image_id, size, original) in enumerate(
                 zip(batch.image_ids, batch.sizes, batch.original_sizes, strict=True)
             )
@@ -159,15 +164,14 @@ class DETRMasks(Model):
         )
         return {**found, "masks": shown.index_select(1, rows).index_select(2, columns)}
 
-    def _instances(self, out: DetrOutputs, i: int, image_id: int, enlarge: Enlarge) -> Prediction:
+    def _instances(self, out: DetrOutputs, i: int, image_id: int, enlarge: Enlarge, masks_of: MasksOf) -> Prediction:
         instances, query = detections(out.logits[-1, i], out.boxes[-1, i], enlarge.original, self.max_detections)
-        masks = self.masks(out, torch.full_like(query, i), query)
-        return Prediction(image_id, enlarge.original, dataclasses.replace(instances, masks=to_rles(masks, enlarge)))
+        masks = to_rles(masks_of(i, query), enlarge)
+        return Prediction(image_id, enlarge.original, dataclasses.replace(instances, masks=masks))
 
-    def _panoptic(self, out: DetrOutputs, i: int, image_id: int, enlarge: Enlarge) -> Prediction:
+    def _panoptic(self, out: DetrOutputs, i: int, image_id: int, enlarge: Enlarge, masks_of: MasksOf) -> Prediction:
         query, scores, labels = confident(out.logits[-1, i], self.score)
-        masks = self.masks(out, torch.full_like(query, i), query)
-        segments = panoptic(masks, scores, labels, enlarge, num_things=self.detr.num_things)
+        segments = panoptic(masks_of(i, query), scores, labels, enlarge, num_things=self.detr.num_things)
         return Prediction(image_id, enlarge.original, panoptic=segments)
 
     def trunk(self) -> nn.Module | None:
@@ -186,11 +190,13 @@ class DETRMasks(Model):
         return masks.unflatten(0, (images, queries))
 
     def inspect(self, batch: Batch) -> dict[str, object]:
-        """The views of `DETR.inspect`, and mask_attention [B,Q,heads,h,w], mask_logits [B,Q,H/4,W/4]."""
+        """The views of `DETR.inspect`, and mask_attention [B,Q,heads,h,w], mask_logits [B,Q,H/4,W/4] of all queries,
+        from which predictions are read."""
         views, out = self.detr.inspect_with_outputs(batch)
         views["mask_attention"] = self.bbox_attention(out.queries, out.memory, out.size, out.mask)
-        views["mask_logits"] = self.every_mask(out)
-        return views
+        logits_BQhw = self.every_mask(out)
+        read = self._read(out, batch, lambda i, query: logits_BQhw[i, query])
+        return views | {"mask_logits": logits_BQhw, "predictions": read}
 
     def paper_gflops(self) -> float:
         """As `DETR.paper_gflops`; the mask head works by the official order, on all queries from its first layer on."""

@@ -89,7 +89,10 @@ class BoxDetector(SetModel):
 
     def predict(self, batch: Batch) -> list[Prediction]:
         """Detections on the original images' pixels, best first."""
-        out = self.head(self.backbone(batch.images)[-self.levels :], batch)
+        return self.read(self.head(self.backbone(batch.images)[-self.levels :], batch), batch)
+
+    def read(self, out: BoxOutputs, batch: Batch) -> list[Prediction]:
+        """The detections of each image that the outputs hold."""
         return [
             Prediction(batch.image_ids[i], original, self.detections(out, batch, i)[0])
             for i, original in enumerate(batch.original_sizes)
@@ -152,9 +155,10 @@ class BoxDetector(SetModel):
         [B,Q,heads,S,P,3]: where each query reads the maps (x, y in pixels of the canvas) and with what weight, or,
         without deformable attention and with one map, query_attention [B,Q,h,w] of the last one, mean over heads. With
         targets also labels [N], target_boxes [N,4], matching: for each image (queries, objects), objects counted over
-        the batch, and costs: for each image its parts, [Q,N].
+        the batch, and costs: for each image its parts, [Q,N]. predictions: those of `predict`.
         """
-        return self.inspect_with_outputs(batch)[0]
+        views, out, _ = self.inspect_with_outputs(batch)
+        return views | {"predictions": self.read(out, batch)}
 
     def inspect_with_outputs(self, batch: Batch) -> tuple[dict[str, object], BoxOutputs, list[Tensor]]:
         """(the views of `inspect`, the outputs and the features behind them)."""

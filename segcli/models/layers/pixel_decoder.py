@@ -30,15 +30,12 @@ class FpnPixelDecoder(nn.Module):
         self.add_module(f"layer_{self.levels}", ConvNorm(channels[-1], dim, 3, relu=True))
         self.mask_features = convolution(dim, mask_dim, 3)
 
-    def forward(self, features: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Feature maps -> (pixel embeddings [B,mask_dim,H/4,W/4], the map that the queries attend to)."""
+    def forward(self, features: list[Tensor]) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Feature maps -> (pixel embeddings [B,mask_dim,H/4,W/4], the map that the queries attend to, every map
+        [B,dim,h,w] of the pyramid from coarse to fine)."""
         coarsest = self.coarsest(features)
-        return self.mask_features(self.pyramid(features, coarsest)[-1]), coarsest
-
-    def every_map(self, features: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """(pixel embeddings, every map [B,dim,h,w] of the pyramid from coarse to fine)."""
-        maps = self.pyramid(features, self.coarsest(features))
-        return self.mask_features(maps[-1]), maps
+        maps = self.pyramid(features, coarsest)
+        return self.mask_features(maps[-1]), coarsest, maps
 
     def coarsest(self, features: list[Tensor]) -> Tensor:
         """The map that the pyramid begins with and the queries attend to."""

@@ -1,13 +1,14 @@
 """Models that predict sets: they match queries with targets one to one."""
 
 import warnings
+from collections.abc import Sequence
 
 from torch import Tensor
 
 from segcli.models.interface import Model
 from segcli.models.layers.targets import Targets
 from segcli.ops.matcher import Matching
-from segcli.types import Batch
+from segcli.types import Batch, Prediction
 
 
 class SetModel(Model):
@@ -55,6 +56,17 @@ def last_and_earlier(by_layer: dict[str, Tensor], auxiliary: bool) -> dict[str, 
 def pairs_by_image(matching: Matching, layer: int, images: int) -> list[tuple[Tensor, Tensor]]:
     """For each image (queries, targets) [m] of one layer, targets counted over the batch."""
     return [matching.pairs(layer, i) for i in range(images)]
+
+
+def only(reading: Prediction, ways: Sequence[str]) -> Prediction:
+    """Of a prediction that may hold more, what `ways` name: semantic, instance, panoptic."""
+    return Prediction(
+        reading.image_id,
+        reading.size,
+        reading.instances if "instance" in ways else None,
+        reading.semantic if "semantic" in ways else None,
+        reading.panoptic if "panoptic" in ways else None,
+    )
 
 
 def last_costs(costs: list[dict[str, Tensor]]) -> list[dict[str, Tensor]]:

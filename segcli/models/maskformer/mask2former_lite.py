@@ -51,10 +51,12 @@ class Mask2FormerLite(MaskFormer):
     images_needed = 1_200  # as the other lite models (docs/little_data.md)
     lite = None
 
-    def decode(self, features: list[Tensor], record: list[Tensor] | None = None) -> tuple[MaskOutputs, list[Tensor]]:
+    def decode(
+        self, features: list[Tensor], record: list[Tensor] | None = None
+    ) -> tuple[MaskOutputs, list[Tensor], list[Tensor]]:
         predictor = self.sem_seg_head.predictor
         assert isinstance(predictor, MaskedPredictor)
-        pixels_BChw, maps = self.sem_seg_head.pixel_decoder.every_map(features)
-        maps = maps[: predictor.level_embed.num_embeddings]
+        pixels_BChw, _, every = self.sem_seg_head.pixel_decoder(features)
+        maps = every[: predictor.level_embed.num_embeddings]
         logits_LBQC, embeddings_LBQC = predictor(maps, pixels_BChw, record)
-        return MaskOutputs(logits_LBQC, embeddings_LBQC, pixels_BChw), maps
+        return MaskOutputs(logits_LBQC, embeddings_LBQC, pixels_BChw), maps, every

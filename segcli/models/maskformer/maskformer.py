@@ -22,7 +22,7 @@ from segcli.models.interface import Backbone
 from segcli.models.layers.flop_rule import count
 from segcli.models.layers.mask_predictor import MaskPredictor
 from segcli.models.layers.pixel_decoder import FpnPixelDecoder, SegmentationHead, TransformerPixelDecoder
-from segcli.models.layers.set_model import SetModel, last_and_earlier, last_costs, pairs_by_image
+from segcli.models.layers.set_model import SetModel, last_and_earlier, last_costs, only, pairs_by_image
 from segcli.models.layers.targets import Targets, normalisers, segment_targets
 from segcli.models.layers.task_check import check_task
 from segcli.models.layers.transformer import TransformerSettings
@@ -159,11 +159,14 @@ class MaskFormer(SetModel):
         """The outputs of every decoder layer."""
         return self.decode(self.backbone(images_BCHW))[0]
 
-    def decode(self, features: list[Tensor], record: list[Tensor] | None = None) -> tuple[MaskOutputs, list[Tensor]]:
-        """(the outputs, the maps that the layers attend to in turn). record receives each layer's attention."""
-        pixels_BChw, memory_BCHW = self.sem_seg_head.pixel_decoder(features)
+    def decode(
+        self, features: list[Tensor], record: list[Tensor] | None = None
+    ) -> tuple[MaskOutputs, list[Tensor], list[Tensor]]:
+        """(the outputs, the maps that the layers attend to in turn, the pixel decoder's from coarse to fine). record
+        receives each layer's attention."""
+        pixels_BChw, memory_BCHW, maps = self.sem_seg_head.pixel_decoder(features)
         logits_LBQC, embeddings_LBQC = self.sem_seg_head.predictor(memory_BCHW, record)
-        return MaskOutputs(logits_LBQC, embeddings_LBQC, pixels_BChw), [memory_BCHW]
+        return MaskOutputs(logits_LBQC, embeddings_LBQC, pixels_BChw), [memory_BCHW], maps
 
     def network(self, images_BCHW: Tensor) -> tuple[Tensor, Tensor]:
         """The last layer's class logits [B,Q,C+1] and mask logits [B,Q,h,w]."""
@@ -255,25 +258,29 @@ class MaskFormer(SetModel):
         class_probabilities [B,Q,C+1], the last one's being "no object" (no_object); mask_embeddings [B,Q,C];
         mask_logits [B,Q,h,w]; attention, of every decoder layer: [B,Q,H,W] on the map that it attends to, mean over
         heads, and query_attention, that of the last one; readings: `Prediction`s with all that these outputs can be
-        read as. With targets also labels [N], masks [N,H,W], matching: for each image (queries, segments), segments
-        counted over the batch, and, where whole masks are matched, costs: for each image its parts, [Q,N]."""
+        read as; predictions: those of `predict`. With targets also labels [N], masks [N,H,W], matching: for each image
+        (queries, segments), segments counted over the batch, and, where whole masks are matched, costs: for each image
+        its parts, [Q,N]."""
         features = self.backbone(batch.images)
         record: list[Tensor] = []
-        out, maps = self.decode(features, record)
+        out, maps, every_map = self.decode(features, record)
         attention = [weights.mean(1).unflatten(-1, maps[i % len(maps)].shape[2:]) for i, weights in enumerate(record)]
+        masks_BQhw = mask_logits(out)
         views: dict[str, object] = {
             "features": features,
-            "pixel_decoder_maps": self.sem_seg_head.pixel_decoder.every_map(features)[1],
+            "pixel_decoder_maps": every_map,
             "pixels": out.pixels,
             "class_probabilities": out.logits[-1].softmax(-1),
             "no_object": True,
             "mask_embeddings": out.embeddings[-1],
-            "mask_logits": mask_logits(out),
+            "mask_logits": masks_BQhw,
             "attention": attention,
             "query_attention": attention[-1],
         }
-        ways = DOES if self.num_things else ("semantic",)
-        views["readings"] = self._read_all(out.logits[-1], mask_logits(out), batch, ways)
+        ways = list(dict.fromkeys([*self.outputs, *(DOES if self.num_things else ("semantic",))]))
+        readings = self._read_all(out.logits[-1], masks_BQhw, batch, ways)
+        views["readings"] = readings
+        views["predictions"] = [only(one, self.outputs) for one in readings]
         if batch.targets is not None:
             targets = self.targets(batch)
             matching = self.match(out.last(), targets, batch)

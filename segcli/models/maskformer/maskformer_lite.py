@@ -23,6 +23,7 @@ from segcli.models.layers.box_detector import BoxDetector
 from segcli.models.layers.box_queries import BoxOptions, BoxOutputs, BoxQueries
 from segcli.models.layers.box_query_loss import BoxLoss
 from segcli.models.layers.sampler import keyed_generator
+from segcli.models.layers.set_model import only
 from segcli.models.layers.targets import BoxTargets
 from segcli.models.layers.transformer import TransformerSettings
 from segcli.models.maskformer.box_masks import BoxMasks, sample_points
@@ -244,13 +245,14 @@ class MaskFormerLite(BoxDetector):
 
     def inspect(self, batch: Batch) -> dict[str, object]:
         """The views of `BoxDetector.inspect`, and of the last layer pixels [B,E,h,w], mask_embeddings [B,Q,E],
-        mask_logits [B,Q,h,w]; readings: `Prediction`s with all that these outputs can be read as."""
+        mask_logits [B,Q,h,w]; readings: `Prediction`s with all that these outputs can be read as; predictions: those of
+        `predict`."""
         views, out, features = self.inspect_with_outputs(batch)
         pixels = self.masks.pixels(out.maps[0], features[0])
         views["pixels"], views["mask_embeddings"] = pixels, self.masks.code(out.hidden[-1])[0]
         views["mask_logits"] = torch.stack(
             [self.masks.inside(*row) for row in zip(pixels, out.hidden[-1], out.boxes[-1], strict=True)]
         )
-        ways = DOES if self.num_things else ("semantic",)
-        views["readings"] = [self._read(out, pixels[i], batch, i, ways) for i in range(len(batch.images))]
-        return views
+        ways = list(dict.fromkeys([*self.outputs, *(DOES if self.num_things else ("semantic",))]))
+        readings = [self._read(out, pixels[i], batch, i, ways) for i in range(len(batch.images))]
+        return views | {"readings": readings, "predictions": [only(one, self.outputs) for one in readings]}

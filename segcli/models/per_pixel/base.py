@@ -39,7 +39,7 @@ def with_defaults(settings: dict[str, object] | None, given: dict[str, object]) 
 class PerPixel(Model):
     """What all per-pixel models share: cross-entropy on the canvas, argmax on the original pixels.
 
-    A model gives `maps(images)`: logits [B,C,h,w] of any resolution, the one that counts first, and `auxiliary`, the
+    A model gives `maps(features)`: logits [B,C,h,w] of any resolution, the one that counts first, and `auxiliary`, the
     weight of the others.
     """
 
@@ -47,8 +47,8 @@ class PerPixel(Model):
     preprocess: Preprocess
     auxiliary: float
 
-    def maps(self, images_BCHW: Tensor, every: bool) -> list[Tensor]:
-        """[logits [B,C,h,w]], with `every` those of the auxiliary losses behind."""
+    def maps(self, features: list[Tensor], every: bool) -> list[Tensor]:
+        """The backbone's maps -> [logits [B,C,h,w]], with `every` those of the auxiliary losses behind."""
         raise AssertionError("a model defines this")
 
     def normalisers(self, batch: Batch) -> dict[str, float]:
@@ -65,7 +65,7 @@ class PerPixel(Model):
         pixels = max((normalisers or self.normalisers(batch))["pixels"], 1 / distributed.parts())
         main, *others = [
             pixel_cross_entropy(maps, labels_BHW, ignore).sum() / pixels
-            for maps in self.maps(batch.images, every=self.auxiliary > 0)
+            for maps in self.maps(self.backbone(batch.images), every=self.auxiliary > 0)
         ]
         losses = {"pixel": main}
         if others:
@@ -74,7 +74,13 @@ class PerPixel(Model):
 
     def predict(self, batch: Batch) -> list[Prediction]:
         """A label for every pixel of the original images."""
-        (logits_BChw,) = self.maps(batch.images, every=False)
+        return self._read(self._logits(batch.images), batch)
+
+    def _logits(self, images_BCHW: Tensor) -> Tensor:
+        (logits_BChw,) = self.maps(self.backbone(images_BCHW), every=False)
+        return logits_BChw
+
+    def _read(self, logits_BChw: Tensor, batch: Batch) -> list[Prediction]:
         canvas = (batch.images.shape[2], batch.images.shape[3])
         predictions = []
         for i, logits in enumerate(logits_BChw.float()):
@@ -84,18 +90,20 @@ class PerPixel(Model):
         return predictions
 
     def deploy(self, framed: Framed) -> dict[str, Tensor]:
-        (logits_1Chw,) = self.maps(framed.image, every=False)
-        return {"semantic": dense_masks.largest(dense_masks.enlarge(logits_1Chw[0].float(), framed))}
+        return {"semantic": dense_masks.largest(dense_masks.enlarge(self._logits(framed.image)[0].float(), framed))}
 
     def inspect(self, batch: Batch) -> dict[str, object]:
-        """{"logits" [B,C,h,w], "probabilities" [B,C,h,w], "features": the backbone's maps}."""
-        (logits,) = self.maps(batch.images, every=False)
-        return {"logits": logits, "probabilities": logits.softmax(1), "features": self.backbone(batch.images)}
+        """{"logits" [B,C,h,w], "probabilities" [B,C,h,w], "features": the backbone's maps, "predictions"}."""
+        features = self.backbone(batch.images)
+        (logits,) = self.maps(features, every=False)
+        views = {"logits": logits, "probabilities": logits.softmax(1), "features": features}
+        return views | {"predictions": self._read(logits, batch)}
 
     def network(self, images_BCHW: Tensor) -> Tensor:
         """Logits of every class at the input's size, [B,C,H,W]."""
-        (logits,) = self.maps(images_BCHW, every=False)
-        return F.interpolate(logits, size=images_BCHW.shape[2:], mode="bilinear", align_corners=False)
+        return F.interpolate(
+            self._logits(images_BCHW), size=images_BCHW.shape[2:], mode="bilinear", align_corners=False
+        )
 
     def paper_gflops(self, size: tuple[int, int] | None = None) -> float:
         """Multiply-adds / 1e9 as the MaskFormer paper counts them, by default on a square of the input's short side."""
@@ -127,9 +135,9 @@ class PixelDecoderModel(PerPixel):
         self.auxiliary = auxiliary
         self.preprocess = Preprocess(512, 2048, "detectron2", "nearest", divisor=1)  # its configurations pad nothing
 
-    def maps(self, images_BCHW: Tensor, every: bool) -> list[Tensor]:
+    def maps(self, features: list[Tensor], every: bool) -> list[Tensor]:
         head = self.sem_seg_head
-        pixels_BChw, memory_BChw = head.pixel_decoder(self.backbone(images_BCHW))
+        pixels_BChw, memory_BChw, _ = head.pixel_decoder(features)
         if not isinstance(head.predictor, MaskPredictor):
             return [head.predictor(pixels_BChw)]
         masks_LBQC = head.predictor(memory_BChw)[1]

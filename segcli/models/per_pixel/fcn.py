@@ -35,8 +35,7 @@ class Fcn(PerPixel):
         self.auxiliary = auxiliary
         self.preprocess = Preprocess(520, 2080, "pil", "centre", divisor=1)
 
-    def maps(self, images_BCHW: Tensor, every: bool) -> list[Tensor]:
-        features = self.backbone(images_BCHW)
+    def maps(self, features: list[Tensor], every: bool) -> list[Tensor]:
         maps = [self.classifier(features[-1])]
         if every and self.aux_classifier is not None:
             maps.append(self.aux_classifier(features[-2]))

@@ -36,6 +36,5 @@ class Lraspp(PerPixel):
         self.classifier = LRASPPHead(backbone.channels[self.low], backbone.channels[-1], classes, width)
         self.preprocess = Preprocess(520, 2080, "pil", "centre", divisor=1)
 
-    def maps(self, images_BCHW: Tensor, every: bool) -> list[Tensor]:
-        features = self.backbone(images_BCHW)
+    def maps(self, features: list[Tensor], every: bool) -> list[Tensor]:
         return [self.classifier({"low": features[self.low], "high": features[-1]})]

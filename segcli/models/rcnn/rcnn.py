@@ -164,8 +164,7 @@ class RCNN(Model):
 
     def predict(self, batch: Batch) -> list[Prediction]:
         """Detections on the original images' pixels, best first."""
-        found = self._detect(batch)[-1]
-        return [self._finish(d, batch, i) for i, d in enumerate(found)]
+        return self._finished(self._detect(batch)[-1], batch)
 
     def _detect(
         self, batch: Batch
@@ -174,6 +173,9 @@ class RCNN(Model):
         proposals, scores, raw = self.rpn.propose(batch, self.levels(features))
         found = self.roi_heads.predict(features, proposals, scores, batch.sizes, self.max_detections)
         return features, proposals, scores, raw, found
+
+    def _finished(self, found: list[Detections], batch: Batch) -> list[Prediction]:
+        return [self._finish(one, batch, i) for i, one in enumerate(found)]
 
     def _finish(self, found: Detections, batch: Batch, i: int) -> Prediction:
         size, original = batch.sizes[i], batch.original_sizes[i]
@@ -205,7 +207,7 @@ class RCNN(Model):
         features: the pyramid, and its strides; proposals: [n,4] an image, their scores [n] or [n,C], and the raw
         outputs that they were chosen from (`rpn.candidates` reads them); detections: `Detections` an image, and under
         its own name an entry an image of what heads add in `extra`, such as mask_channels [n,C,28,28] and keypoint_maps
-        [n,K,56,56]; pooling_heads: name -> head, of those that pool regions.
+        [n,K,56,56]; pooling_heads: name -> head, of those that pool regions; predictions: those of `predict`.
         """
         features, proposals, scores, raw, found = self._detect(batch)
         return {
@@ -216,6 +218,7 @@ class RCNN(Model):
             "proposals": proposals,
             "proposal_scores": scores,
             "detections": found,
+            "predictions": self._finished(found, batch),
             "pooling_heads": {name: head for name, head in self.roi_heads.named().items() if isinstance(head, Pooling)},
         }
 

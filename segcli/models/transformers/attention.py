@@ -5,6 +5,7 @@ Recorded from the library's own attention modules, which give their weights when
 """
 
 import contextlib
+import inspect
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -16,6 +17,7 @@ STRIDES = (4, 7, 8, 14, 16, 32, 64)  # of token grids
 CROSS = ("encoder_attn", "cross_attn")  # a decoder layer's reading of the image, as the library names it
 OWN = ("self_attn", "attention")  # of tokens among each other
 OTHERS = ("decoder", "backbone", "pixel_level_module")  # where these are queries' own, or tokens stand in windows
+ASKED = "output_attentions"  # an argument of older modules
 V2 = "multi_scale_deformable_attention_v2"
 
 
@@ -71,16 +73,20 @@ def recorded(net: nn.Module) -> Iterator[Recorded]:
                 replace(module, "ms_deformable_attn_core", _noting(seen, module.ms_deformable_attn_core))
             elif type(module).__name__ == "RTDetrV2MultiscaleDeformableAttention":
                 replace(home, V2, _noting(seen, getattr(home, V2)))
-            elif name.endswith(CROSS):
-                hooks.append(module.register_forward_hook(_note(seen, "read")))
-            elif name.endswith(OWN) and not any(part in name for part in OTHERS):
-                hooks.append(module.register_forward_hook(_note(seen, "own")))
+            elif name.endswith(CROSS) or (name.endswith(OWN) and not any(part in name for part in OTHERS)):
+                hooks.append(module.register_forward_hook(_note(seen, "read" if name.endswith(CROSS) else "own")))
+                if ASKED in inspect.signature(module.forward).parameters:  # DAB-DETR's, which else throw them away
+                    hooks.append(module.register_forward_pre_hook(_ask, with_kwargs=True))
         yield seen
     finally:
         for hook in hooks:
             hook.remove()
         for owner, attribute, value in reversed(replaced):
             setattr(owner, attribute, value)
+
+
+def _ask(_: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    return given, {**named, ASKED: True}
 
 
 def _note(seen: Recorded, kind: str) -> Callable[[nn.Module, object, object], None]:

@@ -160,7 +160,9 @@ class TransformersModel(Model):
 
     def predict(self, batch: Batch) -> list[Prediction]:
         """Predictions on the original images' pixels; at most `max_detections` objects."""
-        out = self.run(batch)
+        return self._read(self.run(batch), batch)
+
+    def _read(self, out: Any, batch: Batch) -> list[Prediction]:
         if self.kind == BOXES:
             return outputs.boxes(out, self.reader, batch, self.max_detections)
         if self.kind == MASKED_BOXES:
@@ -173,11 +175,13 @@ class TransformersModel(Model):
         """Of detectors class_probabilities [B,Q,C], or [B,Q,C+1] with "no object" last (no_object), boxes [B,Q,4] xyxy
         on the canvas, selected (whether queries are chosen in the image, by the encoder's outputs) and, of those with
         masks, mask_logits [B,Q,h,w]; of mask classification class_probabilities [B,Q,C+1], no_object and mask_logits;
-        of pixel classifiers logits and probabilities [B,C,h,w]. Of all what `attention.Recorded.views` has."""
+        of pixel classifiers logits and probabilities [B,C,h,w]. Of all what `attention.Recorded.views` has,
+        and predictions, those of `predict`."""
         with recorded(self.net) as seen:
             out = self.run(batch)
         canvas = (batch.images.shape[2], batch.images.shape[3])
         views = seen.views(canvas, self.queries, queries_first=self.kind == SEGMENTS)
+        views["predictions"] = self._read(out, batch)
         if self.kind == PIXELS:
             return views | {"logits": out.logits, "probabilities": out.logits.softmax(1)}
         if self.kind == SEGMENTS:
