@@ -68,8 +68,8 @@ def undressed(image: np.ndarray, people: DensePose, i: int) -> np.ndarray:
     y, x, chart, place = _on_body(image, people, i)
     for c in np.unique(chart).tolist():
         own = chart == c
-        # pixels of a chart that is seen whole lie 1 / √n apart
-        away, nearest = KDTree(place[own]).query(at, distance_upper_bound=1 / np.sqrt(own.sum()))
+        # pixels of a chart that is seen whole lie 1 / √n apart, and further one way where it is foreshortened
+        away, nearest = KDTree(place[own]).query(at, distance_upper_bound=1.5 / np.sqrt(own.sum()))
         near = np.isfinite(away)
         square = out[(c - 1) // ROWS, (c - 1) % ROWS].reshape(-1, 4)
         square[near, :3] = image[y[own], x[own]][nearest[near]]
