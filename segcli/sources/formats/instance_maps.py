@@ -2,7 +2,7 @@
 
 | dataset | pictures | class | object |
 |---|---|---|---|
-| ADE20K of 2021 | NAME_seg.png beside NAME.jpg and NAME.json | R / 10 * 256 + G, named by the jsons | B |
+| ADE20K of 2016, 2021 | NAME_seg.png beside NAME.jpg, a list of objects | R / 10 * 256 + G, named by the lists | B |
 | Mapillary Vistas 1.1 to 2.0 | instances/NAME.png of 16 bits | value / 256, named by config….json | value % 256 |
 | BDD100K | labels/ins_seg/bitmasks/SPLIT/NAME.png, RGBA | R | B * 256 + A; G: four flags |
 
@@ -12,7 +12,6 @@ https://github.com/bdd100k/bdd100k, doc/source/format.rst.
 """
 
 import dataclasses
-import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -31,8 +30,8 @@ from segcli.data.image import SUFFIXES, image_size
 from segcli.data.png import encode_map
 from segcli.sources.class_legend import declared
 from segcli.sources.draft import Entry, draft, each
-from segcli.sources.files import LOOK, find_files, has_keys, note_names, some, split_folders, split_of
-from segcli.sources.formats import panoptic, semantic
+from segcli.sources.files import find_files, has_keys, note_names, some, split_folders, split_of
+from segcli.sources.formats import _ade20k, panoptic, semantic
 from segcli.sources.mask_meaning.mask_files import check_size, objects, read_pixels
 from segcli.sources.mask_meaning.meaning import Flags
 from segcli.types import ignore_label, label_type
@@ -93,11 +92,8 @@ def build(*, path: Path, labels: str | None = None, version: str | None = None, 
 
 def _kinds(path: Path) -> tuple[bool, bool, bool]:
     """Whether a folder is laid out as ADE20K, Mapillary Vistas, BDD100K."""
-    pictures = itertools.islice(find_files(path, ".png"), LOOK * 100)
-    ends = (f.with_name(f"{f.stem.removesuffix('_seg')}.json") for f in pictures if f.stem.endswith("_seg"))
-    ade = any(has_keys(file, "annotation", "object", "name_ndx") for file in itertools.islice(ends, LOOK))
     bdd = (path / "images").is_dir() and any((path / "labels" / kind / place).is_dir() for kind, place in BDD.items())
-    return ade, bool(_configs(path)), bdd
+    return _ade20k.detect(path), bool(_configs(path)), bdd
 
 
 def _pick(path: Path, what: str, there: list[str], wanted: str | None, notes: list[str]) -> str:
@@ -113,58 +109,29 @@ def _pick(path: Path, what: str, there: list[str], wanted: str | None, notes: li
 # ADE20K
 
 
-class Part(pydantic.BaseModel):
-    part_level: int
-
-
-class AdeObject(pydantic.BaseModel):
-    name: str = pydantic.Field(min_length=1)
-    name_ndx: int = pydantic.Field(gt=0, lt=2**14)
-    parts: Part
-
-
-class AdeContent(pydantic.BaseModel):
-    object: list[AdeObject]
-
-
-class AdeFile(pydantic.BaseModel):
-    annotation: AdeContent
-
-
 def _ade(path: Path) -> Draft:
     notes: list[str] = []
     found: list[tuple[str, Path, tuple[Path, int | None]]] = []
-    names: dict[int, tuple[str, Path]] = {}
+    names: _ade20k.Names = {}
     bare, parts = [], []
     for file in find_files(path, *SUFFIXES):
         if "_parts_" in file.stem:
             parts.append(file.name)
         if file.stem.endswith("_seg") or "_parts_" in file.stem or file.stem.startswith("instance_"):
             continue
-        picture, json = (file.with_name(file.stem + end) for end in ("_seg.png", ".json"))
+        picture = file.with_name(f"{file.stem}_seg.png")
         if not picture.is_file():
             bare.append(file.name)
             continue
-        whole = [one for one in parsed(AdeFile, read_json(json), json).annotation.object if not one.parts.part_level]
-        for one in whole:
-            before, where = names.setdefault(one.name_ndx, (one.name, json))
-            if before != one.name:
-                raise DataError(f"{json}: class {one.name_ndx} is called {one.name!r}, and {before!r} in {where}")
-        found.append((split_of(file, path), file, (picture, len(whole))))
+        whole = _ade20k.note_objects(names, _ade20k.list_of(file), picture)
+        found.append((split_of(file, path), file, (picture, whole)))
     note_names(notes, bare, "images have no _seg.png and are left out")
     note_names(notes, parts, "pictures of parts are left aside, objects are read as a whole")
     short = {key: name.split(",")[0] for key, (name, _) in names.items()}
     times = Counter(short.values())
     called = {key: name if times[name] == 1 else f"{name} {key}" for key, name in short.items()}
     classes = {key: Category(called[key], key) for key in sorted(called)}
-    return _draft(path, found, Coding(_ade_values, classes), notes, "ade20k")
-
-
-def _ade_values(values: np.ndarray, file: Path) -> tuple[np.ndarray, np.ndarray]:
-    if values.ndim != 3 or values.shape[2] < 3 or values.dtype != np.uint8 or (values[:, :, 0] % 10).any():
-        raise DataError(f"{file}: is no picture of ADE20K: RGB of 8 bits, in which R counts in tens")
-    wide = values.astype(np.int32)
-    return wide[:, :, 0] // 10 * 256 + wide[:, :, 1], wide[:, :, 2]
+    return _draft(path, found, Coding(_ade20k.ade_values, classes), notes, "ade20k")
 
 
 # Mapillary Vistas
@@ -335,4 +302,4 @@ def _records(
         return Record(entry.file_name, size, entry.path, annotations, semantic=maps)
 
     yield from each(entries, read)
-    note_names(notes, hidden, "objects of the jsons have no pixel of their own in the pictures")
+    note_names(notes, hidden, "objects of the lists have no pixel of their own in the pictures")
