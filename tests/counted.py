@@ -167,6 +167,7 @@ COUNTERS: dict[str, Counter] = {
     "via_csv": via_csv,
     "sa1b": lambda root: sum(len(data["annotations"]) for data in loaded(root, "*/*.json")),
     "instance_maps": pictures("images/ADE/*/*/*_seg.png"),
+    "ade20k_2016": pictures("images/*/*/*/*_seg.png"),
     "mapillary": pictures("*/v2.0/instances/*.png"),
     "bdd100k": pictures("labels/ins_seg/bitmasks/*/*.png"),
 }

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from counted import notes_of, objects_in, objects_out
 from damage import damage, without_hanging
-from public_sets import bdd100k, mapillary
+from public_sets import ade20k_2016, bdd100k, mapillary
 from sources import FORMATS
 
 from segcli.commands.prepare import describe, prepare
@@ -24,7 +24,7 @@ from segcli.core.errors import DataError, UsageError
 from segcli.data.dataset import Dataset
 from segcli.doctor.check import check
 
-SOURCES = {**FORMATS, "mapillary": mapillary, "bdd100k": bdd100k}
+SOURCES = {**FORMATS, "mapillary": mapillary, "bdd100k": bdd100k, "ade20k_2016": ade20k_2016}
 RUNS = int(os.environ.get("SEGCLI_FUZZ", "0"))
 FIRST = int(os.environ.get("SEGCLI_FUZZ_FIRST", "0"))
 EACH = max(5, math.ceil(RUNS / len(SOURCES)))

@@ -32,6 +32,7 @@ from segcli.sources.class_legend import declared
 from segcli.sources.draft import Entry, draft, each
 from segcli.sources.files import find_files, has_keys, note_names, some, split_folders, split_of
 from segcli.sources.formats import _ade20k, panoptic, semantic
+from segcli.sources.images import is_there
 from segcli.sources.mask_meaning.mask_files import check_size, objects, read_pixels
 from segcli.sources.mask_meaning.meaning import Flags
 from segcli.types import ignore_label, label_type
@@ -113,10 +114,12 @@ def _ade(path: Path) -> Draft:
     notes: list[str] = []
     found: list[tuple[str, Path, tuple[Path, int | None]]] = []
     names: _ade20k.Names = {}
-    bare, parts = [], []
+    bare, parts, lone = [], [], []
     for file in find_files(path, *SUFFIXES):
         if "_parts_" in file.stem:
             parts.append(file.name)
+        if file.stem.endswith("_seg") and not _has_image(file):
+            lone.append(file.name)
         if file.stem.endswith("_seg") or "_parts_" in file.stem or file.stem.startswith("instance_"):
             continue
         picture = file.with_name(f"{file.stem}_seg.png")
@@ -126,12 +129,18 @@ def _ade(path: Path) -> Draft:
         whole = _ade20k.note_objects(names, _ade20k.list_of(file), picture)
         found.append((split_of(file, path), file, (picture, whole)))
     note_names(notes, bare, "images have no _seg.png and are left out")
+    note_names(notes, lone, "pictures of labels have no image and are left out")
     note_names(notes, parts, "pictures of parts are left aside, objects are read as a whole")
     short = {key: name.split(",")[0] for key, (name, _) in names.items()}
     times = Counter(short.values())
     called = {key: name if times[name] == 1 else f"{name} {key}" for key, name in short.items()}
     classes = {key: Category(called[key], key) for key in sorted(called)}
     return _draft(path, found, Coding(_ade20k.ade_values, classes), notes, "ade20k")
+
+
+def _has_image(picture: Path) -> bool:
+    stem = picture.stem.removesuffix("_seg")
+    return any(is_there(picture.with_name(stem + end)) for suffix in SUFFIXES for end in (suffix, suffix.upper()))
 
 
 # Mapillary Vistas
@@ -169,6 +178,8 @@ def _mapillary(path: Path, labels: str | None, version: str | None, trusted: boo
     kinds = [kind for kind in MAPILLARY if all(kind in _has(root) for root in roots.values())]
     if not kinds:
         raise DataError(f"{path}: its splits have different kinds of labels: {[*map(_has, roots.values())]}")
+    some_only = [kind for kind in MAPILLARY if kind not in kinds and any(kind in _has(root) for root in roots.values())]
+    note_names(notes, some_only, "kinds of labels are not there in every split, and are left aside")
     kind = _pick(path, "labels", kinds, labels, notes)
     if kind == "panoptic":
         files = {split: next((root / kind).glob("panoptic_*.json")) for split, root in roots.items()}
@@ -271,6 +282,7 @@ def _records(
     entries: list[Entry[tuple[Path, int | None]]], coding: Coding, categories: list[Category], notes: list[str]
 ) -> Iterator[Record]:
     hidden: list[str] = []
+    counted: set[int] = set()  # classes that have no objects by the list of classes, and have by the pictures
     ignore = ignore_label(len(categories))
     table = np.full(2**14, ignore, label_type(len(categories)))
     for label, category in enumerate(categories):
@@ -289,6 +301,8 @@ def _records(
             )
         things = [key for key, category in coding.classes.items() if category.thing]
         on_object = np.isin(classes, things)
+        if len(things) < len(coding.classes):
+            counted.update(np.unique(classes[~on_object & (numbers > 0)]).tolist())
         annotations: list[Annotation] = []
         for key, annotation in objects(np.where(on_object, classes + 1 << 16 | numbers, 0)):
             more: Annotation = {"category_id": (key >> 16) - 1, "source": f"{file.name}#{key & 0xFFFF}"}
@@ -302,4 +316,6 @@ def _records(
         return Record(entry.file_name, size, entry.path, annotations, semantic=maps)
 
     yield from each(entries, read)
+    stuff = [category.name for key, category in coding.classes.items() if key in counted and not category.thing]
+    note_names(notes, stuff, "classes have numbered objects in the pictures, and none by the list of classes")
     note_names(notes, hidden, "objects of the lists have no pixel of their own in the pictures")

@@ -119,7 +119,8 @@ def _lost(path: Path, folders: dict[str, Path]) -> list[Path]:
     for file in lost:
         if file.suffix.lower() == ".json":
             read_json(file)
-    return lost
+    tables = [f for folder in folders.values() if folder.is_dir() for f in sorted(folder.glob("*.csv"))]
+    return lost + [f for f in tables if not _via_files.is_via(f)]
 
 
 def _regions(image: Image) -> list[tuple[str, Region]]:
