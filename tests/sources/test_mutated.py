@@ -144,6 +144,21 @@ def test_tables_beside_those_of_via_are_named(tmp_path, place, content):
 
 
 @pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("via", "via_region_data.json", "Zvia_region_data.json"),
+        ("via", "via_region_data.json", "export.json"),
+        ("via_csv", "via_export.csv", "labels.csv"),
+    ],
+)
+def test_files_of_a_split_that_are_none_of_via_are_named(tmp_path, name, old, new):
+    FORMATS[name](tmp_path / "in")
+    (tmp_path / "in/val" / old).unlink()
+    text(tmp_path / "in/val" / new, "{}")
+    assert f"left aside: val/{new}" in notes(tmp_path / "in", tmp_path / "out")
+
+
+@pytest.mark.parametrize(
     ("over", "hidden"),
     [("sky", 2), ("car", 2), ("static", 2)],
 )
