@@ -55,8 +55,8 @@ def categories(
                     f"{path}: category {key} is called {name!r} here and {before.name!r} in another of the files"
                 )
             if before.thing != one.thing:
-                kinds = ("a thing", "stuff") if one.thing else ("stuff", "a thing")
-                raise DataError(f"{path}: {name!r} is {kinds[0]} here and {kinds[1]} in another of the files (isthing)")
+                here, there = ("a thing", "stuff") if one.thing else ("stuff", "a thing")
+                raise DataError(f"{path}: {name!r} is {here} here and {there} in another of the files (isthing)")
     if notes is not None and by_id:
         notes += [
             f"category {key} ({name}) is left aside: it is the root of the others, and no annotation is of it"
