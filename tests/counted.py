@@ -3,6 +3,7 @@ out. What was damaged beyond counting is None: its reader has to refuse it."""
 
 import csv
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -29,9 +30,10 @@ def objects_out(prepared: Path) -> int:
 
 
 def notes_of(prepared: Path) -> set[str]:
-    """What reading said; neither how images were divided, nor what values of pictures are."""
+    """What reading said, without numbers and names; neither how images were divided, nor what values of pictures
+    are."""
     notes = json.loads((prepared / "prepared.json").read_text("utf-8"))["notes"]
-    return {note for note in notes if not note.startswith(("split at random", "masks"))}
+    return {re.sub(r"\d+", "", note.split(": ")[0]) for note in notes if not note.startswith(("split at", "masks"))}
 
 
 def loaded(root: Path, pattern: str) -> Iterator[Any]:
@@ -167,4 +169,7 @@ COUNTERS: dict[str, Counter] = {
     "via_csv": via_csv,
     "sa1b": lambda root: sum(len(data["annotations"]) for data in loaded(root, "*/*.json")),
     "instance_maps": pictures("images/ADE/*/*/*_seg.png"),
+    "ade20k_2016": pictures("images/*/*/*/*_seg.png"),
+    "mapillary": pictures("*/v2.0/instances/*.png"),
+    "bdd100k": pictures("labels/ins_seg/bitmasks/*/*.png"),
 }

@@ -39,6 +39,18 @@ def ade20k(root: Path) -> None:
         text(folder / f"{name}.json", {"annotation": {"filename": f"{name}.png", "object": entries}})
 
 
+def ade20k_2016(root: Path) -> None:
+    """As of 2021, without jsons: the class as its name alone, and what is drawn last, a part, has a line, too."""
+    for name, split in SPLIT.items():
+        folder = root / "images" / FOLDERS[split] / "s" / "street"
+        photo(folder / f"{name}.png")
+        channels = [ids(name, *values) for values in ((10, 70), (145, 39), (128, 255))]
+        picture(folder / f"{name}_seg.png", np.stack(channels, 2))
+        picture(folder / f"{name}_parts_1.png", np.zeros((H, W, 3), np.uint8))
+        lines = ['001 # 0 # 0 # cat, true cat # cat # ""', '002 # 0 # 1 # dog # puppy # "barking"']
+        text(folder / f"{name}_atr.txt", "\n".join([*lines, '003 # 1 # 0 # ear # ear # ""']) + "\n")
+
+
 MAPILLARY = [
     {"name": "animal--cat", "readable": "cat", "instances": True, "evaluate": True, "color": [165, 42, 42]},
     {"name": "animal--dog", "readable": "dog", "instances": True, "evaluate": True, "color": [0, 192, 0]},

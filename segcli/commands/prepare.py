@@ -270,7 +270,7 @@ def export(
     """
     module = plugins.find("format", to, "--to")
     if not hasattr(module, "export"):
-        writable = [name for name in plugins.names("format") if hasattr(plugins.find("format", name), "export")]
+        writable = [name for name, one in plugins.every("format").items() if hasattr(one, "export")]
         raise UsageError(f"--to {to}: that format is read, but not written", hint=plugins.nearest(to, writable))
     with tempfile.TemporaryDirectory(prefix="segcli-export-") as folder:
         root = Path(source)

@@ -7,6 +7,7 @@ stored), and an animation gives its first frame. Ordinary JPEG and PNG are decod
 TIFFs of many bits or bands by whichever knows them (see tiff.py).
 """
 
+import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -113,12 +114,24 @@ def _explained(path: str | Path, read: Callable[[bytes], T], data: bytes | None 
 
 
 def _reason(path: Path, error: OSError) -> str:
-    return "is a folder, not an image file" if path.is_dir() else f"can't be read: {error.strerror}"
+    return "is a folder, not an image file" if os.path.isdir(path) else f"can't be read: {error.strerror}"
 
 
 def ends(format: str | None, tail: bytes) -> bool:
     """Whether a JPEG or PNG has its end, by its last 8 bytes; False of any other format."""
     return {"JPEG": tail[-2:] == b"\xff\xd9", "PNG": tail[-8:-4] == b"IEND"}.get(format or "", False)
+
+
+def _chunks_fit(png: bytes) -> bool:
+    """Whether the chunks of a PNG end inside it. OpenCV makes room for as many bytes as one claims, up to 4 GB, and
+    shows what it could read."""
+    at = 8
+    while at + 8 <= len(png):
+        length, kind = struct.unpack_from(">I4s", png, at)
+        at += 12 + length
+        if kind == b"IEND":
+            break
+    return at <= len(png)
 
 
 def _stored(data: bytes) -> np.ndarray:
@@ -138,6 +151,7 @@ def _stored(data: bytes) -> np.ndarray:
         # OpenCV fills what is missing of a cut-off file, or says so on stderr only; Pillow then names the cause
         if (
             ends(image.format, data[-8:])
+            and (image.format != "PNG" or _chunks_fit(data))
             and image.mode in ("RGB", "RGBA", "L", "LA", "P")
             and not getattr(image, "is_animated", False)
         ):

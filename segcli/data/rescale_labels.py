@@ -1,6 +1,7 @@
 """Labels that were made on an image of other sides than the file has: turned as EXIF turns it, or scaled with it."""
 
 import dataclasses
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import cast
@@ -36,7 +37,7 @@ def fitted(record: Record, say: Callable[[str, str], None], on_file: Mapping[boo
     whether the two sides are exchanged. say: takes code and action. None where the image can't be used: `say` gets why.
     """
     assert isinstance(record.image, Path)
-    if not record.image.is_file():
+    if not os.path.isfile(record.image):
         say("image_missing", f"left out, with {len(record.annotations)} annotations: {record.image} is missing")
         return None
     try:

@@ -19,7 +19,7 @@ from segcli.core.dataset_info import DatasetInfo
 from segcli.core.errors import DataError, SegcliError, UsageError
 from segcli.core.files import resolve, why_not_written, write_json
 from segcli.data import fingerprint
-from segcli.data.annotations import area_of
+from segcli.data.annotations import area_of, whole
 from segcli.data.canonical import (
     FILES,
     SEE_ALL,
@@ -215,7 +215,7 @@ class _Folder:
         return dataclasses.replace(record, annotations=sized)
 
     def _id(self, annotation: Annotation) -> int:
-        return self.ids.take("annotation", annotation.get("id"))
+        return self.ids.take("annotation", whole(annotation.get("id")))
 
     def _write_maps(self, split: str, record: Record, image: ImageEntry, labels: dict[str, str]) -> str:
         """Write an image's label maps. -> their name, entered into `image` where it is not the usual one."""

@@ -63,7 +63,7 @@ def advise(splits: Mapping[str, SplitFacts], info: DatasetInfo) -> list[Advice]:
     facts = splits.get("train") or next(iter(splits.values()), None)
     if facts is None:
         return []
-    if not info.num_things or not facts["extent"]:
+    if not info.num_things or not facts["share"]:  # none, or none that has a pixel
         why = "there are label maps and no objects: each pixel gets a class"
         advice = "fcn, recipe custom/fcn; or custom/per_pixel, custom/maskformer_semantic"
         return [{"topic": "family", "advice": advice, "why": why}] if info.semantic else []

@@ -24,8 +24,8 @@ ARRAYS = {".npy", ".npz", ".mat", ".h5", ".nii", ".dcm", ".czi", ".nd2"}
 
 def fitting(path: Path, *, last: bool = False) -> list[str]:
     """The formats that a file or folder is in: of those that are LAST, or of all others."""
-    modules = {name: plugins.find("format", name) for name in plugins.names("format")}
-    return [name for name, one in modules.items() if getattr(one, "LAST", False) == last and one.detect(path)]
+    found = plugins.every("format").items()
+    return [name for name, one in found if getattr(one, "LAST", False) == last and one.detect(path)]
 
 
 def detect(path: Path) -> str:

@@ -100,6 +100,20 @@ def test_an_installed_package_adds_a_plugin(monkeypatch):
     assert "theirs" not in plugins.names("backbone")
 
 
+@pytest.mark.parametrize("kind", plugins.FILES)
+def test_all_plugins_of_a_kind_are_found_at_one_question(monkeypatch, kind):
+    """What is installed is a file of every package: asked for each format, it was most of a small `prepare`."""
+    module = ModuleType("their_package")
+    module.build = build
+    installed(monkeypatch, f"{kind}:theirs", module)
+    ask, asked = importlib.metadata.entry_points, []
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: asked.append(group) or ask(group=group))
+    found = plugins.every(kind)
+    assert len(asked) == 1
+    assert found == {name: plugins.find(kind, name) for name in plugins.names(kind)}
+    assert found["theirs"] is module
+
+
 def test_an_installed_plugin_cannot_replace_a_built_in_one(monkeypatch):
     installed(monkeypatch, "model:rcnn", ModuleType("theirs"))
     with pytest.raises(UsageError, match="has the name of a built-in model"):

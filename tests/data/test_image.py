@@ -1,11 +1,13 @@
 """Whatever a camera, a scanner or a microscope writes becomes the same uint8 RGB, or one clear error."""
 
+import contextlib
 import io
+import struct
 
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from segcli.core.errors import DataError
 from segcli.data.image import image_size, read_image
@@ -148,6 +150,22 @@ def test_a_truncated_file_is_an_error_that_names_it(tmp_path, scene, suffix):
         read_image(path)
 
 
+@pytest.mark.parametrize("chunk", [b"IDAT", b"PLTE", b"tEXt"])
+def test_a_chunk_that_claims_gigabytes_is_not_left_to_opencv(tmp_path, scene, monkeypatch, chunk):
+    """It makes room for all of them and shows a part of the picture. Pillow reads what there is, or says why not."""
+    data = io.BytesIO()
+    text = PngImagePlugin.PngInfo()
+    text.add_text("Comment", "one")
+    Image.fromarray(scene).quantize(16).save(data, "PNG", pnginfo=text)
+    content = data.getvalue()
+    at = content.index(chunk)
+    path = tmp_path / "wide.png"
+    path.write_bytes(content[: at - 4] + struct.pack(">I", 4_211_083_555) + content[at:])
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("OpenCV was asked"))
+    with contextlib.suppress(DataError):
+        assert read_image(path).shape == scene.shape
+
+
 @pytest.mark.parametrize(
     ("content", "cause"),
     [(b"", "empty"), (b"<html>404</html>", "not an image"), (b"\xff\xd8\xff\xe0", "half|not an image")],
@@ -167,6 +185,8 @@ def test_missing_file_and_folder(tmp_path):
         read_image(tmp_path / "nowhere.png")
     with pytest.raises(DataError, match="folder"):
         read_image(tmp_path)
+    with pytest.raises(DataError, match="can't be read"):
+        read_image(tmp_path / ("é" * 300 + ".png"))
 
 
 def test_pixels_without_a_brightness_range_are_refused(tmp_path):

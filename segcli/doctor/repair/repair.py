@@ -5,6 +5,7 @@ out, and named; how much that may be, `removals` decides.
 """
 
 import dataclasses
+import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -65,7 +66,7 @@ class Repairs:
         if further:
             record = dataclasses.replace(record, annotations=[*record.annotations, *further])
         self._files[record.file_name] = set() if further is None else {_content(a) for a in record.annotations}
-        there = not isinstance(record.image, Path) or record.image.is_file()
+        there = not isinstance(record.image, Path) or os.path.isfile(record.image)
         placed: Record | None = record
         if isinstance(record.image, Path):
             placed = fitted(record, say, self.known.sides)

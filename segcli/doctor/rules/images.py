@@ -10,6 +10,7 @@ only named.
 
 import hashlib
 import itertools
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -78,7 +79,7 @@ class Images:
             return False  # its content is that of the other listing
         self.splits[name] = split
         if isinstance(facts, DataError):
-            missing = not (self.place.folder / name).is_file()
+            missing = not os.path.isfile(self.place.folder / name)
             self.note("image_missing" if missing else "image_unreadable", Item(split, name, detail=str(facts)))
             return False
         if facts.size != size:

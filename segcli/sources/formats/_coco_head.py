@@ -13,6 +13,7 @@ from segcli.data.annotations import LARGEST_ID, number, whole
 from segcli.data.canonical import FILES
 from segcli.fields import declarable
 from segcli.sources import reopened
+from segcli.sources.images import is_there
 from segcli.sources.streamed import Streamed
 
 SIDE = re.compile(r"left|right|(?<![a-z])[lr](?![a-z])")  # in lower case; l and r where no letter is beside them
@@ -48,10 +49,14 @@ def categories(
                 aside[key] = name
                 continue
             one = category(path, key, name, entry)
-            if by_id.setdefault(key, one).name != name:
+            before = by_id.setdefault(key, one)
+            if before.name != name:
                 raise DataError(
-                    f"{path}: category {key} is called {name!r} here and {by_id[key].name!r} in another of the files"
+                    f"{path}: category {key} is called {name!r} here and {before.name!r} in another of the files"
                 )
+            if before.thing != one.thing:
+                here, there = ("a thing", "stuff") if one.thing else ("stuff", "a thing")
+                raise DataError(f"{path}: {name!r} is {here} here and {there} in another of the files (isthing)")
     if notes is not None and by_id:
         notes += [
             f"category {key} ({name}) is left aside: it is the root of the others, and no annotation is of it"
@@ -79,6 +84,8 @@ def category(path: Path, key: int, name: str, entry: Mapping[str, object]) -> Ca
     skeleton = tuple((a - 1, b - 1) for a, b in drawn)  # COCO counts from 1
     if any(not 0 <= i < len(points) for pair in skeleton for i in pair):
         raise DataError(f"{path}: the skeleton of {name!r} names a keypoint that is not declared")
+    if entry.get("isthing", 1) not in (0, 1):
+        raise DataError(f"{path}: isthing of {name!r} must be 0 or 1, not {entry['isthing']!r:.80}")
     colour = entry.get("color")
     return Category(
         name=name,
@@ -147,7 +154,7 @@ def side_files(one: Streamed, source: Path, trusted: bool) -> dict[str, Path]:
     for name in names:
         places = [source / FILES, source, one.path.parent]
         found = [resolve(place, name, str(one.path), within=source, trusted=trusted) for place in places]
-        there = next((path for path in found if path.is_file()), None)
+        there = next((path for path in found if is_there(path)), None)
         if there is None:
             raise DataError(f"{one.path}: files: {name!r:.200} is not in {source}")
         out[name] = there

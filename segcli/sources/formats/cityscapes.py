@@ -6,6 +6,7 @@ instance id without a number) is a crowd. The 19 classes of the benchmark are ke
 """
 
 import itertools
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -99,8 +100,8 @@ def build(*, path: Path) -> Draft:
     stuff = [Category(name, key, False, colour) for name, (key, colour) in STUFF.items()]
     categories = (*things, *stuff)
     labels_of = {category.source_id: label for label, category in enumerate(categories)}
-    read = partial(_record, labels=labels_of, instances=instances)
-    return draft(path, found, categories, lambda entries: each(entries, read), notes, about=ABOUT, semantic=True)
+    records = lambda entries: _records(entries, labels_of, instances, notes)
+    return draft(path, found, categories, records, notes, about=ABOUT, semantic=True)
 
 
 def _kind(file: Path) -> str | None:
@@ -111,11 +112,19 @@ def _key(file: Path) -> str:
     return file.name.rsplit("_gt", 1)[0]
 
 
-def _record(entry: Entry[dict[str, Path]], labels: dict[int, int], instances: bool) -> Record:
+def _records(
+    entries: list[Entry[dict[str, Path]]], labels: dict[int, int], instances: bool, notes: list[str]
+) -> Iterator[Record]:
+    hidden: list[str] = []
+    yield from each(entries, partial(_record, labels=labels, instances=instances, hidden=hidden))
+    note_names(notes, hidden, "objects lie wholly under those drawn after them, and are left out")
+
+
+def _record(entry: Entry[dict[str, Path]], labels: dict[int, int], instances: bool, hidden: list[str]) -> Record:
     files, size = entry.label, image_size(entry.path)
     drawn = None
     if "polygons.json" in files and (len(files) == 1 or (instances and "instanceIds.png" not in files)):
-        drawn = _draw(files["polygons.json"], size, entry.path)
+        drawn = _draw(files["polygons.json"], size, entry.path, hidden)
     source = files.get("labelIds.png") or files.get("instanceIds.png")
     if source is None:
         assert drawn is not None  # an entry has one of the three files
@@ -152,8 +161,8 @@ def _instances(file: Path, size: tuple[int, int], image: Path) -> list[Annotatio
     return out
 
 
-def _draw(file: Path, size: tuple[int, int], image: Path) -> tuple[np.ndarray, list[Annotation]]:
-    """(labelIds [H,W], annotations) of a polygon file."""
+def _draw(file: Path, size: tuple[int, int], image: Path, hidden: list[str]) -> tuple[np.ndarray, list[Annotation]]:
+    """(labelIds [H,W], annotations) of a polygon file; objects of which nothing is seen are added to `hidden`."""
     scene = parsed(Scene, read_json(file), file)
     if (scene.imgHeight, scene.imgWidth) != size:
         raise DataError(
@@ -178,6 +187,10 @@ def _draw(file: Path, size: tuple[int, int], image: Path) -> tuple[np.ndarray, l
     things = {key for key, _ in THINGS.values()}
     annotations: list[Annotation] = []
     for number, (key, crowd) in enumerate(drawn, 1):
-        if key in things and (found := of_pixels(numbers == number, key)):
+        if key not in things:
+            continue
+        if found := of_pixels(numbers == number, key):
             annotations.append({**found, "iscrowd": crowd})
+        else:
+            hidden.append(f"{file.name}#{number}")
     return table[numbers], annotations

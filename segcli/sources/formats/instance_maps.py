@@ -2,7 +2,7 @@
 
 | dataset | pictures | class | object |
 |---|---|---|---|
-| ADE20K of 2021 | NAME_seg.png beside NAME.jpg and NAME.json | R / 10 * 256 + G, named by the jsons | B |
+| ADE20K of 2016, 2021 | NAME_seg.png beside NAME.jpg, a list of objects | R / 10 * 256 + G, named by the lists | B |
 | Mapillary Vistas 1.1 to 2.0 | instances/NAME.png of 16 bits | value / 256, named by config….json | value % 256 |
 | BDD100K | labels/ins_seg/bitmasks/SPLIT/NAME.png, RGBA | R | B * 256 + A; G: four flags |
 
@@ -12,7 +12,6 @@ https://github.com/bdd100k/bdd100k, doc/source/format.rst.
 """
 
 import dataclasses
-import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -31,8 +30,9 @@ from segcli.data.image import SUFFIXES, image_size
 from segcli.data.png import encode_map
 from segcli.sources.class_legend import declared
 from segcli.sources.draft import Entry, draft, each
-from segcli.sources.files import LOOK, find_files, has_keys, note_names, some, split_folders, split_of
-from segcli.sources.formats import panoptic, semantic
+from segcli.sources.files import find_files, has_keys, note_names, some, split_folders, split_of
+from segcli.sources.formats import _ade20k, panoptic, semantic
+from segcli.sources.images import is_there
 from segcli.sources.mask_meaning.mask_files import check_size, objects, read_pixels
 from segcli.sources.mask_meaning.meaning import Flags
 from segcli.types import ignore_label, label_type
@@ -93,11 +93,8 @@ def build(*, path: Path, labels: str | None = None, version: str | None = None, 
 
 def _kinds(path: Path) -> tuple[bool, bool, bool]:
     """Whether a folder is laid out as ADE20K, Mapillary Vistas, BDD100K."""
-    pictures = itertools.islice(find_files(path, ".png"), LOOK * 100)
-    ends = (f.with_name(f"{f.stem.removesuffix('_seg')}.json") for f in pictures if f.stem.endswith("_seg"))
-    ade = any(has_keys(file, "annotation", "object", "name_ndx") for file in itertools.islice(ends, LOOK))
     bdd = (path / "images").is_dir() and any((path / "labels" / kind / place).is_dir() for kind, place in BDD.items())
-    return ade, bool(_configs(path)), bdd
+    return _ade20k.detect(path), bool(_configs(path)), bdd
 
 
 def _pick(path: Path, what: str, there: list[str], wanted: str | None, notes: list[str]) -> str:
@@ -113,58 +110,37 @@ def _pick(path: Path, what: str, there: list[str], wanted: str | None, notes: li
 # ADE20K
 
 
-class Part(pydantic.BaseModel):
-    part_level: int
-
-
-class AdeObject(pydantic.BaseModel):
-    name: str = pydantic.Field(min_length=1)
-    name_ndx: int = pydantic.Field(gt=0, lt=2**14)
-    parts: Part
-
-
-class AdeContent(pydantic.BaseModel):
-    object: list[AdeObject]
-
-
-class AdeFile(pydantic.BaseModel):
-    annotation: AdeContent
-
-
 def _ade(path: Path) -> Draft:
     notes: list[str] = []
     found: list[tuple[str, Path, tuple[Path, int | None]]] = []
-    names: dict[int, tuple[str, Path]] = {}
-    bare, parts = [], []
+    names: _ade20k.Names = {}
+    bare, parts, lone = [], [], []
     for file in find_files(path, *SUFFIXES):
         if "_parts_" in file.stem:
             parts.append(file.name)
+        if file.stem.endswith("_seg") and not _has_image(file):
+            lone.append(file.name)
         if file.stem.endswith("_seg") or "_parts_" in file.stem or file.stem.startswith("instance_"):
             continue
-        picture, json = (file.with_name(file.stem + end) for end in ("_seg.png", ".json"))
+        picture = file.with_name(f"{file.stem}_seg.png")
         if not picture.is_file():
             bare.append(file.name)
             continue
-        whole = [one for one in parsed(AdeFile, read_json(json), json).annotation.object if not one.parts.part_level]
-        for one in whole:
-            before, where = names.setdefault(one.name_ndx, (one.name, json))
-            if before != one.name:
-                raise DataError(f"{json}: class {one.name_ndx} is called {one.name!r}, and {before!r} in {where}")
-        found.append((split_of(file, path), file, (picture, len(whole))))
+        whole = _ade20k.note_objects(names, _ade20k.list_of(file), picture)
+        found.append((split_of(file, path), file, (picture, whole)))
     note_names(notes, bare, "images have no _seg.png and are left out")
+    note_names(notes, lone, "pictures of labels have no image and are left out")
     note_names(notes, parts, "pictures of parts are left aside, objects are read as a whole")
     short = {key: name.split(",")[0] for key, (name, _) in names.items()}
     times = Counter(short.values())
     called = {key: name if times[name] == 1 else f"{name} {key}" for key, name in short.items()}
     classes = {key: Category(called[key], key) for key in sorted(called)}
-    return _draft(path, found, Coding(_ade_values, classes), notes, "ade20k")
+    return _draft(path, found, Coding(_ade20k.ade_values, classes), notes, "ade20k")
 
 
-def _ade_values(values: np.ndarray, file: Path) -> tuple[np.ndarray, np.ndarray]:
-    if values.ndim != 3 or values.shape[2] < 3 or values.dtype != np.uint8 or (values[:, :, 0] % 10).any():
-        raise DataError(f"{file}: is no picture of ADE20K: RGB of 8 bits, in which R counts in tens")
-    wide = values.astype(np.int32)
-    return wide[:, :, 0] // 10 * 256 + wide[:, :, 1], wide[:, :, 2]
+def _has_image(picture: Path) -> bool:
+    stem = picture.stem.removesuffix("_seg")
+    return any(is_there(picture.with_name(stem + end)) for suffix in SUFFIXES for end in (suffix, suffix.upper()))
 
 
 # Mapillary Vistas
@@ -202,6 +178,8 @@ def _mapillary(path: Path, labels: str | None, version: str | None, trusted: boo
     kinds = [kind for kind in MAPILLARY if all(kind in _has(root) for root in roots.values())]
     if not kinds:
         raise DataError(f"{path}: its splits have different kinds of labels: {[*map(_has, roots.values())]}")
+    some_only = [kind for kind in MAPILLARY if kind not in kinds and any(kind in _has(root) for root in roots.values())]
+    note_names(notes, some_only, "kinds of labels are not there in every split, and are left aside")
     kind = _pick(path, "labels", kinds, labels, notes)
     if kind == "panoptic":
         files = {split: next((root / kind).glob("panoptic_*.json")) for split, root in roots.items()}
@@ -304,6 +282,7 @@ def _records(
     entries: list[Entry[tuple[Path, int | None]]], coding: Coding, categories: list[Category], notes: list[str]
 ) -> Iterator[Record]:
     hidden: list[str] = []
+    counted: set[int] = set()  # classes that have no objects by the list of classes, and have by the pictures
     ignore = ignore_label(len(categories))
     table = np.full(2**14, ignore, label_type(len(categories)))
     for label, category in enumerate(categories):
@@ -322,6 +301,8 @@ def _records(
             )
         things = [key for key, category in coding.classes.items() if category.thing]
         on_object = np.isin(classes, things)
+        if len(things) < len(coding.classes):
+            counted.update(np.unique(classes[~on_object & (numbers > 0)]).tolist())
         annotations: list[Annotation] = []
         for key, annotation in objects(np.where(on_object, classes + 1 << 16 | numbers, 0)):
             more: Annotation = {"category_id": (key >> 16) - 1, "source": f"{file.name}#{key & 0xFFFF}"}
@@ -335,4 +316,6 @@ def _records(
         return Record(entry.file_name, size, entry.path, annotations, semantic=maps)
 
     yield from each(entries, read)
-    note_names(notes, hidden, "objects of the jsons have no pixel of their own in the pictures")
+    stuff = [category.name for key, category in coding.classes.items() if key in counted and not category.thing]
+    note_names(notes, stuff, "classes have numbered objects in the pictures, and none by the list of classes")
+    note_names(notes, hidden, "objects of the lists have no pixel of their own in the pictures")

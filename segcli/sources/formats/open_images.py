@@ -29,7 +29,7 @@ from segcli.sources import shapes
 from segcli.sources.draft import Entry, draft, each
 from segcli.sources.files import find_files, heading, note_names, some, split_of, table
 from segcli.sources.folders import SPLITS
-from segcli.sources.images import by_name
+from segcli.sources.images import by_name, is_there
 from segcli.sources.label_pictures import holds_labels
 from segcli.sources.mask_meaning.mask_files import read_ids
 
@@ -85,7 +85,7 @@ def build(*, path: Path) -> Draft:
     if not splits and not away:
         raise DataError(f"{labels[0]}: lists no image")
     images = by_name([*splits] or [*away], path, labels[0])
-    here = {name: place for name, place in images.items() if place.is_file()}
+    here = {name: place for name, place in images.items() if is_there(place)}
     for name in splits.keys() - here.keys():  # a label picture is called so
         away[name] += len(boxes.get(name, [])) + len(masks.get(name, []))
     note_names(notes, [*away], f"images with {away.total()} rows are not in the folder")

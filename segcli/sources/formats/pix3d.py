@@ -26,6 +26,7 @@ from segcli.data.canonical import UNDECIDED, Draft, Record
 from segcli.data.image import read_values
 from segcli.sources.draft import Entry, draft, each
 from segcli.sources.files import has_keys
+from segcli.sources.images import is_there
 
 FILE = "pix3d.json"
 SENSOR = 32.0  # mm, across the width of the image
@@ -86,7 +87,7 @@ def build(*, path: Path, trusted: bool = False) -> Draft:
     out.info = dataclasses.replace(out.info, declared={"mesh": {}})
     for entry in entries:
         model = place(entry["model"])
-        if not model.is_file():
+        if not is_there(model):
             raise DataError(f"{file}: the model {entry['model']!r:.200} of {entry['img']} is missing")
         out.files[entry["model"]] = model
     return out

@@ -110,16 +110,16 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _lost(path: Path, folders: dict[str, Path]) -> list[Path]:
-    """Files called as those that are read, and tables, in folders of other splits, without what tells a VIA file.
-    Raises DataError for a json that is none: one that was cut off has lost the keys that tell what it is."""
-    names = {file.name for folder in folders.values() for file in _files(folder)}
+    """Files of json and tables in folders of other splits, and tables beside those that are read, without what tells a
+    VIA file. Raises DataError for a json that is none: one that was cut off has lost the keys that tell what it is."""
     others = [p for p in sorted(path.iterdir()) if p.name.lower() in SPLITS and p.is_dir()] if path.is_dir() else []
     files = [file for folder in others if folder not in folders.values() for file in sorted(folder.iterdir())]
-    lost = [f for f in files if f.is_file() and (f.name in names or f.suffix.lower() == ".csv")]
+    lost = [f for f in files if f.is_file() and f.suffix.lower() in (".json", ".csv")]
     for file in lost:
         if file.suffix.lower() == ".json":
             read_json(file)
-    return lost
+    tables = [f for folder in folders.values() if folder.is_dir() for f in sorted(folder.glob("*.csv"))]
+    return lost + [f for f in tables if not _via_files.is_via(f)]
 
 
 def _regions(image: Image) -> list[tuple[str, Region]]:

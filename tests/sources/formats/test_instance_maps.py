@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from public_sets import MAPILLARY, ade20k, bdd100k, mapillary
+from public_sets import MAPILLARY, ade20k, ade20k_2016, bdd100k, mapillary
 from scene import SCENE, SPLIT, H, W, ids, photo, picture, text
 from sources import masks_of
 
@@ -34,7 +34,7 @@ def semantic(root, name):
 
 @pytest.mark.parametrize(
     ("write", "names"),
-    [(ade20k, ["cat", "dog"]), (mapillary, ["cat", "dog"]), (bdd100k, ["car", "bus"])],
+    [(ade20k, ["cat", "dog"]), (ade20k_2016, ["cat", "dog"]), (mapillary, ["cat", "dog"]), (bdd100k, ["car", "bus"])],
 )
 def test_objects_are_found_by_the_folder_alone(tmp_path, write, names):
     write(tmp_path / "in")
@@ -52,7 +52,64 @@ def test_ade20k_has_classes_of_pixels_and_names_what_is_left_aside(tmp_path):
     assert (semantic(root, "c") == ids("c", 0, 1, background=255)).all()
     notes = " | ".join(describe(root)["notes"])
     assert "3 pictures of parts are left aside" in notes
-    assert "1 objects of the jsons have no pixel of their own in the pictures: training/street/a.png" in notes
+    assert "1 objects of the lists have no pixel of their own in the pictures: training/street/a.png" in notes
+
+
+STREET = "images/training/s/street"
+
+
+def test_ade20k_of_2016_has_classes_of_pixels_and_leaves_parts_aside(tmp_path):
+    ade20k_2016(tmp_path / "in")
+    root = prepare(str(tmp_path / "in"), tmp_path / "out")
+    assert (semantic(root, "c") == ids("c", 0, 1, background=255)).all()
+    assert [(c.name, c.source_id) for c in Dataset(root).info.categories] == [("cat", 401), ("dog", 1831)]
+    assert "3 pictures of parts are left aside" in " | ".join(describe(root)["notes"])
+
+
+def test_an_object_that_others_hide_takes_no_name_from_its_neighbour(tmp_path):
+    """A third object of which nothing is seen stands between the two in every list of 2016."""
+    ade20k_2016(tmp_path / "in")
+    for file in (tmp_path / "in").rglob("*_atr.txt"):
+        first, second, *_ = file.read_text("utf-8").splitlines()
+        text(file, "\n".join([first, '002 # 0 # 0 # bird # bird # ""', second.replace("002", "003")]))
+    for file in (tmp_path / "in").rglob("*_seg.png"):
+        channels = [ids(file.stem[0], *values) for values in ((10, 70), (145, 39), (85, 255))]
+        picture(file, np.stack(channels, 2))
+    root = prepare(str(tmp_path / "in"), tmp_path / "out")
+    expect_scene(root, ["cat", "dog"])
+    assert "2 objects of the lists have no pixel of their own in the pictures: training/s" in " | ".join(
+        describe(root)["notes"]
+    )
+
+
+def test_values_that_only_count_are_taken_in_their_order(tmp_path):
+    ade20k_2016(tmp_path / "in")
+    for file in (tmp_path / "in").rglob("*_seg.png"):
+        channels = [ids(file.stem[0], *values) for values in ((10, 70), (145, 39), (1, 2))]
+        picture(file, np.stack(channels, 2))
+    expect_scene(prepare(str(tmp_path / "in"), tmp_path / "out"), ["cat", "dog"])
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "said"),
+    [
+        (f"{STREET}/a_atr.txt", None, r"a\.png: nothing names the classes of its a_seg\.png"),
+        (f"{STREET}/a_atr.txt", "001 # 0 # 0 # cat", r"a_atr\.txt: line 1: is no `001 # 0"),
+        (f"{STREET}/a_atr.txt", '001 # 0 # 0 # # cat # ""', r"a_atr\.txt: line 1: is no `001 # 0"),
+        (
+            f"{STREET}/b_atr.txt",
+            '1 # 0 # 0 # wolf # x # ""\n2 # 0 # 0 # dog # x # ""',
+            r"class 401 is called 'wolf'",
+        ),
+    ],
+)
+def test_lists_of_2016_that_say_nothing_are_refused_by_name(tmp_path, file, content, said):
+    ade20k_2016(tmp_path / "in")
+    (tmp_path / "in" / file).unlink()
+    if content is not None:
+        text(tmp_path / "in" / file, content)
+    with pytest.raises(DataError, match=said):
+        prepare(str(tmp_path / "in"), tmp_path / "out")
 
 
 def test_mapillary_leaves_out_what_is_not_evaluated(tmp_path):
