@@ -34,8 +34,10 @@ def load(source: str | Path, weights: str | None = None, *, device: str | None =
     Raises ModelError where weights are missing or belong to another model.
     """
     opened = open_model(source, weights=weights, device=device)
-    known = RunFolder(opened.path).environment() if opened.path else {}
-    pixels, largest = known.get("object_pixels"), known.get("largest_in_input")
+    pixels = largest = None
+    if opened.path:
+        known = RunFolder(opened.path).environment()
+        pixels, largest = known.get("object_pixels"), known.get("largest_in_input")
     return Predictor(opened.model, opened.recipe, opened.info, object_pixels=pixels, largest_in_input=largest)
 
 
