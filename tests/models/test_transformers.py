@@ -95,7 +95,7 @@ def test_it_learns_from_every_batch_predicts_on_original_pixels_and_is_counted(c
 
 def torchs_count(model, canvas):
     """GFLOPs by torch's own counter."""
-    network = copy.deepcopy(model).to("meta")
+    network = copy.deepcopy(model).to("meta").requires_grad_(False)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network.network(torch.empty(1, 3, *canvas, device="meta"))
     return counter.get_total_flops() / 2e9
