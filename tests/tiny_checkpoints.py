@@ -64,6 +64,7 @@ CONFIGS: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {  # class -> c
     "RfDetrForObjectDetection": (RF, "RfDetrImageProcessor", {"size": {"height": 112, "width": 112}}),
     "LwDetrForObjectDetection": (LW, "DeformableDetrImageProcessor", {"size": {"height": 128, "width": 128}}),
     "DetrForObjectDetection": (DETR, "DetrImageProcessor", {"size": SHORT}),
+    "TableTransformerForObjectDetection": (DETR, "DetrImageProcessor", {"size": SHORT}),
     "ConditionalDetrForObjectDetection": (DETR, "ConditionalDetrImageProcessor", {"size": SHORT}),
     "DeformableDetrForObjectDetection": (
         {**DETR, "num_feature_levels": 2, "backbone_config": {**RESNET, "out_features": ["stage3", "stage4"]}},
@@ -138,6 +139,11 @@ CONFIGS: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {  # class -> c
         "BeitImageProcessor",
         {"size": SQUARE, "do_center_crop": False},
     ),
+    "Data2VecVisionForSemanticSegmentation": (
+        {**VIT, "image_size": 96, "out_indices": [1, 2, 3, 4], "auxiliary_channels": 8},
+        "BeitImageProcessor",
+        {"size": SQUARE, "do_center_crop": False},
+    ),
     "DPTForSemanticSegmentation": (
         {
             **VIT,
@@ -158,6 +164,16 @@ CONFIGS: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {  # class -> c
             "aspp_out_channels": 8,
         },
         "MobileViTImageProcessor",
+        {"size": SQUARE, "do_center_crop": False},
+    ),
+    "MobileViTV2ForSemanticSegmentation": (
+        {"image_size": 96, "width_multiplier": 0.25, "n_attn_blocks": [1, 1, 1], "aspp_out_channels": 8},
+        "MobileViTImageProcessor",
+        {"size": SQUARE, "do_center_crop": False},
+    ),
+    "MobileNetV2ForSemanticSegmentation": (
+        {"image_size": 96, "depth_multiplier": 0.25, "classifier_dropout_prob": 0.0},
+        "MobileNetV2ImageProcessor",
         {"size": SQUARE, "do_center_crop": False},
     ),
 }

@@ -11,17 +11,19 @@ from segcli.models.transformers.architectures import KINDS, TASKS_OF
 READ, OWN, POINTS = "query_attention", "encoder_attention", "decoder_points"
 DETECTS, SEGMENTS, CLASSIFIES = "ForObjectDetection", "ForUniversalSegmentation", "ForSemanticSegmentation"
 GROUPS = [  # what architectures have of these three
-    ({READ, OWN}, [name + DETECTS for name in ("Detr", "ConditionalDetr", "DabDetr", "Yolos")]),
+    ({READ, OWN}, [name + DETECTS for name in ("Detr", "ConditionalDetr", "DabDetr", "TableTransformer", "Yolos")]),
     ({READ, OWN}, ["Eomt" + SEGMENTS, "EomtDinov3" + SEGMENTS]),
     ({READ}, ["MaskFormerForInstanceSegmentation", "Mask2Former" + SEGMENTS]),
     ({OWN, POINTS}, [name + DETECTS for name in ("RTDetr", "RTDetrV2", "DFine", "Deimv2")]),
     ({POINTS}, [name + DETECTS for name in ("DeformableDetr", "LwDetr", "RfDetr")]),
     ({POINTS}, ["RfDetrForInstanceSegmentation"]),
     ({OWN}, [name + CLASSIFIES for name in ("Beit", "DPT", "Segformer")]),
-    (set(), ["UperNet" + CLASSIFIES, "MobileViT" + CLASSIFIES]),
+    (set(), [name + CLASSIFIES for name in ("Data2VecVision", "MobileNetV2", "MobileViT", "MobileViTV2", "UperNet")]),
 ]
 HAS = {name: has for has, names in GROUPS for name in names}
-LEARNED = [name + DETECTS for name in ("Detr", "ConditionalDetr", "DabDetr", "DeformableDetr", "Yolos")]  # queries
+LEARNED = [
+    name + DETECTS for name in ("Detr", "ConditionalDetr", "DabDetr", "DeformableDetr", "TableTransformer", "Yolos")
+]  # queries
 
 
 def model_of(name, folder):

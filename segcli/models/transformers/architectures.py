@@ -26,7 +26,7 @@ TASKS_OF = {
     PIXELS: ("semantic",),
 }
 READERS = {  # detectors -> whose post-processing reads their outputs; checkpoints may name another for their images
-    "DetrForObjectDetection": "DetrImageProcessor",
+    **dict.fromkeys(["DetrForObjectDetection", "TableTransformerForObjectDetection"], "DetrImageProcessor"),
     "YolosForObjectDetection": "YolosImageProcessor",
     **dict.fromkeys(
         ["ConditionalDetrForObjectDetection", "DabDetrForObjectDetection"], "ConditionalDetrImageProcessor"
@@ -41,9 +41,10 @@ KINDS = {
     "RfDetrForInstanceSegmentation": MASKED_BOXES,
     **dict.fromkeys(["EomtDinov3ForUniversalSegmentation", "EomtForUniversalSegmentation"], SEGMENTS),
     **dict.fromkeys(["Mask2FormerForUniversalSegmentation", "MaskFormerForInstanceSegmentation"], SEGMENTS),
-    **dict.fromkeys(["BeitForSemanticSegmentation", "DPTForSemanticSegmentation"], PIXELS),
-    **dict.fromkeys(["MobileViTForSemanticSegmentation", "SegformerForSemanticSegmentation"], PIXELS),
-    "UperNetForSemanticSegmentation": PIXELS,
+    **dict.fromkeys(["BeitForSemanticSegmentation", "Data2VecVisionForSemanticSegmentation"], PIXELS),
+    **dict.fromkeys(["DPTForSemanticSegmentation", "MobileNetV2ForSemanticSegmentation"], PIXELS),
+    **dict.fromkeys(["MobileViTForSemanticSegmentation", "MobileViTV2ForSemanticSegmentation"], PIXELS),
+    **dict.fromkeys(["SegformerForSemanticSegmentation", "UperNetForSemanticSegmentation"], PIXELS),
 }
 BACKBONES = {  # where the trunk is, its pyramid or projector left out
     **dict.fromkeys(KINDS, ("model.backbone",)),
@@ -56,8 +57,11 @@ BACKBONES = {  # where the trunk is, its pyramid or projector left out
     "Mask2FormerForUniversalSegmentation": ("model.pixel_level_module.encoder",),
     "MaskFormerForInstanceSegmentation": ("model.pixel_level_module.encoder",),
     "BeitForSemanticSegmentation": ("beit",),
+    "Data2VecVisionForSemanticSegmentation": ("data2vec_vision",),
     "DPTForSemanticSegmentation": ("dpt", "backbone"),
+    "MobileNetV2ForSemanticSegmentation": ("mobilenet_v2",),
     "MobileViTForSemanticSegmentation": ("mobilevit",),
+    "MobileViTV2ForSemanticSegmentation": ("mobilevitv2",),
     "SegformerForSemanticSegmentation": ("segformer",),
     "UperNetForSemanticSegmentation": ("backbone",),
 }

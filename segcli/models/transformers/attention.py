@@ -75,7 +75,7 @@ def recorded(net: nn.Module) -> Iterator[Recorded]:
                 replace(home, V2, _noting(seen, getattr(home, V2)))
             elif name.endswith(CROSS) or (name.endswith(OWN) and not any(part in name for part in OTHERS)):
                 hooks.append(module.register_forward_hook(_note(seen, "read" if name.endswith(CROSS) else "own")))
-                if ASKED in inspect.signature(module.forward).parameters:  # DAB-DETR's, which else throw them away
+                if _can_be_asked(module):
                     hooks.append(module.register_forward_pre_hook(_ask, with_kwargs=True))
         yield seen
     finally:
@@ -83,6 +83,12 @@ def recorded(net: nn.Module) -> Iterator[Recorded]:
             hook.remove()
         for owner, attribute, value in reversed(replaced):
             setattr(owner, attribute, value)
+
+
+def _can_be_asked(module: nn.Module) -> bool:
+    """Whether it gives its weights when asked: DAB-DETR's; Data2Vec's fused ones can't."""
+    fused = any("Sdpa" in type(part).__name__ for part in module.modules())
+    return ASKED in inspect.signature(module.forward).parameters and not fused
 
 
 def _ask(_: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -5,8 +5,8 @@ Peterande/D-FINE and Intellindust-AI-Lab/DEIMv2 `configs` (L and larger: slower 
 `include/optimizer.yml`; facebookresearch/detr and its kin `main.py`; hustvl/YOLOS `README.md`;
 facebookresearch/Mask2Former and MaskFormer `configs` (the latter's of Swin); tue-mps/eomt
 `training/mask_classification_*.py`; NVlabs/SegFormer `local_configs` (its head learns ten times as fast as the trunk);
-open-mmlab/mmsegmentation `configs/beit`. Of DPT, UperNet and MobileViT nothing is taken over: they were published with
-other optimisers. Learning rates of detectors that were trained on batches of 32 to 128 are those of batches of 16.
+open-mmlab/mmsegmentation `configs/beit`. Of Data2Vec, DPT, UperNet, MobileNetV2, MobileViT and MobileViTV2 nothing is
+taken over: they were published with other optimisers. Learning rates of detectors that were trained on batches of 32 to 128 are those of batches of 16.
 """
 
 from segcli.models.interface import FineTuning
@@ -34,7 +34,7 @@ TUNING = {
     **dict.fromkeys(["RTDetrForObjectDetection", "RTDetrV2ForObjectDetection"], _REAL_TIME),
     **dict.fromkeys(["DFineForObjectDetection", "Deimv2ForObjectDetection"], _REAL_TIME),
     **dict.fromkeys(["DetrForObjectDetection", "ConditionalDetrForObjectDetection"], _DETR),
-    "DabDetrForObjectDetection": _DETR,
+    **dict.fromkeys(["DabDetrForObjectDetection", "TableTransformerForObjectDetection"], _DETR),
     "DeformableDetrForObjectDetection": FineTuning(
         lr=2e-4, backbone=0.1, weight_decay=1e-4, lr_scales={"reference_points": 0.1, "sampling_offsets": 0.1}
     ),
