@@ -21,7 +21,9 @@ GROUPS = [  # what architectures have of these three
     (set(), [name + CLASSIFIES for name in ("Data2VecVision", "MobileNetV2", "MobileViT", "MobileViTV2", "UperNet")]),
 ]
 HAS = {name: has for has, names in GROUPS for name in names}
-LEARNED = [
+LEARNED = [  # queries
+    name + DETECTS for name in ("Detr", "ConditionalDetr", "DabDetr", "DeformableDetr", "TableTransformer", "Yolos")
+]
     name + DETECTS for name in ("Detr", "ConditionalDetr", "DabDetr", "DeformableDetr", "TableTransformer", "Yolos")
 ]  # queries
 
