@@ -24,8 +24,6 @@ HAS = {name: has for has, names in GROUPS for name in names}
 LEARNED = [  # queries
     name + DETECTS for name in ("Detr", "ConditionalDetr", "DabDetr", "DeformableDetr", "TableTransformer", "Yolos")
 ]
-    name + DETECTS for name in ("Detr", "ConditionalDetr", "DabDetr", "DeformableDetr", "TableTransformer", "Yolos")
-]  # queries
 
 
 def model_of(name, folder):
