@@ -5,9 +5,9 @@ Peterande/D-FINE and Intellindust-AI-Lab/DEIMv2 `configs` (L and larger: slower 
 `include/optimizer.yml`; facebookresearch/detr and its kin `main.py`; hustvl/YOLOS `README.md`;
 facebookresearch/Mask2Former and MaskFormer `configs` (the latter's of Swin); tue-mps/eomt
 `training/mask_classification_*.py`; NVlabs/SegFormer `local_configs` (its head learns ten times as fast as the trunk);
-open-mmlab/mmsegmentation `configs/beit`. Of Data2Vec, DPT, UperNet, MobileNetV2, MobileViT and MobileViTV2 nothing is taken
-over: they were published with other optimisers. Learning rates of detectors that were trained on batches of 32 to 128
-are those of batches of 16.
+open-mmlab/mmsegmentation `configs/beit`. Of Data2Vec, DPT, UperNet, MobileNetV2, MobileViT and MobileViTV2 nothing is
+taken over: they were published with other optimisers. Learning rates of detectors that were trained on batches of 32
+to 128 are those of batches of 16.
 """
 
 from segcli.models.interface import FineTuning
