@@ -187,6 +187,15 @@ def test_mask_rcnn_on_a_batch_of_unequal_sizes(mask_rcnn):
     assert_same_predictions(mask_rcnn, UNEQUAL)
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """How convolutions add up depends on how many threads are free, and boxes of random weights on the last digits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def test_mask_rcnn_on_photographs(mask_rcnn, shared_data):
     assert_same_predictions(mask_rcnn, photographs(shared_data / "coco128", 2))
 

@@ -93,11 +93,12 @@ def test_numbered_objects_of_a_class_that_has_none_are_named(tmp_path):
     ],
 )
 @pytest.mark.parametrize("fix", [False, True])
-def test_names_that_no_disk_can_hold_are_missing_files(tmp_path, name, file, old, fix):
+def test_names_that_no_disk_can_hold_are_missing_files(tmp_path, monkeypatch, name, file, old, fix):
+    monkeypatch.chdir(tmp_path)  # messages are cut after some 200 letters
     FORMATS[name](tmp_path / "in")
     edit(tmp_path / "in" / file, old, old.replace(old.strip('"').split('"')[-1], ENDLESS))
     try:
-        prepare(str(tmp_path / "in"), tmp_path / "out", fix=fix)
+        prepare("in", "out", fix=fix)
         said = "éé"  # a row, a mask or an image less, which the notes say
     except DataError as error:  # any other error is the system's own
         said = str(error)
