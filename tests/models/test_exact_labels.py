@@ -162,7 +162,7 @@ def test_a_perfect_learner_scores_what_the_labels_score(name, size):
         reached, iou, moved = scored(family, task, preprocess, pictures)
         assert moved < 0.12, (family, moved)
         assert reached >= 0.995, (family, reached)
-        if task == "semantic":  # where maps shrink, even the majority of each pixel gives .9948 here; a mosaic shrinks twice
+        if task == "semantic":  # where maps shrink, even the majority of each pixel gives .9948; mosaics shrink twice
             shrunk = size < 300 and any(preprocess.output_size(*p.target.size) != p.target.size for p in pictures)
             assert iou >= ((0.985 if name == "mosaic" else 0.99) if shrunk else 0.995), (family, iou)
 

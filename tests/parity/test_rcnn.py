@@ -39,6 +39,15 @@ LOSSES = {"loss_objectness", "loss_rpn_box_reg", "loss_classifier", "loss_box_re
 SIZE = (128, 213)  # shortest and longest side, in the proportion of 800 and 1333
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """How convolutions add up depends on how many threads are free, and boxes of random weights on the last digits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def ours(settings: dict[str, Any], **more: Any) -> Any:
     task = "instance" if "mask" in settings["heads"] else "detection"
     model = build_model({"name": "rcnn", **settings, **more}, task=task, num_classes=THINGS, num_things=THINGS)
@@ -185,15 +194,6 @@ def mask_rcnn() -> Any:
 
 def test_mask_rcnn_on_a_batch_of_unequal_sizes(mask_rcnn):
     assert_same_predictions(mask_rcnn, UNEQUAL)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """How convolutions add up depends on how many threads are free, and boxes of random weights on the last digits."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def test_mask_rcnn_on_photographs(mask_rcnn, shared_data):
