@@ -1,6 +1,7 @@
 """Fixtures for the whole suite."""
 
 import dataclasses
+import functools
 import json
 import os
 import shutil
@@ -170,3 +171,15 @@ def browser():
         pytest.skip(made)
     yield made
     made.close()
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory):
+    """Architecture of the library transformers -> the folder of a tiny checkpoint of it, made once."""
+    import tiny_checkpoints  # takes seconds
+
+    @functools.cache
+    def folder(name):
+        return tiny_checkpoints.save(name, tmp_path_factory.mktemp(name))
+
+    return folder

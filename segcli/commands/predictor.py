@@ -119,12 +119,8 @@ class Predictor:
         largest_in_input: float | None = None,
     ):
         self.model: Model = prepare_layout(model).eval()
-        self.recipe, self.info, self.object_pixels, self.largest_in_input = (
-            recipe,
-            info,
-            object_pixels,
-            largest_in_input,
-        )
+        self.recipe, self.info = recipe, info
+        self.object_pixels, self.largest_in_input = object_pixels, largest_in_input
         self.batch_size = recipe.eval.batch_size
 
     def __repr__(self) -> str:

@@ -28,6 +28,14 @@ def count(things: int, noun: str) -> str:
     return f"{things:,} {noun}{'s' * (things != 1)}"
 
 
+def shortened(text: str, most: int) -> str:
+    """Text of `most` letters at most: a long one loses its middle, since its ends say where and why."""
+    if len(text) <= most:
+        return text
+    head = (most - 3) // 3
+    return f"{text[:head]} … {text[head + 3 - most :]}"
+
+
 def is_fraction(metric: str) -> bool:
     return not any(part in metric for part in ABSOLUTE)
 

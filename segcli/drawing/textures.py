@@ -50,8 +50,8 @@ def dressed(image: np.ndarray, people: DensePose, atlas: np.ndarray) -> np.ndarr
     out, side = image.copy(), atlas.shape[1]
     for i in reversed(range(len(people))):
         rows, columns, chart, place = _on_body(image, people, i)
-        x, y = (place * [1, -1] + [0, 1]).T * (side - 1)
-        ink = atlas[chart - 1, y.astype(int), x.astype(int)].astype(np.float32)
+        x, y = ((place * [1, -1] + [0, 1]).T * (side - 1)).astype(int)  # cut off, not rounded: as the reference does
+        ink = atlas[chart - 1, y, x].astype(np.float32)
         under, alpha = out[rows, columns], ink[:, 3:] / 255
         out[rows, columns] = np.rint(under + (ink[:, :3] - under) * alpha).astype(np.uint8)
     return out

@@ -28,3 +28,16 @@ def test_objects_are_counted_with_their_images_and_places_by_repairs():
         removals.judge(Path("src"), 100, 0, drop=False)
     assert str(caught.value).endswith("; and 1 more")
     removals.judge(Path("src"), 100, 0, drop=True)
+
+
+@pytest.mark.parametrize("folder", ["/data", "/" + "deep/" * 80])
+def test_long_paths_leave_the_reason_readable(folder):
+    removals = Removals()
+    action = f"left out: {folder}/masks.csv: line 2: the mask {'x' * 90!r} is nowhere below the folder"
+    removals.image(Repair("train", f"{folder}/a.png", None, "unreadable", action), 0, there=True)
+    with pytest.raises(DataError) as caught:
+        removals.judge(Path("src"), 100, 0, drop=False)
+    said = str(caught.value)
+    assert "a.png: left out: /d" in said
+    assert said.endswith("masks.csv: line 2: the mask " + repr("x" * 90) + " is nowhere below the folder")
+    assert len(said) < 450

@@ -1,7 +1,7 @@
 """Every architecture of the library `transformers` is trained: it learns a batch, and a whole run of it stops, goes on
 bitwise, is scored and counted, and predicts.
 
-SEGCLI_STEPS=50 lets each learn for so many steps; without it a few.
+SEGCLI_STEPS=50 lets each learn for so many steps; without it the quickest does, and the others learn for a few.
 """
 
 import json
@@ -24,28 +24,31 @@ from segcli.models import build_model
 from segcli.models.transformers.architectures import KINDS, SEGMENTS, TASKS_OF
 
 STEPS = int(os.environ.get("SEGCLI_STEPS", "6"))
+QUICKEST = "YolosForObjectDetection"
 
 
 @pytest.mark.parametrize("name", KINDS)
 def test_it_learns_a_batch(name, tmp_path):
     """With one draw of the points and noise that losses depend on."""
     given = {"name": "transformers", "checkpoint": str(tiny_checkpoints.save(name, tmp_path))}
+    steps = max(STEPS, 50) if name == QUICKEST else STEPS
     torch.manual_seed(0)
     model = build_model(given, task=TASKS_OF[KINDS[name]][-1], num_classes=3, num_things=2).train()
     optimizer, seen, losses = torch.optim.AdamW(model.parameters(), lr=4e-3), batch((3, 1)), []
-    for step in range(STEPS + 1):
+    for step in range(steps + 1):
         torch.manual_seed(0)
         loss = sum(model(seen).values())
         losses.append(loss.item())
-        if step == STEPS:
+        if step == steps:
             break
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0, error_if_nonfinite=True)
         optimizer.step()
         optimizer.zero_grad()
-    print(f"{name}: {losses[0]:.3f}, {losses[STEPS // 2]:.3f}, {losses[-1]:.3f} after 0, {STEPS // 2}, {STEPS} steps")
+    print(f"{name}: {losses[0]:.3f}, {losses[steps // 2]:.3f}, {losses[-1]:.3f} after 0, {steps // 2}, {steps} steps")
     assert all(map(math.isfinite, losses))
-    assert losses[-1] < (0.8 if STEPS >= 50 else 0.995) * losses[0]
+    most = 0.6 if name == QUICKEST else 0.8 if steps >= 50 else 0.995
+    assert losses[-1] < most * losses[0]
 
 
 def recipe_of(name, checkpoint, dataset):

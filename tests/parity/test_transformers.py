@@ -22,19 +22,6 @@ CASES = [(name, TASKS_OF[kind][-1]) for name, kind in KINDS.items()]
 CASES += [(MASK2FORMER, task) for task in TASKS_OF[SEGMENTS][:-1]]
 
 
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    """Architecture -> the folder of a tiny checkpoint of it, made once."""
-    made = {}
-
-    def get(name):
-        if name not in made:
-            made[name] = tiny_checkpoints.save(name, tmp_path_factory.mktemp(name))
-        return made[name]
-
-    return get
-
-
 def model_of(folder, task):
     """With the checkpoint's weights."""
     settings = {"name": "transformers", "checkpoint": str(folder)}

@@ -13,13 +13,13 @@ from segcli.data.annotations import crop_rle
 from segcli.drawing.overlays import draw
 from segcli.drawing.textures import dressed, undressed
 from segcli.fields.densepose import DensePose
+from segcli.models.rcnn.heads.densepose import DESCRIBED
 from segcli.predictions.coco_results import label_map, write_image, write_png
 from segcli.predictions.meshes import write_meshes
 from segcli.types import Prediction
 
 MOST_NUMBERS = 2**16 - 1  # of mask files
 LARGEST_JPEG = 65000  # pixels a side; beyond, overlays are PNG
-MOST_PEOPLE = 20  # of an image: as many as are described
 MOST_DRAWN = 64_000_000  # pixels of an overlay; larger images are drawn smaller
 
 
@@ -70,7 +70,7 @@ def overlay_file(out: Path, name: str, size: tuple[int, int]) -> Path:
 
 def texture_files(out: Path, name: str) -> list[Path]:
     """Where the textures of an image's people are written: in the order of the tables."""
-    return [out / "textures" / name / f"{i}.png" for i in range(1, MOST_PEOPLE + 1)]
+    return [out / "textures" / name / f"{i}.png" for i in range(1, DESCRIBED + 1)]
 
 
 def _write_textures(prediction: Prediction, image: np.ndarray, out: Path, name: str) -> None:

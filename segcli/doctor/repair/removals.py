@@ -7,6 +7,7 @@ from pathlib import Path
 
 from segcli.core.errors import DataError
 from segcli.core.formatting import count as counted
+from segcli.core.formatting import shortened
 from segcli.data.canonical import Record
 
 SHARE = 0.05  # of the objects, or of the pixels of maps
@@ -105,7 +106,8 @@ class Removals:
 def _places(repairs: list[Repair], count: int) -> str:
     """The first repairs in words, as a part of a sentence."""
     named = [
-        f"{r.file_name}{'' if r.annotation_id is None else f' annotation {r.annotation_id}'}: {r.action}"[:160]
+        f"{shortened(r.file_name, 100)}{'' if r.annotation_id is None else f' annotation {r.annotation_id}'}: "
+        f"{shortened(r.action, 240)}"
         for r in repairs[:SHOWN]
     ]
     more = f"; and {count - len(named):,} more" if named and count > len(named) else ""

@@ -94,7 +94,7 @@ def test_numbered_objects_of_a_class_that_has_none_are_named(tmp_path):
 )
 @pytest.mark.parametrize("fix", [False, True])
 def test_names_that_no_disk_can_hold_are_missing_files(tmp_path, monkeypatch, name, file, old, fix):
-    monkeypatch.chdir(tmp_path)  # messages are cut after some 200 letters
+    monkeypatch.chdir(tmp_path)
     FORMATS[name](tmp_path / "in")
     edit(tmp_path / "in" / file, old, old.replace(old.strip('"').split('"')[-1], ENDLESS))
     try:
