@@ -27,7 +27,7 @@ def weights_of(state: Any, where: str) -> dict[str, Tensor]:
     return model if state["ema"] is None else plain_tensors(state["ema"], f"{where}: ema")
 
 
-def steps_done(state: Any, where: str) -> int:
+def steps_done(state: object, where: str) -> int:
     """The step that a training state stands at. Raises ModelError."""
     progress = state.get("progress") if isinstance(state, dict) else None
     if not isinstance(progress, dict) or type(progress.get("step")) is not int:
@@ -49,7 +49,7 @@ def check(state: Any, where: str, optimizer: torch.optim.Optimizer, progress: An
         raise ModelError(f"{where}: rng is no state of torch's random numbers")
 
 
-def _check_progress(stored: Any, where: str, progress: Any, total: int) -> None:
+def _check_progress(stored: object, where: str, progress: Any, total: int) -> None:
     fields = {field.name: field for field in dataclasses.fields(progress)}
     if not isinstance(stored, dict) or not all(isinstance(key, str) for key in stored):
         raise ModelError(f"{where}: progress is {type(stored).__name__}, no mapping")
@@ -102,7 +102,7 @@ def _check_optimizer(stored: Any, where: str, optimizer: torch.optim.Optimizer) 
                 raise ModelError(f"{where}: state {key}: {name} holds values that are not finite")
 
 
-def _alike(given: Any, expected: Any) -> bool:
+def _alike(given: Any, expected: object) -> bool:
     """Whether a stored setting has the type that this optimiser expects."""
     if isinstance(expected, bool) or expected is None:
         return given is None or isinstance(given, bool)

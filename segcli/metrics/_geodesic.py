@@ -11,7 +11,6 @@ by 0.8, as in detectron2's evaluation.
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +19,7 @@ from torchvision.ops import box_iou
 
 from segcli.fields.densepose import DensePose
 from segcli.fields.geodesics import Geodesics
+from segcli.metrics.interface import CocoEntry
 from segcli.types import Instances
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
@@ -28,9 +28,7 @@ UNLABELLED = 0.8  # box IoU with an object without points from which a detection
 AREA = ("all", (0.0, 1e10))
 
 
-def matching(
-    found: Instances, labelled: Instances, surface: Geodesics
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def matching(found: Instances, labelled: Instances, surface: Geodesics) -> tuple[list[CocoEntry], list[CocoEntry]]:
     """How an image's detections and objects are matched by GPS and by GPSm, class by class, as `ApTally.add` takes
     it."""
     people = DensePose.of(labelled)
@@ -40,8 +38,8 @@ def matching(
     scores = torch.zeros(0) if found.scores is None else found.scores
     best_first = torch.argsort(scores, descending=True, stable=True).tolist()
     overlap = box_iou(found.boxes, labelled.boxes).numpy()
-    by_points: list[dict[str, Any]] = []
-    by_masks: list[dict[str, Any]] = []
+    by_points: list[CocoEntry] = []
+    by_masks: list[CocoEntry] = []
     for label in {*labelled.labels.tolist(), *found.labels.tolist()}:
         objects = np.flatnonzero(labelled.labels.numpy() == label)
         detections = [k for k in best_first if found.labels[k] == label][:MOST]
@@ -56,7 +54,7 @@ def matching(
             right = _right(alike)
             bare = objects[~scored[objects]]
             unlabelled = (overlap[np.ix_(detections, bare)] >= UNLABELLED).any(1)
-            one: dict[str, Any] = {"category_id": label + 1, "aRng": AREA[1], "gtIgnore": ~scored[objects]}
+            one: CocoEntry = {"category_id": label + 1, "aRng": AREA[1], "gtIgnore": ~scored[objects]}
             one |= {"dtScores": scores[detections].tolist(), "dtMatched": right, "dtIgnore": ~right & unlabelled}
             out.append(one)
     return by_points, by_masks

@@ -7,6 +7,8 @@ from typing import Any
 import hotcoco
 import numpy as np
 
+from segcli.metrics.interface import CocoEntry
+
 SEEN = 0.5  # score from which a detection counts in the confusion matrix
 LEAST = 0.05  # score below which detections are not kept: a hundred an image would fill the memory
 ERRORS = {  # hotcoco's name -> what it means (Bolya et al., "TIDE", 2020, section 3)
@@ -25,14 +27,14 @@ class ErrorTally:
     kind: "bbox" or "segm"; params: hotcoco's, with the limit on detections.
     """
 
-    def __init__(self, categories: list[dict[str, Any]], kind: str, params: hotcoco.Params):
+    def __init__(self, categories: list[CocoEntry], kind: str, params: hotcoco.Params):
         self.categories, self.kind, self.params = categories, kind, params
-        self.images: list[dict[str, Any]] = []
-        self.labels: list[dict[str, Any]] = []
+        self.images: list[CocoEntry] = []
+        self.labels: list[CocoEntry] = []
         self.boxes: list[np.ndarray] = []
-        self.masks: list[dict[str, Any]] = []
+        self.masks: list[CocoEntry] = []
 
-    def add(self, images: list[dict[str, Any]], labels: list[dict[str, Any]], found: Any) -> None:
+    def add(self, images: list[CocoEntry], labels: list[CocoEntry], found: Any) -> None:
         """found: boxes [N,7] as hotcoco takes them, or dicts of masks."""
         self.images += images
         self.labels += labels

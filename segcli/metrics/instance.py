@@ -17,6 +17,7 @@ from segcli.core.coco_json import Annotation
 from segcli.core.dataset_info import DatasetInfo
 from segcli.core.errors import SegcliError
 from segcli.metrics.errors import ErrorTally
+from segcli.metrics.interface import CocoEntry
 from segcli.ops.bootstrap import ApTally, mean_of_known
 from segcli.types import Instances, Prediction, Target
 
@@ -26,7 +27,7 @@ _ALL, _SMALL, _MEDIUM, _LARGE = range(4)  # COCO's area ranges: any, < 32², < 9
 MOST = 2000  # classes whose confusion matrix is stored
 AT_ONCE = 2**28  # APs of resamples that are held together (1 GB)
 _AP50, _AP75 = 0, 5  # positions among the IoU thresholds .50, .55, ... .95
-SUMMARY: dict[str, tuple[int, Any]] = {  # COCO's numbers: area range, IoU thresholds
+SUMMARY: dict[str, tuple[int, slice | int]] = {  # COCO's numbers: area range, IoU thresholds
     "AP": (_ALL, slice(None)),
     "AP50": (_ALL, _AP50),
     "AP75": (_ALL, _AP75),
@@ -35,7 +36,7 @@ SUMMARY: dict[str, tuple[int, Any]] = {  # COCO's numbers: area range, IoU thres
     "APl": (_LARGE, slice(None)),
 }
 
-Entries = tuple[list[dict[str, Any]], dict[str, Any]]  # an image's labels and, by kind, detections
+Entries = tuple[list[CocoEntry], dict[str, Any]]  # an image's labels and, by kind, detections
 
 
 def build(
@@ -67,7 +68,7 @@ class InstanceScores:
         self.categories = [{"id": label + 1, "name": name} for label, name in enumerate(self.names)]
         self.streams, self.tallies = {}, {}
         self.errors: dict[str, ErrorTally] = {}
-        self.waiting: list[tuple[dict[str, Any], list[dict[str, Any]], dict[str, Any]]] = []
+        self.waiting: list[tuple[CocoEntry, list[CocoEntry], dict[str, Any]]] = []
         for kind in self.kinds:
             params = self._params(kind)
             self.streams[kind] = hotcoco.StreamingEval(self.categories, kind, params=params)
@@ -121,7 +122,7 @@ class InstanceScores:
                 apart.params = self._params(kind)
                 apart.params.img_ids = [image["id"] for image in images]
                 apart.evaluate()
-                of_image: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in images}
+                of_image: dict[int, list[CocoEntry]] = {image["id"]: [] for image in images}
                 for one in apart.eval_imgs:
                     if one is not None:
                         of_image[one["image_id"]].append(one)
@@ -236,7 +237,7 @@ def check(found: Instances, prediction: Prediction, size: tuple[int, int]) -> No
             )
 
 
-def truth(target: Target, with_masks: bool, annotations: Sequence[Annotation] | None) -> list[dict[str, Any]]:
+def truth(target: Target, with_masks: bool, annotations: Sequence[Annotation] | None) -> list[CocoEntry]:
     """The labels of one image as COCO annotations; category id = label + 1."""
     instances = target.instances
     boxes = _xywh(instances)

@@ -1,12 +1,14 @@
 """What every metric has, and what it may have besides. Bounded memory: it keeps counts of images, never the images."""
 
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from typing_extensions import Self
 
 from segcli.types import Prediction, Target
+
+CocoEntry = dict[str, Any]  # an image, an annotation or a detection as COCO's libraries take it
 
 
 @runtime_checkable

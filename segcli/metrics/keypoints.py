@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Sequence
-from typing import Any
 
 import hotcoco
 
@@ -10,6 +9,7 @@ from segcli.core.coco_json import Annotation
 from segcli.core.dataset_info import DatasetInfo
 from segcli.fields.keypoints import Keypoints
 from segcli.metrics.instance import SUMMARY, Entries, InstanceScores, truth
+from segcli.metrics.interface import CocoEntry
 from segcli.types import Instances, Target
 
 # standard deviations, as shares of √(2·area), of a person's keypoints (COCO's home page; constants of pycocotools)
@@ -59,7 +59,7 @@ def deviations(info: DatasetInfo) -> list[float]:
     return list(COCO.values()) if plain == {tuple(COCO)} else [OTHER] * info.num_keypoints
 
 
-def _detections(found: Instances, image_id: int) -> list[dict[str, Any]]:
+def _detections(found: Instances, image_id: int) -> list[CocoEntry]:
     if not len(found):
         return []
     assert found.scores is not None
