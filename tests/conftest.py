@@ -16,6 +16,7 @@ from tiny import TINY_RECIPE, write_json, write_tiny
 
 from segcli.cli import app
 from segcli.core.tasks import TASKS
+from segcli.engine import cost
 
 # Folders and files of the tests that are marked slow: trainings, every model and plugin, thousands of damaged files.
 SLOW = [
@@ -71,6 +72,16 @@ def own_state(tmp_path_factory):
     """What segcli remembers of folders stays in a folder of the tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def few_timed_runs():
+    """Trained models are timed as briefly as can be: it was a third of a tiny training. tests/engine/test_cost.py asks
+    for as many runs as it needs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cost, "REPEATS", 3)
+        patch.setattr(cost, "WARMUP", 0)
         yield
 
 

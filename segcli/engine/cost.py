@@ -12,7 +12,8 @@ import gc
 import statistics
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -25,7 +26,7 @@ from segcli.models.interface import Model
 from segcli.ops.preprocess import Preprocess
 
 CANVASES = 12  # at most this many sizes are counted for a dataset's mean GFLOPs
-WARMUP = 2  # runs before timing
+WARMUP, REPEATS = 2, 10  # runs before timing, and timed ones
 OTHER = "(other)"  # the part of operators outside all sub-modules
 
 # Operators that compute nothing: they create, copy, join, split, index or describe. Views and elementwise operators are
@@ -101,14 +102,16 @@ def flops(model: Model, size: tuple[int, int]) -> dict[str, Any]:
     }
 
 
-def flops_over(model: Model, sizes: Sequence[tuple[int, int]]) -> dict[str, Any]:
+def flops_over(
+    model: Model, sizes: Sequence[tuple[int, int]], known: Mapping[tuple[int, int], float] = MappingProxyType({})
+) -> dict[str, Any]:
     """GFLOPs over a dataset whose images come on canvases of `sizes` (height, width): {"mean", "sd", "images",
     "canvases"}. Where there are more than 12 different canvases, 12 of the images, evenly spaced by area, stand for all
-    (`images` is then 12)."""
+    (`images` is then 12). known: GFLOPs of canvases that were counted before."""
     ordered = sorted(sizes, key=lambda size: (size[0] * size[1], size))
     if len(set(ordered)) > CANVASES:
         ordered = [ordered[(2 * i + 1) * len(ordered) // (2 * CANVASES)] for i in range(CANVASES)]
-    counted = {size: flops(model, size)["gflops"] for size in set(ordered)}
+    counted = {size: known[size] if size in known else flops(model, size)["gflops"] for size in set(ordered)}
     numbers = [counted[size] for size in ordered]
     return {
         "mean": round(statistics.fmean(numbers), 4),
@@ -130,15 +133,16 @@ def median_canvas(preprocess: Preprocess, sizes: Sequence[tuple[int, int]]) -> t
 
 
 def latency(
-    model: Model, size: tuple[int, int], *, repeats: int = 10, warmup: int = WARMUP, at_most: float = 20.0
+    model: Model, size: tuple[int, int], *, repeats: int | None = None, warmup: int | None = None, at_most: float = 20.0
 ) -> dict[str, Any]:
     """Milliseconds of `model.network` on one image of `size`, where the model is.
 
     -> {"median", "p95", "warmup": runs before timing, "repeats"}.
 
-    At least 3 repeats, at most `repeats`, and none started after `at_most` seconds. Reading, resizing and encoding
-    files are not included.
+    At least 3 repeats, at most `repeats` (None: REPEATS), and none started after `at_most` seconds; before them
+    `warmup` (None: WARMUP). Reading, resizing and encoding files are not included.
     """
+    repeats, warmup = REPEATS if repeats is None else repeats, WARMUP if warmup is None else warmup
     run = _runner(model, size)
     times: list[float] = []
     with _evaluating(model):
@@ -182,7 +186,7 @@ def measure(
     *,
     sizes: Sequence[tuple[int, int]] = (),
     device: torch.device | str | None = None,
-    repeats: int = 10,
+    repeats: int | None = None,
 ) -> dict[str, Any]:
     """All costs at `size` (height, width), in the format of cost.json (without train_seconds and images_seen).
 
@@ -207,7 +211,7 @@ def measure(
         "gflops": round(counted["gflops"], 4),
         "gflops_paper_rule": None if paper is None else round(paper, 4),
         "gflops_input": list(size),
-        "gflops_dataset": flops_over(model, sizes) if sizes else None,
+        "gflops_dataset": flops_over(model, sizes, {size: counted["gflops"]}) if sizes else None,
         "flops_operators": {
             op: {"gflops": round(v["gflops"], 4), "calls": v["calls"]} for op, v in counted["operators"].items()
         },

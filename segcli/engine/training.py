@@ -271,7 +271,7 @@ def finish(session: Session, scores: Scores, val_set: Dataset, gflops: float | N
         print(f"note: {line}", file=sys.stderr)
 
 
-def measure_cost(model: Model, dataset: Dataset, device: torch.device, repeats: int = 10) -> dict[str, Any]:
+def measure_cost(model: Model, dataset: Dataset, device: torch.device, repeats: int | None = None) -> dict[str, Any]:
     """`cost.measure` at the canvas of the dataset's median image, and GFLOPs over all its images."""
     size = cost.median_canvas(model.preprocess, dataset.sizes)
     over = cost.canvases(model.preprocess, dataset.sizes)

@@ -165,6 +165,16 @@ def test_a_dataset_of_several_sizes_has_a_mean_and_a_spread():
     assert many["mean"] == pytest.approx(1.495 * one, abs=1e-4)
 
 
+def test_a_canvas_that_was_counted_is_not_counted_again(monkeypatch):
+    model = Network(lambda m, x: m.conv(x), conv=nn.Conv2d(3, 10, 1))
+    count, counted = cost.flops, []
+    monkeypatch.setattr(cost, "flops", lambda model, size: counted.append(size) or count(model, size))
+    sizes = [(8, 8), (8, 16), (8, 8)]
+    again = cost.measure(model, (8, 8), sizes=sizes)["gflops_dataset"]
+    assert counted == [(8, 8), (8, 16)]
+    assert again == cost.flops_over(model, sizes)
+
+
 def test_a_head_that_runs_region_by_region_says_what_one_costs():
     model = Network(lambda m, x: m.head(x.new_empty(7, 100)), head=nn.Linear(100, 50))
     model.regions = lambda: {"head": 7}
