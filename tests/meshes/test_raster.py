@@ -36,6 +36,12 @@ def test_each_pixel_shows_what_a_ray_through_its_centre_meets_first(mesh):
     assert np.abs(mine[both] - depth[both]).max() < 1e-3
     same = found.face.ravel()[ray] == met
     assert same.mean() > 0.99
+    hit = ray[same]  # the same point of a texture: u, v of corners, weighted in space as trimesh does it
+    uv = np.random.default_rng(0).random((len(vertices), 2))
+    theirs = trimesh.triangles.points_to_barycentric(vertices[faces[met[same]]], places[same])
+    mine_there = found.weights.reshape(-1, 3)[hit]
+    shown = [(uv[faces[met[same]]] * weights[..., None]).sum(1) for weights in (mine_there, theirs)]
+    assert np.abs(shown[0] - shown[1]).max() < 5e-3
     on = found.face >= 0
     points = (vertices[faces[found.face[on]]] * found.weights[on][..., None]).sum(1)
     assert np.abs(points[:, 2] - found.depth[on]).max() < 1e-4
