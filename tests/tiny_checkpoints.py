@@ -26,6 +26,7 @@ REAL_TIME = {
     **{"encoder_hidden_dim": 32, "d_model": 32, "decoder_in_channels": [32, 32, 32], "num_denoising": 6},
     **{**FFN, **LAYERS, "head_dim": 16, "hidden_expansion": 0.5},
 }
+SHALLOW = {**REAL_TIME, "depth_mult": 0.34}  # a block where there are three
 DETR = {**FFN, **LAYERS, "d_model": 32, "use_timm_backbone": False, "backbone_config": RESNET}
 RF = {
     **{"backbone_config": RF_DINO, "d_model": 32, "decoder_ffn_dim": 32, "decoder_layers": 2, "num_queries": 10},
@@ -52,12 +53,12 @@ CONFIGS: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {  # class -> c
         {"size": SQUARE},
     ),
     "DFineForObjectDetection": (
-        {**REAL_TIME, "backbone_config": HGNET, "encoder_in_channels": [24, 32, 48]},
+        {**SHALLOW, "backbone_config": HGNET, "encoder_in_channels": [24, 32, 48]},
         "RTDetrImageProcessor",
         {"size": SQUARE},
     ),
     "Deimv2ForObjectDetection": (
-        {**REAL_TIME, "backbone_config": HGNET, "encoder_in_channels": [24, 32, 48]},
+        {**SHALLOW, "backbone_config": HGNET, "encoder_in_channels": [24, 32, 48]},
         "RTDetrImageProcessor",
         {"size": SQUARE},
     ),

@@ -18,32 +18,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
 from segcli.engine import machine
 from segcli.models.interface import Model
+from segcli.ops.multiply_adds import OTHER, MultiplyAdds, part_of
 from segcli.ops.preprocess import Preprocess
 
 CANVASES = 12  # at most this many sizes are counted for a dataset's mean GFLOPs
 WARMUP, REPEATS = 2, 10  # runs before timing, and timed ones
-OTHER = "(other)"  # the part of operators outside all sub-modules
-
-# Operators that compute nothing: they create, copy, join, split, index or describe. Views and elementwise operators are
-# recognised by torch's own tags. All others without a formula are reported as uncounted.
-MOVES = (
-    "alias arange as_strided bernoulli cat clone constant_pad_nd copy copy_ contiguous detach empty empty_like "
-    "empty_strided expand eye fill fill_ flip full full_like gather index index_put index_put_ index_select item "
-    "lift_fresh linspace masked_fill masked_fill_ masked_select nonzero new_empty new_empty_strided new_full new_ones "
-    "new_zeros normal_ ones ones_like permute rand randn repeat repeat_interleave reshape resize_ roll scalar_tensor "
-    "scatter scatter_ select slice split split_with_sizes stack _to_copy tril triu unbind unfold uniform_ unsafe_split "
-    "_unsafe_index _unsafe_view where zero_ zeros zeros_like _local_scalar_dense _reshape_copy _assert_async "
-    "is_same_size equal"
-)
-NO_DISPATCH = {"is_contiguous", "is_strides_like_format", "is_non_overlapping_and_dense", "sym_is_contiguous"} | {
-    *("size", "sym_size", "stride", "sym_stride", "storage_offset", "sym_storage_offset", "numel", "sym_numel", "dim"),
-    *("layout", "device"),
-}
 
 
 def parameters(model: Model) -> dict[str, Any]:
@@ -51,7 +33,7 @@ def parameters(model: Model) -> dict[str, Any]:
     parts: Counter[str] = Counter()
     names = part_names(model)
     for name, parameter in model.named_parameters():
-        parts[_part_of(name, names)] += parameter.numel()
+        parts[part_of(name, names)] += parameter.numel()
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     return {"params": sum(parts.values()), "params_trainable": trainable, "parts": dict(parts)}
 
@@ -82,7 +64,7 @@ def flops(model: Model, size: tuple[int, int]) -> dict[str, Any]:
     Works on a copy on the meta device: nothing is computed, and the model is unchanged.
     """
     network = copy.deepcopy(model).eval().to("meta")
-    counter = _Counter(network, part_names(network))
+    counter = MultiplyAdds(network, part_names(network))
     with counter.attached(), torch.no_grad(), counter:
         network.network(torch.empty(1, 3, *size, device="meta"))
     calls = sum(counter.calls.values()) + sum(counter.uncounted.values())
@@ -242,63 +224,6 @@ def _part_costs(model: Model, params: dict[str, int], macs: dict[str, float]) ->
             if regions.get(name):
                 out[name].update(regions=regions[name], gflops_per_region=round(gflops / regions[name], 6))
     return out
-
-
-class _Counter(TorchDispatchMode):
-    """Adds up multiply-adds by part while the network runs; records operators without a formula."""
-
-    def __init__(self, model: Model, parts: list[str]):
-        super().__init__()
-        self.model, self.parts = model, parts
-        self.macs: Counter[tuple[str, str]] = Counter()  # by part and operator
-        self.calls: Counter[str] = Counter()  # of counted operators
-        self.uncounted: Counter[tuple[str, bool]] = Counter()  # by operator and whether it is elementwise
-        self._inside: list[str] = []
-
-    @contextlib.contextmanager
-    def attached(self) -> Iterator[None]:
-        """Track which sub-module is running; attention uses its unfused path, whose matrix products can be counted."""
-        handles = []
-        for name, module in self.model.named_modules():
-            handles.append(module.register_forward_pre_hook(lambda _m, _i, name=name: self._inside.append(name)))
-            handles.append(module.register_forward_hook(lambda _m, _i, _o: self._leave()))
-        fast = torch.backends.mha.get_fastpath_enabled()
-        torch.backends.mha.set_fastpath_enabled(False)
-        try:
-            yield
-        finally:
-            torch.backends.mha.set_fastpath_enabled(fast)
-            for handle in handles:
-                handle.remove()
-
-    def _leave(self) -> None:
-        self._inside.pop()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        packet = func._overloadpacket
-        name = packet.__name__
-        if name in NO_DISPATCH:
-            return NotImplemented
-        if packet not in flop_registry:
-            with self:  # a composite operator is counted by its parts
-                out = func.decompose(*args, **kwargs)
-            if out is not NotImplemented:
-                return out
-        out = func(*args, **kwargs)
-        op = packet._qualified_op_name.replace("::", ".")
-        if packet in flop_registry:
-            part = _part_of(self._inside[-1] if self._inside else "", self.parts)
-            self.macs[part, op] += flop_registry[packet](*args, **kwargs, out_val=out) // 2
-            self.calls[op] += 1
-        elif name not in MOVES.split() and not func.is_view:
-            self.uncounted[op, torch.Tag.pointwise in func.tags] += 1
-        return out
-
-
-def _part_of(name: str, parts: list[str]) -> str:
-    """The longest part that holds the module or parameter called `name`."""
-    return max((p for p in parts if name == p or name.startswith(p + ".")), key=len, default=OTHER)
 
 
 def _runner(model: Model, size: tuple[int, int]) -> Callable[[], None]:

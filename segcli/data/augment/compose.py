@@ -58,14 +58,10 @@ def build_augment(
     """
     if not settings:
         return None
-    modules = {
-        name: plugins.find("augmentation", name)
-        for name in plugins.names("augmentation")
-        if name in settings or name in plugins.builtin("augmentation")
-    }
+    modules = plugins.every("augmentation", asked=settings)
     owner = {key: name for name, module in modules.items() for key in _keys(module)}
-    known = [*{*owner, *plugins.names("augmentation")}]
-    unknown = [str(key) for key in settings if key not in known]
+    unknown = [str(key) for key in settings if key not in owner and key not in modules]
+    known = [*{*owner, *plugins.names("augmentation")}] if unknown else []
     problems = [f"data.augment.{key} is not a setting ({plugins.nearest(key, known)})" for key in unknown]
     stages: dict[str, Stage] = {}
     for name in sorted(modules, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name)):
