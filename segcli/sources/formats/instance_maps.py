@@ -22,7 +22,7 @@ import pydantic
 
 from segcli.core.coco_json import Annotation
 from segcli.core.dataset_info import Category
-from segcli.core.errors import DataError
+from segcli.core.errors import DataError, UsageError
 from segcli.core.files import parsed, read_json
 from segcli.core.plugins import nearest
 from segcli.data.canonical import Draft, Record
@@ -79,15 +79,19 @@ def build(*, path: Path, labels: str | None = None, version: str | None = None, 
     """Read the folder `path`. labels: which of several kinds (ins_seg, sem_seg, drivable; panoptic, instances, labels);
     version: of Mapillary Vistas (v1.2, v2.0). None: what says most, and the newest. trusted: as of panoptic files.
 
-    Raises DataError where there is none, and for classes without a name.
+    Raises DataError where there is none, and for classes without a name; UsageError for a choice that there is not.
     """
     ade, mapillary, bdd = _kinds(path) if path.is_dir() else (False, False, False)
     if mapillary:
         return _mapillary(path, labels, version, trusted)
+    if version is not None:
+        raise UsageError(f"{path}: data.prepare.version: only Mapillary Vistas has versions", hint="leave it out")
     if bdd:
         return _bdd(path, labels)
     if not ade:
         raise DataError(f"{path}: no pictures of classes and objects as ADE20K, Mapillary Vistas or BDD100K have them")
+    if labels is not None:
+        raise UsageError(f"{path}: data.prepare.labels: ADE20K has one kind of labels", hint="leave it out")
     return _ade(path)
 
 

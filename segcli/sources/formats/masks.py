@@ -21,7 +21,7 @@ from segcli.sources.files import find_files, note_names, split_folders, without_
 from segcli.sources.folders import SPLITS, stand_ins
 from segcli.sources.formats.semantic import of_classes
 from segcli.sources.images import below, is_image
-from segcli.sources.mask_meaning.class_values import of_objects
+from segcli.sources.mask_meaning.class_values import of_objects, refuse_category
 from segcli.sources.mask_meaning.meaning import Flags, Kind, decide
 from segcli.sources.mask_meaning.objects import Labelled, draft
 
@@ -57,7 +57,7 @@ def build(
     masks, ignore, threshold: what values are, where the evidence is not to decide (see `mask_meaning/meaning.py`).
 
     Raises DataError where nothing is found, where it is not clear what the values are, and for mask files that belong
-    to no image.
+    to no image; UsageError for a category where a legend names the classes.
     """
     notes: list[str] = []
     parts = _parts(path) if path.is_dir() else {}
@@ -77,6 +77,8 @@ def build(
         )
     if legend is not None and (listed := of_objects(legend, files)) is not None:
         legend, category = None, category or listed
+    elif category is not None:
+        refuse_category(legend)
     if category is None:
         folders = {folder.name for folder, _ in parts.values()} | {p.name for p in path.iterdir()}
         category = "pedestrian" if "PedMasks" in folders else "nucleus" if SINGLE in folders else "object"

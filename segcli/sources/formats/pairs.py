@@ -20,7 +20,7 @@ from segcli.sources.draft import arrange
 from segcli.sources.files import find_files, note_names, some, split_of
 from segcli.sources.folders import walk
 from segcli.sources.formats.semantic import names_pixels, of_classes, of_pictures
-from segcli.sources.mask_meaning.class_values import of_objects
+from segcli.sources.mask_meaning.class_values import of_objects, refuse_category
 from segcli.sources.mask_meaning.meaning import Flags, Kind, decide
 from segcli.sources.mask_meaning.objects import Labelled, draft
 
@@ -52,17 +52,18 @@ def detect(path: Path) -> bool:
 def build(
     *,
     path: Path,
-    category: str = "object",
+    category: str | None = None,
     classes: list[str] | dict[int, str] | None = None,
     masks: Kind | None = None,
     ignore: list[int] | None = None,
     threshold: float | None = None,
 ) -> Draft:
-    """Read the folder `path`. category: what objects without a legend are. classes: names from value 0, or by value, in
-    place of a legend. masks, ignore, threshold: what values are, where the evidence is not to decide (see
-    `mask_meaning/meaning.py`).
+    """Read the folder `path`. category: what objects without a legend are; None: object. classes: names from value 0,
+    or by value, in place of a legend. masks, ignore, threshold: what values are, where the evidence is not to decide
+    (see `mask_meaning/meaning.py`).
 
-    Raises DataError where nothing is found, and where it is not clear what the values are.
+    Raises DataError where nothing is found, and where it is not clear what the values are; UsageError for a category
+    where a legend or `classes` names the classes.
     """
     found, bare, lost, places = _pairs(path)
     if not found:
@@ -77,9 +78,14 @@ def build(
     flags = Flags(masks, tuple(ignore or ()), threshold)
     named = any(CLASSES.search(place.name) for place in places)
     if named or classes is not None or (legend is not None and names_pixels(legend, files)):
-        return of_pictures(path, found, legend, flags, notes)
+        if category is not None:
+            refuse_category(legend)
+        return of_pictures(path, found, legend, flags, notes, category or "object")
     if legend is not None and (listed := of_objects(legend, files)) is not None:
-        legend, category = None, listed
+        legend, category = None, category or listed
+    elif category is not None:
+        refuse_category(legend)
+    category = category or "object"
     meaning = decide(path, files, flags, legend=legend, category=category)
     if meaning.pixels:
         return of_classes(path, found, meaning, notes)

@@ -20,7 +20,7 @@ import numpy as np
 
 from segcli.core.coco_json import Annotation
 from segcli.core.dataset_info import Category
-from segcli.core.errors import DataError
+from segcli.core.errors import DataError, UsageError
 from segcli.data.canonical import UNDECIDED, Draft, Record
 from segcli.data.image import SUFFIXES, read_image
 from segcli.sources import shapes
@@ -107,6 +107,8 @@ def build(
     if masks is None:
         masks = _meaning(file, listed, sample, pixel_order)
     used = {row.name for rows in listed.values() for row in rows if row.name or row.runs not in NOTHING} or {""}
+    if category is not None and "" not in used:
+        raise UsageError(f"{file}: data.prepare.category: its rows name their classes", hint="leave it out")
     names = {name or category or "object" for name in used}
     ids = {name: key for key, name in enumerate(sorted(names, key=_natural), 1)}
 

@@ -93,9 +93,17 @@ def build(
     return of_pictures(path, found, legend, flags, notes)
 
 
-def of_pictures(path: Path, found: Found, legend: Legend | None, flags: Flags, notes: list[str] | None = None) -> Draft:
-    """Images with label pictures as a dataset of what its values are: classes of pixels, where nothing else is said."""
-    meaning = decide(path, [file for _, _, file in found], flags, legend=legend, classes=True)
+def of_pictures(
+    path: Path,
+    found: Found,
+    legend: Legend | None,
+    flags: Flags,
+    notes: list[str] | None = None,
+    category: str = "object",
+) -> Draft:
+    """Images with label pictures as a dataset of what its values are: classes of pixels, where nothing else is said.
+    category: the one class of binary masks without a legend."""
+    meaning = decide(path, [file for _, _, file in found], flags, legend=legend, classes=True, category=category)
     if meaning.pixels:
         return of_classes(path, found, meaning, notes or [])
     root, splits = arrange(found, path)

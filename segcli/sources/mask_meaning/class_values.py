@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from segcli.core.errors import DataError
+from segcli.core.errors import DataError, UsageError
 from segcli.sources.class_legend import Legend, Row
 from segcli.sources.files import some
 from segcli.sources.mask_meaning.evidence import MaskStats, counted, sample_masks, spread
@@ -67,6 +67,12 @@ def of_objects(legend: Legend, files: Sequence[Path]) -> str | None:
         if beyond and not mask.soft and counted(sorted(mask.values)):
             return names[0]
     return None
+
+
+def refuse_category(legend: Legend | None) -> None:
+    """Raise UsageError where a legend names the classes, so that a name for all objects has no effect."""
+    if legend is not None:
+        raise UsageError(f"{legend.where}: data.prepare.category: it names the classes", hint="leave it out")
 
 
 def ignoring(legend: Legend, ignore: Sequence[int]) -> Legend:
