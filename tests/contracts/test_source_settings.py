@@ -1,4 +1,4 @@
-"""Every setting of a format does something: it changes what is read, or is refused by name."""
+"""Every setting of a format or a generator does something: it changes what is read, or is refused by name."""
 
 import hashlib
 import json
@@ -206,6 +206,27 @@ def test_every_setting_of_a_format_changes_what_is_read(kind, setting, tmp_path)
     assert not ERROR.match(other), other
 
 
+GENERATED = {"train": 2, "val": 2, "seed": 1, "size": 112, "families": ["vase"], "source": "{root}", "split": "val=1.0"}
+
+
+@pytest.mark.parametrize("setting", GENERATED)
+@pytest.mark.parametrize("name", plugins.names("synthetic"))
+def test_every_setting_of_a_generator_changes_what_is_made(name, setting, tmp_path):
+    takes = plugins.defaults(plugins.find("synthetic", name).build)
+    assert takes.keys() <= GENERATED.keys()
+    if setting not in takes:
+        return
+    text(tmp_path / "in/model.obj", "v -1 -1 0\nv 1 -1 0\nv 0 1 0\nv 0 0 1\nf 1 3 2\nf 1 2 4\nf 2 3 4\nf 3 1 4\n")
+    value = GENERATED[setting]
+    value = value.format(root=tmp_path / "in") if isinstance(value, str) else value
+    made = []
+    for number, own in enumerate(({}, {setting: value})):
+        root = prepare(name, tmp_path / f"{number}", settings={"train": 1, "val": 1, "size": 96, **own}, samples=False)
+        files = sorted(file for file in root.rglob("*") if file.suffix in (".png", ".json") and file.parent != root)
+        made.append([(str(f.relative_to(root)), hashlib.sha256(f.read_bytes()).hexdigest()) for f in files])
+    assert made[0] != made[1]
+
+
 @pytest.mark.parametrize(
     ("kind", "setting"),
     [(k, "category") for k in ("masks", "pairs", "run_lengths")]
@@ -216,3 +237,8 @@ def test_a_setting_that_the_data_leaves_no_room_for_is_refused(kind, setting, tm
     FORMATS[kind](tmp_path / "in")
     with pytest.raises(UsageError, match=rf"data\.prepare\.{setting}"):
         prepare(str(tmp_path / "in"), tmp_path / "out", format=kind, settings={setting: "lesion"})
+
+
+def test_families_of_solids_beside_a_folder_of_meshes_are_refused(tmp_path):
+    with pytest.raises(UsageError, match="families are of the procedural solids"):
+        prepare("solids", tmp_path / "out", settings={"families": ["vase"], "source": str(tmp_path)})

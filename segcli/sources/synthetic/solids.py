@@ -71,7 +71,8 @@ def build(
     folder of mesh files, or one, instead; with few of them, VIEWS images each. split: shares of all images, such as
     "val=1.0".
 
-    Raises UsageError for numbers out of range and unknown families, DataError for mesh files that can't be used.
+    Raises UsageError for numbers out of range, unknown families, and families beside a source; DataError for mesh
+    files that can't be used.
     """
     for name, value, low, high in [("train", train, 0, 10**6), ("val", val, 0, 10**6), ("size", size, *SIDES)]:
         if not low <= value <= high:
@@ -80,6 +81,8 @@ def build(
         raise UsageError(f"solids: seed must be 0 or more, and an image must be made, not {seed}, {train + val}")
     if families is not None and not families:
         raise UsageError("solids: families names none", hint="families: " + ", ".join(FAMILIES))
+    if families is not None and source is not None:
+        raise UsageError("solids: families are of the procedural solids, and source shows others", hint="leave one out")
     files = () if source is None else _files(Path(source))
     notes: list[str] = []
     shown = USUAL if families is None else tuple(families)
