@@ -1,6 +1,7 @@
 """A real browser for the tests of pages: Chromium by the W3C WebDriver protocol, and no client library."""
 
 import base64
+import json
 import os
 import shutil
 import socket
@@ -68,6 +69,18 @@ class Browser:
     def run(self, script: str) -> Any:
         """The value of `return …`; a promise is waited for."""
         return self._send("POST", "/execute/sync", {"script": script, "args": []})
+
+    def click(self, selector: str, across: float = 0.5, down: float = 0.5) -> None:
+        """The mouse at a place of an element, in shares of its sides; the page is scrolled there."""
+        x, y = self.run(
+            f"const node = document.querySelector({json.dumps(selector)});"
+            "node.scrollIntoView({ block: 'center', behavior: 'instant' });"
+            f"const b = node.getBoundingClientRect(); return [b.x + {across} * b.width, b.y + {down} * b.height]"
+        )
+        move = {"type": "pointerMove", "duration": 0, "x": round(x), "y": round(y)}
+        actions = [move, {"type": "pointerDown", "button": 0}, {"type": "pointerUp", "button": 0}]
+        mouse = {"type": "pointer", "id": "mouse", "parameters": {"pointerType": "mouse"}, "actions": actions}
+        self._send("POST", "/actions", {"actions": [mouse]})
 
     def press(self, *keys: str) -> None:
         """Keys to whatever has the focus; W3C's code points for those without a letter."""

@@ -131,7 +131,8 @@ function build() {
   main.append(el("header", {}, el("h1", {}, data.title), themeButton(), nav));
   for (const one of data.sections) {
     section(one.name, one.title, el("p", { class: "sees" }, one.sees), one.facts.map((fact) => el("p", {}, fact)), one.widgets.map((w) => WIDGETS[w.kind](w)), gallery(one),
-      el("p", { class: "faint" }, el("a", { href: one.paper[1], rel: "noreferrer" }, one.paper[0]), " · ", el("a", { href: one.code[1] }, one.code[0])));
+      el("p", { class: "faint" }, el("a", { href: one.paper[1], rel: "noreferrer" }, one.paper[0])),
+      el("details", {}, el("summary", { class: "faint" }, one.code[0]), scroll(`source of ${one.code[0]}`, el("pre", {}, one.code[1]))));
   }
   listSections(nav);
   main.append(el("p", { class: "faint" }, `Made by segcli ${data.version}. This file holds all that it shows: it loads nothing from elsewhere.`));

@@ -1,13 +1,12 @@
 """All views of an image as one HTML page that needs no network: pictures, and what one can click."""
 
 import base64
-from pathlib import Path
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-import segcli
 from segcli.data.png import encode_png
 from segcli.drawing.page import page
 from segcli.explain.pictures import fitted
@@ -17,6 +16,8 @@ from segcli.explain.view import Boxes, Maps, Matrix, Shown, Solids, View, Widget
 SIDE = 900  # pixels of the longest side of the image that is clicked at
 MOST_TIMES = 80  # pixels of a cell at most
 QUALITY = 80  # of JPEG
+COUNTABLE = 128  # cells of a side: of finer maps nobody sees single ones
+FINE = (cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444)  # colour in every pixel
 Json = dict[str, object]
 
 
@@ -41,13 +42,12 @@ def explain_page(title: str, scene: Scene, sections: list[Section]) -> str:
 
 
 def _section(name: str, view: View, shown: Shown) -> Json:
-    code = Path(segcli.__file__).parent / view.code
     return {
         "name": name,
         "title": view.title,
         "sees": view.sees,
         "paper": view.paper,
-        "code": [f"segcli/{view.code}", code.as_uri()],
+        "code": [view.place, view.source],
         "facts": shown.facts,
         "columns": shown.columns or 3,
         "pictures": [
@@ -114,7 +114,8 @@ def _rounded(values: np.ndarray, digits: int = 1) -> list[object]:
 
 
 def _picture(pixels: np.ndarray) -> str:
-    """Enlarged cells as a small PNG of one pixel a cell, which the page enlarges again; all else as JPEG."""
+    """Enlarged cells as a small PNG of one pixel a cell, which the page enlarges again; all else as JPEG, and so cells
+    that are too many to be counted, one pixel each."""
     for times in range(MOST_TIMES, 1, -1):
         if pixels.shape[0] % times or pixels.shape[1] % times:
             continue
@@ -122,12 +123,15 @@ def _picture(pixels: np.ndarray) -> str:
         if not np.array_equal(rows[0], np.repeat(rows[0, ::times], times, 0)):  # a photograph is told by its first row
             continue
         small = rows[:, ::times]
-        if np.array_equal(pixels, np.repeat(np.repeat(small, times, 0), times, 1)):
-            return "data:image/png;base64," + base64.b64encode(encode_png(small)).decode("ascii")
+        if not np.array_equal(pixels, np.repeat(np.repeat(small, times, 0), times, 1)):
+            continue
+        if max(small.shape) > COUNTABLE:
+            return _jpeg(small, FINE)
+        return "data:image/png;base64," + base64.b64encode(encode_png(small)).decode("ascii")
     return _jpeg(pixels)
 
 
-def _jpeg(pixels: np.ndarray) -> str:
-    done, data = cv2.imencode(".jpg", pixels[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+def _jpeg(pixels: np.ndarray, settings: Sequence[int] = ()) -> str:
+    done, data = cv2.imencode(".jpg", pixels[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY, *settings])
     assert done, "pictures here are small"
     return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode("ascii")

@@ -13,7 +13,7 @@ from segcli.drawing.colours import Rgb, ink_on, oklch
 from segcli.drawing.sheets import INK, PAPER, TEXT
 from segcli.drawing.text import draw_text, text_size, text_width
 
-SAMPLED = 20_000  # cells that decide a map's main directions
+SAMPLED = 2_000  # cells that decide a map's main directions
 TABLE = 780  # pixels that a table is wide at least: text then has its own size on a sheet of two columns
 MAP = 128  # cells of a map on the page at most
 SIDE = 560  # pixels of the longest side of a picture, about
@@ -69,7 +69,7 @@ def feature_colours(
     if basis is None:
         mean = rows.mean(0)
         centred = rows - mean
-        directions = _main_directions(centred[:: max(1, len(centred) // SAMPLED)])
+        directions = _main_directions(centred[:: -(-len(centred) // SAMPLED)])
         basis = mean, directions
     axes = ((rows - basis[0]) @ basis[1]).unflatten(0, map_Chw.shape[1:]).cpu().numpy()
     if axes.shape[2] < 3:  # a map of one or two channels
@@ -81,10 +81,12 @@ def feature_colours(
 def _main_directions(rows_NC: Tensor) -> Tensor:
     """[C,3]: the directions in which centred rows differ most, by subspace iteration: an eigendecomposition of a
     backbone's 2,048 channels takes a minute."""
-    start = torch.randn(rows_NC.shape[1], 3, generator=torch.Generator().manual_seed(0))
+    start = torch.randn(rows_NC.shape[1], 8, generator=torch.Generator().manual_seed(0))
     found = torch.linalg.qr(start).Q
-    for _ in range(20):
+    for _ in range(6):
         found = torch.linalg.qr(rows_NC.T @ (rows_NC @ found)).Q
+    along = rows_NC @ found
+    found = found @ torch.linalg.eigh(along.T @ along).eigenvectors.flip(1)[:, :3]  # largest first
     return found * torch.where(found.sum(0) < 0, -1.0, 1.0)  # a direction and its opposite are the same: choose one
 
 
@@ -129,12 +131,13 @@ def lay(
 ) -> None:
     """Lay a small picture over a box (xyxy in the large one's pixels), in place. share: of its colours."""
     x1, y1, x2, y2 = np.rint(box).astype(int).tolist()
+    x2, y2 = max(x2, x1 + 1), max(y2, y1 + 1)  # of a box below a pixel one is seen
     way = cv2.INTER_LINEAR if smooth else cv2.INTER_NEAREST
-    large = cv2.resize(colours_hw3, (max(1, x2 - x1), max(1, y2 - y1)), interpolation=way)
+    large = cv2.resize(colours_hw3, (x2 - x1, y2 - y1), interpolation=way)
     inside = picture[max(0, y1) : max(0, y2), max(0, x1) : max(0, x2)]
-    inside[:] = cv2.addWeighted(
-        inside, 1 - share, large[max(0, -y1) :, max(0, -x1) :][: inside.shape[0], : inside.shape[1]], share, 0
-    )
+    if inside.size:
+        own = large[max(0, -y1) :, max(0, -x1) :][: inside.shape[0], : inside.shape[1]]
+        inside[:] = cv2.addWeighted(inside, 1 - share, own, share, 0)
 
 
 def crop_around(image: np.ndarray, box_4: Tensor, margin: float = 0.3) -> tuple[np.ndarray, tuple[int, int]]:

@@ -1,6 +1,8 @@
 """What a view is: a file of explain/views/ whose `build()` returns a View. Adding one is adding a file."""
 
 import dataclasses
+import inspect
+import textwrap
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -82,18 +84,29 @@ class Shown:
 
 @dataclasses.dataclass(frozen=True)
 class View:
-    """title, sees: what it is and, in one sentence, what one sees. paper: (place, address). code: the file of segcli/
-    that computes it. needs: the keys of `model.inspect` that it draws from; a model without one of them has no such
-    view. labels: it needs the image's labels, too. split: it is of a whole split, not of one image."""
+    """title, sees: what it is and, in one sentence, what one sees. paper: (place, address). code: the function that
+    computes it; pages show its source, since a link to a file leads nowhere on another machine. needs: the keys of
+    `model.inspect` that it draws from; a model without one of them has no such view. labels: it needs the image's
+    labels, too. split: it is of a whole split, not of one image."""
 
     title: str
     sees: str
     paper: tuple[str, str]
-    code: str
+    code: Callable[..., object]
     needs: tuple[str, ...]
     draw: Callable[[Scene], Shown]
     labels: bool = False
     split: bool = False
+
+    @property
+    def place(self) -> str:
+        """Where the code is in any copy of the package, such as "segcli/ops/paste.py, line 14: paste_masks"."""
+        _, line = inspect.getsourcelines(self.code)
+        return f"{self.code.__module__.replace('.', '/')}.py, line {line}: {self.code.__qualname__}"
+
+    @property
+    def source(self) -> str:
+        return textwrap.dedent(inspect.getsource(self.code)).rstrip()
 
     def shown(self, scene: Scene) -> Shown:
         """What `draw` has to show, or that there is nothing."""

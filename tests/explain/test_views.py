@@ -1,17 +1,17 @@
 """Every view draws, of every family that has it; what is shown is what the losses use."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from batches import LAYERS, RESNET, batch, rectangles, small_detr, small_maskformer
+from explained import CHOSEN, LITE, PIXELS, SMALL, opened
 from scipy.optimize import linear_sum_assignment
 
+import segcli
 from segcli.core import plugins
-from segcli.core.dataset_info import Category, DatasetInfo
-from segcli.core.recipe.recipe import Recipe
-from segcli.engine.opening import Opened, build
 from segcli.explain.explain import available, look, views_named
 from segcli.explain.page import Section, explain_page
 from segcli.explain.sheet import sheet
@@ -21,15 +21,6 @@ from segcli.ops.matcher import total
 from segcli.predictions.meshes import before_camera
 from segcli.types import Instances, Target, encode_masks
 
-POINTS = ("left", "right")
-INFO = DatasetInfo(
-    "scene",
-    (Category("cat", 1, keypoints=POINTS), Category("dog", 2, keypoints=POINTS), Category("sky", 3, thing=False)),
-    {"val": 1},
-)
-SMALL = {"backbone": RESNET, "queries": 9, "transformer": {"dim": 64, "heads": 4, "ffn": 64, **LAYERS}}
-CHOSEN = {**SMALL, "levels": 2, "boxes": {"deformable": True, "selection": True}}
-LITE = {"backbone": {"name": "efficientnet_lite0"}, "width": 32, "proposals": [8, 8]}
 MODELS = [  # (task, model, views that it must have)
     ("instance", {"name": "rcnn", "backbone": RESNET, "heads": {"box": {"width": 32}, "mask": {"width": 32}}}, "paste"),
     ("instance", {"name": "rcnn_lite", **LITE, "heads": {"iou_box": {}, "lite_mask": {}}}, "mask_channels"),
@@ -43,13 +34,6 @@ MODELS = [  # (task, model, views that it must have)
     ("instance", {"name": "maskformer_lite", **CHOSEN}, "dot_product sampling_points readings"),
     ("semantic", {"name": "per_pixel", "backbone": RESNET}, "class_maps entropy features"),
 ]
-
-
-def opened(task, settings):
-    settings = {"name": "explained", "task": task, "data": {"root": "data/none", "size": 96}, "model": settings}
-    recipe = Recipe.parse({**settings, "train": {"steps": 1}, "eval": {"max_detections": 3}}, "test")
-    torch.manual_seed(0)
-    return Opened(build(recipe, INFO).eval(), recipe, INFO, None)
 
 
 def labels(count=2):
@@ -75,9 +59,6 @@ def alike(one, other):
         assert (one.semantic == other.semantic).mean() > 0.99
     if one.panoptic is not None:
         assert (one.panoptic.ids == other.panoptic.ids).mean() > 0.99
-
-
-PIXELS = np.random.default_rng(0).integers(0, 255, (72, 120, 3)).astype(np.uint8)
 
 
 @pytest.mark.parametrize(("task", "settings", "expected"), MODELS)
@@ -107,45 +88,26 @@ def test_every_view_is_of_some_model_above():
     }
 
 
-def test_arrows_step_from_cell_to_cell(browser, tmp_path):
-    scene = look(opened("detection", {"name": "detr", **SMALL}), PIXELS, None, 0.5)
-    view = views_named(["positions"])["positions"]
-    page = explain_page("cells", scene, [Section("positions", view, view.shown(scene))])
-    (tmp_path / "page.html").write_text(page, encoding="utf-8")
-    browser.complaints()
-    browser.open(tmp_path / "page.html", 1200, 900)
-    chosen = "return Number(document.querySelector('#positions svg').dataset.chosen)"
-    before = browser.run(chosen)
-    browser.run("document.querySelector('#positions [aria-label=next]').click()")
-    assert browser.run(chosen) == before + 1
-    assert browser.complaints() == []
-
-
-def test_the_last_stage_of_a_mesh_is_the_predicted_one_and_can_be_turned(browser, tmp_path):
+def test_the_last_stage_of_a_mesh_is_the_predicted_one():
     settings = {"name": "rcnn_lite", **LITE, "heads": {"iou_box": {}, "lite_mesh": {"grid": 4, "stages": 2}}}
     scene = look(opened("mesh", settings), PIXELS, None, 0.5)
-    view = views_named(["mesh_stages"])["mesh_stages"]
-    shown = view.shown(scene)
-    meshes = shown.widgets[0].meshes
+    meshes = views_named(["mesh_stages"])["mesh_stages"].shown(scene).widgets[0].meshes
     first, *_, last = (name for name in meshes if name.startswith("1: "))
     field, order = PosedMeshes.of(scene.prediction.instances), scene.prediction.instances.scores.argmax()
     [(points, faces)] = before_camera(field[order[None]], scene.prediction.size)
     np.testing.assert_allclose(meshes[last][0], points, atol=1e-5)
     assert np.array_equal(meshes[last][1], faces)
     assert np.array_equal(meshes[first][1], faces)  # stages move vertices alone
-    page = explain_page("meshes", scene, [Section("mesh_stages", view, shown)])
-    assert len(page) < 10e6
-    (tmp_path / "page.html").write_text(page, encoding="utf-8")
-    browser.complaints()
-    browser.open(tmp_path / "page.html", 900, 700)
-    browser.run("document.querySelector('#mesh_stages .widget button').click()")
-    browser.run("return new Promise((done) => setTimeout(done, 500))")
-    drawn = "return document.querySelector('.solid').data[0].x.length"
-    assert browser.run(drawn) == len(points)
-    browser.run("const s = document.querySelector('#mesh_stages .widget select');"
-                "s.value = s.options.length - 1; s.dispatchEvent(new Event('change'))")  # fmt: skip
-    assert browser.run("return document.querySelector('.solid').data[0].name") == [*meshes][-1]
-    assert not [line for line in browser.complaints() if "Security" in line or "Error" in line]  # others: software GL
+
+
+def test_every_view_names_code_that_can_be_read():
+    for name, view in views_named(()).items():
+        path, _, rest = view.place.partition(", line ")
+        line, _, function = rest.partition(": ")
+        lines = (Path(segcli.__file__).parents[1] / path).read_text(encoding="utf-8").splitlines()
+        begun = "".join(lines[int(line) - 1 : int(line) + 2])  # a decorator may come first
+        assert f"def {function.split('.')[-1]}(" in begun, name
+        assert view.source.splitlines()[0] == lines[int(line) - 1].strip(), name
 
 
 @pytest.mark.parametrize("count", [0, 2])

@@ -5,6 +5,7 @@ import torch
 from segcli.explain.pictures import heat_over, shrunk
 from segcli.explain.scene import Scene
 from segcli.explain.view import Maps, Picture, Shown, View
+from segcli.models.per_pixel.base import PerPixel
 
 PICTURES, LISTED = 12, 60  # classes of the PNG and of the page
 
@@ -15,7 +16,7 @@ def build() -> View:
         "Every pixel divides a probability of 1 among the classes, and the largest share names it. Nothing here "
         "knows of objects: two cars side by side are one region.",
         ("FCN, section 4", "https://arxiv.org/abs/1411.4038"),
-        "models/per_pixel/base.py",
+        PerPixel.inspect,
         ("probabilities",),
         _draw,
     )

@@ -21,7 +21,7 @@ def build() -> View:
         "The maps say what is the object at all, which chart of the body's surface a pixel shows (I), and where on it "
         "that lies (U and V, dark 0, bright 1). Then: how probable each chart is; the likeliest one is I.",
         ("DensePose, sections 3 and 4", "https://arxiv.org/abs/1802.00434"),
-        "models/rcnn/heads/densepose.py",
+        DensePoseHead.finish,
         ("detections", "densepose", "pooling_heads"),
         _draw,
     )

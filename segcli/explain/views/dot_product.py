@@ -7,6 +7,7 @@ import torch
 from segcli.explain.pictures import cells, heat_over
 from segcli.explain.scene import FEW, Scene
 from segcli.explain.view import Picture, Shown, View
+from segcli.models.maskformer.maskformer import mask_logits
 
 CHANNELS = 6  # shown of each query
 
@@ -17,7 +18,7 @@ def build() -> View:
         "The query's embedding holds a weight for each channel of the pixel embeddings. Here are the channels that "
         "move its mask most (red: for the object, blue: against it), the sum of all, and the mask that it becomes.",
         ("MaskFormer, section 3.3, segmentation module", "https://arxiv.org/abs/2107.06278"),
-        "models/maskformer/maskformer.py",
+        mask_logits,
         ("pixels", "mask_embeddings", "mask_logits"),
         _draw,
     )

@@ -6,6 +6,7 @@ from segcli.explain.pictures import boxes_over, hues
 from segcli.explain.scene import Scene
 from segcli.explain.view import Picture, Shown, View
 from segcli.ops.boxes import iou
+from segcli.ops.detr_inference import detections
 
 OVERLAP = 0.5  # IoU from which R-CNNs suppress
 LEAST = 0.3  # score of a prediction that would be seen
@@ -17,7 +18,7 @@ def build() -> View:
         "Left: the sure predictions that no better one of their class overlaps by half; right: those that one does. A "
         "trained set predictor hardly has any, because only one query was ever matched with an object.",
         ("DETR, section 4.2 and figure 4", "https://arxiv.org/abs/2005.12872"),
-        "ops/detr_inference.py",
+        detections,
         ("boxes", "class_probabilities"),
         _draw,
     )

@@ -8,6 +8,7 @@ from segcli.drawing.overlays import draw as overlay
 from segcli.explain.pictures import SIDE, heat_over
 from segcli.explain.scene import Scene
 from segcli.explain.view import Picture, Shown, View
+from segcli.models.per_pixel.base import PerPixel
 
 
 def build() -> View:
@@ -16,7 +17,7 @@ def build() -> View:
         "Left: the classes; middle: the entropy of each pixel's probabilities, 0 where one class has all, 1 where "
         "all share alike; right: how far the best class is ahead of the next. Borders and rare classes are bright.",
         ("FCN, section 4", "https://arxiv.org/abs/1411.4038"),
-        "models/per_pixel/base.py",
+        PerPixel.inspect,
         ("probabilities",),
         _draw,
     )

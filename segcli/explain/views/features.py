@@ -5,6 +5,7 @@ import torch
 from segcli.explain.pictures import cells, feature_colours, heat_over
 from segcli.explain.scene import Scene
 from segcli.explain.view import Picture, Shown, View
+from segcli.models.layers.pyramid import FPN
 
 
 def build() -> View:
@@ -14,7 +15,7 @@ def build() -> View:
         "model; below: how long the feature vectors are. Coarser maps have fewer, larger cells (channels × rows × "
         "columns).",
         ("Feature Pyramid Networks, section 3", "https://arxiv.org/abs/1612.03144"),
-        "models/layers/pyramid.py",
+        FPN.forward,
         ("features",),
         _draw,
     )

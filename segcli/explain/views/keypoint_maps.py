@@ -3,6 +3,7 @@
 from segcli.explain.pictures import crop_around, dot, fitted, heat, lay
 from segcli.explain.scene import Scene
 from segcli.explain.view import Picture, Shown, View
+from segcli.models.rcnn.heads.keypoint import KeypointHead
 
 
 def build() -> View:
@@ -11,7 +12,7 @@ def build() -> View:
         "The probabilities of one keypoint over the cells of the box sum to 1; the dot is where it is read. A broad "
         "spot is a keypoint that the model is unsure of.",
         ("Mask R-CNN, section 5", "https://arxiv.org/abs/1703.06870"),
-        "models/rcnn/heads/keypoint.py",
+        KeypointHead.read,
         ("detections", "keypoint_maps", "keypoints"),
         _draw,
     )

@@ -3,6 +3,7 @@
 from segcli.explain.pictures import boxes_over, hues
 from segcli.explain.scene import FEW, Scene
 from segcli.explain.view import Boxes, Picture, Shown, View
+from segcli.models.detr.detector import DETR
 from segcli.ops.boxes import iou
 
 
@@ -12,7 +13,7 @@ def build() -> View:
         "The boxes that the sure queries, each in its colour, have after every decoder layer: the first one finds "
         "roughly where, the later ones settle who takes which object and where it ends.",
         ("DETR, figure 4", "https://arxiv.org/abs/2005.12872"),
-        "models/detr/detector.py",
+        DETR.run,
         ("layer_boxes", "class_probabilities"),
         _draw,
     )

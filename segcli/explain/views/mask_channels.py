@@ -3,6 +3,7 @@
 from segcli.explain.pictures import cells, heat
 from segcli.explain.scene import Scene
 from segcli.explain.view import Picture, Shown, View
+from segcli.models.rcnn.heads.mask import MaskHead
 
 CHANNELS = 24  # of an object with more classes: the chosen one, and the others whose maps are strongest
 FRAME = (90, 200, 255)
@@ -14,7 +15,7 @@ def build() -> View:
         "Each class has a foreground/background map of its own. The box head has named the class, so only the framed "
         "map becomes the mask; in training, too, the others learn nothing from this object.",
         ("Mask R-CNN, section 3, mask representation", "https://arxiv.org/abs/1703.06870"),
-        "models/rcnn/heads/mask.py",
+        MaskHead.predict,
         ("detections", "mask_channels"),
         _draw,
     )

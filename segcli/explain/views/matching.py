@@ -8,7 +8,7 @@ from segcli.explain.pictures import boxes_over, hues, table
 from segcli.explain.scene import Scene
 from segcli.explain.view import Matrix, Picture, Shown, View
 from segcli.ops.boxes import from_masks
-from segcli.ops.matcher import total
+from segcli.ops.matcher import match, total
 
 COLUMNS = 12  # objects of the table
 OTHERS = 6  # unmatched queries of the table: those that would have cost least
@@ -21,7 +21,7 @@ def build() -> View:
         "Each labelled object (white) gets one query (its number, in colour), so that the sum of all costs is least; "
         "the framed cells of the table are the pairs. All other queries learn to say that there is nothing.",
         ("DETR, section 3.1, equations 1 and 2", "https://arxiv.org/abs/2005.12872"),
-        "ops/matcher.py",
+        match,
         ("matching", "costs", "labels"),
         _draw,
         labels=True,

@@ -30,7 +30,7 @@ def build() -> View:
         "Voxels say how probably each cell of the box's cube is full; the surface of the full ones is the first mesh, "
         "whose vertices each stage moves. Above as the camera sees it, below turned to the side.",
         ("Mesh R-CNN, section 3 and figure 3", "https://arxiv.org/abs/1906.02739"),
-        "models/rcnn/heads/mesh.py",
+        MeshHead.predict,
         ("detections", "mesh_vertices"),
         _draw,
     )

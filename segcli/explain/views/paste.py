@@ -6,6 +6,7 @@ import numpy as np
 from segcli.explain.pictures import cells, crop_around, fitted, heat, lay, rectangle
 from segcli.explain.scene import Scene
 from segcli.explain.view import Picture, Shown, View
+from segcli.ops.paste import paste_masks
 
 
 def build() -> View:
@@ -14,7 +15,7 @@ def build() -> View:
         "Left: the chosen channel as the head gives it; middle: its cells laid over the box, where each covers many "
         "pixels; right: the mask that becomes of it, read between the cells and cut at one half.",
         ("Mask R-CNN, section 3.1, inference", "https://arxiv.org/abs/1703.06870"),
-        "ops/paste.py",
+        paste_masks,
         ("detections", "masks", "mask_channels"),
         _draw,
     )

@@ -3,6 +3,7 @@
 from segcli.explain.pictures import cells, feature_colours
 from segcli.explain.scene import Scene
 from segcli.explain.view import Picture, Shown, View
+from segcli.models.layers.pixel_decoder import FpnPixelDecoder
 
 
 def build() -> View:
@@ -11,7 +12,7 @@ def build() -> View:
         "The maps of the pixel decoder from coarse to fine and, last, the embeddings of pixels, their three main "
         "directions as colours: pixels of one colour will get into the same masks.",
         ("MaskFormer, section 3.3, pixel-level module", "https://arxiv.org/abs/2107.06278"),
-        "models/layers/pixel_decoder.py",
+        FpnPixelDecoder.pyramid,
         ("pixels",),
         _draw,
     )

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from segcli.explain.pictures import cells, feature_colours, heat_over
 from segcli.explain.scene import Scene
 from segcli.explain.view import Maps, Picture, Shown, View
+from segcli.models.layers.position import SinePosition
 
 
 def build() -> View:
@@ -15,7 +16,7 @@ def build() -> View:
         "Attention has no sense of place, so that sines of each cell's row and column are added to its features. The "
         "heat shows how alike the positions of all cells are to the chosen one's.",
         ("DETR, section 3.2 and appendix A.4", "https://arxiv.org/abs/2005.12872"),
-        "models/layers/position.py",
+        SinePosition.forward,
         ("projected", "position"),
         _draw,
     )

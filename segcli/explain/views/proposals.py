@@ -10,6 +10,7 @@ from segcli.explain.scene import Scene
 from segcli.explain.view import Boxes, Picture, Shown, View
 from segcli.models.interface import Detections
 from segcli.models.rcnn.rcnn import RCNN
+from segcli.models.rcnn.rpn import RPN
 
 DRAWN = 60  # boxes of a picture
 KEPT = 300  # boxes of the page
@@ -21,7 +22,7 @@ def build() -> View:
         "Left: the best-scored boxes of the proposal network, heaps of them on each object; middle: what non-maximum "
         "suppression leaves for the heads; right: what they make of it. Yellow is a high score, blue a low one.",
         ("Faster R-CNN, section 3.1", "https://arxiv.org/abs/1506.01497"),
-        "models/rcnn/rpn.py",
+        RPN.propose,
         ("proposals", "proposal_scores", "proposal_outputs"),
         _draw,
     )

@@ -3,6 +3,7 @@
 from segcli.explain.pictures import heat_over, rectangle
 from segcli.explain.scene import FEW, Scene
 from segcli.explain.view import Maps, Picture, Shown, View
+from segcli.models.layers.transformer import DecoderLayer
 
 LISTED = 40  # queries of the page, best first
 
@@ -13,7 +14,7 @@ def build() -> View:
         "Attention of a query to the image in the last decoder layer, mean over the heads: a trained query reads its "
         "object's ends, which decide where a box or a mask stops.",
         ("DETR, figure 6", "https://arxiv.org/abs/2005.12872"),
-        "models/layers/transformer.py",
+        DecoderLayer.forward,
         ("query_attention", "class_probabilities"),
         _draw,
     )

@@ -3,6 +3,7 @@
 from segcli.explain.pictures import heat_over, shrunk
 from segcli.explain.scene import Scene
 from segcli.explain.view import Maps, Picture, Shown, View
+from segcli.models.maskformer.maskformer import MaskFormer
 
 PICTURES, LISTED = 12, 40  # queries of the PNG and of the page, best first
 
@@ -13,7 +14,7 @@ def build() -> View:
         "A query answers with one class and one mask over the whole image, a thing or a stuff region alike; those "
         'that are sure of "no object" come last, and their masks do not count.',
         ("MaskFormer, section 3.2, mask classification", "https://arxiv.org/abs/2107.06278"),
-        "models/maskformer/maskformer.py",
+        MaskFormer.decode,
         ("mask_logits", "class_probabilities"),
         _draw,
     )

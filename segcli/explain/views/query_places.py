@@ -7,6 +7,7 @@ from segcli.drawing.colours import Rgb
 from segcli.explain.pictures import dot, fitted
 from segcli.explain.scene import Scene
 from segcli.explain.view import Maps, Picture, Shown, View
+from segcli.models.detr.detector import DETR
 
 PICTURES, LISTED = 20, 60  # queries of the PNG and of the page, those that find most
 SMALL, WIDE, TALL = np.array([90, 205, 90]), np.array([240, 70, 60]), np.array([80, 140, 255])
@@ -20,7 +21,7 @@ def build() -> View:
         "boxes, red for large wide ones, blue for large tall ones, grey where it finds nothing. Learned queries divide "
         "places and sizes among themselves.",
         ("DETR, section 4.3 and figure 7", "https://arxiv.org/abs/2005.12872"),
-        "models/detr/detector.py",
+        DETR.run,
         ("split_boxes", "split_scores"),
         _draw,
         split=True,

@@ -5,6 +5,7 @@ import torch
 from segcli.explain.pictures import table
 from segcli.explain.scene import Scene
 from segcli.explain.view import Matrix, Picture, Shown, View
+from segcli.ops.detr_inference import detections
 
 ROWS, COLUMNS = 24, 9  # the best queries, and the classes that they name most
 
@@ -15,7 +16,7 @@ def build() -> View:
         "The probability that each query gives each class, best queries first. There are more queries than objects: "
         'in DETR and MaskFormer the rest say "no object", in models with a sigmoid a class they say nothing loudly.',
         ("DETR, section 3.1", "https://arxiv.org/abs/2005.12872"),
-        "models/detr/detector.py",
+        detections,
         ("class_probabilities", "no_object"),
         _draw,
     )

@@ -5,6 +5,7 @@ from segcli.explain.pictures import SIDE
 from segcli.explain.scene import Scene
 from segcli.explain.view import Picture, Shown, View
 from segcli.models.layers.set_model import SetModel
+from segcli.ops.mask_inference import semantic_of
 from segcli.types import Prediction
 
 
@@ -14,7 +15,7 @@ def build() -> View:
         "Nothing is computed anew: a semantic map sums every query's mask times its class probabilities, instances "
         "rank queries of things, and a panoptic map gives each pixel to the query that wants it most.",
         ("MaskFormer, section 3.4", "https://arxiv.org/abs/2107.06278"),
-        "ops/mask_inference.py",
+        semantic_of,
         ("readings",),
         _draw,
     )

@@ -20,7 +20,7 @@ def build() -> View:
         "wherever they fall; RoIPool rounds the box to whole cells and takes the maximum of each blue bin, beside "
         "what it should read.",
         ("Mask R-CNN, section 3 and figure 3", "https://arxiv.org/abs/1703.06870"),
-        "models/rcnn/pooler.py",
+        Pooler.forward,
         ("pooling_heads", "detections", "strides"),
         _draw,
     )

@@ -6,6 +6,7 @@ from segcli.drawing.colours import oklch
 from segcli.explain.pictures import dot, fitted, rectangle
 from segcli.explain.scene import FEW, Scene
 from segcli.explain.view import Maps, Picture, Shown, View
+from segcli.models.layers.deformable import DeformableAttention
 
 LISTED = 40  # queries of the page, best first
 
@@ -16,7 +17,7 @@ def build() -> View:
         "Every head of a query reads a few points around its box on each map; bigger and yellower points weigh more. "
         "Where to look begins with the box and is learned as an offset from it.",
         ("Deformable DETR, section 4.1", "https://arxiv.org/abs/2010.04159"),
-        "models/layers/deformable.py",
+        DeformableAttention.forward,
         ("decoder_points", "boxes"),
         _draw,
     )

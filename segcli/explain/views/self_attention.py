@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from segcli.explain.pictures import dot, heat_over
 from segcli.explain.scene import Scene
 from segcli.explain.view import Maps, Picture, Shown, View
+from segcli.models.layers.transformer import Attention
 
 MOST = 1_500_000  # numbers of the page; of larger maps every second row and column is shown
 AT = ((0.35, 0.3), (0.35, 0.7), (0.65, 0.3), (0.65, 0.7), (0.5, 0.5))  # (row, column) of points without objects
@@ -16,7 +17,7 @@ def build() -> View:
         "Where the cell under the blue dot looks, in the last encoder layer, mean over the heads. In the paper's "
         "DETR that is mostly its own object; what all cells look at alike holds something about the whole image.",
         ("DETR, figure 3", "https://arxiv.org/abs/2005.12872"),
-        "models/layers/transformer.py",
+        Attention.forward,
         ("encoder_attention",),
         _draw,
     )
