@@ -42,12 +42,13 @@ def explain_page(title: str, scene: Scene, sections: list[Section]) -> str:
 
 
 def _section(name: str, view: View, shown: Shown) -> Json:
+    line, text = view.source()
     return {
         "name": name,
         "title": view.title,
         "sees": view.sees,
         "paper": view.paper,
-        "code": [view.place, view.source],
+        "code": [f"{view.place}, line {line}", text],
         "facts": shown.facts,
         "columns": shown.columns or 3,
         "pictures": [

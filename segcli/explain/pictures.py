@@ -127,17 +127,28 @@ def dot(picture: np.ndarray, x: float, y: float, colour: Rgb, radius: float) -> 
 
 
 def lay(
-    picture: np.ndarray, box: np.ndarray, colours_hw3: np.ndarray, share: float = 0.65, *, smooth: bool = False
+    picture: np.ndarray,
+    box: np.ndarray,
+    colours_hw3: np.ndarray,
+    share: float | np.ndarray = 0.65,
+    *,
+    smooth: bool = False,
 ) -> None:
-    """Lay a small picture over a box (xyxy in the large one's pixels), in place. share: of its colours."""
+    """Lay a small picture over a box (xyxy in the large one's pixels), in place. share: of its colours, or [h,w] of
+    each cell's."""
     x1, y1, x2, y2 = np.rint(box).astype(int).tolist()
     x2, y2 = max(x2, x1 + 1), max(y2, y1 + 1)  # of a box below a pixel one is seen
     way = cv2.INTER_LINEAR if smooth else cv2.INTER_NEAREST
-    large = cv2.resize(colours_hw3, (x2 - x1, y2 - y1), interpolation=way)
     inside = picture[max(0, y1) : max(0, y2), max(0, x1) : max(0, x2)]
-    if inside.size:
-        own = large[max(0, -y1) :, max(0, -x1) :][: inside.shape[0], : inside.shape[1]]
-        inside[:] = cv2.addWeighted(inside, 1 - share, own, share, 0)
+    if not inside.size:
+        return
+    weights = np.broadcast_to(np.asarray(share, np.float32), colours_hw3.shape[:2])
+    own, part = (
+        cv2.resize(one, (x2 - x1, y2 - y1), interpolation=way)[max(0, -y1) :, max(0, -x1) :]
+        for one in (colours_hw3, weights)
+    )
+    own, part = own[: inside.shape[0], : inside.shape[1]], part[: inside.shape[0], : inside.shape[1], None]
+    inside[:] = np.rint(inside * (1 - part) + own * part).astype(np.uint8)
 
 
 def crop_around(image: np.ndarray, box_4: Tensor, margin: float = 0.3) -> tuple[np.ndarray, tuple[int, int]]:

@@ -13,8 +13,8 @@ def sheet(view: View, shown: Shown, *, every_group: bool = False) -> np.ndarray:
     """uint8 RGB [H,WIDTH,3]: of pictures in groups the first group alone or, one below the other, all of them."""
     groups = list(dict.fromkeys(picture.group for picture in shown.pictures))
     first = groups[0] if groups else ""
-    title = view.title + (f" · {first}" if first and not every_group else "")
-    place = f"{view.paper[0]} · {view.place}"
+    title = view.title + (f" | {first}" if first and not every_group else "")
+    place = f"{view.paper[0]} | {view.place}"
     lines = [title, *wrapped(" ".join([view.sees, *shown.facts]), WIDTH - 2 * GAP), place]
     parts = [text_panel(lines, WIDTH)]
     for group in groups if every_group else groups[:1]:

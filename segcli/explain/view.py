@@ -100,13 +100,13 @@ class View:
 
     @property
     def place(self) -> str:
-        """Where the code is in any copy of the package, such as "segcli/ops/paste.py, line 14: paste_masks"."""
-        _, line = inspect.getsourcelines(self.code)
-        return f"{self.code.__module__.replace('.', '/')}.py, line {line}: {self.code.__qualname__}"
+        """Where the code is in any copy of the package, such as "segcli/ops/paste.py: paste_masks"."""
+        return f"{self.code.__module__.replace('.', '/')}.py: {self.code.__qualname__}"
 
-    @property
-    def source(self) -> str:
-        return textwrap.dedent(inspect.getsource(self.code)).rstrip()
+    def source(self) -> tuple[int, str]:
+        """(its line there, its text)."""
+        lines, number = inspect.getsourcelines(self.code)
+        return number, textwrap.dedent("".join(lines)).rstrip()
 
     def shown(self, scene: Scene) -> Shown:
         """What `draw` has to show, or that there is nothing."""

@@ -119,6 +119,6 @@ def test_the_code_of_a_view_is_on_its_page(show, browser):
     browser.click("#positions summary")
     assert browser.run(read) is True
     text = browser.run("return document.querySelector('#positions details').innerText")
-    assert "segcli/models/layers/position.py, line " in text
+    assert "segcli/models/layers/position.py: SinePosition.forward, line " in text
     assert "def forward(self, size" in text
     assert "file://" not in browser.run("return document.documentElement.outerHTML")

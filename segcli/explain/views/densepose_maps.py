@@ -12,7 +12,20 @@ from segcli.fields.densepose import DensePose
 from segcli.models.rcnn.heads.densepose import DensePoseHead
 
 PARTS = 8  # charts that have pictures of their own, those with most of the object
+LEAST = 0.5  # percent of the object below which a chart has none
 SIDE = 380  # pixels of a picture
+SIDES = ("right", "left")
+PLACES = (  # DensePose-COCO's charts, 1 to 24
+    *("torso, back", "torso, front", "right hand", "left hand", "left foot", "right foot"),
+    *(f"{side} {limb}, {face}" for limb in ("thigh", "calf") for face in ("back", "front") for side in SIDES),
+    *(
+        f"{side} {limb}, {face}"
+        for limb in ("upper arm", "forearm")
+        for face in ("front", "back")
+        for side in SIDES[::-1]
+    ),
+    *("head, right", "head, left"),
+)
 
 
 def build() -> View:
@@ -52,17 +65,17 @@ def _draw(scene: Scene) -> Shown:
         for name, values in (("U", u), ("V", v)):
             spread = f" {values[on].min() / 255:.2f} to {values[on].max() / 255:.2f}" if on.any() else " nowhere"
             shown.pictures.append(Picture(_over(picture, corners, values / 255 * on), name + spread, group))
-        covered = np.bincount(chart[on], minlength=head.surface.charts + 1)[1:]
-        order = np.lexsort((-charts[1:].mean((1, 2)), -covered))[:PARTS]
-        for c in order.tolist():
-            share = 100 * covered[c] / max(1, on.sum())
-            shown.pictures.append(
-                Picture(_over(picture, corners, charts[c + 1]), f"chart {c + 1}: {share:.0f} % of the object", group)
-            )
+        covered = 100 * np.bincount(chart[on], minlength=head.surface.charts + 1)[1:] / max(1, on.sum())
+        for c in np.argsort(-covered, kind="stable")[:PARTS].tolist():
+            if covered[c] >= LEAST:
+                place = PLACES[c] if (head.surface.charts, head.surface.coarse) == (24, 14) else f"chart {c + 1}"
+                caption = f"{place}: {covered[c]:.0f} % of it"
+                shown.pictures.append(Picture(_over(picture, corners, charts[c + 1]), caption, group))
     return shown
 
 
 def _over(picture: np.ndarray, corners: np.ndarray, values: np.ndarray) -> np.ndarray:
     out = picture.copy()
-    lay(out, corners, heat(values.astype(np.float32), 1.0), 0.75)
+    values = values.astype(np.float32)
+    lay(out, corners, heat(values, 1.0), 0.4 + 0.5 * values)  # where there is nothing, the photograph is to be seen
     return out

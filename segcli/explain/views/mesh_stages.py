@@ -3,6 +3,7 @@
 import dataclasses
 from typing import cast
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from segcli.explain.scene import Scene
 from segcli.explain.view import Picture, Shown, Solids, View
 from segcli.fields.mesh import Found, PosedMeshes
 from segcli.meshes.raster import rasterise
-from segcli.models.rcnn.heads.mesh import MeshHead
+from segcli.models.rcnn.heads.mesh import MeshHead, full_from
 from segcli.models.rcnn.rcnn import RCNN
 from segcli.predictions.meshes import before_camera
 
@@ -21,6 +22,7 @@ SIDE = 300  # pixels of a picture
 FACES, MOST = 6_000, 4  # of a mesh, and objects, that the page lets one turn: more would only make the file large
 COLOUR: Rgb = (230, 159, 0)
 PAPER: Rgb = (245, 245, 245)
+FAR, STEP = 10.0, 0.04  # of what has no surface, and a step that is an edge, in radii of the mesh
 LIGHT = np.array([-0.4, -0.5, 0.77])  # its direction in the picture
 
 
@@ -60,8 +62,10 @@ def _draw(scene: Scene) -> Shown:
         seen, turned = [], []
         if voxels is not None:
             laid, side = picture.copy(), heat(voxels[number].amax(2).T.numpy(), 1.0)
-            lay(laid, (box[0] * factor).numpy(), heat(voxels[number].amax(0).numpy(), 1.0), 0.75)
-            full = f"{len(side)}³ voxels, the highest {float(voxels[number].max()):.2f}"
+            front = voxels[number].amax(0).numpy()
+            lay(laid, (box[0] * factor).numpy(), heat(front, 1.0), 0.4 + 0.5 * front)
+            least = float(full_from(voxels[number : number + 1]))
+            full = f"{len(side)}³ voxels, full from {least:.2f}"
             seen.append(Picture(laid, full, group))
             turned.append(Picture(cells(side, SIDE), "voxels from the side, near ones left", group))
         for k, (name, one) in enumerate(zip(names, fields, strict=True)):
@@ -94,11 +98,22 @@ def _turned(points: np.ndarray, faces: np.ndarray) -> np.ndarray:
     middle = (points.min(0) + points.max(0)) / 2
     own = (points - middle) @ (about_x @ about_y).T
     own = own / max(float(np.linalg.norm(own, axis=1).max()), 1e-9) * [1, -1, -1] + [0, 0, 4]  # the rasteriser's frame
-    seen = rasterise(own, faces, (1.85 * SIDE, 1.85 * SIDE, SIDE / 2, SIDE / 2), (SIDE, SIDE))
+    fine = 2 * SIDE
+    seen = rasterise(own, faces, (1.85 * fine, 1.85 * fine, fine / 2, fine / 2), (fine, fine))
     corners = own[faces]
-    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    facing = np.abs(normals @ LIGHT) / np.maximum(np.linalg.norm(normals, axis=1), 1e-12)
+    across = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    normals = across / np.maximum(np.linalg.norm(across, axis=1, keepdims=True), 1e-12)
     on = seen.face >= 0
-    picture = np.full((SIDE, SIDE, 3), PAPER, np.uint8)
-    picture[on] = np.array(COLOUR) * (0.3 + 0.7 * facing[seen.face[on]])[:, None]
-    return picture
+    picture = np.full((fine, fine, 3), PAPER, np.uint8)
+    picture[on] = np.array(COLOUR) * (0.3 + 0.7 * np.abs(normals @ LIGHT)[seen.face[on]])[:, None]
+    picture[_ends(seen.depth)] //= 3
+    return cv2.resize(picture, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+
+
+def _ends(depth_HW: np.ndarray) -> np.ndarray:
+    """bool [H,W]: where a surface ends before what lies behind it, one pixel wide."""
+    depth = np.where(np.isfinite(depth_HW), depth_HW, FAR)
+    ends = np.zeros(depth.shape, bool)
+    ends[:, :-1] |= np.abs(np.diff(depth, axis=1)) > STEP
+    ends[:-1] |= np.abs(np.diff(depth, axis=0)) > STEP
+    return ends

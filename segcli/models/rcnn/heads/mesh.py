@@ -159,13 +159,11 @@ class MeshHead(RoIHead):
         return torch.where((iou < self.taught)[:, None, None, None], labelled, predicted)
 
     def _first(self, voxels: Tensor | None, count: int, device: torch.device) -> Meshes:
-        """What is refined. A voxel is full from FULL on, or from 0.6 of the highest one where that is less, so that no
-        mesh is empty."""
+        """What is refined."""
         if voxels is None:
             vertices, faces = icosphere(self.level)
             return Meshes.join([((vertices * self.radius).to(device), faces.to(device))] * count)
-        highest = voxels.flatten(1).amax(1)
-        return cubify(voxels.float(), (0.6 * highest).clamp(min=1e-6, max=FULL), self.align)
+        return cubify(voxels.float(), full_from(voxels), self.align)
 
     def _surface_losses(
         self,
@@ -225,6 +223,12 @@ class MeshHead(RoIHead):
         if len(self.mesh_head.stages) and regions:
             spheres = Meshes.join([icosphere(self.level)] * regions).to(features[0].device)
             self.mesh_head(self.mesh_pooler.fixed(features, regions), spheres)
+
+
+def full_from(voxels_NGGG: Tensor) -> Tensor:
+    """[N]: from which probability on a voxel of each object is full: from FULL, or from 0.6 of the highest one where
+    that is less, so that no mesh is empty."""
+    return (0.6 * voxels_NGGG.flatten(1).amax(1)).clamp(min=1e-6, max=FULL)
 
 
 def _dice(predicted: Tensor, labelled: Tensor) -> Tensor:
