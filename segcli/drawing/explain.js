@@ -54,7 +54,8 @@ function maps(one) {
     layer.replaceChildren(el("image", { href: canvas.toDataURL(), width: columns, height: rows, preserveAspectRatio: "none", style: "image-rendering:pixelated" }));
     if (one.boxes && one.boxes[k]) layer.append(rectangle(one.boxes[k], { stroke: "#5ac8ff", "stroke-width": 2.5 }));
     for (const [x, y, weight] of one.points ? one.points[k] : []) layer.append(el("circle", { cx: x, cy: y, r: unit() * (0.35 + 0.9 * Math.sqrt(weight)), fill: heat(0.35 + 0.65 * weight), stroke: "#000", "stroke-width": unit() * 0.12 }));
-    const cell = one.cells ? [(k % w + 0.5) * columns / w, (Math.floor(k / w) + 0.5) * rows / h] : null;
+    const middle = (at, step, end) => (at * step + Math.min((at + 1) * step, end)) / 2; // of what the image has of a cell
+    const cell = one.cells ? [middle(k % w, columns / w, data.width), middle(Math.floor(k / w), rows / h, data.height)] : null;
     if (cell) layer.append(el("circle", { cx: cell[0], cy: cell[1], r: unit(), fill: "none", stroke: "#5ac8ff", "stroke-width": unit() * 0.4 }));
     note.textContent = `${one.names[k] || `cell ${k % w + 1} of row ${Math.floor(k / w) + 1}`} · at most ${Number(one.most[k].toPrecision(3))}`;
     if (!one.cells) select.value = String(k);

@@ -50,7 +50,7 @@ def _section(name: str, view: View, shown: Shown) -> Json:
         "paper": view.paper,
         "code": [f"{view.place}, line {line}", text],
         "facts": shown.facts,
-        "columns": shown.columns or 3,
+        "columns": shown.in_a_row(),
         "pictures": [
             [_picture(p.pixels), p.caption, p.group, p.pixels.shape[1], p.pixels.shape[0]] for p in shown.pictures
         ],

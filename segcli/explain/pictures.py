@@ -17,12 +17,15 @@ SAMPLED = 2_000  # cells that decide a map's main directions
 TABLE = 780  # pixels that a table is wide at least: text then has its own size on a sheet of two columns
 MAP = 128  # cells of a map on the page at most
 SIDE = 560  # pixels of the longest side of a picture, about
+STRIP, MOST_LONGER = 4, 2.8  # times as long as wide, from which a picture is larger and has a row of its own
 _SUB = 4  # bits after the point in OpenCV's coordinates
 
 
 def fitted(image: np.ndarray, side: int = SIDE) -> tuple[np.ndarray, float]:
-    """(the picture with its longest side of `side` pixels, how many of its pixels one of the image's has become)."""
-    factor = side / max(image.shape[:2])
+    """(the picture with its longest side of `side` pixels, how many of its pixels one of the image's has become). A
+    strip is up to MOST_LONGER times as long."""
+    short, long = sorted(image.shape[:2])
+    factor = side * min(MOST_LONGER, max(1.0, long / short / STRIP)) / long
     size = (max(1, round(image.shape[1] * factor)), max(1, round(image.shape[0] * factor)))
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC), factor
 

@@ -21,7 +21,7 @@ def sheet(view: View, shown: Shown, *, every_group: bool = False) -> np.ndarray:
         own = [picture for picture in shown.pictures if picture.group == group]
         captions, heading = [picture.caption for picture in own], group if every_group else ""
         pixels = [picture.pixels for picture in own]
-        parts.append(contact_sheet(pixels, captions, columns=shown.columns or 3, width=WIDTH, title=heading))
+        parts.append(contact_sheet(pixels, captions, columns=shown.in_a_row(), width=WIDTH, title=heading))
     return np.concatenate(parts)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
+from segcli.explain.pictures import STRIP
 from segcli.explain.scene import Scene
 
 
@@ -74,12 +75,17 @@ Widget = Maps | Boxes | Matrix | Solids
 
 @dataclasses.dataclass
 class Shown:
-    """What a view has to show. facts: sentences with what was counted; columns: of the PNG's pictures."""
+    """What a view has to show. facts: sentences with what was counted; columns: of its pictures, None for three."""
 
     pictures: list[Picture] = dataclasses.field(default_factory=list)
     widgets: list[Widget] = dataclasses.field(default_factory=list)
     facts: list[str] = dataclasses.field(default_factory=list)
     columns: int | None = None
+
+    def in_a_row(self) -> int:
+        """How many of its pictures lie side by side: of nothing but strips, one."""
+        strips = self.pictures and all(p.pixels.shape[1] >= STRIP * p.pixels.shape[0] for p in self.pictures)
+        return 1 if strips else self.columns or 3
 
 
 @dataclasses.dataclass(frozen=True)

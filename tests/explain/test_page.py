@@ -11,6 +11,7 @@ from explained import LITE, PIXELS, SMALL, opened
 from segcli.explain.explain import look, views_named
 from segcli.explain.page import Section, explain_page
 
+STRIP = np.repeat(PIXELS[:8], 8, 1)
 MESH = {"name": "rcnn_lite", **LITE, "heads": {"iou_box": {}, "lite_mesh": {"grid": 4, "stages": 2}}}
 
 
@@ -18,8 +19,8 @@ MESH = {"name": "rcnn_lite", **LITE, "heads": {"iou_box": {}, "lite_mesh": {"gri
 def show(browser, tmp_path):
     """show(task, model, views) opens the page of an untrained model -> (its scene, what each view has to show)."""
 
-    def open_page(task, settings, *names):
-        scene = look(opened(task, settings), PIXELS, None, 0.5)
+    def open_page(task, settings, *names, pixels=PIXELS):
+        scene = look(opened(task, settings), pixels, None, 0.5)
         sections = [Section(name, view, view.shown(scene)) for name, view in views_named(names).items()]
         text = explain_page("a page", scene, sections)
         assert len(text) < 10e6
@@ -60,6 +61,16 @@ def test_a_click_at_a_point_shows_where_its_token_looks(show, browser):
         note = browser.run("return document.querySelector('#self_attention .chosen').textContent")
         assert note.startswith(f"cell {column + 1} of row {row + 1} ")
     assert not np.allclose(seen[0], seen[1], atol=0.03)
+
+
+def test_cells_that_reach_beyond_a_strip_are_marked_inside_it(show, browser):
+    scene, shown = show("detection", {"name": "detr", **SMALL}, "self_attention", pixels=STRIP)
+    attention = scene.tensor("encoder_attention")
+    assert scene.covered(attention)[0] > 3 * scene.size[0]
+    blue = (np.abs(shown["self_attention"].pictures[0].pixels.astype(int) - (90, 200, 255)) < 30).all(2)
+    assert blue.sum() > 20
+    mark = browser.run("return document.querySelector('#self_attention circle').getAttribute('cy')")
+    assert 0 < float(mark) < scene.size[0]
 
 
 def test_arrows_step_from_cell_to_cell(show, browser):

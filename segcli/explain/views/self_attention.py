@@ -33,7 +33,10 @@ def _draw(scene: Scene) -> Shown:
     for row, column in _places(scene, rows, columns, covered):
         picture = heat_over(scene.canvas, square[row, column], covered)
         factor = picture.shape[1] / scene.size[1]
-        x, y = (column + 0.5) * covered[1] / columns * factor, (row + 0.5) * covered[0] / rows * factor
+        y, x = (  # the middle of what the image has of the cell
+            (at + min(at + 1, side / cover * cells)) / 2 * cover / cells * factor
+            for at, cells, cover, side in zip((row, column), (rows, columns), covered, scene.size, strict=True)
+        )
         dot(picture, x, y, (90, 200, 255), 7)
         own = float(square[row, column].flatten().topk(min(9, rows * columns)).values.sum())
         pictures.append(Picture(picture, f"row {row + 1}, column {column + 1}: 9 cells have {100 * own:.0f} % of it"))
