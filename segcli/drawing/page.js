@@ -41,10 +41,12 @@ function listSections(nav) {
   for (const one of main.querySelectorAll("section")) nav.append(el("a", { href: `#${one.id}` }, one.querySelector("h2").textContent));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
 }
+// plots, once their library is there: it stands last in the file, so that the rest is seen without waiting for it
+const plotting = (make) => (window.Plotly ? make() : addEventListener("load", make, { once: true }));
 // meshes to be turned by the pointer, in `holder`: {points, corners, name, colour} of each; the page holds plotly
 function turnable(holder, meshes) {
   const every = (values, k) => values.filter((_, i) => i % 3 === k), axis = { visible: false };
   const traces = meshes.map((s) => ({ type: "mesh3d", name: s.name, hoverinfo: "name", flatshading: true, color: s.colour,
     x: every(s.points, 0), y: every(s.points, 1), z: every(s.points, 2), i: every(s.corners, 0), j: every(s.corners, 1), k: every(s.corners, 2) }));
-  Plotly.react(holder, traces, { margin: { l: 0, r: 0, t: 0, b: 0 }, paper_bgcolor: "rgba(0,0,0,0)", uirevision: "kept", scene: { xaxis: axis, yaxis: axis, zaxis: axis, aspectmode: "data", camera: { up: { x: 0, y: 1, z: 0 }, eye: { x: 0.6, y: 0.5, z: 1.6 } } } }, { displayModeBar: false, responsive: true });
+  plotting(() => Plotly.react(holder, traces, { margin: { l: 0, r: 0, t: 0, b: 0 }, paper_bgcolor: "rgba(0,0,0,0)", uirevision: "kept", scene: { xaxis: axis, yaxis: axis, zaxis: axis, aspectmode: "data", camera: { up: { x: 0, y: 1, z: 0 }, eye: { x: 0.6, y: 0.5, z: 1.6 } } } }, { displayModeBar: false, responsive: true }));
 }

@@ -32,14 +32,14 @@ SHELL = """<!doctype html>
 
 def page(data: Mapping[str, object], *, title: str, scripts: Sequence[str], with_plotly: bool = False) -> str:
     """HTML text. data: what the scripts, files of this folder, show; the last one draws. with_plotly: with that
-    library."""
+    library, which takes a second to start and comes after them."""
     folder = resources.files("segcli.drawing")
     text = json.dumps(finite({**data, "version": segcli.__version__}), ensure_ascii=False, separators=(",", ":"))
     parts = ["\n".join((folder / name).read_text(encoding="utf-8") for name in scripts)]
     if with_plotly:
         import plotly.offline
 
-        parts.insert(0, plotly.offline.get_plotlyjs())
+        parts.append(plotly.offline.get_plotlyjs())
     return SHELL.format(
         version=segcli.__version__,
         title=escape(title),

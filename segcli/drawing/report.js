@@ -68,7 +68,7 @@ function layout(x, y, extra = {}) {
     hoverlabel: { bgcolor: style("--card"), font: { color: style("--ink") } }, ...extra,
   };
 }
-const draw = (node, traces, look) => Plotly.react(node, traces, look, { responsive: true, displaylogo: false, displayModeBar: !look.showlegend, modeBarButtonsToRemove: ["lasso2d", "select2d"] });
+const draw = (node, traces, look) => plotting(() => Plotly.react(node, traces, look, { responsive: true, displaylogo: false, displayModeBar: !look.showlegend, modeBarButtonsToRemove: ["lasso2d", "select2d"] }));
 function front(points) { // those that no other one of the shown beats
   const order = [...points].sort((a, b) => a.x - b.x || b.y - a.y);
   return order.filter((p, at) => order.slice(0, at).every((q) => q.y < p.y));

@@ -45,6 +45,7 @@ def test_a_browser_without_a_network_draws_them(browser, tmp_path):
     shown |= {"groups": [group | {"recipes": recipes, "pictures": found}]}
     shown |= {"pairs": None, "forecasts": None, "environment": None}
     html = page(shown, title="balls", scripts=SCRIPTS, with_plotly=True)
+    assert html.index("\nbuild();") < html.index("* plotly.js v")  # what needs no plots is seen before them
     (tmp_path / "view.html").write_text(html, encoding="utf-8")
     browser.complaints()
     browser.open(tmp_path / "view.html", 800, 600)
