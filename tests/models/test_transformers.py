@@ -263,6 +263,29 @@ def test_what_cannot_be_a_model_is_refused_in_one_sentence(checkpoint, tmp_path,
     assert "pip install 'segcli[transformers]'" in caught.value.hint
 
 
+def test_a_broken_installation_is_one_sentence(checkpoint, tmp_path, monkeypatch):
+    folder = checkpoint(RTDETR)
+    (tmp_path / "transformers").mkdir()
+    (tmp_path / "transformers" / "__init__.py").write_text("from numpy import no_such_thing")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "transformers")
+    with pytest.raises(ModelError, match=r"transformers can't be imported: ImportError: .*no_such_thing") as caught:
+        model_of(folder, "detection")
+    assert "--force-reinstall" in caught.value.hint
+
+
+def test_a_part_of_the_library_that_cannot_be_imported_is_one_sentence(checkpoint, monkeypatch):
+    folder = checkpoint(RTDETR)
+    part = "transformers.models.rt_detr_v2.configuration_rt_detr_v2"
+
+    def broken(*_, **__):
+        raise ModuleNotFoundError(f"No module named {part!r}")
+
+    monkeypatch.setattr(f"{part}.RTDetrV2Config.from_dict", broken)
+    with pytest.raises(ModelError, match=r"can't be imported: ModuleNotFoundError: .*rt_detr_v2"):
+        model_of(folder, "detection")
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [

@@ -26,7 +26,10 @@ def ours(name, classes):
     return build_model(MODELS[name], task="semantic", num_classes=classes, num_things=0)
 
 
-@pytest.fixture(scope="module", params=["fcn_resnet50", "deeplabv3_mobilenet_v3_large", "lraspp_mobilenet_v3_large"])
+COMPARED = ["fcn_resnet50", "deeplabv3_resnet50", "deeplabv3_mobilenet_v3_large", "lraspp_mobilenet_v3_large"]
+
+
+@pytest.fixture(scope="module", params=COMPARED)
 def pair(request):
     torch.manual_seed(0)
     second = {} if request.param.startswith("lraspp") else {"aux_loss": True}
@@ -59,6 +62,21 @@ def test_logits_and_labels(pair):
         labels = ours.predict(batch_of(images, torch.zeros(2, 97, 123, dtype=torch.int64)))
     for prediction, logits in zip(labels, expected, strict=True):
         assert (torch.from_numpy(prediction.semantic) == logits.argmax(0)).float().mean() > 0.9999
+
+
+def test_logits_and_labels_on_a_photograph(pair, shared_data):
+    """Resized and normalised by torchvision's own transform."""
+    ours, theirs = pair
+    path = min((shared_data / "coco128").rglob("*.jpg"))
+    image = torchvision.io.decode_image(str(path), "RGB")
+    images = torchvision.transforms._presets.SemanticSegmentation(resize_size=130)(image)[None]
+    with torch.no_grad():
+        expected = theirs(images)["out"]
+        found = ours.network(images)
+        [prediction] = ours.predict(batch_of(images, torch.zeros(1, *images.shape[2:], dtype=torch.int64)))
+    assert expected.std() > 0.01
+    assert (found - expected).abs().max() <= 1e-4 * expected.abs().max()
+    assert (torch.from_numpy(prediction.semantic) == expected[0].argmax(0)).float().mean() > 0.9999
 
 
 def test_losses_are_those_of_the_reference_training(pair):

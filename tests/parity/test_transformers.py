@@ -1,6 +1,7 @@
 """Models of the library `transformers` beside the library itself: the same checkpoint, opened by each, gives the same
 outputs and losses, and the same predictions by the library's own post-processing."""
 
+import copy
 import dataclasses
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 import torch.nn.functional as F
 import transformers
 from batches import batch
+from transformers.utils import ModelOutput
 
 from segcli.core.dataset_info import Category, DatasetInfo
 from segcli.engine.checkpoint import initialise
@@ -17,6 +19,7 @@ from segcli.models import build_model
 from segcli.models.transformers.architectures import KINDS, MASKED_BOXES, PIXELS, SEGMENTS, TASKS_OF
 from segcli.types import IGNORE, Batch
 
+SEGMENTED = [name for name, kind in KINDS.items() if kind == SEGMENTS]
 MASK2FORMER = "Mask2FormerForUniversalSegmentation"
 CASES = [(name, TASKS_OF[kind][-1]) for name, kind in KINDS.items()]
 CASES += [(MASK2FORMER, task) for task in TASKS_OF[SEGMENTS][:-1]]
@@ -140,3 +143,52 @@ def test_predictions_are_those_of_the_librarys_post_processing(checkpoint, name,
         assert len(mine) == len(theirs) > 0
         assert np.allclose(mine[:, 0], theirs[:, 0], atol=2e-5)
         assert np.allclose(mine[:, 2].sum(), theirs[:, 2].sum(), rtol=1e-3)
+
+
+def outputs(side, sureness, queries=12):
+    """Of two images: classes, the last of which is no object, and masks of a few cells each, which overlap."""
+    generator = torch.Generator().manual_seed(3)
+    labels = torch.randint(0, 4, (2, queries), generator=generator)
+    owner = torch.randint(0, queries, (2, 6, 6), generator=generator)
+    noise = torch.randn(2, queries, 6, 6, generator=generator)
+    masks = 5.0 * F.one_hot(owner, queries).permute(0, 3, 1, 2) - 3 + noise
+    masks = F.interpolate(masks, size=(side, side), mode="bicubic")
+    classes = sureness * F.one_hot(labels, 4) + torch.randn(2, queries, 4, generator=generator)
+    return ModelOutput(class_queries_logits=classes, masks_queries_logits=masks, patch_offsets=None)
+
+
+@pytest.mark.parametrize("name", [n for n in SEGMENTED if n.startswith("Eomt")])
+def test_panoptic_maps_of_eomt_are_the_librarys(checkpoint, name):
+    """On images that do not fill the canvas, and with doubts about classes."""
+    model, originals = model_of(checkpoint(name), "panoptic"), [(123, 101), (70, 105)]
+    out = outputs(24, sureness=4.0)
+    sizes = [model.preprocess.output_size(*size) for size in originals]
+    images = torch.zeros(2, 3, 96, 96)
+    given = Batch(images, torch.zeros(2, 96, 96, dtype=torch.bool), sizes, originals, [7, 8], None, [1, 2])
+    theirs = model.processor.post_process_panoptic_segmentation(out, originals, stuff_classes=[2])
+    for found, expected in zip(model._read(out, given), theirs, strict=True):
+        segments = [(s["id"] + 1, s["label_id"]) for s in expected["segments_info"]]
+        assert len(segments) >= 2
+        assert [(s.id, s.label) for s in found.panoptic.segments] == segments
+        assert (torch.from_numpy(found.panoptic.ids) == expected["segmentation"] + 1).float().mean() > 0.9999
+
+
+@pytest.mark.parametrize("name", [n for n in SEGMENTED if not n.startswith("Eomt")])
+def test_panoptic_maps_of_maskformers_are_the_librarys_but_for_its_deviations(checkpoint, name):
+    """Without stuff, with scores of 1 and at 384 pixels it has one alone: of Mask2Former, pixels outside the mask."""
+    settings = {"name": "transformers", "checkpoint": str(checkpoint(name))}
+    model, side = build_model(settings, task="panoptic", num_classes=3, num_things=3), 384
+    out = outputs(side, sureness=60.0)
+    theirs = model.processor.post_process_panoptic_segmentation(
+        copy.deepcopy(out), threshold=0.8, target_sizes=[(side, side)] * 2
+    )
+    batch = full_canvas(torch.zeros(2, 3, side, side), (side, side))
+    for i, (found, expected) in enumerate(zip(model._read(out, batch), theirs, strict=True)):
+        ids, mine = expected["segmentation"].long(), torch.from_numpy(found.panoptic.ids).long()
+        segments = [(s["id"], s["label_id"]) for s in expected["segments_info"]]
+        assert len(segments) >= 2
+        assert [(s.id, s.label) for s in found.panoptic.segments] == segments
+        if name == MASK2FORMER:
+            known = out.class_queries_logits[i].argmax(-1) != 3
+            ids = ids * (out.masks_queries_logits[i][known] >= 0).any(0)  # with equal scores the largest mask wins
+        assert (mine == ids).float().mean() > 0.9999

@@ -81,11 +81,21 @@ class Files:
 
 
 def library() -> ModuleType:
-    """The package itself. Raises ModelError with the command that installs it."""
+    """The package itself. Raises ModelError with the command that installs it, also where it is there and broken."""
     require_library()
-    import transformers
-
+    try:
+        import transformers
+    except Exception as error:  # whatever its parts, or libraries of the wrong version, raise
+        raise _broken(error) from error
     return transformers
+
+
+def _broken(error: Exception) -> ModelError:
+    said = f"{type(error).__name__}: {_reason(error)}"
+    return ModelError(
+        f"the installed package transformers can't be imported: {said}",
+        hint="pip install --force-reinstall 'segcli[transformers]'",
+    )
 
 
 def read_files(checkpoint: str) -> Files:
@@ -149,6 +159,8 @@ def build_network(files: Files, labels: int, checkpoint: str) -> "PreTrainedMode
         network: PreTrainedModel = getattr(library(), files.architecture)(configuration(files, labels))
     except (MemoryError, ModelError):
         raise
+    except ImportError as error:  # its parts are imported when they are asked for
+        raise _broken(error) from error
     except Exception as error:  # the library and its checks of types raise many kinds: all mean these settings
         raise ModelError(f"{checkpoint}: its config.json makes no {files.architecture}: {_reason(error)}") from error
     return network

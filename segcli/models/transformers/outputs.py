@@ -1,9 +1,13 @@
 """What the library's models give, on the original images' pixels.
 
-Boxes by the library's own post-processing. Maps by the same rules, here with padding left out, and without the step
-over 384 x 384 pixels that the library takes for MaskFormer's kin; where there is neither, numbers are equal.
+Boxes by the library's own post-processing. Maps by the same rules, here with padding left out. Of Mask2Former and
+MaskFormer the rules are their authors', from which the library deviates: it takes masks over 384 x 384 pixels; in
+panoptic maps it measures where p × mask is one half in place of where the mask is, enlarges probabilities in place of
+logits (MaskFormer), keeps pixels outside the query's mask (Mask2Former) and, after joining stuff, gives the next
+segment a number that another has. EoMT's are its authors', and equal.
 """
 
+import dataclasses
 from functools import partial
 from typing import Any
 
@@ -53,10 +57,25 @@ def masked_boxes(out: Any, batch: Batch, limit: int) -> list[Prediction]:
     return predictions
 
 
-def segments(out: Any, batch: Batch, task: str, num_things: int, limit: int) -> list[Prediction]:
+@dataclasses.dataclass(frozen=True)
+class MaskRule:
+    """How an architecture's authors read masks. direct: of `Enlarge`; within: of `panoptic`."""
+
+    direct: bool = True
+    within: bool = True
+
+
+MASK_RULES = {
+    "MaskFormerForInstanceSegmentation": MaskRule(within=False),
+    "Mask2FormerForUniversalSegmentation": MaskRule(),
+    **dict.fromkeys(["EomtForUniversalSegmentation", "EomtDinov3ForUniversalSegmentation"], MaskRule(direct=False)),
+}
+
+
+def segments(out: Any, batch: Batch, task: str, num_things: int, limit: int, rule: MaskRule) -> list[Prediction]:
     """Mask classification: of each query a class and a mask."""
     predictions = []
-    for i, enlarge in enumerate(_enlargers(batch)):
+    for i, enlarge in enumerate(_enlargers(batch, direct=rule.direct)):
         logits_QC, masks_Qhw = out.class_queries_logits[i].float(), out.masks_queries_logits[i].float()
         one = Prediction(batch.image_ids[i], enlarge.original)
         if not TASKS[task].things:
@@ -64,7 +83,7 @@ def segments(out: Any, batch: Batch, task: str, num_things: int, limit: int) -> 
         elif not TASKS[task].stuff:
             one.instances = mask_inference.instances(logits_QC, masks_Qhw, enlarge, classes=num_things, limit=limit)
         else:
-            one.panoptic = panoptic(logits_QC, masks_Qhw, enlarge, num_things=num_things, score=0.8, overlap=0.8)
+            one.panoptic = panoptic(logits_QC, masks_Qhw, enlarge, num_things=num_things, within=rule.within)
         predictions.append(one)
     return predictions
 
@@ -83,10 +102,10 @@ def _part(logits_Chw: Tensor, enlarge: Enlarge, part: slice) -> Tensor:
     return enlarge(logits_Chw[part])
 
 
-def _enlargers(batch: Batch) -> list[Enlarge]:
+def _enlargers(batch: Batch, *, direct: bool = True) -> list[Enlarge]:
     canvas = (batch.images.shape[2], batch.images.shape[3])
     pairs = zip(batch.sizes, batch.original_sizes, strict=True)
-    return [Enlarge(canvas, size, original, direct=True) for size, original in pairs]
+    return [Enlarge(canvas, size, original, direct=direct) for size, original in pairs]
 
 
 def _has_pixels(mask: Rle) -> bool:

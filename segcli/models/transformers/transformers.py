@@ -168,7 +168,8 @@ class TransformersModel(Model):
         if self.kind == MASKED_BOXES:
             return outputs.masked_boxes(out, batch, self.max_detections)
         if self.kind == SEGMENTS:
-            return outputs.segments(out, batch, self.task, self.num_things, self.max_detections)
+            rule = outputs.MASK_RULES[self.architecture]
+            return outputs.segments(out, batch, self.task, self.num_things, self.max_detections, rule)
         return outputs.pixels(out, batch)
 
     def inspect(self, batch: Batch) -> dict[str, object]:
