@@ -62,6 +62,23 @@ def test_a_query_that_keeps_too_little_of_its_mask_is_dropped_and_its_pixels_are
     assert len(both.segments) == 2
 
 
+def test_pixels_outside_every_mask_go_to_the_surest_or_become_void():
+    """Column 3 is in neither mask."""
+    queries = [(logits(THING), mask(ALL, slice(0, 3))), (logits(STUFF), mask(ALL, slice(4, 6)))]
+    assert run(queries, overlap=0.5).ids[0].tolist() in ([1, 1, 1, 1, 2, 2], [1, 1, 1, 2, 2, 2])
+    assert run(queries, overlap=0.5, within=True).ids[0].tolist() == [1, 1, 1, 0, 2, 2]
+
+
+def test_a_query_that_wins_only_outside_its_mask_is_no_segment():
+    beaten = (logits(STUFF, 0.85), mask(ALL, slice(0, 1)))  # wins where the surer one has nothing at all
+    beaten[1][:, 3:] = -4.0
+    surer = (logits(THING, 0.99), mask(ALL, slice(0, 3)))
+    assert [s.label for s in run([beaten, surer], overlap=0.5).segments] == [STUFF, THING]
+    found = run([beaten, surer], overlap=0.5, within=True)
+    assert [(s.id, s.label) for s in found.segments] == [(1, THING)]
+    assert found.ids[0].tolist() == [1, 1, 1, 0, 0, 0]
+
+
 def test_a_dropped_stuff_query_does_not_found_a_segment():
     dropped = (logits(STUFF, 0.85), mask(ALL, slice(0, 4)))
     thing = (logits(THING, 0.99), mask(ALL, slice(1, 5)))
