@@ -231,8 +231,10 @@ class MaskFormer(SetModel):
                 logits_QC, masks_Qhw, enlarge, classes=self.num_things, limit=self.max_detections
             )
         if "panoptic" in outputs:
-            thresholds = {"score": self.inference.score, "overlap": self.inference.overlap}
-            out.panoptic = panoptic(logits_QC, masks_Qhw, enlarge, num_things=self.num_things, **thresholds)
+            rule, things = self.inference, self.num_things
+            out.panoptic = panoptic(
+                logits_QC, masks_Qhw, enlarge, num_things=things, score=rule.score, overlap=rule.overlap
+            )
         return out
 
     def deploy(self, framed: Framed) -> dict[str, Tensor]:
