@@ -236,8 +236,8 @@ class _Doctor:
         """Say so where coordinates are in another order or unit, and no image of another size explains it."""
         for split, coordinates in self.coordinates.items():
             explained = self.counted["image_size"] or self.counted["exif_rotated"]
-            sentences, exchanged = coordinates.sentences(), coordinates.reading() == "exchanged"
-            if sentences is not None and not (explained and exchanged):
+            sentences, outside = coordinates.sentences(), coordinates.reading() in ("exchanged", "beyond")
+            if sentences is not None and not (explained and outside):
                 self.note("coordinates", Item(split, detail=sentences[0]))
 
     def trainable(self) -> None:

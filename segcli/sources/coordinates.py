@@ -20,7 +20,8 @@ CLEAR = 20  # times as many as lie inside as they are, and not in the other read
 OUTSIDE = 1.0  # pixels beyond the image: rounding
 SHARE = 1.01  # no coordinate is larger where they are parts of the image's sides
 
-Reading = Literal["corners", "centres", "exchanged", "mask exchanged", "shares"]
+Reading = Literal["corners", "centres", "exchanged", "mask exchanged", "shares", "apart", "beyond"]
+MOSTLY: tuple[Reading, ...] = ("shares", "apart", "beyond")  # what holds for more than half of the labels, or is chance
 READINGS: tuple[Reading, ...] = get_args(Reading)
 SENTENCES: dict[Reading, tuple[str, str]] = {
     "corners": (
@@ -42,6 +43,14 @@ SENTENCES: dict[Reading, tuple[str, str]] = {
     "shares": (
         "labels have coordinates from 0 to 1, parts of the image's sides; COCO has pixels",
         "--fix multiplies those of polygons; boxes without a mask must be made pixels in the source",
+    ),
+    "apart": (
+        "polygons lie outside of their boxes: one of both is of another image, or of another size of it",
+        "remove the wrong ones, bbox or segmentation, in the source",
+    ),
+    "beyond": (
+        "labels have their middle outside of their images: they are of images of another size",
+        "give the images that were labelled, or scale the labels",
     ),
 }
 
@@ -75,6 +84,9 @@ class Coordinates:
             fits = overlap(np.array(span), box), overlap(np.array((y, x, h, w)), box)
             self.speak["mask exchanged"] += fits[1] >= FITS and fits[0] < MISSES
             self.against["mask exchanged"] += fits[0] >= FITS and fits[1] < MISSES
+            self.speak["apart"] += not any(fits)
+        middle = x + w / 2 > size[1] + OUTSIDE or y + h / 2 > size[0] + OUTSIDE
+        self.speak["beyond"] += middle and (upright is None or upright())
         here = _inside(shape, size)
         readings: dict[str, tuple[float, float, float, float]] = {"exchanged": (y, x, h, w)}
         if alone:
@@ -92,11 +104,15 @@ class Coordinates:
         clear: list[Reading] = [
             name
             for name in READINGS
-            if name != "shares"
+            if name not in MOSTLY
             and self.speak[name] >= max(FEWEST, PART * self.counted)
             and self.speak[name] >= CLEAR * self.against[name]
         ]
-        return max(clear, key=lambda name: self.speak[str(name)]) if clear else None
+        likeliest = max(clear, key=lambda name: self.speak[str(name)], default=None)
+        if likeliest is not None and self.speak[likeliest] >= self.speak["beyond"]:  # it explains them all
+            return likeliest
+        most = [name for name in MOSTLY if self.speak[name] >= FEWEST and self.speak[name] * 2 > self.counted]
+        return most[0] if most else likeliest
 
     def sentences(self) -> tuple[str, str] | None:
         """(what is wrong, what mends it) for a person; None where nothing is."""
@@ -107,8 +123,10 @@ class Coordinates:
         return f"{self.speak[reading]:,} of {self.counted:,} {what}", remedy
 
     def mendable(self) -> bool:
-        """Whether the reading gives every label its place: boxes of shares could be of corners, centres, or sizes."""
-        return self.reading() != "shares" or not self.boxes
+        """Whether the reading gives every label its place: boxes of shares could be of corners, centres, or sizes, and
+        where labels belong that lie apart or beyond, nothing tells."""
+        reading = self.reading()
+        return reading not in MOSTLY or (reading == "shares" and not self.boxes)
 
 
 def readings(splits: Mapping[str, Coordinates]) -> dict[str, Reading]:

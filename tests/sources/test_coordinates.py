@@ -125,6 +125,37 @@ def test_boxes_of_shares_could_mean_three_things_and_are_refused_even_by_fix(tmp
             prepare(path, tmp_path / "out", fix=fix)
 
 
+def larger_polygons(one, split):
+    return {**one, "segmentation": [[4 * v + 60 for v in polygon(one["bbox"])]]}
+
+
+def larger(one, split):
+    box = [4 * v for v in one["bbox"]]
+    return {**one, "bbox": box} | ({"segmentation": [polygon(box)]} if "segmentation" in one else {})
+
+
+@pytest.mark.parametrize(
+    ("change", "mask", "said"),
+    [
+        (larger_polygons, True, "polygons lie outside of their boxes"),
+        (larger, True, "have their middle outside of their images"),
+        (larger, False, "have their middle outside of their images"),
+    ],
+)
+def test_labels_of_another_size_of_the_images_are_refused_even_by_fix(tmp_path, change, mask, said):
+    path = source(tmp_path / "in", change, mask=mask)
+    for fix in (False, True):
+        with pytest.raises(DataError, match=said):
+            prepare(path, tmp_path / "out", fix=fix)
+    assert "coordinates" in {f.code for f in diagnose(path).findings if f.severity == "error"}
+
+
+@pytest.mark.parametrize("change", [larger_polygons, larger])
+def test_a_third_of_the_labels_elsewhere_is_no_other_size(tmp_path, change):
+    some = lambda one, split: change(one, split) if one["id"] % 1000 % 3 == 1 else one
+    prepare(source(tmp_path / "in", some), tmp_path / "out")
+
+
 @pytest.mark.parametrize("mask", [True, False])
 def test_one_split_of_two_in_another_way_is_found_and_it_alone_is_mended(tmp_path, mask):
     change = lambda one, split: exchanged(one, split) if split == "val" else one
