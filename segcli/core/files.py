@@ -105,10 +105,32 @@ TRUST = "if these are your own files, copy them below it, or give --trust-paths 
 
 def inside(path: Path, root: Path) -> bool:
     """Whether `path` lies in the folder `root` once every link on the way is followed. False for loops of links."""
+    if _plainly_below(os.fspath(path), os.fspath(root)):
+        return True
     try:
         return path.resolve().is_relative_to(root.resolve())
     except (OSError, RuntimeError, ValueError):
         return False
+
+
+def _plainly_below(path: str, root: str) -> bool:
+    """Whether nothing between `root` and `path` is a link or climbs: then it is below, wherever `root` itself leads,
+    and links above need not be followed for each of many files."""
+    if not path.startswith(root + os.sep) or "\0" in path:
+        return False
+    names = path[len(root) + 1 :].split(os.sep)
+    if ".." in names:
+        return False
+    for name in names:
+        root = os.path.join(root, name)
+        try:
+            if stat.S_ISLNK(os.lstat(root).st_mode):
+                return False
+        except FileNotFoundError:  # nothing follows
+            return True
+        except OSError:
+            return False
+    return True
 
 
 def read_bytes(path: Path, *, error: type[SegcliError] = DataError, largest: int | None = None) -> bytes:
@@ -164,7 +186,7 @@ def parse_json(text: str, where: str, *, error: type[SegcliError] = DataError) -
         value = json.loads(text)
         if SURROGATE.search(text):
             json.dumps(value, ensure_ascii=False).encode()
-        if len(text) <= WALKED and _too_deep(value):
+        if text.count("[") + text.count("{") > DEEPEST and len(text) <= WALKED and _too_deep(value):
             raise RecursionError
         return value
     except RecursionError:

@@ -6,13 +6,12 @@ as the folder's name keeps pointing where it does. Of folders that segcli shares
 wrote there is noted with this user's state.
 """
 
-import dataclasses
 import hashlib
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import astuple
 from pathlib import Path
+from typing import NamedTuple
 
 from segcli.core import trust
 from segcli.core.errors import DataError, SegcliError, UsageError
@@ -27,8 +26,7 @@ NAMED = 5
 CLAIMS = "written"
 
 
-@dataclasses.dataclass(frozen=True)
-class Own:
+class Own(NamedTuple):
     """One file that segcli wrote. A digest of None stands for one that may be half-written."""
 
     size: int
@@ -66,19 +64,15 @@ def is_empty(out: Path) -> bool:
 
 def list_files(folder: Path) -> None:
     """Write the list of all files in a folder that was just made. Raises SegcliError."""
-    files = {}
-    for path in _files(folder):
-        files[path.relative_to(folder).as_posix()] = astuple(_own(path))
-    _save(folder, files)
+    start = len(os.path.join(folder, ""))
+    _save(folder, {os.fspath(path)[start:].replace(os.sep, "/"): _own(path) for path in _files(folder)})
 
 
 def list_too(folder: Path, path: Path) -> None:
     """Enter one more file of ours into a folder's list, where it has one. Raises SegcliError."""
     before = listed(folder)
     if before is not None:
-        files = {name: astuple(own) for name, own in before.items()}
-        files[path.relative_to(folder).as_posix()] = astuple(_own(path))
-        _save(folder, files)
+        _save(folder, {**before, path.relative_to(folder).as_posix(): _own(path)})
 
 
 def _save(folder: Path, files: Mapping[str, object]) -> None:
@@ -214,7 +208,7 @@ def claim(
     reading = {os.path.realpath(path): path for path in inputs}
     known = _claimed(out) or {name: Own(0, 0, None) for name in own()}
     folders: dict[Path, str] = {}
-    kept: dict[str, object] = {n: astuple(o) for n, o in known.items()}
+    kept: dict[str, object] = {**known}
     for name in names:
         path = out / name
         if path.parent not in folders:
@@ -246,9 +240,9 @@ def note_written(out: Path) -> None:
     for name, own in _claimed(out).items():
         path = out / name
         if own.digest is not None:
-            files[name] = astuple(own)
+            files[name] = own
         elif path.is_file() and not path.is_symlink():
-            files[name] = astuple(_own(path))
+            files[name] = _own(path)
     _keep(out, files)
 
 

@@ -109,16 +109,22 @@ def name_problems(images: Iterable[Mapping[str, object]]) -> Iterator[str]:
 
 
 def annotation_problems(
-    annotations: Sequence[Mapping[str, object]], sizes: dict[int, tuple[int, int]], categories: set[int]
+    annotations: Sequence[Mapping[str, object]],
+    sizes: dict[int, tuple[int, int]],
+    categories: set[int],
+    *,
+    encoded: bool = False,
 ) -> Iterator[str]:
     """What is wrong with the annotations, one sentence each.
 
-    sizes: image id -> (h, w); categories: the source ids that the dataset declares.
+    sizes: image id -> (h, w); categories: the source ids that the dataset declares. encoded: compressed RLEs were made
+    in this process, of pixels, so that their runs need no look.
     """
     for start in range(0, len(annotations), BATCH):
         part = annotations[start : start + BATCH]
-        for annotation, covered in zip(part, _covered(part), strict=True):
-            yield from _problems(annotation, covered, sizes, categories)
+        totals = [None] * len(part) if encoded else _covered(part)
+        for annotation, covered in zip(part, totals, strict=True):
+            yield from _problems(annotation, covered, sizes, categories, encoded)
 
 
 def _covered(annotations: Sequence[Mapping[str, object]]) -> list[int | None]:
@@ -129,7 +135,11 @@ def _covered(annotations: Sequence[Mapping[str, object]]) -> list[int | None]:
 
 
 def _problems(
-    annotation: Mapping[str, object], covered: int | None, sizes: dict[int, tuple[int, int]], categories: set[int]
+    annotation: Mapping[str, object],
+    covered: int | None,
+    sizes: dict[int, tuple[int, int]],
+    categories: set[int],
+    encoded: bool,
 ) -> Iterator[str]:
     """`annotation_problems` of one; covered: as `_covered` says."""
     name, image = annotation.get("id"), annotation.get("image_id")
@@ -148,12 +158,15 @@ def _problems(
         yield f"annotation {name}: neither a bbox nor a segmentation"
     elif box is not None and (problem := _box_problem(box, sizes[image])):
         yield f"annotation {name}: {problem}"
+    if encoded and covered is None:
+        covered = sizes[image][0] * sizes[image][1]
     if segmentation and (problem := segmentation_problem(segmentation, sizes[image], covered)):
         yield f"annotation {name}: {problem}"
 
 
-def encode(segmentation: Segmentation | Rle, size: tuple[int, int]) -> Rle:
-    """COCO polygons or RLE, checked before, -> one compressed RLE of `size` (h, w).
+def encode(segmentation: Segmentation | Rle, size: tuple[int, int], *, checked: bool = False) -> Rle:
+    """COCO polygons or RLE -> one compressed RLE of `size` (h, w). checked: `annotation_problems` had nothing to say of
+    them.
 
     Polygons are joined (a hole is whatever no part covers, as COCO has it); parts of fewer than three points are empty.
     Raises ValueError where an RLE's runs do not fill the image: pycocotools would return uninitialised memory.
@@ -167,9 +180,10 @@ def encode(segmentation: Segmentation | Rle, size: tuple[int, int]) -> Rle:
         return rles[0] if len(rles) == 1 else coco_mask.merge(rles)
     counts = segmentation["counts"]
     raw = counts.encode("ascii", "replace") if isinstance(counts, str) else counts
-    covered = sum(raw) if isinstance(raw, list) else int(run_totals([raw])[0])
-    if covered != h * w or (isinstance(raw, list) and min(raw) < 0):
-        raise ValueError(f"its RLE covers {covered} pixels of {h * w}")
+    if not checked:
+        covered = sum(raw) if isinstance(raw, list) else int(run_totals([raw])[0])
+        if covered != h * w or (isinstance(raw, list) and min(raw) < 0):
+            raise ValueError(f"its RLE covers {covered} pixels of {h * w}")
     if isinstance(raw, list):
         return coco_mask.frPyObjects({"size": [h, w], "counts": raw}, h, w)
     return {"size": [h, w], "counts": raw}

@@ -183,14 +183,15 @@ def coco_categories(info: DatasetInfo) -> list[CategoryEntry]:
     return out
 
 
-def refuse_broken(record: Record, declared: set[int]) -> None:
-    """Raise DataError for the first broken annotation; `declared`: the source ids of the categories."""
+def refuse_broken(record: Record, declared: set[int], *, encoded: bool = False) -> None:
+    """Raise DataError for the first broken annotation; declared: the source ids of the categories; encoded: as of
+    `annotation_problems`."""
     if isinstance(record.problem, DataError):
         raise record.problem
     # an id of 0 stands for the image here: the record has not been given its own yet
     listed = [{**a, "image_id": 0} for a in record.annotations]
     image = {"id": 0, "file_name": record.file_name or "-", "width": record.size[1], "height": record.size[0]}
     problem = next(image_problems([image]), None) or record.problem
-    problem = problem or next(annotation_problems(listed, {0: record.size}, declared), None)
+    problem = problem or next(annotation_problems(listed, {0: record.size}, declared, encoded=encoded), None)
     if problem:
         raise DataError(f"{record.file_name}: {problem}", hint=SEE_ALL)

@@ -7,9 +7,10 @@ have changed since, and reads them again only then. Earlier versions had one sha
 """
 
 import contextlib
+import functools
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -26,6 +27,7 @@ PARTS = ("classes", "labels", "label maps", "images")
 LARGE = 8 * 2**30  # bytes of images; of more, parts of each file are read
 SAMPLE = 64 * 2**10  # bytes of such a part: first, middle, last
 THREADS = 4  # hashing releases the interpreter
+TOGETHER = 32  # files that a thread reads in turn: handing over each would take longer than a small one
 
 
 def current(root: Path, info: DatasetInfo | None = None) -> str:
@@ -121,9 +123,15 @@ def _compute(files: dict[str, list[tuple[str, Path]]], info: DatasetInfo) -> str
         for kind in PARTS[1:]:
             names, paths = [name for name, _ in files[kind]], [path for _, path in files[kind]]
             large = kind == "images" and sum(map(_size, paths)) > LARGE
-            contents = pool.map(_sampled if large else _whole, paths)
+            pieces = [paths[i : i + TOGETHER] for i in range(0, len(paths), TOGETHER)]
+            read = functools.partial(_digests, _sampled if large else _whole)
+            contents = [mark for marks in pool.map(read, pieces) for mark in marks]
             parts.append(_digest(json.dumps(list(zip(names, contents, strict=True))).encode()))
     return KIND + ".".join(parts)
+
+
+def _digests(read: Callable[[Path], str], paths: Sequence[Path]) -> list[str]:
+    return [read(path) for path in paths]
 
 
 def _classes(info: DatasetInfo) -> bytes:

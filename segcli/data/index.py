@@ -10,6 +10,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -41,7 +42,10 @@ class Index:
 
     def groups(self) -> Iterator[tuple[ImageEntry, list[Annotation]]]:
         """(image, its annotations) one after the other. Raises DataError where the file has changed."""
-        return ((image, self.annotations(i)) for i, image in enumerate(self.images))
+        places = self.starts.tolist()
+        with _opened(self.path) as file:
+            for image, start, end in zip(self.images, places[:-1], places[1:], strict=True):
+                yield image, _span(file, self.path, start, end, image["id"])
 
 
 def read_span(path: Path, start: int, end: int, image_id: int) -> list[Annotation]:
@@ -49,10 +53,21 @@ def read_span(path: Path, start: int, end: int, image_id: int) -> list[Annotatio
 
     Raises DataError where the file can't be read, Changed where something else stands there.
     """
+    with _opened(path) as file:
+        return _span(file, path, start, end, image_id)
+
+
+def _opened(path: Path) -> BinaryIO:
     try:
-        with open_regular(path) as file:
-            file.seek(start)
-            text = file.read(end - start)
+        return open_regular(path)
+    except OSError as error:
+        raise DataError(f"{path}: can't be read: {error.strerror}", hint=AGAIN) from error
+
+
+def _span(file: BinaryIO, path: Path, start: int, end: int, image_id: int) -> list[Annotation]:
+    try:
+        file.seek(start)
+        text = file.read(end - start)
         annotations: list[Annotation] = json.loads(b"[" + text.rstrip(b",") + b"]")
         if all(annotation["image_id"] == image_id for annotation in annotations):
             return annotations

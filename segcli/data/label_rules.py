@@ -52,8 +52,10 @@ def label_problems(annotation: Annotation, size: tuple[int, int]) -> list[tuple[
     return measure(annotation, size)[0]
 
 
-def measure(annotation: Annotation, size: tuple[int, int]) -> tuple[list[tuple[str, str]], Measured | None]:
-    """`label_problems`, and what the mask is like where there is one that covers something."""
+def measure(
+    annotation: Annotation, size: tuple[int, int], *, checked: bool = False
+) -> tuple[list[tuple[str, str]], Measured | None]:
+    """`label_problems`, and what the mask is like where there is one that covers something. checked: as of `encode`."""
     h, w = size
     out: list[tuple[str, str]] = []
     box, segmentation = annotation.get("bbox"), annotation.get("segmentation")
@@ -83,7 +85,7 @@ def measure(annotation: Annotation, size: tuple[int, int]) -> tuple[list[tuple[s
         if crossed:
             out.append(("self_intersecting", f"crosses itself {'once' if crossed == 1 else f'{crossed} times'}"))
     try:
-        rle = encode(segmentation, size)
+        rle = encode(segmentation, size, checked=checked)
     except ValueError as error:
         return [*out, ("malformed", str(error))], None
     covered = int(coco_mask.area(rle))

@@ -15,6 +15,7 @@ import numpy as np
 from segcli.core.coco_json import SegmentInfo
 from segcli.core.errors import DataError
 from segcli.data.decoders import FAILURES, open_image
+from segcli.ops.map_values import distinct
 from segcli.types import EIGHT_BITS, IGNORE, Instances, Panoptic, Segment, ignore_label, label_type
 
 
@@ -43,7 +44,7 @@ def panoptic_from_instances(
     segments: dict[int, Segment] = {}
     first_stuff = len(instances) + 1  # ids of stuff follow those of objects
     if semantic is not None:
-        for label in np.unique(semantic):
+        for label in distinct(semantic):
             if num_things <= label != ignore:
                 key = first_stuff + int(label) - num_things
                 ids[semantic == label] = key
@@ -54,7 +55,7 @@ def panoptic_from_instances(
         key = first_stuff + label - num_things if stuff else i + 1
         ids[instances.mask(i)] = key
         segments[key] = Segment(key, label, crowd=_crowd(instances, i) and not stuff)
-    left = set(np.unique(ids).tolist())
+    left = set(distinct(ids).tolist())
     return Panoptic(ids, [segments[key] for key in sorted(segments) if key in left])
 
 
@@ -74,7 +75,7 @@ def read_semantic(path: Path, size: tuple[int, int], classes: int) -> np.ndarray
         raise DataError(f"{path}: a semantic map has one channel, not {labels.shape[2]}")
     _check_size(path, labels, size)
     labels = in_memory(labels, classes)
-    present = np.unique(labels)
+    present = distinct(labels)
     wrong = present[(present >= classes) & (present != ignore)]
     if len(wrong):
         raise DataError(
@@ -116,7 +117,7 @@ def read_panoptic(
     declared = [s.id for s in segments]
     if len(set(declared)) != len(declared):
         raise DataError(f"{path}: its json entry names a segment id twice")
-    painted = set(np.unique(ids).tolist()) - {0}
+    painted = set(distinct(ids).tolist()) - {0}
     for key in sorted(painted ^ set(declared)):
         where, missing = ("the PNG", "its json entry") if key in painted else ("its json entry", "the PNG")
         raise DataError(f"{path}: segment {key} is in {where}, but not in {missing}")

@@ -54,6 +54,7 @@ def write_folder(
     force: bool = False,
     total: int | None = None,
     files: Mapping[str, Path | bytes] = MappingProxyType({}),
+    encoded: bool = False,
 ) -> DatasetInfo:
     """Write the folder `out` and return its description with splits and fingerprint filled in.
 
@@ -61,7 +62,7 @@ def write_folder(
     what the dataset is made of: an `out` with equal settings is left alone, any other is replaced only with `force`.
     With `link`, info.image_root must be set and no image is copied. `notes` and `repairs` (dataclasses; what --fix did)
     are written last, so that they may still grow. total: how many images there are, where that is known. files: side
-    files of the whole dataset, by name.
+    files of the whole dataset, by name. encoded: as of `annotation_problems`.
     strict=False writes what can't be read later, too (missing images, broken annotations), for the doctor to list.
     Raises DataError where `out` is something else or a file name repeats; SegcliError where the disk refuses;
     UsageError for a link to images that are made.
@@ -83,7 +84,7 @@ def write_folder(
                 leave=not terminal,
                 mininterval=0.1 if terminal else 10,
             ) as bar:
-                folder = _Folder(root, info, link=link, strict=strict, bar=bar)
+                folder = _Folder(root, info, link=link, strict=strict, encoded=encoded, bar=bar)
                 folder.write_files(files)
                 counts = {split: folder.write_split(split, records) for split, records in splits.items()}
             declared = info.declared | {name: {} for name in sorted(folder.fields - {*info.declared})}
@@ -161,10 +162,14 @@ class _Ids:
 
 class _Folder:
     """A dataset's folder while it is written; names and ids are taken over all its splits. link: images stay where they
-    are; strict: refuse what can't be read later; bar: what counts the images for the user."""
+    are; strict: refuse what can't be read later; encoded: as of `annotation_problems`; bar: what counts the images for
+    the user."""
 
-    def __init__(self, root: Path, info: DatasetInfo, *, link: bool, strict: bool, bar: "tqdm[NoReturn]"):
+    def __init__(
+        self, root: Path, info: DatasetInfo, *, link: bool, strict: bool, encoded: bool, bar: "tqdm[NoReturn]"
+    ):
         self.root, self.info, self.link, self.strict, self.bar = root, info, link, strict, bar
+        self.encoded = encoded
         self.declared = set(info.source_ids)
         self.names, self.ids, self.fields = _Names(), _Ids(), set[str]()
 
@@ -206,7 +211,7 @@ class _Folder:
 
     def _checked(self, record: Record) -> Record:
         """The record, every annotation with an area. Raises DataError for what can't be read later."""
-        refuse_broken(record, self.declared)
+        refuse_broken(record, self.declared, encoded=self.encoded)
         if isinstance(record.image, Path) and not os.path.isfile(record.image):  # or no possible name
             raise DataError(f"{record.image}: the image file is missing", hint=SEE_ALL)
         sized: list[Annotation] = [
@@ -262,7 +267,14 @@ def _publish(building: Path, out: Path, info: DatasetInfo, settings: Mapping[str
 
 
 def _write_file(path: Path, content: Path | bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        _put(path, content)
+    except FileNotFoundError:  # the first of its folder
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _put(path, content)
+
+
+def _put(path: Path, content: Path | bytes) -> None:
     if isinstance(content, bytes):
         path.write_bytes(content)
     else:

@@ -201,7 +201,7 @@ class _Doctor:
             self.coordinates[split].add(annotation, size)
             if annotation.get("iscrowd"):
                 self.note("crowd", Item(split, name, key))
-            problems, mask = measure(annotation, size)
+            problems, mask = measure(annotation, size, checked=True)
             if mask is not None and not annotation.get("iscrowd"):
                 problems += shape_problems(mask, size)
             for code, detail in problems:

@@ -103,7 +103,7 @@ def _files(root: Path, aside: Path | None) -> Iterator[tuple[tuple[str, ...], os
         parts = folder.relative_to(root).parts
         for name in names:
             with contextlib.suppress(OSError, ValueError):  # a link that leads nowhere, or a name that no file has
-                facts = os.stat(folder / name)
+                facts = os.stat(os.path.join(folder, name))
                 if stat.S_ISREG(facts.st_mode) and name not in (FILE, SAMPLES):
                     yield (*parts, name), facts
 

@@ -1,6 +1,7 @@
 """The last check of a draft: every file that its converter means to read lies in the source."""
 
 import dataclasses
+import functools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,24 +31,18 @@ class _Rooms:
 
     def __init__(self, source: Path):
         self.folder = Path(os.path.abspath(source if source.is_dir() else source.parent))
-        self.real: dict[str, str] = {}
+        self.met: dict[str, tuple[str, bool]] = {}  # folder -> the room of its files, and whether it lies there
 
     def holds(self, path: Path) -> bool:
-        if "\0" in str(path):  # there is no such file, which its reader says
+        text = os.fspath(path)
+        if "\0" in text:  # there is no such file, which its reader says
             return True
-        folder, name = os.path.split(os.path.abspath(path))
-        if folder not in self.real:
-            self.real[folder] = os.path.realpath(folder)
-        real = os.path.join(self.real[folder], name)
-        room = self._room(folder)
-        if os.path.islink(path):
-            return inside(path, Path(room))
-        return Path(real).is_relative_to(self._top(room))
-
-    def _top(self, room: str) -> str:
-        if room not in self.real:
-            self.real[room] = os.path.realpath(room)
-        return self.real[room]
+        folder = os.path.dirname(os.path.abspath(text))
+        if folder not in self.met:
+            room = self._room(folder)
+            self.met[folder] = room, Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(room))
+        room, lies_there = self.met[folder]
+        return inside(path, Path(room)) if os.path.islink(text) else lies_there
 
     def _room(self, folder: str) -> str:
         """The folder that a file in `folder` may not leave."""
@@ -69,6 +64,11 @@ def _files(value: object, depth: int = 3) -> Iterator[Path]:
             for one in inner:
                 yield from _files(one, depth - 1)
     elif depth:
-        fields = dataclasses.fields(value) if dataclasses.is_dataclass(value) else ()
-        for name in dict.fromkeys(["path", "label", *(field.name for field in fields)]):
+        for name in _fields(type(value)):
             yield from _files(getattr(value, name, None), depth - 1)
+
+
+@functools.cache
+def _fields(kind: type) -> list[str]:
+    fields = dataclasses.fields(kind) if dataclasses.is_dataclass(kind) else ()
+    return [*dict.fromkeys(["path", "label", *(field.name for field in fields)])]

@@ -47,11 +47,12 @@ def draft(
     about: Mapping[str, str] = MappingProxyType({}),
     semantic: bool = False,
     panoptic: bool = False,
+    measured: bool = False,
 ) -> Draft:
     """The draft of a source `path`, of which (split, image file, label) of every image were `found`.
 
-    records: reads entries, and may add to the notes. about: licence, citation and source. Raises DataError where no
-    image was found.
+    records: reads entries, and may add to the notes. about: licence, citation and source. measured: whether it measures
+    every box on the pixels that it makes an RLE of. Raises DataError where no image was found.
     """
     root, splits = arrange(found, path)
     info = DatasetInfo(
@@ -64,7 +65,7 @@ def draft(
         citation=about.get("citation", ""),
         source=about.get("source", ""),
     )
-    return Draft(info, splits, records, root, notes)
+    return Draft(info, splits, records, root, notes, measured=measured)
 
 
 def arrange(found: Sequence[tuple[str, Path, Label]], where: Path) -> tuple[Path, dict[str, list[Entry[Label]]]]:

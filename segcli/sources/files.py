@@ -4,6 +4,7 @@ import csv
 import io
 import mmap
 import os
+import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -16,6 +17,7 @@ from segcli.sources.folders import SPLITS, walk
 
 LOOK = 8  # files that a format is recognised by
 HEAD = 65_536  # bytes that hold the heading of a table
+SMALL = 2**20  # bytes of a file that is read whole to find a word in it
 
 T = TypeVar("T")
 
@@ -31,6 +33,14 @@ def find_files(root: Path, *suffixes: str) -> Iterator[Path]:
         yield from (current / name for name in names if os.path.splitext(name)[1].lower() in suffixes)
 
 
+def in_folder(folder: Path, *ends: str) -> list[Path]:
+    """What lies in a folder itself and is called so at the end, sorted; nothing where it is no folder."""
+    try:
+        return [folder / name for name in sorted(os.listdir(folder)) if name.endswith(ends)]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
 def split_of(path: Path, root: Path) -> str:
     """The split that one of the folders between `root` and the file is called after."""
     parts = path.relative_to(root).parts[:-1] if path.is_relative_to(root) else path.parts[:-1]
@@ -43,9 +53,9 @@ def split_folders(path: Path, fits: Callable[[Path], bool]) -> dict[str, Path]:
     Raises DataError where two folders stand for one split.
     """
     found = {UNDECIDED: path} if fits(path) else {}
-    for folder in sorted(path.iterdir()) if path.is_dir() else ():
-        split = SPLITS.get(folder.name.lower())
-        if split is not None and folder.is_dir() and fits(folder):
+    names = sorted(os.listdir(path)) if path.is_dir() else []
+    for folder, split in ((path / name, SPLITS[name.lower()]) for name in names if name.lower() in SPLITS):
+        if folder.is_dir() and fits(folder):
             if split in found:
                 raise DataError(f"{found[split]} and {folder}: both seem to be the split {split!r}")
             found[split] = folder
@@ -69,10 +79,19 @@ def empty_split(split: str) -> str:
 
 def has_keys(file: Path, *keys: str) -> bool:
     """Whether a json file has these keys somewhere, without parsing: it may have hundreds of megabytes."""
-    if not file.is_file() or file.stat().st_size == 0:
+    try:
+        facts = os.stat(file)
+    except (OSError, ValueError):
         return False
-    with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as text:
-        return all(text.find(f'"{key}"'.encode()) >= 0 for key in keys)
+    if not stat.S_ISREG(facts.st_mode) or facts.st_size == 0:
+        return False
+    wanted = [f'"{key}"'.encode() for key in keys]
+    with open(file, "rb") as stream:
+        if facts.st_size <= SMALL:  # quicker than a map
+            text = stream.read()
+            return all(key in text for key in wanted)
+        with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+            return all(mapped.find(key) >= 0 for key in wanted)
 
 
 def lines(path: Path) -> list[str]:
@@ -140,5 +159,8 @@ def note_bare(
     notes: list[str], path: Path, labelled: Iterable[Path], what: str = "images have no json and are left out"
 ) -> None:
     """Note the images below the folder `path` that are none of those `labelled`."""
-    known = {image.resolve() for image in labelled}
-    note_names(notes, [image.name for image in find_files(path, *SUFFIXES) if image.resolve() not in known], what)
+    labelled = list(labelled)
+    plain = {*map(os.path.abspath, labelled)}
+    rest = [image for image in find_files(path, *SUFFIXES) if os.path.abspath(image) not in plain]
+    known = {image.resolve() for image in labelled} if rest else set()  # through links
+    note_names(notes, [image.name for image in rest if image.resolve() not in known], what)

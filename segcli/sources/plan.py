@@ -20,7 +20,7 @@ from segcli.sources.archives import SUFFIXES as ARCHIVES
 from segcli.sources.archives import Unpacked, is_archive
 from segcli.sources.confined import confine
 from segcli.sources.detection import detect, fitting
-from segcli.sources.folders import SPLITS, Folder, listed, refuse_links_out
+from segcli.sources.folders import SPLITS, Folder, listed, listed_once, refuse_links_out
 from segcli.sources.known import KNOWN, Known, inside, obtain
 from segcli.sources.reopened import reopened
 from segcli.sources.unread import note_empty, note_unread
@@ -49,6 +49,7 @@ class Plan:
     trusted: bool = False
     folders: list[Folder] | None = None
 
+    @listed_once()
     def build(self) -> Draft:
         path = self.path
         digests: dict[str, str] = {}
@@ -94,6 +95,7 @@ class Packed(Plan):
     format: str | None = None
     seed: int = 0
 
+    @listed_once()
     def build(self) -> Draft:
         assert self.path is not None
         unpacked = Unpacked(self.path)
@@ -116,6 +118,7 @@ def _only_folder(folder: Path) -> Path | None:
     return inner[0] if len(inner) == 1 and inner[0].is_dir() and inner[0].name.lower() not in SPLITS else None
 
 
+@listed_once()
 def plan_for(
     source: str,
     format: str | None,

@@ -18,8 +18,8 @@ class PlainFaults:
         self.orders: Counter[str] = Counter()  # rows, columns: by what the boxes of the first RLE masks say
         self.coordinates: dict[str, Coordinates] = defaultdict(Coordinates)  # of every split
 
-    def watched(self, split: str, records: Iterable[Record]) -> Iterator[Record]:
-        """The records as they are."""
+    def watched(self, split: str, records: Iterable[Record], *, measured: bool = False) -> Iterator[Record]:
+        """The records as they are. measured: as of `Draft`."""
         coordinates = self.coordinates["" if self.divided else split]
         for record in records:
             fits = upright(record)
@@ -28,6 +28,8 @@ class PlainFaults:
                     self.crowds += 1
                 else:
                     self.singles += 1
+                if measured:
+                    continue
                 if self.orders.total() < VOTES and (order := order_of(annotation, record.size)):
                     self.orders[order] += 1
                 coordinates.add(annotation, record.size, fits)

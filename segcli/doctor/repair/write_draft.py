@@ -72,10 +72,10 @@ def write_draft(
             records = singled.read(records)
         if repairs is not None:
             records = repairs.mend(split, records)
-        if repairs is None and not draft.measured:
-            records = boxes.read(records)
+        if repairs is None:
+            records = records if draft.measured else boxes.read(records)
             if strict:
-                records = faults.watched(split, records)
+                records = faults.watched(split, records, measured=draft.measured)
         yield from after.counted(_cut(draft, split, records, tiling))
         before.splits += 1
         if before.splits < len(splits):
@@ -100,6 +100,7 @@ def write_draft(
         force=force,
         total=sum(map(len, splits.values())),
         files=draft.files,
+        encoded=draft.measured and repairs is None,
     )
 
 
@@ -123,11 +124,12 @@ def look_at_images(draft: Draft, refuse: bool) -> None:
     if draft.image_root is None or draft.info.value_range is not None:  # made by segcli; prepared before
         return
     names = dict.fromkeys(entry.file_name for entries in draft.splits.values() for entry in entries)
-    if refuse and not draft.stored and (missing := [name for name in names if not is_there(draft.image_root / name)]):
-        more = f", and so are {len(missing) - 1:,} more of the {len(names):,} listed ones" if len(missing) > 1 else ""
-        message = f"{draft.image_root / missing[0]}: the image file is missing{more}"
+    files = [draft.image_root / name for name in names]
+    if refuse and not draft.stored and (missing := [file for file in files if not is_there(file)]):
+        more = f", and so are {len(missing) - 1:,} more of the {len(files):,} listed ones" if len(missing) > 1 else ""
+        message = f"{missing[0]}: the image file is missing{more}"
         raise DataError(message, hint=f"{SEE_ALL}; --fix --drop leaves them out with their objects")
-    values = survey(draft.image_root / name for name in names)
+    values = survey(files)
     if values.refused and refuse:
         first = next(iter(values.refused.values()))
         more = f" (and {len(values.refused) - 1} more such images)" if len(values.refused) > 1 else ""

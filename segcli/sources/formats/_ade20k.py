@@ -21,6 +21,7 @@ from segcli.sources.files import LOOK, find_files, has_keys, lines
 from segcli.sources.mask_meaning.mask_files import read_pixels
 
 CELLS = 6  # of a line of NAME_atr.txt
+TENS = np.array([r // 10 * 256 if r % 10 == 0 else -1 for r in range(256)], np.int32)  # of channel R, -1: of none
 Names = dict[int, tuple[str, Path]]  # class number -> what it is called, and where that stands
 
 
@@ -116,7 +117,8 @@ def _numbered(called: list[str], picture: Path) -> list[tuple[int, str]]:
 
 def ade_values(values: np.ndarray, file: Path) -> tuple[np.ndarray, np.ndarray]:
     """The pixels of a picture [H,W,C] -> numbers of classes and of objects [H,W]. Raises DataError for other ones."""
-    if values.ndim != 3 or values.shape[2] < 3 or values.dtype != np.uint8 or (values[:, :, 0] % 10).any():
+    plain = values.ndim == 3 and values.shape[2] >= 3 and values.dtype == np.uint8
+    tens = TENS[values[:, :, 0]] if plain else None
+    if tens is None or tens.min() < 0:
         raise DataError(f"{file}: is no picture of ADE20K: RGB of 8 bits, in which R counts in tens")
-    wide = values.astype(np.int32)
-    return wide[:, :, 0] // 10 * 256 + wide[:, :, 1], wide[:, :, 2]
+    return tens + values[:, :, 1], values[:, :, 2].astype(np.int32)

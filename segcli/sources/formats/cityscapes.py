@@ -101,7 +101,7 @@ def build(*, path: Path) -> Draft:
     categories = (*things, *stuff)
     labels_of = {category.source_id: label for label, category in enumerate(categories)}
     records = lambda entries: _records(entries, labels_of, instances, notes)
-    return draft(path, found, categories, records, notes, about=ABOUT, semantic=True)
+    return draft(path, found, categories, records, notes, about=ABOUT, semantic=True, measured=True)
 
 
 def _kind(file: Path) -> str | None:

@@ -24,7 +24,7 @@ from segcli.data.annotations import LARGEST_ID, encode, number, whole
 from segcli.data.canonical import UNDECIDED, Draft, Record
 from segcli.sources.draft import Entry, draft, each
 from segcli.sources.export_files import Exported
-from segcli.sources.files import has_keys, some, without_empty
+from segcli.sources.files import has_keys, in_folder, some, without_empty
 from segcli.sources.folders import SPLITS
 from segcli.sources.formats._coco_head import about, categories, copy_side_files, declared_fields, side_files
 from segcli.sources.images import locate, refuse_outside, size_of
@@ -136,7 +136,7 @@ def json_files(path: Path) -> list[Path]:
     if path.is_file():
         return [path] if path.suffix.lower() == ".json" else []
     places = [path, path / "annotations", *(path / word for word in SPLITS)]
-    found = [file for place in places if place.is_dir() for file in sorted(place.glob("*.json"))]
+    found = [file for place in places for file in in_folder(place, ".json")]
     return found or [file for depth in ("*", "*/*") for file in sorted(path.glob(f"annotations/{depth}/*.json"))]
 
 

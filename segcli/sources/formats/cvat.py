@@ -23,7 +23,7 @@ from segcli.data.annotations import encode
 from segcli.data.canonical import UNDECIDED, Draft, Record
 from segcli.sources.draft import Entry, draft, each
 from segcli.sources.export_files import Exported, check_names, note_rest, without_pixel
-from segcli.sources.files import note_names, some, split_folders
+from segcli.sources.files import in_folder, note_names, some, split_folders
 from segcli.sources.folders import SPLITS
 from segcli.sources.formats._coco_head import category
 from segcli.sources.formats._cvat_shapes import AREA, CROWD, NO_AREA, as_coco
@@ -77,7 +77,7 @@ def build(*, path: Path, trusted: bool = False) -> Draft:
 
 
 def _files(folder: Path) -> list[Path]:
-    return [file for file in sorted(folder.glob("*.xml")) if _is_cvat(file)] if folder.is_dir() else []
+    return [file for file in in_folder(folder, ".xml") if _is_cvat(file)]
 
 
 def _is_cvat(file: Path) -> bool:

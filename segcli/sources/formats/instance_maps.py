@@ -28,11 +28,11 @@ from segcli.core.plugins import nearest
 from segcli.data.canonical import Draft, Record
 from segcli.data.image import SUFFIXES, image_size
 from segcli.data.png import encode_map
+from segcli.ops.map_values import distinct
 from segcli.sources.class_legend import declared
 from segcli.sources.draft import Entry, draft, each
 from segcli.sources.files import find_files, has_keys, note_names, some, split_folders, split_of
 from segcli.sources.formats import _ade20k, panoptic, semantic
-from segcli.sources.images import is_there
 from segcli.sources.mask_meaning.mask_files import check_size, objects, read_pixels
 from segcli.sources.mask_meaning.meaning import Flags
 from segcli.types import ignore_label, label_type
@@ -119,10 +119,12 @@ def _ade(path: Path) -> Draft:
     found: list[tuple[str, Path, tuple[Path, int | None]]] = []
     names: _ade20k.Names = {}
     bare, parts, lone = [], [], []
-    for file in find_files(path, *SUFFIXES):
+    files = [*find_files(path, *SUFFIXES)]
+    stems = {(file.parent, file.stem) for file in files}
+    for file in files:
         if "_parts_" in file.stem:
             parts.append(file.name)
-        if file.stem.endswith("_seg") and not _has_image(file):
+        if file.stem.endswith("_seg") and (file.parent, file.stem.removesuffix("_seg")) not in stems:
             lone.append(file.name)
         if file.stem.endswith("_seg") or "_parts_" in file.stem or file.stem.startswith("instance_"):
             continue
@@ -140,11 +142,6 @@ def _ade(path: Path) -> Draft:
     called = {key: name if times[name] == 1 else f"{name} {key}" for key, name in short.items()}
     classes = {key: Category(called[key], key) for key in sorted(called)}
     return _draft(path, found, Coding(_ade20k.ade_values, classes), notes, "ade20k")
-
-
-def _has_image(picture: Path) -> bool:
-    stem = picture.stem.removesuffix("_seg")
-    return any(is_there(picture.with_name(stem + end)) for suffix in SUFFIXES for end in (suffix, suffix.upper()))
 
 
 # Mapillary Vistas
@@ -279,7 +276,7 @@ def _draft(
     categories = sorted(coding.classes.values(), key=lambda c: (not c.thing, c.source_id))
     records = lambda entries: _records(entries, coding, categories, notes)
     said = {**UNSAID, "citation": ABOUT[about]}
-    return draft(path, found, categories, records, notes, about=said, semantic=coding.maps)
+    return draft(path, found, categories, records, notes, about=said, semantic=coding.maps, measured=True)
 
 
 def _records(
@@ -289,8 +286,10 @@ def _records(
     counted: set[int] = set()  # classes that have no objects by the list of classes, and have by the pictures
     ignore = ignore_label(len(categories))
     table = np.full(2**14, ignore, label_type(len(categories)))
+    is_thing = np.zeros(len(table), bool)
     for label, category in enumerate(categories):
         table[category.source_id] = label
+        is_thing[category.source_id] = category.thing
 
     def read(entry: Entry[tuple[Path, int | None]]) -> Record:
         file, expected = entry.label
@@ -298,21 +297,20 @@ def _records(
         values = read_pixels(file)[0]
         check_size(file, values, entry.path, size)
         classes, numbers = coding.read(values, file)
-        used = set(np.unique(classes).tolist())
-        if unknown := sorted(used - coding.classes.keys() - coding.ignored):
+        if unknown := sorted({*distinct(classes).tolist()} - coding.classes.keys() - coding.ignored):
             raise DataError(
                 f"{file}: nothing names its class {unknown[0]}", hint="its list of classes has no such number"
             )
-        things = [key for key, category in coding.classes.items() if category.thing]
-        on_object = np.isin(classes, things)
-        if len(things) < len(coding.classes):
-            counted.update(np.unique(classes[~on_object & (numbers > 0)]).tolist())
+        on_object = is_thing[classes]
+        if not all(category.thing for category in categories):
+            counted.update(distinct(classes[~on_object & (numbers > 0)]).tolist())
         annotations: list[Annotation] = []
         for key, annotation in objects(np.where(on_object, classes + 1 << 16 | numbers, 0)):
             more: Annotation = {"category_id": (key >> 16) - 1, "source": f"{file.name}#{key & 0xFFFF}"}
             if coding.flags is not None:
-                place = np.argmax((classes == (key >> 16) - 1) & (numbers == key & 0xFFFF))
-                more |= coding.flags(values, divmod(int(place), values.shape[1]))
+                y = int(annotation["bbox"][1])
+                x = np.argmax((classes[y] == (key >> 16) - 1) & (numbers[y] == key & 0xFFFF))
+                more |= coding.flags(values, (y, int(x)))
             annotations.append({**annotation, **more})
         if expected is not None and len(annotations) < expected:
             hidden.extend([entry.file_name] * (expected - len(annotations)))

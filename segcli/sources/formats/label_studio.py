@@ -25,7 +25,7 @@ from segcli.data.canonical import UNDECIDED, Draft, Record
 from segcli.data.image import SUFFIXES
 from segcli.sources import shapes
 from segcli.sources.draft import Entry, draft, each
-from segcli.sources.files import find_files, has_keys, note_names, some
+from segcli.sources.files import find_files, has_keys, in_folder, note_names, some
 from segcli.sources.images import locate, refuse_outside, size_of
 
 KINDS = ("rectangle", "polygon", "ellipse", "brush", "keypoint")
@@ -122,7 +122,7 @@ def build(*, path: Path, trusted: bool = False) -> Draft:
 
 
 def _files(path: Path) -> list[Path]:
-    files = [path] if path.is_file() else sorted(path.glob("*.json")) if path.is_dir() else []
+    files = [path] if path.is_file() else in_folder(path, ".json")
     return [file for file in files if file.suffix.lower() == ".json" and _is_export(file)]
 
 

@@ -18,6 +18,7 @@ from segcli.core.files import parsed, read_bytes, read_json, resolve
 from segcli.data.annotations import whole
 from segcli.data.canonical import UNDECIDED, Draft, Record
 from segcli.data.image import image_size
+from segcli.ops.map_values import distinct
 from segcli.sources.draft import Entry, draft, each
 from segcli.sources.files import empty_split, find_files, has_keys, some, without_empty
 from segcli.sources.formats import coco
@@ -99,7 +100,8 @@ def read(
     things = {category.source_id: category.thing for category in categories}
     read = partial(_record, things=things, trusted=trusted)
     records = lambda entries: each(entries, read)
-    return draft(path, found, categories, records, notes, about=about(next(iter(loaded.values()))), panoptic=True)
+    said = about(next(iter(loaded.values())))
+    return draft(path, found, categories, records, notes, about=said, panoptic=True, measured=True)
 
 
 def _files(path: Path) -> list[Path]:
@@ -152,7 +154,7 @@ def _record(entry: Entry[tuple[coco.Image, Labels, Path]], things: dict[int, boo
     ids = values[:, :, :3].astype(np.int32) @ np.array([1, 256, 65536], np.int32)
     size = image.size or image_size(path)
     check_size(file, ids, path, size)
-    painted, declared = set(np.unique(ids).tolist()) - {0}, [segment.id for segment in label.segments_info]
+    painted, declared = set(distinct(ids).tolist()) - {0}, [segment.id for segment in label.segments_info]
     problem = None
     for key in sorted(painted ^ set(declared)):
         where = ("the PNG", "the json") if key in painted else ("the json", "the PNG")

@@ -83,6 +83,7 @@ def build(*, path: Path, trusted: bool = False) -> Draft:
         lambda listed: _records(listed, number_of),
         [],
         about={"citation": "Sun et al.: Pix3D, CVPR 2018", "source": "http://pix3d.csail.mit.edu"},
+        measured=True,
     )
     out.info = dataclasses.replace(out.info, declared={"mesh": {}})
     for entry in entries:

@@ -25,7 +25,7 @@ from segcli.data.canonical import UNDECIDED, Draft, Record
 from segcli.data.image import SUFFIXES, read_image
 from segcli.sources import shapes
 from segcli.sources.draft import Entry, draft, each
-from segcli.sources.files import find_files, heading, note_names, some, table
+from segcli.sources.files import find_files, heading, in_folder, note_names, some, table
 from segcli.sources.formats import masks as masks_format
 from segcli.sources.images import by_name, size_of
 from segcli.sources.label_pictures import holds_labels
@@ -134,7 +134,8 @@ def build(
         yield from each(entries, read)
         note_names(notes, empty, "rows have no pixel and are left out")
 
-    return draft(path, found, [Category(name, key) for name, key in ids.items()], records, notes)
+    categories = [Category(name, key) for name, key in ids.items()]
+    return draft(path, found, categories, records, notes, measured=True)
 
 
 def _natural(name: str) -> tuple[int, str]:
@@ -143,7 +144,7 @@ def _natural(name: str) -> tuple[int, str]:
 
 
 def _files(path: Path) -> list[Path]:
-    files = [path] if path.is_file() else sorted(path.glob("*.csv")) if path.is_dir() else []
+    files = [path] if path.is_file() else in_folder(path, ".csv")
     tables = [file for file in files if file.suffix.lower() == ".csv" and _columns(heading(file)) is not None]
     return tables if path.is_file() else [file for file in tables if SUBMISSION not in file.name.lower()]
 

@@ -17,6 +17,7 @@ from segcli.core.errors import DataError
 from segcli.data.canonical import Draft, Record
 from segcli.data.image import SUFFIXES, image_size
 from segcli.data.png import encode_map
+from segcli.ops.map_values import ranked
 from segcli.sources import class_legend
 from segcli.sources.class_legend import Legend
 from segcli.sources.draft import Entry, arrange, draft, each
@@ -176,11 +177,9 @@ def translate(
         counts = np.bincount(values.ravel(), minlength=256).tolist()
         labels = [meaning[v] if v in meaning else unknown(v, n) if n else 0 for v, n in enumerate(counts)]
         return np.array(labels, kind)[values]
-    present, inverse, numbers = np.unique(values, return_inverse=True, return_counts=True)
+    present, numbers, places = ranked(values)
     pairs = zip(present.tolist(), numbers.tolist(), strict=True)
-    return np.array([meaning[v] if v in meaning else unknown(v, n) for v, n in pairs], kind)[
-        inverse.reshape(values.shape)
-    ]
+    return np.array([meaning[v] if v in meaning else unknown(v, n) for v, n in pairs], kind)[places]
 
 
 def _folders(path: Path) -> tuple[Path, Path] | None:

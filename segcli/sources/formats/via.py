@@ -20,7 +20,7 @@ from segcli.data.canonical import Draft, Record
 from segcli.data.image import image_size
 from segcli.sources import shapes
 from segcli.sources.draft import Entry, draft, each
-from segcli.sources.files import note_names, some, split_folders
+from segcli.sources.files import in_folder, note_names, some, split_folders
 from segcli.sources.folders import SPLITS
 from segcli.sources.formats import _via_files
 from segcli.sources.images import locate, refuse_outside
@@ -105,20 +105,20 @@ def build(*, path: Path, attribute: str | None = None, category: str | None = No
 
 
 def _files(folder: Path) -> list[Path]:
-    files = [*sorted(folder.glob("*.json")), *sorted(folder.glob("*.csv"))] if folder.is_dir() else []
+    files = [*in_folder(folder, ".json"), *in_folder(folder, ".csv")]
     return [file for file in files if _via_files.is_via(file)]
 
 
 def _lost(path: Path, folders: dict[str, Path]) -> list[Path]:
     """Files of json and tables in folders of other splits, and tables beside those that are read, without what tells a
     VIA file. Raises DataError for a json that is none: one that was cut off has lost the keys that tell what it is."""
-    others = [p for p in sorted(path.iterdir()) if p.name.lower() in SPLITS and p.is_dir()] if path.is_dir() else []
+    others = [p for p in in_folder(path, "") if p.name.lower() in SPLITS and p.is_dir()]
     files = [file for folder in others if folder not in folders.values() for file in sorted(folder.iterdir())]
     lost = [f for f in files if f.is_file() and f.suffix.lower() in (".json", ".csv")]
     for file in lost:
         if file.suffix.lower() == ".json":
             read_json(file)
-    tables = [f for folder in folders.values() if folder.is_dir() for f in sorted(folder.glob("*.csv"))]
+    tables = [file for folder in folders.values() for file in in_folder(folder, ".csv")]
     return lost + [f for f in tables if not _via_files.is_via(f)]
 
 

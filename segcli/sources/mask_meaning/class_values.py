@@ -4,9 +4,8 @@ import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from segcli.core.errors import DataError, UsageError
+from segcli.ops.map_values import distinct
 from segcli.sources.class_legend import Legend, Row
 from segcli.sources.files import some
 from segcli.sources.mask_meaning.evidence import MaskStats, counted, sample_masks, spread
@@ -93,7 +92,7 @@ def numbered(files: Sequence[Path], rule: Rule, ignore: Sequence[int]) -> Legend
     values = {0}
     for file in files:
         with contextlib.suppress(DataError):
-            values |= set(np.unique(rule.values(file)).tolist())
+            values |= set(distinct(rule.values(file)).tolist())
     values -= set(ignore)
     blank = ignore_label(len(values - {IGNORE, IGNORE_16}))
     if len(values) > 2 and not (blank == IGNORE and {IGNORE - 1, IGNORE + 1} <= values):
@@ -139,7 +138,7 @@ def refuse_lost(where: Path, files: Sequence[Path], sample: Sequence[MaskStats],
     rest = [file for file in files if file not in {mask.path for mask in sample}] if looked is sample else []
     for file in rest:
         with contextlib.suppress(DataError):
-            present |= named(np.unique(read_ids(file)).tolist())
+            present |= named(distinct(read_ids(file)).tolist())
         if not lost(present, names, area):
             return
     missing = [row for row in legend.rows if row.name in names - present]
@@ -169,7 +168,7 @@ def refuse_two_counts(where: Path, files: Sequence[Path], sample: Sequence[MaskS
             return
         if file not in looked:
             with contextlib.suppress(DataError):
-                values |= set(np.unique(read_ids(file)).tolist())
+                values |= set(distinct(read_ids(file)).tolist())
     if len(values - {*blanks(len(legend.rows))}) < 2 or max(values - {*blanks(len(legend.rows))}) >= last:
         return
     first, second = legend.rows[0].name, legend.rows[1].name

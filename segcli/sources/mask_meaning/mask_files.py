@@ -5,6 +5,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import UnidentifiedImageError
 from scipy import ndimage
 
 from segcli.core.coco_json import Annotation
@@ -12,6 +13,7 @@ from segcli.core.errors import DataError
 from segcli.core.files import open_regular
 from segcli.data import tiff
 from segcli.data.decoders import FAILURES, open_image
+from segcli.ops.map_values import ranked
 from segcli.sources.shapes import annotate
 
 
@@ -21,16 +23,20 @@ def read_pixels(path: Path, *, colours: bool = False) -> tuple[np.ndarray, str]:
     Raises DataError where it can't be read, or was stored with loss: values beside the true ones would be objects.
     """
     try:
-        if not colours and path.suffix.lower() in (".tif", ".tiff") and (found := _of_tiff(path)) is not None:
+        with open_regular(path) as file:
+            data = file.read()
+        if not colours and path.suffix.lower() in (".tif", ".tiff") and (found := _of_tiff(path, data)) is not None:
             return found, "TIFF"
-        with open_image(path) as image:
+        with open_image(data) as image:
             kind, mode = image.format, image.mode
-            if kind == "PNG" and mode in ("RGB", "RGBA", "LA") and not colours and _bits(path) == 16:
-                return _deep(path)  # of several channels Pillow keeps the high byte
+            if kind == "PNG" and mode in ("RGB", "RGBA", "LA") and not colours and data[24] == 16:  # bits of its header
+                return _deep(data)  # of several channels Pillow keeps the high byte
             values = np.asarray(image.convert("RGB") if colours else image)
+    except UnidentifiedImageError:  # whose text names no file
+        raise DataError(f"{path}: the mask is no image, or of a format that can't be read here") from None
     except FAILURES as error:
         raise DataError(f"{path}: the mask can't be decoded: {error}") from error
-    if kind in ("JPEG", "MPO") or (kind == "WEBP" and b"VP8 " in path.read_bytes()[:64]):
+    if kind in ("JPEG", "MPO") or (kind == "WEBP" and b"VP8 " in data[:64]):
         raise DataError(
             f"{path}: the mask is a {kind} with loss, which changes its values",
             hint="save masks as PNG, from where they were drawn: a JPEG that is made a PNG keeps the damage",
@@ -64,26 +70,17 @@ def as_ids(path: Path, values: np.ndarray, mode: str) -> np.ndarray:
     return values.astype(np.int32) if values.dtype != np.uint8 else values
 
 
-def _bits(png: Path) -> int:
-    """Bits a channel, by the header."""
-    with open_regular(png) as file:
-        return file.read(25)[-1]
-
-
-def _deep(png: Path) -> tuple[np.ndarray, str]:
+def _deep(png: bytes) -> tuple[np.ndarray, str]:
     """uint16 [H,W,C] of a PNG of 16 bits and several channels, and Pillow's mode of the like with 8 bits."""
-    with open_regular(png) as file:
-        values = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_UNCHANGED)
+    values = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED)
     if values is None or values.dtype != np.uint16 or values.ndim != 3:
         raise ValueError("its 16 bits a channel can't be read")
     return (values[:, :, ::-1], "RGB") if values.shape[2] == 3 else (values[:, :, [2, 1, 0, 3]], "RGBA")
 
 
-def _of_tiff(path: Path) -> np.ndarray | None:
+def _of_tiff(path: Path, data: bytes) -> np.ndarray | None:
     """The values of a TIFF that has floats, more bits, or pages of one object each (then their numbers, from 1); None
     for an ordinary one. Raises DataError where pages overlap or hold several objects."""
-    with open_regular(path) as file:
-        data = file.read()
     if not tiff.is_tiff(data):
         return None
     found = tiff.directory(data)
@@ -130,16 +127,10 @@ def check_size(path: Path, values: np.ndarray, image: Path, size: tuple[int, int
 
 def objects(values: np.ndarray) -> Iterator[tuple[int, Annotation]]:
     """(id, COCO annotation) of every object in a map of ids [H,W], by id; ids may be large."""
-    if values.max() < 2**20:
-        ids = np.flatnonzero(np.bincount(values.ravel()))
-        table = np.zeros(len(ids) and ids[-1] + 1, np.int32)
-        ids = ids[ids != 0]
-        table[ids] = np.arange(1, len(ids) + 1)
-        dense = table[values]
-    else:
-        ids, inverse = np.unique(values, return_inverse=True)
-        dense = (inverse.reshape(values.shape) + (ids[0] != 0)).astype(np.int32)
-        ids = ids[ids != 0]
+    ids, _, dense = ranked(values)
+    if ids[0] != 0:
+        dense += 1  # 0 is no object
+    ids = ids[ids != 0]
     for number, (value, where) in enumerate(zip(ids.tolist(), ndimage.find_objects(dense), strict=True), 1):
         yield value, annotate(values.shape, dense[where] == number, where[0].start, where[1].start)
 
