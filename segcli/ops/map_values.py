@@ -24,7 +24,7 @@ def ranked(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         present = np.flatnonzero(pixels)
         table = np.zeros(len(pixels), np.int32)
         table[present] = np.arange(len(present))
-        places, pixels = table[runs], pixels[present]
+        places, pixels = table[runs.astype(np.intp)], pixels[present]
     else:
         present, inverse = np.unique(runs, return_inverse=True)
         places, pixels = inverse.astype(np.int32), np.bincount(inverse, lengths).astype(np.int64)

@@ -64,7 +64,7 @@ def _files(value: object, depth: int = 3) -> Iterator[Path]:
             for one in inner:
                 yield from _files(one, depth - 1)
     elif depth:
-        for name in _fields(type(value)):
+        for name in _fields(type(value)):  # type: ignore[arg-type]  # every class can be a key
             yield from _files(getattr(value, name, None), depth - 1)
 
 

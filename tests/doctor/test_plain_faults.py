@@ -64,3 +64,19 @@ def test_masks_along_the_rows_are_refused(tmp_path):
 
 def test_a_few_of_them_are_left_to_the_doctor(tmp_path):
     prepare(source(tmp_path / "in", order=lambda i: "C" if i == 0 else "F"), tmp_path / "out")
+
+
+def test_crowds_alone_are_refused_of_label_pictures_too(tmp_path):
+    """Their boxes are measured on the pixels, and not looked at again; what is a crowd is their own word."""
+    scene = tmp_path / "in"
+    for i in range(5):
+        for place in (scene / "images/10k/train", scene / "labels/ins_seg/bitmasks/train"):
+            place.mkdir(parents=True, exist_ok=True)
+        photo = np.random.default_rng(i).integers(0, 255, (H, W, 3)).astype(np.uint8)
+        Image.fromarray(photo).save(scene / f"images/10k/train/{i}.png")
+        x, y, w, h = box_of(i)
+        values = np.zeros((H, W, 4), np.uint8)
+        values[y : y + h, x : x + w] = 3, 0b10, 0, 7  # a car, a crowd
+        Image.fromarray(values).save(scene / f"labels/ins_seg/bitmasks/train/{i}.png")
+    with pytest.raises(DataError, match="all of its 5 objects are crowd regions"):
+        prepare(str(scene), tmp_path / "out")

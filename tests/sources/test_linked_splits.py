@@ -1,11 +1,13 @@
 """A link called after a split is that split: what it leads to is not read once more as images without one."""
 
+import os
+
 import pytest
 from sources import FORMATS
 
 from segcli.commands.prepare import prepare
 from segcli.core.dataset_info import DatasetInfo
-from segcli.sources.folders import walk
+from segcli.sources.folders import listed_once, walk
 
 
 @pytest.mark.parametrize(
@@ -39,3 +41,20 @@ def test_what_is_met_before_the_link_that_stands_for_it_counts_once_too(tmp_path
     (tmp_path / "pool" / "a.txt").write_text("a", encoding="utf-8")
     (tmp_path / "splits" / "val").symlink_to("../pool")
     assert [folder.name for folder, _, names in walk(tmp_path) if names] == ["val"]
+
+
+def test_a_source_is_read_once_while_it_is_looked_at(tmp_path, monkeypatch):
+    for folder in ("train", "val/deep"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "a.txt").write_text("a", encoding="utf-8")
+    real, read = os.scandir, []
+    monkeypatch.setattr(os, "scandir", lambda path: read.append(os.fspath(path)) or real(path))
+    with listed_once():
+        first = list(walk(tmp_path))
+        with listed_once():  # a plan within a plan
+            for folder, inner, _ in walk(tmp_path):
+                inner.clear() if folder != tmp_path else None  # what a caller leaves out stays for the next one
+        assert list(walk(tmp_path)) == first
+    assert len(read) == len(set(read)) == len(first) == 4
+    (tmp_path / "test").mkdir()
+    assert len(list(walk(tmp_path))) == 5
