@@ -124,7 +124,7 @@ class _Known:
                 if refuse:
                     raise DataError(f"{error.filename}: the folder can't be read: {error.strerror}") from error
             except OSError:  # what is not there at all is for others to say
-                pass
+                return None
         return self.folders.get(folder)
 
     def stood_for(self, root: str, hidden: bool, prepared: bool) -> set[str]:
