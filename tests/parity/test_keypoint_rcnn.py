@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision.models.detection as reference
+from in_double import in_double
 from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
@@ -75,15 +76,15 @@ def floats(images: list[np.ndarray]) -> list[torch.Tensor]:
 
 
 def assert_same(pair: Any, images: list[np.ndarray]) -> None:
-    model, theirs = pair
-    with torch.inference_mode():
-        expected, batch = theirs(floats(images)), batch_of(model, images)
+    given = floats(images)
+    with torch.inference_mode(), in_double(pair, batch_of(pair[0], images), given) as (model, theirs, batch):
+        expected = theirs(given)
         found, extra = model.predict(batch), model.inspect(batch)["detections"]
     for prediction, own, their in zip(found, extra, expected, strict=True):
         mine = prediction.instances
         assert len(mine) == len(their["scores"]) >= 5
-        assert (mine.boxes - their["boxes"]).abs().max() <= 1e-2
-        assert (mine.scores - their["scores"]).abs().max() <= 1e-4
+        assert (mine.boxes - their["boxes"]).abs().max() <= 1e-6
+        assert (mine.scores - their["scores"]).abs().max() <= 1e-8
         points = mine.fields["keypoints"].points
         assert points.shape == (len(mine), 17, 3)
         assert (points[..., :2] - their["keypoints"][..., :2]).abs().max() <= 1e-2

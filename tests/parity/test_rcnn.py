@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision.models.detection as reference
+from in_double import in_double
 from pycocotools import mask as coco_mask
 from torch import nn
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
@@ -166,16 +167,17 @@ def as_floats(images: list[np.ndarray]) -> list[torch.Tensor]:
 
 @torch.inference_mode()
 def assert_same_predictions(models: Any, images: list[np.ndarray]) -> None:
-    model, reference_model = models
-    found, expected = model.predict(batch_of(model, images)), reference_model(as_floats(images))
+    given = as_floats(images)
+    with in_double(models, batch_of(models[0], images), given) as (model, reference_model, batch):
+        found, expected = model.predict(batch), reference_model(given)
     for prediction, their in zip(found, expected, strict=True):
         mine, scores = prediction.instances, their["scores"]
         assert len(mine) == len(scores) >= 15
         assert scores.max() - scores.min() > 0.05  # they are sure and unsure, and of several classes
         assert len(their["labels"].unique()) >= 3
         assert mine.labels.tolist() == (their["labels"] - 1).tolist()
-        assert (mine.boxes - their["boxes"]).abs().max() <= 1e-2
-        assert (mine.scores - scores).abs().max() <= 1e-4
+        assert (mine.boxes - their["boxes"]).abs().max() <= 1e-6
+        assert (mine.scores - scores).abs().max() <= 1e-8
         if "masks" in their:
             masks = their["masks"][:, 0].numpy() > 0.5
             assert masks.any((1, 2)).mean() > 0.5
