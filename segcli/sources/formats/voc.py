@@ -135,7 +135,8 @@ def _masks(path: Path, root: Path, pictures: Path, classes: list[str] | None, fl
         background = _voc_names.is_background(row, legend.colours)
         labels[row.value] = ignore if row.kind == "ignore" else len(listed) if background else listed.index(row.name)
     read = partial(_masked, meaning=meaning, labels=labels, ids=list(numbers.values()), instances=instances)
-    out = draft(path, found, categories, lambda entries: each(entries, read), notes, semantic=True)
+    records = lambda entries: each(entries, read)
+    out = draft(path, found, categories, records, notes, semantic=True, measured=True)
     out.masks = meaning.facts()
     return out
 
