@@ -27,7 +27,10 @@ CODES: dict[str, tuple[Severity, str]] = {
     "malformed": ("error", "annotations are malformed"),
     "rle_size": ("error", "RLE masks are of another size than their image"),
     "row_major": ("error", "RLE masks run along the rows, as their boxes show: COCO's run down the columns"),
-    "coordinates": ("error", "splits have coordinates in another order or unit than COCO's"),
+    "coordinates": (
+        "error",
+        "splits have coordinates in another order or unit than COCO's, or of another size of their images",
+    ),
     "crowds_alone": (
         "error",
         "categories have crowd regions alone, which are neither trained on nor scored: are they objects?",

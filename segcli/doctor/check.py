@@ -233,7 +233,7 @@ class _Doctor:
                 self.note("nearly_twice", Item(split, name, key, other))
 
     def written(self) -> None:
-        """Say so where coordinates are in another order or unit, and no image of another size explains it."""
+        """Say so where coordinates are in another order, unit or size, and no image of another size explains it."""
         for split, coordinates in self.coordinates.items():
             explained = self.counted["image_size"] or self.counted["exif_rotated"]
             sentences, outside = coordinates.sentences(), coordinates.reading() in ("exchanged", "beyond")

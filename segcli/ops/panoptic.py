@@ -47,10 +47,10 @@ def panoptic_of(
     """The rule for the queries that take part: their scores, labels and mask logits."""
     p = p_K
     owner_HW, own_HW, area = _compete(mask_logits_Khw, p, enlarge)
-    won = torch.bincount(owner_HW.flatten() + 1, minlength=len(p) + 1)[1:].tolist()
+    won = left = _pixels(owner_HW, len(p))
     if within:
         owner_HW = torch.where(own_HW, owner_HW, -1)
-    left = torch.bincount(owner_HW.flatten() + 1, minlength=len(p) + 1)[1:].tolist()
+        left = _pixels(owner_HW, len(p))
     id_of = np.zeros(len(p) + 1, np.int32)  # by owner; the last entry is for owner -1
     segments: list[Segment] = []
     stuff: dict[int, int] = {}
@@ -65,6 +65,11 @@ def panoptic_of(
         if name >= num_things:
             stuff[name] = int(id_of[k])
     return Panoptic(id_of[owner_HW.cpu().numpy()], segments)
+
+
+def _pixels(owner_HW: Tensor, queries: int) -> list[int]:
+    """How many pixels each query has."""
+    return torch.bincount(owner_HW.flatten() + 1, minlength=queries + 1)[1:].tolist()
 
 
 def _compete(mask_logits_Khw: Tensor, p_K: Tensor, enlarge: Enlarge) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,4 +1,5 @@
-"""In which units and order coordinates are written: shown by where labels lie on their images, over a whole split.
+"""In which units and order coordinates are written, and of which size of their images: shown by where labels lie on
+them, over a whole split.
 
 COCO has pixels, x before y, and boxes as x, y, width, height. Labels of another convention load, and lie elsewhere.
 No single label tells which convention it has; all of a split together do.
@@ -84,7 +85,7 @@ class Coordinates:
             fits = overlap(np.array(span), box), overlap(np.array((y, x, h, w)), box)
             self.speak["mask exchanged"] += fits[1] >= FITS and fits[0] < MISSES
             self.against["mask exchanged"] += fits[0] >= FITS and fits[1] < MISSES
-            self.speak["apart"] += not any(fits)
+            self.speak["apart"] += not any(fits) and min(box[2:]) > 0 and max(box) > SHARE  # no box that says nothing
         middle = x + w / 2 > size[1] + OUTSIDE or y + h / 2 > size[0] + OUTSIDE
         self.speak["beyond"] += middle and (upright is None or upright())
         here = _inside(shape, size)

@@ -13,7 +13,7 @@ from segcli.core.errors import DataError
 from segcli.core.files import open_regular, read_json, read_text
 from segcli.data.canonical import UNDECIDED
 from segcli.data.image import SUFFIXES
-from segcli.sources.folders import SPLITS, walk
+from segcli.sources.folders import SPLITS, names_in, walk
 
 LOOK = 8  # files that a format is recognised by
 HEAD = 65_536  # bytes that hold the heading of a table
@@ -34,11 +34,8 @@ def find_files(root: Path, *suffixes: str) -> Iterator[Path]:
 
 
 def in_folder(folder: Path, *ends: str) -> list[Path]:
-    """What lies in a folder itself and is called so at the end, sorted; nothing where it is no folder."""
-    try:
-        return [folder / name for name in sorted(os.listdir(folder)) if name.endswith(ends)]
-    except (FileNotFoundError, NotADirectoryError):
-        return []
+    """What lies in a folder itself and is called so at the end, as `names_in` lists it."""
+    return [folder / name for name in names_in(folder) if name.endswith(ends)]
 
 
 def split_of(path: Path, root: Path) -> str:
@@ -53,8 +50,8 @@ def split_folders(path: Path, fits: Callable[[Path], bool]) -> dict[str, Path]:
     Raises DataError where two folders stand for one split.
     """
     found = {UNDECIDED: path} if fits(path) else {}
-    names = sorted(os.listdir(path)) if path.is_dir() else []
-    for folder, split in ((path / name, SPLITS[name.lower()]) for name in names if name.lower() in SPLITS):
+    named = (name for name in names_in(path) if name.lower() in SPLITS)
+    for folder, split in ((path / name, SPLITS[name.lower()]) for name in named):
         if folder.is_dir() and fits(folder):
             if split in found:
                 raise DataError(f"{found[split]} and {folder}: both seem to be the split {split!r}")

@@ -94,6 +94,13 @@ def listed_once() -> Iterator[None]:
         _known.reset(token)
 
 
+def names_in(folder: Path) -> list[str]:
+    """The names of all that lies in a folder itself, sorted; nothing where it is none. Raises DataError for one that
+    this user may not read."""
+    met = (_known.get() or _Known()).listing(os.fspath(folder), refuse=True)
+    return [] if met is None else sorted([*met.folders, *met.files])
+
+
 class _Listing(NamedTuple):
     """What lies in one folder: names of folders and of files, sorted, and which of both are links. prepared: whether it
     is a prepared dataset."""

@@ -150,6 +150,12 @@ def test_labels_of_another_size_of_the_images_are_refused_even_by_fix(tmp_path, 
     assert "coordinates" in {f.code for f in diagnose(path).findings if f.severity == "error"}
 
 
+@pytest.mark.parametrize("box", [[0, 0, 0, 0], [0.1, 0.1, 0.2, 0.2], [60, 2, 0, 5]])
+def test_boxes_that_say_nothing_beside_polygons_do_not_lie_apart(tmp_path, box):
+    """Exports of masks alone leave them so; the masks say where objects are."""
+    prepare(source(tmp_path / "in", lambda one, split: {**one, "bbox": box}), tmp_path / "out")
+
+
 @pytest.mark.parametrize("change", [larger_polygons, larger])
 def test_a_third_of_the_labels_elsewhere_is_no_other_size(tmp_path, change):
     some = lambda one, split: change(one, split) if one["id"] % 1000 % 3 == 1 else one

@@ -10,7 +10,7 @@ from PIL import Image
 from segcli.commands.prepare import describe, prepare
 from segcli.core.dataset_info import DatasetInfo
 from segcli.core.errors import DataError
-from segcli.sources.folders import walk
+from segcli.sources.folders import names_in, walk
 from segcli.sources.formats._yolo_rows import load
 
 RNG = np.random.default_rng(3)
@@ -192,4 +192,6 @@ def test_a_folder_that_may_not_be_read_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "scandir", scandir)
     with pytest.raises(DataError, match="closed: the folder can't be read: Permission denied"):
         list(walk(tmp_path / "in"))
-    assert list(walk(tmp_path / "nowhere")) == []
+    with pytest.raises(DataError, match="closed: the folder can't be read: Permission denied"):
+        names_in(closed)
+    assert list(walk(tmp_path / "nowhere")) == names_in(tmp_path / "nowhere") == []
