@@ -80,6 +80,18 @@ def test_text_files_are_utf8_whatever_the_system():
     assert bad == []
 
 
+def test_no_builder_has_more_than_fifteen_arguments():
+    many = [
+        f"{place(path, node)}: {len(names)}"
+        for path, tree in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef) and node.name == "build"
+        for names in [[*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]]
+        if len(names) > 15
+    ]
+    assert many == []
+
+
 def test_models_losses_and_metrics_do_no_io():
     bad = [
         f"{place(path, node)}: {name}"

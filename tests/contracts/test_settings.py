@@ -5,6 +5,7 @@ import copy
 import functools
 import hashlib
 import inspect
+import json
 
 import pytest
 import torch
@@ -47,9 +48,9 @@ OTHER = {  # another value than the one in BASE, or than the default; with what 
     "per_pixel_plus.heads": {"heads": 8},
     "rcnn_lite.width": {"width": 64},
     "lraspp.width": {"width": 64},
-    "anchors": {"anchors": [[16, 32]] * 5},
-    "candidates": {"candidates": (4, 4)},
-    "proposal_score": {"proposal_score": 0.9},
+    "rpn.anchors": {"rpn.anchors": [[16, 32]] * 5},
+    "rpn.candidates": {"rpn.candidates": (4, 4)},
+    "rpn.score": {"rpn.score": 0.9},
     "fine": {"fine": 32},
     "fpn_norm": {"fpn_norm": True},
     "proposals": {"proposals": (10, 10)},
@@ -96,7 +97,12 @@ def at(settings, key):
 
 def says(settings) -> str:
     """A digest of a model's parameters, preprocessing, training losses and predictions."""
-    settings = dict(settings)
+    return _says(json.dumps(settings, sort_keys=True))
+
+
+@functools.cache
+def _says(settings_json: str) -> str:  # most settings of a model are compared with the same base
+    settings = json.loads(settings_json)
     task = settings.pop("task", "instance")
     torch.manual_seed(0)
     model = build_model(settings, task=task, num_classes=3, num_things=2)

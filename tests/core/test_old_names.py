@@ -23,6 +23,22 @@ OLD = [  # as written before, task, as it is written today
         "detection",
         {"name": "rcnn", "backbone": RESNET, "heads": {"box": {}}},
     ),
+    (
+        {
+            **{"name": "rcnn", "variant": "standard", "backbone": RESNET, "heads": {"box": {}}, "proposals": [9, 9]},
+            **{"anchors": [[9, 18]] * 5, "rpn_convolutions": 2, "candidates": [40, 20], "proposal_score": 0.1},
+        },
+        "detection",
+        {
+            **{"name": "rcnn", "backbone": RESNET, "heads": {"box": {}}, "proposals": [9, 9]},
+            "rpn": {"anchors": [[9, 18]] * 5, "convolutions": 2, "candidates": [40, 20], "score": 0.1},
+        },
+    ),
+    (
+        {"name": "rcnn", "backbone": RESNET, "heads": {"box": {}}, "anchors": None, "rpn": {"score": 0.1}},
+        "detection",
+        {"name": "rcnn", "backbone": RESNET, "heads": {"box": {}}, "rpn": {"score": 0.1}},
+    ),
     ({"name": "per_pixel", "variant": "fcn", "backbone": PLAIN}, "semantic", {"name": "fcn", "backbone": PLAIN}),
     ({"name": "per_pixel", "variant": "per_pixel"}, "semantic", {"name": "per_pixel"}),
     (
@@ -100,6 +116,7 @@ def test_an_old_section_means_a_model_of_today(old, task, new):
             {"name": "detr", "dim": 64, "transformer": 3},
             "dim is model.transformer.dim now, .*transformer: 3",
         ),
+        ({"name": "rcnn", "candidates": [9, 9], "rpn": {"candidates": [8, 8]}}, "rpn.candidates now, .* has both"),
         ({"name": "detr_lite", "box_queries": False}, "model.box_queries is model.name: detr now"),
         ({"name": "maskformer_lite", "masked_attention": True}, "masked_attention is model.name: mask2former_lite now"),
         ({"name": "mask2former_lite", "box_queries": True}, "box_queries is model.name: maskformer_lite now"),
@@ -150,6 +167,9 @@ def test_a_setting_of_before_and_the_one_of_today_replace_each_other(tmp_path):
     base = Recipe.load("quickstart/detr").model
     assert recipe.model["transformer"] == {**base["transformer"], "dim": 64, "ffn": 32}
     assert recipe.model["boxes"] == {**base["boxes"], "denoising": 8}
+    small = "coco/faster_rcnn_mobilenet_v3_320_fpn"
+    rpn = Recipe.load(small, {"model.candidates": [9, 9], "model.proposal_score": 0.2}).model["rpn"]
+    assert rpn == {**Recipe.load(small).model["rpn"], "candidates": [9, 9], "score": 0.2}
     for number, (first, second) in enumerate(
         [({"dim": 64}, {"transformer": {"dim": 32}}), ({"transformer": {"dim": 64}}, {"dim": 32})]
     ):

@@ -38,7 +38,7 @@ def train(segcli, trained, tmp_path, monkeypatch):
         ("hardware.workers=3000", "hardware.workers"),
         ("hardware.threads=100000", "hardware.threads"),
         ("model.width=1000000", "its weights need"),
-        ("model.rpn_convolutions=100000", "model.rpn_convolutions can't be 100000"),
+        ("model.rpn.convolutions=100000", "model.rpn.convolutions can't be 100000"),
         ("model.width=7", "model: can't be built with these settings"),
         ("model.width=-8", "model.width can't be -8: 1 at least"),
         ("model.backbone.depth=7", "depth"),

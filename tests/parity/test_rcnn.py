@@ -27,14 +27,13 @@ R101 = {"name": "resnet", "depth": 101}
 TRAINABLE = {"name": "resnet", "depth": 50, "norm": "trainable"}
 FASTER: dict[str, Any] = {"backbone": R50, "heads": {"box": {}}}
 MASK: dict[str, Any] = {"backbone": R50, "heads": {"box": {}, "mask": {}}}
-V2 = {"backbone": TRAINABLE, "fpn_norm": True, "rpn_convolutions": 2}
+V2 = {"backbone": TRAINABLE, "fpn_norm": True, "rpn": {"convolutions": 2}}
 FASTER_V2 = {**V2, "heads": {"box": {"convolutions": 4}}}
 MASK_V2 = {**V2, "heads": {"box": {"convolutions": 4}, "mask": {"norm": True}}}
 MOBILENET: dict[str, Any] = {
     "backbone": {"name": "mobilenet_v3_large", "levels": [4, 5]},
     "heads": {"box": {}},
-    "anchors": [[32, 64, 128, 256, 512]] * 3,
-    "proposal_score": 0.05,
+    "rpn": {"anchors": [[32, 64, 128, 256, 512]] * 3, "score": 0.05},
 }
 LOSSES = {"loss_objectness", "loss_rpn_box_reg", "loss_classifier", "loss_box_reg", "loss_mask"}
 SIZE = (128, 213)  # shortest and longest side, in the proportion of 800 and 1333
@@ -261,7 +260,7 @@ def mobilenet(request) -> Any:
     """In float64: with three maps of 15 anchors a cell, proposals are so alike that rounding would sort them."""
     candidates, name = request.param
     torch.manual_seed(0)
-    settings = {**MOBILENET, "candidates": (2000, candidates)}
+    settings = {**MOBILENET, "rpn": {**MOBILENET["rpn"], "candidates": (2000, candidates)}}
     models = pair(f"fasterrcnn_mobilenet_v3_large_{name}", settings, proposals=150, size=(320, 533))
     for model in models:
         model.double().backbone.register_forward_pre_hook(lambda _, images: (images[0].double(),))

@@ -2,7 +2,7 @@
 
 Until models for little data had names of their own, options switched to them: rcnn with `variant: lite`, detr and
 maskformer with `box_queries: true`, maskformer with `masked_attention: true`, per_pixel with the name of a variant.
-Until these models had sections, all their settings lay side by side: `dim`, now `transformer.dim`. The names of their
+Until models had sections, all their settings lay side by side: `dim`, now `transformer.dim`. The names of their
 parameters did not change.
 """
 
@@ -32,14 +32,21 @@ WITHOUT_EFFECT = {  # settings that these had before, and never read
 }
 # null stood for the default
 DEFAULT = {"width", "proposals", "samples", "score", "auxiliary", "convolutions", "points"}
-SECTIONED = ("detr", "maskformer", *LITE)  # models that have these sections
-SECTIONS = {  # a setting's name before -> (its section, its name there)
+Sections = dict[str, tuple[str, str]]  # a setting's name before -> (its section, its name there)
+OF_SETS: Sections = {
     **{key: ("transformer", key) for key in ("dim", "heads", "ffn", "encoder_layers", "decoder_layers", "dropout")},
     **{f"{key}_weight": ("loss", key) for key in ("class", "l1", "giou", "mask", "dice")},
     **{key: ("loss", key) for key in ("no_object", "auxiliary", "points")},
     **{key: ("inference", key) for key in ("outputs", "upsampling", "score", "overlap")},
     **{key: ("boxes", key) for key in OF_BOXES if key != "levels"},
 }
+OF_RCNN: Sections = {
+    "rpn_convolutions": ("rpn", "convolutions"),
+    "anchors": ("rpn", "anchors"),
+    "candidates": ("rpn", "candidates"),
+    "proposal_score": ("rpn", "score"),
+}
+SECTIONS = {**dict.fromkeys(("detr", "maskformer", *LITE), OF_SETS), "rcnn": OF_RCNN}  # of a model
 
 
 def translate(model: Section) -> Section:
@@ -50,8 +57,8 @@ def translate(model: Section) -> Section:
         return _rcnn(model, name)
     if name in ("per_pixel", "per_pixel_plus", "fcn") and "variant" in model:
         return _renamed(model, str(model["variant"]), {"variant"})
-    if name in SECTIONED:
-        return _sectioned(_without_switches(model, name) if name in LITE else _with_queries(model, name))
+    if name in SECTIONS:
+        return _sectioned(_without_switches(model, name) if name in LITE else _with_queries(model, name), OF_SETS)
     return model
 
 
@@ -64,7 +71,7 @@ def meant(base: Section, over: Section) -> bool:
 def superseded(base: Section, over: Section) -> Section:
     """`base` without the settings that `over`, which is laid on it, has by their other name."""
     out = dict(base)
-    for old, (section, new) in SECTIONS.items() if base.get("name") in SECTIONED else ():
+    for old, (section, new) in SECTIONS.get(str(base.get("name")), {}).items():
         given, own = over.get(section), out.get(section)
         if old in over and isinstance(own, dict):
             out[section] = {key: value for key, value in own.items() if key != new}
@@ -73,11 +80,11 @@ def superseded(base: Section, over: Section) -> Section:
     return out
 
 
-def _sectioned(model: Section) -> Section:
-    model = _without_nulls(model)
-    out = {key: value for key, value in model.items() if key not in SECTIONS}
-    for old in [key for key in model if key in SECTIONS]:
-        section, new = SECTIONS[old]
+def _sectioned(model: Section, sections: Sections) -> Section:
+    model = _without_nulls(model, sections)
+    out = {key: value for key, value in model.items() if key not in sections}
+    for old in [key for key in model if key in sections]:
+        section, new = sections[old]
         given = out.get(section) or {}
         if not isinstance(given, dict):
             raise ValueError(
@@ -89,14 +96,14 @@ def _sectioned(model: Section) -> Section:
     return out
 
 
-def _without_nulls(model: Section) -> Section:
-    """The section without null for a setting or a section of SECTIONS: a recipe that extends another one takes that
+def _without_nulls(model: Section, sections: Sections) -> Section:
+    """The section without null for a setting or a section of `sections`: a recipe that extends another one takes that
     one's value back so, and the default holds."""
     out: Section = {}
     for key, value in model.items():
         if isinstance(value, dict):
-            value = {k: v for k, v in value.items() if v is not None or (key, k) not in SECTIONS.values()}
-        if value is not None or not (key in SECTIONS or key in {section for section, _ in SECTIONS.values()}):
+            value = {k: v for k, v in value.items() if v is not None or (key, k) not in sections.values()}
+        if value is not None or not (key in sections or key in {section for section, _ in sections.values()}):
             out[key] = value
     return out
 
@@ -115,7 +122,7 @@ def _rcnn(model: Section, name: str) -> Section:
     out = _renamed(model, "rcnn_lite" if lite else "rcnn", {"variant", *(["fine"] if old and not lite else [])}, old)
     if isinstance(heads := out.get("heads"), dict):
         out["heads"] = _heads(heads, LITE_HEADS if lite else {}, old)
-    return out
+    return out if lite else _sectioned(out, OF_RCNN)
 
 
 def _heads(given: Section, names: dict[str, str], of_old: bool) -> Section:

@@ -17,7 +17,7 @@ from segcli.models.layers.pyramid import FPN
 from segcli.models.layers.task_check import check_task
 from segcli.models.rcnn.pooler import Pooling
 from segcli.models.rcnn.roi_heads import RoIHeads, refuse_unfit
-from segcli.models.rcnn.rpn import RPN
+from segcli.models.rcnn.rpn import RPN, RPNSettings
 from segcli.ops import dense_masks
 from segcli.ops.preprocess import Preprocess
 from segcli.ops.preprocess_graph import Framed
@@ -38,46 +38,27 @@ def build(
     heads: dict[str, dict[str, object]],
     width: int = 256,
     fpn_norm: bool = False,
-    rpn_convolutions: int = 1,
-    anchors: list[list[float]] | None = None,
-    candidates: tuple[int, int] = (2000, 1000),
+    rpn: RPNSettings,
     proposals: tuple[int, int] = (2000, 1000),
-    proposal_score: float = 0.0,
     samples: int = 512,
     positive: float = 0.25,
     foreground: float = 0.5,
 ) -> "RCNN":
-    """width: channels of the pyramid. fpn_norm, rpn_convolutions: the v2 models' batch norm and 2 layers. anchors: for
-    each map of the pyramid, the pooled one included, the sides of its anchors in pixels of the canvas (null: one a map,
-    512 on the last and half of the next one's on the others). candidates: kept a map before suppression, proposals:
-    kept an image after it, each in training and at inference. proposal_score: lowest objectness of a proposal. samples:
-    proposals an image that the heads learn from, of which at most the share `positive` are objects. foreground: IoU
-    from which a proposal is an object's.
+    """width: channels of the pyramid. fpn_norm: the v2 models' batch norm there. proposals: kept an image, in training
+    and at inference. samples: proposals an image that the heads learn from, of which at most the share `positive` are
+    objects. foreground: IoU from which a proposal is an object's.
     """
     check_task("rcnn", DOES, task, num_things=num_things)
     pyramid = FPN(build_backbone(backbone), width, fpn_norm)
     strides = pyramid.strides
-    sides = _anchor_sides(anchors, strides)
-    kept = {"candidates": candidates, "proposals": proposals}
-    rpn = RPN(pyramid.channels, sides, convolutions=rpn_convolutions, **kept, score=proposal_score)
+    network = RPN(pyramid.channels, strides, rpn, proposals=proposals)
     given: dict[str, object] = {"num_things": num_things, "num_keypoints": num_keypoints, "declared": declared}
     if len(strides) < 5:  # heads read four maps at most, and never the pooled one
         strides = strides[:-1]
     given |= {"channels": pyramid.channels, "strides": strides, "fine": None}
     built = build_heads(heads, task, STANDARD, given)
     roi_heads = RoIHeads(built, foreground=foreground, samples=samples, positive=positive)
-    return RCNN(pyramid, rpn, roi_heads, Preprocess(800, 1333, "torchvision", "nearest"), kept=proposals[1])
-
-
-def _anchor_sides(anchors: list[list[float]] | None, strides: list[int]) -> list[list[float]]:
-    if anchors is None:
-        return [[512.0 / 2**finer] for finer in reversed(range(len(strides)))]
-    if len(anchors) != len(strides) or len({len(sides) for sides in anchors}) != 1 or not anchors[0]:
-        raise UsageError(
-            f"model.anchors has {len(anchors)} lists for the pyramid's {len(strides)} maps, or lists of unequal length",
-            hint=f"as many sides for each of its strides {strides}",
-        )
-    return anchors
+    return RCNN(pyramid, network, roi_heads, Preprocess(800, 1333, "torchvision", "nearest"), kept=proposals[1])
 
 
 def build_heads(

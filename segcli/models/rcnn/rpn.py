@@ -1,6 +1,6 @@
 """Faster R-CNN's region proposal network on torchvision's parts, with a sampler keyed by image."""
 
-from collections.abc import Sequence
+import dataclasses
 
 import torch
 from torch import Tensor
@@ -10,6 +10,7 @@ from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead, con
 from torchvision.ops import nms
 
 from segcli.core import distributed
+from segcli.core.errors import UsageError
 from segcli.models.layers.sampler import BalancedSampler
 from segcli.ops.boxes import clamp
 from segcli.ops.preprocess_graph import Framed
@@ -18,12 +19,37 @@ from segcli.types import Batch, Target
 RATIOS = (0.5, 1.0, 2.0)
 
 
+@dataclasses.dataclass(frozen=True)
+class RPNSettings:
+    """A recipe's section `model.rpn`. convolutions: layers before the outputs (2 in the v2 models). anchors: for each
+    map of the pyramid, the pooled one included, the sides of its anchors in pixels of the canvas (null: one a map, 512
+    on the last and half of the next one's on the others). candidates: kept a map before suppression, in training and
+    at inference. score: lowest objectness of a proposal."""
+
+    convolutions: int = 1
+    anchors: list[list[float]] | None = None
+    candidates: tuple[int, int] = (2000, 1000)
+    score: float = 0.0
+
+    def sides(self, strides: list[int]) -> list[list[float]]:
+        """The anchors of maps with these strides. Raises UsageError where they are not as many lists of one length."""
+        if self.anchors is None:
+            return [[512.0 / 2**finer] for finer in reversed(range(len(strides)))]
+        lengths = {len(sides) for sides in self.anchors}
+        if len(self.anchors) != len(strides) or len(lengths) != 1 or not self.anchors[0]:
+            raise UsageError(
+                f"model.rpn.anchors has {len(self.anchors)} lists for the pyramid's {len(strides)} maps, or lists of "
+                "unequal length",
+                hint=f"as many sides for each of its strides {strides}",
+            )
+        return self.anchors
+
+
 class RPN(RegionProposalNetwork):
     """Anchors on every level, objectness and box deltas for each, non-maximum suppression a level (Ren et al., 2015).
 
-    Parameter names and numbers are torchvision's (`rpn.head.…`). anchors: for each level the sides of its anchors in
-    pixels of the canvas, as many on every level. candidates: kept a level before suppression, proposals: kept an image
-    after it, each in training and at inference. score: lowest objectness of a proposal.
+    Parameter names and numbers are torchvision's (`rpn.head.…`). strides: of the levels. proposals: kept an image
+    after suppression, in training and at inference.
     """
 
     class_layers: tuple[str, ...] = ()
@@ -31,24 +57,23 @@ class RPN(RegionProposalNetwork):
     def __init__(
         self,
         channels: int,
-        anchors: Sequence[Sequence[float]],
+        strides: list[int],
+        settings: RPNSettings,
         *,
-        convolutions: int = 1,
-        candidates: tuple[int, int] = (2000, 1000),
         proposals: tuple[int, int] = (2000, 1000),
-        score: float = 0.0,
     ):
+        anchors = settings.sides(strides)
         super().__init__(
             AnchorGenerator(tuple(tuple(sides) for sides in anchors), (RATIOS,) * len(anchors)),
-            RPNHead(channels, len(RATIOS) * len(anchors[0]), conv_depth=convolutions),
+            RPNHead(channels, len(RATIOS) * len(anchors[0]), conv_depth=settings.convolutions),
             fg_iou_thresh=0.7,
             bg_iou_thresh=0.3,
             batch_size_per_image=256,
             positive_fraction=0.5,
-            pre_nms_top_n=dict(zip(("training", "testing"), candidates, strict=True)),
+            pre_nms_top_n=dict(zip(("training", "testing"), settings.candidates, strict=True)),
             post_nms_top_n=dict(zip(("training", "testing"), proposals, strict=True)),
             nms_thresh=0.7,
-            score_thresh=score,
+            score_thresh=settings.score,
         )
         self.fg_bg_sampler = BalancedSampler(256, 0.5, salt=1)
 
