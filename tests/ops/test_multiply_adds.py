@@ -56,6 +56,13 @@ def test_what_is_done_to_a_result_does_not_change_the_next():
     assert inside(run)[0].shape == (4, 4)
 
 
+def test_what_changes_values_in_place_gives_its_argument_and_is_counted():
+    images = meta(2, 3)
+    found, counter = inside(lambda: [F.relu6(images, inplace=True), images.mul_(2), images.clamp_(meta(2, 3))])
+    assert all(one is images for one in found)
+    assert counter.uncounted == {(f"aten.{name}", True): 1 for name in ("hardtanh_", "mul_", "clamp_")}
+
+
 def test_operators_that_were_remembered_are_counted_as_often_as_they_run():
     _, counter = inside(lambda: [meta(2, 3) @ meta(3, 5) + 1 for _ in range(3)])
     assert counter.macs["(other)", "aten.mm"] == 3 * 30

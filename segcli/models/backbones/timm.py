@@ -16,6 +16,7 @@ from torchvision.ops import FrozenBatchNorm2d
 from segcli.core.errors import UsageError
 from segcli.core.plugins import nearest
 from segcli.models.layers.frozen_norm import hold_still
+from segcli.ops.multiply_adds import in_place
 
 PLAIN = (nn.Conv2d, Conv2dSame)  # convolutions of their weights as they are: others standardise them first
 
@@ -149,7 +150,7 @@ class _Uses(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         given = [t for t in tree_leaves((args, kwargs or {})) if isinstance(t, Tensor)]
         self.count.update({id(t) for t in given})
-        out = func(*args, **(kwargs or {}))
+        out = args[0] if in_place(func) else func(*args, **(kwargs or {}))
         self.kept += [given, out]
         return out
 
