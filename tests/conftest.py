@@ -23,7 +23,7 @@ from segcli.engine import cost
 SLOW = [
     *("e2e", "fuzz", "parity"),
     *("contracts/test_damaged_files.py", "contracts/test_plugins.py", "contracts/test_settings.py"),
-    *("export/test_export.py", "export/test_graph.py"),
+    *("export/test_export.py", "export/test_graph.py", "compare/test_study.py", "engine/test_drawn.py"),
     *("core/test_distributed.py", "engine/test_accumulation.py", "engine/test_capacity.py", "engine/test_damage.py"),
     *("engine/test_diagnosis.py", "engine/test_equal_steps.py", "engine/test_forecast.py", "engine/test_input_rule.py"),
     *("engine/test_training.py", "models/test_box_queries.py", "models/test_detr.py", "models/test_exact_labels.py"),

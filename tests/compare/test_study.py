@@ -1,5 +1,6 @@
 """`compare --train`: what is trained, what is resumed, what is left alone, and that a failure stops nothing."""
 
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 import tiny_checkpoints
 
 import segcli
+from segcli.cli import app
 from segcli.compare import comparison, study
 from segcli.core.errors import SegcliError, UsageError
 from segcli.core.recipe.recipe import Recipe
@@ -17,7 +19,7 @@ from segcli.engine.run_folder import RunFolder
 TINY = """name: {name}
 task: detection
 data: {{root: {root}, size: 64}}
-model: {{name: rcnn_lite, backbone: {{name: efficientnet_lite0}}, heads: {{box: {{}}}}}}
+model: {{name: rcnn_lite, backbone: {{name: timm, model: test_resnet}}, heads: {{box: {{}}}}}}
 train: {{steps: {steps}, batch_size: 1, evaluations: 1, optimizer: {{lr: {lr}}}}}
 eval: {{split: val}}
 hardware: {{workers: 0}}
@@ -53,7 +55,18 @@ def test_untrained_recipes_are_trained_once_and_failures_are_skipped(segcli, wri
     assert [p.name for p in (tmp_path / "runs").iterdir()] == ["a"]
 
 
-def test_keys_of_every_recipe_are_set_for_its_training(segcli, write, tmp_path):
+@pytest.fixture
+def in_this_process(monkeypatch):
+    """Trainings are run here, which saves a start of Python each; `test_untrained_recipes_...` runs real processes."""
+
+    def train(arguments, quiet):
+        with contextlib.redirect_stdout(sys.stderr):
+            assert app.run(["train", *arguments]) == 0
+
+    monkeypatch.setattr(study, "_train", train)
+
+
+def test_keys_of_every_recipe_are_set_for_its_training(segcli, write, tmp_path, in_this_process):
     item = write("a")
     sets = ("--set", "train.steps=2", "--set", "train.augment=null"), ("--set", "train.steps=2")
     assert segcli("compare", item, *sets[1]).code == 2
@@ -158,10 +171,10 @@ def test_train_needs_recipes(segcli):
     assert "--train needs recipes" in result.err
 
 
-def test_families_are_trained_on_ones_own_data_for_as_many_minutes(segcli, write, tmp_path, tiny_copy):
+def test_families_are_trained_on_ones_own_data_for_as_many_minutes(segcli, write, tmp_path, tiny_copy, in_this_process):
     """Bare names and none; what is trained is not trained again, and the last line is on which to choose."""
     tiny_copy.rename(tmp_path / "pets")
-    ask = ("compare", "--train", "--data", "pets", "--minutes", "0.05")
+    ask = ("compare", "--train", "--data", "pets", "--minutes", "0.05", "--set", "data.size=64")
     result = segcli(*ask, "mask_rcnn", "faster_rcnn")
     assert result.code == 0, result.err
     assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == ["pets-faster_rcnn", "pets-mask_rcnn"]

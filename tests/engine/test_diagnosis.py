@@ -1,6 +1,8 @@
 """Each cause of an AP of 0 is named from the traces that it leaves."""
 
+import functools
 import inspect
+import json
 import re
 
 import pytest
@@ -178,6 +180,13 @@ def take(advice: str, settings: Recipe) -> Recipe:
     return Recipe.parse(data, "r.yaml")
 
 
+@functools.cache
+def built(task: str, model_json: str):
+    """Models without values; most advice leaves the model as it is."""
+    with torch.device("meta"):
+        return build_model(json.loads(model_json), task=task, num_classes=3, num_things=3)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("length", ["steps", "minutes"])
 def test_advice_names_only_settings_that_the_model_and_the_recipe_have(family, length):
@@ -185,8 +194,7 @@ def test_advice_names_only_settings_that_the_model_and_the_recipe_have(family, l
     backbone = {"name": "resnet", "depth": 18}
     data = {"name": "r", "task": task, "data": {"root": "d"}, "model": {**model, "backbone": backbone}}
     told = 0
-    with torch.device("meta"):
-        own = build_model(data["model"], task=task, num_classes=3, num_things=3)
+    own = built(task, json.dumps(data["model"], sort_keys=True))
     for init in (None, "weights.pt"):
         settings = Recipe.parse({**data, "init": init, "train": {length: 100}}, "r.yaml")
         for found, history in EVIDENCE.values():
@@ -196,9 +204,7 @@ def test_advice_names_only_settings_that_the_model_and_the_recipe_have(family, l
                 ):
                     assert known(settings, section, keys.split(".")), f"{cause.advice}: no {section}.{keys}"
                     told += 1
-                advised = take(cause.advice, settings)
-                with torch.device("meta"):
-                    build_model(advised.model, task=task, num_classes=3, num_things=3)
+                built(task, json.dumps(take(cause.advice, settings).model, sort_keys=True))
     assert told > 10
 
 
