@@ -1,5 +1,6 @@
 """Accumulated pieces and several processes train what one big batch does, for every family, over twenty steps."""
 
+import functools
 import os
 import socket
 import subprocess
@@ -15,7 +16,7 @@ from equal_steps import FAMILIES, train
 def two_processes(tmp_path_factory):
     """(family, pieces) -> (what one process makes of the whole batch, what two do that have half of it each, in so many
     pieces); they train at the same time."""
-    folder = tmp_path_factory.mktemp("two processes")
+    folder, whole = tmp_path_factory.mktemp("two processes"), functools.cache(train)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -37,7 +38,7 @@ def two_processes(tmp_path_factory):
         for process in pair:
             process.stdin.write(f"{parts} {name}\n")
             process.stdin.flush()
-        own = train(name)
+        own = whole(name)
         said = pair[0].stdout.readline()
         assert said == "saved\n", (folder / "0.txt").read_text() + (folder / "1.txt").read_text()
         return own, torch.load(folder / f"{name}.pt", weights_only=True)

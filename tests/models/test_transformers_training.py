@@ -11,7 +11,6 @@ import shutil
 
 import numpy as np
 import pytest
-import tiny_checkpoints
 import torch
 from batches import batch
 from tiny import TINY_RECIPE
@@ -28,9 +27,9 @@ QUICKEST = "YolosForObjectDetection"
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_it_learns_a_batch(name, tmp_path):
+def test_it_learns_a_batch(name, checkpoint):
     """With one draw of the points and noise that losses depend on."""
-    given = {"name": "transformers", "checkpoint": str(tiny_checkpoints.save(name, tmp_path))}
+    given = {"name": "transformers", "checkpoint": str(checkpoint(name))}
     steps = max(STEPS, 50) if name == QUICKEST else STEPS
     torch.manual_seed(0)
     model = build_model(given, task=TASKS_OF[KINDS[name]][-1], num_classes=3, num_things=2).train()
@@ -55,7 +54,7 @@ def recipe_of(name, checkpoint, dataset):
     """Two steps on the tiny data, saved after each; of models for several tasks, instances."""
     task = "instance" if KINDS[name] == SEGMENTS else TASKS_OF[KINDS[name]][-1]
     data = {**TINY_RECIPE["data"], "root": str(dataset), "size": None}
-    model = {"name": "transformers", "checkpoint": str(tiny_checkpoints.save(name, checkpoint))}
+    model = {"name": "transformers", "checkpoint": str(checkpoint)}
     train = {**TINY_RECIPE["train"], "steps": 2, "save_minutes": 1e-9}
     return Recipe.parse({**TINY_RECIPE, "task": task, "data": data, "model": model, "train": train}, "tiny")
 
@@ -75,14 +74,17 @@ def copy_after_the_first_save(patch, run, copy):
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_a_run_of_it_goes_on_bitwise_is_scored_and_counted_and_predicts(name, tiny_dataset, tmp_path, monkeypatch):
-    recipe = recipe_of(name, tmp_path / "checkpoint", tiny_dataset)
+def test_a_run_of_it_goes_on_bitwise_is_scored_and_counted_and_predicts(
+    name, checkpoint, tiny_dataset, tmp_path, monkeypatch
+):
+    own = shutil.copytree(checkpoint(name), tmp_path / "checkpoint")  # which goes, halfway
+    recipe = recipe_of(name, own, tiny_dataset)
     whole, halves = tmp_path / "whole", tmp_path / "halves"
     with monkeypatch.context() as patch:
         copied = copy_after_the_first_save(patch, whole, halves)
         segcli.train(recipe, out=whole, quiet=True)
     assert copied == [1]
-    shutil.rmtree(tmp_path / "checkpoint")
+    shutil.rmtree(own)
     segcli.train(None, resume=halves, quiet=True)
 
     first, second = (torch.load(RunFolder(run).last, weights_only=True) for run in (whole, halves))
