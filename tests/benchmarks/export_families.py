@@ -1,0 +1,111 @@
+"""Run by hand: full-size models of every family as ONNX files, held against themselves on photographs.
+
+    python tests/benchmarks/export_families.py data/pennfudan --size 480
+    python tests/benchmarks/export_families.py data/pennfudan --size 480 --models detr
+
+The shipped recipes' architectures with random weights, whose class scores are spread so that there is something to
+compare: an untrained model gives all queries, and all pixels, nearly the same. Ten photographs of DATA's val split in
+three sizes, as `segcli export` checks its files. Prints how far boxes, scores, masks and label maps are apart.
+"""
+
+import argparse
+import copy
+import dataclasses
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from segcli.core.dataset_info import Category, DatasetInfo
+from segcli.core.recipe.recipe import Recipe
+from segcli.data.dataset import Dataset
+from segcli.engine.opening import prepare_layout
+from segcli.export import onnx as to_onnx
+from segcli.export.agreement import Agreement, Comparison
+from segcli.export.export import IMAGES, SCALES, _images, _predict
+from segcli.export.graph import on_fixed_canvas, trace
+from segcli.models import build_model
+from segcli.models.exported import onnx as runtime
+from segcli.models.exported.description import Description
+from segcli.models.exported.exported import ExportedModel
+from segcli.models.interface import Model
+
+RECIPES = {
+    "mask_rcnn": "coco/mask_rcnn_r50_fpn",
+    "mask_rcnn_v2": "coco/mask_rcnn_r50_fpn_v2",
+    "keypoint_rcnn": "coco/keypoint_rcnn_r50_fpn",
+    "detr": "coco/detr_r50",
+    "maskformer, instance": "coco/maskformer_r50_instance",
+    "maskformer, panoptic": "coco/maskformer_r50",
+    "maskformer, semantic": "ade20k/maskformer_r50",
+    "per_pixel": "ade20k/per_pixel_r50",
+    "per_pixel_plus": "ade20k/per_pixel_plus_r50",
+}
+CLASSES, THINGS, KEYPOINTS = 20, 10, 17
+
+
+def build(recipe: Recipe, size: int, spread: float) -> Model:
+    """A recipe's model with random weights. spread: what the weights of its class layers are multiplied by."""
+    torch.manual_seed(0)
+    settings = {**recipe.model, "backbone": {**recipe.model["backbone"], "weights": None}}
+    counts = {"num_classes": CLASSES, "num_things": CLASSES if recipe.task != "panoptic" else THINGS}
+    model = build_model(settings, task=recipe.task, **counts, num_keypoints=KEYPOINTS)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.startswith(tuple(model.class_layers)) and name.endswith("weight") and "bbox" not in name:
+                parameter.mul_(spread)
+    model.preprocess = model.preprocess.with_size(size)
+    return prepare_layout(model.eval())
+
+
+def compared(model: Model, recipe: Recipe, images: list[np.ndarray]) -> tuple[Agreement, dict[str, float]]:
+    """How far the model's file is from it, and CPU seconds of both over all images."""
+    canvas = on_fixed_canvas(model)
+    program, outputs = trace(copy.deepcopy(model))
+    about = Description(
+        **{"target": "onnx", "segcli": "", "torch": "", "name": "", "task": recipe.task, "classes": []},
+        **{"outputs": outputs, "canvas": canvas, "recipe": {}, "environment": {}},
+    )
+    comparison, seconds = Comparison(), {"run": 0.0, "file": 0.0}
+    with tempfile.TemporaryDirectory(prefix="segcli-families-") as folder, torch.inference_mode():
+        path = Path(folder, "model.onnx")
+        to_onnx.write(to_onnx.translate(program, outputs), path, about)
+        info = DatasetInfo("made", tuple(Category(f"class {i}", i + 1) for i in range(CLASSES)), {})
+        exported = ExportedModel(about, info, runtime.load(path, torch.get_num_threads()))
+        exported.max_detections = model.max_detections
+        for i, image in enumerate(tqdm(images, unit="image", leave=False, file=sys.stderr)):
+            scale = SCALES[i % len(SCALES)]
+            resized = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+            found = []
+            for name, one in (("run", model), ("file", exported)):
+                begun = time.process_time()
+                found.append(_predict(one, resized))
+                seconds[name] += time.process_time() - begun
+            comparison.add(*found)
+    return comparison.result(), seconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, help="a prepared dataset with photographs")
+    parser.add_argument("--size", type=int, default=480, help="of the network's square canvas, pixels")
+    parser.add_argument("--spread", type=float, default=10.0)
+    parser.add_argument("--models", nargs="+", choices=RECIPES, default=[*RECIPES])
+    given = parser.parse_args()
+    images = _images(Dataset(given.data, split="val"), IMAGES)
+    for name in given.models:
+        recipe = Recipe.load(RECIPES[name])
+        found, seconds = compared(build(recipe, given.size, given.spread), recipe, images)
+        values = {k: v for k, v in dataclasses.asdict(found).items() if v is not None and k != "missing"}
+        shown = ", ".join(f"{k} {v:.6g}" for k, v in values.items())
+        print(f"{name}: {shown}; CPU seconds: {seconds['run']:.1f} run, {seconds['file']:.1f} file", flush=True)
+        print(f"  {'; '.join(found.problems()) or 'within all bounds'}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
