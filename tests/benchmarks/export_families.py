@@ -13,23 +13,18 @@ boxes, scores, masks and label maps are apart.
 import argparse
 import copy
 import dataclasses
-import sys
 import tempfile
-import time
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from segcli.core.dataset_info import Category, DatasetInfo
 from segcli.core.recipe.recipe import Recipe
 from segcli.data.dataset import Dataset
-from segcli.engine.opening import prepare_layout
+from segcli.engine.opening import Opened, prepare_layout
 from segcli.export import onnx as to_onnx
-from segcli.export.agreement import Agreement, Comparison
-from segcli.export.export import IMAGES, SCALES, _images, _predict
+from segcli.export.export import IMAGES, Exported, _images, _measure
 from segcli.export.graph import on_fixed_canvas, trace
 from segcli.models import build_model
 from segcli.models.exported import onnx as runtime
@@ -53,42 +48,35 @@ def build(recipe: Recipe, size: int, spread: float) -> Model:
     torch.manual_seed(0)
     settings = {**recipe.model, "backbone": {**recipe.model["backbone"], "weights": None}}
     if recipe.task == "panoptic":
-        settings["inference"] = {"score": 0.0, "overlap": 0.3}  # else an untrained model's map is empty
+        settings["inference"] = {"score": 0.0, "overlap": 0.0}  # else an untrained model's map is empty
     counts = {"num_classes": CLASSES, "num_things": CLASSES if recipe.task != "panoptic" else THINGS}
     model = build_model(settings, task=recipe.task, **counts)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name.startswith(tuple(model.class_layers)) and name.endswith("weight"):
                 parameter.mul_(spread)
+            if recipe.task == "panoptic" and name.endswith("class_embed.bias"):
+                parameter[-1] = -1000  # no query is "no object"
     model.preprocess = model.preprocess.with_size(size)
     return prepare_layout(model.eval())
 
 
-def compared(model: Model, recipe: Recipe, images: list[np.ndarray]) -> tuple[Agreement, dict[str, float]]:
-    """How far the model's file is from it, and CPU seconds of both over all images."""
+def compared(model: Model, recipe: Recipe, images: list[np.ndarray]) -> Exported:
+    """A model's file held against it as `segcli export` does: what `agreement` says."""
     canvas = on_fixed_canvas(model)
     program, outputs = trace(copy.deepcopy(model))
     about = Description(
         **{"target": "onnx", "segcli": "", "torch": "", "name": "", "task": recipe.task, "classes": []},
         **{"outputs": outputs, "canvas": canvas, "recipe": {}, "environment": {}},
     )
-    comparison, seconds = Comparison(), {"run": 0.0, "file": 0.0}
-    with tempfile.TemporaryDirectory(prefix="segcli-families-") as folder, torch.inference_mode():
+    info = DatasetInfo("made", tuple(Category(f"class {i}", i + 1) for i in range(CLASSES)), {})
+    with tempfile.TemporaryDirectory(prefix="segcli-families-") as folder:
         path = Path(folder, "model.onnx")
         to_onnx.write(to_onnx.translate(program, outputs), path, about)
-        info = DatasetInfo("made", tuple(Category(f"class {i}", i + 1) for i in range(CLASSES)), {})
-        exported = ExportedModel(about, info, runtime.load(path, torch.get_num_threads()))
-        exported.max_detections = model.max_detections
-        for i, image in enumerate(tqdm(images, unit="image", leave=False, file=sys.stderr)):
-            scale = SCALES[i % len(SCALES)]
-            resized = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-            found = []
-            for name, one in (("run", model), ("file", exported)):
-                begun = time.process_time()
-                found.append(_predict(one, resized))
-                seconds[name] += time.process_time() - begun
-            comparison.add(*found)
-    return comparison.result(), seconds
+        made = Exported(path, path, "onnx", outputs, canvas, torch.get_num_threads(), (0.0, 0.0))
+        exported = ExportedModel(about, info, runtime.load(path, made.threads))
+        _measure(made, exported, Opened(model, recipe, info, None), images, lambda _: None, True)
+    return made
 
 
 def main() -> None:
@@ -101,11 +89,12 @@ def main() -> None:
     images = _images(Dataset(given.data, split="val"), IMAGES)
     for name in given.models:
         recipe = Recipe.load(RECIPES[name])
-        found, seconds = compared(build(recipe, given.size, given.spread), recipe, images)
+        made = compared(build(recipe, given.size, given.spread), recipe, images)
+        found = made.agreement
+        assert found is not None
         values = {k: v for k, v in dataclasses.asdict(found).items() if v is not None and k != "missing"}
         shown = ", ".join(f"{k} {v:.6g}" for k, v in values.items())
-        print(f"{name}: {shown}; CPU seconds: {seconds['run']:.1f} run, {seconds['file']:.1f} file", flush=True)
-        print(f"  {'; '.join(found.problems()) or 'within all bounds'}", flush=True)
+        print(f"{name}: {shown}: {'; '.join(found.problems()) or 'within all bounds'}", flush=True)
 
 
 if __name__ == "__main__":
