@@ -20,7 +20,7 @@ TINY_RECIPE = {
     "data": {"root": "data/tiny", "size": 64, "augment": {"flip": 0.5}},
     "model": {
         **{"name": "rcnn_lite", "width": 32, "proposals": [8, 8]},
-        **{"backbone": {"name": "resnet", "depth": 18}, "heads": {"iou_box": {}, "lite_mask": {}}},
+        **{"backbone": {"name": "timm", "model": "test_resnet"}, "heads": {"iou_box": {}, "lite_mask": {}}},
     },
     "train": {"steps": 3, "batch_size": 2, "evaluations": 1, "log_every": 1},
     "hardware": {"device": "cpu", "workers": 0, "threads": 1},

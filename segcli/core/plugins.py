@@ -11,6 +11,7 @@ import functools
 import importlib
 import importlib.metadata
 import inspect
+import os
 import re
 import sys
 import typing
@@ -61,9 +62,7 @@ def find(kind: str, name: str, where: str = "") -> ModuleType:
 
 
 def every(kind: str, asked: Container[str] | None = None) -> dict[str, ModuleType]:
-    """Name -> module of all plugins of one kind, sorted; asked: of those that are installed only these. What is
-    installed is looked up once, which reads a file of each package: with `find` for each name that took longer than
-    anything else that `prepare` does to a small dataset."""
+    """Name -> module of all plugins of one kind, sorted; asked: of those that are installed only these."""
     installed = {n: point for n, point in _installed(kind).items() if asked is None or n in asked}
     return {name: _module(kind, name, installed) for name in sorted(builtin(kind).keys() | installed.keys())}
 
@@ -175,9 +174,22 @@ def _tell(text: str) -> None:  # once
     print(text, file=sys.stderr)
 
 
+def registered() -> tuple[importlib.metadata.EntryPoint, ...]:
+    """What installed packages register under `segcli.plugins`."""
+    places = [os.path.abspath(place) for place in sys.path]
+    return _read(tuple((place, os.stat(place).st_mtime_ns) for place in places if os.path.exists(place)))
+
+
+@functools.lru_cache(maxsize=1)
+def _read(places: tuple[tuple[str, int], ...]) -> tuple[importlib.metadata.EntryPoint, ...]:
+    """Once, until `places`, the search path's folders with the times of their last change, are others: a file of every
+    package is read for it, and a model asks a dozen times."""
+    return tuple(importlib.metadata.entry_points(group=GROUP))
+
+
 def packages() -> set[str]:
     """The top-level packages that others' plugins stand in."""
-    return {point.module.partition(".")[0] for point in importlib.metadata.entry_points(group=GROUP)}
+    return {point.module.partition(".")[0] for point in registered()}
 
 
 def _installed_properly(point: importlib.metadata.EntryPoint) -> bool:
@@ -192,7 +204,7 @@ def _package(point: importlib.metadata.EntryPoint) -> str:
 def _installed(kind: str) -> dict[str, importlib.metadata.EntryPoint]:
     """Name -> what a package has registered. Raises UsageError where two packages mean different plugins by one."""
     found: dict[str, importlib.metadata.EntryPoint] = {}
-    for point in importlib.metadata.entry_points(group=GROUP):
+    for point in registered():
         if not _installed_properly(point):
             continue
         own_kind, _, name = point.name.partition(":")

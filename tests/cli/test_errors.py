@@ -13,6 +13,7 @@ import pytest
 import typer
 
 from segcli.cli.errors import guard
+from segcli.core import plugins
 from segcli.core.errors import DataError, ModelError, SegcliError, UsageError
 
 
@@ -115,7 +116,7 @@ def test_a_failing_plugin_of_another_package_is_named_with_its_line(capsys, monk
     module = types.ModuleType("segcli_dice.head")
     exec("def finish(found):\n    return found['dice']\n", module.__dict__)
     points = [importlib.metadata.EntryPoint("head:dice", "segcli_dice.head", "segcli.plugins")]
-    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: points if group == "segcli.plugins" else [])
+    monkeypatch.setattr(plugins, "registered", lambda: points)
     assert guard(lambda: module.finish({})) == 1
     assert "error: KeyError: 'dice' (in finish, segcli_dice.head line 2)" in capsys.readouterr().err
     assert guard(lambda: {}["own"]) == 1

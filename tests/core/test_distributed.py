@@ -17,7 +17,7 @@ from segcli.core.errors import UsageError
 from segcli.core.recipe.recipe import Recipe
 from segcli.engine.run_folder import RunFolder
 
-RESNET = {"name": "resnet", "depth": 18}
+RESNET = {"name": "timm", "model": "test_resnet"}
 LITE = {"width": 32, "proposals": [8, 8], "heads": {"iou_box": {}, "lite_mask": {}}}
 MASKFORMER = {"name": "maskformer", "queries": 8, "transformer": {"decoder_layers": 2, "dropout": 0.0}}
 # whole runs of two families; tests/engine/test_equal_steps.py holds the steps of every one together

@@ -87,7 +87,7 @@ def test_every_listed_plugin_can_be_found_and_built(kind):
 
 def installed(monkeypatch, name: str, module: object) -> None:
     point = importlib.metadata.EntryPoint(name, "their_package:thing", plugins.GROUP)
-    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [point])
+    monkeypatch.setattr(plugins, "registered", lambda: [point])
     monkeypatch.setattr(importlib.metadata.EntryPoint, "load", lambda self: module)
 
 
@@ -101,17 +101,28 @@ def test_an_installed_package_adds_a_plugin(monkeypatch):
 
 
 @pytest.mark.parametrize("kind", plugins.FILES)
-def test_all_plugins_of_a_kind_are_found_at_one_question(monkeypatch, kind):
-    """What is installed is a file of every package: asked for each format, it was most of a small `prepare`."""
+def test_all_plugins_of_a_kind(monkeypatch, kind):
     module = ModuleType("their_package")
     module.build = build
     installed(monkeypatch, f"{kind}:theirs", module)
-    ask, asked = importlib.metadata.entry_points, []
-    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: asked.append(group) or ask(group=group))
     found = plugins.every(kind)
-    assert len(asked) == 1
     assert found == {name: plugins.find(kind, name) for name in plugins.names(kind)}
     assert found["theirs"] is module
+
+
+def test_packages_are_read_once_and_again_after_an_installation(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(tmp_path)
+    before, ask, asked = plugins.names("head"), importlib.metadata.entry_points, []
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: asked.append(group) or ask(group=group))
+    assert plugins.names("head") == before
+    assert not asked
+    info = tmp_path / "theirs-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[{plugins.GROUP}]\nhead:theirs = theirs:head\n")
+    for _ in range(2):
+        assert plugins.names("head") == sorted([*before, "theirs"])
+    assert asked == [plugins.GROUP]
 
 
 def test_an_installed_plugin_cannot_replace_a_built_in_one(monkeypatch):
@@ -123,10 +134,10 @@ def test_an_installed_plugin_cannot_replace_a_built_in_one(monkeypatch):
 def test_two_packages_with_one_name_are_both_named(monkeypatch):
     """Which of them was found would otherwise depend on the order of folders on the path."""
     points = [importlib.metadata.EntryPoint("head:theirs", f"{who}.head", plugins.GROUP) for who in ("one", "two")]
-    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: points)
+    monkeypatch.setattr(plugins, "registered", lambda: points)
     with pytest.raises(UsageError, match=r"two packages have a plugin head:theirs: .*\(one.head\) and .*\(two.head\)"):
         plugins.find("head", "theirs")
-    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [points[0], points[0]])
+    monkeypatch.setattr(plugins, "registered", lambda: [points[0], points[0]])
     assert plugins.names("head").count("theirs") == 1
 
 

@@ -38,7 +38,7 @@ def installed(monkeypatch):
     module.build = build
     monkeypatch.setitem(sys.modules, "their_package", module)
     point = importlib.metadata.EntryPoint("augmentation:darker", "their_package", plugins.GROUP)
-    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [point])
+    monkeypatch.setattr(plugins, "registered", lambda: [point])
 
 
 def augmented(settings, seed=0):
