@@ -92,6 +92,12 @@ def few_timed_runs():
         yield
 
 
+@pytest.fixture(autouse=True)
+def not_quiet(monkeypatch):
+    """What `-q` of a test before has set for the whole process says nothing to this one."""
+    monkeypatch.delenv("TQDM_DISABLE", raising=False)
+
+
 @pytest.fixture
 def segcli(capfd, monkeypatch, tmp_path):
     """`segcli("compare", "runs/a")` -> Result, run in this process in a folder of its own, output 80 columns wide."""
