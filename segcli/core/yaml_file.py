@@ -1,5 +1,7 @@
 """YAML read safely: plain values alone, and no more of them than a file of settings has."""
 
+import copy
+import functools
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -39,8 +41,13 @@ Loader.add_implicit_resolver(
 )
 
 
-def _load(text: str) -> object:
+@functools.lru_cache(maxsize=128)
+def _once(text: str) -> object:
     return yaml.load(text, Loader=Loader)
+
+
+def _load(text: str) -> object:
+    return copy.deepcopy(_once(text))  # recipes extend each other, and parsing is slow: a base is parsed once
 
 
 def read_yaml(path: Path, *, error: type[SegcliError] = DataError, load: Callable[[str], object] = _load) -> Any:

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import functools
 from collections import Counter
 from typing import Any
 
@@ -58,7 +59,7 @@ class TimmFeatures(nn.Module):
         self.strides: list[int] = net.feature_info.reduction()
         self.pairs: list[Pair] = []
         if norm == "folded":
-            self.pairs = norm_pairs(self.net, net.pretrained_cfg["input_size"])
+            self.pairs = list(pairs_of(model, tuple(indices)))
             fold_norms(self.net, self.pairs)
         elif norm == "frozen":
             freeze_norms(self.net)
@@ -105,6 +106,14 @@ class Pair:
     conv: str
     norm: str
     eps: float
+
+
+@functools.cache
+def pairs_of(model: str, levels: tuple[int, ...]) -> tuple[Pair, ...]:
+    """`norm_pairs` of a timm model, which depend on nothing but its name and its levels: looked for once."""
+    with torch.device("meta"):
+        net: Any = timm.create_model(model, features_only=True, out_indices=list(levels))
+    return tuple(norm_pairs(net, net.pretrained_cfg["input_size"]))
 
 
 def norm_pairs(net: nn.Module, size: tuple[int, ...]) -> list[Pair]:
