@@ -5,6 +5,7 @@ nothing to one side: half a pixel of the canvas, lost anywhere on the way, costs
 """
 
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
@@ -126,6 +127,7 @@ def way_back(family, task, target, canvas, original):
     return Enlarge(canvas, target.size, original, direct=stride == 4)(F.avg_pool2d(logits, stride)) > 0
 
 
+@functools.cache
 def model_of(family):
     """(task, the family's model without numbers in it)."""
     task, settings = FAMILIES[family]
