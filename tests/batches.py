@@ -6,9 +6,11 @@ from segcli.models import build_model
 from segcli.types import IGNORE, Batch, Instances, Target
 
 RESNET = {"name": "resnet", "depth": 18}
+TRUNK = {"name": "timm", "model": "test_resnet"}  # half a million parameters
 LAYERS = {"encoder_layers": 1, "decoder_layers": 2}
-DETR = {"name": "detr", "backbone": RESNET, "queries": 12, "transformer": {"dim": 128, "ffn": 64, **LAYERS}}
-MASKFORMER = {"name": "maskformer", "backbone": RESNET, "queries": 8, "transformer": LAYERS}
+DETR = {"name": "detr", "backbone": TRUNK, "queries": 12, "transformer": {"dim": 128, "ffn": 64, **LAYERS}}
+NARROW = {"dim": 64, "heads": 8, "ffn": 64, **LAYERS}
+MASKFORMER = {"name": "maskformer", "backbone": TRUNK, "queries": 8, "transformer": NARROW}
 
 
 def merged(*sections):

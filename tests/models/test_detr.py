@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from batches import random_batch, small_detr
+from batches import RESNET, random_batch, small_detr
 
 from segcli.core.errors import DataError, SegcliError, UsageError
 from segcli.models import build_model
@@ -38,7 +38,7 @@ def test_published_size_and_cost(backbone, task, classes, parameters, trainable,
 
 
 def test_parameter_names_are_the_official_ones():
-    names = set(small_detr("instance").state_dict())
+    names = set(small_detr("instance", backbone=RESNET).state_dict())
     assert {n.split(".")[0] for n in names} == {"detr", "bbox_attention", "mask_head"}
     for name in [
         "detr.backbone.0.body.layer1.0.bn1.running_mean",
@@ -59,7 +59,7 @@ def test_parameter_names_are_the_official_ones():
         assert name in names
     assert "detr.transformer.encoder.norm.weight" not in names
     assert {n.removeprefix("detr.") for n in names if n.startswith("detr.")} == set(
-        small_detr("detection").state_dict()
+        small_detr("detection", backbone=RESNET).state_dict()
     )
 
 

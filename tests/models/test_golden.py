@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from batches import batch_of, random_batch, small_detr, small_maskformer, stripes
+from batches import RESNET, batch_of, random_batch, small_detr, small_maskformer, stripes
 from equal_steps import FAMILIES, SIZES, batch, double_precision, trained
 
 from segcli.core import plugins
@@ -77,8 +77,9 @@ def made(kind):
     """The model and its batch."""
     name, task = kind.split()
     if name == "detr":
-        return small_detr(task, transformer={"dropout": 0.0}), random_batch()
-    return small_maskformer(task, transformer={"dropout": 0.0}), batch_of(stripes(1), stripes(2, objects=1))
+        return small_detr(task, backbone=RESNET, transformer={"dropout": 0.0}), random_batch()
+    wide = {"dim": 256, "heads": 8, "ffn": 2048, "dropout": 0.0}
+    return small_maskformer(task, backbone=RESNET, transformer=wide), batch_of(stripes(1), stripes(2, objects=1))
 
 
 def numbers(kind) -> dict[str, float]:
