@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from batches import LAYERS, RESNET
+from batches import LAYERS, TRUNK
 
 from segcli.core.dataset_info import Category, DatasetInfo
 from segcli.core.recipe.recipe import Recipe
@@ -14,9 +14,9 @@ INFO = DatasetInfo(
     (Category("cat", 1, keypoints=POINTS), Category("dog", 2, keypoints=POINTS), Category("sky", 3, thing=False)),
     {"val": 1},
 )
-SMALL = {"backbone": RESNET, "queries": 9, "transformer": {"dim": 64, "heads": 4, "ffn": 64, **LAYERS}}
+SMALL = {"backbone": TRUNK, "queries": 9, "transformer": {"dim": 64, "heads": 4, "ffn": 64, **LAYERS}}
 CHOSEN = {**SMALL, "levels": 2, "boxes": {"deformable": True, "selection": True}}
-LITE = {"backbone": {"name": "efficientnet_lite0"}, "width": 32, "proposals": [8, 8]}
+LITE = {"backbone": TRUNK, "width": 32, "proposals": [8, 8]}
 PIXELS = np.random.default_rng(0).integers(0, 255, (72, 120, 3)).astype(np.uint8)
 
 

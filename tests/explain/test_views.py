@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from batches import LAYERS, RESNET, batch, rectangles, small_detr, small_maskformer
+from batches import LAYERS, TRUNK, batch, rectangles, small_detr, small_maskformer
 from explained import CHOSEN, LITE, PIXELS, SMALL, opened
 from scipy.optimize import linear_sum_assignment
 
@@ -22,7 +22,7 @@ from segcli.predictions.meshes import before_camera
 from segcli.types import Instances, Target, encode_masks
 
 MODELS = [  # (task, model, views that it must have)
-    ("instance", {"name": "rcnn", "backbone": RESNET, "heads": {"box": {"width": 32}, "mask": {"width": 32}}}, "paste"),
+    ("instance", {"name": "rcnn", "backbone": TRUNK, "heads": {"box": {"width": 32}, "mask": {"width": 32}}}, "paste"),
     ("instance", {"name": "rcnn_lite", **LITE, "heads": {"iou_box": {}, "lite_mask": {}}}, "mask_channels"),
     ("keypoints", {"name": "rcnn_lite", **LITE, "heads": {"iou_box": {}, "lite_keypoint": {}}}, "keypoint_maps"),
     ("densepose", {"name": "rcnn_lite", **LITE, "heads": {"iou_box": {}, "lite_densepose": {}}}, "densepose_maps"),
@@ -32,7 +32,7 @@ MODELS = [  # (task, model, views that it must have)
     ("detection", {"name": "detr_lite", **SMALL}, "query_attention"),
     ("panoptic", {"name": "maskformer", **SMALL, "transformer": LAYERS}, "dot_product query_masks matching readings"),
     ("instance", {"name": "maskformer_lite", **CHOSEN}, "dot_product sampling_points readings"),
-    ("semantic", {"name": "per_pixel", "backbone": RESNET}, "class_maps entropy features"),
+    ("semantic", {"name": "per_pixel", "backbone": TRUNK}, "class_maps entropy features"),
 ]
 
 

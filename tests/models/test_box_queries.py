@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 import torch.nn.functional as F
-from batches import batch, merged
+from batches import TRUNK, batch, merged
 from transformers.models.deformable_detr.configuration_deformable_detr import DeformableDetrConfig
 from transformers.models.deformable_detr.modeling_deformable_detr import DeformableDetrMultiscaleDeformableAttention
 
@@ -29,7 +29,7 @@ from segcli.types import IGNORE, Batch, Instances, Target
 
 LAYERS = {"encoder_layers": 1, "decoder_layers": 2}
 LITE = {
-    **{"backbone": {"name": "efficientnet_lite0"}, "queries": 10, "levels": 3},
+    **{"backbone": TRUNK, "queries": 10, "levels": 3},
     "transformer": {"dim": 64, "heads": 4, "ffn": 64, "dropout": 0.0, **LAYERS},
 }
 CHOSEN = {**LITE, "boxes": {"deformable": True, "selection": True, "denoising": 12}}
