@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from batches import batch
+from batches import TRUNK, batch
 from sources import FORMATS
 
 from segcli.core import plugins
@@ -30,37 +30,38 @@ from segcli.types import (
     Written,
 )
 
-BACKBONE = {"name": "resnet", "depth": 18}
+RESNET = {"name": "resnet", "depth": 18}
 LITE = {"name": "efficientnet_lite0"}
 VIT = {"name": "vit", "model": "deit_tiny_distilled_patch16_224", "width": 64}
 SWIN = {"name": "swin"}
 WIDTHS = {"dim": 64, "heads": 4, "ffn": 64}
 TRANSFORMER = {**WIDTHS, "encoder_layers": 1, "decoder_layers": 2}
-SMALL = {"backbone": LITE, "queries": 12, "transformer": TRANSFORMER}
+SMALL = {"backbone": TRUNK, "queries": 12, "transformer": TRANSFORMER}
 BOXES = {**SMALL, "levels": 3}
+DETR = {"queries": 12, "transformer": {**TRANSFORMER, "dim": 128, "heads": 8}}  # whose masks need the width
 CHOSEN = {**BOXES, "boxes": {"deformable": True, "selection": True, "denoising": 16}}
 GROUPS = {**BOXES, "boxes": {"deformable": True, "groups": 3}}
 POINTS = {**SMALL, "loss": {"points": 32}}
 LITE_HEADS = {"iou_box": {}, "lite_mask": {}}
 MODELS = {
     "rcnn": [
-        ({"backbone": BACKBONE, "heads": {"box": {"width": 64}, "mask": {"width": 32}}}, "instance"),
-        ({"backbone": BACKBONE, "heads": {"box": {"width": 64, "pooler": "roi_pool"}}}, "detection"),
+        ({"backbone": TRUNK, "heads": {"box": {"width": 64}, "mask": {"width": 32}}}, "instance"),
+        ({"backbone": TRUNK, "heads": {"box": {"width": 64, "pooler": "roi_pool"}}}, "detection"),
         ({"backbone": VIT, "heads": {"box": {"width": 64}, "mask": {"width": 32}}}, "instance"),
     ],
     "rcnn_lite": [({"backbone": backbone, "heads": LITE_HEADS}, "instance") for backbone in (LITE, VIT)],
     "detr": [
-        *(({"backbone": backbone}, "detection") for backbone in (BACKBONE, VIT, SWIN)),
-        *(({"backbone": backbone}, "instance") for backbone in (BACKBONE, VIT)),
-        ({"backbone": SWIN, "stage": "boxes"}, "instance"),
+        *(({**DETR, "backbone": backbone}, "detection") for backbone in (TRUNK, VIT, SWIN)),
+        *(({**DETR, "backbone": backbone}, "instance") for backbone in (TRUNK, VIT)),
+        ({**DETR, "backbone": TRUNK, "stage": "boxes"}, "instance"),
     ],
     "detr_lite": [
         *((settings, "detection") for settings in (CHOSEN, BOXES, GROUPS)),
         ({**CHOSEN, "backbone": VIT, "levels": 1}, "detection"),
     ],
     "maskformer": [
-        *(({"backbone": BACKBONE}, task) for task in ("semantic", "instance", "panoptic")),
-        ({"backbone": VIT}, "panoptic"),
+        *(({**SMALL, "backbone": TRUNK}, task) for task in ("semantic", "instance", "panoptic")),
+        ({**SMALL, "backbone": VIT}, "panoptic"),
         (POINTS, "instance"),
     ],
     "maskformer_lite": [
@@ -72,7 +73,7 @@ MODELS = {
         *((POINTS, task) for task in ("semantic", "instance", "panoptic")),
         ({**SMALL, "pixel_decoder": "transformer"}, "panoptic"),
     ],
-    "per_pixel": [({"backbone": backbone}, "semantic") for backbone in (BACKBONE, VIT)],
+    "per_pixel": [({"backbone": backbone}, "semantic") for backbone in (RESNET, VIT)],
     "per_pixel_plus": [({"backbone": LITE, **WIDTHS}, "semantic")],
     "fcn": [
         *(({"backbone": backbone}, "semantic") for backbone in (VIT, SWIN)),

@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from batches import LAYERS, RESNET
+from batches import LAYERS, TRUNK
 
 from segcli.core.dataset_info import DatasetInfo
 from segcli.core.recipe.recipe import Recipe
@@ -14,7 +14,7 @@ from segcli.engine.opening import Opened, build
 from segcli.explain.explain import available, look, views_named
 from segcli.explain.over_split import over_split
 
-DETR = {"name": "detr", "backbone": RESNET, "queries": 5, "transformer": {"dim": 32, "heads": 4, "ffn": 32, **LAYERS}}
+DETR = {"name": "detr", "backbone": TRUNK, "queries": 5, "transformer": {"dim": 32, "heads": 4, "ffn": 32, **LAYERS}}
 
 
 @pytest.fixture
