@@ -42,12 +42,13 @@ DETR = {"queries": 12, "transformer": {**TRANSFORMER, "dim": 128, "heads": 8}}  
 CHOSEN = {**BOXES, "boxes": {"deformable": True, "selection": True, "denoising": 16}}
 GROUPS = {**BOXES, "boxes": {"deformable": True, "groups": 3}}
 POINTS = {**SMALL, "loss": {"points": 32}}
+FEW = {"width": 64, "proposals": [50, 50]}
 LITE_HEADS = {"iou_box": {}, "lite_mask": {}}
 MODELS = {
     "rcnn": [
-        ({"backbone": TRUNK, "heads": {"box": {"width": 64}, "mask": {"width": 32}}}, "instance"),
-        ({"backbone": TRUNK, "heads": {"box": {"width": 64, "pooler": "roi_pool"}}}, "detection"),
-        ({"backbone": VIT, "heads": {"box": {"width": 64}, "mask": {"width": 32}}}, "instance"),
+        ({**FEW, "backbone": TRUNK, "heads": {"box": {"width": 64}, "mask": {"width": 32}}}, "instance"),
+        ({**FEW, "backbone": TRUNK, "heads": {"box": {"width": 64, "pooler": "roi_pool"}}}, "detection"),
+        ({**FEW, "backbone": VIT, "heads": {"box": {"width": 64}, "mask": {"width": 32}}}, "instance"),
     ],
     "rcnn_lite": [({"backbone": backbone, "heads": LITE_HEADS}, "instance") for backbone in (LITE, VIT)],
     "detr": [
