@@ -118,7 +118,7 @@ def start(folder, *arguments):
 
 
 def wait_for(file, lines, process):
-    end = time.monotonic() + 120
+    end = time.monotonic() + 600
     while not (file.is_file() and len(file.read_text().splitlines()) >= lines):
         assert time.monotonic() < end, "the training did not get that far"
         assert process.poll() is None, process.stderr.read()
