@@ -222,15 +222,17 @@ def parsed(kind: type[T], value: object, where: str | Path, *, error: type[Segcl
 
 
 def _adapter(kind: type[T]) -> pydantic.TypeAdapter[T]:
-    """Building one takes longer than using it: those of classes are kept."""
-    if not isinstance(kind, type):
+    """Building one takes longer than using it: they are kept, but those of annotations that have no hash."""
+    try:
+        kept = _adapters.get(kind)
+    except TypeError:
         return pydantic.TypeAdapter(kind)
-    if kind not in _adapters:
-        _adapters[kind] = pydantic.TypeAdapter(kind)
-    return _adapters[kind]
+    if kept is None:
+        kept = _adapters[kind] = pydantic.TypeAdapter(kind)
+    return kept
 
 
-_adapters: dict[type, pydantic.TypeAdapter[Any]] = {}
+_adapters: dict[object, pydantic.TypeAdapter[Any]] = {}
 
 
 def part_start(path: Path) -> str:

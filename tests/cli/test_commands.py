@@ -237,6 +237,7 @@ def test_prepare_refuses_a_setting_that_is_given_twice(segcli, flag, key):
 
 def test_train_takes_any_dataset(segcli, tiny_dataset):
     short = ["--set", "train.steps=1", "--set", "train.evaluations=1", "--set", "data.size=64"]
+    short += ["--set", "model.backbone={name: timm, model: test_efficientnet, norm: folded}"]
     with pytest.warns(UserWarning, match="left out data.name, data.split_file, expect of its own dataset"):
         done = segcli("train", "pennfudan/mask_rcnn_lite", "--data", tiny_dataset, *short)
     assert done.code == 0, done.err
@@ -280,6 +281,7 @@ def test_quiet_leaves_results_notes_and_errors_alone(segcli, trained, tmp_path, 
     shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
     picture = "data/tiny/images/three.png"
     small = ["--set", "data.prepare={train: 4, val: 2, size: 96}", "--set", "train.steps=1", "--set", "data.size=64"]
+    small += ["--set", "model.backbone={name: timm, model: test_efficientnet}"]
     calls = [
         ("prepare", "data/tiny", "data/tiny", "--out", "data/two"),
         ("prepare", "data/tiny", "--check"),

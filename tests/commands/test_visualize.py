@@ -111,6 +111,7 @@ def test_without_worst_the_seed_chooses(run, tmp_path, monkeypatch):
 @pytest.mark.parametrize("foreign", ["predictions-val.jpg", "predictions-val-2.jpg", "worst-val.jpg"])
 def test_a_file_of_the_user_is_never_replaced_by_a_sheet(run, tmp_path, monkeypatch, foreign):
     monkeypatch.setattr(visualize_predictions, "PER_SHEET", 2)
+    monkeypatch.setattr(visualize_predictions, "WIDTH", 600)
     out = tmp_path / "album"
     out.mkdir()
     (out / foreign).write_bytes(b"of the user")

@@ -19,7 +19,12 @@ from segcli.engine.run_folder import RunFolder
 TINY = """name: {name}
 task: detection
 data: {{root: {root}, size: 64}}
-model: {{name: rcnn_lite, backbone: {{name: timm, model: test_resnet}}, heads: {{box: {{}}}}}}
+model:
+  name: rcnn_lite
+  width: 32
+  proposals: [8, 8]
+  backbone: {{name: timm, model: test_resnet}}
+  heads: {{box: {{}}}}
 train: {{steps: {steps}, batch_size: 1, evaluations: 1, optimizer: {{lr: {lr}}}}}
 eval: {{split: val}}
 hardware: {{workers: 0}}
@@ -39,14 +44,13 @@ def write(tmp_path, tiny_copy, monkeypatch):
 
 
 def test_untrained_recipes_are_trained_once_and_failures_are_skipped(segcli, write, tmp_path):
-    items = [write("a"), write("broken", root="nowhere"), str(tmp_path / "missing.yaml")]
+    items = [write("a"), str(tmp_path / "missing.yaml")]
     result = segcli("compare", *items, "--train", "--json")
     assert result.code == 0
     assert [row["name"] for row in result.json["rows"]] == ["a"]
     assert result.json["rows"][0]["source"] == "run"
     skipped = {s["item"]: s["error"] for s in result.json["skipped"]}
-    assert "nowhere: not a prepared dataset" in skipped[items[1]]
-    assert "missing.yaml" in skipped[items[2]]
+    assert "missing.yaml" in skipped[items[1]]
     before = (tmp_path / "runs" / "a" / "metrics.json").stat().st_mtime_ns
     again = segcli("compare", items[0], "--train")
     assert again.code == 0
@@ -57,11 +61,12 @@ def test_untrained_recipes_are_trained_once_and_failures_are_skipped(segcli, wri
 
 @pytest.fixture
 def in_this_process(monkeypatch):
-    """Trainings are run here, which saves a start of Python each; `test_untrained_recipes_...` runs real processes."""
+    """Trainings are run here, which saves a start of Python each; `test_untrained_recipes_...` runs a real process."""
 
     def train(arguments, quiet):
         with contextlib.redirect_stdout(sys.stderr):
-            assert app.run(["train", *arguments]) == 0
+            if app.run(["train", *arguments]):
+                raise SegcliError("it failed")
 
     monkeypatch.setattr(study, "_train", train)
 
@@ -70,8 +75,11 @@ def test_keys_of_every_recipe_are_set_for_its_training(segcli, write, tmp_path, 
     item = write("a")
     sets = ("--set", "train.steps=2", "--set", "train.augment=null"), ("--set", "train.steps=2")
     assert segcli("compare", item, *sets[1]).code == 2
-    result = segcli("compare", item, "--train", *sets[1], "--json")
-    assert result.json["rows"][0]["train_steps"] == 2
+    broken = write("broken", root="nowhere")
+    result = segcli("compare", broken, item, "--train", *sets[1], "--json")
+    assert [(row["name"], row["train_steps"]) for row in result.json["rows"]] == [("a", 2)]
+    assert [s["item"] for s in result.json["skipped"]] == [broken]
+    assert "nowhere: not a prepared dataset" in result.err
     assert "is trained: runs/a" in segcli("compare", item, "--train", *sets[1]).err
     assert "train.augment is no" in segcli("compare", item, "--train", *sets[0]).err
 
@@ -154,7 +162,10 @@ def test_an_interrupted_run_is_resumed(trained, tmp_path, monkeypatch):
 
 
 def test_a_process_that_dies_is_a_failure_with_its_last_error(trained, tmp_path, monkeypatch):
-    script = "import sys; print('loading', file=sys.stderr); print('error: no luck', file=sys.stderr); sys.exit(4)"
+    script = (
+        "import sys; from segcli.cli.errors import guard; from segcli.core.errors import ModelError; "
+        "print('loading', file=sys.stderr); sys.exit(guard(lambda: (_ for _ in ()).throw(ModelError('no luck'))))"
+    )
     fake = tmp_path / "python"
     fake.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{script}"\n')
     fake.chmod(0o755)
@@ -174,12 +185,13 @@ def test_train_needs_recipes(segcli):
 def test_families_are_trained_on_ones_own_data_for_as_many_minutes(segcli, write, tmp_path, tiny_copy, in_this_process):
     """Bare names and none; what is trained is not trained again, and the last line is on which to choose."""
     tiny_copy.rename(tmp_path / "pets")
-    ask = ("compare", "--train", "--data", "pets", "--minutes", "0.05", "--set", "data.size=64")
+    ask = ("compare", "--train", "--data", "pets", "--minutes", "0.02", "--set", "data.size=64")
+    ask += ("--set", "init=null", "--set", "model.backbone={name: timm, model: test_efficientnet, norm: folded}")
     result = segcli(*ask, "mask_rcnn", "faster_rcnn")
     assert result.code == 0, result.err
     assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == ["pets-faster_rcnn", "pets-mask_rcnn"]
     for run in ("pets-faster_rcnn", "pets-mask_rcnn"):
-        assert RunFolder(tmp_path / "runs" / run).environment()["minutes"] == 0.05
+        assert RunFolder(tmp_path / "runs" / run).environment()["minutes"] == 0.02
     assert result.out.splitlines()[-1].startswith(("choose", "no choice", "the evidence is too thin"))
     again = segcli(*ask, "mask_rcnn", "faster_rcnn")
     assert again.err.count("is trained: runs/pets-") == 2

@@ -53,7 +53,7 @@ def test_a_training_keeps_its_last_checkpoint_and_goes_on_when_there_is_room(
     segcli, trained, disk, monkeypatch, tmp_path, saved
 ):
     """Or begins again, where the disk was full before the first checkpoint."""
-    folder, filler, original = disk(1000), [], Session.save
+    folder, filler, original = disk(100), [], Session.save
 
     def save_then_fill(session):
         if session.progress.step <= saved:

@@ -9,15 +9,16 @@ import yaml
 
 TRUNK = {"name": "timm", "model": "test_resnet"}  # half a million parameters
 SMALL = {"dim": 128, "heads": 8, "encoder_layers": 1, "decoder_layers": 2, "ffn": 32}
+MASKS = {"dim": 32, "heads": 2, "decoder_layers": 2, "ffn": 32}
 DETR = {"queries": 6, "transformer": SMALL}
 MODELS = {
     "detr detection": {"name": "detr", **DETR},
     "detr instance": {"name": "detr", **DETR},
     "detr panoptic": {"name": "detr", **DETR},
-    "maskformer semantic": {"name": "maskformer", "transformer": {"decoder_layers": 2}, "queries": 6},
-    "maskformer instance": {"name": "maskformer", "transformer": {"decoder_layers": 2}, "queries": 6},
-    "maskformer panoptic": {"name": "maskformer", "transformer": {"decoder_layers": 2}, "queries": 6},
-    "per_pixel semantic": {"name": "per_pixel_plus", "decoder_layers": 2},
+    "maskformer semantic": {"name": "maskformer", "transformer": MASKS, "queries": 6},
+    "maskformer instance": {"name": "maskformer", "transformer": MASKS, "queries": 6},
+    "maskformer panoptic": {"name": "maskformer", "transformer": MASKS, "queries": 6},
+    "per_pixel semantic": {"name": "per_pixel_plus", **MASKS},
 }
 LABELS = {
     "one object": lambda annotations: annotations[:1],
