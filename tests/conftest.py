@@ -16,6 +16,7 @@ import yaml
 from tiny import TINY_RECIPE, write_json, write_tiny
 
 from segcli.cli import app
+from segcli.commands import samples
 from segcli.core.tasks import TASKS
 from segcli.engine import cost
 
@@ -96,6 +97,15 @@ def few_timed_runs():
 def not_quiet(monkeypatch):
     """What `-q` of a test before has set for the whole process says nothing to this one."""
     monkeypatch.delenv("TQDM_DISABLE", raising=False)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def small_samples():
+    """The sheet of samples was half of each `prepare` in this process; tests/commands/test_samples.py asks for the
+    whole one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(samples, "WIDTH", 480)
+        yield
 
 
 @pytest.fixture

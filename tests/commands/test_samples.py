@@ -1,6 +1,7 @@
 """The sheet of samples: always drawn, of no influence on anything else, and never in the way."""
 
 import numpy as np
+import pytest
 from PIL import Image
 from sources import FORMATS
 
@@ -11,12 +12,18 @@ from segcli.core.errors import DataError
 from segcli.data.dataset import Dataset
 
 
+@pytest.fixture(autouse=True)
+def whole(monkeypatch):
+    """As wide as users get it; all other tests have a narrow one."""
+    monkeypatch.setattr(samples, "WIDTH", 1600)
+
+
 def test_prepare_draws_them_and_stays_idempotent(segcli, tmp_path):
     FORMATS["coco"](tmp_path / "in")
     result = segcli("prepare", str(tmp_path / "in"), "--out", "s", "--json")
     assert result.json["samples"] == "s/samples.jpg"
     sheet = np.asarray(Image.open(tmp_path / "s/samples.jpg"))
-    assert sheet.shape[1] == samples.WIDTH
+    assert sheet.shape[1] == 1600
     assert sheet.std() > 20
     before = (tmp_path / "s/samples.jpg").stat().st_mtime_ns
     again = segcli("prepare", str(tmp_path / "in"), "--out", "s", "--json")
