@@ -20,15 +20,26 @@ from segcli.commands import samples
 from segcli.core.tasks import TASKS
 from segcli.engine import cost
 
-# Folders and files of the tests that are marked slow: trainings, every model and plugin, thousands of damaged files.
+# Folders and files of the tests that are marked slow: trainings, every model and format, thousands of damaged files.
 SLOW = [
-    *("e2e", "fuzz", "parity"),
-    *("contracts/test_damaged_files.py", "contracts/test_plugins.py", "contracts/test_settings.py"),
-    *("export/test_export.py", "export/test_graph.py", "compare/test_study.py", "engine/test_drawn.py"),
-    *("core/test_distributed.py", "engine/test_accumulation.py", "engine/test_capacity.py", "engine/test_damage.py"),
-    *("engine/test_diagnosis.py", "engine/test_equal_steps.py", "engine/test_forecast.py", "engine/test_input_rule.py"),
-    *("engine/test_training.py", "models/test_box_queries.py", "models/test_detr.py", "models/test_exact_labels.py"),
-    *("models/test_maskformer.py", "models/test_transformers_training.py", "explain/test_views.py"),
+    *("e2e", "fuzz", "parity", "export/test_export.py", "export/test_graph.py"),
+    *("cli/test_commands.py", "cli/test_locale.py", "commands/test_predict_again.py", "commands/test_prepare.py"),
+    *("commands/test_visualize.py", "compare/test_rows.py", "compare/test_study.py"),
+    *("contracts/test_damaged_files.py", "contracts/test_nothing_outside.py", "contracts/test_plugins.py"),
+    *("contracts/test_recipe_keys.py", "contracts/test_recipes.py", "contracts/test_settings.py"),
+    *("contracts/test_source_settings.py", "core/test_distributed.py", "core/test_waiting.py"),
+    *("data/augment/test_compose.py", "data/test_many_classes.py"),
+    *("doctor/test_label_faults.py", "doctor/test_repair.py", "doctor/test_self_test.py"),
+    *("engine/test_accumulation.py", "engine/test_capacity.py", "engine/test_compilation.py", "engine/test_damage.py"),
+    *("engine/test_diagnosis.py", "engine/test_drawn.py", "engine/test_equal_steps.py", "engine/test_forecast.py"),
+    *("engine/test_input_rule.py", "engine/test_more_steps.py", "engine/test_perfect_scores.py"),
+    *("engine/test_training.py", "explain/test_explain.py", "explain/test_pictures_of_pages.py"),
+    *("explain/test_views.py", "models/test_box_queries.py", "models/test_detr.py", "models/test_exact_labels.py"),
+    *("models/test_golden.py", "models/test_maskformer.py", "models/test_timm.py", "models/test_transformers.py"),
+    *("models/test_transformers_training.py", "models/test_vit.py", "sources/formats/test_formats.py"),
+    *("sources/mask_meaning/test_mask_meaning.py", "sources/test_convert.py", "sources/test_dropped.py"),
+    *("sources/test_full_disks.py", "sources/test_known.py", "sources/test_real_folders.py"),
+    *("sources/test_unreadable.py", "weights/test_loading.py", "weights/test_scenes.py"),
 ]
 
 
