@@ -105,9 +105,11 @@ def few_timed_runs():
 
 
 @pytest.fixture(autouse=True)
-def not_quiet(monkeypatch):
+def not_quiet():
     """What `-q` of a test before has set for the whole process says nothing to this one."""
-    monkeypatch.delenv("TQDM_DISABLE", raising=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("TQDM_DISABLE", raising=False)
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)
