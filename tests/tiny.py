@@ -26,6 +26,12 @@ TINY_RECIPE = {
     "hardware": {"device": "cpu", "workers": 0, "threads": 1},
 }
 
+NARROW = {  # keys that let a recipe of rcnn_lite train in a moment
+    "model.backbone": {"name": "timm", "model": "test_efficientnet", "norm": "folded"},
+    "model.width": 32,
+    "model.proposals": [16, 16],
+}
+
 
 def write_tiny(root: Path) -> Path:
     names = {1: "one image.png", 2: "두 번째 🐈.jpg", 3: "three.png", 4: "four.jpg", 5: "five.png", 6: "sub/six.png"}

@@ -11,13 +11,13 @@ import time
 import pytest
 import torch
 import yaml
+from batches import TRUNK
 
 import segcli
 from segcli.core.errors import UsageError
 from segcli.core.recipe.recipe import Recipe
 from segcli.engine.run_folder import RunFolder
 
-RESNET = {"name": "timm", "model": "test_resnet"}
 LITE = {"width": 32, "proposals": [8, 8], "heads": {"iou_box": {}, "lite_mask": {}}}
 MASKFORMER = {"name": "maskformer", "queries": 8, "transformer": {"decoder_layers": 2, "dropout": 0.0}}
 # whole runs of two families; tests/engine/test_equal_steps.py holds the steps of every one together
@@ -42,7 +42,7 @@ def recipe(root, name, **train):
         "name": name,
         "task": task,
         "data": {"root": str(root), "size": 64, "augment": {"flip": 0.5, "colour": 0.3}},
-        "model": {**model, "backbone": RESNET},
+        "model": {**model, "backbone": TRUNK},
         "train": {"steps": 2, "batch_size": 4, "evaluations": 0, "log_every": 1, "optimizer": optimizer, **train},
         "hardware": {"device": "cpu", "workers": 0, "threads": 1, "precision": "fp32"},
     }

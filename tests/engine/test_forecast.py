@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tiny import NARROW
 from torch import nn
 
 from segcli.commands import train
@@ -16,9 +17,7 @@ def small(root, **changes):
         "data.name": None,
         "data.split_file": None,
         "data.size": 64,
-        "model.backbone": {"name": "timm", "model": "test_efficientnet", "norm": "folded"},
-        "model.width": 32,
-        "model.proposals": [16, 16],
+        **NARROW,
         "train.batch_size": 2,
         "train.steps": 4,
         "train.evaluations": 2,

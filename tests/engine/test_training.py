@@ -11,6 +11,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from tiny import NARROW
 
 import segcli
 from segcli.core.errors import ModelError, SegcliError, UsageError
@@ -24,9 +25,7 @@ SMALL = {
     "name": "small",
     "data.size": 64,
     "data.augment": {"flip": 0.5, "scale": [0.7, 1.3], "colour": 0.5, "copy_paste": 0.5},
-    "model.backbone": {"name": "timm", "model": "test_efficientnet", "norm": "folded"},
-    "model.width": 32,
-    "model.proposals": [16, 16],
+    **NARROW,
     "train.batch_size": 2,
     "train.steps": 6,
     "train.log_every": 1,

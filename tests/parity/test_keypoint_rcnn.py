@@ -33,7 +33,7 @@ def ours(**more: Any) -> Any:
 def pair() -> Any:
     """Both with the same random weights, norms that do something, and heatmaps with clear peaks."""
     torch.manual_seed(0)
-    settings = {"min_size": 128, "max_size": 213, "rpn_post_nms_top_n_test": 100, "box_detections_per_img": 4}
+    settings = {"min_size": 128, "max_size": 213, "rpn_post_nms_top_n_test": 100, "box_detections_per_img": 15}
     theirs = reference.keypointrcnn_resnet50_fpn(
         weights=None, weights_backbone=None, box_batch_size_per_image=32, **settings
     )
@@ -50,7 +50,7 @@ def pair() -> Any:
         theirs.roi_heads.keypoint_predictor.kps_score_lowres.weight.mul_(30)
     model = ours(proposals=(2000, 100), samples=32)
     load_strict(model, from_torchvision(theirs.state_dict()), "torchvision")
-    model.preprocess, model.max_detections = model.preprocess.with_size((128, 213)), 4
+    model.preprocess, model.max_detections = model.preprocess.with_size((128, 213)), 15
     return model, theirs.eval()
 
 
@@ -82,7 +82,7 @@ def assert_same(pair: Any, images: list[np.ndarray]) -> None:
         found, extra = model.predict(batch), model.inspect(batch)["detections"]
     for prediction, own, their in zip(found, extra, expected, strict=True):
         mine = prediction.instances
-        assert len(mine) == len(their["scores"]) >= 3
+        assert len(mine) == len(their["scores"]) >= 5
         assert (mine.boxes - their["boxes"]).abs().max() <= 1e-6
         assert (mine.scores - their["scores"]).abs().max() <= 1e-8
         points = mine.fields["keypoints"].points

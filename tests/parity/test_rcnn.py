@@ -74,15 +74,16 @@ def pair(
     *,
     eps: float = 1e-5,
     variance: float = 1.0,
-    proposals: int = 100,
+    proposals: int = 200,
     size: tuple[int, int] = SIZE,
 ) -> Any:
-    """Our model and torchvision's with the same random weights, at most `proposals` and 12 detections an image."""
-    reference_model = theirs(name, eps=eps, size=size, rpn_post_nms_top_n_test=proposals, box_detections_per_img=12)
+    """Our model and torchvision's with the same random weights, at most `proposals` and 20 detections an image."""
+    torch.manual_seed(0)  # of some weights all detections are of two classes, whatever tests ran before
+    reference_model = theirs(name, eps=eps, size=size, rpn_post_nms_top_n_test=proposals, box_detections_per_img=20)
     randomise(reference_model, variance)
     model = ours(settings, proposals=(2000, proposals))
     load_strict(model, from_torchvision(reference_model.state_dict()), name)
-    model.preprocess, model.max_detections = model.preprocess.with_size(size), 12
+    model.preprocess, model.max_detections = model.preprocess.with_size(size), 20
     return model, reference_model
 
 
@@ -171,7 +172,7 @@ def assert_same_predictions(models: Any, images: list[np.ndarray]) -> None:
         found, expected = model.predict(batch), reference_model(given)
     for prediction, their in zip(found, expected, strict=True):
         mine, scores = prediction.instances, their["scores"]
-        assert len(mine) == len(scores) >= 10
+        assert len(mine) == len(scores) >= 15
         assert scores.max() - scores.min() > 0.05  # they are sure and unsure, and of several classes
         assert len(their["labels"].unique()) >= 3
         assert mine.labels.tolist() == (their["labels"] - 1).tolist()
@@ -190,7 +191,7 @@ def iou(a: np.ndarray, b: np.ndarray) -> float:
 
 @pytest.fixture(scope="module")
 def mask_rcnn() -> Any:
-    return pair("maskrcnn_resnet50_fpn", MASK, proposals=100)
+    return pair("maskrcnn_resnet50_fpn", MASK, proposals=300)
 
 
 def test_mask_rcnn_on_a_batch_of_unequal_sizes(mask_rcnn):
