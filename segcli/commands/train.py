@@ -80,6 +80,8 @@ def train_one(
     with distributed.joined(recipe.hardware.processes, choose_device(recipe.hardware.device)) as device:
         with distributed.main_first():
             prepare_for(recipe)
+            if recipe.train.probe is not None:
+                prepare_for(Recipe.load(recipe.train.probe.recipe))
         return train_joined(recipe, device, out, resume, steps, force, quiet or distributed.rank() > 0)
 
 

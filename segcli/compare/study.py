@@ -1,8 +1,6 @@
 """`segcli compare RECIPE… --train`: train what has not been trained, one after the other, and go on past failures."""
 
 import json
-import os
-import shlex
 import signal
 import subprocess
 import sys
@@ -12,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from segcli.compare.row import split_digest
-from segcli.core import own_path
+from segcli.core import training_process
 from segcli.core.dataset_info import DatasetInfo
 from segcli.core.errors import ModelError, SegcliError
-from segcli.core.parent import VARIABLE
 from segcli.core.recipe.recipe import Recipe, find_source
 from segcli.core.run_files import read_environment
 
@@ -167,17 +164,7 @@ def _environment(run: Path) -> Mapping[str, Any]:
 
 def _train(arguments: list[str], quiet: bool) -> None:
     """Run `segcli train ARGUMENTS` in a process of its own. Raises SegcliError with its last error line."""
-    command = own_path.command("train", *arguments, *(["--quiet"] if quiet else []))
-    # a session of its own: Ctrl-C reaches it once, through us; a second signal would kill it before it has saved
-    process = subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        encoding="utf-8",
-        start_new_session=True,
-        env={**os.environ, VARIABLE: str(os.getpid())},  # it ends when this process is killed
-    )
+    process = training_process.begin([*arguments, *(["--quiet"] if quiet else [])], subprocess.PIPE)
     assert process.stdout is not None
     last: deque[str] = deque(maxlen=20)
     try:
@@ -192,9 +179,5 @@ def _train(arguments: list[str], quiet: bool) -> None:
             print(line, end="", file=sys.stderr, flush=True)
         process.wait()
         raise
-    if code == 0:
-        return
-    message = next((line.removeprefix("error: ") for line in reversed(last) if line.startswith("error: ")), None)
-    hint = next((line.removeprefix("hint: ") for line in reversed(last) if line.startswith("hint: ")), None)
-    ended = f"was ended by signal {-code}" if code < 0 else f"ended with code {code}"
-    raise SegcliError(message or f"`segcli train {shlex.join(arguments)}` {ended}", hint=hint)
+    if code:
+        raise training_process.failure(arguments, code, last)

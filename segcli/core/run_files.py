@@ -138,13 +138,14 @@ class Environment(TypedDict):
 
 
 class LogEntry(TypedDict):
-    """A line of log.jsonl: of a step it has "loss", of an evaluation "metrics"."""
+    """A line of log.jsonl: of a step it has "loss", of an evaluation "metrics", and "probe" where the recipe has one."""
 
     step: Count
     seconds: NotRequired[Number | None]
     loss: NotRequired[Logged | None]
     gradient_norm: NotRequired[Logged | None]
     metrics: NotRequired[dict[str, Logged | None] | None]
+    probe: NotRequired[dict[str, Logged | None] | None]
 
 
 class Errors(TypedDict):

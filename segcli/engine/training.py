@@ -6,7 +6,7 @@ import itertools
 import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ from segcli.engine.object_size import extents
 from segcli.engine.opening import describe_environment, start
 from segcli.engine.optimizer import MovingAverage, build_optimizer, clip_gradients, set_rates
 from segcli.engine.pace import Pace, keep_pace, note_warm_up
+from segcli.engine.probe import probe
 from segcli.engine.run_folder import RunFolder
 from segcli.engine.same_data import refuse_other_data
 from segcli.engine.session import Interrupt, Session
@@ -172,7 +173,7 @@ def loop(session: Session, pace: Pace, train_set: Dataset, val_set: Dataset, qui
             scored = pace.evaluates(progress.step, settings.evaluations)
             if scored and not end:
                 if main:
-                    score_now(session, val_set, quiet)
+                    score_now(session, val_set, quiet, stopped=lambda: interrupt.asked)
                 progress.best = distributed.from_main(progress.best)  # any rank may save, if it fails
             due = time.monotonic() - last_save > 60 * settings.save_minutes
             asked = distributed.any_rank(interrupt.asked)
@@ -221,18 +222,23 @@ def count_work(session: Session, batch: Batch) -> float | None:
     return None if pixels is None else mean["gflops"] / mean["pixels"] * pixels
 
 
-def score_now(session: Session, val_set: Dataset, quiet: bool) -> Scores:
+def score_now(
+    session: Session, val_set: Dataset, quiet: bool, stopped: Callable[[], bool] = lambda: False
+) -> Scores:
     """Score the averaged (else the current) weights on the val split; save them as best if they are the best so far.
 
-    The last scoring of a run also stores the predictions.
+    The last scoring of a run also stores the predictions. stopped: whether a probe is to end before its time.
     """
     model, progress, run, recipe = session.model, session.progress, session.run, session.recipe
     own = {k: v.clone() for k, v in model.state_dict().items()}
     if session.average is not None:
         model.load_state_dict(session.average.state)
     keep = run.path / "predictions" / f"{recipe.eval.split}.json" if progress.step == session.total else None
+    probed = None
     try:
         scores = score_model(model, val_set, recipe, device=session.device, progress=not quiet, keep=keep)
+        if recipe.train.probe is not None:
+            probed = probe(session, stopped, quiet)
     except SegcliError:  # such as of another package's metric
         model.load_state_dict(own)
         session.save()
@@ -244,7 +250,8 @@ def score_now(session: Session, val_set: Dataset, quiet: bool) -> Scores:
         save_weights(run.best, model.state_dict(), metadata)
     model.load_state_dict(own)
     model.train()
-    run.log({"step": progress.step, "metrics": scores.metrics, "seconds": round(progress.seconds, 2)})
+    more = {} if probed is None else {"probe": probed}
+    run.log({"step": progress.step, "metrics": scores.metrics, **more, "seconds": round(progress.seconds, 2)})
     if not quiet:
         tqdm.write(f"step {progress.step}: {recipe.primary} {100 * value:.1f}", file=sys.stderr)
     return scores

@@ -1,5 +1,6 @@
 """Every key of a recipe does something: set to another value, what it is for turns out otherwise."""
 
+import contextlib
 import copy
 import dataclasses
 import inspect
@@ -23,7 +24,7 @@ from segcli.core.errors import SegcliError
 from segcli.core.recipe.recipe import Recipe
 from segcli.data.augment.compose import GIVEN, build_augment
 from segcli.data.dataset import Dataset
-from segcli.engine import training
+from segcli.engine import probe, training
 from segcli.engine.accumulation import bfloat16, step_losses
 from segcli.engine.capacity import use_threads
 from segcli.engine.checkpoint import save_weights
@@ -60,6 +61,20 @@ def whole_training(recipe: Recipe) -> object:
         run = training.train_joined(recipe, CPU, out=None, resume=None, steps=None, force=True, quiet=True)
     log = [{key: value for key, value in e.items() if key != "seconds"} for e in RunFolder(run).read_log()]
     return run.name, saved, log
+
+
+def probed(recipe: Recipe) -> object:
+    """Which recipe is fine-tuned for how many steps when a training is scored."""
+    found = []
+
+    def begin(arguments: list[str], output: object) -> typing.NoReturn:
+        found.extend([arguments[0], *(a for a in arguments if "steps" in a)])
+        raise SegcliError("begun")
+
+    with pytest.MonkeyPatch.context() as patch, contextlib.suppress(SegcliError):
+        patch.setattr(probe, "begin", begin)
+        training.train_joined(recipe, CPU, out=None, resume=None, steps=None, force=True, quiet=True)
+    return found
 
 
 def optimizer(recipe: Recipe) -> object:
@@ -198,6 +213,7 @@ class Case:
 SYNTHETIC = {"data.name": "shapes", "data.root": "made", "data.prepare": {"train": 2, "val": 1, "size": 64}}
 CACHE = {"data.cache": {"folder": "cache"}}
 SPLIT_FILE = "val.txt"
+PROBE = {"recipe": "one.yaml", "steps": 2}
 CASES = {
     "name": Case(whole_training, "other"),
     "task": Case(lambda recipe: datasets(recipe)[0].read(0).target.semantic is None, "detection"),
@@ -243,6 +259,9 @@ CASES = {
     "train.ema": Case(whole_training, 0.5),
     "train.clip": Case(whole_training, 1e-3, {"train.optimizer.name": "sgd", "train.optimizer.lr": 0.1}),
     "train.evaluations": Case(whole_training, 3),
+    "train.probe": Case(probed, PROBE),
+    "train.probe.recipe": Case(probed, "two.yaml", {"train.probe": PROBE}),
+    "train.probe.steps": Case(probed, 3, {"train.probe": PROBE}),
     "train.log_every": Case(whole_training, 3),
     "train.save_minutes": Case(whole_training, 1e-9),
     "train.seed": Case(batch, 1),

@@ -135,6 +135,14 @@ class Schedule(Settings):
     """Exponent of poly."""
 
 
+class Probe(Settings):
+    """A short training that begins with this one's weights, as often as the val split is scored."""
+
+    recipe: str
+    """A recipe file, or a shipped recipe's name."""
+    steps: int = pydantic.Field(gt=0, le=MOST_STEPS)
+
+
 class Train(Settings):
     epochs: float | None = pydantic.Field(None, gt=0, le=1e6)
     steps: int | None = pydantic.Field(None, gt=0, le=MOST_STEPS)
@@ -155,6 +163,8 @@ class Train(Settings):
     """Largest gradient norm over the whole model."""
     evaluations: int = pydantic.Field(4, ge=0, le=100_000)
     """How often the val split is scored, spread evenly; the last one is at the end."""
+    probe: Probe | None = None
+    """What the weights are worth as another recipe's `init`: its scores are logged beside those of the val split."""
     log_every: int = pydantic.Field(10, gt=0, le=MOST_STEPS)
     save_minutes: float = pydantic.Field(5.0, gt=0, le=1e7)
     """checkpoints/last.pt is written this often, at every evaluation and when interrupted."""
