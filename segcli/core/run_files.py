@@ -138,7 +138,7 @@ class Environment(TypedDict):
 
 
 class LogEntry(TypedDict):
-    """A line of log.jsonl: of a step it has "loss", of an evaluation "metrics", and "probe" where the recipe has one."""
+    """A line of log.jsonl: of a step it has "loss", of an evaluation "metrics", and "probe" where there was one."""
 
     step: Count
     seconds: NotRequired[Number | None]

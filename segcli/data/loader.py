@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
+from segcli.core import distributed
 from segcli.core.errors import SegcliError
 from segcli.core.parent import end_with
 from segcli.data.cache import LIMIT, ImageCache, SampleCache
@@ -199,10 +200,14 @@ def _start_worker(parent: int | None, _: int) -> None:
         end_with(parent)
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
-    # Ctrl-C reaches every process of the group; the main one saves and then ends its workers with SIGTERM, for which a
-    # worker must not run the handler that it inherited
+    # Ctrl-C, and where a cluster stops a job SIGTERM too, reach every process: the main one saves first, and takes the
+    # batch of its last step from a worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, _end_soon if hasattr(signal, "alarm") else signal.SIG_DFL)
+
+
+def _end_soon(*_: object) -> None:
+    signal.alarm(distributed.CLOSING)
 
 
 def _checked(result: Batch | SegcliError) -> Batch:

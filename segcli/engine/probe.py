@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from segcli.core.errors import SegcliError
 from segcli.core.recipe.recipe import Recipe
 from segcli.core.run_files import read_metrics
 from segcli.core.training_process import begin, failure

@@ -222,9 +222,7 @@ def count_work(session: Session, batch: Batch) -> float | None:
     return None if pixels is None else mean["gflops"] / mean["pixels"] * pixels
 
 
-def score_now(
-    session: Session, val_set: Dataset, quiet: bool, stopped: Callable[[], bool] = lambda: False
-) -> Scores:
+def score_now(session: Session, val_set: Dataset, quiet: bool, stopped: Callable[[], bool] = lambda: False) -> Scores:
     """Score the averaged (else the current) weights on the val split; save them as best if they are the best so far.
 
     The last scoring of a run also stores the predictions. stopped: whether a probe is to end before its time.

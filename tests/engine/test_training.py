@@ -192,11 +192,11 @@ def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(recipe, tm
 COMMAND = [sys.executable, "-m", "segcli.cli.app"]
 
 
-def start_training(recipe, folder, tmp_path):
+def start_training(recipe, folder, tmp_path, **how):
     file = tmp_path / "recipe.yaml"
     file.write_text(recipe.to_yaml(), encoding="utf-8")
     return subprocess.Popen(
-        [*COMMAND, "train", str(file), "--out", str(folder)], stderr=subprocess.PIPE, text=True, cwd=tmp_path
+        [*COMMAND, "train", str(file), "--out", str(folder)], stderr=subprocess.PIPE, text=True, cwd=tmp_path, **how
     )
 
 
@@ -251,6 +251,17 @@ def test_an_interrupt_saves_and_exits_130_and_until_then_the_run_is_its_own(reci
     assert states(run)["progress"]["step"] >= 2
     assert f"--resume {run}" in errors
     assert "Traceback" not in errors
+
+
+def test_a_job_whose_every_process_gets_sigterm_saves_too(recipe, tmp_path):
+    run = tmp_path / "run"
+    settings = {"train.steps": 500, "train.save_minutes": 1e-9, "hardware.workers": 1}
+    process = start_training(recipe(**settings), run, tmp_path, start_new_session=True)
+    wait_for_steps(run, 2, process)
+    os.killpg(process.pid, signal.SIGTERM)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130, errors
+    assert f"--resume {run}" in errors
 
 
 def test_a_loss_that_is_not_finite_stops_with_step_and_images(recipe, tmp_path, monkeypatch):
