@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from segcli.engine.training_state import weights_of
 from segcli.models.interface import Backbone, Model, Started
 from segcli.weights import transformers_checkpoint
 from segcli.weights.backbones import load_backbone
-from segcli.weights.class_rows import order_of, take_rows
+from segcli.weights.class_rows import mean_row, order_of, take_rows
 from segcli.weights.official import Checkpoint, find, resolve
 from segcli.weights.plain_tensors import plain_tensors, reason, refuse_unusable
 from segcli.weights.reading import read_state, refuse_damage
@@ -151,6 +152,7 @@ def load_weights(
     *,
     info: DatasetInfo | None = None,
     same_classes: bool = True,
+    mean_rows: bool = False,
     partial: bool = True,
     kept: tuple[str, ...] = (),
     called: str | None = None,
@@ -160,7 +162,8 @@ def load_weights(
     source: auto, segcli, torchvision, detr, maskformer, detectron2 or huggingface: the naming scheme of the file's
     keys. info: the dataset's classes. If all of them are classes of the official checkpoint, class layers take its rows
     by class name; class layers of any other size keep their random start, and so do all where the file's classes are
-    not the model's (same_classes=False). Whole heads may be missing in the file (they stay random) or in the model
+    not the model's (same_classes=False); with mean_rows, every class begins with the mean of the file's rows, which are
+    one a class. Whole heads may be missing in the file (they stay random) or in the model
     (they are skipped). All this is printed on stderr and returned in the report: "loaded", "reinitialised", "missing",
     "unexpected", "selected" (class rows by name), "ignored" (constants, counters). No other difference is allowed.
     kept: prefixes of parameters that stay as they are where the file has none: of a trunk with its own weights.
@@ -178,9 +181,13 @@ def load_weights(
     state, layout = translate(state, set(own), known.source if known and source == "auto" else source)
     state = {key: value for key, value in own.items() if key.startswith(kept)} | state
     classes = model.class_layers if isinstance(model, Model) else ()  # any module may be given weights
+    means = {k: mean_row(v, len(own[k])) for k, v in state.items() if mean_rows and k in own and k.startswith(classes)}
+    state |= means
     report: dict[str, list[str]] = {"selected": _select_rows(state, own, layout, classes, info)}
     report |= _fit(state, own, classes, str(file), same_classes)
     notes = _notes(report, own, model, known, same_classes)
+    if means:
+        notes.insert(0, f"other classes: each begins as the mean of the file's: {_layers(means)}")
     if not partial and (report["reinitialised"] or report["missing"]):
         raise ModelError(f"{file}: weights of another model: " + "; ".join(notes), hint="train with them as init first")
     for note in notes:
@@ -253,6 +260,10 @@ def _part(key: str) -> str:
     return match[0] if match else ""
 
 
+def _layers(keys: Iterable[str]) -> str:
+    return ", ".join(sorted({key.rpartition(".")[0] for key in keys}))
+
+
 def _notes(
     report: dict[str, list[str]],
     own: dict[str, Tensor],
@@ -262,13 +273,12 @@ def _notes(
 ) -> list[str]:
     """Messages for the user about weights that were loaded only in part."""
     notes = []
-    layers = lambda keys: ", ".join(sorted({key.rpartition(".")[0] for key in keys}))
     parts = lambda keys: ", ".join(sorted({_part(key).rstrip(".") for key in keys}))
     if report["selected"]:
         notes.append("class rows taken by name")
     if report["reinitialised"]:
         why = "another number of classes" if same_classes else "other classes"
-        notes.append(f"{why}: begin anew: {layers(report['reinitialised'])}")
+        notes.append(f"{why}: begin anew: {_layers(report['reinitialised'])}")
     if report["missing"]:
         notes.append(f"not in the file, begin at random: {parts(report['missing'])}")
     if report["unexpected"]:

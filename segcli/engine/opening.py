@@ -250,13 +250,12 @@ def _start_from(model: Model, recipe: Recipe, info: DatasetInfo) -> list[dict[st
 
 
 def _start_from_scenes(model: Model, recipe: Recipe) -> list[dict[str, str]]:
-    """Load the weights that come with the package -> as `_start_from`. The trunk has weights of its own, and class
-    layers begin anew."""
+    """Load the weights that come with the package -> as `_start_from`. The trunk has weights of its own."""
     file = scenes.file_for(recipe.model)
     used = initialise(model)
     trunk = tuple(f"{name}." for name, module in model.named_modules() if isinstance(module, Backbone))
     try:
-        load_weights(model, file, "segcli", same_classes=False, kept=trunk, called="init: scenes")
+        load_weights(model, file, "segcli", mean_rows=True, kept=trunk, called="init: scenes")
     except ModelError as error:
         raise ModelError(f"init: {SCENES}: {error}", hint=scenes.WITHOUT) from error
     return [*used, {"source": SCENES, "licence": scenes.LICENCE}]

@@ -72,6 +72,12 @@ def take_rows(value: Tensor, rows: int, order: list[int]) -> Tensor:
     return grouped[order].flatten(0, 1)
 
 
+def mean_row(value: Tensor, classes: int) -> Tensor:
+    """A class layer's weight or bias for `classes` classes, each the mean over the layer's rows, one a class: what they
+    have in common tells an object of any class from the ground."""
+    return value.float().mean(0, keepdim=True).expand(classes, *value.shape[1:]).clone()
+
+
 def official_info(classes: str) -> DatasetInfo:
     """The classes of `coco` (80 things), `coco_panoptic` (and 53 kinds of stuff), `coco_person` (with 17 keypoints)
     or `voc` (21 labels, background among them) without the dataset: enough to predict with official weights."""
