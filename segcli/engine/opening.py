@@ -234,7 +234,8 @@ def _source_run(recipe: Recipe) -> RunFolder | None:
 
 def _start_from(model: Model, recipe: Recipe, info: DatasetInfo) -> list[dict[str, str]]:
     """Load the recipe's `init` into a model -> what environment.json says of it; the licences that bind a run bind what
-    begins with it. Class layers of a run with other classes begin anew. Raises ModelError."""
+    begins with it. Class layers of a run with other classes begin anew, those of a run on scenes as theirs do that come
+    with the package. Raises ModelError."""
     file, run = _named(recipe), _source_run(recipe)
     if file == SCENES:
         return _start_from_scenes(model, recipe)
@@ -242,10 +243,11 @@ def _start_from(model: Model, recipe: Recipe, info: DatasetInfo) -> list[dict[st
         load_weights(model, file, info=info)
         return [{"source": str(recipe.init), "licence": licence(file)}]
     try:
-        classes, weights = run.info().names, run.environment().get("weights") or []
+        trained, weights = run.info(), run.environment().get("weights") or []
     except ModelError as error:
         raise ModelError(f"init: {recipe.init}: its classes and licences can't be read: {error}") from error
-    load_weights(model, file, info=info, same_classes=classes == info.names)
+    generic = trained.name == SCENES and not {*trained.names} & {*info.names}
+    load_weights(model, file, info=info, same_classes=generic or trained.names == info.names, mean_rows=generic)
     return [{"source": str(recipe.init), "licence": "the user's own"}, *cast(list[dict[str, str]], weights)]
 
 

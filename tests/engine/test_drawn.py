@@ -18,6 +18,7 @@ SMALL = {
     "train.steps": 3,
     "train.log_every": 1,
     "train.evaluations": 1,
+    "train.probe": None,
     "train.schedule.warmup_steps": 1,
     "hardware.workers": 0,
 }
@@ -38,6 +39,14 @@ def test_training_on_drawn_images_is_training_on_the_stored_ones(root, tmp_path)
     stored = losses(root, tmp_path / "stored", **{"data.drawn": None})
     assert len([loss for loss in stored if loss]) == 3
     assert losses(root, tmp_path / "drawn", **{"data.drawn": 3}) == stored
+
+
+def test_a_start_from_such_a_run_is_one_for_any_class(root, tmp_path, tiny_dataset, capsys):
+    losses(root, tmp_path / "run")
+    capsys.readouterr()
+    begin = {"init": str(tmp_path / "run"), "data.drawn": None, "data.name": None, "train.steps": 1}
+    losses(tiny_dataset, tmp_path / "next", **begin)
+    assert "other classes: each begins as the mean of the file's: " in capsys.readouterr().err
 
 
 def test_only_embedded_data_is_drawn(root, tmp_path, tiny_dataset):
