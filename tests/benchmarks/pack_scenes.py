@@ -3,8 +3,8 @@
     python tests/benchmarks/pack_scenes.py runs/pretrain-mask_rcnn
 
 The averaged last weights in half precision, without the trunk where it stayed as ImageNet left it, as
-segcli/weights/scenes_weights/FAMILY.safetensors; the metadata say what made them. Raises ModelError for weights that half
-precision can't hold.
+segcli/weights/scenes_weights/FAMILY.safetensors; the metadata say what made them. Raises ModelError for weights that
+half precision can't hold.
 """
 
 import argparse
