@@ -252,7 +252,7 @@ def _start_from(model: Model, recipe: Recipe, info: DatasetInfo) -> list[dict[st
 
 
 def _start_from_scenes(model: Model, recipe: Recipe) -> list[dict[str, str]]:
-    """Load the weights that come with the package -> as `_start_from`. The trunk has weights of its own."""
+    """Load the weights that come with the package -> as `_start_from`. A trunk that the file lacks keeps its own."""
     file = scenes.file_for(recipe.model)
     used = initialise(model)
     trunk = tuple(f"{name}." for name, module in model.named_modules() if isinstance(module, Backbone))

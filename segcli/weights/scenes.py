@@ -1,6 +1,6 @@
 """Weights that come with the package: what lite models learned on `scenes`, images that a formula makes
-(recipes/pretrain/; docs/weights.md has their card). Half precision, without the trunk, which stayed frozen and
-has weights of its own."""
+(recipes/pretrain/; docs/weights.md has their card). Half precision; without the trunk where that stayed as
+ImageNet left it."""
 
 from collections.abc import Mapping
 from pathlib import Path

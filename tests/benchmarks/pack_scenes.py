@@ -37,7 +37,8 @@ def pack(run: Path) -> Path:
     if lost := [key for key, value in small.items() if not value.isfinite().all()]:
         raise ModelError(f"{run}: too large for half precision: {', '.join(lost)}")
     cost = json.loads((run / "cost.json").read_text(encoding="utf-8"))
-    about = {"data": f"segcli scenes, {opened.recipe.data.drawn} images", "steps": str(cost["train_steps"])}
+    started = "" if opened.recipe.init is None else f", begun with {Path(opened.recipe.init).name}"
+    about = {"data": f"segcli scenes, {opened.recipe.data.drawn} images", "steps": f"{cost['train_steps']}{started}"}
     target.parent.mkdir(exist_ok=True)
     save_weights(target, small, {**about, "recipe": opened.recipe.name, "licence": scenes.LICENCE})
     return target
