@@ -7,7 +7,8 @@ import pytest
 import segcli
 from segcli.commands.prepare import prepare
 from segcli.core.errors import UsageError
-from segcli.core.recipe.recipe import Recipe
+from segcli.core.recipe.recipe import Recipe, shipped
+from segcli.engine import training
 
 SETTINGS = {"train": 3, "val": 2, "size": 64}
 SMALL = {
@@ -39,6 +40,20 @@ def test_training_on_drawn_images_is_training_on_the_stored_ones(root, tmp_path)
     stored = losses(root, tmp_path / "stored", **{"data.drawn": None})
     assert len([loss for loss in stored if loss]) == 3
     assert losses(root, tmp_path / "drawn", **{"data.drawn": 3}) == stored
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(name for name in shipped() if name.startswith("pretrain/")))
+def test_every_pretraining_recipe_draws_and_learns(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(training, "measure_cost", lambda *_: {})
+    monkeypatch.setattr(training, "count_work", lambda *_: None)
+    recipe = Recipe.load(name, {**SMALL, "init": None, "train.steps": 1})
+    run = segcli.train(recipe, out=tmp_path / "run", quiet=True)
+    entries = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert entries[0]["loss"] > 0
+    assert recipe.primary in entries[-1]["metrics"]
+    assert Recipe.load(name).train.probe is not None
 
 
 def test_a_start_from_such_a_run_is_one_for_any_class(root, tmp_path, tiny_dataset, capsys):
