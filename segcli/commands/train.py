@@ -34,7 +34,7 @@ def train(
     recipe: one that was loaded, a file, or a shipped recipe's name. data: a prepared dataset in place of that recipe's.
     Prepares the dataset where the recipe names a known one that is not there. `resume` continues that run folder with
     its own recipe (`recipe` may be None then), bitwise on a CPU, from the start where nothing was saved yet; with
-    `steps` a finished one goes on to so many in all (engine/more_steps.py). Raises UsageError, DataError or ModelError
+    `steps` a finished one goes on to so many in all (engine/run_folder.py). Raises UsageError, DataError or ModelError
     before any work; KeyboardInterrupt after saving, on Ctrl-C; SegcliError on a non-finite loss. With several
     `hardware.devices` it starts a process for each; under torchrun it is one of them.
     """

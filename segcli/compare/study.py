@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from segcli.compare.row import split_digest
-from segcli.core import training_process
 from segcli.core.dataset_info import DatasetInfo
 from segcli.core.errors import ModelError, SegcliError
+from segcli.core.parent import begin_training, training_error
 from segcli.core.recipe.recipe import Recipe, find_source
 from segcli.core.run_files import read_environment
 
@@ -164,7 +164,7 @@ def _environment(run: Path) -> Mapping[str, Any]:
 
 def _train(arguments: list[str], quiet: bool) -> None:
     """Run `segcli train ARGUMENTS` in a process of its own. Raises SegcliError with its last error line."""
-    process = training_process.begin([*arguments, *(["--quiet"] if quiet else [])], subprocess.PIPE)
+    process = begin_training([*arguments, *(["--quiet"] if quiet else [])], subprocess.PIPE)
     assert process.stdout is not None
     last: deque[str] = deque(maxlen=20)
     try:
@@ -180,4 +180,4 @@ def _train(arguments: list[str], quiet: bool) -> None:
         process.wait()
         raise
     if code:
-        raise training_process.failure(arguments, code, last)
+        raise training_error(arguments, code, last)

@@ -7,8 +7,10 @@ import numpy as np
 from segcli.data.annotations import area_of
 from segcli.data.dataset import Dataset
 from segcli.ops.preprocess import Preprocess
+from segcli.sources.drawn import DrawnDataset
 
 LOOKED = 300  # images at most, spread over the split
+DRAWN = 30  # of images that have to be drawn for it, a tenth of a second each
 LEAST = 16.0  # pixels of an object in the model's input: four cells of a map of stride 4
 CLEAR = 32.0  # from so many on, COCO's scores no longer call an object small
 NEARLY_ALL = 95  # percent of the training objects: what looks larger is unknown to the model
@@ -19,7 +21,8 @@ def extents(dataset: Dataset, preprocess: Preprocess) -> tuple[float | None, flo
     """√areas of the split's objects, crowds aside: the median, in pixels of the images, and the one that NEARLY_ALL do
     not exceed, in pixels of the model's input; None, None without objects."""
     before, after = [], []
-    for i in range(0, len(dataset), max(1, -(-len(dataset) // LOOKED))):
+    looked = DRAWN if isinstance(dataset, DrawnDataset) else LOOKED
+    for i in range(0, len(dataset), max(1, -(-len(dataset) // looked))):
         scale = enlargement(dataset.sizes[i], preprocess.output_size(*dataset.sizes[i]))
         for annotation in dataset.annotations(i):
             area = 0.0 if annotation.get("iscrowd") else area_of(annotation, dataset.sizes[i])

@@ -51,7 +51,7 @@ class Pace:
 
     def progress(self, step: int) -> float:
         """The share 0..1 of the training at `step`, by the decisions up to there; of the last schedule alone, where one
-        begins as another ends (more_steps.py)."""
+        begins as another ends (run_folder.py)."""
         reached, begun, total = 0.0, 0, 0
         for at, steps in self.decisions:
             if at > step:

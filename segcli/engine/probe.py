@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from segcli.core.parent import begin_training, training_error
 from segcli.core.recipe.recipe import Recipe
 from segcli.core.run_files import read_metrics
-from segcli.core.training_process import begin, failure
 from segcli.engine.checkpoint import save_weights
 from segcli.engine.session import Session
 
@@ -56,7 +56,7 @@ def _arguments(recipe: Recipe, weights: Path, place: str) -> list[str]:
 def _trained(arguments: list[str], place: Path, stopped: Callable[[], bool]) -> bool:
     """False where it was stopped before it ended."""
     with (place / "printed.txt").open("w+", encoding="utf-8") as printed:
-        process = begin(arguments, printed)
+        process = begin_training(arguments, printed)
         try:
             while process.poll() is None and not stopped():
                 time.sleep(POLL)
@@ -66,5 +66,5 @@ def _trained(arguments: list[str], place: Path, stopped: Callable[[], bool]) -> 
             process.wait()
         printed.seek(0)
         if ended and process.returncode:
-            raise failure(arguments, process.returncode, printed.read().splitlines())
+            raise training_error(arguments, process.returncode, printed.read().splitlines())
     return ended

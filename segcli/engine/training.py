@@ -30,13 +30,12 @@ from segcli.engine.checkpoint import recover, save_weights
 from segcli.engine.compilation import compiler_errors, uncompiled
 from segcli.engine.diagnosis import print_causes
 from segcli.engine.evaluation import Scores, batch_of, build_scorers, check_expectations, evaluating, score_model
-from segcli.engine.more_steps import add_steps
 from segcli.engine.object_size import extents
 from segcli.engine.opening import describe_environment, start
 from segcli.engine.optimizer import MovingAverage, build_optimizer, clip_gradients, set_rates
 from segcli.engine.pace import Pace, keep_pace, note_warm_up
 from segcli.engine.probe import probe
-from segcli.engine.run_folder import RunFolder
+from segcli.engine.run_folder import RunFolder, add_steps
 from segcli.engine.same_data import refuse_other_data
 from segcli.engine.session import Interrupt, Session
 from segcli.engine.training_state import steps_done

@@ -72,7 +72,7 @@ def probed(recipe: Recipe) -> object:
         raise SegcliError("begun")
 
     with pytest.MonkeyPatch.context() as patch, contextlib.suppress(SegcliError):
-        patch.setattr(probe, "begin", begin)
+        patch.setattr(probe, "begin_training", begin)
         training.train_joined(recipe, CPU, out=None, resume=None, steps=None, force=True, quiet=True)
     return found
 

@@ -15,8 +15,8 @@ from tiny import TINY_RECIPE
 import segcli
 from segcli.cli import app
 from segcli.core.errors import SegcliError, UsageError
+from segcli.core.parent import begin_training
 from segcli.core.recipe.recipe import Recipe
-from segcli.core.training_process import begin
 from segcli.engine import probe as module
 
 
@@ -68,7 +68,7 @@ def in_this_process(monkeypatch):
         torch.set_rng_state(before)
         return Ended()
 
-    monkeypatch.setattr(module, "begin", begin)
+    monkeypatch.setattr(module, "begin_training", begin)
     return begun
 
 
@@ -111,12 +111,12 @@ def test_ctrl_c_ends_it_too_and_the_training_goes_on_as_it_would_have(recipe, tm
         os.kill(os.getpid(), signal.SIGINT)
         return Running()
 
-    usual = module.begin
-    monkeypatch.setattr(module, "begin", begin)
+    usual = module.begin_training
+    monkeypatch.setattr(module, "begin_training", begin)
     run = tmp_path / "run"
     with pytest.raises(KeyboardInterrupt):
         segcli.train(recipe(), out=run, quiet=True)
-    monkeypatch.setattr(module, "begin", usual)
+    monkeypatch.setattr(module, "begin_training", usual)
     segcli.train(None, resume=run, quiet=True)
     assert ["probe" in e for e in entries(run) if "metrics" in e] == [False, True]
     whole = segcli.train(recipe(**{"train.probe": None}), out=tmp_path / "whole", quiet=True)
@@ -144,4 +144,4 @@ def test_where_several_processes_train_together_it_is_none_of_them(recipe, tmp_p
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")
     with (tmp_path / "printed").open("w") as output:
-        assert begin([fine, "--out", str(tmp_path / "run"), "--quiet"], output).wait() == 0
+        assert begin_training([fine, "--out", str(tmp_path / "run"), "--quiet"], output).wait() == 0

@@ -172,7 +172,7 @@ class Train(Settings):
 
     @property
     def restarted(self) -> bool:
-        """Whether a finished run was given more steps (engine/more_steps.py)."""
+        """Whether a finished run was given more steps (engine/run_folder.py)."""
         return any(step == before for (_, before), (step, _) in zip(self.retimed, self.retimed[1:], strict=False))
 
     @pydantic.model_validator(mode="after")
