@@ -119,7 +119,7 @@ def _settings(recipe: Recipe, asked: Recipe) -> dict[str, Any]:
             "expect": True,
             "init": True,
             "data": {"source", "cache"},
-            "train": {"log_every", "save_minutes", *(LENGTHS if asked.train.minutes is not None else ())},
+            "train": {"log_every", "probe", "save_minutes", *(LENGTHS if asked.train.minutes is not None else ())},
             "hardware": {"workers", "threads", "compile"},
         },
     )

@@ -246,7 +246,8 @@ def _start_from(model: Model, recipe: Recipe, info: DatasetInfo) -> list[dict[st
         trained, weights = run.info(), run.environment().get("weights") or []
     except ModelError as error:
         raise ModelError(f"init: {recipe.init}: its classes and licences can't be read: {error}") from error
-    generic = trained.name == SCENES and not {*trained.names} & {*info.names}
+    # rows of these families are one a class, without one for the ground
+    generic = recipe.model["name"] in scenes.FILES and trained.name == SCENES and not {*trained.names} & {*info.names}
     load_weights(model, file, info=info, same_classes=generic or trained.names == info.names, mean_rows=generic)
     return [{"source": str(recipe.init), "licence": "the user's own"}, *cast(list[dict[str, str]], weights)]
 

@@ -45,7 +45,7 @@ def probe(session: Session, stopped: Callable[[], bool], quiet: bool) -> Mapping
 def _arguments(recipe: Recipe, weights: Path, place: str) -> list[str]:
     settings = recipe.train.probe
     assert settings is not None
-    length = {"minutes": None, "epochs": None, "steps": settings.steps, "evaluations": 1}
+    length = {"minutes": None, "epochs": None, "steps": settings.steps, "evaluations": 1, "probe": None}
     changes: dict[str, object] = {"init": str(weights.absolute())}
     changes |= {f"train.{key}": value for key, value in length.items()}
     changes |= {f"hardware.{key}": getattr(recipe.hardware, key) for key in SAME}
