@@ -139,7 +139,7 @@ class Probe(Settings):
     """A short training that begins with this one's weights, as often as the val split is scored."""
 
     recipe: str
-    """A recipe file, or a shipped recipe's name."""
+    """A recipe file, looked for from the working folder, or a shipped recipe's name."""
     steps: int = pydantic.Field(gt=0, le=MOST_STEPS)
 
 
