@@ -19,7 +19,7 @@ from segcli.engine.training_state import weights_of
 from segcli.models.interface import Backbone, Model, Started
 from segcli.weights import transformers_checkpoint
 from segcli.weights.backbones import load_backbone
-from segcli.weights.class_rows import mean_row, order_of, take_rows
+from segcli.weights.class_rows import around_the_mean, order_of, take_rows
 from segcli.weights.official import Checkpoint, find, resolve
 from segcli.weights.plain_tensors import plain_tensors, reason, refuse_unusable
 from segcli.weights.reading import read_state, refuse_damage
@@ -162,7 +162,7 @@ def load_weights(
     source: auto, segcli, torchvision, detr, maskformer, detectron2 or huggingface: the naming scheme of the file's
     keys. info: the dataset's classes. If all of them are classes of the official checkpoint, class layers take its rows
     by class name; class layers of any other size keep their random start, and so do all where the file's classes are
-    not the model's (same_classes=False); with mean_rows, every class begins with the mean of the file's rows, which are
+    not the model's (same_classes=False); with mean_rows, every class begins near the mean of the file's rows, which are
     one a class. Whole heads may be missing in the file (they stay random) or in the model
     (they are skipped). All this is printed on stderr and returned in the report: "loaded", "reinitialised", "missing",
     "unexpected", "selected" (class rows by name), "ignored" (constants, counters). No other difference is allowed.
@@ -181,13 +181,14 @@ def load_weights(
     state, layout = translate(state, set(own), known.source if known and source == "auto" else source)
     state = {key: value for key, value in own.items() if key.startswith(kept)} | state
     classes = model.class_layers if isinstance(model, Model) else ()  # any module may be given weights
-    means = {k: mean_row(v, len(own[k])) for k, v in state.items() if mean_rows and k in own and k.startswith(classes)}
+    rows = [k for k in state if mean_rows and k.startswith(classes) and k in own]
+    means = {k: around_the_mean(state[k], own[k]) for k in rows if state[k].shape[1:] == own[k].shape[1:]}
     state |= means
     report: dict[str, list[str]] = {"selected": _select_rows(state, own, layout, classes, info)}
     report |= _fit(state, own, classes, str(file), same_classes)
     notes = _notes(report, own, model, known, same_classes)
     if means:
-        notes.insert(0, f"other classes: each begins as the mean of the file's: {_layers(means)}")
+        notes.insert(0, f"other classes: each begins near the mean of the file's: {_layers(means)}")
     if not partial and (report["reinitialised"] or report["missing"]):
         raise ModelError(f"{file}: weights of another model: " + "; ".join(notes), hint="train with them as init first")
     for note in notes:
