@@ -1,7 +1,7 @@
 """Square canvases against tight ones: the same trainings at equal steps, one with every image padded to a square of the
 longest side, one with a batch padded to its largest image.
 
-    python tests/benchmarks/canvases.py pennfudan/mask_rcnn_lite --steps 120 --set init=scenes --set data.source=FOLDER
+    python tests/benchmarks/canvases.py pennfudan/mask_rcnn_lite --steps 120 --set data.source=FOLDER
 
 Prints each training's scores and multiply-adds, then both ratios. Tight ones are scored image by image, so that nothing
 else pads an image; how far the same weights fall in batches of eight says what neighbours do to them. Scores hold on a

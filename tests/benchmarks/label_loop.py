@@ -1,6 +1,6 @@
 """What images chosen by `predict --uncertain` teach, against as many drawn ones.
 
-    python tests/benchmarks/label_loop.py data/nuclei nuclei/mask_rcnn_lite --out loop --set init=scenes --steps 150
+    python tests/benchmarks/label_loop.py data/nuclei nuclei/mask_rcnn_lite --out loop --steps 150
 
 For each seed: a model of `first` train images; then two of these and `more`, chosen by the first model or drawn. Their
 true labels stand for the corrected ones. All three have as many steps and are scored on all val images, once,

@@ -37,7 +37,7 @@ def main() -> None:
     given = parser.parse_args()
     data = {"shapes": ("shapes/mask_rcnn_roi_pool", {})}
     if given.real:
-        data["pennfudan"] = ("pennfudan/mask_rcnn_lite", {"data.root": str(given.real)})
+        data["pennfudan"] = ("pennfudan/mask_rcnn_lite", {"data.root": str(given.real), "init": None})
     print("| data | pooler | " + " | ".join(KEYS) + " |\n|" + "---|" * (2 + len(KEYS)))
     for name, (recipe, overrides) in data.items():
         overrides = {**overrides, "train.steps": given.steps}

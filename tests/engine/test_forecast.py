@@ -18,6 +18,7 @@ def small(root, **changes):
         "data.split_file": None,
         "data.size": 64,
         **NARROW,
+        "init": None,
         "train.batch_size": 2,
         "train.steps": 4,
         "train.evaluations": 2,

@@ -26,6 +26,7 @@ SMALL = {
     "data.size": 64,
     "data.augment": {"flip": 0.5, "scale": [0.7, 1.3], "colour": 0.5, "copy_paste": 0.5},
     **NARROW,
+    "init": None,
     "train.batch_size": 2,
     "train.steps": 6,
     "train.log_every": 1,

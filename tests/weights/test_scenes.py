@@ -49,6 +49,21 @@ def test_what_the_file_has_is_loaded_and_every_class_begins_near_the_mean_of_tho
     assert lacking == set() if family == "rcnn_lite" else lacking and all(key.startswith(trunks) for key in lacking)
 
 
+BEGIN_WITH_THEM = [
+    *(f"quickstart/{name}" for name in ("mask_rcnn", "faster_rcnn", "detr", "maskformer", "maskformer_panoptic")),
+    *(f"custom/{name}" for name in ("mask_rcnn", "mask_rcnn_many_small", "faster_rcnn", "detr", "maskformer")),
+    *(f"pennfudan/{name}_lite" for name in ("mask_rcnn", "detr", "maskformer")),
+    *("custom/maskformer_panoptic", "nuclei/mask_rcnn_lite", "nuclei/maskformer_lite", "fruits_nuts/mask_rcnn_lite"),
+]
+
+
+@pytest.mark.parametrize("name", BEGIN_WITH_THEM)
+def test_lite_recipes_for_objects_begin_with_them(name):
+    recipe = Recipe.load(name)
+    assert recipe.init == "scenes"
+    assert scenes.file_for(recipe.model).is_file()
+
+
 def test_what_the_files_say_of_themselves_and_how_large_they_are():
     files = {_file(family) for family in scenes.FILES}
     for file in files:
